@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"passbook/internal/account"
+	"passbook/internal/command"
+	"passbook/internal/eventstore"
+	"passbook/internal/httpapi"
+	"passbook/internal/postgres"
+	"passbook/internal/projection"
+	"passbook/internal/projector"
+	"passbook/internal/query"
+)
+
+// app is the service: data flows from the handler through commands and the log to the projector, and from the read
+// models through queries back to the handler.
+type app struct {
+	handler http.Handler
+	pools   []*pgxpool.Pool
+	// started is set once the schema is in place; until then the handler lets nobody at the database.
+	started atomic.Bool
+	workers []func(context.Context) error
+}
+
+// newApp puts the service together. It needs no database yet.
+func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
+	a := &app{}
+	defer func() {
+		if err != nil {
+			a.closePools()
+		}
+	}()
+	// Pools of their own, so that slow queries cannot keep commands waiting for a connection.
+	appendPool, err := a.pool(ctx, d.url, "passbook commands", 4, 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	projectorPool, err := a.pool(ctx, d.url, "passbook projector", 8, time.Minute)
+	if err != nil {
+		return nil, err
+	}
+	queryPool, err := a.pool(ctx, d.queryURL, "passbook queries", 8, 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	queries := query.New(queryPool)
+	engine, err := projector.New(projector.Config{
+		Pool: projectorPool, Log: eventstore.New(projectorPool), Decode: decode, Transient: postgres.IsUnavailable,
+		Logger: cfg.log, Instance: d.instance(),
+		Applied: func(string, int64) { queries.Applied() },
+	}, projection.Balances())
+	if err != nil {
+		return nil, err
+	}
+	commands, err := command.New(command.Config{
+		Store: eventstore.New(appendPool), Logger: cfg.log,
+		Appended: func(int64) { engine.Wake() },
+	})
+	if err != nil {
+		return nil, err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		newProjectionMetrics(engine, a.started.Load))
+	a.handler, err = httpapi.New(httpapi.Config{
+		Commands: commands, Queries: queries, Projections: engine, Control: engine, Replays: engine,
+		Ready: a.readiness(appendPool, engine), Started: a.started.Load, Unavailable: postgres.IsUnavailable,
+		Logger: cfg.log, Registry: registry, Version: version,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.workers = []func(context.Context) error{commands.Run, engine.Run, queries.Run}
+	return a, nil
+}
+
+// run brings the schema up to date, waiting for a database that is away, then calls up and works until ctx ends. An
+// error means that the service cannot go on.
+func (a *app) run(ctx context.Context, cfg config, d *database, up func()) error {
+	defer a.closePools()
+	if err := migrateWhenUp(ctx, cfg, d.url); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to stop before it had come up
+		}
+		return err
+	}
+	a.started.Store(true)
+	up()
+	var group errgroup.Group
+	for _, work := range a.workers {
+		group.Go(func() error { return work(ctx) })
+	}
+	return group.Wait()
+}
+
+func (a *app) closePools() {
+	for _, p := range a.pools {
+		p.Close()
+	}
+}
+
+func (a *app) pool(ctx context.Context, url, name string, size int32, statementTimeout time.Duration) (*pgxpool.Pool, error) {
+	p, err := postgres.NewPool(ctx, url, postgres.WithApplicationName(name), postgres.WithMaxConns(size),
+		postgres.WithStatementTimeout(statementTimeout), postgres.WithIdleInTransactionTimeout(30*time.Second))
+	if err != nil {
+		return nil, err
+	}
+	a.pools = append(a.pools, p)
+	return p, nil
+}
+
+// decode is account.Decode for an engine that knows nothing of accounts.
+func decode(eventType string, schemaVersion int, payload []byte) (any, error) {
+	return account.Decode(eventType, schemaVersion, payload)
+}
+
+// readiness tells whether the service can do its work, and how its projections stand. A halted projection does not
+// make the service unready: it would take away the reads that still work, on every instance at once.
+func (a *app) readiness(pool *pgxpool.Pool, engine *projector.Engine) func(context.Context) []httpapi.Check {
+	return func(ctx context.Context) []httpapi.Check {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		if err := pool.Ping(ctx); err != nil {
+			return []httpapi.Check{{Name: "database", Detail: "does not answer"}}
+		}
+		checks := []httpapi.Check{{Name: "database", OK: true, Detail: "answers"}}
+		if !a.started.Load() {
+			return append(checks, httpapi.Check{Name: "schema", Detail: "is being brought up to date"})
+		}
+		all, err := engine.Projections(ctx)
+		if err != nil {
+			return append(checks, httpapi.Check{Name: "projections", Detail: "their state cannot be read"})
+		}
+		for _, p := range all {
+			detail := fmt.Sprintf("%s at position %d of %d", p.State, p.Position, p.Head)
+			if p.Error != "" {
+				detail += fmt.Sprintf("; stopped by the event at position %d", p.ErrorPosition)
+			}
+			checks = append(checks, httpapi.Check{Name: "projection " + p.ID, OK: true, Detail: detail})
+		}
+		return checks
+	}
+}

@@ -1,0 +1,118 @@
+// Command server runs Passbook: the account service, and the commands to look after it. See server --help.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker: -ldflags "-X main.version=v1.2.3".
+var version = "dev"
+
+// Exit codes.
+const (
+	exitOK       = 0
+	exitFailed   = 1
+	exitSettings = 2 // the command line or a setting is wrong; nothing was started
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	code := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	os.Exit(code)
+}
+
+// usageError marks what the caller got wrong on the command line or in a setting.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// run is the whole program but for the process around it. A second signal while it shuts down is the caller's to
+// handle.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	root := newRoot(getenv)
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "%v\nRun \"server --help\" for all commands and settings.\n", err)
+		return exitSettings
+	default:
+		fmt.Fprintf(stderr, "server: %v\n", err)
+		return exitFailed
+	}
+}
+
+func newRoot(getenv func(string) string) *cobra.Command {
+	settings := newSettings(getenv)
+	serve := func(cmd *cobra.Command, _ []string) error {
+		cfg, err := settings.load(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		return serve(cmd.Context(), cfg, cmd.OutOrStdout())
+	}
+	root := &cobra.Command{
+		Use:   "server",
+		Short: "Passbook, a CQRS account service on PostgreSQL",
+		Long: `Passbook keeps accounts: they are opened and money is moved over REST, every fact is an event in a PostgreSQL
+log, and balances are read from projections of that log.
+
+Without a command it serves. Without settings it does so on 127.0.0.1:8080, with a private PostgreSQL of its own.
+Each setting is an environment variable and a flag; the flag wins.`,
+		Args:          noArgs,
+		RunE:          serve,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	settings.register(root.PersistentFlags())
+	root.AddCommand(
+		&cobra.Command{Use: "serve", Short: "Serve the API until interrupted (the default)", Args: noArgs, RunE: serve},
+		&cobra.Command{
+			Use: "migrate", Short: "Bring the database to this version's schema, and exit", Args: noArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				cfg, err := settings.load(cmd.ErrOrStderr())
+				if err != nil {
+					return err
+				}
+				return migrate(cmd.Context(), cfg)
+			},
+		},
+		&cobra.Command{
+			Use: "healthcheck", Short: "Exit 0 if the server at PASSBOOK_ADDR is ready, 1 if not", Args: noArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				cfg, err := settings.load(cmd.ErrOrStderr())
+				if err != nil {
+					return err
+				}
+				return healthcheck(cmd.Context(), cfg.addr)
+			},
+		},
+		&cobra.Command{
+			Use: "version", Short: "Print the version", Args: noArgs,
+			Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "passbook", version) },
+		},
+	)
+	return root
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())}
+	}
+	return nil
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"passbook/internal/localpg"
+	"passbook/internal/postgres"
+)
+
+// Bounds of the process.
+const (
+	// drainTimeout is how long requests in flight are given when the server is told to stop.
+	drainTimeout = 15 * time.Second
+	// retryStart is how long to wait between tries to reach a database that is away at the start.
+	retryStart = 500 * time.Millisecond
+)
+
+// serve runs the service until ctx ends, and then stops it in order: no new requests, those in flight finished, the
+// command queue drained, the projector's leases given up, the pools closed, the private PostgreSQL stopped.
+func serve(ctx context.Context, cfg config, stdout io.Writer) (err error) {
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp", cfg.addr)
+	if err != nil {
+		return fmt.Errorf("%w; choose another address with PASSBOOK_ADDR", err)
+	}
+	defer func() { _ = listener.Close() }()
+
+	database, err := openDatabase(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, database.stop()) }()
+
+	app, err := newApp(ctx, cfg, database)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           app.handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(cfg.log.Handler(), slog.LevelDebug),
+	}
+	// The services outlive ctx, so that requests in flight can finish.
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	group, failed := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		return app.run(work, cfg, database, func() { announce(cfg, listener.Addr(), database, stdout) })
+	})
+	group.Go(func() error {
+		var lost error
+		select {
+		case <-failed.Done():
+		case <-database.lost():
+			lost = fmt.Errorf("the private PostgreSQL has ended: %w", database.private.Err())
+		}
+		cfg.log.Info("stopping")
+		drain, cancel := context.WithTimeout(work, drainTimeout)
+		defer cancel()
+		defer stopWork()
+		return errors.Join(lost, server.Shutdown(drain))
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	cfg.log.Info("stopped")
+	return nil
+}
+
+// database is where the service keeps its data: a private PostgreSQL, or the one that DATABASE_URL names.
+type database struct {
+	url, queryURL string
+	private       *localpg.Server // nil with DATABASE_URL
+}
+
+func openDatabase(ctx context.Context, cfg config) (*database, error) {
+	if cfg.databaseURL != "" {
+		d := &database{url: cfg.databaseURL, queryURL: cfg.queryDatabaseURL}
+		if d.queryURL == "" {
+			d.queryURL = d.url
+		}
+		return d, nil
+	}
+	private, err := localpg.Start(ctx, localpg.Options{
+		DataDir: cfg.dataDir, BinDir: cfg.pgBin, RuntimeDir: cfg.runtimeDir, Logger: cfg.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &database{url: private.URL(), queryURL: private.URL(), private: private}, nil
+}
+
+// lost is closed when a private PostgreSQL ends by itself.
+func (d *database) lost() <-chan struct{} {
+	if d.private == nil {
+		return nil
+	}
+	return d.private.Done()
+}
+
+func (d *database) stop() error {
+	if d.private == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	return d.private.Stop(ctx)
+}
+
+// instance names this process in the projector's leases. A private PostgreSQL has one Passbook at a time, guarded by
+// its lock file; under one name it takes its leases up again at once, whatever became of the process before.
+func (d *database) instance() string {
+	if d.private != nil {
+		return "private"
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), rand.Text()[:6])
+}
+
+// migrateWhenUp migrates the database, waiting for one that is away.
+func migrateWhenUp(ctx context.Context, cfg config, url string) error {
+	for {
+		err := postgres.Migrate(ctx, url, cfg.log)
+		if err == nil || !postgres.IsUnavailable(err) {
+			return err
+		}
+		cfg.log.Warn("waiting for the database", "database", redact(url), "error", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(retryStart):
+		}
+	}
+}
+
+// announce says on stdout where the service is and what to try, with an account id made for the occasion so that the
+// lines work as they stand.
+func announce(cfg config, addr net.Addr, d *database, stdout io.Writer) {
+	cfg.log.Info("serving", "addr", addr.String(), "database", redact(d.url), "version", version)
+	if d.private == nil {
+		return
+	}
+	base, id := "http://"+addr.String(), uuid.New()
+	fmt.Fprintf(stdout, `
+Passbook answers on %[1]s (the API: %[1]s/docs). Its data is in %[3]s.
+Three lines to try:
+
+  curl -s %[1]s/accounts -H 'Content-Type: application/json' -d '{"account_id":"%[2]s","owner":"Ada","currency":"EUR"}'
+  curl -s %[1]s/deposits -H 'Content-Type: application/json' -d '{"account_id":"%[2]s","amount":"12.34"}'
+  curl -s '%[1]s/accounts/%[2]s/balance?min_position=2'
+
+Ctrl-C stops it; the data stays.
+`, base, id, cfg.dataDir)
+}
+
+func migrate(ctx context.Context, cfg config) (err error) {
+	d, err := openDatabase(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.stop()) }()
+	return postgres.Migrate(ctx, d.url, cfg.log)
+}
+
+// healthcheck asks the server that listens on addr whether it is ready. It is what a container runtime calls.
+func healthcheck(ctx context.Context, addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+		host = "127.0.0.1"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		reason, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10))
+		return fmt.Errorf("not ready: %s", reason)
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+)
+
+// config is the settings, parsed and checked.
+type config struct {
+	// databaseURL is empty when the service is to run a private PostgreSQL in dataDir.
+	databaseURL      string
+	queryDatabaseURL string
+	dataDir          string
+	pgBin            string
+	runtimeDir       string
+	addr             string
+	log              *slog.Logger
+}
+
+// setting is one environment variable and the flag of the same meaning.
+type setting struct {
+	env, flag, usage string
+	// fallback is the default's value; shown is how --help describes it, when that is more than the value.
+	fallback, shown string
+	value           *string
+}
+
+// settings knows all settings; load parses them once.
+type settings struct {
+	getenv func(string) string
+	flags  *pflag.FlagSet
+	all    []*setting
+
+	databaseURL, queryDatabaseURL, dataDir, pgBin *setting
+	addr, auth, insecure, logLevel, logFormat     *setting
+}
+
+func newSettings(getenv func(string) string) *settings {
+	s := &settings{getenv: getenv}
+	add := func(env, flag, fallback, shown, usage string) *setting {
+		one := &setting{env: env, flag: flag, fallback: fallback, shown: shown, usage: usage}
+		s.all = append(s.all, one)
+		return one
+	}
+	s.databaseURL = add("DATABASE_URL", "database-url", "", "a private PostgreSQL in the data directory",
+		"PostgreSQL to use, as a URL or as keyword=value pairs")
+	s.queryDatabaseURL = add("PASSBOOK_QUERY_DATABASE_URL", "query-database-url", "", "the same as DATABASE_URL",
+		"read replica that queries go to")
+	s.dataDir = add("PASSBOOK_DATA_DIR", "data-dir", "", "the user's data directory",
+		"directory of the private PostgreSQL")
+	s.pgBin = add("PG_BIN", "pg-bin", "", "the usual places, then PATH", "directory of the programs initdb and postgres")
+	s.addr = add("PASSBOOK_ADDR", "addr", "127.0.0.1:8080", "", "address and port to listen on")
+	s.auth = add("PASSBOOK_AUTH", "auth", "none", "", `authentication; "none" is the only kind there is, and is for loopback only`)
+	s.insecure = add("PASSBOOK_INSECURE", "insecure", "false", "", "allow an address beyond loopback without authentication")
+	s.logLevel = add("PASSBOOK_LOG_LEVEL", "log-level", "info", "", "debug, info, warn or error")
+	s.logFormat = add("PASSBOOK_LOG_FORMAT", "log-format", "", "text on a terminal, otherwise json", "text or json")
+	return s
+}
+
+// register adds the flags. Their defaults are shown by the usage text, since the environment comes in between.
+func (s *settings) register(flags *pflag.FlagSet) {
+	s.flags = flags
+	for _, one := range s.all {
+		shown := one.shown
+		if shown == "" {
+			shown = one.fallback
+		}
+		usage := fmt.Sprintf("%s (%s; default: %s)", one.usage, one.env, shown)
+		one.value = flags.String(one.flag, "", usage)
+	}
+	flags.Lookup(s.insecure.flag).NoOptDefVal = "true"
+}
+
+// get is the flag's value if it was given, else the environment's, else the default.
+func (s *settings) get(one *setting) string {
+	if s.flags.Changed(one.flag) {
+		return *one.value
+	}
+	if v := s.getenv(one.env); v != "" {
+		return v
+	}
+	return one.fallback
+}
+
+// load checks all settings and reports everything that is wrong with them together, as a usageError.
+func (s *settings) load(stderr io.Writer) (config, error) {
+	var problems []error
+	wrong := func(one *setting, format string, args ...any) {
+		problems = append(problems, fmt.Errorf("%s (--%s): %s", one.env, one.flag, fmt.Sprintf(format, args...)))
+	}
+	c := config{
+		databaseURL: s.get(s.databaseURL), queryDatabaseURL: s.get(s.queryDatabaseURL),
+		pgBin: s.get(s.pgBin), runtimeDir: s.getenv("XDG_RUNTIME_DIR"), addr: s.get(s.addr),
+	}
+	for _, one := range []*setting{s.databaseURL, s.queryDatabaseURL} {
+		if v := s.get(one); v != "" {
+			if _, err := pgx.ParseConfig(v); err != nil {
+				// The error of pgx leaves the password out.
+				wrong(one, "not a PostgreSQL connection string: %v", err)
+			}
+		}
+	}
+	if c.queryDatabaseURL != "" && c.databaseURL == "" {
+		wrong(s.queryDatabaseURL, "a replica needs DATABASE_URL too; the private PostgreSQL has none")
+	}
+	var err error
+	if c.dataDir, err = s.dataDirectory(); err != nil {
+		wrong(s.dataDir, "%v", err)
+	}
+	if err := s.checkAddress(c.addr); err != nil {
+		wrong(s.addr, "%v", err)
+	}
+	if auth := s.get(s.auth); auth != "none" {
+		wrong(s.auth, `%q is not a kind of authentication; this version has "none"`, auth)
+	}
+	if c.log, err = s.logger(stderr); err != nil {
+		problems = append(problems, err)
+	}
+	if len(problems) > 0 {
+		return config{}, usageError{errors.Join(problems...)}
+	}
+	return c, nil
+}
+
+// checkAddress refuses an address that others can reach while nobody has to say who they are.
+func (s *settings) checkAddress(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is not of the form host:port", addr)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q is not a port; give a number up to 65535, or 0 for any free port", port)
+	} else if n == 0 && host == "" {
+		return errors.New("port 0 needs a host, such as 127.0.0.1:0")
+	}
+	insecure, err := strconv.ParseBool(s.get(s.insecure))
+	if err != nil {
+		return fmt.Errorf("%s (--%s): %q is neither true nor false", s.insecure.env, s.insecure.flag, s.get(s.insecure))
+	}
+	if ip := net.ParseIP(host); insecure || host == "localhost" || (ip != nil && ip.IsLoopback()) {
+		return nil
+	}
+	return fmt.Errorf("%q can be reached from other machines, and there is no authentication: listen on 127.0.0.1, "+
+		"or say that you mean it with PASSBOOK_INSECURE=true (--insecure)", addr)
+}
+
+// dataDirectory is where the private PostgreSQL lives unless said otherwise, by the XDG base directory specification.
+func (s *settings) dataDirectory() (string, error) {
+	if dir := s.get(s.dataDir); dir != "" {
+		return filepath.Abs(dir)
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/passbook", nil
+	}
+	if dir := s.getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "passbook"), nil
+	}
+	home := s.getenv("HOME")
+	if home == "" {
+		return "", errors.New("HOME is not set, so there is no default; name a directory")
+	}
+	return filepath.Join(home, ".local", "share", "passbook"), nil
+}
+
+func (s *settings) logger(stderr io.Writer) (*slog.Logger, error) {
+	var problems []error
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.get(s.logLevel))); err != nil {
+		problems = append(problems, fmt.Errorf("%s (--%s): %q is not a level; use debug, info, warn or error",
+			s.logLevel.env, s.logLevel.flag, s.get(s.logLevel)))
+	}
+	format := s.get(s.logFormat)
+	if format == "" {
+		format = "json"
+		if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+			format = "text"
+		}
+	}
+	options := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler
+	switch strings.ToLower(format) {
+	case "text":
+		handler = slog.NewTextHandler(stderr, options)
+	case "json":
+		handler = slog.NewJSONHandler(stderr, options)
+	default:
+		problems = append(problems, fmt.Errorf("%s (--%s): %q is not a format; use text or json",
+			s.logFormat.env, s.logFormat.flag, format))
+	}
+	return slog.New(handler), errors.Join(problems...)
+}
+
+// redact is a connection string without its password, for logs.
+func redact(databaseURL string) string {
+	c, err := pgx.ParseConfig(databaseURL)
+	if err != nil {
+		return "(unreadable)"
+	}
+	u := url.URL{Scheme: "postgres", User: url.User(c.User), Host: net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))), Path: "/" + c.Database}
+	return u.String()
+}

@@ -1,0 +1,232 @@
+package account
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
+
+	"passbook/internal/money"
+)
+
+// Errors of Decode and UnmarshalState, beside those of a payload that is damaged.
+var (
+	// ErrUnknownType says that no event of this code has the type name.
+	ErrUnknownType = errors.New("unknown event type")
+	// ErrUnknownSchema says that the schema version is not one this code can read; most likely a newer release
+	// wrote it.
+	ErrUnknownSchema = errors.New("unknown schema version")
+)
+
+// kind numbers the event types, for tables.
+type kind uint8
+
+const (
+	kindCreated kind = iota
+	kindDeposited
+	kindWithdrawn
+	kindSent
+	kindReceived
+	kindSuspended
+	kindReactivated
+	kindClosed
+	kindCount
+)
+
+var kindNames = [kindCount]string{
+	TypeAccountCreated, TypeMoneyDeposited, TypeMoneyWithdrawn, TypeTransferSent, TypeTransferReceived,
+	TypeAccountSuspended, TypeAccountReactivated, TypeAccountClosed,
+}
+
+// EventTypes returns the name of every event type, in a new slice.
+func EventTypes() []string { return append([]string(nil), kindNames[:]...) }
+
+func kindOf(name string) (kind, bool) {
+	switch name {
+	case TypeAccountCreated:
+		return kindCreated, true
+	case TypeMoneyDeposited:
+		return kindDeposited, true
+	case TypeMoneyWithdrawn:
+		return kindWithdrawn, true
+	case TypeTransferSent:
+		return kindSent, true
+	case TypeTransferReceived:
+		return kindReceived, true
+	case TypeAccountSuspended:
+		return kindSuspended, true
+	case TypeAccountReactivated:
+		return kindReactivated, true
+	case TypeAccountClosed:
+		return kindClosed, true
+	}
+	return kindCount, false
+}
+
+// upcaster turns a payload of one schema version into the payload the next version would have had.
+type upcaster func(payload []byte) ([]byte, error)
+
+// upcasters holds, for each event type, the upcaster from version 1 to 2, from 2 to 3, and so on. The newest version
+// is thus one more than there are upcasters. To change a payload: change AppendPayload and the decoder, append the
+// upcaster here, and add a golden file of the new version beside the old ones.
+type upcasters [kindCount][]upcaster
+
+// registered is empty: every payload is still in its first version.
+var registered upcasters
+
+func (u *upcasters) newest(k kind) int { return len(u[k]) + 1 }
+
+func (u *upcasters) upcast(k kind, version int, payload []byte) ([]byte, error) {
+	newest := u.newest(k)
+	if version == newest {
+		return payload, nil
+	}
+	if version < 1 || version > newest {
+		return nil, fmt.Errorf("%w %d of %s: this code knows 1 to %d", ErrUnknownSchema, version, kindNames[k], newest)
+	}
+	for ; version < newest; version++ {
+		next, err := u[k][version-1](payload)
+		if err != nil {
+			return nil, fmt.Errorf("account: upcast %s from version %d: %w", kindNames[k], version, err)
+		}
+		payload = next
+	}
+	return payload, nil
+}
+
+// SchemaVersion returns the schema version that Encode writes for an event type, or 0 for an unknown one.
+func SchemaVersion(eventType string) int {
+	k, ok := kindOf(eventType)
+	if !ok {
+		return 0
+	}
+	return registered.newest(k)
+}
+
+// Encoded is an event as the log keeps it.
+type Encoded struct {
+	Type          string
+	SchemaVersion int
+	// Payload is a JSON object in UTF-8. Amounts in it are integer minor units.
+	Payload []byte
+}
+
+// Encode returns an event as the log keeps it. It fails only for an event that Decide would not have made.
+func Encode(e Event) (Encoded, error) {
+	payload, err := AppendPayload(make([]byte, 0, 96), e)
+	if err != nil {
+		return Encoded{}, err
+	}
+	return Encoded{Type: e.EventType(), SchemaVersion: SchemaVersion(e.EventType()), Payload: payload}, nil
+}
+
+// AppendPayload appends the payload of Encode to dst. On an error dst's contents are unchanged up to its length.
+func AppendPayload(dst []byte, e Event) ([]byte, error) {
+	out, err := appendPayload(dst, e)
+	if err != nil {
+		return dst, fmt.Errorf("account: encode %T: %w", e, err)
+	}
+	return out, nil
+}
+
+func appendPayload(dst []byte, e Event) ([]byte, error) {
+	switch e := e.(type) {
+	case AccountCreated:
+		return appendCreated(dst, e)
+	case MoneyDeposited:
+		return appendMovement(append(dst, '{'), e.Amount, e.Reference)
+	case MoneyWithdrawn:
+		return appendMovement(append(dst, '{'), e.Amount, e.Reference)
+	case TransferSent:
+		dst = appendID(append(dst, `{"transfer_id":"`...), e.TransferID)
+		dst = appendID(append(dst, `","to_account_id":"`...), e.To)
+		return appendMovement(append(dst, '"', ','), e.Amount, e.Reference)
+	case TransferReceived:
+		dst = appendID(append(dst, `{"transfer_id":"`...), e.TransferID)
+		dst = appendID(append(dst, `","from_account_id":"`...), e.From)
+		return appendMovement(append(dst, '"', ','), e.Amount, e.Reference)
+	case AccountSuspended:
+		return appendReason(dst, e.Reason)
+	case AccountReactivated:
+		return appendReason(dst, e.Reason)
+	case AccountClosed:
+		return appendReason(dst, e.Reason)
+	}
+	return nil, ErrUnknownType
+}
+
+func appendCreated(dst []byte, e AccountCreated) ([]byte, error) {
+	if e.Currency.IsZero() || e.OverdraftLimit < 0 {
+		return nil, fmt.Errorf("currency %q, overdraft limit %d", e.Currency, e.OverdraftLimit)
+	}
+	dst, err := appendText(append(dst, `{"owner":`...), e.Owner)
+	if err != nil {
+		return nil, err
+	}
+	dst = append(append(dst, `,"currency":"`...), e.Currency.Code()...)
+	dst = strconv.AppendInt(append(dst, `","overdraft_limit":`...), e.OverdraftLimit, 10)
+	return append(dst, '}'), nil
+}
+
+// appendMovement appends amount, currency and reference, and closes the object.
+func appendMovement(dst []byte, a money.Amount, reference string) ([]byte, error) {
+	if a.Currency().IsZero() || a.Sign() <= 0 {
+		return nil, fmt.Errorf("amount %d of currency %q", a.Minor(), a.Currency())
+	}
+	dst = strconv.AppendInt(append(dst, `"amount":`...), a.Minor(), 10)
+	dst = append(append(dst, `,"currency":"`...), a.Currency().Code()...)
+	dst = append(dst, '"')
+	if reference != "" {
+		var err error
+		if dst, err = appendText(append(dst, `,"reference":`...), reference); err != nil {
+			return nil, err
+		}
+	}
+	return append(dst, '}'), nil
+}
+
+func appendReason(dst []byte, reason string) ([]byte, error) {
+	if reason == "" {
+		return append(dst, '{', '}'), nil
+	}
+	dst, err := appendText(append(dst, `{"reason":`...), reason)
+	if err != nil {
+		return nil, err
+	}
+	return append(dst, '}'), nil
+}
+
+// appendText appends a JSON string. Text that jsonb could not keep is an error, though Decide lets none through.
+func appendText(dst []byte, text string) ([]byte, error) {
+	if isPlain(text) {
+		dst = append(append(dst, '"'), text...)
+		return append(dst, '"'), nil
+	}
+	if strings.IndexByte(text, 0) >= 0 {
+		return nil, errors.New("text contains NUL")
+	}
+	return jsontext.AppendQuote(dst, text) // an error when not UTF-8
+}
+
+// isPlain reports whether a JSON string of the text is the text between quotes.
+func isPlain[T ~string | ~[]byte](text T) bool {
+	for i := range len(text) {
+		if b := text[i]; b < ' ' || b == '"' || b == '\\' || b >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+func appendID(dst []byte, id uuid.UUID) []byte {
+	dst = hex.AppendEncode(dst, id[:4])
+	for _, part := range [][]byte{id[4:6], id[6:8], id[8:10], id[10:]} {
+		dst = hex.AppendEncode(append(dst, '-'), part)
+	}
+	return dst
+}

@@ -1,0 +1,290 @@
+package account_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"passbook/internal/account"
+	"passbook/internal/money"
+)
+
+// golden are the events in testdata/golden, as today's code has them. The files of every version of a type decode
+// to the same event.
+var golden = []account.Event{
+	account.AccountCreated{Owner: "Ada Lovelace", Currency: eur, OverdraftLimit: 5000},
+	account.MoneyDeposited{Amount: money.New(1234, eur), Reference: `salary "May" – 日本`},
+	account.MoneyWithdrawn{Amount: money.New(500, jpy)},
+	account.TransferSent{
+		TransferID: uuid.MustParse("0198c1f0-0000-7000-8000-00000000000a"),
+		To:         uuid.MustParse("0198c1f0-0000-7000-8000-00000000000b"),
+		Amount:     money.New(1, mustCurrency("KWD")), Reference: "rent",
+	},
+	account.TransferReceived{
+		TransferID: uuid.MustParse("0198c1f0-0000-7000-8000-00000000000a"),
+		From:       uuid.MustParse("0198c1f0-0000-7000-8000-00000000000c"),
+		Amount:     money.New(1, mustCurrency("KWD")), Reference: "rent",
+	},
+	account.AccountSuspended{Reason: "fraud check"},
+	account.AccountReactivated{},
+	account.AccountClosed{Reason: "moved abroad"},
+}
+
+func readGolden(t *testing.T, name string, version int) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", "golden", fmt.Sprintf("%s.v%d.json", name, version)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	files := 1 // State.v1.json
+	for _, e := range golden {
+		newest := account.SchemaVersion(e.EventType())
+		for version := 1; version <= newest; version++ {
+			files++
+			got, err := account.Decode(e.EventType(), version, readGolden(t, e.EventType(), version))
+			if err != nil || got != e {
+				t.Errorf("%s v%d: got %+v, %v", e.EventType(), version, got, err)
+			}
+		}
+		encoded, err := account.Encode(e)
+		if err != nil || encoded.Type != e.EventType() || encoded.SchemaVersion != newest {
+			t.Errorf("%s: encoded as %s v%d, %v", e.EventType(), encoded.Type, encoded.SchemaVersion, err)
+		}
+		if want := readGolden(t, e.EventType(), newest); !bytes.Equal(encoded.Payload, want) {
+			t.Errorf("%s: encoded as\n%s, want\n%s", e.EventType(), encoded.Payload, want)
+		}
+	}
+	if all := account.EventTypes(); len(golden) != len(all) {
+		t.Errorf("%d event types, %d with golden files", len(all), len(golden))
+	}
+	found, err := filepath.Glob(filepath.Join("testdata", "golden", "*.json"))
+	if err != nil || len(found) != files {
+		t.Errorf("%d golden files, %d were read: %v", len(found), files, err)
+	}
+}
+
+func TestGoldenState(t *testing.T) {
+	t.Parallel()
+	want := account.State{
+		Status: account.Suspended, Owner: "Ada Lovelace", Currency: eur, Balance: -1234, OverdraftLimit: 5000,
+	}
+	data := readGolden(t, "State", account.StateVersion)
+	if got, err := account.UnmarshalState(data); err != nil || got != want {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if got, err := account.MarshalState(want); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("got %s, %v", got, err)
+	}
+}
+
+func TestUnmarshalStateRefuses(t *testing.T) {
+	t.Parallel()
+	valid := string(readGolden(t, "State", account.StateVersion))
+	for _, edit := range [][2]string{
+		{`"suspended"`, `"missing"`},
+		{`"suspended"`, `"asleep"`},
+		{`"EUR"`, `"XAU"`},
+		{`"balance":-1234,`, ``},
+		{`"overdraft_limit":5000`, `"overdraft_limit":-1`},
+		{`-1234`, `1.5`},
+		{`-1234`, `9223372036854775807`},
+		{`{`, `[`},
+	} {
+		bad := strings.Replace(valid, edit[0], edit[1], 1)
+		if s, err := account.UnmarshalState([]byte(bad)); bad == valid || err == nil {
+			t.Errorf("%s: got %+v", bad, s)
+		}
+	}
+	for _, version := range []string{"0", "2"} {
+		bad := strings.Replace(valid, `"state_version":1`, `"state_version":`+version, 1)
+		if _, err := account.UnmarshalState([]byte(bad)); !errors.Is(err, account.ErrUnknownSchema) {
+			t.Errorf("version %s: got %v", version, err)
+		}
+	}
+	if _, err := account.MarshalState(account.State{}); err == nil {
+		t.Error("a missing account was encoded")
+	}
+}
+
+// What PostgreSQL makes of a payload, and what a newer release might add, decodes to the same event.
+func TestDecodeOtherSpellings(t *testing.T) {
+	t.Parallel()
+	want := account.MoneyDeposited{Amount: money.New(1234, eur), Reference: "a/b"}
+	for _, payload := range []string{
+		`{"amount": 1234, "currency": "EUR", "reference": "a/b"}`,
+		"\t{ \"reference\"\n:\r\"a/b\" ,\"currency\":\"EUR\",\"amount\":1234 }\n",
+		`{"amount":1234,"currency":"EUR","reference":"a\/b"}`,
+		`{"amount":1234,"currency":"\u0045UR","reference":"a\u002fb"}`,
+		`{"amount":1234,"currency":"EUR","reference":"a/b","later":{"x":[1,null,"y"]}}`,
+		`{"amount":1234,"currency":"EUR","reference":"a/b","owner":7}`,
+		`{"amount":1234,"currency":"EUR","reference":"a/b","owner":"unused"}`,
+	} {
+		got, err := account.Decode("MoneyDeposited", 1, []byte(payload))
+		if err != nil || got != want {
+			t.Errorf("%s: got %+v, %v", payload, got, err)
+		}
+	}
+	for _, payload := range []string{`{"reason":null}`, ` { } `, `{"reason":""}`} {
+		if got, err := account.Decode("AccountClosed", 1, []byte(payload)); err != nil || got != (account.AccountClosed{}) {
+			t.Errorf("%s: got %+v, %v", payload, got, err)
+		}
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	t.Parallel()
+	const id = `"0198c1f0-0000-7000-8000-00000000000a"`
+	for _, tt := range []struct{ typ, payload string }{
+		{"MoneyDeposited", ``},
+		{"MoneyDeposited", `{`},
+		{"MoneyDeposited", `null`},
+		{"MoneyDeposited", `[]`},
+		{"MoneyDeposited", `{}`},
+		{"MoneyDeposited", `{"amount":1}`},
+		{"MoneyDeposited", `{"currency":"EUR"}`},
+		{"MoneyDeposited", `{"amount":null,"currency":"EUR"}`},
+		{"MoneyDeposited", `{"amount":"1","currency":"EUR"}`},
+		{"MoneyDeposited", `{"amount":1.5,"currency":"EUR"}`},
+		{"MoneyDeposited", `{"amount":1e3,"currency":"EUR"}`},
+		{"MoneyDeposited", `{"amount":01,"currency":"EUR"}`},
+		{"MoneyDeposited", `{"amount":0,"currency":"EUR"}`},
+		{"MoneyDeposited", `{"amount":-0,"currency":"EUR"}`},
+		{"MoneyDeposited", `{"amount":-5,"currency":"EUR"}`},
+		{"MoneyDeposited", `{"amount":9223372036854775808,"currency":"EUR"}`},
+		{"MoneyDeposited", `{"amount":1,"currency":"XAU"}`},
+		{"MoneyDeposited", `{"amount":1,"currency":7}`},
+		{"MoneyDeposited", `{"Amount":1,"currency":"EUR"}`},
+		{"MoneyDeposited", `{"amount":1,"amount":2,"currency":"EUR"}`},
+		{"MoneyDeposited", `{"amount":1,"currency":"EUR","reference":5}`},
+		{"MoneyDeposited", `{"amount":1,"currency":"EUR"} x`},
+		{"MoneyDeposited", `{"amount":1,"currency":"EUR",}`},
+		{"MoneyDeposited", "{\"amount\":1,\"currency\":\"EUR\",\"reference\":\"\xff\"}"},
+		{"MoneyDeposited", "{\"amount\":1,\"currency\":\"EUR\",\"reference\":\"\n\"}"},
+		{"AccountCreated", `{"owner":"A","currency":"EUR"}`},
+		{"AccountCreated", `{"owner":"A","currency":"EUR","overdraft_limit":-1}`},
+		{"AccountCreated", `{"owner":"A","currency":"eur","overdraft_limit":0}`},
+		{"TransferSent", `{"transfer_id":` + id + `,"from_account_id":` + id + `,"amount":1,"currency":"EUR"}`},
+		{"TransferSent", `{"transfer_id":"x","to_account_id":` + id + `,"amount":1,"currency":"EUR"}`},
+		{"TransferSent", `{"transfer_id":` + id + `,"to_account_id":"{0198c1f0}","amount":1,"currency":"EUR"}`},
+		{"TransferReceived", `{"transfer_id":` + id + `,"from_account_id":"0198c1f0-0000-7000-8000-00000000000g","amount":1,"currency":"EUR"}`},
+		{"AccountClosed", `null`},
+		{"AccountClosed", `{"reason":1}`},
+	} {
+		if e, err := account.Decode(tt.typ, 1, []byte(tt.payload)); err == nil || e != nil {
+			t.Errorf("%s %s: got %+v, %v", tt.typ, tt.payload, e, err)
+		}
+	}
+}
+
+func TestDecodeUnknown(t *testing.T) {
+	t.Parallel()
+	if _, err := account.Decode("MoneyBurnt", 1, []byte(`{}`)); !errors.Is(err, account.ErrUnknownType) {
+		t.Errorf("type: got %v", err)
+	}
+	for _, version := range []int{-1, 0, account.SchemaVersion("AccountClosed") + 1} {
+		if _, err := account.Decode("AccountClosed", version, []byte(`{}`)); !errors.Is(err, account.ErrUnknownSchema) {
+			t.Errorf("version %d: got %v", version, err)
+		}
+	}
+	if account.SchemaVersion("MoneyBurnt") != 0 {
+		t.Error("MoneyBurnt has a schema version")
+	}
+}
+
+// A currency that ISO 4217 withdraws stays readable.
+func TestDecodeWithdrawnCurrency(t *testing.T) {
+	t.Parallel()
+	e, err := account.Decode("MoneyDeposited", 1, []byte(`{"amount":1,"currency":"HRK"}`))
+	if err != nil || e.(account.MoneyDeposited).Amount.String() != "0.01" {
+		t.Errorf("got %+v, %v", e, err)
+	}
+}
+
+func TestEncodeRefuses(t *testing.T) {
+	t.Parallel()
+	for _, e := range []account.Event{
+		account.AccountCreated{Owner: "A"},
+		account.AccountCreated{Owner: "A", Currency: eur, OverdraftLimit: -1},
+		account.AccountCreated{Owner: "\xff", Currency: eur},
+		account.MoneyDeposited{},
+		account.MoneyDeposited{Amount: money.New(0, eur)},
+		account.MoneyWithdrawn{Amount: money.New(-1, eur)},
+		account.MoneyDeposited{Amount: money.New(1, eur), Reference: "\x00"},
+		account.AccountClosed{Reason: "\xff"},
+		&account.AccountClosed{},
+	} {
+		if got, err := account.Encode(e); err == nil {
+			t.Errorf("%+v: encoded as %s", e, got.Payload)
+		}
+		if dst, err := account.AppendPayload([]byte("kept"), e); err == nil || string(dst) != "kept" {
+			t.Errorf("%+v: got %s, %v", e, dst, err)
+		}
+	}
+}
+
+// The hot paths allocate only what they give away. AllocsPerRun is not for parallel tests.
+func TestAllocations(t *testing.T) { //nolint:paralleltest // counts allocations of the whole process
+	var event account.Event = account.MoneyDeposited{Amount: money.New(1234, eur), Reference: "salary"}
+	buf := make([]byte, 0, 256)
+	if n := testing.AllocsPerRun(100, func() {
+		var err error
+		if buf, err = account.AppendPayload(buf[:0], event); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("AppendPayload: %v allocations", n)
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := account.Decode("MoneyDeposited", 1, buf); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 2 { // the event and its reference
+		t.Errorf("Decode: %v allocations", n)
+	}
+	var command account.Command = account.Deposit{Amount: dec("12.34"), Reference: "salary"}
+	state := active(0)
+	if n := testing.AllocsPerRun(100, func() {
+		events, err := account.Decide(state, command)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := account.Evolve(state, events[0]); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 2 { // the event and the slice
+		t.Errorf("Decide and Evolve: %v allocations", n)
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	payload := []byte(`{"amount": 1234, "currency": "EUR", "reference": "salary"}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := account.Decode("MoneyDeposited", 1, payload); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkAppendPayload(b *testing.B) {
+	var e account.Event = account.MoneyDeposited{Amount: money.New(1234, eur), Reference: "salary"}
+	buf := make([]byte, 0, 256)
+	b.ReportAllocs()
+	for b.Loop() {
+		var err error
+		if buf, err = account.AppendPayload(buf[:0], e); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,292 @@
+package account_test
+
+import (
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"passbook/internal/account"
+	"passbook/internal/money"
+)
+
+var (
+	eur = mustCurrency("EUR")
+	jpy = mustCurrency("JPY")
+	ada = uuid.MustParse("0198c1f0-0000-7000-8000-000000000001")
+	bob = uuid.MustParse("0198c1f0-0000-7000-8000-000000000002")
+)
+
+func mustCurrency(code string) money.Currency {
+	c, ok := money.LookupCurrency(code)
+	if !ok {
+		panic(code)
+	}
+	return c
+}
+
+func dec(text string) money.Decimal {
+	d, err := money.ParseDecimal(text)
+	if err != nil {
+		panic(err)
+	}
+	return d
+}
+
+func decp(text string) *money.Decimal {
+	d := dec(text)
+	return &d
+}
+
+func active(balance int64) account.State {
+	return account.State{Status: account.Active, Owner: "Ada", Currency: eur, Balance: balance}
+}
+
+func with(s account.State, change func(*account.State)) account.State {
+	change(&s)
+	return s
+}
+
+func status(to account.Status) func(*account.State) {
+	return func(s *account.State) { s.Status = to }
+}
+
+func limit(to int64) func(*account.State) {
+	return func(s *account.State) { s.OverdraftLimit = to }
+}
+
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	text500 := strings.Repeat("é", 500)
+	for name, tt := range map[string]struct {
+		state   account.State
+		command account.Command
+		want    account.Event
+	}{
+		"open":          {account.State{}, account.Open{Owner: "Ada", Currency: eur}, account.AccountCreated{"Ada", eur, 0}},
+		"open, trimmed": {account.State{}, account.Open{Owner: " Ada\t", Currency: eur}, account.AccountCreated{"Ada", eur, 0}},
+		"open with an overdraft": {
+			account.State{},
+			account.Open{Owner: "Ada", Currency: eur, OverdraftLimit: decp("50.5")},
+			account.AccountCreated{"Ada", eur, 5050},
+		},
+		"open with no overdraft": {
+			account.State{},
+			account.Open{Owner: "Ada", Currency: jpy, OverdraftLimit: decp("0")},
+			account.AccountCreated{"Ada", jpy, 0},
+		},
+		"deposit": {
+			active(0),
+			account.Deposit{Amount: dec("12.34"), Currency: eur, Reference: "x"},
+			account.MoneyDeposited{money.New(1234, eur), "x"},
+		},
+		"deposit, no currency given": {
+			active(0), account.Deposit{Amount: dec("1")}, account.MoneyDeposited{money.New(100, eur), ""},
+		},
+		"deposit, longest reference": {
+			active(0),
+			account.Deposit{Amount: dec("1"), Reference: text500},
+			account.MoneyDeposited{money.New(100, eur), text500},
+		},
+		"deposit up to the top": {
+			active(math.MaxInt64 - 100),
+			account.Deposit{Amount: dec("1")},
+			account.MoneyDeposited{money.New(100, eur), ""},
+		},
+		"withdraw all": {
+			active(100), account.Withdraw{Amount: dec("1.00")}, account.MoneyWithdrawn{money.New(100, eur), ""},
+		},
+		"withdraw down to the limit": {
+			with(active(-100), limit(500)),
+			account.Withdraw{Amount: dec("4")},
+			account.MoneyWithdrawn{money.New(400, eur), ""},
+		},
+		"suspend": {active(1), account.Suspend{Reason: "fraud"}, account.AccountSuspended{"fraud"}},
+		"reactivate": {
+			with(active(1), status(account.Suspended)),
+			account.Reactivate{Reason: "cleared"},
+			account.AccountReactivated{"cleared"},
+		},
+		"close":           {active(0), account.Close{Reason: "done"}, account.AccountClosed{"done"}},
+		"close suspended": {with(active(0), status(account.Suspended)), account.Close{}, account.AccountClosed{}},
+	} {
+		events, err := account.Decide(tt.state, tt.command)
+		if err != nil || len(events) != 1 || events[0] != tt.want {
+			t.Errorf("%s: got %+v, %v; want %+v", name, events, err, tt.want)
+			continue
+		}
+		if _, err := account.Evolve(tt.state, events[0]); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestDecideRefuses(t *testing.T) {
+	t.Parallel()
+	suspended, closed := with(active(100), status(account.Suspended)), with(active(0), status(account.Closed))
+	open := func(change func(*account.Open)) account.Open {
+		o := account.Open{Owner: "Ada", Currency: eur}
+		change(&o)
+		return o
+	}
+	for name, tt := range map[string]struct {
+		state               account.State
+		command             account.Command
+		code, field, detail string
+	}{
+		"open without an owner":   {account.State{}, open(func(o *account.Open) { o.Owner = " \t" }), "text-empty", "owner", "owner must not be empty"},
+		"open, owner too long":    {account.State{}, open(func(o *account.Open) { o.Owner = strings.Repeat("é", 201) }), "text-too-long", "owner", "200 characters"},
+		"open, owner with NUL":    {account.State{}, open(func(o *account.Open) { o.Owner = "a\x00b" }), "text-invalid", "owner", "NUL"},
+		"open, owner not UTF-8":   {account.State{}, open(func(o *account.Open) { o.Owner = "a\xff" }), "text-invalid", "owner", "UTF-8"},
+		"open without currency":   {account.State{}, open(func(o *account.Open) { o.Currency = money.Currency{} }), "currency-unknown", "currency", "ISO 4217"},
+		"open in a dead one":      {account.State{}, open(func(o *account.Open) { o.Currency = mustCurrency("HRK") }), "currency-unknown", "currency", "active"},
+		"open, limit of 3 digits": {account.State{}, open(func(o *account.Open) { o.OverdraftLimit = decp("0.001") }), "amount-too-precise", "overdraft_limit", "overdraft_limit has 3 decimals; EUR has 2"},
+		"open, limit too large":   {account.State{}, open(func(o *account.Open) { o.OverdraftLimit = decp("9223372036854775807") }), "amount-overflow", "overdraft_limit", "too large"},
+
+		"deposit to suspended":     {suspended, account.Deposit{Amount: dec("1")}, "account-suspended", "account_id", "reactivate"},
+		"deposit to closed":        {closed, account.Deposit{Amount: dec("1")}, "account-closed", "account_id", "closed"},
+		"deposit in another":       {active(0), account.Deposit{Amount: dec("1"), Currency: jpy}, "currency-mismatch", "currency", "the account is in EUR, not JPY"},
+		"deposit of nothing":       {active(0), account.Deposit{Amount: dec("0.00")}, "amount-zero", "amount", "more than zero"},
+		"deposit too precise":      {active(0), account.Deposit{Amount: dec("12.345")}, "amount-too-precise", "amount", "amount has 3 decimals; EUR has 2"},
+		"deposit too large":        {active(0), account.Deposit{Amount: dec("9223372036854775807")}, "amount-overflow", "amount", "at most 92233720368547758.07 EUR"},
+		"deposit over the top":     {active(math.MaxInt64), account.Deposit{Amount: dec("0.01")}, "balance-overflow", "amount", "92233720368547758.07 EUR"},
+		"deposit under the limit":  {with(active(0), limit(math.MaxInt64)), account.Deposit{Amount: dec("0.01")}, "balance-overflow", "amount", "overdraft"},
+		"deposit, long reference":  {active(0), account.Deposit{Amount: dec("1"), Reference: strings.Repeat("é", 501)}, "text-too-long", "reference", "500"},
+		"deposit, huge reference":  {active(0), account.Deposit{Amount: dec("1"), Reference: strings.Repeat("x", 1<<20)}, "text-too-long", "reference", "500"},
+		"deposit, NUL reference":   {active(0), account.Deposit{Amount: dec("1"), Reference: "\x00"}, "text-invalid", "reference", "NUL"},
+		"withdraw from suspended":  {suspended, account.Withdraw{Amount: dec("1")}, "account-suspended", "account_id", "suspended"},
+		"withdraw from closed":     {closed, account.Withdraw{Amount: dec("1")}, "account-closed", "account_id", "closed"},
+		"withdraw in another":      {active(100), account.Withdraw{Amount: dec("1"), Currency: jpy}, "currency-mismatch", "currency", "JPY"},
+		"withdraw nothing":         {active(100), account.Withdraw{Amount: dec("0")}, "amount-zero", "amount", "zero"},
+		"withdraw too much":        {active(1234), account.Withdraw{Amount: dec("20")}, "insufficient-funds", "amount", "insufficient funds: 12.34 EUR available, 20.00 needed"},
+		"withdraw over the limit":  {with(active(-100), limit(500)), account.Withdraw{Amount: dec("4.01")}, "insufficient-funds", "amount", "4.00 EUR available, 4.01 needed"},
+		"suspend suspended":        {suspended, account.Suspend{}, "account-suspended", "", "suspended"},
+		"suspend closed":           {closed, account.Suspend{}, "account-closed", "", "closed"},
+		"suspend, bad reason":      {active(0), account.Suspend{Reason: "\xff"}, "text-invalid", "reason", "UTF-8"},
+		"reactivate active":        {active(0), account.Reactivate{}, "account-not-suspended", "", "not suspended"},
+		"reactivate closed":        {closed, account.Reactivate{}, "account-closed", "", "closed"},
+		"reactivate, long reason":  {suspended, account.Reactivate{Reason: strings.Repeat("x", 501)}, "text-too-long", "reason", "500"},
+		"close with money":         {active(1), account.Close{}, "balance-not-zero", "", "the balance is 0.01 EUR"},
+		"close with debt":          {with(active(-1), limit(5)), account.Close{}, "balance-not-zero", "", "-0.01 EUR"},
+		"close closed":             {closed, account.Close{}, "account-closed", "", "closed"},
+		"close, bad reason":        {active(0), account.Close{Reason: "\x00"}, "text-invalid", "reason", "NUL"},
+		"close suspended in money": {suspended, account.Close{}, "balance-not-zero", "", "1.00 EUR"},
+	} {
+		events, err := account.Decide(tt.state, tt.command)
+		if events != nil {
+			t.Errorf("%s: decided %+v", name, events)
+		}
+		checkRefusal(t, name, err, tt.code, tt.field, tt.detail)
+	}
+}
+
+func checkRefusal(t *testing.T, name string, err error, code, field, detail string) {
+	t.Helper()
+	var r *account.Refusal
+	if !errors.As(err, &r) || r.Code != code || r.Field != field || !strings.Contains(r.Detail, detail) ||
+		err.Error() != r.Detail {
+		t.Errorf("%s: got %+v; want %s, %q, %q", name, err, code, field, detail)
+	}
+}
+
+func TestDecideOnMissingOrExisting(t *testing.T) {
+	t.Parallel()
+	for _, c := range []account.Command{
+		account.Deposit{Amount: dec("1")},
+		account.Withdraw{Amount: dec("1")},
+		account.Suspend{},
+		account.Reactivate{},
+		account.Close{},
+	} {
+		if _, err := account.Decide(account.State{}, c); !errors.Is(err, account.ErrNotFound) {
+			t.Errorf("%s: got %v", c.Name(), err)
+		}
+	}
+	for _, s := range []account.Status{account.Active, account.Suspended, account.Closed} {
+		_, err := account.Decide(with(active(0), status(s)), account.Open{Owner: "Ada", Currency: eur})
+		if !errors.Is(err, account.ErrExists) {
+			t.Errorf("open %s: got %v", s, err)
+		}
+	}
+	if _, err := account.Decide(active(0), account.Transfer{}); err == nil {
+		t.Error("Decide accepted a transfer")
+	}
+}
+
+func TestDecideTransfer(t *testing.T) {
+	t.Parallel()
+	id := uuid.MustParse("0198c1f0-0000-7000-8000-0000000000ff")
+	sent, received, err := account.DecideTransfer(ada, active(1000), active(0), account.Transfer{
+		TransferID: id, To: bob, Amount: dec("10"), Currency: eur, Reference: "rent",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	amount := money.New(1000, eur)
+	if want := (account.TransferSent{id, bob, amount, "rent"}); sent != want {
+		t.Errorf("sent %+v", sent)
+	}
+	if want := (account.TransferReceived{id, ada, amount, "rent"}); received != want {
+		t.Errorf("received %+v", received)
+	}
+}
+
+func TestDecideTransferRefuses(t *testing.T) {
+	t.Parallel()
+	yen := with(active(0), func(s *account.State) { s.Currency = jpy })
+	for name, tt := range map[string]struct {
+		from, to            account.State
+		transfer            account.Transfer
+		code, field, detail string
+	}{
+		"to itself":            {active(100), active(100), account.Transfer{To: ada, Amount: dec("1")}, "same-account", "to_account_id", "two different accounts"},
+		"from suspended":       {with(active(100), status(account.Suspended)), active(0), account.Transfer{To: bob, Amount: dec("1")}, "account-suspended", "from_account_id", "suspended"},
+		"to suspended":         {active(100), with(active(0), status(account.Suspended)), account.Transfer{To: bob, Amount: dec("1")}, "account-suspended", "to_account_id", "suspended"},
+		"from closed":          {with(active(0), status(account.Closed)), active(0), account.Transfer{To: bob, Amount: dec("1")}, "account-closed", "from_account_id", "closed"},
+		"to closed":            {active(100), with(active(0), status(account.Closed)), account.Transfer{To: bob, Amount: dec("1")}, "account-closed", "to_account_id", "closed"},
+		"across currencies":    {active(100), yen, account.Transfer{To: bob, Amount: dec("1")}, "currency-mismatch", "to_account_id", "in JPY and the sending one in EUR"},
+		"in a third currency":  {active(100), active(0), account.Transfer{To: bob, Amount: dec("1"), Currency: jpy}, "currency-mismatch", "currency", "EUR, not JPY"},
+		"nothing":              {active(100), active(0), account.Transfer{To: bob, Amount: dec("0")}, "amount-zero", "amount", "zero"},
+		"too precise":          {active(100), active(0), account.Transfer{To: bob, Amount: dec("0.001")}, "amount-too-precise", "amount", "3 decimals"},
+		"too much":             {active(100), active(0), account.Transfer{To: bob, Amount: dec("1.01")}, "insufficient-funds", "amount", "1.00 EUR available"},
+		"over the other's top": {active(100), active(math.MaxInt64), account.Transfer{To: bob, Amount: dec("1")}, "balance-overflow", "amount", "beyond"},
+		"with a bad reference": {active(100), active(0), account.Transfer{To: bob, Amount: dec("1"), Reference: "\x00"}, "text-invalid", "reference", "NUL"},
+	} {
+		_, _, err := account.DecideTransfer(ada, tt.from, tt.to, tt.transfer)
+		checkRefusal(t, name, err, tt.code, tt.field, tt.detail)
+	}
+}
+
+func TestDecideTransferOfMissing(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		from, to account.State
+		missing  uuid.UUID
+	}{
+		{account.State{}, active(0), ada},
+		{active(100), account.State{}, bob},
+		{account.State{}, account.State{}, ada},
+	} {
+		_, _, err := account.DecideTransfer(ada, tt.from, tt.to, account.Transfer{To: bob, Amount: dec("1")})
+		var nf *account.NotFoundError
+		if !errors.As(err, &nf) || !errors.Is(err, account.ErrNotFound) || nf.AccountID != tt.missing ||
+			!strings.Contains(err.Error(), tt.missing.String()) {
+			t.Errorf("got %v, want %s not found", err, tt.missing)
+		}
+	}
+}
+
+func TestCommandNames(t *testing.T) {
+	t.Parallel()
+	for want, c := range map[string]account.Command{
+		"open": account.Open{}, "deposit": account.Deposit{}, "withdraw": account.Withdraw{},
+		"suspend": account.Suspend{}, "reactivate": account.Reactivate{}, "close": account.Close{},
+		"transfer": account.Transfer{},
+	} {
+		if c.Name() != want {
+			t.Errorf("%T: got %s", c, c.Name())
+		}
+	}
+}

@@ -1,0 +1,129 @@
+package account
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"passbook/internal/money"
+)
+
+// A second and a third version of MoneyDeposited, as they might come: renamed, then restructured.
+func TestUpcast(t *testing.T) {
+	t.Parallel()
+	var u upcasters
+	u[kindDeposited] = []upcaster{
+		func(p []byte) ([]byte, error) { return bytes.Replace(p, []byte(`"cents"`), []byte(`"minor"`), 1), nil },
+		func(p []byte) ([]byte, error) {
+			if !bytes.Contains(p, []byte(`"minor"`)) {
+				return nil, errors.New("no minor")
+			}
+			return bytes.Replace(p, []byte(`"minor"`), []byte(`"amount"`), 1), nil
+		},
+	}
+	eur, _ := money.LookupCurrency("EUR")
+	want := MoneyDeposited{Amount: money.New(5, eur)}
+	for version, payload := range []string{
+		1: `{"cents":5,"currency":"EUR"}`, 2: `{"minor":5,"currency":"EUR"}`, 3: `{"amount":5,"currency":"EUR"}`,
+	} {
+		if version == 0 {
+			continue
+		}
+		if got, err := u.decode(TypeMoneyDeposited, version, []byte(payload)); err != nil || got != want {
+			t.Errorf("version %d: got %+v, %v", version, got, err)
+		}
+	}
+	if _, err := u.decode(TypeMoneyDeposited, 2, []byte(`{}`)); err == nil || errors.Is(err, ErrUnknownSchema) {
+		t.Errorf("failing upcaster: got %v", err)
+	}
+	if _, err := u.decode(TypeMoneyDeposited, 4, []byte(`{}`)); !errors.Is(err, ErrUnknownSchema) {
+		t.Errorf("version 4: got %v", err)
+	}
+	if got, err := u.decode(TypeMoneyWithdrawn, 1, []byte(`{"amount":5,"currency":"EUR"}`)); err != nil {
+		t.Errorf("another type: got %+v, %v", got, err)
+	}
+}
+
+// What this package writes, and PostgreSQL's spelling of it, takes the fast path.
+func TestScanTakesOwnPayloads(t *testing.T) {
+	t.Parallel()
+	for _, payload := range []string{
+		`{"amount": 1234, "currency": "EUR", "reference": "x – 日本"}`,
+		`{"owner": "Ada", "currency": "EUR", "overdraft_limit": 0}`,
+		`{}`,
+		`{"amount": 999999999999999999, "currency": "EUR"}`,
+	} {
+		var f fields
+		if !f.scan([]byte(payload)) {
+			t.Errorf("%s went the slow way", payload)
+		}
+	}
+}
+
+// FuzzDecode checks that the fast path agrees with the JSON library, and that what decodes can be encoded again.
+func FuzzDecode(f *testing.F) {
+	files, err := filepath.Glob(filepath.Join("testdata", "golden", "*.json"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for k := range kindCount {
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(uint8(k), data)
+		}
+		f.Add(uint8(k), []byte(`{"amount": 1, "currency": "EUR", "reference": "\u00e9\ud83d\ude00", "x": [1, {}]}`))
+		f.Add(uint8(k), []byte(`{"amount":1e3,"amount":-0,"reason":null}`))
+	}
+	f.Fuzz(func(t *testing.T, number uint8, payload []byte) {
+		k := kind(number) % kindCount
+		fast, fastErr := Decode(kindNames[k], 1, payload)
+		var slow Event
+		fields, slowErr := decodeJSON(k, payload)
+		if slowErr == nil {
+			slow, slowErr = fields.event(k)
+		}
+		if (fastErr == nil) != (slowErr == nil) || fast != slow {
+			t.Fatalf("%s %q: fast %+v, %v; slow %+v, %v", kindNames[k], payload, fast, fastErr, slow, slowErr)
+		}
+		if fastErr != nil {
+			return
+		}
+		again, err := Encode(fast)
+		if err != nil {
+			if bytes.Contains(payload, []byte(`\u0000`)) {
+				return // jsonb has no NUL, so the log cannot hold it
+			}
+			t.Fatalf("%+v: %v", fast, err)
+		}
+		if back, err := Decode(again.Type, again.SchemaVersion, again.Payload); err != nil || back != fast {
+			t.Fatalf("%+v came back as %+v, %v", fast, back, err)
+		}
+	})
+}
+
+// FuzzUnmarshalState checks that every snapshot that is accepted is a state that MarshalState accepts.
+func FuzzUnmarshalState(f *testing.F) {
+	data, err := os.ReadFile(filepath.Join("testdata", "golden", "State.v1.json"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := UnmarshalState(data)
+		if err != nil || bytes.Contains(data, []byte(`\u0000`)) {
+			return
+		}
+		again, err := MarshalState(s)
+		if err != nil {
+			t.Fatalf("%+v: %v", s, err)
+		}
+		if back, err := UnmarshalState(again); err != nil || back != s {
+			t.Fatalf("%+v came back as %+v, %v", s, back, err)
+		}
+	})
+}

@@ -1,0 +1,72 @@
+package account
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+// Errors of a decision that are not about a rule.
+var (
+	// ErrNotFound says that the account was never opened. A transfer's is a *NotFoundError that says which.
+	ErrNotFound = errors.New("account not found")
+	// ErrExists says that an account with the id was opened before.
+	ErrExists = errors.New("account already exists")
+)
+
+// NotFoundError is ErrNotFound for one of several accounts.
+type NotFoundError struct{ AccountID uuid.UUID }
+
+func (e *NotFoundError) Error() string { return fmt.Sprintf("account %s not found", e.AccountID) }
+
+// Is reports whether target is ErrNotFound.
+func (e *NotFoundError) Is(target error) bool { return target == ErrNotFound }
+
+// Codes of a Refusal. They are part of the API and never change.
+const (
+	CodeInsufficientFunds   = "insufficient-funds"
+	CodeAccountClosed       = "account-closed"
+	CodeAccountSuspended    = "account-suspended"
+	CodeAccountNotSuspended = "account-not-suspended"
+	CodeBalanceNotZero      = "balance-not-zero"
+	CodeBalanceOverflow     = "balance-overflow"
+	CodeCurrencyMismatch    = "currency-mismatch"
+	CodeCurrencyUnknown     = "currency-unknown"
+	CodeSameAccount         = "same-account"
+	CodeAmountZero          = "amount-zero"
+	CodeAmountTooPrecise    = "amount-too-precise"
+	CodeAmountOverflow      = "amount-overflow"
+	CodeTextEmpty           = "text-empty"
+	CodeTextTooLong         = "text-too-long"
+	CodeTextInvalid         = "text-invalid"
+)
+
+// The fields of a request that a Refusal can be about.
+const (
+	FieldAccount        = "account_id"
+	FieldFrom           = "from_account_id"
+	FieldTo             = "to_account_id"
+	FieldAmount         = "amount"
+	FieldCurrency       = "currency"
+	FieldOwner          = "owner"
+	FieldOverdraftLimit = "overdraft_limit"
+	FieldReference      = "reference"
+	FieldReason         = "reason"
+)
+
+// Refusal says which rule a command broke. Nothing was done.
+type Refusal struct { //nolint:errname // it says no; nothing went wrong
+	// Code is one of the Code constants.
+	Code string
+	// Field is one of the Field constants, or empty when no field of the request is at fault.
+	Field string
+	// Detail is one sentence for a person, without a full stop.
+	Detail string
+}
+
+func (e *Refusal) Error() string { return e.Detail }
+
+func refuse(code, field, format string, args ...any) *Refusal {
+	return &Refusal{Code: code, Field: field, Detail: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,42 @@
+package account
+
+import (
+	"math"
+	"strings"
+	"unicode/utf8"
+)
+
+// Bounds of the texts in commands, in characters (runes).
+const (
+	MaxOwnerLen = 200
+	MaxTextLen  = 500 // references and reasons
+)
+
+const maxBalance = math.MaxInt64
+
+// checkOwner returns the owner trimmed of white space.
+func checkOwner(owner string) (string, error) {
+	owner = strings.TrimSpace(owner)
+	if owner == "" {
+		return "", refuse(CodeTextEmpty, FieldOwner, "owner must not be empty")
+	}
+	return owner, checkText(FieldOwner, owner, MaxOwnerLen)
+}
+
+// checkText refuses what the log cannot keep: text that is too long, is not UTF-8, or holds NUL, which PostgreSQL's
+// jsonb has no room for.
+func checkText(field, text string, most int) error {
+	if text == "" {
+		return nil
+	}
+	if len(text) > most && (len(text) > most*utf8.UTFMax || utf8.RuneCountInString(text) > most) {
+		return refuse(CodeTextTooLong, field, "%s must not be longer than %d characters", field, most)
+	}
+	if strings.IndexByte(text, 0) >= 0 {
+		return refuse(CodeTextInvalid, field, "%s must not contain the NUL character", field)
+	}
+	if !utf8.ValidString(text) {
+		return refuse(CodeTextInvalid, field, "%s must be valid UTF-8", field)
+	}
+	return nil
+}

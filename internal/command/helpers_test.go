@@ -1,0 +1,445 @@
+package command_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"passbook/internal/account"
+	"passbook/internal/command"
+	"passbook/internal/eventstore"
+	"passbook/internal/money"
+	"passbook/internal/pgtest"
+	"passbook/internal/postgres"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+var eur = currency("EUR")
+
+func currency(code string) money.Currency {
+	c, err := money.ParseCurrency(code)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+func dec(text string) money.Decimal {
+	d, err := money.ParseDecimal(text)
+	if err != nil {
+		panic(err)
+	}
+	return d
+}
+
+// cents is so many minor units of EUR as a decimal.
+func cents(n int64) money.Decimal { return dec(money.FormatMinor(n, eur)) }
+
+func ptr[T any](v T) *T { return &v }
+
+// start runs a service on the pool until the test ends.
+func start(t testing.TB, pool *pgxpool.Pool, change ...func(*command.Config)) *command.Service {
+	t.Helper()
+	s, stop := startStoppable(t, pool, change...)
+	t.Cleanup(stop)
+	return s
+}
+
+// startStoppable is start with a stop that returns once Run has; it may be called more than once.
+func startStoppable(t testing.TB, pool *pgxpool.Pool, change ...func(*command.Config)) (*command.Service, func()) {
+	t.Helper()
+	config := command.Config{Store: eventstore.New(pool)}
+	for _, f := range change {
+		f(&config)
+	}
+	s, err := command.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() {
+		defer close(done)
+		if err := s.Run(ctx); err != nil {
+			t.Errorf("run: %v", err)
+		}
+	}()
+	return s, func() {
+		cancel()
+		<-done
+	}
+}
+
+func cacheSize(n int) func(*command.Config) { return func(c *command.Config) { c.CacheSize = n } }
+
+// second is another instance: a service on a pool of its own on the same database.
+func second(t testing.TB, url string, change ...func(*command.Config)) *command.Service {
+	t.Helper()
+	return start(t, newPool(t, url), change...)
+}
+
+func newPool(t testing.TB, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := postgres.NewPool(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func request(id uuid.UUID, c account.Command) command.Request {
+	return command.Request{AccountID: id, Command: c}
+}
+
+func deposit(id uuid.UUID, amount string) command.Request {
+	return request(id, account.Deposit{Amount: dec(amount)})
+}
+
+func withdraw(id uuid.UUID, amount string) command.Request {
+	return request(id, account.Withdraw{Amount: dec(amount)})
+}
+
+func transfer(from, to uuid.UUID, amount string) command.Request {
+	return request(from, account.Transfer{TransferID: uuid.New(), To: to, Amount: dec(amount)})
+}
+
+var keyCount atomic.Uint64
+
+// keyed gives the request a key that no other call returns.
+func keyed(r command.Request) command.Request {
+	k := new(command.Key)
+	binary.BigEndian.PutUint64(k.Hash[:], keyCount.Add(1))
+	copy(k.Fingerprint[:], k.Hash[:])
+	k.Fingerprint[15] = 1
+	r.Key = k
+	return r
+}
+
+func must(t testing.TB, s *command.Service, r command.Request) command.Result {
+	t.Helper()
+	result, err := s.Do(t.Context(), r)
+	if err != nil {
+		t.Fatalf("%T on %s: %v", r.Command, r.AccountID, err)
+	}
+	return result
+}
+
+// open opens an account in EUR with a balance.
+func open(t testing.TB, s *command.Service, balance string) uuid.UUID {
+	t.Helper()
+	id := uuid.New()
+	must(t, s, request(id, account.Open{Owner: "Ada", Currency: eur}))
+	if !dec(balance).IsZero() {
+		must(t, s, deposit(id, balance))
+	}
+	return id
+}
+
+// wantRefusal asserts that the command is refused by the rule of that code.
+func wantRefusal(t testing.TB, s *command.Service, r command.Request, code string) {
+	t.Helper()
+	_, err := s.Do(t.Context(), r)
+	var refusal *account.Refusal
+	if !errors.As(err, &refusal) || refusal.Code != code {
+		t.Errorf("%T on %s: %v, want a refusal %s", r.Command, r.AccountID, err, code)
+	}
+}
+
+func wantReplay(t testing.TB, s *command.Service, r command.Request, first command.Result) {
+	t.Helper()
+	again := must(t, s, r)
+	if !again.Replayed {
+		t.Errorf("%T: the second answer is not marked as replayed", r.Command)
+	}
+	sameEvents(t, again, first)
+}
+
+func sameEvents(t testing.TB, got, want command.Result) {
+	t.Helper()
+	if !reflect.DeepEqual(got.Events, want.Events) {
+		t.Errorf("the second answer is %+v, the first was %+v", got.Events, want.Events)
+	}
+}
+
+// folded is what a log adds up to.
+type folded struct {
+	accounts map[uuid.UUID]account.State
+	versions map[uuid.UUID]int64
+	events   []eventstore.Event
+}
+
+// checkLog reads the whole log and asserts I1, I3 and I8 on it: positions and versions without a gap, a clock that
+// only goes on, every event allowed by the state before it, and money conserved at every position. Transfers are in
+// pairs at neighbouring positions, so between the two halves one transfer's amount is on its way.
+func checkLog(t testing.TB, pool *pgxpool.Pool) folded {
+	t.Helper()
+	events, err := eventstore.New(pool).ReadAfter(context.Background(), 0, 10_000_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := folded{accounts: make(map[uuid.UUID]account.State), versions: make(map[uuid.UUID]int64), events: events}
+	inside, total := int64(0), int64(0) // what came in less what went out, and the sum of the balances
+	var before time.Time
+	for i := range events {
+		e := &events[i]
+		if e.Position != int64(i)+1 || e.RecordedAt.Before(before) {
+			t.Fatalf("event %d has position %d, recorded %s after %s", i+1, e.Position, e.RecordedAt, before)
+		}
+		before = e.RecordedAt
+		if f.versions[e.StreamID]++; f.versions[e.StreamID] != e.Version {
+			t.Fatalf("position %d: version %d of %s, want %d", e.Position, e.Version, e.StreamID, f.versions[e.StreamID])
+		}
+		decoded, err := account.Decode(e.Type, e.SchemaVersion, e.Payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := f.accounts[e.StreamID]
+		next, err := account.Evolve(old, decoded)
+		if err != nil {
+			t.Fatalf("position %d: %v", e.Position, err)
+		}
+		if err := allowed(old, next, decoded); err != nil {
+			t.Fatalf("position %d: %v", e.Position, err)
+		}
+		f.accounts[e.StreamID] = next
+		total += next.Balance - old.Balance
+		inside += fromOutside(decoded)
+		inTransit, err := halfTransfer(events, i, decoded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if total+inTransit != inside {
+			t.Fatalf("position %d: the balances add up to %d and %d is on its way; %d came in", e.Position, total, inTransit, inside)
+		}
+	}
+	checkBySQL(t, pool, f)
+	return f
+}
+
+// allowed says in its own words which steps a rule permits.
+func allowed(old, next account.State, e account.Event) error {
+	switch e.(type) {
+	case account.AccountCreated:
+		return nil
+	case account.AccountSuspended, account.MoneyDeposited, account.MoneyWithdrawn, account.TransferSent, account.TransferReceived:
+		if old.Status != account.Active {
+			return fmt.Errorf("%s on an account that is %s", e.EventType(), old.Status)
+		}
+	case account.AccountReactivated:
+		if old.Status != account.Suspended {
+			return fmt.Errorf("reactivated an account that is %s", old.Status)
+		}
+	case account.AccountClosed:
+		if old.Balance != 0 {
+			return fmt.Errorf("closed at a balance of %d", old.Balance)
+		}
+	}
+	if next.Balance < -next.OverdraftLimit {
+		return fmt.Errorf("overdraft: balance %d with a limit of %d", next.Balance, next.OverdraftLimit)
+	}
+	return nil
+}
+
+func fromOutside(e account.Event) int64 {
+	switch e := e.(type) {
+	case account.MoneyDeposited:
+		return e.Amount.Minor()
+	case account.MoneyWithdrawn:
+		return -e.Amount.Minor()
+	}
+	return 0
+}
+
+// halfTransfer returns the amount of a transfer of which event i is the first half, 0 for any other event. It fails
+// when a half is without the other one at the position beside it.
+func halfTransfer(events []eventstore.Event, i int, e account.Event) (int64, error) {
+	other := func(i int) (account.Event, error) {
+		if i < 0 || i >= len(events) {
+			return nil, fmt.Errorf("position %d: half a transfer", i)
+		}
+		return account.Decode(events[i].Type, events[i].SchemaVersion, events[i].Payload)
+	}
+	switch e := e.(type) {
+	case account.TransferSent:
+		o, err := other(i + 1)
+		if err != nil {
+			return 0, err
+		}
+		if r, ok := o.(account.TransferReceived); !ok || r.TransferID != e.TransferID || r.Amount != e.Amount ||
+			r.From != events[i].StreamID || e.To != events[i+1].StreamID {
+			return 0, fmt.Errorf("position %d: half a transfer, followed by %+v", events[i].Position, o)
+		}
+		return e.Amount.Minor(), nil
+	case account.TransferReceived:
+		o, err := other(i - 1)
+		if err != nil {
+			return 0, err
+		}
+		if s, ok := o.(account.TransferSent); !ok || s.TransferID != e.TransferID {
+			return 0, fmt.Errorf("position %d: half a transfer, after %+v", events[i].Position, o)
+		}
+	}
+	return 0, nil
+}
+
+// checkBySQL folds the log once more, by the database and without any of our code, and compares.
+func checkBySQL(t testing.TB, pool *pgxpool.Pool, f folded) {
+	t.Helper()
+	rows, err := pool.Query(context.Background(), `
+select stream_id, min(balance), max(version), count(*), (array_agg(balance order by position desc))[1]
+from (select stream_id, version, position,
+             sum(case when type in ('MoneyDeposited', 'TransferReceived') then (payload->>'amount')::bigint
+                      when type in ('MoneyWithdrawn', 'TransferSent') then -(payload->>'amount')::bigint else 0 end)
+                 over (partition by stream_id order by position)::bigint as balance
+      from events) as e
+group by stream_id`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	accounts := 0
+	for rows.Next() {
+		var id uuid.UUID
+		var lowest, version, count, balance int64
+		if err := rows.Scan(&id, &lowest, &version, &count, &balance); err != nil {
+			t.Fatal(err)
+		}
+		state := f.accounts[id]
+		if lowest < -state.OverdraftLimit || version != count || balance != state.Balance {
+			t.Errorf("account %s: lowest balance %d, version %d of %d events, balance %d; folded %+v",
+				id, lowest, version, count, balance, state)
+		}
+		accounts++
+	}
+	if err := rows.Err(); err != nil || accounts != len(f.accounts) {
+		t.Errorf("%d accounts by SQL, %d folded: %v", accounts, len(f.accounts), err)
+	}
+}
+
+// inLog asserts that the log holds the result's events exactly as answered.
+func (f *folded) inLog(t testing.TB, result command.Result) {
+	t.Helper()
+	for _, r := range result.Events {
+		if r.Position < 1 || r.Position > int64(len(f.events)) {
+			t.Errorf("acknowledged position %d of %d", r.Position, len(f.events))
+			continue
+		}
+		e := f.events[r.Position-1]
+		if e.EventID != r.EventID || e.StreamID != r.AccountID || e.Version != r.Version || !e.RecordedAt.Equal(r.RecordedAt) {
+			t.Errorf("acknowledged %+v, the log holds %+v", r, e)
+		}
+	}
+}
+
+// until runs a condition on the database until it holds.
+func until(t testing.TB, pool *pgxpool.Pool, condition string, args ...any) {
+	t.Helper()
+	for {
+		var ok bool
+		if err := pool.QueryRow(t.Context(), condition, args...).Scan(&ok); err != nil {
+			t.Fatalf("%s: %v", condition, err)
+		}
+		if ok {
+			return
+		}
+	}
+}
+
+// answered is what Do returned.
+type answered struct {
+	result command.Result
+	err    error
+}
+
+// async sends a command and returns where its answer will be.
+func async(ctx context.Context, s *command.Service, r command.Request) <-chan answered {
+	c := make(chan answered, 1)
+	go func() {
+		result, err := s.Do(ctx, r)
+		c <- answered{result, err}
+	}()
+	return c
+}
+
+// held makes one batch of the requests, in order: it holds the append lock while they queue up behind a command that
+// has no part in them, runs then if it is given, and lets go.
+func held(t testing.TB, pool *pgxpool.Pool, s *command.Service, then func(), requests ...command.Request) []answered {
+	t.Helper()
+	all := make([]queued, len(requests))
+	for i, r := range requests {
+		all[i] = queued{t.Context(), r}
+	}
+	return heldBy(t, pool, s, then, all...)
+}
+
+// queued is a request and the context its caller waits with.
+type queued struct {
+	ctx     context.Context
+	request command.Request
+}
+
+// heldBy is held for callers with contexts of their own.
+func heldBy(t testing.TB, pool *pgxpool.Pool, s *command.Service, then func(), requests ...queued) []answered {
+	t.Helper()
+	release := holdLock(t, pool)
+	plug := plugIn(t, pool, s)
+	answers := make([]<-chan answered, len(requests))
+	for i, q := range requests {
+		answers[i] = async(q.ctx, s, q.request)
+		for s.Waiting() <= i { // in order: the next is sent when this one is queued
+			if t.Context().Err() != nil {
+				t.Fatal("the command never queued up")
+			}
+			runtime.Gosched()
+		}
+	}
+	if then != nil {
+		then()
+	}
+	release()
+	if a := <-plug; a.err != nil {
+		t.Fatal(a.err)
+	}
+	all := make([]answered, len(requests))
+	for i := range answers {
+		all[i] = <-answers[i]
+	}
+	return all
+}
+
+// holdLock takes the append lock and returns what lets it go.
+func holdLock(t testing.TB, pool *pgxpool.Pool) (release func()) {
+	t.Helper()
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "select pg_advisory_xact_lock(7018230141)"); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := tx.Rollback(context.Background()); err != nil {
+			t.Errorf("release the append lock: %v", err)
+		}
+	}
+}
+
+// plugIn sends a command of its own account and returns once its append waits for the lock.
+func plugIn(t testing.TB, pool *pgxpool.Pool, s *command.Service) <-chan answered {
+	t.Helper()
+	plug := async(context.Background(), s, request(uuid.New(), account.Open{Owner: "Plug", Currency: eur}))
+	until(t, pool, `select exists (select from pg_locks where locktype = 'advisory' and not granted
+and database = (select oid from pg_database where datname = current_database()))`)
+	return plug
+}

@@ -1,0 +1,338 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"passbook/internal/account"
+	"passbook/internal/eventstore"
+)
+
+// aggregate is an account as the write side knows it: its state after the event of that version. The zero aggregate
+// is an account without events.
+type aggregate struct {
+	state   account.State
+	version int64
+	// last is the id of the event of that version: a cached aggregate whose version holds another event in the log
+	// belongs to a past that was lost (a failover without synchronous replication), and is thrown away.
+	last uuid.UUID
+	// err, when not nil, says why the account's events cannot be folded (a newer release wrote them, or the log is
+	// damaged). Commands on the account fail with it, and no others. Such an aggregate is never cached.
+	err error
+}
+
+// round is one pass over a batch: every unit decided in order, each on what the ones before it left.
+type round struct {
+	// overlay holds the aggregates as the units decided so far leave them.
+	overlay map[uuid.UUID]aggregate
+	// fresh holds the accounts read from the log since the batch was taken up.
+	fresh map[uuid.UUID]aggregate
+}
+
+// decision is what became of a pending unit in a round: events to append, or the reason why not.
+type decision struct {
+	pending  *pending
+	unit     eventstore.Unit
+	recorded [][]Recorded // one entry a request, positions still open
+	err      error
+}
+
+// process decides a batch, appends it and answers every unit of it. A unit that lost against another instance is
+// brought up to date and decided again; its neighbours are not held up by it.
+func (s *Service) process(ctx context.Context, batch []*pending) {
+	open := s.dropGone(batch)
+	fresh := make(map[uuid.UUID]aggregate)
+	for try := 0; len(open) > 0; try++ {
+		if try == maxTries {
+			s.finishAll(open, ErrContended)
+			return
+		}
+		lost, err := s.pass(ctx, open, fresh)
+		if err != nil {
+			// The outcome of the append is not known, so neither is the state of any account.
+			s.cache.Purge()
+			s.finishAll(open, err)
+			return
+		}
+		open = lost
+	}
+}
+
+// dropGone answers nothing to callers that have hung up while they waited, and returns the others.
+func (s *Service) dropGone(batch []*pending) []*pending {
+	return slices.DeleteFunc(slices.Clone(batch), func(p *pending) bool {
+		if err := p.ctx.Err(); err != nil {
+			s.finish(p, nil, err)
+			return true
+		}
+		return false
+	})
+}
+
+func (s *Service) finishAll(open []*pending, err error) {
+	for _, p := range open {
+		s.finish(p, nil, err)
+	}
+}
+
+// pass decides and appends the units once. It answers those that are settled and returns those that lost a race, with
+// their accounts brought up to date. On an error nothing has been answered.
+func (s *Service) pass(ctx context.Context, open []*pending, fresh map[uuid.UUID]aggregate) ([]*pending, error) {
+	decisions, r, err := s.decideAll(ctx, open, fresh)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := s.keysOfRefused(ctx, decisions)
+	if err != nil {
+		return nil, err
+	}
+	units := make([]eventstore.Unit, 0, len(decisions))
+	for i := range decisions {
+		if decisions[i].err == nil {
+			units = append(units, decisions[i].unit)
+		}
+	}
+	var results []eventstore.UnitResult
+	if len(units) > 0 {
+		callCtx, cancel := context.WithTimeout(ctx, storeTimeout)
+		results, err = s.store.Append(callCtx, units)
+		cancel()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return s.settle(ctx, decisions, results, stored, r), nil
+}
+
+// settle answers what the append decided, keeps the aggregates it confirmed, and returns the units that are to be
+// decided again: those that conflicted, and those refused on a state that one of the batch's losers had a part in,
+// since that state never was.
+func (s *Service) settle(ctx context.Context, decisions []decision, results []eventstore.UnitResult,
+	stored map[[16]byte]eventstore.StoredKey, r *round,
+) []*pending {
+	fates, stale, head := fatesOf(decisions, results)
+	s.keep(r, stale)
+	if head > 0 {
+		s.appended(head)
+	}
+	var again, duplicates, replays []*pending
+	for i := range decisions {
+		d := &decisions[i]
+		switch fates[i] {
+		case appended:
+			s.finish(d.pending, d.results(), nil)
+		case conflicted:
+			again = append(again, d.pending)
+		case duplicate:
+			duplicates = append(duplicates, d.pending)
+		case refused:
+			if _, ok := storedKey(d.pending, stored); ok {
+				replays = append(replays, d.pending)
+			} else if isRefusal(d.err) && d.pending.touches(stale) {
+				again = append(again, d.pending)
+			} else {
+				s.finish(d.pending, nil, d.err)
+			}
+		}
+	}
+	// A refused request whose key is in the log already was applied before, whatever the rules say now.
+	for _, p := range replays {
+		found, _ := storedKey(p, stored)
+		s.answerStored(ctx, p, found)
+	}
+	s.answerDuplicates(ctx, duplicates)
+	if len(again) == 0 {
+		return nil
+	}
+	clear(r.fresh) // what was read before the append is no longer
+	if err := s.refresh(ctx, slices.Collect(maps.Keys(stale)), r.fresh); err != nil {
+		s.cache.Purge()
+		s.finishAll(again, err)
+		return nil
+	}
+	return again
+}
+
+// fate is what became of a unit in a pass.
+type fate uint8
+
+const (
+	refused fate = iota // by its decision; it was not given to the append
+	appended
+	conflicted
+	duplicate
+)
+
+// fatesOf matches the results of the append to the decisions, and completes those it confirmed. stale holds the
+// accounts of the units that lost: the overlay knows them as they never were. head is the last position written.
+func fatesOf(decisions []decision, results []eventstore.UnitResult) (fates []fate, stale map[uuid.UUID]bool, head int64) {
+	fates = make([]fate, len(decisions))
+	stale = make(map[uuid.UUID]bool)
+	next := 0
+	for i := range decisions {
+		d := &decisions[i]
+		if d.err != nil {
+			continue
+		}
+		result := results[next]
+		next++
+		switch result.Outcome {
+		case eventstore.Appended:
+			fates[i] = appended
+			head = result.First + int64(len(d.unit.Events)) - 1
+			d.complete(result)
+			continue
+		case eventstore.Conflict:
+			fates[i] = conflicted
+		case eventstore.Duplicate:
+			fates[i] = duplicate
+		}
+		for j := range d.unit.Events {
+			stale[d.unit.Events[j].StreamID] = true
+		}
+	}
+	return fates, stale, head
+}
+
+// touches reports whether one of the unit's requests is about one of the accounts.
+func (p *pending) touches(accounts map[uuid.UUID]bool) bool {
+	for i := range p.requests {
+		for _, id := range accountsOf(&p.requests[i]) {
+			if accounts[id] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// results are the answers to the unit's requests, once complete.
+func (d *decision) results() []Result {
+	all := make([]Result, len(d.recorded))
+	for i := range d.recorded {
+		all[i].Events = d.recorded[i]
+	}
+	return all
+}
+
+// keep takes the aggregates that the append confirmed into the cache. Of an account that a losing unit touched, the
+// cache keeps the state from before the batch: true once, and refresh continues from it.
+func (s *Service) keep(r *round, stale map[uuid.UUID]bool) {
+	for id, a := range r.overlay {
+		if a.version > 0 && !stale[id] {
+			s.cache.Add(id, a)
+		}
+	}
+}
+
+// answerDuplicates answers units whose key was found taken by the append.
+func (s *Service) answerDuplicates(ctx context.Context, units []*pending) {
+	if len(units) == 0 {
+		return
+	}
+	stored, err := s.lookup(ctx, units)
+	for _, p := range units {
+		switch found, ok := storedKey(p, stored); {
+		case err != nil:
+			s.finish(p, nil, err)
+		case !ok:
+			// Taken a moment ago and expired since: as good as a lost race.
+			s.finish(p, nil, ErrContended)
+		default:
+			s.answerStored(ctx, p, found)
+		}
+	}
+}
+
+// answerStored answers a request whose key the log holds: with the first answer, or with ErrKeyReused.
+func (s *Service) answerStored(ctx context.Context, p *pending, key eventstore.StoredKey) {
+	if len(p.requests) != 1 || p.requests[0].Key.Fingerprint != key.Fingerprint {
+		s.finish(p, nil, ErrKeyReused)
+		return
+	}
+	callCtx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	events, err := s.store.ReadAfter(callCtx, key.First-1, key.Count)
+	if err != nil {
+		s.finish(p, nil, err)
+		return
+	}
+	if len(events) != key.Count || key.Count == 0 || events[0].Position != key.First {
+		s.finish(p, nil, fmt.Errorf("command: an idempotency key answers for %d events from position %d, which the log does not hold",
+			key.Count, key.First))
+		return
+	}
+	result := Result{Replayed: true}
+	for i := range events {
+		e, err := account.Decode(events[i].Type, events[i].SchemaVersion, events[i].Payload)
+		if err != nil {
+			s.finish(p, nil, fmt.Errorf("command: event at position %d: %w", events[i].Position, err))
+			return
+		}
+		result.Events = append(result.Events, Recorded{
+			AccountID: events[i].StreamID, EventID: events[i].EventID, Position: events[i].Position,
+			Version: events[i].Version, RecordedAt: events[i].RecordedAt, Event: e,
+		})
+	}
+	s.finish(p, []Result{result}, nil)
+}
+
+// keysOfRefused looks up the keys of the requests that the rules refused.
+func (s *Service) keysOfRefused(ctx context.Context, decisions []decision) (map[[16]byte]eventstore.StoredKey, error) {
+	var refused []*pending
+	for i := range decisions {
+		if decisions[i].err != nil {
+			refused = append(refused, decisions[i].pending)
+		}
+	}
+	return s.lookup(ctx, refused)
+}
+
+func (s *Service) lookup(ctx context.Context, units []*pending) (map[[16]byte]eventstore.StoredKey, error) {
+	var hashes [][16]byte
+	for _, p := range units {
+		for i := range p.requests {
+			if k := p.requests[i].Key; k != nil {
+				hashes = append(hashes, k.Hash)
+			}
+		}
+	}
+	if len(hashes) == 0 {
+		return nil, nil
+	}
+	callCtx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	keys, err := s.store.LookupKeys(callCtx, hashes)
+	if err != nil {
+		return nil, err
+	}
+	stored := make(map[[16]byte]eventstore.StoredKey, len(keys))
+	for _, k := range keys {
+		stored[k.Hash] = k
+	}
+	return stored, nil
+}
+
+func storedKey(p *pending, stored map[[16]byte]eventstore.StoredKey) (eventstore.StoredKey, bool) {
+	for i := range p.requests {
+		if k := p.requests[i].Key; k != nil {
+			if found, ok := stored[k.Hash]; ok {
+				return found, true
+			}
+		}
+	}
+	return eventstore.StoredKey{}, false
+}
+
+// isRefusal tells the errors that rest on the state of an account from those that do not.
+func isRefusal(err error) bool {
+	var refusal *account.Refusal
+	var version *VersionError
+	return errors.As(err, &refusal) || errors.As(err, &version) ||
+		errors.Is(err, account.ErrNotFound) || errors.Is(err, account.ErrExists)
+}

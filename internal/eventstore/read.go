@@ -1,0 +1,86 @@
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	headSQL = `select position from events order by position desc limit 1`
+
+	readAfterSQL = `select position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at
+from events where position > $1 order by position limit $2`
+
+	// One index range a stream, so that the cost grows with the events read and with nothing else.
+	readStreamsSQL = `select e.position, e.stream_id, e.version, e.event_id, e.type, e.schema_version, e.payload,
+       e.metadata, e.recorded_at
+from unnest($1::uuid[], $2::bigint[]) as s(id, after)
+cross join lateral (select * from events e where e.stream_id = s.id and e.version > s.after order by e.version) as e`
+
+	lookupKeysSQL = `select key, fingerprint, first_position, event_count from idempotency_keys where key = any ($1)`
+)
+
+// Head answers the position of the last event in the log, 0 when it is empty.
+func (s *Store) Head(ctx context.Context) (int64, error) {
+	var head int64
+	err := s.pool.QueryRow(ctx, headSQL).Scan(&head)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return 0, fmt.Errorf("eventstore: head: %w", err)
+	}
+	return head, nil
+}
+
+// ReadAfter answers at most limit events that follow position after, in order. Who has seen an answer has seen
+// every event up to its last, forever: no event ever appears at an earlier position later on.
+func (s *Store) ReadAfter(ctx context.Context, after int64, limit int) ([]Event, error) {
+	rows, _ := s.pool.Query(ctx, readAfterSQL, after, limit)
+	return collect("read after", rows)
+}
+
+// Cursor names a stream and the last version of it that is known already.
+type Cursor struct {
+	StreamID uuid.UUID
+	After    int64
+}
+
+// ReadStreams answers all events of the streams after their cursors, each stream's in version order and the streams
+// in the order given. A stream that does not exist adds nothing.
+func (s *Store) ReadStreams(ctx context.Context, cursors []Cursor) ([]Event, error) {
+	ids, after := make([]uuid.UUID, len(cursors)), make([]int64, len(cursors))
+	for i, c := range cursors {
+		ids[i], after[i] = c.StreamID, c.After
+	}
+	rows, _ := s.pool.Query(ctx, readStreamsSQL, ids, after)
+	return collect("read streams", rows)
+}
+
+// LookupKeys answers those of the idempotency keys that the log holds.
+func (s *Store) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey, error) {
+	rows, _ := s.pool.Query(ctx, lookupKeysSQL, hashes)
+	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (StoredKey, error) {
+		var k StoredKey
+		return k, row.Scan(&k.Hash, &k.Fingerprint, &k.First, &k.Count)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("eventstore: look up keys: %w", err)
+	}
+	return keys, nil
+}
+
+func collect(op string, rows pgx.Rows) ([]Event, error) {
+	events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Event, error) {
+		var e Event
+		err := row.Scan(&e.Position, &e.StreamID, &e.Version, &e.EventID, &e.Type, &e.SchemaVersion, &e.Payload,
+			&e.Metadata, &e.RecordedAt)
+		e.RecordedAt = e.RecordedAt.UTC()
+		return e, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("eventstore: %s: %w", op, err)
+	}
+	return events, nil
+}

@@ -1,0 +1,110 @@
+package apitest_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"passbook/internal/httpapi/apitest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// witness remembers what Client complains about.
+type witness struct{ said []string }
+
+func (*witness) Helper() {}
+
+func (w *witness) Errorf(format string, args ...any) {
+	w.said = append(w.said, fmt.Sprintf(format, args...))
+}
+
+const (
+	receipt = `{"account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","event_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f",` +
+		`"position":1,"version":1,"type":"MoneyDeposited","recorded_at":"2026-01-02T15:04:05.000000Z"}`
+	problem = `{"type":"urn:passbook:problem:x","title":"x","status":404,"code":"x","request_id":"r"}`
+)
+
+// answers is one that conforms, and what may be changed in it.
+type answers struct {
+	method, path, mediaType, body string
+	status                        int
+	header                        map[string]string
+}
+
+func (a *answers) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("X-Request-Id", "r")
+	w.Header().Set("Content-Type", a.mediaType)
+	for name, value := range a.header {
+		w.Header()[name] = nil
+		if value != "" {
+			w.Header()[name] = []string{value}
+		}
+	}
+	w.WriteHeader(a.status)
+	_, _ = io.WriteString(w, a.body)
+}
+
+func TestClient(t *testing.T) {
+	t.Parallel()
+	const etag = `"1"`
+	good := answers{"POST", "/deposits", "application/json", receipt, 201, map[string]string{"Etag": etag}}
+	for _, tt := range []struct {
+		name   string
+		change func(*answers)
+		want   string // part of the complaint; empty for none
+	}{
+		{"good", func(*answers) {}, ""},
+		{"status", func(a *answers) { a.status = 202 }, "status is not documented"},
+		{"undocumented operation", func(a *answers) { a.path = "/nothing" }, "operation is not documented"},
+		{"media type", func(a *answers) { a.mediaType = "text/plain" }, "media type"},
+		{"no header", func(a *answers) { a.header = nil }, "the header ETag is missing"},
+		{"no request id", func(a *answers) { a.header = map[string]string{"Etag": etag, "X-Request-Id": ""} }, "X-Request-Id"},
+		{"bad header", func(a *answers) { a.header = map[string]string{"Etag": "1"} }, "the header ETag is"},
+		{"no JSON", func(a *answers) { a.body = "x" }, "not JSON"},
+		{"missing member", func(a *answers) { a.body = strings.Replace(receipt, `"position":1,`, "", 1) }, "position"},
+		{"unknown member", func(a *answers) { a.body = strings.Replace(receipt, `{`, `{"x":1,`, 1) }, `"x"`},
+		{"bad id", func(a *answers) { a.body = strings.Replace(receipt, `0190`, `x190`, 1) }, "account_id"},
+		{"bad time", func(a *answers) { a.body = strings.Replace(receipt, `.000000Z`, `Z`, 1) }, "recorded_at"},
+		{"problem", func(a *answers) { a.status, a.mediaType, a.body = 404, "application/problem+json", problem }, ""},
+		{"problem of another status", func(a *answers) { a.status, a.mediaType, a.body = 409, "application/problem+json", problem }, "says status 404"},
+		{"JSON instead of a problem", func(a *answers) { a.status, a.body = 404, problem }, "media type"},
+		{"no route", func(a *answers) {
+			a.path, a.status, a.mediaType, a.body = "/x", 404, "application/problem+json", problem
+		}, ""},
+		{"no route in text", func(a *answers) { a.path, a.status, a.mediaType, a.body = "/x", 404, "text/plain", "x" }, "media type"},
+		{"docs asset", func(a *answers) { a.method, a.path, a.status = "GET", "/docs/x.js", 200 }, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			a := good
+			tt.change(&a)
+			server := httptest.NewServer(&a)
+			defer server.Close()
+			w := new(witness)
+			r, err := http.NewRequestWithContext(t.Context(), a.method, server.URL+a.path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := apitest.Client(w).Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text, err := io.ReadAll(response.Body); err != nil || string(text) != a.body {
+				t.Errorf("%q, %v", text, err)
+			}
+			if err := response.Body.Close(); err != nil {
+				t.Error(err)
+			}
+			said := strings.Join(w.said, "\n")
+			if (tt.want == "") != (said == "") || !strings.Contains(said, tt.want) {
+				t.Errorf("said %q, want %q", said, tt.want)
+			}
+		})
+	}
+}

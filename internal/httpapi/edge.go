@@ -1,0 +1,185 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"passbook/internal/command"
+)
+
+// maxIDLen bounds X-Request-Id, X-Correlation-Id and X-Causation-Id, in bytes.
+const maxIDLen = 128
+
+// edge is the outermost middleware: it names the request, turns a panic into a 500, counts, and writes the access log.
+// It is one and not four so that a request costs one allocation for all of it.
+type edge struct {
+	log     *slog.Logger
+	metrics *metrics
+	fail    func(w http.ResponseWriter, r *http.Request, err error)
+}
+
+// exchange is one request and its answer as the edge sees them. It is the http.ResponseWriter that handlers get.
+type exchange struct {
+	http.ResponseWriter
+	requestID string
+	method    string
+	status    int // 0 until the header is written
+	bytes     int64
+}
+
+type exchangeKey struct{}
+
+// exchangeOf returns the exchange of a request that came through the edge.
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// WriteHeader says how the answer may be cached, unless the handler has: one that has an ETag may be kept but must be
+// asked about again, any other may not be kept.
+func (x *exchange) WriteHeader(status int) {
+	if x.status == 0 && status >= http.StatusOK {
+		x.status = status
+		h := x.Header()
+		if _, set := h["Cache-Control"]; !set {
+			policy := "no-store"
+			if _, tagged := h["Etag"]; tagged && (x.method == http.MethodGet || x.method == http.MethodHead) {
+				policy = "no-cache"
+			}
+			h["Cache-Control"] = []string{policy}
+		}
+	}
+	x.ResponseWriter.WriteHeader(status)
+}
+
+func (x *exchange) Write(b []byte) (int, error) {
+	if x.status == 0 {
+		x.WriteHeader(http.StatusOK)
+	}
+	n, err := x.ResponseWriter.Write(b)
+	x.bytes += int64(n)
+	return n, err //nolint:wrapcheck // an http.ResponseWriter hands on what the one below says
+}
+
+func (e *edge) handle(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		x := &exchange{ResponseWriter: w, requestID: requestID(r), method: r.Method}
+		h := w.Header()
+		h["X-Request-Id"] = []string{x.requestID}
+		h["X-Content-Type-Options"] = []string{"nosniff"}
+		r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+		e.metrics.inFlight.Inc()
+		defer func() {
+			e.metrics.inFlight.Dec()
+			cause := recover()
+			if cause != nil {
+				cause = e.recovered(x, r, cause)
+			}
+			e.finish(x, r, time.Since(start))
+			if cause != nil {
+				panic(cause)
+			}
+		}()
+		next.ServeHTTP(x, r)
+	})
+}
+
+// recovered answers 500 when that is still possible. What it returns is to be panicked with again, so that net/http
+// closes the connection: an answer that broke off must not look like a whole one.
+func (e *edge) recovered(x *exchange, r *http.Request, cause any) any {
+	if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		return cause
+	}
+	e.log.LogAttrs(r.Context(), slog.LevelError, "panic",
+		slog.Any("cause", cause), slog.String("request_id", x.requestID), slog.String("stack", string(debug.Stack())))
+	if x.status != 0 {
+		return http.ErrAbortHandler
+	}
+	e.fail(x, r, newProblem(kindInternal, internalDetail))
+	return nil
+}
+
+func (e *edge) finish(x *exchange, r *http.Request, took time.Duration) {
+	route := routeOf(r)
+	status := x.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	e.metrics.observe(r.Method, route, status, took)
+	level := slog.LevelInfo
+	switch route {
+	case "/livez", "/readyz", "/metrics":
+		level = slog.LevelDebug
+	}
+	if !e.log.Enabled(r.Context(), level) {
+		return
+	}
+	e.log.LogAttrs(r.Context(), level, "request",
+		slog.String("method", r.Method), slog.String("route", route), slog.Int("status", status),
+		slog.Int64("bytes", x.bytes), slog.Duration("duration", took), slog.String("request_id", x.requestID),
+		slog.String("trace_id", traceID(r.Header.Get("Traceparent"))))
+}
+
+// routeOf returns the pattern of the route that took the request, or "" when none did.
+func routeOf(r *http.Request) string {
+	rctx := chi.RouteContext(r.Context())
+	if rctx == nil || len(rctx.RoutePatterns) == 0 {
+		return ""
+	}
+	return rctx.RoutePatterns[len(rctx.RoutePatterns)-1]
+}
+
+func requestID(r *http.Request) string {
+	if id := r.Header.Get("X-Request-Id"); visibleASCII(id, maxIDLen) {
+		return id
+	}
+	id, err := uuid.NewV7()
+	if err != nil { // the system has no randomness; the request need not fail for it
+		return uuid.Nil.String()
+	}
+	return id.String()
+}
+
+// visibleASCII reports whether s has 1 to most characters, all of them visible ASCII (0x21 to 0x7e).
+func visibleASCII(s string, most int) bool {
+	if s == "" || len(s) > most {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] < 0x21 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return true
+}
+
+// metadata is what is kept with the events of the request. Headers that are not usable are taken as not given: they
+// are there for tracing and must not stop a payment.
+func metadata(r *http.Request) command.Metadata {
+	m := command.Metadata{CorrelationID: exchangeOf(r.Context()).requestID}
+	if id := r.Header.Get("X-Correlation-Id"); visibleASCII(id, maxIDLen) {
+		m.CorrelationID = id
+	}
+	if id := r.Header.Get("X-Causation-Id"); visibleASCII(id, maxIDLen) {
+		m.CausationID = id
+	}
+	if tp := r.Header.Get("Traceparent"); traceID(tp) != "" {
+		m.Traceparent = tp
+	}
+	return m
+}
+
+// callerScope separates the idempotency keys of one caller from those of another. Without authentication all callers
+// are one.
+func callerScope(context.Context) string { return "" }

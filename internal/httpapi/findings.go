@@ -1,0 +1,153 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// finding is one thing that a schema does not allow.
+type finding struct {
+	// path is where, from the outside in; empty for the value as a whole.
+	path []string
+	code string
+	// sentence goes on from the name of the field: "must not be empty".
+	sentence string
+}
+
+// findings turns the error of openapi3.Schema.VisitJSON into sentences for people. An error of another kind becomes
+// one finding about the whole.
+func findings(err error) []finding {
+	if err == nil {
+		return nil
+	}
+	var multi openapi3.MultiError
+	if errors.As(err, &multi) {
+		return findingsOf(multi)
+	}
+	var schemaErr *openapi3.SchemaError
+	if !errors.As(err, &schemaErr) {
+		return []finding{{code: "invalid", sentence: "is not valid"}}
+	}
+	path := schemaErr.JSONPointer()
+	if schemaErr.SchemaField == "properties" { // there is one of these for each unknown field, and none says which
+		return unknownFields(path, schemaErr)
+	}
+	code, sentence := describe(schemaErr)
+	return []finding{{path: path, code: code, sentence: sentence}}
+}
+
+func findingsOf(multi openapi3.MultiError) []finding {
+	var all []finding
+	unknown := make(map[string]bool) // objects whose unknown fields are told already
+	for _, e := range multi {
+		var schemaErr *openapi3.SchemaError
+		if errors.As(e, &schemaErr) && schemaErr.SchemaField == "properties" {
+			object := pointerTo(schemaErr.JSONPointer())
+			if unknown[object] {
+				continue
+			}
+			unknown[object] = true
+		}
+		all = append(all, findings(e)...)
+	}
+	return all
+}
+
+func unknownFields(path []string, err *openapi3.SchemaError) []finding {
+	members, _ := err.Value.(map[string]any)
+	var all []finding
+	for name := range members {
+		if _, known := err.Schema.Properties[name]; !known {
+			all = append(all, finding{append(slices.Clone(path), name), "unknown-field", "is not a known field"})
+		}
+	}
+	slices.SortFunc(all, func(a, b finding) int { return slices.Compare(a.path, b.path) })
+	return all
+}
+
+// describe says in words what a keyword of the schema asks for. A schema may say it itself, with x-message, where the
+// keyword is a pattern.
+func describe(err *openapi3.SchemaError) (code, sentence string) {
+	s := err.Schema
+	switch err.SchemaField {
+	case "required":
+		return "required", "is required"
+	case "type", "nullable":
+		return "wrong-type", "must be " + typeNames(s.Type.Slice()) + ", not " + typeOf(err.Value)
+	case "minLength":
+		if s.MinLength == 1 {
+			return "too-short", "must not be empty"
+		}
+		return "too-short", "must have at least " + strconv.FormatUint(s.MinLength, 10) + " characters"
+	case "maxLength":
+		return "too-long", "must have at most " + strconv.FormatUint(*s.MaxLength, 10) + " characters"
+	case "pattern":
+		if message, ok := s.Extensions["x-message"].(string); ok {
+			return "malformed", message
+		}
+		return "malformed", "does not have the form " + s.Pattern
+	case "enum":
+		var b strings.Builder
+		for i, v := range s.Enum {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			fmt.Fprint(&b, v)
+		}
+		return "unknown-value", "must be one of " + b.String()
+	case "minimum":
+		return "too-small", "must be at least " + strconv.FormatFloat(*s.Min, 'f', -1, 64)
+	case "maximum":
+		return "too-large", "must be at most " + strconv.FormatFloat(*s.Max, 'f', -1, 64)
+	}
+	return "invalid", "is not valid"
+}
+
+func typeNames(types []string) string {
+	names := make([]string, len(types))
+	for i, t := range types {
+		switch t {
+		case openapi3.TypeInteger:
+			names[i] = "a whole number"
+		case openapi3.TypeArray, openapi3.TypeObject:
+			names[i] = "an " + t
+		default:
+			names[i] = "a " + t
+		}
+	}
+	return strings.Join(names, " or ")
+}
+
+func typeOf(value any) string {
+	switch value.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return "a boolean"
+	case string:
+		return "a string"
+	case json.Number:
+		return "a number"
+	case []any:
+		return "an array"
+	}
+	return "an object"
+}
+
+// pointerTo makes an RFC 6901 pointer.
+func pointerTo(path []string) string {
+	var b strings.Builder
+	for _, token := range path {
+		b.WriteByte('/')
+		_, _ = pointerEscapes.WriteString(&b, token)
+	}
+	return b.String()
+}
+
+var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")

@@ -1,0 +1,265 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"passbook/internal/account"
+	"passbook/internal/command"
+	"passbook/internal/httpapi"
+	"passbook/internal/httpapi/apitest"
+	"passbook/internal/money"
+	"passbook/internal/projector"
+	"passbook/internal/query"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	accountID = uuid.MustParse("0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f")
+	eventID   = uuid.MustParse("0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e40")
+	replayID  = uuid.MustParse("0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41")
+	moment    = time.Date(2026, 1, 2, 15, 4, 5, 120_000_000, time.FixedZone("", 3600))
+)
+
+// errAway is what a database that is away comes to here.
+var errAway = errors.New("connection to 10.0.0.1 refused")
+
+// service stands in for the layers below, to bring about what is hard to bring about with them. Functions that are
+// nil answer with a plain success.
+type service struct {
+	do       func(command.Request) (command.Result, error)
+	account  func(uuid.UUID, query.Wait) (query.Account, int64, error)
+	accounts func(query.ListFilter, query.Wait) (query.Page, int64, error)
+	replay   func(id string) (projector.Replay, error)
+	status   func(id string) (projector.Status, error)
+	checks   []httpapi.Check
+	starting atomic.Bool
+
+	mu       sync.Mutex
+	requests []command.Request
+}
+
+func (s *service) Do(_ context.Context, r command.Request) (command.Result, error) {
+	s.mu.Lock()
+	s.requests = append(s.requests, r)
+	s.mu.Unlock()
+	if s.do != nil {
+		return s.do(r)
+	}
+	return recorded(r, 7, 3), nil
+}
+
+// last returns the last request that reached the write side; ok is false when none did.
+func (s *service) last() (r command.Request, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.requests) == 0 {
+		return r, false
+	}
+	return s.requests[len(s.requests)-1], true
+}
+
+func recorded(r command.Request, position, version int64) command.Result {
+	events := map[string]account.Event{
+		"open": account.AccountCreated{}, "deposit": account.MoneyDeposited{}, "withdraw": account.MoneyWithdrawn{},
+		"suspend": account.AccountSuspended{}, "reactivate": account.AccountReactivated{}, "close": account.AccountClosed{},
+	}
+	return command.Result{Events: []command.Recorded{{
+		AccountID: r.AccountID, EventID: eventID, Position: position, Version: version, RecordedAt: moment,
+		Event: events[r.Command.Name()],
+	}}}
+}
+
+func (s *service) Account(_ context.Context, id uuid.UUID, w query.Wait) (query.Account, int64, error) {
+	if s.account != nil {
+		return s.account(id, w)
+	}
+	return sampleAccount(id), 42, nil
+}
+
+func sampleAccount(id uuid.UUID) query.Account {
+	eur, _ := money.LookupCurrency("EUR")
+	return query.Account{
+		ID: id, Owner: "Ada", Currency: eur, Balance: 12000, Overdraft: 5000, Deposited: "120.00", Withdrawn: "0.00",
+		Status: "active", Version: 5, Position: 41, OpenedAt: moment, UpdatedAt: moment,
+	}
+}
+
+func (s *service) Accounts(_ context.Context, f query.ListFilter, w query.Wait) (query.Page, int64, error) {
+	if s.accounts != nil {
+		return s.accounts(f, w)
+	}
+	closed := sampleAccount(accountID)
+	closed.Status, closed.ClosedAt = "closed", moment
+	return query.Page{Accounts: []query.Account{sampleAccount(eventID), closed}, Next: "abc"}, 42, nil
+}
+
+func (s *service) Projections(ctx context.Context) ([]projector.Status, error) {
+	status, err := s.Projection(ctx, "balances")
+	return []projector.Status{status}, err
+}
+
+func (s *service) Projection(_ context.Context, id string) (projector.Status, error) {
+	if s.status != nil {
+		return s.status(id)
+	}
+	r := sampleReplay(id)
+	return projector.Status{
+		ID: id, Version: 1, State: "running", Position: 42, Head: 43, Lag: 1, LagSeconds: .01, Rate: 100, Generation: 1,
+		Owner: "here", UpdatedAt: moment, Replay: &r,
+	}, nil
+}
+
+func (s *service) Pause(ctx context.Context, id string) (projector.Status, error) {
+	return s.Projection(ctx, id)
+}
+
+func (s *service) Resume(ctx context.Context, id string) (projector.Status, error) {
+	return s.Projection(ctx, id)
+}
+
+func sampleReplay(id string) projector.Replay {
+	return projector.Replay{
+		ID: replayID, Projection: id, State: "running", Processed: 10, Total: 42, Rate: 1000, Generation: 2, StartedAt: moment,
+	}
+}
+
+func (s *service) StartReplay(_ context.Context, id string) (projector.Replay, error) {
+	if s.replay != nil {
+		return s.replay(id)
+	}
+	return sampleReplay(id), nil
+}
+
+func (s *service) Replay(ctx context.Context, id string, _ uuid.UUID) (projector.Replay, error) {
+	return s.StartReplay(ctx, id)
+}
+
+func (s *service) CancelReplay(ctx context.Context, id string, _ uuid.UUID) (projector.Replay, error) {
+	return s.StartReplay(ctx, id)
+}
+
+// harness is a server on a real port, and a client that holds each answer against the specification.
+type harness struct {
+	t      *testing.T
+	url    string
+	client *http.Client
+	log    *syncBuffer
+}
+
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func serve(t *testing.T, s *service) *harness {
+	t.Helper()
+	a := &harness{t: t, client: apitest.Client(t), log: new(syncBuffer)}
+	h, err := httpapi.New(httpapi.Config{
+		Commands: s, Queries: s, Projections: s, Control: s, Replays: s,
+		Ready:       func(context.Context) []httpapi.Check { return s.checks },
+		Started:     func() bool { return !s.starting.Load() },
+		Unavailable: func(err error) bool { return errors.Is(err, errAway) },
+		Logger:      slog.New(slog.NewJSONHandler(a.log, nil)), Registry: prometheus.NewRegistry(), Version: "test",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	a.url = server.URL
+	return a
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	text   string
+}
+
+// json reads the answer as an object.
+func (a *answer) json(t *testing.T) map[string]any {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal([]byte(a.text), &m); err != nil {
+		t.Fatalf("%s: %v", a.text, err)
+	}
+	return m
+}
+
+// problem reads the answer as a problem: its code and its errors by where they are.
+func (a *answer) problem(t *testing.T) (code string, errs map[string]string) {
+	t.Helper()
+	var p httpapi.Problem
+	if err := json.Unmarshal([]byte(a.text), &p); err != nil {
+		t.Fatalf("%s: %v", a.text, err)
+	}
+	errs = make(map[string]string)
+	for _, e := range p.Errors {
+		errs[e.Pointer+e.Parameter+e.Header] = e.Detail
+	}
+	return p.Code, errs
+}
+
+// send sends a request. A body has Content-Type application/json unless the headers (name, value, …) say otherwise.
+func (a *harness) send(method, path, body string, headers ...string) *answer {
+	a.t.Helper()
+	r, err := http.NewRequestWithContext(a.t.Context(), method, a.url+path, strings.NewReader(body))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		if headers[i+1] == "" {
+			r.Header.Del(headers[i])
+			continue
+		}
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	if values := r.Header["Content-Type"]; len(values) > 1 {
+		r.Header["Content-Type"] = values[1:]
+	}
+	response, err := a.client.Do(r)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if err := response.Body.Close(); err != nil {
+		a.t.Fatal(err)
+	}
+	return &answer{response.StatusCode, response.Header, string(text)}
+}

@@ -1,0 +1,193 @@
+// The API over HTTP: the routes and types of api/openapi.yaml (api.gen.go), requests validated against it, and the
+// errors of the layers below turned into problem documents (problem.go).
+
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"passbook/internal/command"
+	"passbook/internal/projector"
+	"passbook/internal/query"
+)
+
+// Commands is the write side.
+type Commands interface {
+	// Do applies one command. Its errors are those of packages command and account.
+	Do(ctx context.Context, r command.Request) (command.Result, error)
+}
+
+// Queries is the read side. The second result is the position the read model had applied; it is valid with
+// query.ErrNotFound and query.ErrBehind too.
+type Queries interface {
+	Account(ctx context.Context, id uuid.UUID, w query.Wait) (query.Account, int64, error)
+	Accounts(ctx context.Context, f query.ListFilter, w query.Wait) (query.Page, int64, error)
+}
+
+// Projections tells how the projections stand.
+type Projections interface {
+	Projections(ctx context.Context) ([]projector.Status, error)
+	Projection(ctx context.Context, id string) (projector.Status, error)
+}
+
+// ProjectionControl stops a projection from applying events, and lets it go on.
+type ProjectionControl interface {
+	Pause(ctx context.Context, id string) (projector.Status, error)
+	Resume(ctx context.Context, id string) (projector.Status, error)
+}
+
+// Replays rebuilds projections.
+type Replays interface {
+	StartReplay(ctx context.Context, id string) (projector.Replay, error)
+	Replay(ctx context.Context, id string, replayID uuid.UUID) (projector.Replay, error)
+	CancelReplay(ctx context.Context, id string, replayID uuid.UUID) (projector.Replay, error)
+}
+
+// Check is one thing the service needs to do its work. Detail is shown to anyone who can reach the port.
+type Check struct {
+	Name   string
+	OK     bool
+	Detail string
+}
+
+// Config is what a handler is made of. All fields are needed.
+type Config struct {
+	Commands    Commands
+	Queries     Queries
+	Projections Projections
+	Control     ProjectionControl
+	Replays     Replays
+	// Ready runs the readiness checks; it must return within the context's time.
+	Ready func(ctx context.Context) []Check
+	// Started tells whether the database's schema is in place. Until then everything that needs it answers 503.
+	Started func() bool
+	// Unavailable tells the errors of a database that is away, which are answered with 503, from unexpected ones.
+	Unavailable func(error) bool
+	// Logger takes one line a request and the causes of unexpected errors.
+	Logger *slog.Logger
+	// Registry takes the metrics of this package and is what /metrics shows.
+	Registry *prometheus.Registry
+	// Version is that of the server, shown by /livez.
+	Version string
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Commands == nil, c.Queries == nil, c.Projections == nil, c.Control == nil, c.Replays == nil:
+		return errors.New("httpapi: a service is missing")
+	case c.Ready == nil, c.Started == nil, c.Unavailable == nil, c.Logger == nil, c.Registry == nil:
+		return errors.New("httpapi: Ready, Started, Unavailable, Logger and Registry are needed")
+	}
+	return nil
+}
+
+// server implements ServerInterface.
+type server struct {
+	commands    Commands
+	queries     Queries
+	projections Projections
+	control     ProjectionControl
+	replays     Replays
+	ready       func(ctx context.Context) []Check
+	started     func() bool
+	unavailable func(error) bool
+	log         *slog.Logger
+	version     string
+	spec        *spec
+	docs        *docs
+	metrics     http.Handler
+}
+
+// New makes the handler of the whole API. It fails when the configuration is not complete, or the metrics are
+// registered already.
+func New(c Config) (http.Handler, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	spec, err := loadSpec()
+	if err != nil {
+		return nil, err
+	}
+	docs, err := newDocs()
+	if err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(c.Registry)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{
+		commands: c.Commands, queries: c.Queries, projections: c.Projections, control: c.Control, replays: c.Replays,
+		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, docs: docs,
+		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
+	}
+	return s.routes(m), nil
+}
+
+func (s *server) routes(m *metrics) http.Handler {
+	mux := chi.NewRouter()
+	mux.Use((&edge{log: s.log, metrics: m, fail: s.fail}).handle, middleware.GetHead)
+	mux.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, r, newProblem(kindRouteNotFound, "There is nothing at this path; /docs lists what there is."))
+	})
+	mux.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) { s.methodNotAllowed(mux, w, r) })
+	mux.Get("/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/docs", http.StatusFound) })
+	s.docs.routes(mux)
+	HandlerWithOptions(s, ChiServerOptions{
+		BaseRouter:       mux.With(s.awaitStart, s.validateParameters),
+		ErrorHandlerFunc: func(w http.ResponseWriter, r *http.Request, err error) { s.fail(w, r, bindingProblem(err)) },
+	})
+	return mux
+}
+
+// needsNoDatabase are the routes that answer while the service is starting.
+var needsNoDatabase = map[string]bool{"/livez": true, "/readyz": true, "/metrics": true, "/openapi.yaml": true, "/docs": true}
+
+// awaitStart refuses requests until the database's schema is in place.
+func (s *server) awaitStart(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.started() && !needsNoDatabase[r.URL.Path] {
+			p := newProblem(kindUnavailable, "The service is starting and waits for its database; try again shortly.")
+			p.retryAfter = 1
+			s.fail(w, r, p)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// methods are those a route may have, in the order they are shown in Allow.
+var methods = []string{
+	http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
+}
+
+func (s *server) methodNotAllowed(mux chi.Routes, w http.ResponseWriter, r *http.Request) {
+	path := r.URL.RawPath
+	if path == "" {
+		path = r.URL.Path
+	}
+	allow := ""
+	for _, method := range methods {
+		look := method
+		if look == http.MethodHead {
+			look = http.MethodGet
+		}
+		if mux.Match(chi.NewRouteContext(), look, path) {
+			if allow != "" {
+				allow += ", "
+			}
+			allow += method
+		}
+	}
+	w.Header().Set("Allow", allow)
+	s.fail(w, r, newProblem(kindMethodNotAllowed, "This path takes "+allow+"."))
+}

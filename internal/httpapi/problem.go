@@ -1,0 +1,229 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"github.com/go-json-experiment/json"
+
+	"passbook/internal/account"
+	"passbook/internal/command"
+	"passbook/internal/projector"
+	"passbook/internal/query"
+)
+
+// This file is the only place where an error becomes a status.
+
+// kind is a kind of problem: its code is stable, and its status and title never vary.
+type kind struct {
+	status      int
+	code, title string
+}
+
+var (
+	kindInvalidJSON      = kind{http.StatusBadRequest, "invalid-json", "The body is not valid JSON"}
+	kindUnreadableBody   = kind{http.StatusBadRequest, "unreadable-body", "The body could not be read"}
+	kindInvalidBody      = kind{http.StatusUnprocessableEntity, "invalid-body", "The body is not what the operation takes"}
+	kindInvalidParameter = kind{http.StatusBadRequest, "invalid-parameter", "A parameter is not valid"}
+	kindInvalidHeader    = kind{http.StatusBadRequest, "invalid-header", "A header is not valid"}
+	kindInvalidCursor    = kind{http.StatusBadRequest, "invalid-cursor", "The cursor is not valid"}
+	kindMediaType        = kind{http.StatusUnsupportedMediaType, "unsupported-media-type", "The body has another media type"}
+	kindBodyTooLarge     = kind{http.StatusRequestEntityTooLarge, "body-too-large", "The body is too large"}
+	kindRouteNotFound    = kind{http.StatusNotFound, "not-found", "No such path"}
+	kindMethodNotAllowed = kind{http.StatusMethodNotAllowed, "method-not-allowed", "The path does not take the method"}
+
+	kindAccountNotFound = kind{http.StatusNotFound, "account-not-found", "No such account"}
+	kindAccountExists   = kind{http.StatusConflict, "account-exists", "The account exists already"}
+	kindVersionMismatch = kind{http.StatusPreconditionFailed, "version-mismatch", "The account has moved on"}
+	kindKeyReused       = kind{http.StatusUnprocessableEntity, "idempotency-key-reused", "The key was used before"}
+	kindKeyInFlight     = kind{http.StatusConflict, "idempotency-key-in-flight", "The first request is not answered yet"}
+	kindOverloaded      = kind{http.StatusServiceUnavailable, "overloaded", "Too many commands are waiting"}
+	kindUnavailable     = kind{http.StatusServiceUnavailable, "unavailable", "The database is away"}
+	kindContended       = kind{http.StatusServiceUnavailable, "contended", "The account is changing too fast"}
+
+	kindBehind             = kind{http.StatusServiceUnavailable, "projection-behind", "The read model is behind"}
+	kindProjectionNotFound = kind{http.StatusNotFound, "projection-not-found", "No such projection"}
+	kindReplayNotFound     = kind{http.StatusNotFound, "replay-not-found", "No such replay"}
+	kindReplayFinished     = kind{http.StatusConflict, "replay-finished", "The replay is over"}
+	kindReplayRunning      = kind{http.StatusConflict, "replay-running", "A replay is running"}
+
+	kindInternal = kind{http.StatusInternalServerError, "internal-error", "Something went wrong"}
+)
+
+const internalDetail = "An unexpected error; its cause is in the server's log under the request id."
+
+const unavailableDetail = "The database is away or did not answer in time; try again shortly. Whether a command was applied " +
+	"is not known: sent again with the same Idempotency-Key, it is applied once."
+
+// problem is an error that knows its answer.
+type problem struct {
+	body Problem
+	// location and retryAfter (seconds) are the headers of these names, when set.
+	location   string
+	retryAfter int
+}
+
+func (p *problem) Error() string { return p.body.Code + ": " + p.body.Detail }
+
+func newProblem(k kind, detail string, errs ...FieldError) *problem {
+	return &problem{body: Problem{
+		Type: "urn:passbook:problem:" + k.code, Title: k.title, Status: k.status, Code: k.code,
+		Detail: detail, Errors: errs,
+	}}
+}
+
+// known are the errors of the layers below that need nothing but a status, a sentence and perhaps Retry-After.
+var known = []struct {
+	err        error
+	kind       kind
+	detail     string
+	retryAfter int
+}{
+	{account.ErrNotFound, kindAccountNotFound, "No account has this id.", 0},
+	{account.ErrExists, kindAccountExists, "An account with this id was opened before.", 0},
+	{
+		command.ErrKeyReused, kindKeyReused,
+		"This Idempotency-Key came with another request before; use a new key for a new request.", 0,
+	},
+	{
+		command.ErrKeyInFlight, kindKeyInFlight,
+		"The first request with this Idempotency-Key has not been answered yet; try again shortly.", 1,
+	},
+	{command.ErrOverloaded, kindOverloaded, "Nothing was done; try again shortly.", 1},
+	{command.ErrUnavailable, kindUnavailable, "The service is stopping; nothing was done. Try again shortly.", 1},
+	{command.ErrContended, kindContended, "Nothing was done; try again shortly.", 1},
+	{query.ErrNotFound, kindAccountNotFound, "The read model has no account with this id.", 0},
+	{query.ErrBehind, kindBehind, "The read model has not applied min_position yet; try again shortly.", 1},
+	{projector.ErrUnknownProjection, kindProjectionNotFound, "No projection has this id; GET /projections lists them.", 0},
+	{projector.ErrUnknownReplay, kindReplayNotFound, "The projection has no replay with this id.", 0},
+	{projector.ErrReplayFinished, kindReplayFinished, "It is over, so it cannot be cancelled.", 0},
+	{context.Canceled, kindUnavailable, "The request was given up before it was answered.", 1},
+}
+
+// problemOf says how an error is answered, or nil when it is not an expected one.
+func problemOf(err error) *problem {
+	var (
+		p        *problem
+		refusal  *account.Refusal
+		notFound *account.NotFoundError
+		version  *command.VersionError
+		running  *projector.ReplayRunningError
+	)
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &refusal):
+		return refusalProblem(refusal)
+	case errors.As(err, &notFound):
+		return newProblem(kindAccountNotFound, "No account has the id "+notFound.AccountID.String()+".")
+	case errors.As(err, &version):
+		p = newProblem(kindVersionMismatch, "The account is at version "+strconv.FormatInt(version.Have, 10)+
+			", not "+strconv.FormatInt(version.Want, 10)+" as If-Match says; read it again and decide anew.")
+		p.body.Version = version.Have
+		return p
+	case errors.As(err, &running):
+		p = newProblem(kindReplayRunning, "The replay "+running.Replay.ID.String()+" of "+running.Replay.Projection+
+			" is running; wait for its end or cancel it.")
+		p.body.ReplayID, p.location = running.Replay.ID, replayPath(running.Replay)
+		return p
+	case errors.Is(err, query.ErrBadCursor):
+		return newProblem(kindInvalidCursor, "The cursor was made for another list; begin again without it.",
+			FieldError{Parameter: "cursor", Code: "invalid", Detail: "cursor must be the next_cursor of a page of this list"})
+	}
+	for i := range known {
+		if k := &known[i]; errors.Is(err, k.err) {
+			p = newProblem(k.kind, k.detail)
+			p.retryAfter = k.retryAfter
+			return p
+		}
+	}
+	return nil
+}
+
+// refusalProblem answers a command that the rules of the domain refuse. Its code is the refusal's own.
+func refusalProblem(r *account.Refusal) *problem {
+	p := newProblem(kind{http.StatusUnprocessableEntity, r.Code, "The command was refused"}, r.Detail+".")
+	if r.Field != "" {
+		p.body.Errors = []FieldError{{Pointer: "/" + r.Field, Code: r.Code, Detail: r.Detail}}
+	}
+	return p
+}
+
+// bindingProblem answers what the generated code could not bind. Most of that is refused before, with a better
+// sentence, by validateParameters.
+func bindingProblem(err error) *problem {
+	var (
+		name    string
+		format  *InvalidParamFormatError
+		many    *TooManyValuesForParamError
+		missing *RequiredParamError
+	)
+	detail := "is not valid"
+	switch {
+	case errors.As(err, &format):
+		name = format.ParamName
+	case errors.As(err, &many):
+		name, detail = many.ParamName, "is given more than once"
+	case errors.As(err, &missing):
+		name, detail = missing.ParamName, "is required"
+	default:
+		return newProblem(kindInvalidParameter, "A parameter could not be read.")
+	}
+	if name != "" && 'A' <= name[0] && name[0] <= 'Z' { // only headers are written so
+		return headerProblem(name, errors.New(detail))
+	}
+	return newProblem(kindInvalidParameter, name+" "+detail+".",
+		FieldError{Parameter: name, Code: "invalid", Detail: name + " " + detail})
+}
+
+func headerProblem(name string, err error) *problem {
+	detail := name + " " + err.Error()
+	return newProblem(kindInvalidHeader, detail+".", FieldError{Header: name, Code: "invalid", Detail: detail})
+}
+
+// fail answers a request with the problem that err stands for. An unexpected error is logged, and answered with a
+// problem that says nothing of it.
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	x := exchangeOf(r.Context())
+	p := problemOf(err)
+	if p == nil && s.unavailable(err) {
+		s.log.LogAttrs(r.Context(), slog.LevelWarn, "the database is away",
+			slog.String("route", routeOf(r)), slog.String("request_id", x.requestID), slog.Any("error", err))
+		p = newProblem(kindUnavailable, unavailableDetail)
+		p.retryAfter = 1
+	}
+	if p == nil {
+		s.log.LogAttrs(r.Context(), slog.LevelError, "unexpected error",
+			slog.String("route", routeOf(r)), slog.String("request_id", x.requestID), slog.Any("error", err))
+		p = newProblem(kindInternal, internalDetail)
+	}
+	body := p.body // a copy: p may be shared
+	body.RequestID = x.requestID
+	text, err := json.Marshal(&body)
+	if err != nil { // not reachable: a Problem has nothing that cannot be written
+		http.Error(w, internalDetail, http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Del("Etag")
+	if p.location != "" {
+		h.Set("Location", p.location)
+	}
+	if p.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
+	}
+	write(w, body.Status, "application/problem+json", text)
+}
+
+// write sends a whole answer. The connection's own errors are net/http's to deal with: the answer cannot be changed
+// any more.
+func write(w http.ResponseWriter, status int, mediaType string, body []byte) {
+	h := w.Header()
+	h["Content-Type"] = []string{mediaType}
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}

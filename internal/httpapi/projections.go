@@ -1,0 +1,123 @@
+package httpapi
+
+import (
+	"math"
+	"net/http"
+	"net/url"
+
+	"github.com/go-json-experiment/json"
+
+	"passbook/internal/projector"
+)
+
+// ListProjections serves GET /projections.
+func (s *server) ListProjections(w http.ResponseWriter, r *http.Request) {
+	all, err := s.projections.Projections(r.Context())
+	list := ProjectionList{Projections: make([]Projection, len(all))}
+	for i := range all {
+		list.Projections[i] = projectionOf(&all[i])
+	}
+	s.reply(w, r, http.StatusOK, &list, err)
+}
+
+// GetProjection serves GET /projections/{projection_id}.
+func (s *server) GetProjection(w http.ResponseWriter, r *http.Request, id ProjectionID) {
+	status, err := s.projections.Projection(r.Context(), id)
+	s.reply(w, r, http.StatusOK, new(projectionOf(&status)), err)
+}
+
+// PauseProjection serves POST /projections/{projection_id}/pause.
+func (s *server) PauseProjection(w http.ResponseWriter, r *http.Request, id ProjectionID) {
+	status, err := s.control.Pause(r.Context(), id)
+	s.reply(w, r, http.StatusOK, new(projectionOf(&status)), err)
+}
+
+// ResumeProjection serves POST /projections/{projection_id}/resume.
+func (s *server) ResumeProjection(w http.ResponseWriter, r *http.Request, id ProjectionID) {
+	status, err := s.control.Resume(r.Context(), id)
+	s.reply(w, r, http.StatusOK, new(projectionOf(&status)), err)
+}
+
+// StartReplay serves POST /projections/{projection_id}/replay.
+func (s *server) StartReplay(w http.ResponseWriter, r *http.Request, id ProjectionID) {
+	replay, err := s.replays.StartReplay(r.Context(), id)
+	if err == nil {
+		w.Header().Set("Location", replayPath(replay))
+	}
+	s.reply(w, r, http.StatusAccepted, new(replayOf(&replay)), err)
+}
+
+// GetReplay serves GET /projections/{projection_id}/replays/{replay_id}.
+func (s *server) GetReplay(w http.ResponseWriter, r *http.Request, id ProjectionID, replayID ReplayID) {
+	replay, err := s.replays.Replay(r.Context(), id, replayID)
+	s.reply(w, r, http.StatusOK, new(replayOf(&replay)), err)
+}
+
+// CancelReplay serves DELETE /projections/{projection_id}/replays/{replay_id}.
+func (s *server) CancelReplay(w http.ResponseWriter, r *http.Request, id ProjectionID, replayID ReplayID) {
+	replay, err := s.replays.CancelReplay(r.Context(), id, replayID)
+	s.reply(w, r, http.StatusOK, new(replayOf(&replay)), err)
+}
+
+// reply sends a result that has no ETag, or the problem that err stands for.
+func (s *server) reply(w http.ResponseWriter, r *http.Request, status int, body any, err error) {
+	var text []byte
+	if err == nil {
+		text, err = json.Marshal(body)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	write(w, status, "application/json", text)
+}
+
+func replayPath(r projector.Replay) string {
+	return "/projections/" + url.PathEscape(r.Projection) + "/replays/" + r.ID.String()
+}
+
+func projectionOf(s *projector.Status) Projection {
+	p := Projection{
+		ProjectionID:  s.ID,
+		Version:       s.Version,
+		State:         ProjectionState(s.State),
+		Position:      s.Position,
+		Head:          s.Head,
+		Lag:           s.Lag,
+		LagSeconds:    finite(s.LagSeconds),
+		Rate:          finite(s.Rate),
+		Generation:    s.Generation,
+		Owner:         s.Owner,
+		Error:         s.Error,
+		ErrorPosition: s.ErrorPosition,
+		UpdatedAt:     timeText(s.UpdatedAt),
+	}
+	if s.Replay != nil {
+		p.Replay = replayOf(s.Replay)
+	}
+	return p
+}
+
+func replayOf(r *projector.Replay) Replay {
+	return Replay{
+		ReplayID:     r.ID,
+		ProjectionID: r.Projection,
+		State:        ReplayState(r.State),
+		Processed:    r.Processed,
+		Total:        r.Total,
+		Rate:         finite(r.Rate),
+		EtaSeconds:   finite(r.ETASeconds),
+		Generation:   r.Generation,
+		StartedAt:    timeText(r.StartedAt),
+		FinishedAt:   timeText(r.FinishedAt),
+		Error:        r.Error,
+	}
+}
+
+// finite keeps what JSON has no words for out of an answer: a rate over no time.
+func finite(x float64) float64 {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return 0
+	}
+	return x
+}

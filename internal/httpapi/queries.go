@@ -1,0 +1,169 @@
+package httpapi
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"passbook/internal/money"
+	"passbook/internal/query"
+)
+
+// GetBalance serves GET /accounts/{account_id}/balance.
+func (s *server) GetBalance(w http.ResponseWriter, r *http.Request, id AccountID, p GetBalanceParams) {
+	a, applied, err := s.queries.Account(r.Context(), id, wait(w, p.MinPosition, p.Prefer))
+	if s.applied(w, r, applied, err) {
+		s.answer(w, r, versionTag(a.Version), func() any { return balanceOf(&a) })
+	}
+}
+
+// GetAccount serves GET /accounts/{account_id}.
+func (s *server) GetAccount(w http.ResponseWriter, r *http.Request, id AccountID, p GetAccountParams) {
+	a, applied, err := s.queries.Account(r.Context(), id, wait(w, p.MinPosition, p.Prefer))
+	if s.applied(w, r, applied, err) {
+		s.answer(w, r, versionTag(a.Version), func() any { return new(accountOf(&a)) })
+	}
+}
+
+// defaultLimit is the size of a page when the caller does not say.
+const defaultLimit = 50
+
+// ListAccounts serves GET /accounts.
+func (s *server) ListAccounts(w http.ResponseWriter, r *http.Request, p ListAccountsParams) {
+	filter := query.ListFilter{
+		Owner: p.Owner, Currency: p.Currency, Status: string(p.Status),
+		Sort: string(p.Sort), Limit: int(p.Limit), Cursor: p.Cursor,
+	}
+	if filter.Limit == 0 {
+		filter.Limit = defaultLimit
+	}
+	page, applied, err := s.queries.Accounts(r.Context(), filter, wait(w, p.MinPosition, p.Prefer))
+	if !s.applied(w, r, applied, err) {
+		return
+	}
+	body := AccountPage{Accounts: make([]Account, len(page.Accounts)), NextCursor: page.Next}
+	for i := range page.Accounts {
+		body.Accounts[i] = accountOf(&page.Accounts[i])
+	}
+	text, err := json.Marshal(&body)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if page.Next != "" {
+		next := r.URL.Query()
+		next.Set("cursor", page.Next)
+		next.Del("min_position") // what the first page has waited for, the next need not
+		w.Header().Set("Link", "<"+r.URL.Path+"?"+next.Encode()+`>; rel="next"`)
+	}
+	s.answerText(w, r, contentTag(text), text)
+}
+
+// wait reads how long a query may wait for a position, and says in the answer what it read from Prefer.
+func wait(w http.ResponseWriter, minPosition int64, prefer string) query.Wait {
+	if prefer == "" {
+		return query.Wait{MinPosition: minPosition, Timeout: defaultWait}
+	}
+	timeout, given := preferredWait(prefer)
+	if given {
+		w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(timeout/time.Second)))
+	}
+	return query.Wait{MinPosition: minPosition, Timeout: timeout}
+}
+
+// applied tells the caller what the read model had applied, and answers when the query failed. It reports whether
+// there is a result to answer with.
+func (s *server) applied(w http.ResponseWriter, r *http.Request, position int64, err error) bool {
+	if err == nil || errors.Is(err, query.ErrNotFound) || errors.Is(err, query.ErrBehind) {
+		w.Header()["Passbook-Position"] = []string{strconv.FormatInt(position, 10)}
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return false
+	}
+	return true
+}
+
+// answer sends a result, or 304 when the caller has it already, in which case the body is not made.
+func (s *server) answer(w http.ResponseWriter, r *http.Request, tag string, body func() any) {
+	if notModified(w, r, tag) {
+		return
+	}
+	text, err := json.Marshal(body())
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	write(w, http.StatusOK, "application/json", text)
+}
+
+func (s *server) answerText(w http.ResponseWriter, r *http.Request, tag string, text []byte) {
+	if !notModified(w, r, tag) {
+		write(w, http.StatusOK, "application/json", text)
+	}
+}
+
+// notModified sets the ETag, and answers 304 when the caller has what it stands for.
+func notModified(w http.ResponseWriter, r *http.Request, tag string) bool {
+	w.Header()["Etag"] = []string{tag}
+	if have := r.Header.Get("If-None-Match"); have == "" || noneMatch(have, tag) {
+		return false
+	}
+	w.WriteHeader(http.StatusNotModified)
+	return true
+}
+
+// contentTag is the ETag of an answer that has no version: a hash of it.
+func contentTag(text []byte) string {
+	const size = 16 // bytes of SHA-256, far more than chance needs
+	sum := sha256.Sum256(text)
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:size]) + `"`
+}
+
+func balanceOf(a *query.Account) *Balance {
+	return &Balance{
+		AccountID: a.ID,
+		Owner:     a.Owner,
+		Currency:  a.Currency.Code(),
+		Balance:   money.FormatMinor(a.Balance, a.Currency),
+		Available: available(a),
+		Status:    AccountStatus(a.Status),
+		Version:   a.Version,
+		Position:  a.Position,
+		UpdatedAt: timeText(a.UpdatedAt),
+	}
+}
+
+func accountOf(a *query.Account) Account {
+	return Account{
+		AccountID:      a.ID,
+		Owner:          a.Owner,
+		Currency:       a.Currency.Code(),
+		Balance:        money.FormatMinor(a.Balance, a.Currency),
+		Available:      available(a),
+		OverdraftLimit: money.FormatMinor(a.Overdraft, a.Currency),
+		Deposited:      a.Deposited,
+		Withdrawn:      a.Withdrawn,
+		Status:         AccountStatus(a.Status),
+		Version:        a.Version,
+		Position:       a.Position,
+		OpenedAt:       timeText(a.OpenedAt),
+		UpdatedAt:      timeText(a.UpdatedAt),
+		ClosedAt:       timeText(a.ClosedAt),
+	}
+}
+
+// available is the balance and the overdraft limit together. Where that is more than 64 bits hold, it is the most
+// that they hold: no withdrawal can be larger anyway.
+func available(a *query.Account) string {
+	sum, ok := money.AddMinor(a.Balance, a.Overdraft)
+	if !ok {
+		sum = 1<<63 - 1
+	}
+	return money.FormatMinor(sum, a.Currency)
+}

@@ -1,0 +1,50 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"passbook/api"
+)
+
+// readyTimeout bounds the readiness checks, below the timeout of any probe.
+const readyTimeout = 2 * time.Second
+
+// Livez serves GET /livez. It asks nobody: a process whose database is away is not to be restarted.
+func (s *server) Livez(w http.ResponseWriter, r *http.Request) {
+	s.reply(w, r, http.StatusOK, &Liveness{Status: LivenessStatusOk, Version: s.version}, nil)
+}
+
+// Readyz serves GET /readyz.
+func (s *server) Readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	checks := s.ready(ctx)
+	status, body := http.StatusOK, Readiness{Status: ReadinessStatusOk, Checks: make([]ReadinessCheck, len(checks))}
+	for i, c := range checks {
+		body.Checks[i] = ReadinessCheck{Name: c.Name, Ok: c.OK, Detail: c.Detail}
+		if !c.OK {
+			status, body.Status = http.StatusServiceUnavailable, ReadinessStatusUnavailable
+		}
+	}
+	s.reply(w, r, status, &body, nil)
+}
+
+// Metrics serves GET /metrics.
+func (s *server) Metrics(w http.ResponseWriter, r *http.Request) { s.metrics.ServeHTTP(w, r) }
+
+// OpenapiDocument serves GET /openapi.yaml.
+func (s *server) OpenapiDocument(w http.ResponseWriter, r *http.Request) {
+	if !notModified(w, r, s.docs.documentTag) {
+		write(w, http.StatusOK, "application/yaml", api.Document())
+	}
+}
+
+// Docs serves GET /docs.
+func (s *server) Docs(w http.ResponseWriter, _ *http.Request) {
+	h := w.Header()
+	h.Set("Content-Security-Policy", s.docs.policy)
+	h.Set("Referrer-Policy", "no-referrer")
+	write(w, http.StatusOK, "text/html; charset=utf-8", s.docs.page)
+}

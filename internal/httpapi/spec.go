@@ -1,0 +1,193 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"passbook/api"
+)
+
+// spec is what requests are validated against, made once from api/openapi.yaml. Requests are not matched with it by
+// path: the router has done that already.
+type spec struct {
+	operations map[operationKey]*operation
+
+	openAccount, moneyMovement, statusChange *openapi3.Schema
+}
+
+type operationKey struct{ method, pattern string }
+
+type operation struct {
+	path  []parameter
+	query map[string]parameter
+}
+
+type parameter struct {
+	name   string
+	schema *openapi3.Schema
+}
+
+func loadSpec() (*spec, error) {
+	doc, err := openapi3.NewLoader().LoadFromData(api.Document())
+	if err != nil {
+		return nil, fmt.Errorf("httpapi: openapi.yaml: %w", err)
+	}
+	sp := &spec{operations: make(map[operationKey]*operation)}
+	for pattern, item := range doc.Paths.Map() {
+		for method, op := range item.Operations() {
+			o := &operation{query: make(map[string]parameter)}
+			for _, ref := range slices.Concat(item.Parameters, op.Parameters) {
+				switch p := (parameter{ref.Value.Name, ref.Value.Schema.Value}); ref.Value.In {
+				case openapi3.ParameterInPath:
+					o.path = append(o.path, p)
+				case openapi3.ParameterInQuery:
+					o.query[p.name] = p
+				}
+			}
+			sp.operations[operationKey{method, pattern}] = o
+		}
+	}
+	for name, schema := range map[string]**openapi3.Schema{
+		"OpenAccount": &sp.openAccount, "MoneyMovement": &sp.moneyMovement, "StatusChange": &sp.statusChange,
+	} {
+		ref := doc.Components.Schemas[name]
+		if ref == nil {
+			return nil, fmt.Errorf("httpapi: openapi.yaml has no schema %s", name)
+		}
+		*schema = ref.Value
+	}
+	return sp, nil
+}
+
+// validateParameters refuses parameters that the specification does not allow, all of them in one answer. Headers are
+// left to those who read them.
+func (s *server) validateParameters(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet
+		}
+		var errs []FieldError
+		if op := s.spec.operations[operationKey{method, routeOf(r)}]; op != nil {
+			errs = op.checkPath(r, errs)
+			if r.URL.RawQuery != "" {
+				errs = op.checkQuery(r.URL.RawQuery, errs)
+			}
+		}
+		if len(errs) > 0 {
+			detail := errs[0].Detail + "."
+			if len(errs) > 1 {
+				detail = fmt.Sprintf("%d parameters are not valid; errors says why.", len(errs))
+			}
+			s.fail(w, r, newProblem(kindInvalidParameter, detail, errs...))
+			return
+		}
+		// Of these a request may have several lines; by RFC 9110 they mean the same as one with commas.
+		for _, name := range [...]string{"Prefer", "If-None-Match"} {
+			if values := r.Header[name]; len(values) > 1 {
+				r.Header[name] = []string{strings.Join(values, ", ")}
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (o *operation) checkPath(r *http.Request, errs []FieldError) []FieldError {
+	for _, p := range o.path {
+		value := chi.URLParam(r, p.name)
+		if p.schema.Format == "uuid" {
+			if _, ok := parseUUID(value); !ok {
+				errs = append(errs, parameterError(p.name, "malformed", uuidSentence))
+			}
+			continue
+		}
+		if r.URL.RawPath != "" {
+			unescaped, err := url.PathUnescape(value)
+			if err != nil {
+				errs = append(errs, parameterError(p.name, "malformed", "is not valid percent-encoding"))
+				continue
+			}
+			value = unescaped
+		}
+		errs = p.check(value, errs)
+	}
+	return errs
+}
+
+func (o *operation) checkQuery(raw string, errs []FieldError) []FieldError {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return append(errs, FieldError{Code: "malformed", Detail: "the query string is not well-formed"})
+	}
+	for name, given := range values {
+		p, known := o.query[name]
+		switch {
+		case !known:
+			errs = append(errs, parameterError(shown(name), "unknown", "is not a parameter of this operation"))
+		case len(given) > 1:
+			errs = append(errs, parameterError(name, "repeated", "is given more than once"))
+		default:
+			errs = p.check(given[0], errs)
+		}
+	}
+	slices.SortFunc(errs, func(a, b FieldError) int { return strings.Compare(a.Parameter, b.Parameter) })
+	return errs
+}
+
+// check reads the text of a parameter as its schema's type and validates it.
+func (p parameter) check(text string, errs []FieldError) []FieldError {
+	if !utf8.ValidString(text) {
+		return append(errs, parameterError(p.name, "malformed", "is not UTF-8"))
+	}
+	var value any = text
+	if p.schema.Type.Is(openapi3.TypeInteger) {
+		size := 64
+		if p.schema.Format == "int32" {
+			size = 32
+		}
+		n, err := strconv.ParseInt(text, 10, size)
+		if err != nil {
+			return append(errs, parameterError(p.name, "wrong-type", "must be a whole number"))
+		}
+		value = n
+	}
+	for _, f := range findings(p.schema.VisitJSON(value, openapi3.MultiErrors())) {
+		errs = append(errs, parameterError(p.name, f.code, f.sentence))
+	}
+	return errs
+}
+
+func parameterError(name, code, sentence string) FieldError {
+	return FieldError{Parameter: name, Code: code, Detail: name + " " + sentence}
+}
+
+// maxShown bounds how much of a name that the caller made up is said back.
+const maxShown = 64
+
+func shown(name string) string {
+	if utf8.RuneCountInString(name) <= maxShown && utf8.ValidString(name) {
+		return name
+	}
+	return strings.ToValidUTF8(name[:min(len(name), maxShown)], "\ufffd") + "…"
+}
+
+const uuidSentence = "must be a UUID, such as 0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f"
+
+// parseUUID takes only the usual form, 36 characters with hyphens; package uuid takes three more, and an id has one.
+func parseUUID(text string) (uuid.UUID, bool) {
+	const length = 36
+	if len(text) != length {
+		return uuid.UUID{}, false
+	}
+	id, err := uuid.Parse(text)
+	return id, err == nil
+}

@@ -1,0 +1,302 @@
+// Package localpg runs a PostgreSQL of Passbook's own: it finds the installed programs, makes a cluster on the
+// first start, keeps it to this process alone, and makes sure that it ends when the process does.
+//
+// It listens on a Unix socket only, in a directory that nobody but its user can enter.
+package localpg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	databaseName = "passbook"
+	serviceRole  = "passbook"
+	adminRole    = "postgres"
+
+	// logLimit is the size in bytes beyond which the server's log is set aside at the next start.
+	logLimit = 16 << 20
+	// quitGrace is how long an immediate shutdown may take; PostgreSQL itself kills what is left after 5 s.
+	quitGrace = 10 * time.Second
+)
+
+// Options say where the private PostgreSQL lives. Only DataDir is required.
+type Options struct {
+	// DataDir holds everything that lasts: one directory a major version of PostgreSQL, the lock and the log. It is
+	// made if need be. A process that runs as root needs every parent to be passable for other users.
+	DataDir string
+	// BinDir is the directory of initdb and postgres (PG_BIN); when it is empty they are looked for.
+	BinDir string
+	// RuntimeDir is where the directory of the socket goes when its path is short enough and the user PostgreSQL
+	// runs as can reach it, such as $XDG_RUNTIME_DIR; otherwise /tmp.
+	RuntimeDir string
+	// LogFile is where the server writes its log, appended to; DataDir/postgres.log when empty.
+	LogFile string
+	// Settings are more settings of postgresql.conf. They win over Passbook's own, the durable ones included, but
+	// not over where the server listens.
+	Settings map[string]string
+	// Logger hears of starts, slow stops and unexpected ends; nil discards.
+	Logger *slog.Logger
+}
+
+// Server is a running private PostgreSQL. Its methods may be called from several goroutines.
+type Server struct {
+	log       *slog.Logger
+	data      *dataDir
+	process   *process
+	cluster   string
+	socketDir string
+	logFile   string
+	logStart  int64
+
+	stop    sync.Once
+	stopErr error
+}
+
+// Start finds PostgreSQL, makes the cluster if there is none, waits for the server of a killed predecessor to end,
+// and returns once the database answers. The context bounds the start, not the life of the server: that ends with
+// Stop or with the process, whichever is first. The caller must call Stop.
+//
+// Errors to tell apart are ErrNotInstalled and ErrInUse; all others say what to do as far as is known.
+func Start(ctx context.Context, opts Options) (_ *Server, err error) {
+	s := &Server{log: opts.Logger}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.data, err = openDataDir(ctx, opts.DataDir); err != nil {
+		return nil, fmt.Errorf("private PostgreSQL: %w", err)
+	}
+	if err = s.launch(ctx, opts); err == nil {
+		err = s.awaitDatabase(ctx)
+	}
+	if err != nil {
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), quitGrace)
+		defer cancel()
+		return nil, errors.Join(fmt.Errorf("private PostgreSQL: %w", err), s.Stop(stopCtx))
+	}
+	return s, nil
+}
+
+// launch does everything up to the start of the server process.
+func (s *Server) launch(ctx context.Context, opts Options) error {
+	bin, err := findBinaries(ctx, opts.BinDir, s.data.haveCluster)
+	if err != nil {
+		return err
+	}
+	acc, err := chooseAccount(s.data.clusterDir(bin.major))
+	if err != nil {
+		return err
+	}
+	if !s.data.haveCluster(bin.major) {
+		s.log.InfoContext(ctx, "making a private PostgreSQL", "major", bin.major, "dir", s.data.path, "user", acc.name)
+	}
+	if s.cluster, err = s.data.ensureCluster(ctx, bin, acc, opts.Settings["fsync"] == "off"); err != nil {
+		return err
+	}
+	socketDir, err := socketDirPath(s.cluster, opts.RuntimeDir, acc)
+	if err != nil {
+		return err
+	}
+	if err := awaitPrevious(ctx, s.cluster, socketDir, s.log); err != nil {
+		return err
+	}
+	if err := makeSocketDir(socketDir, acc); err != nil {
+		return err
+	}
+	s.socketDir = socketDir
+
+	logFile, err := s.openLog(opts.LogFile)
+	if err != nil {
+		return err
+	}
+	defer logFile.Close() // the child has its own
+
+	// Not bound to the context of the start: Stop and the death signal end it.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), bin.path("postgres"), serverArgs(s.cluster, socketDir, opts.Settings)...)
+	cmd.Dir = s.cluster
+	cmd.Env = environment(bin.dir)
+	cmd.Stdout, cmd.Stderr = logFile, logFile
+	cmd.SysProcAttr = acc.attr()
+	// Out of the terminal's process group: Ctrl-C must reach Passbook alone, which stops PostgreSQL last.
+	cmd.SysProcAttr.Setpgid = true
+	// SIGINT is a fast shutdown: open transactions are rolled back and a checkpoint is written, so the next start
+	// has nothing to recover. What is written is bounded by shared_buffers, what recovery reads by max_wal_size,
+	// which is eight times as much.
+	s.process, err = startProcess(cmd, syscall.SIGINT)
+	return err
+}
+
+// openLog opens the server's log for appending, after setting aside one that has grown too big.
+func (s *Server) openLog(path string) (*os.File, error) {
+	if path == "" {
+		path = filepath.Join(s.data.path, "postgres.log")
+	}
+	s.logFile = path
+	if info, err := os.Lstat(path); err == nil && info.Size() > logLimit {
+		if err := os.Rename(path, path+".old"); err != nil {
+			return nil, err
+		}
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the log of PostgreSQL: %w", err)
+	}
+	if s.logStart, err = file.Seek(0, io.SeekEnd); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// awaitDatabase waits until the server takes connections and the database is there.
+func (s *Server) awaitDatabase(ctx context.Context) error {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	slow := time.NewTimer(5 * time.Second)
+	defer slow.Stop()
+	for {
+		file, err := readPidFile(s.cluster)
+		if err == nil && file.pid == s.process.cmd.Process.Pid && file.status == "ready" {
+			return s.ensureDatabase(ctx)
+		}
+		select {
+		case <-tick.C:
+		case <-slow.C:
+			s.log.InfoContext(ctx, "PostgreSQL is still starting, probably recovering after a crash", "log", s.logFile)
+		case <-s.process.done:
+			return fmt.Errorf("PostgreSQL did not start: %w: %s", errEnded(s.process.err), s.logTail())
+		case <-ctx.Done():
+			return fmt.Errorf("PostgreSQL did not become ready: %w: %s", ctx.Err(), s.logTail())
+		}
+	}
+}
+
+// ensureDatabase makes the role and the database if they are missing: on the first start, and when the process was
+// killed in the middle of it.
+func (s *Server) ensureDatabase(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, s.URL())
+	if err == nil {
+		return conn.Close(ctx)
+	}
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || (pgErr.Code != "3D000" && pgErr.Code != "28000") { // no such database, no such role
+		return err
+	}
+	admin, err := pgx.Connect(ctx, s.urlFor(adminRole, "postgres"))
+	if err != nil {
+		return err
+	}
+	defer admin.Close(context.WithoutCancel(ctx))
+	// The service is no superuser even here, so that what is forbidden to it stays forbidden.
+	for _, statement := range []struct{ query, unless string }{
+		{"CREATE ROLE passbook LOGIN CREATEDB CREATEROLE", "SELECT FROM pg_roles WHERE rolname = 'passbook'"},
+		{"CREATE DATABASE passbook OWNER passbook", "SELECT FROM pg_database WHERE datname = 'passbook'"},
+	} {
+		tag, err := admin.Exec(ctx, statement.unless)
+		if err == nil && tag.RowsAffected() == 0 {
+			_, err = admin.Exec(ctx, statement.query)
+		}
+		if err != nil {
+			return fmt.Errorf("set up the database: %w", err)
+		}
+	}
+	return nil
+}
+
+// URL is a DATABASE_URL for the database passbook as the role passbook, which owns it, may create databases and
+// roles, and is not a superuser.
+func (s *Server) URL() string { return s.urlFor(serviceRole, databaseName) }
+
+func (s *Server) urlFor(role, database string) string {
+	query := url.Values{"host": {s.socketDir}, "port": {socketPort}, "user": {role}}
+	return "postgres:///" + database + "?" + query.Encode()
+}
+
+// Done is closed when the server has ended, asked to or not.
+func (s *Server) Done() <-chan struct{} { return s.process.done }
+
+// Err says, once Done is closed, how the server ended; it is nil if it shut down in order.
+func (s *Server) Err() error {
+	if !s.process.exited() || s.process.err == nil {
+		return nil
+	}
+	return fmt.Errorf("private PostgreSQL: %w: %s", errEnded(s.process.err), s.logTail())
+}
+
+// Stop shuts the server down, rolling back open transactions, and returns when it is gone and the data directory
+// is free for the next. When the context ends first the server is made to end without its final checkpoint, which
+// loses nothing, and Stop still waits for it. Calls after the first return what the first did.
+func (s *Server) Stop(ctx context.Context) error {
+	s.stop.Do(func() {
+		if s.process != nil {
+			s.stopErr = s.shutDown(ctx)
+		}
+		if s.socketDir != "" {
+			s.stopErr = errors.Join(s.stopErr, os.RemoveAll(s.socketDir))
+		}
+		s.stopErr = errors.Join(s.stopErr, s.data.close())
+	})
+	return s.stopErr
+}
+
+func (s *Server) shutDown(ctx context.Context) error {
+	s.signal(syscall.SIGINT)
+	select {
+	case <-s.process.done:
+		return nil
+	case <-ctx.Done():
+	}
+	s.log.WarnContext(ctx, "PostgreSQL takes too long to shut down; it will recover at the next start")
+	s.signal(syscall.SIGQUIT)
+	timer := time.NewTimer(quitGrace)
+	defer timer.Stop()
+	select {
+	case <-s.process.done:
+	case <-timer.C:
+		s.signal(syscall.SIGKILL)
+		<-s.process.done
+	}
+	return fmt.Errorf("private PostgreSQL: stopped at once: %w", ctx.Err())
+}
+
+func (s *Server) signal(sig syscall.Signal) {
+	if err := s.process.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		s.log.Error("cannot signal PostgreSQL", "signal", sig.String(), "error", err)
+	}
+}
+
+// logTail is the end of what the server has logged since it was started, on one line.
+func (s *Server) logTail() string {
+	file, err := os.Open(s.logFile)
+	if err != nil {
+		return "no log: " + err.Error()
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.NewSectionReader(file, s.logStart, 64<<10))
+	if err != nil {
+		return "no log: " + err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Join(lines[max(0, len(lines)-5):], "; ") + " (log: " + s.logFile + ")"
+}
+
+// errEnded turns the result of waiting for a process into an error even when it ended without one.
+func errEnded(err error) error {
+	if err == nil {
+		return errors.New("it ended")
+	}
+	return err
+}

@@ -1,0 +1,115 @@
+package localpg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// previousGrace is how long the postmaster of the last life may take to end by itself: it was sent a fast
+	// shutdown when its parent died, and may have a checkpoint to write.
+	previousGrace = 5 * time.Second
+	// previousLimit is how long Start waits for it altogether.
+	previousLimit = 20 * time.Second
+	pollInterval  = 5 * time.Millisecond
+)
+
+// pidFile is what matters of postmaster.pid. Its lines are, in order: process id, data directory, start time, port,
+// socket directory, listen address, shared memory key, status (src/include/utils/pidfile.h).
+type pidFile struct {
+	pid       int
+	socketDir string
+	status    string
+}
+
+// readPidFile reads postmaster.pid, which may be half written: what is missing is empty.
+func readPidFile(clusterDir string) (pidFile, error) {
+	text, err := os.ReadFile(filepath.Join(clusterDir, "postmaster.pid"))
+	if err != nil {
+		return pidFile{}, err
+	}
+	lines := append(strings.Split(string(text), "\n"), make([]string, 8)...)
+	pid, _ := strconv.Atoi(strings.TrimSpace(lines[0]))
+	return pidFile{pid: pid, socketDir: lines[4], status: strings.TrimSpace(lines[7])}, nil
+}
+
+// recordedPostmaster returns the process that postmaster.pid names, if there is one.
+func recordedPostmaster(clusterDir string) []int {
+	file, err := readPidFile(clusterDir)
+	if err != nil || file.pid <= 0 || syscall.Kill(file.pid, 0) != nil {
+		return nil
+	}
+	return []int{file.pid}
+}
+
+// awaitPrevious returns once no PostgreSQL works in clusterDir. The caller holds the lock of the data directory, so
+// one that does is either left over from a killed Passbook and on its way out (told apart by its socket directory,
+// and hurried when it takes too long) or was started by someone else, which is an error.
+func awaitPrevious(ctx context.Context, clusterDir, socketDir string, log *slog.Logger) error {
+	start := time.Now()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	var told, hurried bool
+	for {
+		pids, certain := clusterProcesses(clusterDir)
+		if len(pids) == 0 {
+			return removeStalePidFile(clusterDir, certain)
+		}
+		file, err := readPidFile(clusterDir)
+		// The name alone tells whose it is: the directory above may have changed since (socketDirPath).
+		if err == nil && file.socketDir != "" && filepath.Base(file.socketDir) != filepath.Base(socketDir) {
+			return fmt.Errorf("a PostgreSQL that Passbook did not start (process %d) is running in %s: stop it first",
+				file.pid, clusterDir)
+		}
+		if !told {
+			told = true
+			log.InfoContext(ctx, "waiting for the PostgreSQL of the last run to shut down", "pids", pids)
+			// Where nothing told it that its parent died (setDeathSignal), this does; elsewhere it changes nothing.
+			hurry(file.pid, pids, syscall.SIGINT)
+		}
+		waited := time.Since(start)
+		if waited > previousGrace && !hurried {
+			hurried = true
+			hurry(file.pid, pids, syscall.SIGQUIT)
+		}
+		if waited > previousLimit {
+			return fmt.Errorf("the PostgreSQL of the last run (processes %v in %s) does not shut down", pids, clusterDir)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// hurry signals the postmaster, if it is among the processes seen in the data directory.
+func hurry(postmaster int, seen []int, sig syscall.Signal) {
+	if postmaster > 0 && slices.Contains(seen, postmaster) {
+		_ = syscall.Kill(postmaster, sig) // it may be gone by now, which is what is wanted
+	}
+}
+
+// removeStalePidFile removes a postmaster.pid whose process id now belongs to another program, which happens in
+// containers, where ids are small and start over. PostgreSQL itself would refuse to start. It is only done when it
+// is certain that no process works in the directory.
+func removeStalePidFile(clusterDir string, certain bool) error {
+	if !certain {
+		return nil
+	}
+	err := os.Remove(filepath.Join(clusterDir, "postmaster.pid"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

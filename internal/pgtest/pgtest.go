@@ -1,0 +1,221 @@
+// Package pgtest gives each test a migrated database of its own, on the server that TEST_DATABASE_URL names or else
+// on a private PostgreSQL that lives as long as the test process.
+//
+// A package that uses it has
+//
+//	func TestMain(m *testing.M) { pgtest.Main(m) }
+package pgtest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/goleak"
+
+	"passbook/internal/localpg"
+	"passbook/internal/postgres"
+)
+
+const (
+	startLimit   = 2 * time.Minute
+	cleanupLimit = 30 * time.Second
+	tempPrefix   = "passbook-test-"
+	// staleAfter is how old what a killed test process left behind must be to be removed.
+	staleAfter = 10 * time.Minute
+)
+
+// server is what the tests of this process share. It is started by the first test that needs it.
+var server struct {
+	inMain atomic.Bool
+	once   sync.Once
+	err    error
+
+	local    *localpg.Server // nil when TEST_DATABASE_URL is used
+	tempDir  string
+	url      *url.URL
+	admin    *pgxpool.Pool
+	template string
+}
+
+// Main runs the tests of a package, fails them if they leave goroutines behind, and removes the server, and exits.
+func Main(m *testing.M) {
+	server.inMain.Store(true)
+	code := m.Run()
+	if server.admin != nil {
+		server.admin.Close()
+	}
+	// The goroutine that holds the thread of the private server goes with the server, below.
+	err := goleak.Find(goleak.IgnoreAnyFunction("passbook/internal/localpg.(*process).run"))
+	if err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
+		code = 1
+	}
+	if err := stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// New returns a pool on a freshly migrated database that no other test sees. Pool and database go with the test.
+func New(t testing.TB) *pgxpool.Pool {
+	t.Helper()
+	pool, err := postgres.NewPool(t.Context(), URL(t))
+	if err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// URL is New for tests that make their own connections. Those that are still open when the test ends are cut.
+func URL(t testing.TB) string {
+	t.Helper()
+	if !server.inMain.Load() {
+		t.Fatal("pgtest: the package needs func TestMain(m *testing.M) { pgtest.Main(m) }")
+	}
+	server.once.Do(func() { server.err = start() })
+	if server.err != nil {
+		t.Fatalf("pgtest: %v", server.err)
+	}
+	name := newName()
+	if err := exec(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+server.template); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := drop(name); err != nil {
+			t.Errorf("pgtest: %v", err)
+		}
+	})
+	return urlOf(name)
+}
+
+// newName is the name of a new database. It needs no quoting.
+func newName() string { return "passbook_test_" + strings.ToLower(rand.Text()) }
+
+func urlOf(database string) string {
+	u := *server.url
+	u.Path = "/" + database
+	return u.String()
+}
+
+func exec(ctx context.Context, statement string) error {
+	if _, err := server.admin.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol); err != nil {
+		return fmt.Errorf("%s: %w", statement, err)
+	}
+	return nil
+}
+
+func drop(name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupLimit)
+	defer cancel()
+	return exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+}
+
+// start finds or starts the server and makes the template that the databases of the tests are copies of.
+func start() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	raw := os.Getenv("TEST_DATABASE_URL")
+	if raw == "" {
+		if err := startLocal(ctx); err != nil {
+			return err
+		}
+		raw = server.local.URL()
+	}
+	var err error
+	if server.url, err = url.Parse(raw); err != nil || !strings.HasPrefix(server.url.Scheme, "postgres") {
+		return errors.New("TEST_DATABASE_URL must have the form postgres://user:password@host:port/database")
+	}
+	if server.admin, err = postgres.NewPool(context.Background(), raw, postgres.WithMaxConns(4)); err != nil {
+		return err
+	}
+	name := newName()
+	if err := exec(ctx, "CREATE DATABASE "+name); err != nil {
+		return err
+	}
+	server.template = name
+	return postgres.Migrate(ctx, urlOf(name), slog.New(slog.DiscardHandler))
+}
+
+// startLocal starts a private server. Its data need not outlive a crash of the machine, only of the process.
+func startLocal(ctx context.Context) error {
+	sweep()
+	dir, err := os.MkdirTemp("", tempPrefix)
+	if err != nil {
+		return err
+	}
+	server.tempDir = dir
+	server.local, err = localpg.Start(ctx, localpg.Options{
+		DataDir:    dir,
+		RuntimeDir: dir,
+		BinDir:     os.Getenv("PG_BIN"),
+		Settings: map[string]string{
+			"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
+			"max_connections": "200", "shared_buffers": "64MB", "max_wal_size": "4GB",
+		},
+	})
+	return err
+}
+
+// stop removes everything start made.
+func stop() error {
+	var errs []error
+	if server.local != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), cleanupLimit)
+		defer cancel()
+		errs = append(errs, server.local.Stop(ctx))
+	} else if server.template != "" {
+		errs = append(errs, dropTemplate())
+	}
+	if server.tempDir != "" {
+		errs = append(errs, os.RemoveAll(server.tempDir))
+	}
+	return errors.Join(errs...)
+}
+
+func dropTemplate() error {
+	pool, err := postgres.NewPool(context.Background(), server.url.String(), postgres.WithMaxConns(1))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	server.admin = pool
+	return drop(server.template)
+}
+
+// sweep removes the directories of test processes that were killed. Their servers died with them.
+func sweep() {
+	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), tempPrefix+"*"))
+	if err != nil {
+		return
+	}
+	for _, dir := range dirs {
+		info, err := os.Stat(dir)
+		if err != nil || time.Since(info.ModTime()) < staleAfter {
+			continue
+		}
+		lock, err := os.Open(filepath.Join(dir, "lock"))
+		if err != nil {
+			continue
+		}
+		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			_ = os.RemoveAll(dir) // of another user, perhaps: then it is that user's to remove
+		}
+		_ = lock.Close()
+	}
+}

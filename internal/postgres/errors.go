@@ -1,0 +1,62 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/puddle/v2"
+)
+
+// IsUnavailable tells whether err means that the database is away, starting, shutting down, read-only, full of
+// connections or stuck, or that the connection was cut or a time limit ran out: conditions that pass without a
+// change to the request. Whether the statement took effect is not known, except that it cannot have when the error
+// is pgconn.SafeToRetry. It is false for nil, for a context the caller cancelled, and for everything that is wrong
+// with the request, the data or the code.
+func IsUnavailable(err error) bool {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return false
+	}
+	// Nothing was asked yet, so whatever was wrong (a changed password as much as a refused connection) is the
+	// database's affair and not the request's.
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return unavailableState(pgErr.Code)
+	}
+	for _, target := range []error{
+		context.DeadlineExceeded, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed,
+		syscall.ECONNRESET, syscall.EPIPE, pgconn.ErrConnClosed, puddle.ErrClosedPool,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network || pgconn.Timeout(err)
+}
+
+// unavailableState tells by SQLSTATE (appendix A of the PostgreSQL manual).
+func unavailableState(code string) bool {
+	switch code {
+	case "25006", // read_only_sql_transaction: a standby, before or after a failover
+		"25P03", // idle_in_transaction_session_timeout
+		"25P04", // transaction_timeout
+		"55P03", // lock_not_available: lock_timeout
+		"57014": // query_canceled: statement_timeout
+		return true
+	}
+	// 08 connection exception, 53 insufficient resources, 57P operator intervention: shutdown, crash, starting up,
+	// database dropped, idle session.
+	for _, class := range []string{"08", "53", "57P"} {
+		if strings.HasPrefix(code, class) {
+			return true
+		}
+	}
+	return false
+}

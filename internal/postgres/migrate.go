@@ -1,0 +1,109 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"passbook/migrations"
+)
+
+const (
+	// versionTable is goose's own table: one row a migration.
+	versionTable = "goose_db_version"
+	// migrationLock is the key of the advisory lock that lets one instance at a time migrate: "passbook" in ASCII.
+	migrationLock int64 = 0x70617373626f6f6b
+	// lockTries is how many seconds an instance waits for another one's migration.
+	lockTries = 600
+
+	versionTableExists = `SELECT to_regclass($1) IS NOT NULL`
+	selectVersion      = `SELECT coalesce(max(version_id), 0) FROM ` + versionTable + ` WHERE is_applied`
+)
+
+// ErrNewerDatabase says that the database has been migrated by a newer binary. The error itself is a
+// *NewerDatabaseError.
+var ErrNewerDatabase = errors.New("the database is newer than this binary")
+
+// NewerDatabaseError says which version the database has and which the binary knows. It is ErrNewerDatabase.
+type NewerDatabaseError struct {
+	// Database is the version the database is at, Binary the newest this binary has a migration to.
+	Database, Binary int64
+}
+
+func (e *NewerDatabaseError) Error() string {
+	return fmt.Sprintf("database is at version %d, this binary knows up to %d: run a newer passbook", e.Database, e.Binary)
+}
+
+// Is makes the error match ErrNewerDatabase.
+func (e *NewerDatabaseError) Is(target error) bool { return target == ErrNewerDatabase }
+
+// Migrate brings the schema of the database at url up to the newest version this binary has, one transaction a
+// version. Several instances may call it at once: one migrates and the others wait. A database that is newer than
+// the binary is left alone, with ErrNewerDatabase. The connection must not go through PgBouncer in transaction mode,
+// which cannot hold the lock.
+func Migrate(ctx context.Context, url string, log *slog.Logger) error {
+	return migrate(ctx, url, migrations.FS, log)
+}
+
+func migrate(ctx context.Context, url string, files fs.FS, log *slog.Logger) (err error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return fmt.Errorf("database URL: %w", err)
+	}
+	config.RuntimeParams["application_name"] = defaultApplicationName + "-migrate"
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = defaultConnectTimeout
+	}
+	db := stdlib.OpenDB(*config)
+	defer func() { err = errors.Join(err, db.Close()) }()
+
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLock), lock.WithLockTimeout(1, lockTries))
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
+		goose.WithSessionLocker(locker), goose.WithSlog(log), goose.WithTableName(versionTable),
+		goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return fmt.Errorf("read the migrations: %w", err)
+	}
+	sources := provider.ListSources()
+	known := sources[len(sources)-1].Version
+
+	if current, err := schemaVersion(ctx, db, known); err != nil || current == known {
+		return err
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("migrate the database: %w", err)
+	}
+	// While this instance waited for the lock a newer one may have gone further.
+	_, err = schemaVersion(ctx, db, known)
+	return err
+}
+
+// schemaVersion is the version of the database, 0 before the first migration. One beyond known is an error.
+func schemaVersion(ctx context.Context, db *sql.DB, known int64) (int64, error) {
+	var exists bool
+	if err := db.QueryRowContext(ctx, versionTableExists, versionTable).Scan(&exists); err != nil {
+		return 0, fmt.Errorf("read the version of the database: %w", err)
+	}
+	if !exists {
+		return 0, nil
+	}
+	var version int64
+	if err := db.QueryRowContext(ctx, selectVersion).Scan(&version); err != nil {
+		return 0, fmt.Errorf("read the version of the database: %w", err)
+	}
+	if version > known {
+		return version, &NewerDatabaseError{Database: version, Binary: known}
+	}
+	return version, nil
+}

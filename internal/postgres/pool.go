@@ -1,0 +1,98 @@
+// Package postgres opens connection pools, brings the schema up to date, and tells the errors of a database that is
+// away from all others.
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	defaultApplicationName = "passbook"
+	defaultConnectTimeout  = 5 * time.Second
+)
+
+// Option changes how NewPool sets up a pool. What the URL itself says (application_name, pool_max_conns,
+// connect_timeout, statement_timeout and so on) wins over every option.
+type Option func(*pgxpool.Config)
+
+// WithApplicationName sets the name that pg_stat_activity shows; "passbook" unless set.
+func WithApplicationName(name string) Option {
+	return func(c *pgxpool.Config) { setDefault(c, "application_name", name) }
+}
+
+// WithMaxConns bounds the number of connections; unless set it is four a CPU, at least 8 and at most 32.
+func WithMaxConns(n int32) Option {
+	return func(c *pgxpool.Config) { c.MaxConns = n }
+}
+
+// WithStatementTimeout bounds every statement. The server ends one that takes longer with SQLSTATE 57014. It is sent
+// when a connection is opened, like the other timeouts; PgBouncer has to be told to let them pass
+// (ignore_startup_parameters).
+func WithStatementTimeout(d time.Duration) Option { return timeout("statement_timeout", d) }
+
+// WithLockTimeout bounds every wait for a lock. The server ends one that takes longer with SQLSTATE 55P03.
+func WithLockTimeout(d time.Duration) Option { return timeout("lock_timeout", d) }
+
+// WithIdleInTransactionTimeout bounds how long a transaction may wait for its client. The server cuts the
+// connection of one that waits longer, so that a stalled process cannot hold its locks for ever.
+func WithIdleInTransactionTimeout(d time.Duration) Option {
+	return timeout("idle_in_transaction_session_timeout", d)
+}
+
+// WithTracer has every connection report to tracer, which may implement more of pgx's tracer interfaces than the
+// one for queries.
+func WithTracer(tracer pgx.QueryTracer) Option {
+	return func(c *pgxpool.Config) { c.ConnConfig.Tracer = tracer }
+}
+
+// timeout sets a timeout of the server, in milliseconds, rounded up so that a short one does not become none.
+func timeout(name string, d time.Duration) Option {
+	ms := (d + time.Millisecond - 1) / time.Millisecond
+	return func(c *pgxpool.Config) { setDefault(c, name, strconv.FormatInt(int64(ms), 10)) }
+}
+
+// setDefault sets a parameter unless the URL has set it.
+func setDefault(c *pgxpool.Config, name, value string) {
+	if _, ok := c.ConnConfig.RuntimeParams[name]; !ok {
+		c.ConnConfig.RuntimeParams[name] = value
+	}
+}
+
+// NewPool returns a pool of connections to the database at url. It does not connect: a database that is away is
+// first noticed by the first use (see IsUnavailable), and found again when it is back. An error means that the URL
+// cannot be understood; it does not quote the password. The caller closes the pool.
+func NewPool(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("database URL: %w", err)
+	}
+	fromURL := config.MaxConns
+	config.MaxConns = int32(min(max(8, 4*runtime.GOMAXPROCS(0)), 32))
+	for _, opt := range opts {
+		opt(config)
+	}
+	if strings.Contains(url, "pool_max_conns=") {
+		config.MaxConns = fromURL
+	}
+	setDefault(config, "application_name", defaultApplicationName)
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = defaultConnectTimeout
+	}
+	// Connections made together by a burst should not all end together an hour later.
+	if config.MaxConnLifetimeJitter == 0 {
+		config.MaxConnLifetimeJitter = config.MaxConnLifetime / 10
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("database pool: %w", err)
+	}
+	return pool, nil
+}

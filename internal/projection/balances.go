@@ -1,0 +1,229 @@
+// Package projection holds the read models: what each makes of the events, and the statements that write it. A read
+// model knows nothing of loops, leases or checkpoints; package projector runs it.
+package projection
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"passbook/internal/account"
+	"passbook/internal/money"
+	"passbook/internal/projector"
+)
+
+// Balances is the read model behind GET /accounts and its balances: one row an account.
+func Balances() *projector.Projection {
+	p := projector.Define("balances", 1, []string{"balances"}, func() projector.Fold { return newBalances() })
+	projector.On(p, (*balances).opened)
+	projector.On(p, func(b *balances, at projector.Event, e account.MoneyDeposited) error {
+		return b.move(at, e.Amount, true)
+	})
+	projector.On(p, func(b *balances, at projector.Event, e account.TransferReceived) error {
+		return b.move(at, e.Amount, true)
+	})
+	projector.On(p, func(b *balances, at projector.Event, e account.MoneyWithdrawn) error {
+		return b.move(at, e.Amount, false)
+	})
+	projector.On(p, func(b *balances, at projector.Event, e account.TransferSent) error {
+		return b.move(at, e.Amount, false)
+	})
+	projector.On(p, func(b *balances, at projector.Event, _ account.AccountSuspended) error {
+		return b.become(at, "suspended")
+	})
+	projector.On(p, func(b *balances, at projector.Event, _ account.AccountReactivated) error {
+		return b.become(at, "active")
+	})
+	projector.On(p, func(b *balances, at projector.Event, _ account.AccountClosed) error { return b.become(at, "closed") })
+	return p
+}
+
+// Each statement takes an array a column. A batch opens accounts with the first and changes known ones with the
+// second; what an account's first batch does beyond opening it is in its inserted row already.
+const (
+	insertBalancesSQL = `insert into balances (generation, account_id, owner, currency, balance, overdraft_limit,
+    deposited, withdrawn, status, version, position, opened_position, opened_at, updated_at, closed_at)
+select $1, u.* from unnest($2::uuid[], $3::text[], $4::text[], $5::text[]::bigint[], $6::bigint[], $7::text[]::numeric[],
+    $8::text[]::numeric[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::timestamptz[], $14::timestamptz[],
+    $15::timestamptz[]) as u`
+
+	// The version check makes a row that is not where the events go on from an error, never a wrong balance.
+	updateBalancesSQL = `update balances b
+set balance = b.balance + u.balance, deposited = b.deposited + u.deposited, withdrawn = b.withdrawn + u.withdrawn,
+    status = coalesce(u.status, b.status), version = u.version, position = u.position, updated_at = u.updated_at,
+    closed_at = coalesce(u.closed_at, b.closed_at)
+from unnest($2::uuid[], $3::text[]::numeric[], $4::text[]::numeric[], $5::text[]::numeric[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[],
+    $10::timestamptz[], $11::timestamptz[])
+    as u(account_id, balance, deposited, withdrawn, status, before, version, position, updated_at, closed_at)
+where b.generation = $1 and b.account_id = u.account_id and b.version = u.before`
+)
+
+// balances folds a batch: what it does to each account it touches.
+type balances struct {
+	rows  map[uuid.UUID]*balanceRow
+	order []*balanceRow // as first touched, so that rows are locked and written in one order
+}
+
+type balanceRow struct {
+	id                            uuid.UUID
+	opened                        *account.AccountCreated
+	openedPosition                int64
+	openedAt                      time.Time
+	change, deposited, withdrawn  sum
+	status                        *string
+	before, version, lastPosition int64
+	updatedAt                     time.Time
+	closedAt                      *time.Time
+}
+
+func newBalances() *balances { return &balances{rows: make(map[uuid.UUID]*balanceRow)} }
+
+// touch finds the row of the event's account, checking that its events come in version order.
+func (b *balances) touch(at projector.Event) (*balanceRow, error) {
+	row, ok := b.rows[at.StreamID]
+	if !ok {
+		row = &balanceRow{id: at.StreamID, before: at.Version - 1, version: at.Version - 1}
+		b.rows[at.StreamID] = row
+		b.order = append(b.order, row)
+	}
+	if at.Version != row.version+1 {
+		return nil, fmt.Errorf("account %s: version %d follows on %d", at.StreamID, at.Version, row.version)
+	}
+	row.version, row.lastPosition, row.updatedAt = at.Version, at.Position, at.RecordedAt
+	return row, nil
+}
+
+func (b *balances) opened(at projector.Event, e account.AccountCreated) error {
+	row, err := b.touch(at)
+	if err != nil {
+		return err
+	}
+	if at.Version != 1 {
+		return fmt.Errorf("account %s: opened by its event %d", at.StreamID, at.Version)
+	}
+	active := "active"
+	row.opened, row.openedPosition, row.openedAt, row.status = &e, at.Position, at.RecordedAt, &active
+	return nil
+}
+
+func (b *balances) move(at projector.Event, amount money.Amount, in bool) error {
+	row, err := b.touch(at)
+	if err != nil {
+		return err
+	}
+	if in {
+		row.change.add(amount.Minor())
+		row.deposited.add(amount.Minor())
+	} else {
+		row.change.sub(amount.Minor())
+		row.withdrawn.add(amount.Minor())
+	}
+	return nil
+}
+
+func (b *balances) become(at projector.Event, status string) error {
+	row, err := b.touch(at)
+	if err != nil {
+		return err
+	}
+	row.status = &status
+	if status == "closed" {
+		row.closedAt = &at.RecordedAt
+	}
+	return nil
+}
+
+// Flush implements projector.Fold.
+func (b *balances) Flush(ctx context.Context, tx pgx.Tx, generation int64) error {
+	var opened openedColumns
+	var changed changedColumns
+	for _, row := range b.order {
+		if row.opened != nil {
+			opened.add(row)
+		} else {
+			changed.add(row)
+		}
+	}
+	if len(opened.ids) > 0 {
+		if _, err := tx.Exec(ctx, insertBalancesSQL, opened.args(generation)...); err != nil {
+			return fmt.Errorf("balances: insert: %w", err)
+		}
+	}
+	if len(changed.ids) > 0 {
+		tag, err := tx.Exec(ctx, updateBalancesSQL, changed.args(generation)...)
+		if err != nil {
+			return fmt.Errorf("balances: update: %w", err)
+		}
+		if n := int(tag.RowsAffected()); n != len(changed.ids) {
+			return fmt.Errorf("balances: %d of %d accounts are not at the version their events follow on", len(changed.ids)-n, len(changed.ids))
+		}
+	}
+	return nil
+}
+
+type openedColumns struct {
+	ids                               []uuid.UUID
+	owners, currencies                []string
+	overdrafts                        []int64
+	balances, deposited, withdrawn    []string
+	statuses                          []string
+	versions, positions, openPosition []int64
+	openedAt, updatedAt               []time.Time
+	closedAt                          []*time.Time
+}
+
+func (c *openedColumns) add(r *balanceRow) {
+	c.ids = append(c.ids, r.id)
+	c.owners = append(c.owners, r.opened.Owner)
+	c.currencies = append(c.currencies, r.opened.Currency.Code())
+	c.balances = append(c.balances, r.change.String())
+	c.overdrafts = append(c.overdrafts, r.opened.OverdraftLimit)
+	c.deposited = append(c.deposited, r.deposited.String())
+	c.withdrawn = append(c.withdrawn, r.withdrawn.String())
+	c.statuses = append(c.statuses, *r.status)
+	c.versions = append(c.versions, r.version)
+	c.positions = append(c.positions, r.lastPosition)
+	c.openPosition = append(c.openPosition, r.openedPosition)
+	c.openedAt = append(c.openedAt, r.openedAt)
+	c.updatedAt = append(c.updatedAt, r.updatedAt)
+	c.closedAt = append(c.closedAt, r.closedAt)
+}
+
+func (c *openedColumns) args(generation int64) []any {
+	return []any{
+		generation, c.ids, c.owners, c.currencies, c.balances, c.overdrafts, c.deposited, c.withdrawn, c.statuses,
+		c.versions, c.positions, c.openPosition, c.openedAt, c.updatedAt, c.closedAt,
+	}
+}
+
+type changedColumns struct {
+	ids                           []uuid.UUID
+	changes, deposited, withdrawn []string
+	statuses                      []*string
+	befores, versions, positions  []int64
+	updatedAt                     []time.Time
+	closedAt                      []*time.Time
+}
+
+func (c *changedColumns) add(r *balanceRow) {
+	c.ids = append(c.ids, r.id)
+	c.changes = append(c.changes, r.change.String())
+	c.deposited = append(c.deposited, r.deposited.String())
+	c.withdrawn = append(c.withdrawn, r.withdrawn.String())
+	c.statuses = append(c.statuses, r.status)
+	c.befores = append(c.befores, r.before)
+	c.versions = append(c.versions, r.version)
+	c.positions = append(c.positions, r.lastPosition)
+	c.updatedAt = append(c.updatedAt, r.updatedAt)
+	c.closedAt = append(c.closedAt, r.closedAt)
+}
+
+func (c *changedColumns) args(generation int64) []any {
+	return []any{
+		generation, c.ids, c.changes, c.deposited, c.withdrawn, c.statuses, c.befores, c.versions, c.positions,
+		c.updatedAt, c.closedAt,
+	}
+}

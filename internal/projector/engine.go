@@ -1,0 +1,134 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"passbook/internal/eventstore"
+)
+
+// Log is what the engine reads. *eventstore.Store is one.
+type Log interface {
+	// Head answers the position of the last event, 0 for an empty log.
+	Head(ctx context.Context) (int64, error)
+	// ReadAfter answers at most limit events after a position, in order and without a gap.
+	ReadAfter(ctx context.Context, after int64, limit int) ([]eventstore.Event, error)
+}
+
+// Config is what an Engine is made of. Zero durations and sizes take the defaults.
+type Config struct {
+	// Pool is for the projections' state and the read models; it stays the caller's to close.
+	Pool *pgxpool.Pool
+	Log  Log
+	// Decode turns a stored event into the value its handlers take. It must know every type that is ever appended: an
+	// error halts the projection at the event. Required.
+	Decode func(eventType string, schemaVersion int, payload []byte) (any, error)
+	// Transient tells the errors of a database that is away, which are waited out, from those that halt a projection.
+	// Unset, none is transient.
+	Transient func(error) bool
+	// Logger, if set, is told of leases and replays that come and go, and of everything that is tried again.
+	Logger *slog.Logger
+	// Applied, if set, is called with each position that a projection's live generation has reached. It must not block.
+	Applied func(projection string, position int64)
+	// Instance is the name under which leases are taken. Two engines that run at one time need two names.
+	Instance string
+	// Lease is how long an owner that has gone silent is waited for. Default 3 s; it is renewed at a third of that.
+	Lease time.Duration
+	// Poll is how often the log is looked at without having been woken. Default 200 ms.
+	Poll time.Duration
+	// Batch is how many events are applied in one transaction at most, default 2,000; ReplayBatch the same for a
+	// replay, default 20,000.
+	Batch, ReplayBatch int
+}
+
+// Engine runs projections: at most one engine on a database applies a projection at a time, and another takes over
+// when it goes silent.
+type Engine struct {
+	cfg     Config
+	workers map[string]*worker
+	order   []string
+}
+
+// New makes an Engine for the projections. Nothing happens until Run. The error is for a Config without what it
+// needs, and for an id that is used twice.
+func New(cfg Config, projections ...*Projection) (*Engine, error) {
+	setDefault(&cfg.Lease, 3*time.Second)
+	setDefault(&cfg.Poll, 200*time.Millisecond)
+	setDefault(&cfg.Batch, 2_000)
+	setDefault(&cfg.ReplayBatch, 20_000)
+	if cfg.Applied == nil {
+		cfg.Applied = func(string, int64) {}
+	}
+	if cfg.Transient == nil {
+		cfg.Transient = func(error) bool { return false }
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Instance == "" || cfg.Pool == nil || cfg.Log == nil || cfg.Decode == nil {
+		return nil, errors.New("projector: an engine needs a pool, a log, a decoder and an instance name")
+	}
+	e := &Engine{cfg: cfg, workers: make(map[string]*worker)}
+	for _, p := range projections {
+		if e.workers[p.ID] != nil {
+			return nil, fmt.Errorf("projector: projection %q is registered twice", p.ID)
+		}
+		e.workers[p.ID] = newWorker(&e.cfg, p)
+		e.order = append(e.order, p.ID)
+	}
+	return e, nil
+}
+
+func setDefault[T time.Duration | int](v *T, value T) {
+	if *v <= 0 {
+		*v = value
+	}
+}
+
+// Run applies the projections until ctx ends, then gives up its leases and returns nil. It survives a database that
+// is away. It must be called once.
+func (e *Engine) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, id := range e.order {
+		group.Go(func() error { return e.workers[id].run(ctx) })
+	}
+	return group.Wait()
+}
+
+// Wake tells the engine that the log has grown. It never blocks; a lost call costs one poll interval.
+func (e *Engine) Wake() {
+	for _, w := range e.workers {
+		w.wake.raise()
+	}
+}
+
+// flag is a signal that is up or down: raising one that is up does nothing.
+type flag chan struct{}
+
+func newFlag() flag { return make(flag, 1) }
+
+func (f flag) raise() {
+	select {
+	case f <- struct{}{}:
+	default:
+	}
+}
+
+// waitFor returns when the flag is raised (true), the time is over or ctx ends (false).
+func (f flag) waitFor(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-f:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}

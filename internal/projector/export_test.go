@@ -1,0 +1,31 @@
+package projector
+
+import (
+	"context"
+	"reflect"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Flushing is called in place of a fold's Flush, which it may call, in the transaction of the checkpoint.
+type Flushing func(ctx context.Context, tx pgx.Tx, generation int64, flush func() error) error
+
+// WithFlush copies a projection, putting around in front of each Flush.
+func (p *Projection) WithFlush(around Flushing) *Projection {
+	q := *p
+	q.newFold = func() Fold { return &flushed{Fold: p.newFold(), around: around} }
+	q.handlers = make(map[reflect.Type]func(Fold, Event, any) error)
+	for t, handle := range p.handlers {
+		q.handlers[t] = func(f Fold, at Event, e any) error { return handle(f.(*flushed).Fold, at, e) }
+	}
+	return &q
+}
+
+type flushed struct {
+	Fold
+	around Flushing
+}
+
+func (f *flushed) Flush(ctx context.Context, tx pgx.Tx, generation int64) error {
+	return f.around(ctx, tx, generation, func() error { return f.Fold.Flush(ctx, tx, generation) })
+}

@@ -1,0 +1,155 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// errFenced says that a compare-and-set found the state row changed: the projection was paused, its generation
+// flipped, or another engine owns it. The owner reads the row again; one that owns it no longer goes back to waiting.
+var errFenced = errors.New("the projection's state has changed under its owner")
+
+const (
+	registerSQL = `insert into projections (id, version, generation) values ($1, $2, 1) on conflict (id) do nothing`
+
+	// The lease is judged and set by the database's clock alone. Taking it raises the epoch, also when the name is our
+	// own: then it is that of an earlier life. A binary older than the one that built the rows keeps its hands off.
+	takeSQL = `update projections
+set owner = $2, lease_until = clock_timestamp() + $3::interval, epoch = epoch + 1
+where id = $1 and version <= $4 and (owner = $2 or lease_until < clock_timestamp())
+returning version, generation, position, status, epoch`
+
+	renewSQL = `update projections set lease_until = clock_timestamp() + $3::interval
+where id = $1 and owner = $2 and epoch = $4
+returning version, generation, position, status, epoch`
+
+	releaseSQL = `update projections set lease_until = '-infinity', owner = '' where id = $1 and owner = $2 and epoch = $3`
+
+	// The compare-and-set that makes the rows and the checkpoint one: it holds the row lock until commit, so that
+	// a stalled owner cannot write behind a new one's back, and renews the lease on the way.
+	advanceSQL = `update projections
+set position = $2, last_event_id = $3, updated_at = clock_timestamp(), status = 'running',
+    error_count = 0, last_error = '', error_position = 0,
+    lease_until = clock_timestamp() + $4::interval
+where id = $1 and epoch = $5 and generation = $6 and position = $7 and status <> 'paused'`
+
+	// A failure that no event was to blame for is over once the log could be read to its end.
+	healSQL = `update projections
+set status = 'running', error_count = 0, last_error = '', error_position = 0, updated_at = clock_timestamp()
+where id = $1 and epoch = $2 and position = $3 and status = 'halted'`
+
+	// A failure is recorded in a transaction of its own, since that of the batch was rolled back.
+	failSQL = `update projections
+set status = 'halted', error_count = error_count + 1, last_error = $2, error_position = $3, updated_at = clock_timestamp()
+where id = $1 and epoch = $4 and status <> 'paused'`
+)
+
+// state is the part of the projections row that an owner works on.
+type state struct {
+	version    int
+	generation int64
+	position   int64
+	status     string
+	epoch      int64
+}
+
+// register enters the projection, once in the life of a database.
+func (w *worker) register(ctx context.Context) error {
+	if _, err := w.cfg.Pool.Exec(ctx, registerSQL, w.def.ID, w.def.Version); err != nil {
+		return fmt.Errorf("projector: register %s: %w", w.def.ID, err)
+	}
+	return nil
+}
+
+// takeLease becomes the owner if nobody is, or takes the lease over from one that has gone silent. ok is false when
+// somebody else owns the projection, or when a newer binary has built it.
+func (w *worker) takeLease(ctx context.Context) (st state, ok bool, err error) {
+	return w.lease(ctx, takeSQL, w.def.Version)
+}
+
+// renewLease keeps the lease and reads the state. ok is false when the projection has another owner by now.
+func (w *worker) renewLease(ctx context.Context, epoch int64) (st state, ok bool, err error) {
+	return w.lease(ctx, renewSQL, epoch)
+}
+
+func (w *worker) lease(ctx context.Context, sql string, last any) (st state, ok bool, err error) {
+	err = w.cfg.Pool.QueryRow(ctx, sql, w.def.ID, w.cfg.Instance, interval(w.cfg.Lease), last).
+		Scan(&st.version, &st.generation, &st.position, &st.status, &st.epoch)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return st, false, nil
+	case err != nil:
+		return st, false, fmt.Errorf("projector: lease of %s: %w", w.def.ID, err)
+	}
+	return st, true, nil
+}
+
+func (w *worker) releaseLease(ctx context.Context, epoch int64) error {
+	if _, err := w.cfg.Pool.Exec(ctx, releaseSQL, w.def.ID, w.cfg.Instance, epoch); err != nil {
+		return fmt.Errorf("projector: release of %s: %w", w.def.ID, err)
+	}
+	return nil
+}
+
+// begin runs f in a transaction that the server ends when its client is silent for as long as a lease: it holds the
+// lock on the state row, and so could keep the next owner out.
+func (w *worker) begin(ctx context.Context, f func(pgx.Tx) error) error {
+	options := pgx.TxOptions{
+		BeginQuery: fmt.Sprintf("begin; set local idle_in_transaction_session_timeout = %d", max(1, w.cfg.Lease.Milliseconds())),
+	}
+	return pgx.BeginTxFunc(ctx, w.cfg.Pool, options, f)
+}
+
+// commit writes a fold and moves the checkpoint, both or neither.
+func (w *worker) commit(ctx context.Context, st state, b *batch) error {
+	return w.begin(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, advanceSQL, w.def.ID, b.last, b.lastID, interval(w.cfg.Lease), st.epoch, st.generation, st.position)
+		if err := exactlyOne(tag, err); err != nil {
+			return err
+		}
+		return b.flush(ctx, tx, st.generation)
+	})
+}
+
+// heal ends a halt for which there is no cause left.
+func (w *worker) heal(ctx context.Context, st state) error {
+	tag, err := w.cfg.Pool.Exec(ctx, healSQL, w.def.ID, st.epoch, st.position)
+	return exactlyOne(tag, err)
+}
+
+// recordFailure says in the state row where and why the projection has halted.
+func (w *worker) recordFailure(ctx context.Context, st state, position int64, cause error) error {
+	tag, err := w.cfg.Pool.Exec(ctx, failSQL, w.def.ID, cause.Error(), position, st.epoch)
+	return exactlyOne(tag, err)
+}
+
+func exactlyOne(tag pgconn.CommandTag, err error) error {
+	if err != nil {
+		return err
+	}
+	if tag.RowsAffected() != 1 {
+		return errFenced
+	}
+	return nil
+}
+
+// interval is a duration as a parameter of type interval.
+func interval(d time.Duration) string { return fmt.Sprintf("%d microseconds", d.Microseconds()) }
+
+// batch is a run of contiguous events, folded.
+type batch struct {
+	fold   Fold
+	last   int64
+	lastID uuid.UUID
+	count  int64
+}
+
+func (b *batch) flush(ctx context.Context, tx pgx.Tx, generation int64) error {
+	return guard(func() error { return b.fold.Flush(ctx, tx, generation) })
+}

@@ -1,0 +1,131 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const positionsSQL = `select id, position from projections`
+
+// lookEvery is how often the database is asked for positions while somebody waits and nothing else wakes the watcher:
+// the case of a projector in another process, or of a replica.
+const lookEvery = 20 * time.Millisecond
+
+// watcher knows how far the projections have been applied, in the database that queries read, and lets any number of
+// callers wait for a position. One goroutine looks, for all of them and only while there are any.
+type watcher struct {
+	read func(ctx context.Context) (map[string]int64, error)
+	look chan struct{} // holds one: a reason to look now
+
+	mu        sync.Mutex
+	positions map[string]int64
+	moved     chan struct{} // closed and replaced when a position has grown
+	waiters   int
+}
+
+func newWatcher(read func(context.Context) (map[string]int64, error)) *watcher {
+	return &watcher{
+		read: read, look: make(chan struct{}, 1),
+		positions: make(map[string]int64), moved: make(chan struct{}),
+	}
+}
+
+// nudge asks the watcher to look now. It never blocks.
+func (w *watcher) nudge() {
+	select {
+	case w.look <- struct{}{}:
+	default:
+	}
+}
+
+// run looks until ctx ends.
+func (w *watcher) run(ctx context.Context) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.look:
+		case <-ticker.C:
+		}
+		w.mu.Lock()
+		waiting := w.waiters > 0
+		w.mu.Unlock()
+		if !waiting {
+			ticker.Stop()
+			continue
+		}
+		ticker.Reset(lookEvery)
+		// An error is not the waiters': they wait on, and end by their own time.
+		if positions, err := w.read(ctx); err == nil {
+			w.update(positions)
+		}
+	}
+}
+
+func (w *watcher) update(positions map[string]int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, position := range positions {
+		if position > w.positions[id] {
+			w.positions = positions
+			close(w.moved)
+			w.moved = make(chan struct{})
+			return
+		}
+	}
+}
+
+// wait returns nil once the projection has applied the position, ErrBehind when the time is over before that, or the
+// error of ctx.
+func (w *watcher) wait(ctx context.Context, projection string, position int64, timeout time.Duration) error {
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	w.mu.Lock()
+	w.waiters++
+	defer func() {
+		w.waiters--
+		w.mu.Unlock()
+	}()
+	for w.positions[projection] < position {
+		moved := w.moved
+		w.mu.Unlock()
+		w.nudge()
+		var err error
+		select {
+		case <-moved:
+		case <-timer.C:
+			err = ErrBehind
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		w.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) readPositions(ctx context.Context) (map[string]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	rows, _ := s.pool.Query(ctx, positionsSQL)
+	positions := make(map[string]int64)
+	var id string
+	var position int64
+	_, err := pgx.ForEachRow(rows, []any{&id, &position}, func() error {
+		positions[id] = position
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("query: positions: %w", err)
+	}
+	return positions, nil
+}
