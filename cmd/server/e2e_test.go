@@ -22,13 +22,12 @@ import (
 	"passbook/internal/httpapi/apitest"
 )
 
+// binDir is where the binary is built.
+var binDir string
+
 // built is the real binary, made once for all tests of this package.
 var built = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "passbook-e2e-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "server")
+	path := filepath.Join(binDir, "server")
 	out, err := exec.Command("go", "build", "-race", "-o", path, ".").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)

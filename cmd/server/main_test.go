@@ -3,13 +3,25 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain makes the directory of the real binary, which the end-to-end tests build when they need it.
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "passbook-e2e-")
+	if err != nil {
+		panic(err)
+	}
+	binDir = dir
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(dir)
+		os.Exit(code)
+	}))
+}
 
 func TestCommandLine(t *testing.T) {
 	t.Parallel()

@@ -150,10 +150,8 @@ type Account struct {
 	// Examples: 120.00
 	Balance Decimal `json:"balance"`
 
-	// ClosedAt Absent while the account is not closed.
-	//
-	// Examples: 2026-01-02T15:04:05.000000Z
-	ClosedAt Time `json:"closed_at,omitempty,omitzero"`
+	// ClosedAt Null while the account is not closed. RFC 3339, in UTC, to the microsecond.
+	ClosedAt *string `json:"closed_at"`
 
 	// Currency An ISO 4217 code.
 	//
@@ -194,8 +192,8 @@ type Account struct {
 type AccountPage struct {
 	Accounts []Account `json:"accounts"`
 
-	// NextCursor The `cursor` of the next page; absent on the last.
-	NextCursor string `json:"next_cursor,omitempty,omitzero"`
+	// NextCursor The `cursor` of the next page; null on the last.
+	NextCursor *string `json:"next_cursor"`
 }
 
 // AccountStatus defines model for AccountStatus.
@@ -350,17 +348,18 @@ type Problem struct {
 
 // Projection defines model for Projection.
 type Projection struct {
-	// Error The last failure that is not healed; absent when there is none.
-	Error string `json:"error,omitempty,omitzero"`
+	// Error The last failure that is not healed; null when there is none.
+	Error *string `json:"error"`
 
-	// ErrorPosition The event the failure concerns.
-	ErrorPosition int64 `json:"error_position,omitempty,omitzero"`
+	// ErrorPosition The event the failure concerns; null when there is none.
+	ErrorPosition *int64 `json:"error_position"`
 
 	// Generation The one that reads are answered from.
 	Generation int64 `json:"generation"`
 
 	// Head The last position in the log.
-	Head int64 `json:"head"`
+	Head int64  `json:"head"`
+	ID   string `json:"id"`
 
 	// Lag How many events are not applied yet.
 	Lag int64 `json:"lag"`
@@ -368,18 +367,17 @@ type Projection struct {
 	// LagSeconds The age of the oldest event not applied yet, or 0.
 	LagSeconds float64 `json:"lag_seconds"`
 
-	// Owner The instance that applies it; absent when none does.
-	Owner string `json:"owner,omitempty,omitzero"`
+	// Owner The instance that applies it; null when none does.
+	Owner *string `json:"owner"`
 
 	// Position The last applied position of the log.
-	Position     int64  `json:"position"`
-	ProjectionID string `json:"projection_id"`
+	Position int64 `json:"position"`
 
 	// Rate Events applied a second, over the last 10 seconds.
 	Rate float64 `json:"rate"`
 
-	// Replay The running replay, or the last one; absent when there was none.
-	Replay Replay          `json:"replay,omitempty,omitzero"`
+	// Replay The running replay, or the last one; null when there was none.
+	Replay *Replay         `json:"replay"`
 	State  ProjectionState `json:"state"`
 
 	// UpdatedAt RFC 3339, in UTC, to the microsecond.
@@ -439,26 +437,25 @@ type Receipt struct {
 
 // Replay defines model for Replay.
 type Replay struct {
-	Error string `json:"error,omitempty,omitzero"`
+	// Error Why it failed; null unless it did.
+	Error *string `json:"error"`
 
-	// EtaSeconds Absent when it is not known or over.
-	EtaSeconds float64 `json:"eta_seconds,omitempty,omitzero"`
+	// EtaSeconds 0 when it is over; null when it is not known yet.
+	EtaSeconds *float64 `json:"eta_seconds"`
 
-	// FinishedAt Absent while the replay runs.
-	//
-	// Examples: 2026-01-02T15:04:05.000000Z
-	FinishedAt Time `json:"finished_at,omitempty,omitzero"`
+	// FinishedAt Null while the replay runs. RFC 3339, in UTC, to the microsecond.
+	FinishedAt *string `json:"finished_at"`
 
 	// Generation The one being built.
-	Generation int64 `json:"generation"`
+	Generation int64     `json:"generation"`
+	ID         uuid.UUID `json:"id"`
 
 	// Processed Events done; `total` when complete.
-	Processed    int64  `json:"processed"`
-	ProjectionID string `json:"projection_id"`
+	Processed  int64  `json:"processed"`
+	Projection string `json:"projection"`
 
 	// Rate Events a second since the replay began.
-	Rate     float64   `json:"rate"`
-	ReplayID uuid.UUID `json:"replay_id"`
+	Rate float64 `json:"rate"`
 
 	// StartedAt RFC 3339, in UTC, to the microsecond.
 	//

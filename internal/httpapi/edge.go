@@ -127,7 +127,7 @@ func (e *edge) finish(x *exchange, r *http.Request, took time.Duration) {
 	}
 	e.log.LogAttrs(r.Context(), level, "request",
 		slog.String("method", r.Method), slog.String("route", route), slog.Int("status", status),
-		slog.Int64("bytes", x.bytes), slog.Duration("duration", took), slog.String("request_id", x.requestID),
+		slog.Int64("bytes", x.bytes), slog.Float64("duration_ms", float64(took.Microseconds())/1000), slog.String("request_id", x.requestID),
 		slog.String("trace_id", traceID(r.Header.Get("Traceparent"))))
 }
 

@@ -157,10 +157,11 @@ func (s *service) CancelReplay(ctx context.Context, id string, _ uuid.UUID) (pro
 
 // harness is a server on a real port, and a client that holds each answer against the specification.
 type harness struct {
-	t      *testing.T
-	url    string
-	client *http.Client
-	log    *syncBuffer
+	t       *testing.T
+	handler http.Handler
+	url     string
+	client  *http.Client
+	log     *syncBuffer
 }
 
 type syncBuffer struct {
@@ -193,6 +194,7 @@ func serve(t *testing.T, s *service) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.handler = h
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
 	a.url = server.URL

@@ -1,6 +1,5 @@
-// The API over HTTP: the routes and types of api/openapi.yaml (api.gen.go), requests validated against it, and the
-// errors of the layers below turned into problem documents (problem.go).
-
+// Package httpapi is the API over HTTP: the routes and types of api/openapi.yaml (api.gen.go), requests validated
+// against it, and the errors of the layers below turned into problem documents (problem.go).
 package httpapi
 
 import (

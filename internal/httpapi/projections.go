@@ -78,7 +78,7 @@ func replayPath(r projector.Replay) string {
 
 func projectionOf(s *projector.Status) Projection {
 	p := Projection{
-		ProjectionID:  s.ID,
+		ID:            s.ID,
 		Version:       s.Version,
 		State:         ProjectionState(s.State),
 		Position:      s.Position,
@@ -87,31 +87,44 @@ func projectionOf(s *projector.Status) Projection {
 		LagSeconds:    finite(s.LagSeconds),
 		Rate:          finite(s.Rate),
 		Generation:    s.Generation,
-		Owner:         s.Owner,
-		Error:         s.Error,
-		ErrorPosition: s.ErrorPosition,
+		Owner:         nullable(s.Owner),
+		Error:         nullable(s.Error),
+		ErrorPosition: nullable(s.ErrorPosition),
 		UpdatedAt:     timeText(s.UpdatedAt),
 	}
 	if s.Replay != nil {
-		p.Replay = replayOf(s.Replay)
+		p.Replay = new(replayOf(s.Replay))
 	}
 	return p
 }
 
 func replayOf(r *projector.Replay) Replay {
-	return Replay{
-		ReplayID:     r.ID,
-		ProjectionID: r.Projection,
-		State:        ReplayState(r.State),
-		Processed:    r.Processed,
-		Total:        r.Total,
-		Rate:         finite(r.Rate),
-		EtaSeconds:   finite(r.ETASeconds),
-		Generation:   r.Generation,
-		StartedAt:    timeText(r.StartedAt),
-		FinishedAt:   timeText(r.FinishedAt),
-		Error:        r.Error,
+	eta := nullable(finite(r.ETASeconds))
+	if !r.FinishedAt.IsZero() {
+		eta = new(float64)
 	}
+	return Replay{
+		ID:         r.ID,
+		Projection: r.Projection,
+		State:      ReplayState(r.State),
+		Processed:  r.Processed,
+		Total:      r.Total,
+		Rate:       finite(r.Rate),
+		EtaSeconds: eta,
+		Generation: r.Generation,
+		StartedAt:  timeText(r.StartedAt),
+		FinishedAt: nullable(timeText(r.FinishedAt)),
+		Error:      nullable(r.Error),
+	}
+}
+
+// nullable is a value as JSON gives it when its zero stands for none: null.
+func nullable[T comparable](v T) *T {
+	var none T
+	if v == none {
+		return nil
+	}
+	return &v
 }
 
 // finite keeps what JSON has no words for out of an answer: a rate over no time.

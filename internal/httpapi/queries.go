@@ -46,7 +46,7 @@ func (s *server) ListAccounts(w http.ResponseWriter, r *http.Request, p ListAcco
 	if !s.applied(w, r, applied, err) {
 		return
 	}
-	body := AccountPage{Accounts: make([]Account, len(page.Accounts)), NextCursor: page.Next}
+	body := AccountPage{Accounts: make([]Account, len(page.Accounts)), NextCursor: nullable(page.Next)}
 	for i := range page.Accounts {
 		body.Accounts[i] = accountOf(&page.Accounts[i])
 	}
@@ -154,7 +154,7 @@ func accountOf(a *query.Account) Account {
 		Position:       a.Position,
 		OpenedAt:       timeText(a.OpenedAt),
 		UpdatedAt:      timeText(a.UpdatedAt),
-		ClosedAt:       timeText(a.ClosedAt),
+		ClosedAt:       nullable(timeText(a.ClosedAt)),
 	}
 }
 

@@ -202,7 +202,7 @@ func TestListAccounts(t *testing.T) {
 	}
 	s.accounts = func(query.ListFilter, query.Wait) (query.Page, int64, error) { return query.Page{}, 0, nil }
 	got = a.send("GET", "/accounts", "")
-	if got.text != `{"accounts":[]}` || got.header.Get("Link") != "" || got.header.Get("Passbook-Position") != "0" {
+	if got.text != `{"accounts":[],"next_cursor":null}` || got.header.Get("Link") != "" || got.header.Get("Passbook-Position") != "0" {
 		t.Errorf("%s %v", got.text, got.header)
 	}
 }

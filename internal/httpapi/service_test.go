@@ -201,7 +201,7 @@ func TestMetricsAndLog(t *testing.T) {
 	}
 	line := regexp.MustCompile(`.*"request_id":"req-7".*`).FindString(a.log.String())
 	for _, part := range []string{
-		`"method":"GET"`, `"route":"/accounts/{account_id}/balance"`, `"status":200`, `"bytes":`, `"duration":`,
+		`"method":"GET"`, `"route":"/accounts/{account_id}/balance"`, `"status":200`, `"bytes":`, `"duration_ms":`,
 		`"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"`,
 	} {
 		if !strings.Contains(line, part) {
