@@ -1,0 +1,242 @@
+package docstest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/yuin/goldmark/ast"
+)
+
+const (
+	// documentedBase is where the README says that the service is.
+	documentedBase = "http://127.0.0.1:8080"
+	// maxNotRun bounds the blocks that are shown and not run.
+	maxNotRun = 3
+	// startLimit bounds the start of the service with an empty data directory, scriptLimit the whole quickstart.
+	startLimit, scriptLimit = 2 * time.Minute, time.Minute
+)
+
+// block is one code block of the README that is to be run.
+type block struct {
+	script string
+	// prints is what it prints by the README, a line an entry.
+	prints []string
+}
+
+var (
+	notRun = regexp.MustCompile(`^<!-- not-run: \S.* -->\n*$`)
+	// startsService is what a block that is not run must be about.
+	startsService = regexp.MustCompile(`\b(make run|docker compose|git clone)\b`)
+)
+
+// blocks returns the README's code blocks that are to be run.
+func blocks(t *testing.T, d document) []block {
+	t.Helper()
+	var run []block
+	skipped := 0
+	for n := d.tree.FirstChild(); n != nil; n = n.NextSibling() {
+		if language := d.language(n); language != "bash" && language != "sh" {
+			continue
+		}
+		if comment, ok := n.PreviousSibling().(*ast.HTMLBlock); ok && notRun.MatchString(d.lines(comment)) {
+			skipped++
+			if !startsService.MatchString(d.lines(n)) {
+				t.Errorf("%s: this block starts no service, so it is to be run:\n%s", d.path, d.lines(n))
+			}
+			continue
+		}
+		b := block{script: d.lines(n)}
+		if d.language(n.NextSibling()) == "text" {
+			b.prints = strings.Split(strings.TrimRight(d.lines(n.NextSibling()), "\n"), "\n")
+		}
+		run = append(run, b)
+	}
+	if skipped > maxNotRun {
+		t.Errorf("%s: %d blocks are not run; %d are allowed", d.path, skipped, maxNotRun)
+	}
+	if len(run) == 0 {
+		t.Fatalf("%s has no block to run", d.path)
+	}
+	return run
+}
+
+// language is that of a fenced code block, "" for anything else.
+func (d document) language(n ast.Node) string {
+	if code, ok := n.(*ast.FencedCodeBlock); ok {
+		return string(code.Language(d.source))
+	}
+	return ""
+}
+
+// check says what is wrong with what a block has printed, "" if nothing is.
+func (b block) check(printed string) string {
+	var lines []string
+	if printed = strings.TrimRight(printed, "\n"); printed != "" {
+		lines = strings.Split(printed, "\n")
+	}
+	if len(lines) != len(b.prints) {
+		return fmt.Sprintf("it prints %d lines and not %d", len(lines), len(b.prints))
+	}
+	for i, want := range b.prints {
+		pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(want), "…", ".+") + "$"
+		if !regexp.MustCompile(pattern).MatchString(lines[i]) {
+			return fmt.Sprintf("line %d is not\n%s", i+1, want)
+		}
+	}
+	return ""
+}
+
+// TestReadmeOnTheRealBinary runs what the README and the binary itself tell people to try.
+func TestReadmeOnTheRealBinary(t *testing.T) {
+	t.Parallel()
+	d := readme(t)
+	binary := filepath.Join(t.TempDir(), "server")
+	build := exec.Command("go", "build", "-race", "-o", binary, "./cmd/server")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+
+	t.Run("settings", func(t *testing.T) {
+		help, err := exec.Command(binary, "--help").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "the setting",
+			submatches(regexp.MustCompile(`^(DATABASE_URL|PG_BIN|PASSBOOK_[A-Z_]+)$`), d.spans()...),
+			submatches(regexp.MustCompile(`\(([A-Z_]+); default`), string(help)))
+	})
+
+	out := start(t, binary)
+	base := regexp.MustCompile(`http://[0-9.:]+`).FindString(out)
+	// First, because the lines that the server prints are about positions in an empty log.
+	t.Run("announced lines", func(t *testing.T) {
+		lines := regexp.MustCompile(`(?m)^  curl .*$`).FindAllString(out, -1)
+		if len(lines) != 3 {
+			t.Fatalf("the server prints %d lines to try and not 3:\n%s", len(lines), out)
+		}
+		if printed := bash(t, strings.Join(lines, "\n")); !strings.Contains(printed, `"balance":"12.34"`) {
+			t.Errorf("the lines that the server prints do not end in a balance of 12.34:\n%s", printed)
+		}
+	})
+	t.Run("quickstart", func(t *testing.T) { quickstart(t, blocks(t, d), base) })
+}
+
+// quickstart runs the blocks in one bash, with a line between what they print.
+func quickstart(t *testing.T, run []block, base string) {
+	t.Helper()
+	const border = "---- end of block ----"
+	var script strings.Builder
+	for _, b := range run {
+		fmt.Fprintf(&script, "%s\nprintf '\\n%%s\\n' '%s'\n", b.script, border)
+	}
+	if !strings.Contains(script.String(), documentedBase) {
+		t.Fatalf("the quickstart does not name %s", documentedBase)
+	}
+	printed := bash(t, strings.ReplaceAll(script.String(), documentedBase, base))
+	parts := strings.Split(printed, "\n"+border+"\n")
+	for i, b := range run {
+		if i == len(parts)-1 { // after the last border nothing follows
+			t.Fatalf("the quickstart ended in this block:\n%s\nhaving printed\n%s", b.script, parts[i])
+		}
+		if problem := b.check(parts[i]); problem != "" {
+			t.Errorf("this block does not print what the README says: %s\n\n%s\nIt prints\n%s", problem, b.script, parts[i])
+		}
+	}
+}
+
+// bash runs a script and returns what it has printed. A script that fails fails the test, and so does one that writes
+// to standard error.
+func bash(t *testing.T, script string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), scriptLimit)
+	defer cancel()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
+	cmd.WaitDelay = time.Second
+	// Nothing of the environment, so that neither a proxy nor a .curlrc comes in between.
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil || stderr.Len() > 0 {
+		t.Errorf("bash: %v\n%s", err, &stderr)
+	}
+	return stdout.String()
+}
+
+// announcement takes what the server prints, and tells when it has said where it is.
+type announcement struct {
+	mu   sync.Mutex
+	text strings.Builder
+	once sync.Once
+	made chan struct{}
+}
+
+func (a *announcement) Write(p []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.text.Write(p)
+	if strings.Contains(a.text.String(), "Ctrl-C stops it") { // its last line
+		a.once.Do(func() { close(a.made) })
+	}
+	return len(p), nil
+}
+
+func (a *announcement) String() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.text.String()
+}
+
+// start runs the binary on a free port with a private PostgreSQL until the test ends, and returns what it says once it
+// answers.
+func start(t *testing.T, binary string) string {
+	t.Helper()
+	dir := t.TempDir()
+	// When the tests run as root, PostgreSQL runs as another user, who has to get there.
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	said, complaints := &announcement{made: make(chan struct{})}, new(bytes.Buffer)
+	cmd := exec.CommandContext(t.Context(), binary) // which is cancelled before the cleanup below
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 30 * time.Second
+	cmd.Env = append(os.Environ(), "DATABASE_URL=", "PASSBOOK_QUERY_DATABASE_URL=", "PASSBOOK_DATA_DIR="+dir,
+		"PASSBOOK_ADDR=127.0.0.1:0", "PASSBOOK_LOG_LEVEL=warn")
+	cmd.Stdout, cmd.Stderr = said, complaints
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // said in the log below; a test that failed has failed for another reason
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		<-ended
+		if t.Failed() {
+			t.Logf("the server, which ended with %v, has said:\n%s%s", cmd.ProcessState, said, complaints)
+		}
+	})
+	limit := time.NewTimer(startLimit)
+	defer limit.Stop()
+	select {
+	case <-said.made:
+	case <-ended:
+		t.Fatal("the server has ended")
+	case <-limit.C:
+		t.Fatalf("the server does not answer within %v", startLimit)
+	}
+	return said.String()
+}
