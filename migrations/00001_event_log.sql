@@ -41,7 +41,9 @@ create index idempotency_keys_position on idempotency_keys using brin (first_pos
 --
 -- Winners get the positions head + 1, head + 2 ... in the order of the arrays, and all of a batch the same
 -- recorded_at, which never decreases. conflicts lists the units whose versions no longer follow on the log,
--- duplicates those of whose keys one is taken; neither leaves a trace.
+-- duplicates those of whose keys one is taken; neither leaves a trace. A unit was decided on what the units before it
+-- on its streams would leave, so that one which follows on a loser is a loser too, even if its versions fit the log:
+-- as they do when another instance wrote as many events as the loser would have.
 create function append_events(
     unit_first   integer[],
     unit_events  integer[],
@@ -70,6 +72,7 @@ declare
     next_position bigint;
     a integer;
     b integer;
+    lost uuid[] := '{}';
 begin
     -- The append lock: one batch at a time in this database, released at commit. Any number will do as its name.
     perform pg_advisory_xact_lock(7018230141);
@@ -109,9 +112,10 @@ begin
         if exists (select from unnest(key_unit, keys) as q(unit, key)
                      join idempotency_keys k on k.key = q.key where q.unit = u) then
             duplicates := duplicates || u;
+            lost := lost || streams[a:b];
             continue;
         end if;
-        if exists (
+        if streams[a:b] && lost or exists (
             select from (select s, min(v) as lo, max(v) as hi, count(*) as n
                            from unnest(streams[a:b], versions[a:b]) as w(s, v) group by s) as g
              where g.hi - g.lo + 1 <> g.n
@@ -119,6 +123,7 @@ begin
                                           order by e.version desc limit 1), 0))
         then
             conflicts := conflicts || u;
+            lost := lost || streams[a:b];
             continue;
         end if;
         insert into events (position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at)

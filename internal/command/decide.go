@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -16,7 +17,7 @@ import (
 // batch was taken up: the accounts of a unit refused on a cached state are first brought up to date, and all is
 // decided again. That may turn a neighbour that was accepted into one that is refused, so the second time every
 // account of the batch is read, and the third decision stands.
-func (s *Service) decideAll(ctx context.Context, open []*pending, fresh map[uuid.UUID]aggregate) ([]decision, *round, error) {
+func (s *Service) decideAll(ctx context.Context, open []*unit, fresh map[uuid.UUID]aggregate) ([]decision, *round, error) {
 	r := &round{fresh: fresh}
 	for first := true; ; first = false {
 		if err := s.load(ctx, open, r); err != nil {
@@ -47,7 +48,7 @@ func (r *round) unread() []uuid.UUID {
 }
 
 // load fills the round with the aggregates its units are about, reading those that are not cached.
-func (s *Service) load(ctx context.Context, open []*pending, r *round) error {
+func (s *Service) load(ctx context.Context, open []*unit, r *round) error {
 	r.overlay = make(map[uuid.UUID]aggregate)
 	var missing []uuid.UUID
 	for _, p := range open {
@@ -154,7 +155,7 @@ func evolve(a aggregate, events []eventstore.Event) (aggregate, error) {
 }
 
 // decideOnce decides the units on the overlay, and names the accounts that were refused on a state that is not fresh.
-func (r *round) decideOnce(open []*pending) (decisions []decision, doubtful []uuid.UUID) {
+func (r *round) decideOnce(open []*unit) (decisions []decision, doubtful []uuid.UUID) {
 	decisions = make([]decision, len(open))
 	seen := make(map[uuid.UUID]bool)
 	for i, p := range open {
@@ -182,8 +183,8 @@ func accountsOf(r *Request) []uuid.UUID {
 }
 
 // decideUnit decides the requests of a unit in order. When one is refused, none of them leaves a trace.
-func (r *round) decideUnit(p *pending) decision {
-	d := decision{pending: p, recorded: make([][]Recorded, len(p.requests))}
+func (r *round) decideUnit(p *unit) decision {
+	d := decision{of: p, recorded: make([][]Recorded, len(p.requests))}
 	before := make(map[uuid.UUID]aggregate, 2)
 	for i := range p.requests {
 		for _, id := range accountsOf(&p.requests[i]) {
@@ -192,17 +193,15 @@ func (r *round) decideUnit(p *pending) decision {
 			}
 		}
 		if err := r.decideRequest(&d, i); err != nil {
-			for id, a := range before {
-				r.overlay[id] = a
-			}
-			return decision{pending: p, err: err}
+			maps.Copy(r.overlay, before)
+			return decision{of: p, err: &ItemError{Index: i, Err: err}}
 		}
 	}
 	return d
 }
 
 func (r *round) decideRequest(d *decision, i int) error {
-	req := &d.pending.requests[i]
+	req := &d.of.requests[i]
 	for _, id := range accountsOf(req) {
 		if err := r.overlay[id].err; err != nil {
 			return err

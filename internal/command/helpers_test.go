@@ -45,8 +45,6 @@ func dec(text string) money.Decimal {
 // cents is so many minor units of EUR as a decimal.
 func cents(n int64) money.Decimal { return dec(money.FormatMinor(n, eur)) }
 
-func ptr[T any](v T) *T { return &v }
-
 // start runs a service on the pool until the test ends.
 func start(t testing.TB, pool *pgxpool.Pool, change ...func(*command.Config)) *command.Service {
 	t.Helper()
@@ -67,7 +65,7 @@ func startStoppable(t testing.TB, pool *pgxpool.Pool, change ...func(*command.Co
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
+	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if err := s.Run(ctx); err != nil {
@@ -342,16 +340,26 @@ func (f *folded) inLog(t testing.TB, result command.Result) {
 	}
 }
 
-// until runs a condition on the database until it holds.
+// patience bounds what a test waits for, so that a failure is not a hang.
+const patience = 30 * time.Second
+
+// until waits for a condition on the database.
 func until(t testing.TB, pool *pgxpool.Pool, condition string, args ...any) {
 	t.Helper()
-	for {
-		var ok bool
+	waitFor(t, condition, func() (ok bool) {
 		if err := pool.QueryRow(t.Context(), condition, args...).Scan(&ok); err != nil {
 			t.Fatalf("%s: %v", condition, err)
 		}
-		if ok {
-			return
+		return ok
+	})
+}
+
+// waitFor waits for a condition.
+func waitFor(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !condition(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
 		}
 	}
 }
@@ -397,12 +405,8 @@ func heldBy(t testing.TB, pool *pgxpool.Pool, s *command.Service, then func(), r
 	answers := make([]<-chan answered, len(requests))
 	for i, q := range requests {
 		answers[i] = async(q.ctx, s, q.request)
-		for s.Waiting() <= i { // in order: the next is sent when this one is queued
-			if t.Context().Err() != nil {
-				t.Fatal("the command never queued up")
-			}
-			runtime.Gosched()
-		}
+		// In order: the next is sent when this one is queued.
+		waitFor(t, "queued", func() bool { return s.Waiting() > i })
 	}
 	if then != nil {
 		then()

@@ -28,7 +28,7 @@ func TestSameKeySameAnswer(t *testing.T) {
 		keyed(request(a, account.Close{})), // from now on every one of them would be refused
 	}
 	ifVersion := requests[1]
-	ifVersion.IfVersion = ptr(int64(2))
+	ifVersion.IfVersion = new(int64(2))
 	requests[1] = ifVersion
 	results := make([]command.Result, len(requests))
 	for i, r := range requests {
@@ -83,13 +83,7 @@ func TestKeyInFlight(t *testing.T) {
 	release := holdLock(t, pool)
 	plug := plugIn(t, pool, s)
 	first := async(t.Context(), s, r)
-	for s.Waiting() == 0 { // until the first holds the key
-		select {
-		case got := <-first:
-			t.Fatalf("answered while the lock is held: %+v", got)
-		default:
-		}
-	}
+	waitFor(t, "the first holds the key", func() bool { return s.Waiting() == 1 })
 	if _, err := s.Do(t.Context(), r); !errors.Is(err, command.ErrKeyInFlight) {
 		t.Errorf("while the first is in flight: %v, want ErrKeyInFlight", err)
 	}

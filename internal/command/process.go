@@ -34,9 +34,9 @@ type round struct {
 	fresh map[uuid.UUID]aggregate
 }
 
-// decision is what became of a pending unit in a round: events to append, or the reason why not.
+// decision is what became of a unit in a round: events to append, or the reason why not.
 type decision struct {
-	pending  *pending
+	of       *unit
 	unit     eventstore.Unit
 	recorded [][]Recorded // one entry a request, positions still open
 	err      error
@@ -44,8 +44,8 @@ type decision struct {
 
 // process decides a batch, appends it and answers every unit of it. A unit that lost against another instance is
 // brought up to date and decided again; its neighbours are not held up by it.
-func (s *Service) process(ctx context.Context, batch []*pending) {
-	open := s.dropGone(batch)
+func (s *Service) process(ctx context.Context, batch []*unit) {
+	open := batch
 	fresh := make(map[uuid.UUID]aggregate)
 	for try := 0; len(open) > 0; try++ {
 		if try == maxTries {
@@ -63,26 +63,15 @@ func (s *Service) process(ctx context.Context, batch []*pending) {
 	}
 }
 
-// dropGone answers nothing to callers that have hung up while they waited, and returns the others.
-func (s *Service) dropGone(batch []*pending) []*pending {
-	return slices.DeleteFunc(slices.Clone(batch), func(p *pending) bool {
-		if err := p.ctx.Err(); err != nil {
-			s.finish(p, nil, err)
-			return true
-		}
-		return false
-	})
-}
-
-func (s *Service) finishAll(open []*pending, err error) {
-	for _, p := range open {
-		s.finish(p, nil, err)
+func (s *Service) finishAll(open []*unit, err error) {
+	for _, u := range open {
+		s.finish(u, nil, err)
 	}
 }
 
 // pass decides and appends the units once. It answers those that are settled and returns those that lost a race, with
 // their accounts brought up to date. On an error nothing has been answered.
-func (s *Service) pass(ctx context.Context, open []*pending, fresh map[uuid.UUID]aggregate) ([]*pending, error) {
+func (s *Service) pass(ctx context.Context, open []*unit, fresh map[uuid.UUID]aggregate) ([]*unit, error) {
 	decisions, r, err := s.decideAll(ctx, open, fresh)
 	if err != nil {
 		return nil, err
@@ -114,36 +103,35 @@ func (s *Service) pass(ctx context.Context, open []*pending, fresh map[uuid.UUID
 // since that state never was.
 func (s *Service) settle(ctx context.Context, decisions []decision, results []eventstore.UnitResult,
 	stored map[[16]byte]eventstore.StoredKey, r *round,
-) []*pending {
+) []*unit {
 	fates, stale, head := fatesOf(decisions, results)
 	s.keep(r, stale)
 	if head > 0 {
 		s.appended(head)
 	}
-	var again, duplicates, replays []*pending
+	var again, duplicates, replays []*unit
 	for i := range decisions {
 		d := &decisions[i]
 		switch fates[i] {
 		case appended:
-			s.finish(d.pending, d.results(), nil)
+			s.finish(d.of, d.results(), nil)
 		case conflicted:
-			again = append(again, d.pending)
+			again = append(again, d.of)
 		case duplicate:
-			duplicates = append(duplicates, d.pending)
+			duplicates = append(duplicates, d.of)
 		case refused:
-			if _, ok := storedKey(d.pending, stored); ok {
-				replays = append(replays, d.pending)
-			} else if isRefusal(d.err) && d.pending.touches(stale) {
-				again = append(again, d.pending)
+			if anyStored(d.of, stored) {
+				replays = append(replays, d.of)
+			} else if isRefusal(d.err) && d.of.touches(stale) {
+				again = append(again, d.of)
 			} else {
-				s.finish(d.pending, nil, d.err)
+				s.finish(d.of, nil, d.err)
 			}
 		}
 	}
 	// A refused request whose key is in the log already was applied before, whatever the rules say now.
-	for _, p := range replays {
-		found, _ := storedKey(p, stored)
-		s.answerStored(ctx, p, found)
+	for _, u := range replays {
+		s.answerStored(ctx, u, stored)
 	}
 	s.answerDuplicates(ctx, duplicates)
 	if len(again) == 0 {
@@ -200,9 +188,9 @@ func fatesOf(decisions []decision, results []eventstore.UnitResult) (fates []fat
 }
 
 // touches reports whether one of the unit's requests is about one of the accounts.
-func (p *pending) touches(accounts map[uuid.UUID]bool) bool {
-	for i := range p.requests {
-		for _, id := range accountsOf(&p.requests[i]) {
+func (u *unit) touches(accounts map[uuid.UUID]bool) bool {
+	for i := range u.requests {
+		for _, id := range accountsOf(&u.requests[i]) {
 			if accounts[id] {
 				return true
 			}
@@ -231,73 +219,90 @@ func (s *Service) keep(r *round, stale map[uuid.UUID]bool) {
 }
 
 // answerDuplicates answers units whose key was found taken by the append.
-func (s *Service) answerDuplicates(ctx context.Context, units []*pending) {
+func (s *Service) answerDuplicates(ctx context.Context, units []*unit) {
 	if len(units) == 0 {
 		return
 	}
 	stored, err := s.lookup(ctx, units)
-	for _, p := range units {
-		switch found, ok := storedKey(p, stored); {
+	for _, u := range units {
+		switch {
 		case err != nil:
-			s.finish(p, nil, err)
-		case !ok:
+			s.finish(u, nil, err)
+		case !anyStored(u, stored):
 			// Taken a moment ago and expired since: as good as a lost race.
-			s.finish(p, nil, ErrContended)
+			s.finish(u, nil, ErrContended)
 		default:
-			s.answerStored(ctx, p, found)
+			s.answerStored(ctx, u, stored)
 		}
 	}
 }
 
-// answerStored answers a request whose key the log holds: with the first answer, or with ErrKeyReused.
-func (s *Service) answerStored(ctx context.Context, p *pending, key eventstore.StoredKey) {
-	if len(p.requests) != 1 || p.requests[0].Key.Fingerprint != key.Fingerprint {
-		s.finish(p, nil, ErrKeyReused)
-		return
+// answerStored answers a unit one of whose keys the log holds: with the first answers when all its keys are there and
+// came with the same requests, otherwise with ErrKeyReused.
+func (s *Service) answerStored(ctx context.Context, u *unit, stored map[[16]byte]eventstore.StoredKey) {
+	results := make([]Result, len(u.requests))
+	for i := range u.requests {
+		k := u.requests[i].Key
+		if k == nil {
+			s.finish(u, nil, ErrKeyReused)
+			return
+		}
+		key, ok := stored[k.Hash]
+		if !ok || key.Fingerprint != k.Fingerprint {
+			s.finish(u, nil, ErrKeyReused)
+			return
+		}
+		var err error
+		if results[i], err = s.firstAnswer(ctx, key); err != nil {
+			s.finish(u, nil, err)
+			return
+		}
 	}
-	callCtx, cancel := context.WithTimeout(ctx, storeTimeout)
+	s.finish(u, results, nil)
+}
+
+// firstAnswer is the result of the request that a key came with first, made of the events it recorded.
+func (s *Service) firstAnswer(ctx context.Context, key eventstore.StoredKey) (Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	events, err := s.store.ReadAfter(callCtx, key.First-1, key.Count)
+	events, err := s.store.ReadAfter(ctx, key.First-1, key.Count)
 	if err != nil {
-		s.finish(p, nil, err)
-		return
+		return Result{}, err
 	}
 	if len(events) != key.Count || key.Count == 0 || events[0].Position != key.First {
-		s.finish(p, nil, fmt.Errorf("command: an idempotency key answers for %d events from position %d, which the log does not hold",
-			key.Count, key.First))
-		return
+		return Result{}, fmt.Errorf("command: an idempotency key answers for %d events from position %d, which the log does not hold",
+			key.Count, key.First)
 	}
 	result := Result{Replayed: true}
 	for i := range events {
 		e, err := account.Decode(events[i].Type, events[i].SchemaVersion, events[i].Payload)
 		if err != nil {
-			s.finish(p, nil, fmt.Errorf("command: event at position %d: %w", events[i].Position, err))
-			return
+			return Result{}, fmt.Errorf("command: event at position %d: %w", events[i].Position, err)
 		}
 		result.Events = append(result.Events, Recorded{
 			AccountID: events[i].StreamID, EventID: events[i].EventID, Position: events[i].Position,
 			Version: events[i].Version, RecordedAt: events[i].RecordedAt, Event: e,
 		})
 	}
-	s.finish(p, []Result{result}, nil)
+	return result, nil
 }
 
 // keysOfRefused looks up the keys of the requests that the rules refused.
 func (s *Service) keysOfRefused(ctx context.Context, decisions []decision) (map[[16]byte]eventstore.StoredKey, error) {
-	var refused []*pending
+	var refused []*unit
 	for i := range decisions {
 		if decisions[i].err != nil {
-			refused = append(refused, decisions[i].pending)
+			refused = append(refused, decisions[i].of)
 		}
 	}
 	return s.lookup(ctx, refused)
 }
 
-func (s *Service) lookup(ctx context.Context, units []*pending) (map[[16]byte]eventstore.StoredKey, error) {
+func (s *Service) lookup(ctx context.Context, units []*unit) (map[[16]byte]eventstore.StoredKey, error) {
 	var hashes [][16]byte
-	for _, p := range units {
-		for i := range p.requests {
-			if k := p.requests[i].Key; k != nil {
+	for _, u := range units {
+		for i := range u.requests {
+			if k := u.requests[i].Key; k != nil {
 				hashes = append(hashes, k.Hash)
 			}
 		}
@@ -318,15 +323,15 @@ func (s *Service) lookup(ctx context.Context, units []*pending) (map[[16]byte]ev
 	return stored, nil
 }
 
-func storedKey(p *pending, stored map[[16]byte]eventstore.StoredKey) (eventstore.StoredKey, bool) {
-	for i := range p.requests {
-		if k := p.requests[i].Key; k != nil {
-			if found, ok := stored[k.Hash]; ok {
-				return found, true
+func anyStored(u *unit, stored map[[16]byte]eventstore.StoredKey) bool {
+	for i := range u.requests {
+		if k := u.requests[i].Key; k != nil {
+			if _, ok := stored[k.Hash]; ok {
+				return true
 			}
 		}
 	}
-	return eventstore.StoredKey{}, false
+	return false
 }
 
 // isRefusal tells the errors that rest on the state of an account from those that do not.

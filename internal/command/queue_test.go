@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"passbook/internal/account"
@@ -25,7 +26,7 @@ func TestFailingCommandsDoNotFailTheirNeighbours(t *testing.T) {
 	reused := keyed(deposit(a, "2"))
 	reused.Key.Hash = first.Key.Hash
 	late := deposit(a, "1")
-	late.IfVersion = ptr(int64(1))
+	late.IfVersion = new(int64(1))
 	got := held(t, pool, s, nil,
 		deposit(a, "1"), withdraw(b, "1"), deposit(uuid.New(), "1"), transfer(a, b, "2"), reused,
 		request(a, nil), transfer(a, b, "100"), late, withdraw(b, "2"), deposit(a, "0.01"),
@@ -139,15 +140,15 @@ func TestStopUnderLoad(t *testing.T) {
 	for round := range 10 {
 		s, stop := startStoppable(t, pool)
 		a := open(t, s, "0")
-		acknowledged += 1
+		acknowledged++
 		release := holdLock(t, pool)
 		plug := plugIn(t, pool, s)
 		var answers []<-chan answered
 		for range 50 {
 			answers = append(answers, async(t.Context(), s, deposit(a, "1")))
 		}
-		for round%2 == 0 && s.Waiting() < 50 { // in the odd rounds some have not even queued up
-			t.Context().Err()
+		if round%2 == 0 { // in the odd rounds some have not even queued up
+			waitFor(t, "queued", func() bool { return s.Waiting() == len(answers) })
 		}
 		var group errgroup.Group
 		group.Go(func() error { stop(); return nil })
@@ -187,10 +188,7 @@ func TestFailedAppend(t *testing.T) {
 	release := holdLock(t, pool)
 	plug := plugIn(t, pool, s)
 	after := async(t.Context(), s, withdraw(a, "10"))
-	if _, err := pool.Exec(t.Context(), `select pg_cancel_backend(pid) from pg_locks where locktype = 'advisory'
-and not granted and database = (select oid from pg_database where datname = current_database())`); err != nil {
-		t.Fatal(err)
-	}
+	cancelAppend(t, pool)
 	if got := <-plug; got.err == nil || !postgres.IsUnavailable(got.err) {
 		t.Errorf("got %+v, want an error that counts as unavailable", got)
 	}
@@ -199,6 +197,15 @@ and not granted and database = (select oid from pg_database where datname = curr
 		t.Errorf("the next command: %+v", got)
 	}
 	checkLog(t, pool)
+}
+
+// cancelAppend has the server cancel the append that waits for the lock.
+func cancelAppend(t testing.TB, pool *pgxpool.Pool) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), `select pg_cancel_backend(pid) from pg_locks where locktype = 'advisory'
+and not granted and database = (select oid from pg_database where datname = current_database())`); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestTinyCache has batches touch many more accounts than the cache holds.

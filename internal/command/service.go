@@ -15,9 +15,10 @@ import (
 
 // Bounds of the write side. They bound memory and latency, never correctness.
 const (
-	// maxBatch is how many commands ride in one append; well past the point where the commit's cost is spread thin.
+	// maxBatch is how many units an append is filled up to; well past the point where the commit's cost is spread thin.
+	// A call is never split, so that there can be more.
 	maxBatch = 1024
-	// defaultQueue is how many commands may wait before the next is refused with ErrOverloaded.
+	// defaultQueue is how many calls may wait before the next is refused with ErrOverloaded.
 	defaultQueue = 4096
 	// defaultCache is how many accounts are kept decided and ready.
 	defaultCache = 100_000
@@ -44,7 +45,7 @@ type Service struct {
 	store    *eventstore.Store
 	log      *slog.Logger
 	appended func(int64)
-	queue    chan *pending
+	queue    chan *call
 	// cache belongs to the goroutine of Run. What it holds may be behind the log when other instances write; that
 	// costs a conflict and never correctness, since the append checks every version.
 	cache *simplelru.LRU[uuid.UUID, aggregate]
@@ -71,72 +72,164 @@ func New(c Config) (*Service, error) {
 	}
 	return &Service{
 		store: c.Store, log: c.Logger, appended: c.Appended, cache: cache,
-		queue:    make(chan *pending, c.QueueSize),
+		queue:    make(chan *call, c.QueueSize),
 		inFlight: make(map[[16]byte]struct{}),
 		stopping: make(chan struct{}),
 	}, nil
 }
 
-// pending is a unit that waits in the queue: the requests of one caller that stand or fall together.
-type pending struct {
-	// ctx is the caller's: when it ends before the unit is taken up, the unit is dropped.
-	ctx      context.Context
+// unit is what stands or falls together: one request, or the requests of one DoAll.
+type unit struct {
+	call     *call
 	requests []Request
-	answer   chan answer // holds one, so that the loop never waits for a caller
-}
-
-type answer struct {
+	// The answer, once settled: a result for each request, or an error.
 	results []Result
 	err     error
 }
+
+// call is the units that one caller waits for. Until done is closed it belongs to the goroutine of Run.
+type call struct {
+	// ctx is the caller's: when it ends before the call is taken up, the call is dropped.
+	ctx   context.Context
+	units []unit
+	open  int // units not settled yet
+	done  chan struct{}
+}
+
+// Outcome is what became of one command of DoEach: Result, or the error that Do would have returned.
+type Outcome struct {
+	Result Result
+	Err    error
+}
+
+// ItemError says which of the commands of a DoAll was refused, and why.
+type ItemError struct {
+	Index int
+	Err   error
+}
+
+func (e *ItemError) Error() string { return fmt.Sprintf("command %d: %v", e.Index, e.Err) }
+
+func (e *ItemError) Unwrap() error { return e.Err }
 
 // Do decides one command and appends its events. It returns when they are durable, or with the reason why there are
 // none: account.ErrNotFound, account.ErrExists, *account.Refusal, or an error of this package. Any other error is the
 // database's; the outcome is then not known. When ctx ends first, Do returns its error, and the command may still be
 // applied unless it was waiting in the queue.
 func (s *Service) Do(ctx context.Context, r Request) (Result, error) {
-	results, err := s.submit(ctx, []Request{r})
-	if err != nil {
+	c := &call{ctx: ctx, units: []unit{{requests: []Request{r}}}}
+	if err := s.submit(c, false); err != nil {
 		return Result{}, err
 	}
-	return results[0], nil
+	if u := &c.units[0]; u.err == nil {
+		return u.results[0], nil
+	}
+	return Result{}, itemless(c.units[0].err)
 }
 
-func (s *Service) submit(ctx context.Context, requests []Request) ([]Result, error) {
-	if !s.claimKeys(requests) {
-		return nil, ErrKeyInFlight
+// DoEach decides commands in order, each on what the ones before it left, and answers for each as Do would. They are
+// appended together; one that is refused does not hold up the others. Unlike Do it waits for a place in the queue.
+func (s *Service) DoEach(ctx context.Context, requests []Request) []Outcome {
+	outcomes := make([]Outcome, len(requests))
+	if len(requests) == 0 {
+		return outcomes
 	}
-	p := &pending{ctx: ctx, requests: requests, answer: make(chan answer, 1)}
+	c := &call{ctx: ctx, units: make([]unit, len(requests))}
+	for i := range requests {
+		c.units[i].requests = requests[i : i+1 : i+1]
+	}
+	err := s.submit(c, true)
+	for i := range outcomes {
+		switch u := &c.units[i]; {
+		case err != nil:
+			outcomes[i].Err = err
+		case u.err != nil:
+			outcomes[i].Err = itemless(u.err)
+		default:
+			outcomes[i].Result = u.results[0]
+		}
+	}
+	return outcomes
+}
+
+// DoAll decides commands in order and appends the events of all of them, or of none. A command that is refused comes
+// as an *ItemError; any other error concerns them all. With keys, either all of them are repeated or none.
+func (s *Service) DoAll(ctx context.Context, requests []Request) ([]Result, error) {
+	c := &call{ctx: ctx, units: []unit{{requests: requests}}}
+	if err := s.submit(c, true); err != nil {
+		return nil, err
+	}
+	return c.units[0].results, c.units[0].err
+}
+
+// itemless takes off the index that a unit of a single request has no use for.
+func itemless(err error) error {
+	if item, ok := err.(*ItemError); ok { //nolint:errorlint // wrapped by nobody
+		return item.Err
+	}
+	return err
+}
+
+// submit queues a call and waits for its answers, which are then in its units. With wait it waits for a place in the
+// queue too.
+func (s *Service) submit(c *call, wait bool) error {
+	c.done = make(chan struct{})
+	for i := range c.units {
+		c.units[i].call = c
+		if !s.claimKeys(c.units[i].requests) {
+			c.units[i].err = ErrKeyInFlight
+			continue
+		}
+		c.open++
+	}
+	if c.open == 0 {
+		return nil
+	}
+	if err := s.enqueue(c, wait); err != nil {
+		for i := range c.units {
+			if c.units[i].err == nil {
+				s.releaseKeys(c.units[i].requests)
+			}
+		}
+		return err
+	}
+	select {
+	case <-c.done:
+		return nil
+	case <-s.stopping:
+		// All that was taken up is settled by now; the rest never will be taken up.
+		select {
+		case <-c.done:
+			return nil
+		default:
+			return ErrUnavailable
+		}
+	case <-c.ctx.Done():
+		return c.ctx.Err()
+	}
+}
+
+func (s *Service) enqueue(c *call, wait bool) error {
 	select {
 	case <-s.stopping:
-		s.releaseKeys(requests)
-		return nil, ErrUnavailable
+		return ErrUnavailable
 	default:
 	}
-	select {
-	case s.queue <- p:
-	default:
-		s.releaseKeys(requests)
-		return nil, ErrOverloaded
+	if wait {
+		select {
+		case s.queue <- c:
+			return nil
+		case <-s.stopping:
+			return ErrUnavailable
+		case <-c.ctx.Done():
+			return c.ctx.Err()
+		}
 	}
 	select {
-	case a := <-p.answer:
-		return a.results, a.err
-	case <-s.stopping:
-		// All that was taken up has its answer by now; the rest never will be taken up.
-		select {
-		case a := <-p.answer:
-			return a.results, a.err
-		default:
-			return nil, ErrUnavailable
-		}
-	case <-ctx.Done():
-		select {
-		case a := <-p.answer:
-			return a.results, a.err
-		default:
-			return nil, ctx.Err()
-		}
+	case s.queue <- c:
+		return nil
+	default:
+		return ErrOverloaded
 	}
 }
 
@@ -172,23 +265,27 @@ func (s *Service) releaseKeys(requests []Request) {
 	}
 }
 
-// finish answers a unit and frees its keys, the keys first: whoever has the answer may use the key again at once.
-func (s *Service) finish(p *pending, results []Result, err error) {
-	s.releaseKeys(p.requests)
-	p.answer <- answer{results: results, err: err}
+// finish settles a unit and frees its keys; with the last unit of a call its caller goes on. The keys go first: whoever
+// has the answer may use the key again at once.
+func (s *Service) finish(u *unit, results []Result, err error) {
+	s.releaseKeys(u.requests)
+	u.results, u.err = results, err
+	if u.call.open--; u.call.open == 0 {
+		close(u.call.done)
+	}
 }
 
 // Run takes commands until ctx ends, then finishes those it has taken, refuses those still queued with
 // ErrUnavailable, and returns nil. It must be called once.
 func (s *Service) Run(ctx context.Context) error {
-	batch := make([]*pending, 0, maxBatch)
+	batch := make([]*unit, 0, 2*maxBatch)
 	for {
 		select {
 		case <-ctx.Done():
 			s.stop()
 			return nil
-		case p := <-s.queue:
-			batch = s.fill(append(batch[:0], p))
+		case c := <-s.queue:
+			batch = s.fill(s.take(batch[:0], c))
 			// The batch outlives the signal to stop: what was taken up is finished.
 			s.process(context.WithoutCancel(ctx), batch)
 			clear(batch)
@@ -197,13 +294,29 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // fill takes what has queued up meanwhile, without waiting for more.
-func (s *Service) fill(batch []*pending) []*pending {
+func (s *Service) fill(batch []*unit) []*unit {
 	for len(batch) < maxBatch {
 		select {
-		case p := <-s.queue:
-			batch = append(batch, p)
+		case c := <-s.queue:
+			batch = s.take(batch, c)
 		default:
 			return batch
+		}
+	}
+	return batch
+}
+
+// take adds the units of a call to the batch, unless its caller has hung up while it waited.
+func (s *Service) take(batch []*unit, c *call) []*unit {
+	gone := c.ctx.Err()
+	for i := range c.units {
+		u := &c.units[i]
+		switch {
+		case u.err != nil: // its key was in flight
+		case gone != nil:
+			s.finish(u, nil, gone)
+		default:
+			batch = append(batch, u)
 		}
 	}
 	return batch
@@ -213,8 +326,12 @@ func (s *Service) stop() {
 	close(s.stopping)
 	for {
 		select {
-		case p := <-s.queue:
-			s.finish(p, nil, ErrUnavailable)
+		case c := <-s.queue:
+			for i := range c.units {
+				if c.units[i].err == nil {
+					s.finish(&c.units[i], nil, ErrUnavailable)
+				}
+			}
 		default:
 			return
 		}

@@ -46,7 +46,7 @@ func TestRefusalsAreNotDecidedOnACache(t *testing.T) {
 	must(t, a, deposit(z, "1"))
 	must(t, b, deposit(z, "1")) // now at 3
 	stale := deposit(z, "1")
-	stale.IfVersion = ptr(int64(3))
+	stale.IfVersion = new(int64(3))
 	must(t, a, stale)
 	var version *command.VersionError
 	if _, err := b.Do(t.Context(), stale); !errors.As(err, &version) || version.Have != 4 {
@@ -94,8 +94,7 @@ func TestRefusalThatRestsOnALoser(t *testing.T) {
 		t.Fatalf("answers: %+v, %+v", got[0], got[1])
 	}
 	sameEvents(t, got[0].result, result)
-	var refusal *account.Refusal
-	if !errors.As(got[2].err, &refusal) {
+	if _, ok := errors.AsType[*account.Refusal](got[2].err); !ok {
 		t.Errorf("withdrew from nothing: %+v", got[2])
 	}
 	checkLog(t, pool)
@@ -169,6 +168,28 @@ func TestLogWentBackAndOn(t *testing.T) {
 	if got := must(t, a, withdraw(id, "15")); got.Events[0].Version != 4 {
 		t.Errorf("got %+v", got)
 	}
+	checkLog(t, pool)
+}
+
+// TestFailureEmptiesTheCache has a failover that the instance notices by a failed append: what it had cached was
+// replaced at the very same version, so that the versions alone would not tell.
+func TestFailureEmptiesTheCache(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	pool := newPool(t, url)
+	a, b := start(t, pool), second(t, url)
+	id := open(t, a, "100")
+	forget(t, pool, 1)
+	must(t, b, deposit(id, "5"))
+	release := holdLock(t, pool)
+	plug := plugIn(t, pool, a)
+	cancelAppend(t, pool)
+	if got := <-plug; got.err == nil {
+		t.Errorf("a cancelled append: %+v", got)
+	}
+	release()
+	wantRefusal(t, a, withdraw(id, "50"), account.CodeInsufficientFunds)
+	must(t, a, withdraw(id, "5"))
 	checkLog(t, pool)
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -61,9 +60,10 @@ func (s *Store) Append(ctx context.Context, units []Unit) ([]UnitResult, error) 
 type appendArgs struct {
 	unitFirst, unitEvents []int32
 
-	streams   []uuid.UUID
+	// As [16]byte, which pgx writes as it is; a uuid.UUID would go through its text form.
+	streams   [][16]byte
 	versions  []int64
-	eventIDs  []uuid.UUID
+	eventIDs  [][16]byte
 	types     []string
 	schemas   []int32
 	payloads  [][]byte
@@ -84,8 +84,8 @@ func newAppendArgs(units []Unit) *appendArgs {
 	}
 	a := &appendArgs{
 		unitFirst: make([]int32, 0, len(units)), unitEvents: make([]int32, 0, len(units)),
-		streams: make([]uuid.UUID, 0, events), versions: make([]int64, 0, events),
-		eventIDs: make([]uuid.UUID, 0, events), types: make([]string, 0, events), schemas: make([]int32, 0, events),
+		streams: make([][16]byte, 0, events), versions: make([]int64, 0, events),
+		eventIDs: make([][16]byte, 0, events), types: make([]string, 0, events), schemas: make([]int32, 0, events),
 		payloads: make([][]byte, 0, events), metadatas: make([][]byte, 0, events),
 		keyUnit: make([]int32, 0, keys), keys: make([][16]byte, 0, keys), fingerprints: make([][16]byte, 0, keys),
 		keyFirst: make([]int32, 0, keys), keyEvents: make([]int32, 0, keys),

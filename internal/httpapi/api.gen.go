@@ -34,6 +34,39 @@ func (e AccountStatus) Valid() bool {
 	}
 }
 
+// Defines values for CommandCommand.
+const (
+	CommandCommandClose      CommandCommand = "close"
+	CommandCommandDeposit    CommandCommand = "deposit"
+	CommandCommandOpen       CommandCommand = "open"
+	CommandCommandReactivate CommandCommand = "reactivate"
+	CommandCommandSuspend    CommandCommand = "suspend"
+	CommandCommandTransfer   CommandCommand = "transfer"
+	CommandCommandWithdraw   CommandCommand = "withdraw"
+)
+
+// Valid indicates whether the value is a known member of the CommandCommand enum.
+func (e CommandCommand) Valid() bool {
+	switch e {
+	case CommandCommandClose:
+		return true
+	case CommandCommandDeposit:
+		return true
+	case CommandCommandOpen:
+		return true
+	case CommandCommandReactivate:
+		return true
+	case CommandCommandSuspend:
+		return true
+	case CommandCommandTransfer:
+		return true
+	case CommandCommandWithdraw:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for LivenessStatus.
 const (
 	LivenessStatusOk LivenessStatus = "ok"
@@ -230,6 +263,54 @@ type Balance struct {
 
 	// Version That of the account's last applied event.
 	Version int64 `json:"version"`
+}
+
+// Command The fields of the command's own route, with its name and, if you like, an idempotency key. For suspend, reactivate and close the account is named by `account_id`. Which fields a command needs, and which it may have, is as on its route.
+type Command struct {
+	AccountID uuid.UUID `json:"account_id,omitempty,omitzero"`
+
+	// Amount A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
+	//
+	// Examples: 12.34, 100
+	Amount  DecimalInput   `json:"amount,omitempty,omitzero"`
+	Command CommandCommand `json:"command"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency      CurrencyCode `json:"currency,omitempty,omitzero"`
+	FromAccountID uuid.UUID    `json:"from_account_id,omitempty,omitzero"`
+
+	// IdempotencyKey As the header `Idempotency-Key` of a single command.
+	IdempotencyKey string `json:"idempotency_key,omitempty,omitzero"`
+
+	// IfVersion As the header `If-Match` of a single command; the version without quotes.
+	IfVersion int64 `json:"if_version,omitempty,omitzero"`
+
+	// OverdraftLimit A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
+	//
+	// Examples: 12.34, 100
+	OverdraftLimit DecimalInput `json:"overdraft_limit,omitempty,omitzero"`
+
+	// Owner One line of text, without control characters.
+	Owner Line `json:"owner,omitempty,omitzero"`
+
+	// Reason Text of the caller's own; it may have several lines.
+	Reason Text `json:"reason,omitempty,omitzero"`
+
+	// Reference Text of the caller's own; it may have several lines.
+	Reference   Text      `json:"reference,omitempty,omitzero"`
+	ToAccountID uuid.UUID `json:"to_account_id,omitempty,omitzero"`
+	TransferID  uuid.UUID `json:"transfer_id,omitempty,omitzero"`
+}
+
+// CommandCommand defines model for Command.Command.
+type CommandCommand string
+
+// CommandResult A receipt with its `status` (201 or 200, and `replayed` when its key had been used before), or a problem.
+type CommandResult struct {
+	Replayed bool `json:"replayed,omitempty,omitzero"`
+	Status   int  `json:"status"`
 }
 
 // CurrencyCode An ISO 4217 code.
@@ -476,6 +557,14 @@ type StatusChange struct {
 	Reason Text `json:"reason,omitempty,omitzero"`
 }
 
+// StatusCommand defines model for StatusCommand.
+type StatusCommand struct {
+	AccountID uuid.UUID `json:"account_id"`
+
+	// Reason Text of the caller's own; it may have several lines.
+	Reason Text `json:"reason,omitempty,omitzero"`
+}
+
 // Text Text of the caller's own; it may have several lines.
 type Text = string
 
@@ -483,6 +572,61 @@ type Text = string
 //
 // Examples: 2026-01-02T15:04:05.000000Z
 type Time = string
+
+// Transfer defines model for Transfer.
+type Transfer struct {
+	// Amount A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
+	//
+	// Examples: 12.34, 100
+	Amount DecimalInput `json:"amount"`
+
+	// Currency Must be that of both accounts, when given.
+	//
+	// Examples: EUR
+	Currency      CurrencyCode `json:"currency,omitempty,omitzero"`
+	FromAccountID uuid.UUID    `json:"from_account_id"`
+
+	// Reference What it is for; kept with both events.
+	Reference   Text      `json:"reference,omitempty,omitzero"`
+	ToAccountID uuid.UUID `json:"to_account_id"`
+
+	// TransferID An id of your own for the transfer; one is made if you have none.
+	TransferID uuid.UUID `json:"transfer_id,omitempty,omitzero"`
+}
+
+// TransferLeg defines model for TransferLeg.
+type TransferLeg struct {
+	AccountID uuid.UUID `json:"account_id"`
+	EventID   uuid.UUID `json:"event_id"`
+	Position  int64     `json:"position"`
+	Version   int64     `json:"version"`
+}
+
+// TransferReceipt What a transfer recorded. It is durable.
+type TransferReceipt struct {
+	// AccountID The account that sent.
+	AccountID uuid.UUID `json:"account_id"`
+
+	// EventID The event on the account that sent.
+	EventID uuid.UUID   `json:"event_id"`
+	From    TransferLeg `json:"from"`
+
+	// Position Of the last of the two events; send it as `min_position` to read what you wrote.
+	Position int64 `json:"position"`
+
+	// RecordedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	RecordedAt Time        `json:"recorded_at"`
+	To         TransferLeg `json:"to"`
+	TransferID uuid.UUID   `json:"transfer_id"`
+
+	// Type Examples: TransferSent
+	Type string `json:"type"`
+
+	// Version The version of the account that sent, which is also in `ETag`.
+	Version int64 `json:"version"`
+}
 
 // AccountID defines model for AccountId.
 type AccountID = uuid.UUID
@@ -604,8 +748,29 @@ type SuspendAccountParams struct {
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
+// RunCommandsJSONBody defines parameters for RunCommands.
+type RunCommandsJSONBody = []Command
+
+// RunCommandsParams defines parameters for RunCommands.
+type RunCommandsParams struct {
+	// Atomic All or nothing.
+	Atomic bool `form:"atomic,omitempty" json:"atomic,omitempty,omitzero"`
+
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
 // DepositParams defines parameters for Deposit.
 type DepositParams struct {
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+
+	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// TransferParams defines parameters for Transfer.
+type TransferParams struct {
 	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
@@ -634,8 +799,14 @@ type ReactivateAccountJSONRequestBody = StatusChange
 // SuspendAccountJSONRequestBody defines body for SuspendAccount for application/json ContentType.
 type SuspendAccountJSONRequestBody = StatusChange
 
+// RunCommandsJSONRequestBody defines body for RunCommands for application/json ContentType.
+type RunCommandsJSONRequestBody = RunCommandsJSONBody
+
 // DepositJSONRequestBody defines body for Deposit for application/json ContentType.
 type DepositJSONRequestBody = MoneyMovement
+
+// TransferJSONRequestBody defines body for Transfer for application/json ContentType.
+type TransferJSONRequestBody = Transfer
 
 // WithdrawJSONRequestBody defines body for Withdraw for application/json ContentType.
 type WithdrawJSONRequestBody = MoneyMovement
@@ -663,6 +834,9 @@ type ServerInterface interface {
 	// SuspendAccount Suspend an account, so that no money moves
 	// (POST /accounts/{account_id}/suspend)
 	SuspendAccount(w http.ResponseWriter, r *http.Request, accountID AccountID, params SuspendAccountParams)
+	// RunCommands Run many commands
+	// (POST /commands)
+	RunCommands(w http.ResponseWriter, r *http.Request, params RunCommandsParams)
 	// Deposit Put money into an account
 	// (POST /deposits)
 	Deposit(w http.ResponseWriter, r *http.Request, params DepositParams)
@@ -702,6 +876,9 @@ type ServerInterface interface {
 	// Readyz Whether the service can do its work
 	// (GET /readyz)
 	Readyz(w http.ResponseWriter, r *http.Request)
+	// Transfer Move money between two accounts
+	// (POST /transfers)
+	Transfer(w http.ResponseWriter, r *http.Request, params TransferParams)
 	// Withdraw Take money out of an account
 	// (POST /withdrawals)
 	Withdraw(w http.ResponseWriter, r *http.Request, params WithdrawParams)
@@ -750,6 +927,12 @@ func (_ Unimplemented) ReactivateAccount(w http.ResponseWriter, r *http.Request,
 // SuspendAccount Suspend an account, so that no money moves
 // (POST /accounts/{account_id}/suspend)
 func (_ Unimplemented) SuspendAccount(w http.ResponseWriter, r *http.Request, accountID AccountID, params SuspendAccountParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RunCommands Run many commands
+// (POST /commands)
+func (_ Unimplemented) RunCommands(w http.ResponseWriter, r *http.Request, params RunCommandsParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -828,6 +1011,12 @@ func (_ Unimplemented) ResumeProjection(w http.ResponseWriter, r *http.Request, 
 // Readyz Whether the service can do its work
 // (GET /readyz)
 func (_ Unimplemented) Readyz(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// Transfer Move money between two accounts
+// (POST /transfers)
+func (_ Unimplemented) Transfer(w http.ResponseWriter, r *http.Request, params TransferParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1409,6 +1598,60 @@ func (siw *ServerInterfaceWrapper) SuspendAccount(w http.ResponseWriter, r *http
 	handler.ServeHTTP(w, r)
 }
 
+// RunCommands operation middleware
+func (siw *ServerInterfaceWrapper) RunCommands(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RunCommandsParams
+
+	// ------------- Optional query parameter "atomic" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "atomic", r.URL.Query(), &params.Atomic, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "atomic"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "atomic", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RunCommands(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // Deposit operation middleware
 func (siw *ServerInterfaceWrapper) Deposit(w http.ResponseWriter, r *http.Request) {
 
@@ -1727,6 +1970,66 @@ func (siw *ServerInterfaceWrapper) Readyz(w http.ResponseWriter, r *http.Request
 	handler.ServeHTTP(w, r)
 }
 
+// Transfer operation middleware
+func (siw *ServerInterfaceWrapper) Transfer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params TransferParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.Transfer(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // Withdraw operation middleware
 func (siw *ServerInterfaceWrapper) Withdraw(w http.ResponseWriter, r *http.Request) {
 
@@ -1911,6 +2214,12 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/accounts/{account_id}/balance", wrapper.GetBalance)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/transfers", wrapper.Transfer)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/commands", wrapper.RunCommands)
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/accounts/{account_id}/suspend", wrapper.SuspendAccount)

@@ -227,12 +227,16 @@ func readForm(raw []byte, schema *openapi3.Schema) (*form, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newForm(value, schema), nil
+}
+
+func newForm(value any, schema *openapi3.Schema) *form {
 	f := new(form)
 	f.members, _ = value.(map[string]any)
 	for _, found := range findings(schema.VisitJSON(value, openapi3.MultiErrors())) {
 		f.add(found)
 	}
-	return f, nil
+	return f
 }
 
 func (f *form) add(found finding) {

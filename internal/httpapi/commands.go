@@ -13,87 +13,124 @@ import (
 	"passbook/internal/money"
 )
 
+// commandKind is what the API knows of one kind of command: on the route of its own, and as an item of POST /commands.
+type commandKind struct {
+	// status is that of a success.
+	status int
+	// schema is of the body on the command's route, item of its fields in POST /commands. They differ where the route
+	// names the account by its path.
+	schema, item *openapi3.Schema
+	needsBody    bool
+	// opens says that the command makes the account, so that its answer has a Location and it cannot have an If-Match.
+	opens bool
+	// build takes the command out of the fields; account is the one that the path names, if it does. Fields that are bad
+	// it leaves out; the form remembers them.
+	build func(f *form, account uuid.UUID) (uuid.UUID, account.Command)
+}
+
+// newCommandKinds are the kinds by their names in POST /commands, which are those of package account.
+func newCommandKinds(sp *spec) map[string]*commandKind {
+	movement := func(make func(money.Decimal, money.Currency, string) account.Command) *commandKind {
+		return &commandKind{
+			status: http.StatusCreated, schema: sp.moneyMovement, item: sp.moneyMovement, needsBody: true,
+			build: func(f *form, _ uuid.UUID) (uuid.UUID, account.Command) {
+				amount, _ := f.decimal("amount")
+				return f.id("account_id"), make(amount, f.currency("currency", money.LookupCurrency), f.text("reference"))
+			},
+		}
+	}
+	change := func(make func(reason string) account.Command) *commandKind {
+		return &commandKind{
+			status: http.StatusOK, schema: sp.statusChange, item: sp.statusCommand,
+			build: func(f *form, id uuid.UUID) (uuid.UUID, account.Command) {
+				if id == uuid.Nil {
+					id = f.id("account_id")
+				}
+				return id, make(f.text("reason"))
+			},
+		}
+	}
+	return map[string]*commandKind{
+		account.Open{}.Name(): {
+			status: http.StatusCreated, schema: sp.openAccount, item: sp.openAccount, needsBody: true, opens: true, build: buildOpen,
+		},
+		account.Deposit{}.Name(): movement(func(a money.Decimal, c money.Currency, reference string) account.Command {
+			return account.Deposit{Amount: a, Currency: c, Reference: reference}
+		}),
+		account.Withdraw{}.Name(): movement(func(a money.Decimal, c money.Currency, reference string) account.Command {
+			return account.Withdraw{Amount: a, Currency: c, Reference: reference}
+		}),
+		account.Transfer{}.Name(): {
+			status: http.StatusCreated, schema: sp.transfer, item: sp.transfer, needsBody: true, build: buildTransfer,
+		},
+		account.Suspend{}.Name():    change(func(reason string) account.Command { return account.Suspend{Reason: reason} }),
+		account.Reactivate{}.Name(): change(func(reason string) account.Command { return account.Reactivate{Reason: reason} }),
+		account.Close{}.Name():      change(func(reason string) account.Command { return account.Close{Reason: reason} }),
+	}
+}
+
+func buildOpen(f *form, _ uuid.UUID) (uuid.UUID, account.Command) {
+	id := f.id("account_id")
+	if !f.has("account_id") {
+		id = newID()
+	}
+	open := account.Open{Owner: f.text("owner"), Currency: f.currency("currency", activeCurrency)}
+	if limit, ok := f.decimal("overdraft_limit"); ok {
+		open.OverdraftLimit = &limit
+	}
+	return id, open
+}
+
+func buildTransfer(f *form, _ uuid.UUID) (uuid.UUID, account.Command) {
+	id := f.id("transfer_id")
+	if !f.has("transfer_id") {
+		id = newID()
+	}
+	amount, _ := f.decimal("amount")
+	return f.id("from_account_id"), account.Transfer{
+		TransferID: id, To: f.id("to_account_id"), Amount: amount,
+		Currency: f.currency("currency", money.LookupCurrency), Reference: f.text("reference"),
+	}
+}
+
 // OpenAccount serves POST /accounts.
 func (s *server) OpenAccount(w http.ResponseWriter, r *http.Request, _ OpenAccountParams) {
-	s.command(w, r, commandRoute{
-		status: http.StatusCreated, schema: s.spec.openAccount, needsBody: true, opens: true,
-		build: func(f *form) (uuid.UUID, account.Command) {
-			id := f.id("account_id")
-			if !f.has("account_id") {
-				id = newID()
-			}
-			open := account.Open{Owner: f.text("owner"), Currency: f.currency("currency", activeCurrency)}
-			if limit, ok := f.decimal("overdraft_limit"); ok {
-				open.OverdraftLimit = &limit
-			}
-			return id, open
-		},
-	})
+	s.command(w, r, account.Open{}.Name(), uuid.Nil)
 }
 
 // Deposit serves POST /deposits.
 func (s *server) Deposit(w http.ResponseWriter, r *http.Request, _ DepositParams) {
-	s.command(w, r, commandRoute{
-		status: http.StatusCreated, schema: s.spec.moneyMovement, needsBody: true,
-		build: func(f *form) (uuid.UUID, account.Command) {
-			amount, _ := f.decimal("amount")
-			return f.id("account_id"), account.Deposit{
-				Amount: amount, Currency: f.currency("currency", money.LookupCurrency), Reference: f.text("reference"),
-			}
-		},
-	})
+	s.command(w, r, account.Deposit{}.Name(), uuid.Nil)
 }
 
 // Withdraw serves POST /withdrawals.
 func (s *server) Withdraw(w http.ResponseWriter, r *http.Request, _ WithdrawParams) {
-	s.command(w, r, commandRoute{
-		status: http.StatusCreated, schema: s.spec.moneyMovement, needsBody: true,
-		build: func(f *form) (uuid.UUID, account.Command) {
-			amount, _ := f.decimal("amount")
-			return f.id("account_id"), account.Withdraw{
-				Amount: amount, Currency: f.currency("currency", money.LookupCurrency), Reference: f.text("reference"),
-			}
-		},
-	})
+	s.command(w, r, account.Withdraw{}.Name(), uuid.Nil)
+}
+
+// Transfer serves POST /transfers.
+func (s *server) Transfer(w http.ResponseWriter, r *http.Request, _ TransferParams) {
+	s.command(w, r, account.Transfer{}.Name(), uuid.Nil)
 }
 
 // SuspendAccount serves POST /accounts/{account_id}/suspend.
 func (s *server) SuspendAccount(w http.ResponseWriter, r *http.Request, id AccountID, _ SuspendAccountParams) {
-	s.changeStatus(w, r, id, func(reason string) account.Command { return account.Suspend{Reason: reason} })
+	s.command(w, r, account.Suspend{}.Name(), id)
 }
 
 // ReactivateAccount serves POST /accounts/{account_id}/reactivate.
 func (s *server) ReactivateAccount(w http.ResponseWriter, r *http.Request, id AccountID, _ ReactivateAccountParams) {
-	s.changeStatus(w, r, id, func(reason string) account.Command { return account.Reactivate{Reason: reason} })
+	s.command(w, r, account.Reactivate{}.Name(), id)
 }
 
 // CloseAccount serves POST /accounts/{account_id}/close.
 func (s *server) CloseAccount(w http.ResponseWriter, r *http.Request, id AccountID, _ CloseAccountParams) {
-	s.changeStatus(w, r, id, func(reason string) account.Command { return account.Close{Reason: reason} })
+	s.command(w, r, account.Close{}.Name(), id)
 }
 
-func (s *server) changeStatus(
-	w http.ResponseWriter, r *http.Request, id uuid.UUID, build func(reason string) account.Command,
-) {
-	s.command(w, r, commandRoute{
-		status: http.StatusOK, schema: s.spec.statusChange,
-		build: func(f *form) (uuid.UUID, account.Command) { return id, build(f.text("reason")) },
-	})
-}
-
-// commandRoute is what one command's route has of its own.
-type commandRoute struct {
-	status    int // of a success
-	schema    *openapi3.Schema
-	needsBody bool
-	// opens says that the command makes the account, so that its answer has a Location and it cannot have an If-Match.
-	opens bool
-	// build takes the command out of the body. Fields that are bad it leaves out; the form remembers them.
-	build func(f *form) (uuid.UUID, account.Command)
-}
-
-func (s *server) command(w http.ResponseWriter, r *http.Request, route commandRoute) {
-	request, err := readCommand(w, r, route)
+func (s *server) command(w http.ResponseWriter, r *http.Request, name string, id uuid.UUID) {
+	k := s.kinds[name]
+	request, err := readCommand(w, r, k, id)
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -103,30 +140,30 @@ func (s *server) command(w http.ResponseWriter, r *http.Request, route commandRo
 		s.fail(w, r, err)
 		return
 	}
-	first := &result.Events[0]
-	body, err := receipt(first)
+	body, err := receipt(result.Events)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
+	first := &result.Events[0]
 	h := w.Header()
 	h["Etag"] = []string{versionTag(first.Version)}
-	if route.opens {
+	if k.opens {
 		h.Set("Location", "/accounts/"+first.AccountID.String())
 	}
 	if result.Replayed {
 		h.Set("Idempotency-Replayed", "true")
 	}
-	write(w, route.status, "application/json", body)
+	write(w, k.status, "application/json", body)
 }
 
-func readCommand(w http.ResponseWriter, r *http.Request, route commandRoute) (command.Request, error) {
+func readCommand(w http.ResponseWriter, r *http.Request, k *commandKind, id uuid.UUID) (command.Request, error) {
 	request := command.Request{Metadata: metadata(r)}
 	key, given, err := idempotencyKey(r.Header)
 	if err != nil {
 		return request, headerProblem("Idempotency-Key", err)
 	}
-	if request.IfVersion, err = ifMatch(r.Header, route.opens); err != nil {
+	if request.IfVersion, err = ifMatch(r.Header, k.opens); err != nil {
 		return request, headerProblem("If-Match", err)
 	}
 	raw, err := readBody(w, r)
@@ -134,18 +171,18 @@ func readCommand(w http.ResponseWriter, r *http.Request, route commandRoute) (co
 		return request, err
 	}
 	if given {
-		request.Key = hashKey(callerScope(r.Context()), key, r, raw)
+		request.Key = hashKey(callerScope(r.Context()), key, r.Method+"\x00"+r.URL.Path, raw)
 	}
 	f := new(form)
 	switch {
 	case len(raw) > 0:
-		if f, err = readForm(raw, route.schema); err != nil {
+		if f, err = readForm(raw, k.schema); err != nil {
 			return request, err
 		}
-	case route.needsBody:
+	case k.needsBody:
 		return request, newProblem(kindInvalidJSON, "The body is empty; it must be a JSON object.")
 	}
-	request.AccountID, request.Command = route.build(f)
+	request.AccountID, request.Command = k.build(f, id)
 	return request, f.err()
 }
 
@@ -187,17 +224,31 @@ func newID() uuid.UUID {
 	return id
 }
 
-// receipt is the body of a command's answer. It depends on nothing but the recorded event, so that a repeated request
+// receipt is the body of a command's answer. It depends on nothing but the recorded events, so that a repeated request
 // is answered as the first was, byte for byte.
-func receipt(e *command.Recorded) ([]byte, error) {
-	return json.Marshal(&Receipt{ //nolint:wrapcheck // an unexpected error, logged as it is
-		AccountID:  e.AccountID,
-		EventID:    e.EventID,
-		Position:   e.Position,
-		Version:    e.Version,
-		Type:       e.Event.EventType(),
-		RecordedAt: timeText(e.RecordedAt),
+func receipt(events []command.Recorded) ([]byte, error) {
+	first, last := &events[0], &events[len(events)-1]
+	plain := Receipt{
+		AccountID:  first.AccountID,
+		EventID:    first.EventID,
+		Position:   last.Position,
+		Version:    first.Version,
+		Type:       first.Event.EventType(),
+		RecordedAt: timeText(first.RecordedAt),
+	}
+	sent, ok := first.Event.(account.TransferSent)
+	if !ok {
+		return json.Marshal(&plain) //nolint:wrapcheck // an unexpected error, logged as it is
+	}
+	return json.Marshal(&TransferReceipt{ //nolint:wrapcheck // an unexpected error, logged as it is
+		AccountID: plain.AccountID, EventID: plain.EventID, Position: plain.Position, Version: plain.Version,
+		Type: plain.Type, RecordedAt: plain.RecordedAt,
+		TransferID: sent.TransferID, From: leg(first), To: leg(last),
 	})
+}
+
+func leg(e *command.Recorded) TransferLeg {
+	return TransferLeg{AccountID: e.AccountID, EventID: e.EventID, Position: e.Position, Version: e.Version}
 }
 
 // timeText writes a time as the API does: UTC, with microseconds, always of one length. The zero time is "", which

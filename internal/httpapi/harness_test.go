@@ -52,12 +52,12 @@ type service struct {
 	starting atomic.Bool
 
 	mu       sync.Mutex
-	requests []command.Request
+	requests []command.Request // the last one
 }
 
 func (s *service) Do(_ context.Context, r command.Request) (command.Result, error) {
 	s.mu.Lock()
-	s.requests = append(s.requests, r)
+	s.requests = append(s.requests[:0], r)
 	s.mu.Unlock()
 	if s.do != nil {
 		return s.do(r)
@@ -78,7 +78,7 @@ func (s *service) last() (r command.Request, ok bool) {
 func recorded(r command.Request, position, version int64) command.Result {
 	events := map[string]account.Event{
 		"open": account.AccountCreated{}, "deposit": account.MoneyDeposited{}, "withdraw": account.MoneyWithdrawn{},
-		"suspend": account.AccountSuspended{}, "reactivate": account.AccountReactivated{}, "close": account.AccountClosed{},
+		"transfer": account.TransferSent{}, "suspend": account.AccountSuspended{}, "reactivate": account.AccountReactivated{}, "close": account.AccountClosed{},
 	}
 	return command.Result{Events: []command.Recorded{{
 		AccountID: r.AccountID, EventID: eventID, Position: position, Version: version, RecordedAt: moment,
@@ -91,6 +91,25 @@ func (s *service) Account(_ context.Context, id uuid.UUID, w query.Wait) (query.
 		return s.account(id, w)
 	}
 	return sampleAccount(id), 42, nil
+}
+
+func (s *service) DoEach(ctx context.Context, requests []command.Request) []command.Outcome {
+	outcomes := make([]command.Outcome, len(requests))
+	for i := range requests {
+		outcomes[i].Result, outcomes[i].Err = s.Do(ctx, requests[i])
+	}
+	return outcomes
+}
+
+func (s *service) DoAll(ctx context.Context, requests []command.Request) ([]command.Result, error) {
+	results := make([]command.Result, len(requests))
+	for i := range requests {
+		var err error
+		if results[i], err = s.Do(ctx, requests[i]); err != nil {
+			return nil, &command.ItemError{Index: i, Err: err}
+		}
+	}
+	return results, nil
 }
 
 func sampleAccount(id uuid.UUID) query.Account {

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"crypto/sha256"
 	"errors"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -56,16 +55,15 @@ func parseIdempotencyKey(value string) (string, error) {
 	return string(key), nil
 }
 
-// hashKey hides a key and the request it came with behind hashes. The parts are joined by NUL bytes, which neither a
-// key nor a method nor a path can hold.
-func hashKey(scope, key string, r *http.Request, body []byte) *command.Key {
+// hashKey hides a key and the request it came with behind hashes: operation and body are what must be the same for a
+// request to be the same. The parts are joined by NUL bytes, which neither a key nor an operation holds otherwise.
+func hashKey(scope, key, operation string, body []byte) *command.Key {
 	k := new(command.Key)
 	buf := make([]byte, 0, 512)
 	buf = append(append(append(buf, scope...), 0), key...)
 	sum := sha256.Sum256(buf)
 	copy(k.Hash[:], sum[:])
-	buf = append(append(buf[:0], r.Method...), 0)
-	buf = append(append(buf, r.URL.Path...), 0)
+	buf = append(append(buf[:0], operation...), 0)
 	buf = append(buf, body...)
 	sum = sha256.Sum256(buf)
 	copy(k.Fingerprint[:], sum[:])

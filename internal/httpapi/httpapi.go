@@ -23,6 +23,10 @@ import (
 type Commands interface {
 	// Do applies one command. Its errors are those of packages command and account.
 	Do(ctx context.Context, r command.Request) (command.Result, error)
+	// DoEach applies commands in order, each of which stands or falls by itself, and answers for each.
+	DoEach(ctx context.Context, requests []command.Request) []command.Outcome
+	// DoAll applies commands together or not at all. On an error of one of them it is a *command.ItemError.
+	DoAll(ctx context.Context, requests []command.Request) ([]command.Result, error)
 }
 
 // Queries is the read side. The second result is the position the read model had applied; it is valid with
@@ -102,6 +106,7 @@ type server struct {
 	log         *slog.Logger
 	version     string
 	spec        *spec
+	kinds       map[string]*commandKind
 	docs        *docs
 	metrics     http.Handler
 }
@@ -126,7 +131,7 @@ func New(c Config) (http.Handler, error) {
 	}
 	s := &server{
 		commands: c.Commands, queries: c.Queries, projections: c.Projections, control: c.Control, replays: c.Replays,
-		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, docs: docs,
+		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, kinds: newCommandKinds(spec), docs: docs,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}
 	return s.routes(m), nil

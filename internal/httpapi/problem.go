@@ -50,6 +50,8 @@ var (
 	kindReplayFinished     = kind{http.StatusConflict, "replay-finished", "The replay is over"}
 	kindReplayRunning      = kind{http.StatusConflict, "replay-running", "A replay is running"}
 
+	kindNotApplied = kind{http.StatusFailedDependency, "not-applied", "Another command of the batch was refused"}
+
 	kindInternal = kind{http.StatusInternalServerError, "internal-error", "Something went wrong"}
 )
 
@@ -184,24 +186,31 @@ func headerProblem(name string, err error) *problem {
 	return newProblem(kindInvalidHeader, detail+".", FieldError{Header: name, Code: "invalid", Detail: detail})
 }
 
-// fail answers a request with the problem that err stands for. An unexpected error is logged, and answered with a
-// problem that says nothing of it.
-func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	x := exchangeOf(r.Context())
-	p := problemOf(err)
-	if p == nil && s.unavailable(err) {
-		s.log.LogAttrs(r.Context(), slog.LevelWarn, "the database is away",
-			slog.String("route", routeOf(r)), slog.String("request_id", x.requestID), slog.Any("error", err))
-		p = newProblem(kindUnavailable, unavailableDetail)
+// explain is problemOf for a request: an error of a database that is away and an unexpected one are logged, and become
+// problems that say nothing of their cause.
+func (s *server) explain(r *http.Request, err error) *problem {
+	if p := problemOf(err); p != nil {
+		return p
+	}
+	log := func(level slog.Level, what string) {
+		s.log.LogAttrs(r.Context(), level, what, slog.String("route", routeOf(r)),
+			slog.String("request_id", exchangeOf(r.Context()).requestID), slog.Any("error", err))
+	}
+	if s.unavailable(err) {
+		log(slog.LevelWarn, "the database is away")
+		p := newProblem(kindUnavailable, unavailableDetail)
 		p.retryAfter = 1
+		return p
 	}
-	if p == nil {
-		s.log.LogAttrs(r.Context(), slog.LevelError, "unexpected error",
-			slog.String("route", routeOf(r)), slog.String("request_id", x.requestID), slog.Any("error", err))
-		p = newProblem(kindInternal, internalDetail)
-	}
+	log(slog.LevelError, "unexpected error")
+	return newProblem(kindInternal, internalDetail)
+}
+
+// fail answers a request with the problem that err stands for.
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	p := s.explain(r, err)
 	body := p.body // a copy: p may be shared
-	body.RequestID = x.requestID
+	body.RequestID = exchangeOf(r.Context()).requestID
 	text, err := json.Marshal(&body)
 	if err != nil { // not reachable: a Problem has nothing that cannot be written
 		http.Error(w, internalDetail, http.StatusInternalServerError)

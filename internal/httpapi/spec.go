@@ -21,7 +21,7 @@ import (
 type spec struct {
 	operations map[operationKey]*operation
 
-	openAccount, moneyMovement, statusChange *openapi3.Schema
+	openAccount, moneyMovement, transfer, statusChange, statusCommand *openapi3.Schema
 }
 
 type operationKey struct{ method, pattern string }
@@ -57,7 +57,8 @@ func loadSpec() (*spec, error) {
 		}
 	}
 	for name, schema := range map[string]**openapi3.Schema{
-		"OpenAccount": &sp.openAccount, "MoneyMovement": &sp.moneyMovement, "StatusChange": &sp.statusChange,
+		"OpenAccount": &sp.openAccount, "MoneyMovement": &sp.moneyMovement, "Transfer": &sp.transfer,
+		"StatusChange": &sp.statusChange, "StatusCommand": &sp.statusCommand,
 	} {
 		ref := doc.Components.Schemas[name]
 		if ref == nil {
@@ -159,6 +160,12 @@ func (p parameter) check(text string, errs []FieldError) []FieldError {
 			return append(errs, parameterError(p.name, "wrong-type", "must be a whole number"))
 		}
 		value = n
+	}
+	if p.schema.Type.Is(openapi3.TypeBoolean) {
+		if text != "true" && text != "false" {
+			return append(errs, parameterError(p.name, "wrong-type", "must be true or false"))
+		}
+		value = text == "true"
 	}
 	for _, f := range findings(p.schema.VisitJSON(value, openapi3.MultiErrors())) {
 		errs = append(errs, parameterError(p.name, f.code, f.sentence))

@@ -120,15 +120,13 @@ func (f flag) raise() {
 	}
 }
 
-// waitFor returns when the flag is raised (true), the time is over or ctx ends (false).
-func (f flag) waitFor(ctx context.Context, d time.Duration) bool {
+// waitFor returns when the flag is raised, which lowers it, when the time is over, or when ctx ends.
+func (f flag) waitFor(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-f:
-		return true
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return false
 }

@@ -29,3 +29,8 @@ type flushed struct {
 func (f *flushed) Flush(ctx context.Context, tx pgx.Tx, generation int64) error {
 	return f.around(ctx, tx, generation, func() error { return f.Fold.Flush(ctx, tx, generation) })
 }
+
+// Sweep removes the rows of a projection's generations that are over, as the replay that builds a generation does.
+func (e *Engine) Sweep(ctx context.Context, id string, building int64) error {
+	return e.workers[id].sweep(ctx, building)
+}

@@ -49,6 +49,16 @@ func eventually(t failer, what string, holds func() bool) {
 	}
 }
 
+// receive waits for what a channel sends.
+func receive(t *testing.T, ch <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-ch:
+	case <-time.After(patience):
+		t.Fatalf("not within %s: nothing is received", patience)
+	}
+}
+
 // fixture is a database of its own, with a log and any number of engines.
 type fixture struct {
 	url  string
@@ -66,7 +76,7 @@ func newFixture(t *testing.T) *fixture {
 
 func newPool(t *testing.T, url string, options ...postgres.Option) *pgxpool.Pool {
 	t.Helper()
-	pool, err := postgres.NewPool(context.Background(), url, options...)
+	pool, err := postgres.NewPool(t.Context(), url, options...)
 	if err != nil {
 		t.Fatal(err)
 	}

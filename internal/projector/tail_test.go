@@ -3,7 +3,9 @@ package projector_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -97,7 +99,7 @@ func TestFlushThatFails(t *testing.T) {
 	w := newWriter(f.log, 2, 3)
 	w.append(t, 1) // opens the account that the failing event is of
 	for range 2 {
-		<-tried
+		receive(t, tried)
 		if position := f.checkFold(t); position != 0 {
 			t.Fatalf("the checkpoint is at %d", position)
 		}
@@ -130,21 +132,25 @@ func TestConnectionsCutAtRandom(t *testing.T) {
 	cfg.Batch, cfg.ReplayBatch = 3, 10
 	e := newEngine(t, cfg)
 	start(t, e)
+	onlooker := newEngine(t, f.config("onlooker")) // not run; it has connections that are not cut
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var writing sync.WaitGroup
 	w := newWriter(f.log, 3, 12)
 	writing.Go(func() {
+		ticker := time.NewTicker(10 * time.Millisecond)
+		defer ticker.Stop()
 		for ctx.Err() == nil {
 			w.append(t, 4)
 			e.Wake()
+			<-ticker.C
 		}
 	})
-	if _, err := e.StartReplay(t.Context(), "balances"); err != nil {
+	if _, err := onlooker.StartReplay(t.Context(), "balances"); err != nil {
 		t.Fatal(err)
 	}
 	before := int64(-1)
-	for kills := 0; kills < 60; {
+	for kills := 0; kills < 25; {
 		var killed int
 		err := f.pool.QueryRow(t.Context(), `select count(*) filter (where pg_terminate_backend(pid)) from pg_stat_activity
 where application_name = 'victim' and datname = current_database() and random() < 0.7`).Scan(&killed)
@@ -163,25 +169,33 @@ where application_name = 'victim' and datname = current_database() and random() 
 	}
 	cancel()
 	writing.Wait()
-	f.applied(t, e)
-	eventually(t, "the replay is over", func() bool { return status(t, e).Replay.State == "completed" })
-	f.applied(t, e)
+	f.applied(t, onlooker)
+	eventually(t, "the replay is over", func() bool { return status(t, onlooker).Replay.State == "completed" })
+	f.applied(t, onlooker)
 }
 
 // TestDatabaseAway sees the engine wait out a database that it cannot reach, without a halt.
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	admin, err := f.pool.Acquire(t.Context())
+	// Whoever is connected to a database cannot close it.
+	u, err := url.Parse(f.url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer admin.Release()
-	order := func(sql string) {
-		if _, err := admin.Exec(t.Context(), sql); err != nil {
+	database := strings.TrimPrefix(u.Path, "/")
+	u.Path = "/postgres"
+	admin := newPool(t, u.String())
+	order := func(format string) {
+		if _, err := admin.Exec(t.Context(), fmt.Sprintf(format, database)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	probe, err := f.pool.Acquire(t.Context()) // stays connected
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer probe.Release()
 	book := new(logbook)
 	cfg := f.config("one")
 	cfg.Pool, cfg.Logger = newPool(t, f.url, postgres.WithApplicationName("away")), book.logger()
@@ -191,17 +205,17 @@ func TestDatabaseAway(t *testing.T) {
 	w.append(t, 10)
 	start(t, e)
 	f.applied(t, e)
-	order(`do $$ begin execute format('alter database %I allow_connections false', current_database()); end $$`)
-	order(`select pg_terminate_backend(pid) from pg_stat_activity
-where application_name = 'away' and datname = current_database()`)
+	order(`alter database %s allow_connections false`)
+	order(`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'away' and datname = '%s'`)
 	for _, complaint := range []string{"applying events failed", "renewing the lease failed", "replaying failed"} {
 		eventually(t, "the engine complains: "+complaint, func() bool { return book.has(complaint) })
 	}
 	var failures int
-	if err := admin.QueryRow(t.Context(), `select error_count from projections where status = 'running'`).Scan(&failures); err != nil || failures != 0 {
+	err = probe.QueryRow(t.Context(), `select error_count from projections where status = 'running'`).Scan(&failures)
+	if err != nil || failures != 0 {
 		t.Errorf("%d failures recorded, %v", failures, err)
 	}
-	order(`do $$ begin execute format('alter database %I allow_connections true', current_database()); end $$`)
+	order(`alter database %s allow_connections true`)
 	w.append(t, 10)
 	f.applied(t, e)
 }

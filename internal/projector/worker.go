@@ -206,8 +206,7 @@ func (w *worker) fail(ctx context.Context, st state, cause error) {
 		return
 	}
 	position := st.position + 1
-	var at *EventError
-	if errors.As(cause, &at) {
+	if at, ok := errors.AsType[*EventError](cause); ok {
 		position = at.Position
 	}
 	if err := w.recordFailure(ctx, st, position, cause); err != nil && !errors.Is(err, errFenced) {

@@ -183,7 +183,6 @@ func (s *Service) Accounts(ctx context.Context, f ListFilter, w Wait) (Page, int
 type list struct {
 	where   strings.Builder
 	args    []any
-	sort    string // the column, or the pair of them, to sort by
 	desc    bool
 	byOwner bool
 	limit   int

@@ -18,8 +18,9 @@ const lookEvery = 20 * time.Millisecond
 // watcher knows how far the projections have been applied, in the database that queries read, and lets any number of
 // callers wait for a position. One goroutine looks, for all of them and only while there are any.
 type watcher struct {
-	read func(ctx context.Context) (map[string]int64, error)
-	look chan struct{} // holds one: a reason to look now
+	read  func(ctx context.Context) (map[string]int64, error)
+	every time.Duration
+	look  chan struct{} // holds one: a reason to look now
 
 	mu        sync.Mutex
 	positions map[string]int64
@@ -29,7 +30,7 @@ type watcher struct {
 
 func newWatcher(read func(context.Context) (map[string]int64, error)) *watcher {
 	return &watcher{
-		read: read, look: make(chan struct{}, 1),
+		read: read, every: lookEvery, look: make(chan struct{}, 1),
 		positions: make(map[string]int64), moved: make(chan struct{}),
 	}
 }
@@ -44,7 +45,7 @@ func (w *watcher) nudge() {
 
 // run looks until ctx ends.
 func (w *watcher) run(ctx context.Context) {
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(w.every)
 	defer ticker.Stop()
 	ticker.Stop()
 	for {
@@ -61,7 +62,7 @@ func (w *watcher) run(ctx context.Context) {
 			ticker.Stop()
 			continue
 		}
-		ticker.Reset(lookEvery)
+		ticker.Reset(w.every)
 		// An error is not the waiters': they wait on, and end by their own time.
 		if positions, err := w.read(ctx); err == nil {
 			w.update(positions)
@@ -116,16 +117,18 @@ func (w *watcher) wait(ctx context.Context, projection string, position int64, t
 func (s *Service) readPositions(ctx context.Context) (map[string]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
+	type applied struct {
+		ID       string
+		Position int64
+	}
 	rows, _ := s.pool.Query(ctx, positionsSQL)
-	positions := make(map[string]int64)
-	var id string
-	var position int64
-	_, err := pgx.ForEachRow(rows, []any{&id, &position}, func() error {
-		positions[id] = position
-		return nil
-	})
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[applied])
 	if err != nil {
 		return nil, fmt.Errorf("query: positions: %w", err)
+	}
+	positions := make(map[string]int64, len(all))
+	for _, p := range all {
+		positions[p.ID] = p.Position
 	}
 	return positions, nil
 }

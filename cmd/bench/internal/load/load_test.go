@@ -1,0 +1,270 @@
+package load
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// service answers as Passbook does, as far as the load generator looks, and checks what it is sent.
+type service struct {
+	t        *testing.T
+	mu       sync.Mutex
+	keys     map[string]bool
+	accounts map[string]int
+	position atomic.Int64
+	failures atomic.Int64 // how many of the next deposits to refuse
+}
+
+func newService(t *testing.T) (*service, string) {
+	t.Helper()
+	s := &service{t: t, keys: make(map[string]bool), accounts: make(map[string]int)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /accounts", s.command)
+	mux.HandleFunc("POST /deposits", s.command)
+	mux.HandleFunc("GET /accounts/{id}/balance", func(w http.ResponseWriter, r *http.Request) {
+		if wanted := r.URL.Query().Get("min_position"); wanted != "" {
+			if n, err := strconv.ParseInt(wanted, 10, 64); err != nil || n < 1 || n > s.position.Load() {
+				s.t.Errorf("min_position %s, want a position that was answered", wanted)
+			}
+		}
+		_, _ = io.WriteString(w, `{"balance":"1.00"}`)
+	})
+	mux.HandleFunc("POST /commands", s.stream)
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return s, server.Listener.Addr().String()
+}
+
+type commandBody struct {
+	AccountID string `json:"account_id"`
+	Amount    string `json:"amount"`
+	Key       string `json:"idempotency_key"`
+}
+
+func (s *service) command(w http.ResponseWriter, r *http.Request) {
+	var body commandBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		s.t.Errorf("body: %v", err)
+	}
+	s.note(body.AccountID, r.Header.Get("Idempotency-Key"))
+	if s.failures.Add(-1) >= 0 {
+		http.Error(w, "no", http.StatusServiceUnavailable)
+		return
+	}
+	w.WriteHeader(http.StatusCreated)
+	fmt.Fprintf(w, `{"position":%d,"version":1}`, s.position.Add(1))
+}
+
+func (s *service) note(account, key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.accounts[account]++; len(account) != idLen {
+		s.t.Errorf("account %q", account)
+	}
+	if key == "" {
+		return
+	}
+	if s.keys[key] || len(key) != keyLen {
+		s.t.Errorf("key %q is used twice, or not %d long", key, keyLen)
+	}
+	s.keys[key] = true
+}
+
+func (s *service) stream(w http.ResponseWriter, r *http.Request) {
+	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+		s.t.Error(err)
+	}
+	lines := bufio.NewScanner(r.Body)
+	for lines.Scan() {
+		var body commandBody
+		if err := json.Unmarshal(lines.Bytes(), &body); err != nil {
+			s.t.Errorf("item: %v", err)
+		}
+		s.note(body.AccountID, body.Key)
+		fmt.Fprintf(w, `{"status":201,"position":%d}`+"\n", s.position.Add(1))
+	}
+}
+
+func TestEachAccountOnce(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []Mode{Open, Touch} {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			s, addr := newService(t)
+			r, err := Run(t.Context(), Config{Addr: addr, Mode: mode, Conns: 7, First: 1, Accounts: 100})
+			if err != nil || r.Requests != 100 || r.Errors != 0 || len(s.accounts) != 100 {
+				t.Fatalf("%+v, %v, %d accounts", r, err, len(s.accounts))
+			}
+			if s.accounts["00000000-0000-4000-8000-000000000064"] != 1 {
+				t.Fatal("account 100 was not opened once")
+			}
+		})
+	}
+}
+
+func TestRates(t *testing.T) {
+	t.Parallel()
+	const window = 200 * time.Millisecond
+	tests := map[string]struct {
+		config Config
+		check  func(t *testing.T, r Result, s *service)
+	}{
+		"closed": {Config{Mode: Deposit}, func(t *testing.T, r Result, s *service) {
+			t.Helper()
+			if int64(len(s.keys)) < r.Requests {
+				t.Errorf("%d keys for %d requests", len(s.keys), r.Requests)
+			}
+		}},
+		"paced": {Config{Mode: Deposit, Rate: 500}, func(t *testing.T, r Result, _ *service) {
+			t.Helper()
+			if r.Requests > 100 {
+				t.Errorf("%d requests, at most 100 were due", r.Requests)
+			}
+		}},
+		"reads": {Config{Mode: Balance}, func(*testing.T, Result, *service) {}},
+		"commands": {Config{Mode: Commands, Lines: 50, Keys: true}, func(t *testing.T, r Result, s *service) {
+			t.Helper()
+			if int64(len(s.keys)) < r.Requests || r.Requests < r.Latency.Count {
+				t.Errorf("%d keys for %d items in %d streams", len(s.keys), r.Requests, r.Latency.Count)
+			}
+		}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, addr := newService(t)
+			c := test.config
+			c.Addr, c.Conns, c.Duration, c.First, c.Accounts = addr, 4, window, 1, 10
+			r, err := Run(t.Context(), c)
+			if err != nil || r.Requests == 0 || r.Errors != 0 {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			if l := r.Latency; l.P50 <= 0 || l.P50 > l.P99 || l.P99 > l.P999 {
+				t.Errorf("latencies %+v", l)
+			}
+			test.check(t, r, s)
+		})
+	}
+}
+
+func TestVisible(t *testing.T) {
+	t.Parallel()
+	_, addr := newService(t)
+	// Paced so slowly that the sampler is alone after the first requests.
+	r, err := Run(t.Context(), Config{
+		Addr: addr, Mode: Visible, Conns: 1, Rate: 1e-3, Duration: 200 * time.Millisecond, First: 1, Accounts: 3,
+	})
+	if err != nil || r.Errors != 0 || r.Visible == nil || r.Visible.Count == 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+}
+
+func TestErrorsAreCounted(t *testing.T) {
+	t.Parallel()
+	s, addr := newService(t)
+	s.failures.Store(3)
+	r, err := Run(t.Context(), Config{Addr: addr, Mode: Deposit, Conns: 1, Duration: 100 * time.Millisecond, First: 1, Accounts: 1})
+	if err != nil || r.Errors != 3 || r.Requests == 0 || !strings.Contains(r.FirstError, "status 503: no") {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	mux := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(mux.Close)
+	r, err = Run(t.Context(), Config{
+		Addr: mux.Listener.Addr().String(), Mode: Commands, Conns: 2, Duration: time.Second, First: 1, Accounts: 1, Lines: 1000,
+	})
+	if err != nil || r.Unavailable != 404 || r.Requests != 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+}
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		in     string
+		status int
+		whole  bool
+		bad    bool
+	}{
+		"nothing":     {in: ""},
+		"half header": {in: "HTTP/1.1 201 Created\r\nContent-Le"},
+		"half body":   {in: "HTTP/1.1 201 Created\r\nContent-Length: 5\r\n\r\nab", status: 201},
+		"whole":       {in: "HTTP/1.1 201 Created\r\ncontent-length:2\r\nX: y\r\n\r\nab", status: 201, whole: true},
+		"no body":     {in: "HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\n\r\n", status: 304, whole: true},
+		"too much":    {in: "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab", bad: true},
+		"no length":   {in: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", bad: true},
+		"bad length":  {in: "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", bad: true},
+		"not HTTP":    {in: "hello there, who is it\r\n\r\n", bad: true},
+		"not a code":  {in: "HTTP/1.1 2x0 OK\r\n\r\n", bad: true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var a answer
+			whole, err := a.parse([]byte(test.in))
+			if whole != test.whole || (err != nil) != test.bad {
+				t.Fatalf("whole %v, error %v", whole, err)
+			}
+			if !test.bad && a.status != test.status {
+				t.Errorf("status %d", a.status)
+			}
+		})
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	t.Parallel()
+	var h histogram
+	for i := 1; i <= 10_000; i++ {
+		h.add(time.Duration(i) * time.Microsecond)
+	}
+	for q, want := range map[float64]float64{0.5: 5000, 0.99: 9900, 0.999: 9990} {
+		if got := h.quantile(q); got < want || got > want*1.01 {
+			t.Errorf("quantile %v: %v, want %v and at most a percent more", q, got, want)
+		}
+	}
+	for _, ns := range []uint64{0, 1, 127, 128, 255, 256, 257, 1000, 1 << 40, 1<<63 - 1} {
+		i := bucketOf(ns)
+		if top := bucketTop(i); top < float64(ns) || float64(ns) > 0 && top > float64(ns)*1.01 {
+			t.Errorf("%d ns are in a bucket up to %v", ns, top)
+		}
+	}
+	var sum histogram
+	sum.merge(&h)
+	sum.merge(&h)
+	if sum.count != 20_000 || sum.quantile(0.5) != h.quantile(0.5) {
+		t.Error("merging a histogram twice does not keep its median")
+	}
+	if (&histogram{}).quantile(0.5) != 0 {
+		t.Error("the median of nothing is not 0")
+	}
+}
+
+func TestRequestsAllocateNothing(t *testing.T) { //nolint:paralleltest // it counts allocations
+	next := depositRequests(newPicker(accountIDs(1, 10), 1), newKey("0123456789abcdef", 1))
+	in := []byte("HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nab")
+	var (
+		a answer
+		h histogram
+	)
+	if n := testing.AllocsPerRun(100, func() {
+		next()
+		_, _ = a.parse(in)
+		h.add(time.Millisecond)
+	}); n != 0 {
+		t.Errorf("%v allocations a request", n)
+	}
+}

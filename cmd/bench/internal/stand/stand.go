@@ -1,0 +1,166 @@
+// Package stand sets up what a benchmark runs against: a private PostgreSQL with the settings of production, databases
+// in it, and processes of the server. It also tells what they use of the machine.
+package stand
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"passbook/internal/localpg"
+)
+
+// superuser is the role the private PostgreSQL is made with; its socket lets every role in.
+const superuser = "postgres"
+
+// Options say where a Stand lives.
+type Options struct {
+	// Dir is the directory in which a temporary one is made; the system's when empty.
+	Dir string
+	// PGBin is the directory of PostgreSQL's programs; they are looked for when it is empty.
+	PGBin string
+	// Server is the path of the server's binary.
+	Server string
+	// Path is the PATH of the processes that are started.
+	Path string
+}
+
+// Stand is a running private PostgreSQL and a directory for everything a run leaves behind.
+type Stand struct {
+	// PostgresVersion is what the server says of itself.
+	PostgresVersion string
+
+	opts     Options
+	dir      string
+	postgres *localpg.Server
+	bin      string // of PostgreSQL's programs
+	runs     int    // names what each run leaves
+}
+
+// Database is a database of the Stand.
+type Database struct {
+	Name string
+	// URL is for the role the server has, AdminURL for a superuser.
+	URL, AdminURL string
+}
+
+// New starts a PostgreSQL on an empty data directory. The caller closes the Stand.
+func New(ctx context.Context, opts Options) (_ *Stand, err error) {
+	dir, err := os.MkdirTemp(opts.Dir, "passbook-bench-")
+	if err != nil {
+		return nil, err
+	}
+	s := &Stand{opts: opts, dir: dir}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	// As root, PostgreSQL runs as another user, who must be able to pass.
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return nil, err
+	}
+	if s.postgres, err = localpg.Start(ctx, localpg.Options{DataDir: s.path("postgres"), BinDir: opts.PGBin}); err != nil {
+		return nil, err
+	}
+	// The columns are those of the programs that run, so pgbench is of the same version.
+	err = s.admin(ctx, "postgres", func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, `select (select setting from pg_config where name = 'BINDIR'), current_setting('server_version')`).
+			Scan(&s.bin, &s.PostgresVersion)
+	})
+	return s, err
+}
+
+// Close stops PostgreSQL and removes the directory.
+func (s *Stand) Close() error {
+	var err error
+	if s.postgres != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		err = s.postgres.Stop(ctx)
+	}
+	return errors.Join(err, os.RemoveAll(s.dir))
+}
+
+func (s *Stand) path(name string) string { return filepath.Join(s.dir, name) }
+
+// next names something that a run leaves in the directory.
+func (s *Stand) next(kind string) string {
+	s.runs++
+	return s.path(kind + "-" + strconv.Itoa(s.runs))
+}
+
+// database is how to reach a database by name.
+func (s *Stand) database(name string) Database {
+	u, err := url.Parse(s.postgres.URL())
+	if err != nil {
+		panic(err) // localpg has made it
+	}
+	u.Path = "/" + name
+	d := Database{Name: name, URL: u.String()}
+	q := u.Query()
+	q.Set("user", superuser)
+	u.RawQuery = q.Encode()
+	d.AdminURL = u.String()
+	return d
+}
+
+// admin runs fn on a superuser's connection.
+func (s *Stand) admin(ctx context.Context, database string, fn func(*pgx.Conn) error) error {
+	conn, err := pgx.Connect(ctx, s.database(database).AdminURL)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	return fn(conn)
+}
+
+// Exec runs statements as a superuser, each in a transaction of its own.
+func (s *Stand) Exec(ctx context.Context, d Database, statements ...string) error {
+	return s.admin(ctx, d.Name, func(conn *pgx.Conn) error {
+		for _, statement := range statements {
+			if _, err := conn.Exec(ctx, statement); err != nil {
+				first, _, _ := strings.Cut(statement, "\n")
+				return fmt.Errorf("%s: %w", first, err)
+			}
+		}
+		return nil
+	})
+}
+
+// CreateDatabase makes an empty database that the server's role owns.
+func (s *Stand) CreateDatabase(ctx context.Context, name string) (Database, error) {
+	d := s.database(name)
+	return d, s.Exec(ctx, s.database("postgres"),
+		"create database "+pgx.Identifier{name}.Sanitize()+" owner passbook")
+}
+
+// DropDatabase removes a database, whoever uses it.
+func (s *Stand) DropDatabase(ctx context.Context, d Database) error {
+	return s.Exec(ctx, s.database("postgres"), "drop database "+pgx.Identifier{d.Name}.Sanitize()+" with (force)")
+}
+
+// Checkpoint writes everything out, so that the next round begins as every round does.
+func (s *Stand) Checkpoint(ctx context.Context) error {
+	return s.Exec(ctx, s.database("postgres"), "checkpoint")
+}
+
+// Timed runs a statement as a superuser, and says how long it took
+// and how many rows it touched.
+func (s *Stand) Timed(ctx context.Context, d Database, statement string) (took time.Duration, rows int64, err error) {
+	err = s.admin(ctx, d.Name, func(conn *pgx.Conn) error {
+		start := time.Now()
+		tag, err := conn.Exec(ctx, statement)
+		took, rows = time.Since(start), tag.RowsAffected()
+		return err
+	})
+	return took, rows, err
+}

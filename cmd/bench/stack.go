@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/jackc/pgx/v5"
+
+	"passbook/cmd/bench/internal/load"
+	"passbook/cmd/bench/internal/report"
+	"passbook/cmd/bench/internal/stand"
+)
+
+// receipt is an answer as long as that of a deposit.
+const receipt = `{"account_id":"00000000-0000-4000-8000-000000000001","event_id":"00000000-0000-7000-8000-000000000001",` +
+	`"position":1000000,"version":1000,"type":"MoneyDeposited","recorded_at":"2026-01-02T15:04:05.000000Z"}`
+
+// runChi serves a bare chi router until ctx ends: bench chi.
+func runChi(ctx context.Context, args []string, stderr io.Writer) error {
+	flags := flag.NewFlagSet("bench chi", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	addr := flags.String("addr", "127.0.0.1:8081", "address to listen on")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	router := chi.NewRouter()
+	router.Get("/livez", func(http.ResponseWriter, *http.Request) {})
+	router.Post("/deposits", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, receipt)
+	})
+	server := &http.Server{Addr: *addr, Handler: router, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// ceiling is what the HTTP stack and the load generator reach with no service behind them.
+func (b *bench) ceiling(ctx context.Context) (lines []report.Line, err error) {
+	p, err := b.stand.StartProgram(ctx, b.self, "chi")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, p.Stop()) }()
+	line := report.Line{ID: "HTTP", What: "a chi handler that does nothing, the same requests as P1", Unit: "/s"}
+	var seen rounds
+	err = b.alternate(ctx, func(ctx context.Context) (string, error) {
+		c := b.depositLoad()
+		c.Duration = b.duration
+		before := b.stand.CPU(p)
+		r, err := b.generate(ctx, p.Addr, c)
+		if err != nil {
+			return "", err
+		}
+		if r.Errors > 0 {
+			return "", fmt.Errorf("%d errors: %s", r.Errors, r.FirstError)
+		}
+		seen.add(&r)
+		seen.server = append(seen.server, (b.stand.CPU(p).Server-before.Server)/r.Seconds)
+		seen.client = append(seen.client, r.CPUSeconds/r.Seconds)
+		return fmt.Sprintf("bare handler %.0f/s", r.Rate), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := subject{site: &site{b: b, server: p}, seen: seen}
+	s.fill(&line)
+	return []report.Line{line}, nil
+}
+
+// oneClient compares what a single client waits for a deposit with what it waits for a bare INSERT.
+func (b *bench) oneClient(ctx context.Context) (lines []report.Line, err error) {
+	line := report.Line{
+		ID: "LAT", What: "one client: POST /deposits, p50", Versus: "INSERT over pgx, p50", Unit: "ms",
+		Rule: report.Rule{Must: 1.5, AtMost: true},
+	}
+	db, err := b.baseline(ctx, "lat_baseline")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.stand.DropDatabase(context.WithoutCancel(ctx), db)) }()
+	at, err := b.open(ctx, "lat", b.accounts)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, at.close(ctx)) }()
+	s := &subject{site: at, load: b.depositLoad()}
+	s.load.Conns = 1
+	if err := s.warm(ctx); err != nil {
+		return nil, err
+	}
+	err = b.alternate(ctx,
+		func(ctx context.Context) (string, error) {
+			p50, err := b.insertAlone(ctx, db)
+			line.Baseline = append(line.Baseline, p50)
+			return fmt.Sprintf("INSERT over pgx p50 %.3f ms", p50), err
+		},
+		s.turn("one client"))
+	if err != nil {
+		return nil, err
+	}
+	s.fill(&line)
+	line.Measured = s.seen.p50
+	return []report.Line{line}, nil
+}
+
+// insertAlone is the median latency, in milliseconds, of inserting the baseline's row over one connection of the
+// driver the server has.
+func (b *bench) insertAlone(ctx context.Context, db stand.Database) (float64, error) {
+	if err := b.stand.Checkpoint(ctx); err != nil {
+		return 0, err
+	}
+	conn, err := pgx.Connect(ctx, db.AdminURL)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if _, err := conn.Prepare(ctx, "insert", baselineInsert+"select "+fmt.Sprintf(baselineRow, "$1::bigint")); err != nil {
+		return 0, err
+	}
+	var seen load.Latencies
+	deadline := time.Now().Add(b.duration)
+	for i := 0; ; i++ {
+		start := time.Now()
+		if start.After(deadline) {
+			break
+		}
+		if _, err := conn.Exec(ctx, "insert", 1+i%b.accounts); err != nil {
+			return 0, err
+		}
+		seen.Add(time.Since(start))
+	}
+	return seen.Quantiles().P50 / 1e3, nil
+}

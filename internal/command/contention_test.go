@@ -1,0 +1,286 @@
+package command_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"passbook/internal/account"
+	"passbook/internal/command"
+	"passbook/internal/pgtest"
+	"passbook/internal/postgres"
+)
+
+// TestContention attacks I1, I2, I3 and I8: three instances, 24 clients and three accounts, and every request sent
+// twice with its key, to either instance, after one another or at once.
+func TestContention(t *testing.T) {
+	t.Parallel()
+	const instances, clients, each = 3, 24, 40
+	url := pgtest.URL(t)
+	pool := newPool(t, url)
+	services := []*command.Service{start(t, pool)}
+	for len(services) < instances {
+		services = append(services, second(t, url))
+	}
+	var accounts []uuid.UUID
+	for range 3 {
+		accounts = append(accounts, open(t, services[0], "20"))
+	}
+	before := checkLog(t, pool)
+	book := new(book)
+	group, ctx := errgroup.WithContext(t.Context())
+	for client := range clients {
+		random := rand.New(rand.NewPCG(uint64(client), 1))
+		group.Go(func() error {
+			for range each {
+				r := randomCommand(random, accounts)
+				one, two := services[random.IntN(instances)], services[random.IntN(instances)]
+				if err := book.sendTwice(ctx, one, two, r, random.IntN(2) == 0); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	book.check(t, pool, len(before.events))
+	if book.refused == 0 || len(book.results) == 0 {
+		t.Errorf("%d done and %d refused: the test did not try the rules", len(book.results), book.refused)
+	}
+}
+
+// randomCommand moves an amount that the accounts can bear every other time or so.
+func randomCommand(random *rand.Rand, accounts []uuid.UUID) command.Request {
+	i := random.IntN(len(accounts))
+	amount := fmt.Sprint(1 + random.IntN(15))
+	switch random.IntN(3) {
+	case 0:
+		return keyed(deposit(accounts[i], amount))
+	case 1:
+		return keyed(withdraw(accounts[i], amount))
+	default:
+		return keyed(transfer(accounts[i], accounts[(i+1+random.IntN(len(accounts)-1))%len(accounts)], amount))
+	}
+}
+
+// book is what the clients were told.
+type book struct {
+	mu      sync.Mutex
+	results []command.Result // one a key
+	refused int
+}
+
+// sendTwice sends a request to each of two services and compares their answers. It fails on anything but a result or
+// a refusal; a result after a refusal is one too, since the account may have moved between the two.
+func (b *book) sendTwice(ctx context.Context, one, two *command.Service, r command.Request, atOnce bool) error {
+	var first, again answered
+	if atOnce {
+		c := make(chan answered, 1)
+		go func() { c <- insist(ctx, one, r) }()
+		again = insist(ctx, two, r)
+		first = <-c
+	} else {
+		first = insist(ctx, one, r)
+		again = insist(ctx, two, r)
+	}
+	for _, a := range []answered{first, again} {
+		var refusal *account.Refusal
+		if a.err != nil && !errors.As(a.err, &refusal) {
+			return a.err
+		}
+	}
+	done := first
+	switch {
+	case first.err != nil && again.err != nil:
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.refused++
+		return nil
+	case first.err == nil && again.err == nil:
+		if first.result.Replayed == again.result.Replayed || !atOnce && first.result.Replayed {
+			return fmt.Errorf("one of two answers must be replayed: %+v, %+v", first.result, again.result)
+		}
+		if fmt.Sprint(first.result.Events) != fmt.Sprint(again.result.Events) {
+			return fmt.Errorf("the answers differ: %+v, %+v", first.result, again.result)
+		}
+	case first.err == nil && !atOnce:
+		return fmt.Errorf("done, and then refused: %w", again.err)
+	case first.err != nil:
+		done = again
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.results = append(b.results, done.result)
+	return nil
+}
+
+// insist sends the request again while its key is in flight.
+func insist(ctx context.Context, s *command.Service, r command.Request) answered {
+	for {
+		result, err := s.Do(ctx, r)
+		if !errors.Is(err, command.ErrKeyInFlight) {
+			return answered{result, err}
+		}
+		runtime.Gosched()
+	}
+}
+
+// check asserts that the log holds what was acknowledged, once, and nothing else but the first events.
+func (b *book) check(t *testing.T, pool *pgxpool.Pool, first int) {
+	t.Helper()
+	log := checkLog(t, pool)
+	acknowledged := make(map[int64]bool)
+	for _, result := range b.results {
+		log.inLog(t, result)
+		for _, e := range result.Events {
+			if acknowledged[e.Position] {
+				t.Errorf("position %d was acknowledged for two requests", e.Position)
+			}
+			acknowledged[e.Position] = true
+		}
+	}
+	if len(log.events) != first+len(acknowledged) {
+		t.Errorf("%d events were acknowledged, the log has %d and %d from before", len(acknowledged), len(log.events), first)
+	}
+}
+
+// TestDatabaseGoesAway attacks I2: connections are cut at random under load, and clients send again with the same key
+// until they are told. What they are told is in the log, once, and nothing else is.
+func TestDatabaseGoesAway(t *testing.T) {
+	t.Parallel()
+	const instances, clients, each = 2, 8, 40
+	url := pgtest.URL(t)
+	var services []*command.Service
+	for range instances {
+		services = append(services, second(t, url))
+	}
+	killer, err := postgres.NewPool(t.Context(), url, postgres.WithApplicationName("killer"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(killer.Close)
+	var accounts []uuid.UUID
+	for range 4 {
+		accounts = append(accounts, open(t, services[0], "50"))
+	}
+	book := new(book)
+	ctx := t.Context()
+	working, done := context.WithCancel(ctx)
+	defer done()
+	var group, killing errgroup.Group
+	kills, progress := 0, newCounter()
+	var failures atomic.Int64
+	killing.Go(func() (err error) {
+		kills, err = killConnections(ctx, working, killer, progress)
+		return err
+	})
+	for client := range clients {
+		random := rand.New(rand.NewPCG(uint64(client), 2))
+		group.Go(func() error {
+			for range each {
+				r := randomCommand(random, accounts)
+				got := persist(ctx, services, random, r, func() { failures.Add(1); progress.add() })
+				progress.add()
+				var refusal *account.Refusal
+				switch {
+				case got.err == nil:
+					book.mu.Lock()
+					book.results = append(book.results, got.result)
+					book.mu.Unlock()
+				case !errors.As(got.err, &refusal):
+					return got.err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
+	}
+	done()
+	if err := killing.Wait(); err != nil {
+		t.Error(err)
+	}
+	if failures.Load() == 0 {
+		t.Errorf("%d connections were cut and no command noticed", kills)
+	}
+	t.Logf("%d connections cut, %d failed tries, %d commands done", kills, failures.Load(), len(book.results))
+	book.check(t, killer, 2*len(accounts))
+}
+
+// killConnections cuts connections until working ends, always one that is at work, so that appends are cut off
+// before, during and after their commit.
+func killConnections(ctx, working context.Context, pool *pgxpool.Pool, progress *counter) (kills int, err error) {
+	for working.Err() == nil {
+		var n int
+		err := pool.QueryRow(ctx, `select count(*) from (select pg_terminate_backend(pid) from pg_stat_activity
+where datname = current_database() and application_name = 'passbook' and state = 'active' limit 1) as t`).Scan(&n)
+		if err != nil {
+			return kills, err
+		}
+		kills += n
+		progress.wait(working, progress.count()+2) // let the clients get somewhere
+	}
+	return kills, nil
+}
+
+// persist sends a request to any of the services until the database is there to answer it.
+func persist(ctx context.Context, services []*command.Service, random *rand.Rand, r command.Request, failed func()) answered {
+	for {
+		got := insist(ctx, services[random.IntN(len(services))], r)
+		if got.err == nil || !postgres.IsUnavailable(got.err) {
+			return got
+		}
+		failed()
+	}
+}
+
+// counter counts, and wakes who waits for the count.
+type counter struct {
+	mu   sync.Mutex
+	n    int
+	more chan struct{}
+}
+
+func newCounter() *counter { return &counter{more: make(chan struct{})} }
+
+func (c *counter) add() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n++
+	close(c.more)
+	c.more = make(chan struct{})
+}
+
+func (c *counter) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n
+}
+
+// wait waits until the count is n, or ctx ends.
+func (c *counter) wait(ctx context.Context, n int) {
+	for ctx.Err() == nil {
+		c.mu.Lock()
+		enough, more := c.n >= n, c.more
+		c.mu.Unlock()
+		if enough {
+			return
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+		}
+	}
+}

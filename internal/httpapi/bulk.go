@@ -1,0 +1,330 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"passbook/internal/command"
+)
+
+// bulkPatience is how long a bulk request may go without its caller sending, or taking, anything.
+const bulkPatience = 30 * time.Second
+
+// RunCommands serves POST /commands.
+func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params RunCommandsParams) {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || (mediaType != "application/x-ndjson" && mediaType != "application/json") {
+		s.fail(w, r, newProblem(kindMediaType, "Content-Type must be application/x-ndjson or application/json."))
+		return
+	}
+	key, _, err := idempotencyKey(r.Header)
+	if err != nil {
+		s.fail(w, r, headerProblem("Idempotency-Key", err))
+		return
+	}
+	b := &bulk{server: s, r: r, w: w, conn: http.NewResponseController(w), mediaType: mediaType, key: key}
+	if mediaType == "application/json" {
+		b.items = newArrayReader(r.Body)
+	} else {
+		b.items = newLineReader(r.Body)
+	}
+	if params.Atomic {
+		b.runAtomic()
+		return
+	}
+	b.run()
+}
+
+// bulk is one POST /commands.
+type bulk struct {
+	server    *server
+	r         *http.Request
+	w         http.ResponseWriter
+	conn      *http.ResponseController
+	mediaType string
+	key       string
+	items     itemReader
+	read      int // how many commands were read
+	wrote     int // how many results were written
+}
+
+// chunk is commands that are decided together, and then their results.
+type chunk struct {
+	items   []item
+	results []command.Outcome // one an item; those with a problem have no result
+	// err ends the request after this chunk: io.EOF, or why the body could not be read.
+	err error
+}
+
+// run reads, decides and answers at once: while one chunk commits the next is read and the results of the one before
+// are sent. No more than a few chunks are ever in memory; a caller who does not take results is not read from.
+func (b *bulk) run() {
+	// Without this HTTP/1.1 would want the whole body read before the first byte of the answer.
+	_ = b.conn.EnableFullDuplex()
+	ctx, cancel := context.WithCancel(b.r.Context())
+	defer cancel()
+	decoded, decided := make(chan *chunk, 1), make(chan *chunk, 1)
+	var stages sync.WaitGroup
+	stages.Go(func() { b.readChunks(ctx, decoded) })
+	stages.Go(func() { b.decideChunks(ctx, decoded, decided) })
+	err := b.writeChunks(decided)
+	cancel()
+	_ = b.conn.SetReadDeadline(time.Now()) // wakes a reader that waits for a caller we are done with
+	stages.Wait()
+	if err != nil {
+		panic(http.ErrAbortHandler) // an answer that broke off must not look like a whole one
+	}
+}
+
+func (b *bulk) readChunks(ctx context.Context, out chan<- *chunk) {
+	defer close(out)
+	for {
+		c := b.readChunk()
+		select {
+		case out <- c:
+		case <-ctx.Done():
+			return
+		}
+		if c.err != nil {
+			return
+		}
+	}
+}
+
+// readChunk reads until the chunk is full, or nothing more has arrived yet.
+func (b *bulk) readChunk() *chunk {
+	_ = b.conn.SetReadDeadline(time.Now().Add(bulkPatience))
+	c := new(chunk)
+	for bytes := 0; len(c.items) < chunkItems && bytes < chunkBytes; {
+		raw, err := b.items.next()
+		var p *problem
+		switch {
+		case err == nil:
+			c.items = append(c.items, b.server.readItem(b.r, raw, b.key, b.read))
+		case errors.As(err, &p):
+			c.items = append(c.items, item{problem: p})
+			if !b.items.goesOn() {
+				err = io.EOF
+			}
+		}
+		if err != nil && p == nil || errors.Is(err, io.EOF) {
+			c.err = err
+			return c
+		}
+		b.read++
+		bytes += len(raw)
+		if b.items.waiting() {
+			return c
+		}
+	}
+	return c
+}
+
+func (b *bulk) decideChunks(ctx context.Context, in <-chan *chunk, out chan<- *chunk) {
+	defer close(out)
+	for c := range in {
+		b.decide(ctx, c)
+		select {
+		case out <- c:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (b *bulk) decide(ctx context.Context, c *chunk) {
+	requests := make([]command.Request, 0, len(c.items))
+	for i := range c.items {
+		if c.items[i].problem == nil {
+			requests = append(requests, c.items[i].request)
+		}
+	}
+	outcomes := b.server.commands.DoEach(ctx, requests)
+	c.results = make([]command.Outcome, len(c.items))
+	next := 0
+	for i := range c.items {
+		if c.items[i].problem == nil {
+			c.results[i] = outcomes[next]
+			next++
+		}
+	}
+}
+
+func (b *bulk) writeChunks(in <-chan *chunk) error {
+	var buf []byte
+	for c := range in {
+		buf = buf[:0]
+		for i := range c.items {
+			var err error
+			if buf, err = b.append(buf, &c.items[i], c.results[i]); err != nil {
+				return err
+			}
+		}
+		if c.err != nil {
+			if !errors.Is(c.err, io.EOF) {
+				if b.wrote > 0 || len(buf) > 0 {
+					return c.err
+				}
+				b.server.fail(b.w, b.r, newProblem(kindUnreadableBody, "The body broke off before its end."))
+				return nil
+			}
+			if b.onlyProblem(c) {
+				b.server.fail(b.w, b.r, c.items[0].problem)
+				return nil
+			}
+			buf = b.appendEnd(buf)
+		}
+		if err := b.send(buf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onlyProblem tells whether all there was is a body that is not an array of commands at all.
+func (b *bulk) onlyProblem(c *chunk) bool {
+	return b.read == 0 && len(c.items) == 1 && c.items[0].problem != nil
+}
+
+func (b *bulk) send(text []byte) error {
+	_ = b.conn.SetWriteDeadline(time.Now().Add(bulkPatience))
+	b.w.Header()["Content-Type"] = []string{b.mediaType}
+	if _, err := b.w.Write(text); err != nil {
+		return fmt.Errorf("httpapi: send results: %w", err)
+	}
+	if err := b.conn.Flush(); err != nil {
+		return fmt.Errorf("httpapi: send results: %w", err)
+	}
+	return nil
+}
+
+// append adds the result of one command to an answer: its receipt with a status, or its problem.
+func (b *bulk) append(buf []byte, it *item, out command.Outcome) ([]byte, error) {
+	err := it.problem
+	if err == nil {
+		err = out.Err
+	}
+	buf = b.appendSeparator(buf)
+	b.wrote++
+	if err != nil {
+		p := b.server.explain(b.r, err)
+		body := p.body
+		body.RequestID = exchangeOf(b.r.Context()).requestID
+		text, err := json.Marshal(&body)
+		if err != nil {
+			return nil, fmt.Errorf("httpapi: write a problem: %w", err)
+		}
+		buf = append(buf, text...)
+	} else {
+		text, err := receipt(out.Result.Events)
+		if err != nil {
+			return nil, err
+		}
+		buf = fmt.Appendf(buf, `{"status":%d,`, it.kind.status)
+		if out.Result.Replayed {
+			buf = append(buf, `"replayed":true,`...)
+		}
+		buf = append(buf, text[1:]...) // without its brace
+	}
+	if b.mediaType != "application/json" {
+		buf = append(buf, '\n')
+	}
+	return buf, nil
+}
+
+func (b *bulk) appendSeparator(buf []byte) []byte {
+	switch {
+	case b.mediaType != "application/json":
+		return buf
+	case b.wrote == 0:
+		return append(buf, '[')
+	default:
+		return append(buf, ',')
+	}
+}
+
+func (b *bulk) appendEnd(buf []byte) []byte {
+	if b.mediaType != "application/json" {
+		return buf
+	}
+	if b.wrote == 0 {
+		buf = append(buf, '[')
+	}
+	return append(buf, ']')
+}
+
+// runAtomic reads all commands before it applies any. Those that did nothing wrong themselves say so.
+func (b *bulk) runAtomic() {
+	c := new(chunk)
+	for c.err == nil {
+		next := b.readChunk()
+		c.items, c.err = append(c.items, next.items...), next.err
+		if len(c.items) > maxAtomic {
+			b.server.fail(b.w, b.r, newProblem(kindBodyTooLarge, fmt.Sprintf("At most %d commands can be all or nothing.", maxAtomic)))
+			return
+		}
+	}
+	if !errors.Is(c.err, io.EOF) {
+		b.server.fail(b.w, b.r, newProblem(kindUnreadableBody, "The body broke off before its end."))
+		return
+	}
+	if b.onlyProblem(c) {
+		b.server.fail(b.w, b.r, c.items[0].problem)
+		return
+	}
+	if err := b.decideAll(c); err != nil {
+		b.server.fail(b.w, b.r, err)
+		return
+	}
+	var buf []byte
+	for i := range c.items {
+		var err error
+		if buf, err = b.append(buf, &c.items[i], c.results[i]); err != nil {
+			b.server.fail(b.w, b.r, err)
+			return
+		}
+	}
+	write(b.w, http.StatusOK, b.mediaType, b.appendEnd(buf))
+}
+
+// decideAll applies all commands of a chunk or none. Its error is one that is not of a single command.
+func (b *bulk) decideAll(c *chunk) error {
+	c.results = make([]command.Outcome, len(c.items))
+	requests := make([]command.Request, len(c.items))
+	bad := false
+	for i := range c.items {
+		requests[i] = c.items[i].request
+		bad = bad || c.items[i].problem != nil
+	}
+	var (
+		results []command.Result
+		err     error
+		refused *command.ItemError
+	)
+	if !bad && len(requests) > 0 {
+		results, err = b.server.commands.DoAll(b.r.Context(), requests)
+	}
+	if err != nil && !errors.As(err, &refused) {
+		return err //nolint:wrapcheck // problem.go matches it
+	}
+	for i := range c.items {
+		switch {
+		case c.items[i].problem != nil:
+		case refused != nil && refused.Index == i:
+			c.results[i].Err = refused.Err
+		case bad || refused != nil:
+			c.results[i].Err = newProblem(kindNotApplied, "Nothing was applied, because another command of the batch was refused.")
+		default:
+			c.results[i].Result = results[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+package projector_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"passbook/internal/postgres"
+	"passbook/internal/projection"
+	"passbook/internal/projector"
+)
+
+func (f *fixture) epoch(t failer) (epoch int64) {
+	t.Helper()
+	if err := f.pool.QueryRow(context.Background(), `select epoch from projections`).Scan(&epoch); err != nil {
+		t.Fatalf("epoch: %v", err)
+	}
+	return epoch
+}
+
+// TestOneOwner attacks I5: of several engines one applies, and every batch is applied once.
+func TestOneOwner(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	var (
+		mu       sync.Mutex
+		appliers = make(map[string]int64)
+		engines  []*projector.Engine
+	)
+	names := []string{"a", "b", "c"}
+	for _, name := range names {
+		cfg := f.config(name)
+		cfg.Batch, cfg.Lease = 5, time.Minute // so that a busy machine does not make it change hands
+		cfg.Applied = func(_ string, position int64) {
+			mu.Lock()
+			defer mu.Unlock()
+			appliers[name] = position
+		}
+		engines = append(engines, newEngine(t, cfg))
+		start(t, engines[len(engines)-1])
+	}
+	w := newWriter(f.log, 20, 5)
+	for range 40 {
+		w.append(t, 5)
+		f.checkFold(t)
+	}
+	st := f.applied(t, engines[0])
+	mu.Lock()
+	defer mu.Unlock()
+	if len(appliers) != 1 || appliers[st.Owner] != 200 {
+		t.Errorf("owner %q, and applied by %v", st.Owner, appliers)
+	}
+	if epoch := f.epoch(t); epoch != 1 {
+		t.Errorf("the epoch is %d: the lease changed hands", epoch)
+	}
+	for i, name := range names {
+		if st := status(t, engines[i]); (st.Rate > 0) != (st.Owner == name) {
+			t.Errorf("%s says rate %v, and the owner is %s", name, st.Rate, st.Owner)
+		}
+	}
+}
+
+// TestOwnerDies sees another engine take over from one that is gone without a word, and not before its lease is over.
+func TestOwnerDies(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	cfg := f.config("dying")
+	cfg.Pool = newPool(t, f.url)
+	dying := newEngine(t, cfg)
+	w := newWriter(f.log, 21, 5)
+	w.append(t, 10)
+	start(t, dying)
+	f.applied(t, dying)
+	next := newEngine(t, f.config("next"))
+	start(t, next)
+	var lease time.Duration
+	cfg.Pool.Close() // from here on it can say nothing more
+	err := f.pool.QueryRow(t.Context(), `select lease_until - clock_timestamp() from projections where owner = 'dying'`).Scan(&lease)
+	if err != nil || lease <= 0 {
+		t.Fatalf("the lease runs for %v, %v", lease, err)
+	}
+	w.append(t, 10)
+	began := time.Now()
+	f.applied(t, next)
+	if st := status(t, next); st.Owner != "next" || f.epoch(t) != 2 {
+		t.Errorf("taken over by %q in epoch %d", st.Owner, f.epoch(t))
+	}
+	if took := time.Since(began); took > lease+cfg.Lease+5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// TestStalledOwnerIsFenced attacks I5: an owner that stalls between reading and writing finds its epoch gone, with
+// everything else as it was.
+func TestStalledOwnerIsFenced(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	newWriter(f.log, 22, 5).append(t, 20)
+	book := new(logbook)
+	stalledLog, nextLog := newGatedLog(f.log), newGatedLog(f.log)
+	cfg := f.config("stalled")
+	cfg.Log, cfg.Lease, cfg.Logger = stalledLog, 300*time.Millisecond, book.logger()
+	start(t, newEngine(t, cfg))
+	receive(t, stalledLog.held)
+
+	cfg = f.config("next")
+	cfg.Log = nextLog
+	next := newEngine(t, cfg)
+	start(t, next)
+	receive(t, nextLog.held) // it owns the projection, and has not moved it
+
+	close(stalledLog.gate)
+	eventually(t, "the stalled owner has seen that it is one no more", func() bool {
+		return book.has("projection lost to another instance")
+	})
+	var rows, position int64
+	err := f.pool.QueryRow(t.Context(), `select (select count(*) from balances), position from projections where owner = 'next'`).
+		Scan(&rows, &position)
+	if err != nil || rows != 0 || position != 0 {
+		t.Errorf("the stalled owner wrote %d rows and moved the checkpoint to %d, %v", rows, position, err)
+	}
+	close(nextLog.gate)
+	f.applied(t, next)
+}
+
+// TestOwnerStalledInItsTransaction sees that the lock of an owner which stalls after its first statement does not
+// keep the next one out, and that its commit fails.
+func TestOwnerStalledInItsTransaction(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	newWriter(f.log, 23, 5).append(t, 20)
+	stalls, resumes := make(chan struct{}), make(chan struct{})
+	first := true // touched by one engine's goroutine only
+	cfg := f.config("stalled")
+	cfg.Pool, cfg.Lease = newPool(t, f.url), 300*time.Millisecond
+	stalled := newEngine(t, cfg, projection.Balances().WithFlush(
+		func(_ context.Context, _ pgx.Tx, _ int64, flush func() error) error {
+			err := flush()
+			if first {
+				first = false
+				close(stalls)
+				<-resumes
+			}
+			return err
+		}))
+	start(t, stalled)
+	resume := sync.OnceFunc(func() { close(resumes) })
+	t.Cleanup(resume)
+	receive(t, stalls)
+	next := newEngine(t, f.config("next"))
+	start(t, next)
+	if st := f.applied(t, next); st.Owner != "next" || st.Position != 20 {
+		t.Errorf("taken over: %+v", st)
+	}
+	resume()
+	newWriter(f.log, 24, 5).append(t, 20)
+	f.applied(t, next)
+	if epoch := f.epoch(t); epoch != 2 {
+		t.Errorf("the epoch is %d", epoch)
+	}
+}
+
+// TestRestartUnderTheSameName sees an engine that comes back take its lease over at once.
+func TestRestartUnderTheSameName(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	cfg := f.config("same")
+	cfg.Pool, cfg.Lease = newPool(t, f.url, postgres.WithMaxConns(4)), time.Hour
+	w := newWriter(f.log, 25, 5)
+	w.append(t, 10)
+	e := newEngine(t, cfg)
+	stop := start(t, e)
+	f.applied(t, e)
+	cfg.Pool.Close()
+	stop()
+	w.append(t, 10)
+	cfg.Pool = f.pool
+	e = newEngine(t, cfg)
+	start(t, e)
+	if st := f.applied(t, e); st.Position != 20 || f.epoch(t) != 2 {
+		t.Errorf("after the restart: %+v, epoch %d", st, f.epoch(t))
+	}
+}

@@ -1,0 +1,147 @@
+package projector_test
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"passbook/internal/postgres"
+	"passbook/internal/projection"
+	"passbook/internal/query"
+)
+
+// TestNewVersionRebuilds sees newer code rebuild the rows by itself, while the old generation serves.
+func TestNewVersionRebuilds(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	old := newEngine(t, f.config("old"))
+	w := newWriter(f.log, 46, 6)
+	w.append(t, 50)
+	stop := start(t, old)
+	f.applied(t, old)
+	stop()
+
+	newer := projection.Balances()
+	newer.Version++
+	newer, brake := slowly(newer)
+	cfg := f.config("new")
+	cfg.ReplayBatch, cfg.Lease = 20, time.Minute
+	e := newEngine(t, cfg, newer)
+	start(t, e)
+	receive(t, brake.asked)
+	w.append(t, 10)
+	st := f.applied(t, e)
+	if st.Generation != 1 || st.Version != newer.Version-1 || st.Position != 60 || st.Replay == nil || st.Replay.State != "running" {
+		t.Errorf("while it is rebuilt: %+v", st)
+	}
+	if a, _, err := query.New(f.pool).Account(t.Context(), w.ids[0], query.Wait{}); err != nil || a.Balance != w.states[w.ids[0]].Balance {
+		t.Errorf("while it is rebuilt: %+v, %v", a, err)
+	}
+	close(brake.free)
+	completed(t, e, st.Replay.ID)
+	if st = f.applied(t, e); st.Generation != 2 || st.Version != newer.Version {
+		t.Errorf("rebuilt: %+v", st)
+	}
+}
+
+// TestReplayOfOlderCode sees a replay that older code has begun start over under newer code, so that no generation
+// holds rows of both; and older code leave alone one that newer code has begun.
+func TestReplayOfOlderCode(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	cfg := f.config("old")
+	cfg.ReplayBatch, cfg.Lease = 10, time.Minute
+	p, brake := slowly(projection.Balances())
+	old := newEngine(t, cfg, p)
+	newWriter(f.log, 47, 6).append(t, 50)
+	stop := start(t, old)
+	f.applied(t, old)
+	r := startReplay(t, old)
+	receive(t, brake.asked)
+	grant(t, brake)
+	receive(t, brake.asked)
+	stop()
+	// Rows of a first chunk in generation 2, which newer code would have written otherwise.
+	f.exec(t, `update balances set owner = 'as the old code had it' where generation = 2`)
+
+	newer := projection.Balances()
+	newer.Version++
+	newer, brake = slowly(newer)
+	cfg.Instance = "new"
+	e := newEngine(t, cfg, newer)
+	stop = start(t, e)
+	receive(t, brake.asked)
+	grant(t, brake)
+	receive(t, brake.asked)
+	stop()
+	got, err := e.Replay(t.Context(), "balances", r.ID)
+	if err != nil || got.Generation != 3 || got.Processed != 10 {
+		t.Fatalf("begun anew: %+v, %v", got, err)
+	}
+
+	cfg.Instance = "old again"
+	old = newEngine(t, cfg)
+	stop = start(t, old)
+	f.applied(t, old)
+	newWriter(f.log, 48, 3).append(t, 10)
+	f.applied(t, old)
+	stop()
+	if got, err = old.Replay(t.Context(), "balances", r.ID); err != nil || got.State != "running" || got.Processed != 10 {
+		t.Errorf("the older code went on with it: %+v, %v", got, err)
+	}
+
+	newer = projection.Balances()
+	newer.Version++
+	cfg.Instance = "new again"
+	e = newEngine(t, cfg, newer)
+	start(t, e)
+	completed(t, e, r.ID)
+	if st := f.applied(t, e); st.Generation != 3 || st.Version != newer.Version {
+		t.Errorf("rebuilt: %+v", st)
+	}
+}
+
+// TestOlderCodeKeepsOff sees an engine whose code is older than the rows leave them alone.
+func TestOlderCodeKeepsOff(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	newer := projection.Balances()
+	newer.Version++
+	e := newEngine(t, f.config("newer"), newer)
+	w := newWriter(f.log, 26, 5)
+	w.append(t, 10)
+	stop := start(t, e)
+	f.applied(t, e)
+	stop()
+	w.append(t, 10)
+	cfg, asked := f.config("older"), new(tries)
+	cfg.Pool, cfg.Lease = newPool(t, f.url, postgres.WithTracer(asked)), 30*time.Millisecond
+	older := newEngine(t, cfg)
+	stop = start(t, older)
+	eventually(t, "the older engine has tried a few times", func() bool { return asked.n.Load() > 3 })
+	if st := status(t, older); st.Owner != "" || st.Position != 10 || st.Version != newer.Version || f.epoch(t) != 1 {
+		t.Errorf("the older code has touched it: %+v", st)
+	}
+	stop()
+	e = newEngine(t, f.config("newer"), newer)
+	start(t, e)
+	if st := f.applied(t, e); st.Position != 20 || st.Generation != 1 {
+		t.Errorf("the newer code goes on: %+v", st)
+	}
+}
+
+// tries counts how often an engine has asked for a lease.
+type tries struct{ n atomic.Int64 }
+
+func (c *tries) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	if strings.Contains(q.SQL, "epoch = epoch + 1") {
+		c.n.Add(1)
+	}
+	return ctx
+}
+
+func (c *tries) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}

@@ -1,0 +1,13 @@
+package query
+
+import "time"
+
+// Waiting is how many calls wait for a position.
+func (s *Service) Waiting() int {
+	s.watcher.mu.Lock()
+	defer s.watcher.mu.Unlock()
+	return s.watcher.waiters
+}
+
+// LookEvery sets how often the watcher looks without having been told to. It must come before Run.
+func (s *Service) LookEvery(d time.Duration) { s.watcher.every = d }
