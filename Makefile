@@ -29,7 +29,7 @@ test: ## Run all tests with the race detector, on TEST_DATABASE_URL or a private
 bench: build ## Measure against raw PostgreSQL: BENCH=P1,P3 for some, BENCH_DOC=1 to write docs/benchmarks.md, BENCH_FLAGS for more
 	@scripts/ensure-postgres
 	go build -trimpath -o bin/bench ./cmd/bench
-	bin/bench $(if $(BENCH),-only $(BENCH)) $(if $(BENCH_DOC),-doc) $(BENCH_FLAGS)
+	bin/bench $(if $(BENCH),-run $(BENCH)) $(if $(BENCH_DOC),-doc docs/benchmarks.md) $(BENCH_FLAGS)
 
 .PHONY: test-containers
 test-containers: ## Run the log's and the projector's tests on postgres:18 in a container

@@ -80,80 +80,6 @@ func (s *Service) load(ctx context.Context, open []*unit, r *round) error {
 	return nil
 }
 
-// refresh brings the accounts up to the log, each from what is cached or from its first event, and enters them in
-// fresh: there even when they have no events or events that cannot be folded, which the cache never holds.
-func (s *Service) refresh(ctx context.Context, ids []uuid.UUID, fresh map[uuid.UUID]aggregate) error {
-	var again []uuid.UUID
-	known := make([]aggregate, len(ids))
-	cursors := make([]eventstore.Cursor, len(ids))
-	for i, id := range ids {
-		known[i], _ = s.cache.Peek(id)
-		// From the known version itself on, to see that the log still holds the event it rests on.
-		cursors[i] = eventstore.Cursor{StreamID: id, After: max(known[i].version-1, 0)}
-	}
-	byStream, err := s.read(ctx, cursors)
-	if err != nil {
-		return err
-	}
-	for i, id := range ids {
-		a, events := known[i], byStream[id]
-		if a.version > 0 {
-			if len(events) == 0 || events[0].EventID != a.last {
-				s.cache.Remove(id)
-				again = append(again, id)
-				continue
-			}
-			events = events[1:]
-		}
-		if a, err = evolve(a, events); err != nil {
-			s.cache.Remove(id)
-			fresh[id] = aggregate{err: err}
-			continue
-		}
-		if a.version > 0 {
-			s.cache.Add(id, a)
-		}
-		fresh[id] = a
-	}
-	if len(again) > 0 {
-		return s.refresh(ctx, again, fresh) // no longer cached, so this goes one deep
-	}
-	return nil
-}
-
-func (s *Service) read(ctx context.Context, cursors []eventstore.Cursor) (map[uuid.UUID][]eventstore.Event, error) {
-	callCtx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	events, err := s.store.ReadStreams(callCtx, cursors)
-	if err != nil {
-		return nil, err
-	}
-	byStream := make(map[uuid.UUID][]eventstore.Event, len(cursors))
-	for i := range events {
-		byStream[events[i].StreamID] = append(byStream[events[i].StreamID], events[i])
-	}
-	return byStream, nil
-}
-
-// evolve applies stored events, in version order, to an aggregate.
-func evolve(a aggregate, events []eventstore.Event) (aggregate, error) {
-	for i := range events {
-		e := &events[i]
-		if e.Version != a.version+1 {
-			return a, fmt.Errorf("command: stream %s jumps from version %d to %d", e.StreamID, a.version, e.Version)
-		}
-		decoded, err := account.Decode(e.Type, e.SchemaVersion, e.Payload)
-		if err != nil {
-			return a, fmt.Errorf("command: event at position %d: %w", e.Position, err)
-		}
-		if a.state, err = account.Evolve(a.state, decoded); err != nil {
-			return a, fmt.Errorf("command: event at position %d: %w", e.Position, err)
-		}
-		a.version, a.last = e.Version, e.EventID
-	}
-	return a, nil
-}
-
 // decideOnce decides the units on the overlay, and names the accounts that were refused on a state that is not fresh.
 func (r *round) decideOnce(open []*unit) (decisions []decision, doubtful []uuid.UUID) {
 	decisions = make([]decision, len(open))
@@ -269,7 +195,7 @@ func (r *round) add(d *decision, request int, id uuid.UUID, e account.Event, met
 	if err != nil {
 		return fmt.Errorf("command: event id: %w", err)
 	}
-	a = aggregate{state: state, version: a.version + 1, last: eventID}
+	a = aggregate{state: state, version: a.version + 1, last: eventID, saved: a.saved}
 	r.overlay[id] = a
 	d.unit.Events = append(d.unit.Events, eventstore.NewEvent{
 		StreamID: id, Version: a.version, EventID: eventID,

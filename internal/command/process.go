@@ -13,19 +13,6 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// aggregate is an account as the write side knows it: its state after the event of that version. The zero aggregate
-// is an account without events.
-type aggregate struct {
-	state   account.State
-	version int64
-	// last is the id of the event of that version: a cached aggregate whose version holds another event in the log
-	// belongs to a past that was lost (a failover without synchronous replication), and is thrown away.
-	last uuid.UUID
-	// err, when not nil, says why the account's events cannot be folded (a newer release wrote them, or the log is
-	// damaged). Commands on the account fail with it, and no others. Such an aggregate is never cached.
-	err error
-}
-
 // round is one pass over a batch: every unit decided in order, each on what the ones before it left.
 type round struct {
 	// overlay holds the aggregates as the units decided so far leave them.
@@ -213,7 +200,7 @@ func (d *decision) results() []Result {
 func (s *Service) keep(r *round, stale map[uuid.UUID]bool) {
 	for id, a := range r.overlay {
 		if a.version > 0 && !stale[id] {
-			s.cache.Add(id, a)
+			s.remember(id, &a)
 		}
 	}
 }

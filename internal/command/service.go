@@ -24,6 +24,8 @@ const (
 	defaultCache = 100_000
 	// maxTries is how often a command is decided again after another instance was first.
 	maxTries = 16
+	// defaultKeepKeys is how long an idempotency key is good for.
+	defaultKeepKeys = 24 * time.Hour
 	// storeTimeout bounds one call of the log, beyond the lock and statement timeouts of the database.
 	storeTimeout = 10 * time.Second
 )
@@ -37,18 +39,20 @@ type Config struct {
 	Appended func(position int64)
 	// QueueSize is how many commands may wait; CacheSize how many accounts are kept in memory.
 	QueueSize, CacheSize int
+	// KeepKeys is how long idempotency keys are kept, to within a minute or so.
+	KeepKeys time.Duration
 }
 
 // Service takes commands from any number of goroutines and appends them in batches: all commands that arrive while
 // one batch commits ride in the next, without any timer (group commit).
 type Service struct {
 	store    *eventstore.Store
-	log      *slog.Logger
 	appended func(int64)
 	queue    chan *call
 	// cache belongs to the goroutine of Run. What it holds may be behind the log when other instances write; that
 	// costs a conflict and never correctness, since the append checks every version.
-	cache *simplelru.LRU[uuid.UUID, aggregate]
+	cache  *simplelru.LRU[uuid.UUID, aggregate]
+	upkeep *upkeep
 
 	mu       sync.Mutex
 	inFlight map[[16]byte]struct{} // idempotency keys not answered yet
@@ -67,11 +71,15 @@ func New(c Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("command: cache: %w", err)
 	}
+	if c.KeepKeys <= 0 {
+		c.KeepKeys = defaultKeepKeys
+	}
 	if c.Appended == nil {
 		c.Appended = func(int64) {}
 	}
 	return &Service{
-		store: c.Store, log: c.Logger, appended: c.Appended, cache: cache,
+		store: c.Store, appended: c.Appended, cache: cache,
+		upkeep:   &upkeep{store: c.Store, log: c.Logger, keepKey: c.KeepKeys, unsaved: make(map[uuid.UUID]aggregate)},
 		queue:    make(chan *call, c.QueueSize),
 		inFlight: make(map[[16]byte]struct{}),
 		stopping: make(chan struct{}),
@@ -278,6 +286,9 @@ func (s *Service) finish(u *unit, results []Result, err error) {
 // Run takes commands until ctx ends, then finishes those it has taken, refuses those still queued with
 // ErrUnavailable, and returns nil. It must be called once.
 func (s *Service) Run(ctx context.Context) error {
+	var beside sync.WaitGroup
+	beside.Go(func() { s.upkeep.run(ctx) })
+	defer beside.Wait()
 	batch := make([]*unit, 0, 2*maxBatch)
 	for {
 		select {

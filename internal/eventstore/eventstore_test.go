@@ -175,13 +175,14 @@ func TestReadStreams(t *testing.T) {
 	store := eventstore.New(pgtest.New(t))
 	a, b := uuid.New(), uuid.New()
 	mustAppend(t, store, unit(a, 0, 3), unit(b, 0, 2), unit(a, 3, 1))
-	events, err := store.ReadStreams(t.Context(), []eventstore.Cursor{{StreamID: a, After: 2}, {StreamID: uuid.New()}, {StreamID: b}})
+	var got []string
+	cursors := []eventstore.Cursor{{StreamID: a, After: 2}, {StreamID: uuid.New()}, {StreamID: b}}
+	err := store.ReadStreams(t.Context(), cursors, func(e eventstore.Event) error {
+		got = append(got, fmt.Sprintf("%v %d", e.StreamID == a, e.Version))
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	var got []string
-	for _, e := range events {
-		got = append(got, fmt.Sprintf("%v %d", e.StreamID == a, e.Version))
 	}
 	if want := []string{"true 3", "true 4", "false 1", "false 2"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)

@@ -47,15 +47,32 @@ type Cursor struct {
 	After    int64
 }
 
-// ReadStreams answers all events of the streams after their cursors, each stream's in version order and the streams
-// in the order given. A stream that does not exist adds nothing.
-func (s *Store) ReadStreams(ctx context.Context, cursors []Cursor) ([]Event, error) {
-	ids, after := make([]uuid.UUID, len(cursors)), make([]int64, len(cursors))
+// ReadStreams calls each with all events of the streams after their cursors, each stream's in version order and the
+// streams in the order given. A stream that does not exist adds nothing. It holds no more than one event in memory, so
+// that a stream may be of any length. It ends with the first error of each.
+func (s *Store) ReadStreams(ctx context.Context, cursors []Cursor, each func(Event) error) error {
+	ids, after := make([][16]byte, len(cursors)), make([]int64, len(cursors))
 	for i, c := range cursors {
 		ids[i], after[i] = c.StreamID, c.After
 	}
-	rows, _ := s.pool.Query(ctx, readStreamsSQL, ids, after)
-	return collect("read streams", rows)
+	rows, err := s.pool.Query(ctx, readStreamsSQL, ids, after)
+	if err != nil {
+		return fmt.Errorf("eventstore: read streams: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		e, err := scanEvent(rows)
+		if err != nil {
+			return fmt.Errorf("eventstore: read streams: %w", err)
+		}
+		if err := each(e); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("eventstore: read streams: %w", err)
+	}
+	return nil
 }
 
 // LookupKeys answers those of the idempotency keys that the log holds.
@@ -72,15 +89,17 @@ func (s *Store) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey,
 }
 
 func collect(op string, rows pgx.Rows) ([]Event, error) {
-	events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Event, error) {
-		var e Event
-		err := row.Scan(&e.Position, &e.StreamID, &e.Version, &e.EventID, &e.Type, &e.SchemaVersion, &e.Payload,
-			&e.Metadata, &e.RecordedAt)
-		e.RecordedAt = e.RecordedAt.UTC()
-		return e, err
-	})
+	events, err := pgx.CollectRows(rows, scanEvent)
 	if err != nil {
 		return nil, fmt.Errorf("eventstore: %s: %w", op, err)
 	}
 	return events, nil
+}
+
+func scanEvent(row pgx.CollectableRow) (Event, error) {
+	var e Event
+	err := row.Scan(&e.Position, &e.StreamID, &e.Version, &e.EventID, &e.Type, &e.SchemaVersion, &e.Payload,
+		&e.Metadata, &e.RecordedAt)
+	e.RecordedAt = e.RecordedAt.UTC()
+	return e, err //nolint:wrapcheck // the callers wrap it
 }

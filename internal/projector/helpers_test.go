@@ -7,10 +7,12 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"passbook/internal/account"
@@ -188,6 +190,32 @@ func (f *fixture) exec(t failer, sql string, args ...any) {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
+
+// waits waits until a statement that contains a text waits for a lock.
+func (f *fixture) waits(t failer, text string) {
+	t.Helper()
+	eventually(t, "it waits for a lock: "+text, func() bool {
+		var found bool
+		err := f.pool.QueryRow(context.Background(), `select exists (select from pg_stat_activity
+where datname = current_database() and wait_event_type = 'Lock' and position($1 in query) > 0)`, text).Scan(&found)
+		return err == nil && found
+	})
+}
+
+// counter counts the statements that contain a text.
+type counter struct {
+	text string
+	n    atomic.Int64
+}
+
+func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	if strings.Contains(q.SQL, c.text) {
+		c.n.Add(1)
+	}
+	return ctx
+}
+
+func (c *counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
 // writer appends valid histories of a few accounts, and remembers what they add up to.
 type writer struct {

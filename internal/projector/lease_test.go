@@ -163,6 +163,36 @@ func TestOwnerStalledInItsTransaction(t *testing.T) {
 	}
 }
 
+// TestStatusDoesNotWait asks how a projection stands while its owner is in the middle of a batch.
+func TestStatusDoesNotWait(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	newWriter(f.log, 27, 5).append(t, 20)
+	holds, resumes := make(chan struct{}, 100), make(chan struct{})
+	cfg := f.config("one")
+	cfg.Lease = time.Hour
+	e := newEngine(t, cfg, projection.Balances().WithFlush(
+		func(_ context.Context, _ pgx.Tx, _ int64, flush func() error) error {
+			holds <- struct{}{}
+			<-resumes
+			return flush()
+		}))
+	start(t, e)
+	resume := sync.OnceFunc(func() { close(resumes) })
+	t.Cleanup(resume)
+	receive(t, holds)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if st, err := e.Projection(ctx, "balances"); err != nil || st.Position != 0 || st.Owner != "one" {
+		t.Errorf("in the middle of a batch: %+v, %v", st, err)
+	}
+	if r, err := e.StartReplay(ctx, "balances"); err != nil || r.Total != 20 {
+		t.Errorf("a replay asked for in the middle of a batch: %+v, %v", r, err)
+	}
+	resume()
+	f.applied(t, e)
+}
+
 // TestRestartUnderTheSameName sees an engine that comes back take its lease over at once.
 func TestRestartUnderTheSameName(t *testing.T) {
 	t.Parallel()

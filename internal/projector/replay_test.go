@@ -159,6 +159,43 @@ func TestOneReplayAtATime(t *testing.T) {
 	}
 }
 
+// TestReplaysThatCollide starts a replay while another that takes the same generation is being committed.
+func TestReplaysThatCollide(t *testing.T) {
+	t.Parallel()
+	for state, generation := range map[string]int64{"running": 2, "completed": 3} {
+		f := newFixture(t)
+		e := newEngine(t, f.config("one"))
+		status(t, e)
+		tx, err := f.pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := uuid.New()
+		if _, err := tx.Exec(t.Context(), `insert into projection_replays (id, projection, version, generation, total, state)
+values ($1, 'balances', 1, 2, 0, $2)`, other, state); err != nil {
+			t.Fatal(err)
+		}
+		var r projector.Replay
+		ended := make(chan error)
+		go func() {
+			var err error
+			r, err = e.StartReplay(t.Context(), "balances")
+			ended <- err
+		}()
+		f.waits(t, "insert into projection_replays")
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err = <-ended
+		if running, ok := errors.AsType[*projector.ReplayRunningError](err); ok {
+			r = running.Replay
+		}
+		if (r.ID == other) != (state == "running") || r.Generation != generation || r.State != "running" {
+			t.Errorf("another one is %s: %+v, %v", state, r, err)
+		}
+	}
+}
+
 // TestReplayBesideReadersAndWriters attacks I6: while generation after generation is built and goes live, no reader
 // sees an account missing, a position going back, or a row that is not some whole state of the account.
 func TestReplayBesideReadersAndWriters(t *testing.T) {
@@ -354,12 +391,7 @@ func TestReplayCancelled(t *testing.T) {
 		_, err := e.CancelReplay(t.Context(), "balances", r.ID) // waits for the chunk
 		cancelled <- err
 	}()
-	eventually(t, "the cancellation waits", func() bool {
-		var waits bool
-		err := f.pool.QueryRow(t.Context(), `select exists (select from pg_stat_activity
-where datname = current_database() and wait_event_type = 'Lock' and query like '%''cancelled''%' and pid <> pg_backend_pid())`).Scan(&waits)
-		return err == nil && waits
-	})
+	f.waits(t, "'cancelled'")
 	grant(t, brake)
 	for done := false; !done; {
 		select {

@@ -16,7 +16,9 @@ import (
 var errFenced = errors.New("the projection's state has changed under its owner")
 
 const (
-	registerSQL = `insert into projections (id, version, generation) values ($1, $2, 1) on conflict (id) do nothing`
+	// On conflict alone would wait for whoever holds the row, such as an owner in the middle of a batch.
+	registerSQL = `insert into projections (id, version, generation)
+select $1, $2, 1 where not exists (select from projections where id = $1) on conflict (id) do nothing`
 
 	// The lease is judged and set by the database's clock alone. Taking it raises the epoch, also when the name is our
 	// own: then it is that of an earlier life. A binary older than the one that built the rows keeps its hands off.

@@ -328,7 +328,10 @@ func TestFailureOfNoEvent(t *testing.T) {
 func TestPauseAndResume(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	e := newEngine(t, f.config("one"))
+	flips := &counter{text: "for update"}
+	cfg := f.config("one")
+	cfg.Pool = newPool(t, f.url, postgres.WithTracer(flips))
+	e := newEngine(t, cfg)
 	w := newWriter(f.log, 9, 3)
 	w.append(t, 10)
 	start(t, e)
@@ -344,7 +347,7 @@ func TestPauseAndResume(t *testing.T) {
 	}
 	eventually(t, "the replay is built", func() bool {
 		r, err = e.Replay(t.Context(), "balances", r.ID)
-		return err == nil && r.Processed == r.Total
+		return err == nil && r.Processed == r.Total && flips.n.Load() > 2
 	})
 	if st := status(t, e); st.State != "paused" || st.Position != 10 || st.Lag != 10 || st.Generation != 1 || r.State != "running" {
 		t.Errorf("paused: %+v, replay %+v", st, r)

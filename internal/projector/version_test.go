@@ -1,13 +1,8 @@
 package projector_test
 
 import (
-	"context"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"passbook/internal/postgres"
 	"passbook/internal/projection"
@@ -118,7 +113,7 @@ func TestOlderCodeKeepsOff(t *testing.T) {
 	f.applied(t, e)
 	stop()
 	w.append(t, 10)
-	cfg, asked := f.config("older"), new(tries)
+	cfg, asked := f.config("older"), &counter{text: "epoch = epoch + 1"}
 	cfg.Pool, cfg.Lease = newPool(t, f.url, postgres.WithTracer(asked)), 30*time.Millisecond
 	older := newEngine(t, cfg)
 	stop = start(t, older)
@@ -133,15 +128,3 @@ func TestOlderCodeKeepsOff(t *testing.T) {
 		t.Errorf("the newer code goes on: %+v", st)
 	}
 }
-
-// tries counts how often an engine has asked for a lease.
-type tries struct{ n atomic.Int64 }
-
-func (c *tries) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
-	if strings.Contains(q.SQL, "epoch = epoch + 1") {
-		c.n.Add(1)
-	}
-	return ctx
-}
-
-func (c *tries) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}

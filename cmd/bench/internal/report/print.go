@@ -21,9 +21,11 @@ func (r *Report) Text(w io.Writer) error {
 	for _, row := range append([][]string{tableHead}, r.tableRows()...) {
 		fmt.Fprintln(table, strings.Join(row, "\t"))
 	}
-	fmt.Fprintln(table)
-	for _, row := range append([][]string{detailHead}, r.detailRows()...) {
-		fmt.Fprintln(table, strings.Join(row, "\t"))
+	if details := r.detailRows(); len(details) > 0 {
+		fmt.Fprintln(table)
+		for _, row := range append([][]string{detailHead}, details...) {
+			fmt.Fprintln(table, strings.Join(row, "\t"))
+		}
 	}
 	if err := table.Flush(); err != nil {
 		return err
