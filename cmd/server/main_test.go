@@ -3,25 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
-	"os"
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
+	"passbook/internal/pgtest"
 )
 
-// TestMain makes the directory of the real binary, which the end-to-end tests build when they need it.
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "passbook-e2e-")
-	if err != nil {
-		panic(err)
-	}
-	binDir = dir
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		_ = os.RemoveAll(dir)
-		os.Exit(code)
-	}))
-}
+func TestMain(m *testing.M) { pgtest.Main(m) }
 
 func TestCommandLine(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@
 package httpapi
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -309,8 +310,9 @@ type CommandCommand string
 
 // CommandResult A receipt with its `status` (201 or 200, and `replayed` when its key had been used before), or a problem.
 type CommandResult struct {
-	Replayed bool `json:"replayed,omitempty,omitzero"`
-	Status   int  `json:"status"`
+	Replayed             bool                   `json:"replayed,omitempty,omitzero"`
+	Status               int                    `json:"status"`
+	AdditionalProperties map[string]interface{} `json:"-"`
 }
 
 // CurrencyCode An ISO 4217 code.
@@ -810,6 +812,85 @@ type TransferJSONRequestBody = Transfer
 
 // WithdrawJSONRequestBody defines body for Withdraw for application/json ContentType.
 type WithdrawJSONRequestBody = MoneyMovement
+
+// Getter for additional properties for CommandResult. Returns the specified
+// element and whether it was found
+func (a CommandResult) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for CommandResult
+func (a *CommandResult) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for CommandResult to handle AdditionalProperties
+func (a *CommandResult) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["replayed"]; found {
+		err = json.Unmarshal(raw, &a.Replayed)
+		if err != nil {
+			return fmt.Errorf("error reading 'replayed': %w", err)
+		}
+		delete(object, "replayed")
+	}
+
+	if raw, found := object["status"]; found {
+		err = json.Unmarshal(raw, &a.Status)
+		if err != nil {
+			return fmt.Errorf("error reading 'status': %w", err)
+		}
+		delete(object, "status")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for CommandResult to handle AdditionalProperties
+func (a CommandResult) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	object["replayed"], err = json.Marshal(a.Replayed)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'replayed': %w", err)
+	}
+
+	object["status"], err = json.Marshal(a.Status)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'status': %w", err)
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {

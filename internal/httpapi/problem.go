@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 
@@ -147,11 +149,17 @@ func problemOf(err error) *problem {
 
 // refusalProblem answers a command that the rules of the domain refuse. Its code is the refusal's own.
 func refusalProblem(r *account.Refusal) *problem {
-	p := newProblem(kind{http.StatusUnprocessableEntity, r.Code, "The command was refused"}, r.Detail+".")
+	p := newProblem(kind{http.StatusUnprocessableEntity, r.Code, "The command was refused"}, sentence(r.Detail))
 	if r.Field != "" {
 		p.body.Errors = []FieldError{{Pointer: "/" + r.Field, Code: r.Code, Detail: r.Detail}}
 	}
 	return p
+}
+
+// sentence makes one of what the domain says, which begins in lower case as Go's errors do.
+func sentence(detail string) string {
+	first, size := utf8.DecodeRuneInString(detail)
+	return string(unicode.ToUpper(first)) + detail[size:] + "."
 }
 
 // bindingProblem answers what the generated code could not bind. Most of that is refused before, with a better

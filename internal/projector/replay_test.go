@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"passbook/internal/eventstore"
 	"passbook/internal/projection"
 	"passbook/internal/projector"
 	"passbook/internal/query"
@@ -176,7 +177,7 @@ values ($1, 'balances', 1, 2, 0, $2)`, other, state); err != nil {
 			t.Fatal(err)
 		}
 		var r projector.Replay
-		ended := make(chan error)
+		ended := make(chan error, 1)
 		go func() {
 			var err error
 			r, err = e.StartReplay(t.Context(), "balances")
@@ -366,12 +367,32 @@ func TestReplayGoesOn(t *testing.T) {
 	f.applied(t, second)
 }
 
+// heldLog is the log, whose reads of one size are held while it is told so, until they are freed.
+type heldLog struct {
+	*eventstore.Store
+	limit int
+	hold  atomic.Bool
+	free  chan struct{}
+}
+
+func (l *heldLog) ReadAfter(ctx context.Context, after int64, limit int) ([]eventstore.Event, error) {
+	if limit == l.limit && l.hold.Load() {
+		select {
+		case <-l.free:
+		case <-ctx.Done():
+		}
+	}
+	return l.Store.ReadAfter(ctx, after, limit)
+}
+
 // TestReplayCancelled sees the live rows untouched, and what was built removed by the next replay.
 func TestReplayCancelled(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	cfg := f.config("one")
 	cfg.ReplayBatch, cfg.Lease = 2, time.Minute
+	log := &heldLog{Store: f.log, limit: cfg.ReplayBatch, free: make(chan struct{})}
+	cfg.Log = log
 	p, brake := slowly(projection.Balances())
 	e := newEngine(t, cfg, p)
 	w := newWriter(f.log, 44, 6)
@@ -386,24 +407,18 @@ func TestReplayCancelled(t *testing.T) {
 		return err == nil && got.Processed == 2
 	})
 	receive(t, brake.asked)
-	cancelled := make(chan error)
+	cancelled := make(chan error, 1)
 	go func() {
 		_, err := e.CancelReplay(t.Context(), "balances", r.ID) // waits for the chunk
 		cancelled <- err
 	}()
 	f.waits(t, "'cancelled'")
+	log.hold.Store(true)
 	grant(t, brake)
-	for done := false; !done; {
-		select {
-		case err := <-cancelled:
-			if err != nil {
-				t.Fatal(err)
-			}
-			done = true
-		case <-brake.asked:
-			grant(t, brake)
-		}
+	if err := <-cancelled; err != nil {
+		t.Fatal(err)
 	}
+	close(log.free)
 	w.append(t, 10)
 	if st := f.applied(t, e); st.Generation != 1 || st.Replay.State != "cancelled" || st.Replay.FinishedAt.IsZero() {
 		t.Errorf("cancelled: %+v, %+v", st, st.Replay)

@@ -176,7 +176,7 @@ func TestWaitEndsByTimeAndByContext(t *testing.T) {
 		t.Errorf("accounts: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
+	ended := make(chan error, 1)
 	go func() {
 		_, _, err := f.svc.Account(ctx, uuid.New(), query.Wait{MinPosition: 13, Timeout: time.Hour})
 		ended <- err
@@ -199,7 +199,7 @@ func TestAppliedWakes(t *testing.T) {
 	f.run(t)
 	f.exec(t, `insert into projections (id, version, generation, position) values ('balances', 1, 1, 12)`)
 	f.svc.Applied() // nobody waits: nothing is asked
-	ended := make(chan error)
+	ended := make(chan error, 1)
 	go func() {
 		_, applied, err := f.svc.Account(t.Context(), uuid.New(), query.Wait{MinPosition: 14, Timeout: time.Hour})
 		if applied != 14 {
@@ -274,7 +274,7 @@ func TestWaitOutlivesTheDatabase(t *testing.T) {
 	f.run(t)
 	f.exec(t, `insert into projections (id, version, generation, position) values ('balances', 1, 1, 12)`)
 	f.exec(t, `alter table projections rename to misplaced`)
-	ended := make(chan error)
+	ended := make(chan error, 1)
 	go func() {
 		_, _, err := f.svc.Account(t.Context(), uuid.New(), query.Wait{MinPosition: 13, Timeout: time.Hour})
 		ended <- err

@@ -189,18 +189,29 @@ func checkBody(documented *openapi3.Response, response *http.Response, body []by
 	if !ok {
 		return []string{"the media type " + mediaType + " is not documented"}
 	}
+	if mediaType == "application/x-ndjson" { // the schema is that of a line
+		var problems []string
+		for line := range bytes.Lines(body) {
+			problems = append(problems, checkJSON(content.Schema.Value, mediaType, response.StatusCode, line)...)
+		}
+		return problems
+	}
+	return checkJSON(content.Schema.Value, mediaType, response.StatusCode, body)
+}
+
+func checkJSON(schema *openapi3.Schema, mediaType string, status int, body []byte) []string {
 	var value any = string(body)
-	if mediaType == "application/json" || strings.HasSuffix(mediaType, "+json") {
+	if mediaType == "application/json" || mediaType == "application/x-ndjson" || strings.HasSuffix(mediaType, "+json") {
 		decoder := json.NewDecoder(bytes.NewReader(body))
 		decoder.UseNumber()
 		if err := decoder.Decode(&value); err != nil {
 			return []string{"the body is not JSON: " + err.Error()}
 		}
-		if problem := checkStatus(mediaType, value, response.StatusCode); problem != "" {
+		if problem := checkStatus(mediaType, value, status); problem != "" {
 			return []string{problem}
 		}
 	}
-	err = content.Schema.Value.VisitJSON(value, openapi3.MultiErrors(), openapi3.VisitAsResponse(), uuidFormat)
+	err := schema.VisitJSON(value, openapi3.MultiErrors(), openapi3.VisitAsResponse(), uuidFormat)
 	if err != nil {
 		return []string{"the body: " + err.Error()}
 	}
