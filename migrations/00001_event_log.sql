@@ -67,6 +67,8 @@ create function append_events(
 language plpgsql
 volatile
 set lock_timeout = '5s'
+-- Planning each statement anew for the lengths of its arrays would take longer than running it.
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     next_position bigint;

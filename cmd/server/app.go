@@ -16,6 +16,7 @@ import (
 	"passbook/internal/command"
 	"passbook/internal/eventstore"
 	"passbook/internal/httpapi"
+	"passbook/internal/httpapi/feed"
 	"passbook/internal/postgres"
 	"passbook/internal/projection"
 	"passbook/internal/projector"
@@ -30,6 +31,8 @@ type app struct {
 	// started is set once the schema is in place; until then the handler lets nobody at the database.
 	started atomic.Bool
 	workers []func(context.Context) error
+	// endStreams ends answers that would go on for ever; http.Server.Shutdown waits for them otherwise.
+	endStreams func()
 }
 
 // newApp puts the service together. It needs no database yet.
@@ -58,13 +61,24 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 		Pool: projectorPool, Log: eventstore.New(projectorPool), Decode: decode, Transient: postgres.IsUnavailable,
 		Logger: cfg.log, Instance: d.instance(),
 		Applied: func(string, int64) { queries.Applied() },
-	}, projection.Balances())
+	}, projection.Balances(), projection.Transactions(), projection.Totals())
 	if err != nil {
 		return nil, err
 	}
+	feedPool, err := a.pool(ctx, d.queryURL, "passbook feed", 4, 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	events := feed.New(feed.Config{
+		Log: feedLog{eventstore.New(feedPool)}, Logger: cfg.log, Transient: postgres.IsUnavailable,
+	})
+	a.endStreams = events.Stop
 	commands, err := command.New(command.Config{
 		Store: eventstore.New(appendPool), Logger: cfg.log,
-		Appended: func(int64) { engine.Wake() },
+		Appended: func(int64) {
+			engine.Wake()
+			events.Wake()
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -73,14 +87,14 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		newProjectionMetrics(engine, a.started.Load))
 	a.handler, err = httpapi.New(httpapi.Config{
-		Commands: commands, Queries: queries, Projections: engine, Control: engine, Replays: engine,
+		Commands: commands, Queries: queries, Statements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Ready: a.readiness(appendPool, engine), Started: a.started.Load, Unavailable: postgres.IsUnavailable,
 		Logger: cfg.log, Registry: registry, Version: version,
 	})
 	if err != nil {
 		return nil, err
 	}
-	a.workers = []func(context.Context) error{commands.Run, engine.Run, queries.Run}
+	a.workers = []func(context.Context) error{commands.Run, engine.Run, queries.Run, events.Run}
 	return a, nil
 }
 
@@ -111,7 +125,8 @@ func (a *app) closePools() {
 
 func (a *app) pool(ctx context.Context, url, name string, size int32, statementTimeout time.Duration) (*pgxpool.Pool, error) {
 	p, err := postgres.NewPool(ctx, url, postgres.WithApplicationName(name), postgres.WithMaxConns(size),
-		postgres.WithStatementTimeout(statementTimeout), postgres.WithIdleInTransactionTimeout(30*time.Second))
+		postgres.WithStatementTimeout(statementTimeout), postgres.WithIdleInTransactionTimeout(30*time.Second),
+		postgres.WithGenericPlans())
 	if err != nil {
 		return nil, err
 	}

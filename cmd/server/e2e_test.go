@@ -37,7 +37,8 @@ type process struct {
 	cmd  *exec.Cmd
 	base string
 	out  lockedBuffer
-	done chan error
+	done chan struct{} // closed when it has ended, with the error in err
+	err  error
 }
 
 type lockedBuffer struct {
@@ -65,8 +66,8 @@ func private(t *testing.T) string {
 	return "PASSBOOK_DATA_DIR=" + dir
 }
 
-// launch starts a binary on a free port, with a setting of where its database is.
-func launch(t *testing.T, path, database string) *process {
+// launch starts a binary on a free port, with settings such as where its database is.
+func launch(t *testing.T, path string, settings ...string) *process {
 	t.Helper()
 	var listen net.ListenConfig
 	l, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -75,14 +76,14 @@ func launch(t *testing.T, path, database string) *process {
 	}
 	addr := l.Addr().String()
 	_ = l.Close()
-	p := &process{base: "http://" + addr, done: make(chan error, 1)}
+	p := &process{base: "http://" + addr, done: make(chan struct{})}
 	p.cmd = exec.Command(path)
-	p.cmd.Env = append(os.Environ(), "DATABASE_URL=", "PASSBOOK_ADDR="+addr, "PASSBOOK_LOG_LEVEL=warn", database)
+	p.cmd.Env = append(append(os.Environ(), "DATABASE_URL=", "PASSBOOK_ADDR="+addr, "PASSBOOK_LOG_LEVEL=warn"), settings...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { p.done <- p.cmd.Wait(); close(p.done) }()
+	go func() { p.err = p.cmd.Wait(); close(p.done) }()
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 		<-p.done
@@ -114,8 +115,8 @@ func (p *process) awaitReady(t *testing.T, limit time.Duration) {
 		}
 		select {
 		case <-tick.C:
-		case err := <-p.done:
-			t.Fatalf("the server ended: %v\n%s", err, p.out.String())
+		case <-p.done:
+			t.Fatalf("the server ended: %v\n%s", p.err, p.out.String())
 		case <-ctx.Done():
 			t.Fatalf("not ready within %v:\n%s", limit, p.out.String())
 		}
@@ -207,8 +208,8 @@ func TestTheWholePath(t *testing.T) {
 	if err := second.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-second.done; err != nil {
-		t.Errorf("stopped by SIGTERM: %v, want exit code 0\n%s", err, second.out.String())
+	if <-second.done; second.err != nil {
+		t.Errorf("stopped by SIGTERM: %v, want exit code 0\n%s", second.err, second.out.String())
 	}
 }
 

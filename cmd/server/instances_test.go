@@ -124,6 +124,7 @@ type settled struct {
 
 // sendSettled sends a command until it is answered for good: 409 says that its first sending is not done yet.
 func sendSettled(t *testing.T, client *http.Client, url, body, key string) (settled, error) {
+	t.Helper()
 	for {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
 		if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"maps"
 	"strings"
 	"testing"
 
@@ -24,8 +25,10 @@ func TestCommandLine(t *testing.T) {
 		"help":            {args: []string{"--help"}, out: []string{"DATABASE_URL", "PASSBOOK_QUERY_DATABASE_URL", "PASSBOOK_DATA_DIR", "PASSBOOK_ADDR", "PASSBOOK_AUTH", "PASSBOOK_INSECURE", "PASSBOOK_LOG_LEVEL", "PASSBOOK_LOG_FORMAT", "127.0.0.1:8080", "migrate", "healthcheck", "version"}},
 		"unknown command": {args: []string{"sevre"}, code: 2, err: []string{`unknown command "sevre"`, "--help"}},
 		"unknown flag":    {args: []string{"--adr", "x"}, code: 2, err: []string{"unknown flag: --adr"}},
-		"open to all": {env: map[string]string{"PASSBOOK_ADDR": "0.0.0.0:8080"}, code: 2,
-			err: []string{"PASSBOOK_ADDR", "127.0.0.1", "PASSBOOK_INSECURE=true"}},
+		"open to all": {
+			env: map[string]string{"PASSBOOK_ADDR": "0.0.0.0:8080"}, code: 2,
+			err: []string{"PASSBOOK_ADDR", "127.0.0.1", "PASSBOOK_INSECURE=true"},
+		},
 		"open to all, every host": {env: map[string]string{"PASSBOOK_ADDR": ":8080"}, code: 2, err: []string{"PASSBOOK_INSECURE=true"}},
 		"everything wrong at once": {
 			args: []string{"--log-level", "loud"},
@@ -43,9 +46,7 @@ func TestCommandLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			env := map[string]string{"HOME": t.TempDir()}
-			for k, v := range test.env {
-				env[k] = v
-			}
+			maps.Copy(env, test.env)
 			var stdout, stderr bytes.Buffer
 			code := run(context.Background(), test.args, func(k string) string { return env[k] }, &stdout, &stderr)
 			if code != test.code {

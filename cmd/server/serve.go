@@ -56,6 +56,7 @@ func serve(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(cfg.log.Handler(), slog.LevelDebug),
 	}
+	server.RegisterOnShutdown(app.endStreams)
 	// The services outlive ctx, so that requests in flight can finish.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
@@ -189,16 +190,13 @@ func migrate(ctx context.Context, cfg config) (err error) {
 
 // healthcheck asks the server that listens on addr whether it is ready. It is what a container runtime calls.
 func healthcheck(ctx context.Context, addr string) error {
-	host, port, err := net.SplitHostPort(addr)
+	reachable, err := reachableAddr(addr)
 	if err != nil {
 		return err
 	}
-	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
-		host = "127.0.0.1"
-	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable+"/readyz", nil)
 	if err != nil {
 		return err
 	}

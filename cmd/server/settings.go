@@ -189,7 +189,7 @@ func (s *settings) logger(stderr io.Writer) (*slog.Logger, error) {
 		}
 	}
 	options := &slog.HandlerOptions{Level: level}
-	var handler slog.Handler = slog.DiscardHandler
+	handler := slog.DiscardHandler
 	switch strings.ToLower(format) {
 	case "text":
 		handler = slog.NewTextHandler(stderr, options)

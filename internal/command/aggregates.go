@@ -74,7 +74,7 @@ func (s *Service) loadSnapshots(ctx context.Context, ids []uuid.UUID, known map[
 
 // follow folds onto each known aggregate the events after it, into the cache and fresh. It names those that rest on an
 // event that the log does not hold.
-func (s *Service) follow(ctx context.Context, known, fresh map[uuid.UUID]aggregate) (lost []uuid.UUID, err error) {
+func (s *Service) follow(ctx context.Context, known, fresh map[uuid.UUID]aggregate) ([]uuid.UUID, error) {
 	type follower struct {
 		aggregate
 		sure bool // the log holds the event that the known aggregate rests on, if it rests on one
@@ -87,7 +87,7 @@ func (s *Service) follow(ctx context.Context, known, fresh map[uuid.UUID]aggrega
 		// From the known version itself on, to see that it is the same event.
 		cursors = append(cursors, eventstore.Cursor{StreamID: id, After: max(a.version-1, 0)})
 	}
-	err = s.store.ReadStreams(ctx, cursors, func(e eventstore.Event) error {
+	readErr := s.store.ReadStreams(ctx, cursors, func(e eventstore.Event) error {
 		f := followers[e.StreamID]
 		switch {
 		case f.err != nil, f.lost:
@@ -98,9 +98,10 @@ func (s *Service) follow(ctx context.Context, known, fresh map[uuid.UUID]aggrega
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
+	if readErr != nil {
+		return nil, readErr
 	}
+	var lost []uuid.UUID
 	for id, f := range followers {
 		switch {
 		case f.lost || !f.sure:

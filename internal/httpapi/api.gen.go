@@ -35,6 +35,51 @@ func (e AccountStatus) Valid() bool {
 	}
 }
 
+// Defines values for CloudEventDatacontenttype.
+const (
+	ApplicationJSON CloudEventDatacontenttype = "application/json"
+)
+
+// Valid indicates whether the value is a known member of the CloudEventDatacontenttype enum.
+func (e CloudEventDatacontenttype) Valid() bool {
+	switch e {
+	case ApplicationJSON:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CloudEventSource.
+const (
+	Passbook CloudEventSource = "/passbook"
+)
+
+// Valid indicates whether the value is a known member of the CloudEventSource enum.
+func (e CloudEventSource) Valid() bool {
+	switch e {
+	case Passbook:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CloudEventSpecversion.
+const (
+	N10 CloudEventSpecversion = "1.0"
+)
+
+// Valid indicates whether the value is a known member of the CloudEventSpecversion enum.
+func (e CloudEventSpecversion) Valid() bool {
+	switch e {
+	case N10:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CommandCommand.
 const (
 	CommandCommandClose      CommandCommand = "close"
@@ -62,6 +107,42 @@ func (e CommandCommand) Valid() bool {
 	case CommandCommandTransfer:
 		return true
 	case CommandCommandWithdraw:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for EventType.
+const (
+	AccountClosed      EventType = "AccountClosed"
+	AccountCreated     EventType = "AccountCreated"
+	AccountReactivated EventType = "AccountReactivated"
+	AccountSuspended   EventType = "AccountSuspended"
+	MoneyDeposited     EventType = "MoneyDeposited"
+	MoneyWithdrawn     EventType = "MoneyWithdrawn"
+	TransferReceived   EventType = "TransferReceived"
+	TransferSent       EventType = "TransferSent"
+)
+
+// Valid indicates whether the value is a known member of the EventType enum.
+func (e EventType) Valid() bool {
+	switch e {
+	case AccountClosed:
+		return true
+	case AccountCreated:
+		return true
+	case AccountReactivated:
+		return true
+	case AccountSuspended:
+		return true
+	case MoneyDeposited:
+		return true
+	case MoneyWithdrawn:
+		return true
+	case TransferReceived:
+		return true
+	case TransferSent:
 		return true
 	default:
 		return false
@@ -146,6 +227,30 @@ func (e ReplayState) Valid() bool {
 	}
 }
 
+// Defines values for TransactionKind.
+const (
+	TransactionKindDeposit     TransactionKind = "deposit"
+	TransactionKindTransferIn  TransactionKind = "transfer_in"
+	TransactionKindTransferOut TransactionKind = "transfer_out"
+	TransactionKindWithdrawal  TransactionKind = "withdrawal"
+)
+
+// Valid indicates whether the value is a known member of the TransactionKind enum.
+func (e TransactionKind) Valid() bool {
+	switch e {
+	case TransactionKindDeposit:
+		return true
+	case TransactionKindTransferIn:
+		return true
+	case TransactionKindTransferOut:
+		return true
+	case TransactionKindWithdrawal:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListAccountsParamsSort.
 const (
 	MinusOpenedAt ListAccountsParamsSort = "-opened_at"
@@ -164,6 +269,24 @@ func (e ListAccountsParamsSort) Valid() bool {
 	case OpenedAt:
 		return true
 	case Owner:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListTransactionsParamsSort.
+const (
+	MinusRecordedAt ListTransactionsParamsSort = "-recorded_at"
+	RecordedAt      ListTransactionsParamsSort = "recorded_at"
+)
+
+// Valid indicates whether the value is a known member of the ListTransactionsParamsSort enum.
+func (e ListTransactionsParamsSort) Valid() bool {
+	switch e {
+	case MinusRecordedAt:
+		return true
+	case RecordedAt:
 		return true
 	default:
 		return false
@@ -222,6 +345,18 @@ type Account struct {
 	Withdrawn Decimal `json:"withdrawn"`
 }
 
+// AccountCreatedData The data of AccountCreated.
+type AccountCreatedData struct {
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// OverdraftLimit An amount in the smallest unit of its currency, such as cents. Not negative.
+	OverdraftLimit MinorUnits `json:"overdraft_limit"`
+	Owner          string     `json:"owner"`
+}
+
 // AccountPage defines model for AccountPage.
 type AccountPage struct {
 	Accounts []Account `json:"accounts"`
@@ -265,6 +400,54 @@ type Balance struct {
 	// Version That of the account's last applied event.
 	Version int64 `json:"version"`
 }
+
+// CloudEvent An event as a CloudEvent 1.0. `source` and `id` together name it; `position` and `version` are strings because a CloudEvents integer has 32 bits.
+type CloudEvent struct {
+	// Causationid The `X-Causation-Id` of the command.
+	Causationid string `json:"causationid,omitempty,omitzero"`
+
+	// Correlationid The `X-Correlation-Id` of the command, or its request id.
+	Correlationid string `json:"correlationid,omitempty,omitzero"`
+
+	// Data By `type`: AccountCreatedData, MoneyData (MoneyDeposited, MoneyWithdrawn), TransferSentData, TransferReceivedData, StatusData (AccountSuspended, AccountReactivated, AccountClosed).
+	Data            map[string]interface{}    `json:"data"`
+	Datacontenttype CloudEventDatacontenttype `json:"datacontenttype"`
+	ID              uuid.UUID                 `json:"id"`
+
+	// Position Where the event is in the log.
+	Position string `json:"position"`
+
+	// Schemaversion The version of the schema of `data`. Events that were recorded in an older one are shown in the newest.
+	Schemaversion int32                 `json:"schemaversion"`
+	Source        CloudEventSource      `json:"source"`
+	Specversion   CloudEventSpecversion `json:"specversion"`
+
+	// Subject The account.
+	Subject uuid.UUID `json:"subject"`
+
+	// Time RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	Time Time `json:"time"`
+
+	// Traceparent The W3C trace context of the command.
+	Traceparent string `json:"traceparent,omitempty,omitzero"`
+
+	// Type The type of an event. A name never changes its meaning.
+	Type EventType `json:"type"`
+
+	// Version The number of the event among those of its account, which is the account's version after it.
+	Version string `json:"version"`
+}
+
+// CloudEventDatacontenttype defines model for CloudEvent.Datacontenttype.
+type CloudEventDatacontenttype string
+
+// CloudEventSource defines model for CloudEvent.Source.
+type CloudEventSource string
+
+// CloudEventSpecversion defines model for CloudEvent.Specversion.
+type CloudEventSpecversion string
 
 // Command The fields of the command's own route, with its name and, if you like, an idempotency key. For suspend, reactivate and close the account is named by `account_id`. Which fields a command needs, and which it may have, is as on its route.
 type Command struct {
@@ -330,6 +513,9 @@ type Decimal = string
 // Examples: 12.34, 100
 type DecimalInput = any
 
+// EventType The type of an event. A name never changes its meaning.
+type EventType string
+
 // FieldError One of `pointer`, `parameter` and `header` says where; none when it is the body as a whole.
 type FieldError struct {
 	// Code What is wrong, for programs.
@@ -361,6 +547,21 @@ type Liveness struct {
 
 // LivenessStatus defines model for Liveness.Status.
 type LivenessStatus string
+
+// MinorUnits An amount in the smallest unit of its currency, such as cents. Not negative.
+type MinorUnits = int64
+
+// MoneyData The data of MoneyDeposited and MoneyWithdrawn.
+type MoneyData struct {
+	// Amount An amount in the smallest unit of its currency, such as cents. Not negative.
+	Amount MinorUnits `json:"amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency  CurrencyCode `json:"currency"`
+	Reference string       `json:"reference,omitempty,omitzero"`
+}
 
 // MoneyMovement defines model for MoneyMovement.
 type MoneyMovement struct {
@@ -567,6 +768,11 @@ type StatusCommand struct {
 	Reason Text `json:"reason,omitempty,omitzero"`
 }
 
+// StatusData The data of AccountSuspended, AccountReactivated and AccountClosed.
+type StatusData struct {
+	Reason string `json:"reason,omitempty,omitzero"`
+}
+
 // Text Text of the caller's own; it may have several lines.
 type Text = string
 
@@ -574,6 +780,89 @@ type Text = string
 //
 // Examples: 2026-01-02T15:04:05.000000Z
 type Time = string
+
+// Total defines model for Total.
+type Total struct {
+	// Accounts How many were ever opened.
+	Accounts int64 `json:"accounts"`
+
+	// Balance The sum of all balances. Between the two sides of a transfer its amount counts as still with the sender.
+	//
+	// Examples: 120.00
+	Balance Decimal `json:"balance"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// Deposited All money that came in from outside; transfers are not counted.
+	//
+	// Examples: 120.00
+	Deposited Decimal `json:"deposited"`
+
+	// Withdrawn All money that went out again; transfers are not counted.
+	//
+	// Examples: 120.00
+	Withdrawn Decimal `json:"withdrawn"`
+}
+
+// TotalList defines model for TotalList.
+type TotalList struct {
+	// Totals In the order of the currencies' codes.
+	Totals []Total `json:"totals"`
+}
+
+// Transaction One movement of money on an account.
+type Transaction struct {
+	// Amount What was moved, above zero; `kind` says in which direction.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
+
+	// Balance What the account then had.
+	//
+	// Examples: 120.00
+	Balance Decimal `json:"balance"`
+
+	// CounterpartyAccountID The other account of a transfer; null for what is no transfer.
+	CounterpartyAccountID *uuid.UUID      `json:"counterparty_account_id"`
+	Kind                  TransactionKind `json:"kind"`
+
+	// Position Where the movement is in the log.
+	Position int64 `json:"position"`
+
+	// RecordedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	RecordedAt Time `json:"recorded_at"`
+
+	// Reference What it was said to be for; null when nothing was said.
+	Reference *string `json:"reference"`
+
+	// TransferID What both sides of a transfer have in common; null for what is no transfer.
+	TransferID *uuid.UUID `json:"transfer_id"`
+
+	// Version The account's version after it.
+	Version int64 `json:"version"`
+}
+
+// TransactionKind defines model for TransactionKind.
+type TransactionKind string
+
+// TransactionPage defines model for TransactionPage.
+type TransactionPage struct {
+	AccountID uuid.UUID `json:"account_id"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// NextCursor The `cursor` of the next page; null on the last.
+	NextCursor   *string       `json:"next_cursor"`
+	Transactions []Transaction `json:"transactions"`
+}
 
 // Transfer defines model for Transfer.
 type Transfer struct {
@@ -628,6 +917,34 @@ type TransferReceipt struct {
 
 	// Version The version of the account that sent, which is also in `ETag`.
 	Version int64 `json:"version"`
+}
+
+// TransferReceivedData The data of TransferReceived, an event of the account that the money went to. It follows on TransferSent.
+type TransferReceivedData struct {
+	// Amount An amount in the smallest unit of its currency, such as cents. Not negative.
+	Amount MinorUnits `json:"amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency      CurrencyCode `json:"currency"`
+	FromAccountID uuid.UUID    `json:"from_account_id"`
+	Reference     string       `json:"reference,omitempty,omitzero"`
+	TransferID    uuid.UUID    `json:"transfer_id"`
+}
+
+// TransferSentData The data of TransferSent, an event of the account that the money came from.
+type TransferSentData struct {
+	// Amount An amount in the smallest unit of its currency, such as cents. Not negative.
+	Amount MinorUnits `json:"amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency    CurrencyCode `json:"currency"`
+	Reference   string       `json:"reference,omitempty,omitzero"`
+	ToAccountID uuid.UUID    `json:"to_account_id"`
+	TransferID  uuid.UUID    `json:"transfer_id"`
 }
 
 // AccountID defines model for AccountId.
@@ -713,6 +1030,12 @@ type GetAccountParams struct {
 
 // GetBalanceParams defines parameters for GetBalance.
 type GetBalanceParams struct {
+	// At The time to look back to, RFC 3339; what was recorded at this very time counts. Not in the future, and not together with `at_position`.
+	At string `form:"at,omitempty" json:"at,omitempty,omitzero"`
+
+	// AtPosition The position of the log to look back to.
+	AtPosition int64 `form:"at_position,omitempty" json:"at_position,omitempty,omitzero"`
+
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
@@ -750,6 +1073,39 @@ type SuspendAccountParams struct {
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
+// ListTransactionsParams defines parameters for ListTransactions.
+type ListTransactionsParams struct {
+	// From Only what was recorded at this time or later, RFC 3339.
+	From string `form:"from,omitempty" json:"from,omitempty,omitzero"`
+
+	// To Only what was recorded before this time, RFC 3339.
+	To string `form:"to,omitempty" json:"to,omitempty,omitzero"`
+
+	// Kind Only movements of this kind.
+	Kind TransactionKind `form:"kind,omitempty" json:"kind,omitempty,omitzero"`
+
+	// Sort The order; a leading `-` means newest first. What was recorded at one time is in the order of the log.
+	Sort ListTransactionsParamsSort `form:"sort,omitempty" json:"sort,omitempty,omitzero"`
+
+	// Limit The size of a page.
+	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor The `next_cursor` of the page before. It is bound to the account and the sort order.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` bounds the wait for `min_position`; 5 when not given, 30 at most.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+
+	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+}
+
+// ListTransactionsParamsSort defines parameters for ListTransactions.
+type ListTransactionsParamsSort string
+
 // RunCommandsJSONBody defines parameters for RunCommands.
 type RunCommandsJSONBody = []Command
 
@@ -769,6 +1125,36 @@ type DepositParams struct {
 
 	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// ListEventsParams defines parameters for ListEvents.
+type ListEventsParams struct {
+	// After The position to begin after.
+	After int64 `form:"after,omitempty" json:"after,omitempty,omitzero"`
+
+	// Limit The size of a page; a stream has none.
+	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Type Only events of this type.
+	Type EventType `form:"type,omitempty" json:"type,omitempty,omitzero"`
+
+	// Subject Only events of this account.
+	Subject uuid.UUID `form:"subject,omitempty" json:"subject,omitempty,omitzero"`
+
+	// LastEventID Of a stream, the id of the last event that was seen. It goes before `after`.
+	LastEventID string `json:"Last-Event-ID,omitempty,omitzero"`
+}
+
+// GetTotalsParams defines parameters for GetTotals.
+type GetTotalsParams struct {
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` bounds the wait for `min_position`; 5 when not given, 30 at most.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+
+	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
 // TransferParams defines parameters for Transfer.
@@ -903,7 +1289,7 @@ type ServerInterface interface {
 	// GetAccount Read an account
 	// (GET /accounts/{account_id})
 	GetAccount(w http.ResponseWriter, r *http.Request, accountID AccountID, params GetAccountParams)
-	// GetBalance Read a balance
+	// GetBalance Read a balance, as it is or as it once stood
 	// (GET /accounts/{account_id}/balance)
 	GetBalance(w http.ResponseWriter, r *http.Request, accountID AccountID, params GetBalanceParams)
 	// CloseAccount Close an account whose balance is zero
@@ -915,6 +1301,9 @@ type ServerInterface interface {
 	// SuspendAccount Suspend an account, so that no money moves
 	// (POST /accounts/{account_id}/suspend)
 	SuspendAccount(w http.ResponseWriter, r *http.Request, accountID AccountID, params SuspendAccountParams)
+	// ListTransactions Read an account's statement, a page at a time
+	// (GET /accounts/{account_id}/transactions)
+	ListTransactions(w http.ResponseWriter, r *http.Request, accountID AccountID, params ListTransactionsParams)
 	// RunCommands Run many commands
 	// (POST /commands)
 	RunCommands(w http.ResponseWriter, r *http.Request, params RunCommandsParams)
@@ -924,6 +1313,9 @@ type ServerInterface interface {
 	// Docs This document, rendered
 	// (GET /docs)
 	Docs(w http.ResponseWriter, r *http.Request)
+	// ListEvents Read the log, a page at a time or live
+	// (GET /events)
+	ListEvents(w http.ResponseWriter, r *http.Request, params ListEventsParams)
 	// Livez Whether the process runs
 	// (GET /livez)
 	Livez(w http.ResponseWriter, r *http.Request)
@@ -957,6 +1349,9 @@ type ServerInterface interface {
 	// Readyz Whether the service can do its work
 	// (GET /readyz)
 	Readyz(w http.ResponseWriter, r *http.Request)
+	// GetTotals Read the trial balance
+	// (GET /totals)
+	GetTotals(w http.ResponseWriter, r *http.Request, params GetTotalsParams)
 	// Transfer Move money between two accounts
 	// (POST /transfers)
 	Transfer(w http.ResponseWriter, r *http.Request, params TransferParams)
@@ -987,7 +1382,7 @@ func (_ Unimplemented) GetAccount(w http.ResponseWriter, r *http.Request, accoun
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
-// GetBalance Read a balance
+// GetBalance Read a balance, as it is or as it once stood
 // (GET /accounts/{account_id}/balance)
 func (_ Unimplemented) GetBalance(w http.ResponseWriter, r *http.Request, accountID AccountID, params GetBalanceParams) {
 	w.WriteHeader(http.StatusNotImplemented)
@@ -1011,6 +1406,12 @@ func (_ Unimplemented) SuspendAccount(w http.ResponseWriter, r *http.Request, ac
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ListTransactions Read an account's statement, a page at a time
+// (GET /accounts/{account_id}/transactions)
+func (_ Unimplemented) ListTransactions(w http.ResponseWriter, r *http.Request, accountID AccountID, params ListTransactionsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // RunCommands Run many commands
 // (POST /commands)
 func (_ Unimplemented) RunCommands(w http.ResponseWriter, r *http.Request, params RunCommandsParams) {
@@ -1026,6 +1427,12 @@ func (_ Unimplemented) Deposit(w http.ResponseWriter, r *http.Request, params De
 // Docs This document, rendered
 // (GET /docs)
 func (_ Unimplemented) Docs(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListEvents Read the log, a page at a time or live
+// (GET /events)
+func (_ Unimplemented) ListEvents(w http.ResponseWriter, r *http.Request, params ListEventsParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1092,6 +1499,12 @@ func (_ Unimplemented) ResumeProjection(w http.ResponseWriter, r *http.Request, 
 // Readyz Whether the service can do its work
 // (GET /readyz)
 func (_ Unimplemented) Readyz(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetTotals Read the trial balance
+// (GET /totals)
+func (_ Unimplemented) GetTotals(w http.ResponseWriter, r *http.Request, params GetTotalsParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1408,6 +1821,32 @@ func (siw *ServerInterfaceWrapper) GetBalance(w http.ResponseWriter, r *http.Req
 	// Parameter object where we will unmarshal all parameters from the context
 	var params GetBalanceParams
 
+	// ------------- Optional query parameter "at" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at", r.URL.Query(), &params.At, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
 	// ------------- Optional query parameter "min_position" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", r.URL.Query(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
@@ -1679,6 +2118,166 @@ func (siw *ServerInterfaceWrapper) SuspendAccount(w http.ResponseWriter, r *http
 	handler.ServeHTTP(w, r)
 }
 
+// ListTransactions operation middleware
+func (siw *ServerInterfaceWrapper) ListTransactions(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "account_id" -------------
+	var accountID AccountID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "account_id", chi.URLParam(r, "account_id"), &accountID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "account_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListTransactionsParams
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", r.URL.Query(), &params.To, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "to"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "to", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "kind" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "kind", r.URL.Query(), &params.Kind, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "kind"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "kind", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "sort" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "sort", r.URL.Query(), &params.Sort, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sort"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sort", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", r.URL.Query(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "min_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "min_position", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer Prefer
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Prefer", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Prefer", Err: err})
+			return
+		}
+
+		params.Prefer = Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-None-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-None-Match", Err: err})
+			return
+		}
+
+		params.IfNoneMatch = IfNoneMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListTransactions(w, r, accountID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // RunCommands operation middleware
 func (siw *ServerInterfaceWrapper) RunCommands(w http.ResponseWriter, r *http.Request) {
 
@@ -1798,6 +2397,99 @@ func (siw *ServerInterfaceWrapper) Docs(w http.ResponseWriter, r *http.Request) 
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Docs(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListEvents operation middleware
+func (siw *ServerInterfaceWrapper) ListEvents(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListEventsParams
+
+	// ------------- Optional query parameter "after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "after", r.URL.Query(), &params.After, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "after"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "after", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "type" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "type", r.URL.Query(), &params.Type, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "type"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "type", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "subject" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "subject", r.URL.Query(), &params.Subject, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "subject"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "subject", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Last-Event-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Last-Event-ID")]; found {
+		var LastEventID string
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Last-Event-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Last-Event-ID", valueList[0], &LastEventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Last-Event-ID", Err: err})
+			return
+		}
+
+		params.LastEventID = LastEventID
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListEvents(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2042,6 +2734,79 @@ func (siw *ServerInterfaceWrapper) Readyz(w http.ResponseWriter, r *http.Request
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Readyz(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetTotals operation middleware
+func (siw *ServerInterfaceWrapper) GetTotals(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetTotalsParams
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", r.URL.Query(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "min_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "min_position", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer Prefer
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Prefer", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Prefer", Err: err})
+			return
+		}
+
+		params.Prefer = Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-None-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-None-Match", Err: err})
+			return
+		}
+
+		params.IfNoneMatch = IfNoneMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetTotals(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2297,6 +3062,12 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/accounts/{account_id}/balance", wrapper.GetBalance)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/accounts/{account_id}/transactions", wrapper.ListTransactions)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/totals", wrapper.GetTotals)
+	})
+	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/transfers", wrapper.Transfer)
 	})
 	r.Group(func(r chi.Router) {
@@ -2316,6 +3087,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/withdrawals", wrapper.Withdraw)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/events", wrapper.ListEvents)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/projections", wrapper.ListProjections)

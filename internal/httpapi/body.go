@@ -291,8 +291,9 @@ func (f *form) id(name string) uuid.UUID {
 	return id
 }
 
-// currency returns a member that is a currency, or none when it is absent.
-func (f *form) currency(name string, parse func(code string) (money.Currency, bool)) money.Currency {
+// currency returns the member of that name, or none when it is absent.
+func (f *form) currency(parse func(code string) (money.Currency, bool)) money.Currency {
+	const name = "currency"
 	if !f.has(name) {
 		return money.Currency{}
 	}
@@ -319,8 +320,7 @@ func (f *form) decimal(name string) (d money.Decimal, ok bool) {
 		return d, !f.bad[name]
 	}
 	sentence := "is not a decimal"
-	var parse *money.ParseError
-	if errors.As(err, &parse) {
+	if parse, ok := errors.AsType[*money.ParseError](err); ok {
 		sentence = parse.Detail
 	}
 	f.replace(name, decimalCode(err), sentence)

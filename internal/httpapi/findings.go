@@ -26,8 +26,7 @@ func findings(err error) []finding {
 	if err == nil {
 		return nil
 	}
-	var multi openapi3.MultiError
-	if errors.As(err, &multi) {
+	if multi, ok := errors.AsType[openapi3.MultiError](err); ok {
 		return findingsOf(multi)
 	}
 	var schemaErr *openapi3.SchemaError

@@ -23,6 +23,7 @@ import (
 	"passbook/internal/command"
 	"passbook/internal/httpapi"
 	"passbook/internal/httpapi/apitest"
+	"passbook/internal/httpapi/feed"
 	"passbook/internal/money"
 	"passbook/internal/projector"
 	"passbook/internal/query"
@@ -46,9 +47,13 @@ type service struct {
 	do       func(command.Request) (command.Result, error)
 	account  func(uuid.UUID, query.Wait) (query.Account, int64, error)
 	accounts func(query.ListFilter, query.Wait) (query.Page, int64, error)
+	past     func(query.Moment, query.Wait) (query.BalanceAt, int64, error)
+	page     func(query.StatementFilter, query.Wait) (query.Statement, int64, error)
+	totals   func(query.Wait) ([]query.Total, int64, error)
 	replay   func(id string) (projector.Replay, error)
 	status   func(id string) (projector.Status, error)
 	checks   []httpapi.Check
+	feed     feed.Config // Log and Logger are set when it is empty
 	starting atomic.Bool
 
 	mu       sync.Mutex
@@ -181,6 +186,7 @@ type harness struct {
 	url     string
 	client  *http.Client
 	log     *syncBuffer
+	feed    *feed.Feed
 }
 
 type syncBuffer struct {
@@ -202,9 +208,9 @@ func (b *syncBuffer) String() string {
 
 func serve(t *testing.T, s *service) *harness {
 	t.Helper()
-	a := &harness{t: t, client: apitest.Client(t), log: new(syncBuffer)}
+	a := &harness{t: t, client: apitest.Client(t), log: new(syncBuffer), feed: serveFeed(t, s)}
 	h, err := httpapi.New(httpapi.Config{
-		Commands: s, Queries: s, Projections: s, Control: s, Replays: s,
+		Commands: s, Queries: s, Statements: s, Projections: s, Control: s, Replays: s, Feed: a.feed, Streams: httpapi.StreamTimes{Heartbeat: 20 * time.Millisecond, Patience: 2 * time.Second},
 		Ready:       func(context.Context) []httpapi.Check { return s.checks },
 		Started:     func() bool { return !s.starting.Load() },
 		Unavailable: func(err error) bool { return errors.Is(err, errAway) },

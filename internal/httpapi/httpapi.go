@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"passbook/internal/command"
+	"passbook/internal/httpapi/feed"
 	"passbook/internal/projector"
 	"passbook/internal/query"
 )
@@ -34,6 +35,14 @@ type Commands interface {
 type Queries interface {
 	Account(ctx context.Context, id uuid.UUID, w query.Wait) (query.Account, int64, error)
 	Accounts(ctx context.Context, f query.ListFilter, w query.Wait) (query.Page, int64, error)
+}
+
+// Statements is the read side of what was: movements of money, accounts as they stood, and what all of it comes to.
+// The second result is as that of Queries.
+type Statements interface {
+	Statement(ctx context.Context, id uuid.UUID, f query.StatementFilter, w query.Wait) (query.Statement, int64, error)
+	BalanceAt(ctx context.Context, id uuid.UUID, at query.Moment, w query.Wait) (query.BalanceAt, int64, error)
+	Totals(ctx context.Context, w query.Wait) ([]query.Total, int64, error)
 }
 
 // Projections tells how the projections stand.
@@ -62,13 +71,18 @@ type Check struct {
 	Detail string
 }
 
-// Config is what a handler is made of. All fields are needed.
+// Config is what a handler is made of. All fields are needed, but where they say otherwise.
 type Config struct {
 	Commands    Commands
 	Queries     Queries
+	Statements  Statements
 	Projections Projections
 	Control     ProjectionControl
 	Replays     Replays
+	// Feed is the log as GET /events shows it. Whoever made it runs and stops it.
+	Feed *feed.Feed
+	// Streams bounds the streams of events; it may be left empty.
+	Streams StreamTimes
 	// Ready runs the readiness checks; it must return within the context's time.
 	Ready func(ctx context.Context) []Check
 	// Started tells whether the database's schema is in place. Until then everything that needs it answers 503.
@@ -85,7 +99,7 @@ type Config struct {
 
 func (c *Config) validate() error {
 	switch {
-	case c.Commands == nil, c.Queries == nil, c.Projections == nil, c.Control == nil, c.Replays == nil:
+	case c.Commands == nil, c.Queries == nil, c.Statements == nil, c.Projections == nil, c.Control == nil, c.Replays == nil, c.Feed == nil:
 		return errors.New("httpapi: a service is missing")
 	case c.Ready == nil, c.Started == nil, c.Unavailable == nil, c.Logger == nil, c.Registry == nil:
 		return errors.New("httpapi: Ready, Started, Unavailable, Logger and Registry are needed")
@@ -97,9 +111,13 @@ func (c *Config) validate() error {
 type server struct {
 	commands    Commands
 	queries     Queries
+	statements  Statements
 	projections Projections
 	control     ProjectionControl
 	replays     Replays
+	feed        *feed.Feed
+	streams     StreamTimes
+	cutOff      prometheus.Counter
 	ready       func(ctx context.Context) []Check
 	started     func() bool
 	unavailable func(error) bool
@@ -129,8 +147,13 @@ func New(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	cutOff, err := newFeedMetrics(c.Registry, c.Feed)
+	if err != nil {
+		return nil, err
+	}
 	s := &server{
-		commands: c.Commands, queries: c.Queries, projections: c.Projections, control: c.Control, replays: c.Replays,
+		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
+		commands: c.Commands, queries: c.Queries, statements: c.Statements, projections: c.Projections, control: c.Control, replays: c.Replays,
 		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, kinds: newCommandKinds(spec), docs: docs,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}

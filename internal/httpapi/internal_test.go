@@ -78,7 +78,7 @@ func FuzzAmountBody(f *testing.F) {
 			var amount money.Decimal
 			id := form.id("account_id")
 			amount, ok := form.decimal("amount")
-			_ = form.currency("currency", money.LookupCurrency)
+			_ = form.currency(money.LookupCurrency)
 			err = form.err()
 			if err == nil && (!ok || id == (uuid.UUID{})) {
 				t.Fatalf("%q: taken without an amount or an account", raw)

@@ -154,9 +154,42 @@ type item struct {
 	problem error
 }
 
+// plainItem is readItem for a plain deposit or withdrawal.
+func (s *server) plainItem(r *http.Request, raw []byte, m *plainMovement, headerKey string, index int) (item, bool) {
+	k := s.kinds[string(m.command)]
+	if k == nil || m.key != nil && !visibleASCII(string(m.key), maxKeyLen) {
+		return item{}, false
+	}
+	id, c, ok := m.build(k.name)
+	if !ok {
+		return item{}, false
+	}
+	request := command.Request{AccountID: id, Command: c, Metadata: metadata(r)}
+	switch {
+	case m.key != nil:
+		request.Key = itemKey(r, string(m.key), raw)
+	case headerKey != "":
+		request.Key = itemKey(r, headerKey+"\x00"+strconv.Itoa(index), raw)
+	}
+	return item{request: request, kind: k}, true
+}
+
+func itemKey(r *http.Request, key string, raw []byte) *command.Key {
+	return hashKey(callerScope(r.Context()), key, "POST\x00/commands", raw)
+}
+
 // readItem makes a request of the text of one command. headerKey is the Idempotency-Key of the whole, or "": each
 // command then has a key made of it and of its place.
 func (s *server) readItem(r *http.Request, raw []byte, headerKey string, index int) item {
+	if m, plain := readPlainMovement(raw, true); plain {
+		if it, ok := s.plainItem(r, raw, &m, headerKey, index); ok {
+			return it
+		}
+	}
+	return s.readGeneralItem(r, raw, headerKey, index)
+}
+
+func (s *server) readGeneralItem(r *http.Request, raw []byte, headerKey string, index int) item {
 	value, err := decodeJSON(raw)
 	if err != nil {
 		return item{problem: err}
@@ -179,9 +212,9 @@ func (s *server) readItem(r *http.Request, raw []byte, headerKey string, index i
 	case given && (!isText || !visibleASCII(text, maxKeyLen)):
 		refused = append(refused, finding{path: []string{"idempotency_key"}, code: "malformed", sentence: "must be 1 to 255 visible ASCII characters"})
 	case given:
-		request.Key = hashKey(callerScope(r.Context()), text, "POST\x00/commands", raw)
+		request.Key = itemKey(r, text, raw)
 	case headerKey != "":
-		request.Key = hashKey(callerScope(r.Context()), headerKey+"\x00"+strconv.Itoa(index), "POST\x00/commands", raw)
+		request.Key = itemKey(r, headerKey+"\x00"+strconv.Itoa(index), raw)
 	}
 	if version, given := members["if_version"]; given {
 		n, err := strconv.ParseInt(fmt.Sprint(version), 10, 64)

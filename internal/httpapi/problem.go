@@ -13,6 +13,7 @@ import (
 
 	"passbook/internal/account"
 	"passbook/internal/command"
+	"passbook/internal/httpapi/feed"
 	"passbook/internal/projector"
 	"passbook/internal/query"
 )
@@ -51,6 +52,8 @@ var (
 	kindReplayNotFound     = kind{http.StatusNotFound, "replay-not-found", "No such replay"}
 	kindReplayFinished     = kind{http.StatusConflict, "replay-finished", "The replay is over"}
 	kindReplayRunning      = kind{http.StatusConflict, "replay-running", "A replay is running"}
+
+	kindTooManyStreams = kind{http.StatusServiceUnavailable, "too-many-streams", "Too many streams are open"}
 
 	kindNotApplied = kind{http.StatusFailedDependency, "not-applied", "Another command of the batch was refused"}
 
@@ -99,11 +102,14 @@ var known = []struct {
 	{command.ErrOverloaded, kindOverloaded, "Nothing was done; try again shortly.", 1},
 	{command.ErrUnavailable, kindUnavailable, "The service is stopping; nothing was done. Try again shortly.", 1},
 	{command.ErrContended, kindContended, "Nothing was done; try again shortly.", 1},
+	{query.ErrNotOpenYet, kindAccountNotFound, "The account was not open yet then.", 0},
 	{query.ErrNotFound, kindAccountNotFound, "The read model has no account with this id.", 0},
-	{query.ErrBehind, kindBehind, "The read model has not applied min_position yet; try again shortly.", 1},
+	{query.ErrBehind, kindBehind, "The read model has not applied the position yet; try again shortly.", 1},
 	{projector.ErrUnknownProjection, kindProjectionNotFound, "No projection has this id; GET /projections lists them.", 0},
 	{projector.ErrUnknownReplay, kindReplayNotFound, "The projection has no replay with this id.", 0},
 	{projector.ErrReplayFinished, kindReplayFinished, "It is over, so it cannot be cancelled.", 0},
+	{feed.ErrTooManyStreams, kindTooManyStreams, "As many streams of events are open as there may be; try again shortly, or read pages.", 5},
+	{feed.ErrStopping, kindUnavailable, "The service is stopping; open the stream again shortly.", 1},
 	{context.Canceled, kindUnavailable, "The request was given up before it was answered.", 1},
 }
 
@@ -136,6 +142,9 @@ func problemOf(err error) *problem {
 	case errors.Is(err, query.ErrBadCursor):
 		return newProblem(kindInvalidCursor, "The cursor was made for another list; begin again without it.",
 			FieldError{Parameter: "cursor", Code: "invalid", Detail: "cursor must be the next_cursor of a page of this list"})
+	case errors.Is(err, query.ErrFuture):
+		return newProblem(kindInvalidParameter, "at is in the future; how an account will stand is not known.",
+			FieldError{Parameter: "at", Code: "in-the-future", Detail: "at is in the future"})
 	}
 	for i := range known {
 		if k := &known[i]; errors.Is(err, k.err) {

@@ -16,6 +16,10 @@ import (
 
 // GetBalance serves GET /accounts/{account_id}/balance.
 func (s *server) GetBalance(w http.ResponseWriter, r *http.Request, id AccountID, p GetBalanceParams) {
+	if p.At != "" || p.AtPosition != 0 {
+		s.balanceAt(w, r, id, p)
+		return
+	}
 	a, applied, err := s.queries.Account(r.Context(), id, wait(w, p.MinPosition, p.Prefer))
 	if s.applied(w, r, applied, err) {
 		s.answer(w, r, versionTag(a.Version), func() any { return balanceOf(&a) })
@@ -55,13 +59,19 @@ func (s *server) ListAccounts(w http.ResponseWriter, r *http.Request, p ListAcco
 		s.fail(w, r, err)
 		return
 	}
-	if page.Next != "" {
-		next := r.URL.Query()
-		next.Set("cursor", page.Next)
-		next.Del("min_position") // what the first page has waited for, the next need not
-		w.Header().Set("Link", "<"+r.URL.Path+"?"+next.Encode()+`>; rel="next"`)
-	}
+	linkNext(w, r, page.Next)
 	s.answerText(w, r, contentTag(text), text)
+}
+
+// linkNext names the next page, if there is one.
+func linkNext(w http.ResponseWriter, r *http.Request, cursor string) {
+	if cursor == "" {
+		return
+	}
+	next := r.URL.Query()
+	next.Set("cursor", cursor)
+	next.Del("min_position") // what the first page has waited for, the next need not
+	w.Header().Set("Link", "<"+r.URL.Path+"?"+next.Encode()+`>; rel="next"`)
 }
 
 // wait reads how long a query may wait for a position, and says in the answer what it read from Prefer.
@@ -131,7 +141,7 @@ func balanceOf(a *query.Account) *Balance {
 		Owner:     a.Owner,
 		Currency:  a.Currency.Code(),
 		Balance:   money.FormatMinor(a.Balance, a.Currency),
-		Available: available(a),
+		Available: available(a.Balance, a.Overdraft, a.Currency),
 		Status:    AccountStatus(a.Status),
 		Version:   a.Version,
 		Position:  a.Position,
@@ -145,7 +155,7 @@ func accountOf(a *query.Account) Account {
 		Owner:          a.Owner,
 		Currency:       a.Currency.Code(),
 		Balance:        money.FormatMinor(a.Balance, a.Currency),
-		Available:      available(a),
+		Available:      available(a.Balance, a.Overdraft, a.Currency),
 		OverdraftLimit: money.FormatMinor(a.Overdraft, a.Currency),
 		Deposited:      a.Deposited,
 		Withdrawn:      a.Withdrawn,
@@ -160,10 +170,10 @@ func accountOf(a *query.Account) Account {
 
 // available is the balance and the overdraft limit together. Where that is more than 64 bits hold, it is the most
 // that they hold: no withdrawal can be larger anyway.
-func available(a *query.Account) string {
-	sum, ok := money.AddMinor(a.Balance, a.Overdraft)
+func available(balance, overdraft int64, c money.Currency) string {
+	sum, ok := money.AddMinor(balance, overdraft)
 	if !ok {
 		sum = 1<<63 - 1
 	}
-	return money.FormatMinor(sum, a.Currency)
+	return money.FormatMinor(sum, c)
 }

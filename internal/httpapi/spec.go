@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -161,11 +162,21 @@ func (p parameter) check(text string, errs []FieldError) []FieldError {
 		}
 		value = n
 	}
+	if p.schema.Format == "date-time" {
+		if _, ok := parseTime(text); !ok {
+			return append(errs, parameterError(p.name, "malformed", timeSentence))
+		}
+	}
 	if p.schema.Type.Is(openapi3.TypeBoolean) {
 		if text != "true" && text != "false" {
 			return append(errs, parameterError(p.name, "wrong-type", "must be true or false"))
 		}
 		value = text == "true"
+	}
+	if p.schema.Format == "uuid" {
+		if _, ok := parseUUID(text); !ok {
+			return append(errs, parameterError(p.name, "malformed", uuidSentence))
+		}
 	}
 	for _, f := range findings(p.schema.VisitJSON(value, openapi3.MultiErrors())) {
 		errs = append(errs, parameterError(p.name, f.code, f.sentence))
@@ -197,4 +208,13 @@ func parseUUID(text string) (uuid.UUID, bool) {
 	}
 	id, err := uuid.Parse(text)
 	return id, err == nil
+}
+
+const timeSentence = "must be an RFC 3339 time, such as 2026-01-02T15:04:05Z; in a URL, + is written %2B"
+
+// parseTime takes RFC 3339 and nothing that resembles it.
+func parseTime(text string) (time.Time, bool) {
+	var t time.Time
+	err := t.UnmarshalText([]byte(text))
+	return t, err == nil
 }

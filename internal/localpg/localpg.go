@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -221,8 +220,7 @@ func (s *Server) ensureDatabase(ctx context.Context) error {
 func (s *Server) URL() string { return s.urlFor(serviceRole, databaseName) }
 
 func (s *Server) urlFor(role, database string) string {
-	query := url.Values{"host": {s.socketDir}, "port": {socketPort}, "user": {role}}
-	return "postgres:///" + database + "?" + query.Encode()
+	return urlOf(s.socketDir, role, database)
 }
 
 // Done is closed when the server has ended, asked to or not.

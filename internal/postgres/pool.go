@@ -47,6 +47,12 @@ func WithIdleInTransactionTimeout(d time.Duration) Option {
 	return timeout("idle_in_transaction_session_timeout", d)
 }
 
+// WithGenericPlans has prepared statements planned once and for all. Statements whose arrays differ in length with every
+// call would otherwise be planned anew each time, which takes longer than running them.
+func WithGenericPlans() Option {
+	return func(c *pgxpool.Config) { setDefault(c, "plan_cache_mode", "force_generic_plan") }
+}
+
 // WithTracer has every connection report to tracer, which may implement more of pgx's tracer interfaces than the
 // one for queries.
 func WithTracer(tracer pgx.QueryTracer) Option {

@@ -13,14 +13,23 @@ import (
 
 const (
 	statusSQL = `select status, version, generation, position, owner, last_error, error_position, updated_at,
-       lease_until > clock_timestamp()
-from projections where id = $1`
+       lease_until > clock_timestamp(), failures, coalesce(previous_generation, 0),
+       (select count(*) from projection_failures f where f.projection = p.id and f.generation = p.generation and f.parked)
+from projections p where id = $1`
 
-	replayColumns = `r.id, r.projection, r.state, r.processed, r.total, r.generation, r.started_at, r.finished_at, r.error,
+	// Streams parked in the generation that a replay builds, while it does.
+	parkedInReplay = `(select count(*) from projection_failures f
+where f.projection = r.projection and f.generation = r.generation and f.parked)`
+
+	replayColumns = `r.id, r.projection, r.kind, r.state,
+       case when r.state = 'running' then ` + parkedInReplay + ` else r.parked end, r.processed, r.total, r.generation, r.started_at, r.finished_at, r.error,
        extract(epoch from coalesce(r.finished_at, clock_timestamp()) - r.started_at)::float8`
 
 	lastReplaySQL = `select ` + replayColumns + ` from projection_replays r where r.projection = $1
-order by r.generation desc limit 1`
+order by r.state = 'running' desc, r.started_at desc, r.id desc limit 1`
+
+	replaysSQL = `select ` + replayColumns + ` from projection_replays r where r.projection = $1
+order by r.started_at desc, r.id desc limit $2`
 
 	replaySQL = `select ` + replayColumns + ` from projection_replays r where r.projection = $1 and r.id = $2`
 
@@ -50,7 +59,7 @@ func (e *Engine) Projections(ctx context.Context) ([]Status, error) {
 	}
 	all := make([]Status, 0, len(e.order))
 	for _, id := range e.order {
-		st, err := e.status(ctx, e.workers[id], head)
+		st, err := e.runners[id].status(ctx, head)
 		if err != nil {
 			return nil, err
 		}
@@ -61,7 +70,7 @@ func (e *Engine) Projections(ctx context.Context) ([]Status, error) {
 
 // Projection answers how one projection stands, or ErrUnknownProjection.
 func (e *Engine) Projection(ctx context.Context, id string) (Status, error) {
-	w, ok := e.workers[id]
+	p, ok := e.runners[id]
 	if !ok {
 		return Status{}, ErrUnknownProjection
 	}
@@ -69,39 +78,30 @@ func (e *Engine) Projection(ctx context.Context, id string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	return e.status(ctx, w, head)
+	return p.status(ctx, head)
 }
 
-func (e *Engine) status(ctx context.Context, w *worker, head int64) (Status, error) {
+func (w *worker) status(ctx context.Context, head int64) (Status, error) {
 	if err := w.register(ctx); err != nil { // asked for before the engine has run
 		return Status{}, err
 	}
 	st := Status{ID: w.def.ID}
 	var owned bool
-	err := e.cfg.Pool.QueryRow(ctx, statusSQL, w.def.ID).Scan(&st.State, &st.Version, &st.Generation, &st.Position, &st.Owner,
-		&st.Error, &st.ErrorPosition, &st.UpdatedAt, &owned)
+	err := w.cfg.Pool.QueryRow(ctx, statusSQL, w.def.ID).Scan(&st.State, &st.Version, &st.Generation, &st.Position, &st.Owner,
+		&st.Error, &st.ErrorPosition, &st.UpdatedAt, &owned, &st.Failures, &st.PreviousGeneration, &st.Parked)
 	if err != nil {
 		return Status{}, fmt.Errorf("projector: status of %s: %w", w.def.ID, err)
 	}
 	if !owned {
 		st.Owner = ""
 	}
-	if st.Owner == e.cfg.Instance {
+	if st.Owner == w.cfg.Instance {
 		st.Rate = w.rate.perSecond()
 	}
-	// The projection may have moved past the head that was read before it.
-	st.Head = max(head, st.Position)
-	st.Lag = st.Head - st.Position
-	if st.Lag > 0 {
-		next, err := e.cfg.Log.ReadAfter(ctx, st.Position, 1)
-		if err != nil {
-			return Status{}, err
-		}
-		if len(next) > 0 {
-			st.LagSeconds = max(0, time.Since(next[0].RecordedAt).Seconds())
-		}
+	if err := st.behind(ctx, w.cfg.Log, head); err != nil {
+		return Status{}, err
 	}
-	r, err := scanReplay(e.cfg.Pool.QueryRow(ctx, lastReplaySQL, w.def.ID))
+	r, err := scanReplay(w.cfg.Pool.QueryRow(ctx, lastReplaySQL, w.def.ID))
 	switch {
 	case err == nil:
 		st.Replay = &r
@@ -111,14 +111,29 @@ func (e *Engine) status(ctx context.Context, w *worker, head int64) (Status, err
 	return st, nil
 }
 
+// behind fills in how far the projection is behind the log's head.
+func (st *Status) behind(ctx context.Context, log Log, head int64) error {
+	// The projection may have moved past the head that was read before it.
+	st.Head = max(head, st.Position)
+	st.Lag = st.Head - st.Position
+	if st.Lag == 0 {
+		return nil
+	}
+	next, err := log.ReadAfter(ctx, st.Position, 1)
+	if len(next) > 0 {
+		st.LagSeconds = max(0, time.Since(next[0].RecordedAt).Seconds())
+	}
+	return err
+}
+
 // StartReplay asks for a rebuild of the projection from the whole log; the engine that owns it begins at once. It
 // answers ErrUnknownProjection, or *ReplayRunningError when one runs already.
 func (e *Engine) StartReplay(ctx context.Context, id string) (Replay, error) {
-	w, ok := e.workers[id]
+	p, ok := e.runners[id]
 	if !ok {
 		return Replay{}, ErrUnknownProjection
 	}
-	return w.startReplay(ctx)
+	return p.startReplay(ctx)
 }
 
 func (w *worker) startReplay(ctx context.Context) (Replay, error) {
@@ -144,65 +159,103 @@ func (w *worker) startReplay(ctx context.Context) (Replay, error) {
 		if !errors.As(err, &conflict) || conflict.Code != uniqueViolation {
 			return Replay{}, err
 		}
-		running, err := scanReplay(w.cfg.Pool.QueryRow(ctx, lastReplaySQL, w.def.ID))
-		if err != nil {
+		if err := w.refuseSecond(ctx); err != nil {
 			return Replay{}, err
-		}
-		if running.State == "running" {
-			return Replay{}, &ReplayRunningError{Replay: running}
 		}
 		// It has ended just now: once more.
 	}
 }
 
-// Replay answers how a replay stands, or ErrUnknownProjection or ErrUnknownReplay.
+// Replay answers how a replay stands, or ErrUnknownProjection or ErrUnknownReplay. One of a projection in memory is
+// known to the instance that runs it alone.
 func (e *Engine) Replay(ctx context.Context, id string, replayID uuid.UUID) (Replay, error) {
-	if _, ok := e.workers[id]; !ok {
+	p, ok := e.runners[id]
+	if !ok {
 		return Replay{}, ErrUnknownProjection
 	}
-	return scanReplay(e.cfg.Pool.QueryRow(ctx, replaySQL, id, replayID))
+	return p.replayOf(ctx, replayID)
+}
+
+func (w *worker) replayOf(ctx context.Context, replayID uuid.UUID) (Replay, error) {
+	return scanReplay(w.cfg.Pool.QueryRow(ctx, replaySQL, w.def.ID, replayID))
+}
+
+// Replays answers the projection's last replays and rollbacks, at most limit, the last one first; or
+// ErrUnknownProjection.
+func (e *Engine) Replays(ctx context.Context, id string, limit int) ([]Replay, error) {
+	p, ok := e.runners[id]
+	if !ok {
+		return nil, ErrUnknownProjection
+	}
+	return p.history(ctx, limit)
+}
+
+func (w *worker) history(ctx context.Context, limit int) ([]Replay, error) {
+	rows, _ := w.cfg.Pool.Query(ctx, replaysSQL, w.def.ID, limit)
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Replay, error) { return scanReplay(row) })
+	if err != nil {
+		return nil, fmt.Errorf("projector: replays of %s: %w", w.def.ID, err)
+	}
+	return all, nil
 }
 
 // CancelReplay ends a running replay; the live generation is not touched. It answers ErrReplayFinished when the replay
 // is over already.
 func (e *Engine) CancelReplay(ctx context.Context, id string, replayID uuid.UUID) (Replay, error) {
-	if _, ok := e.workers[id]; !ok {
+	p, ok := e.runners[id]
+	if !ok {
 		return Replay{}, ErrUnknownProjection
 	}
-	r, err := scanReplay(e.cfg.Pool.QueryRow(ctx, cancelReplaySQL, id, replayID))
+	return p.cancelReplay(ctx, replayID)
+}
+
+func (w *worker) cancelReplay(ctx context.Context, replayID uuid.UUID) (Replay, error) {
+	r, err := scanReplay(w.cfg.Pool.QueryRow(ctx, cancelReplaySQL, w.def.ID, replayID))
 	if !errors.Is(err, ErrUnknownReplay) {
 		return r, err
 	}
-	if r, err = e.Replay(ctx, id, replayID); err != nil {
+	if r, err = w.replayOf(ctx, replayID); err != nil {
 		return Replay{}, err
 	}
 	return r, ErrReplayFinished
 }
 
 // Pause stops the projection after the batch it is in, until Resume. Queries go on answering as of then. A replay
-// goes on building, but waits for Resume before its generation goes live.
+// goes on building, but waits for Resume before its generation goes live. A projection in memory is paused on this
+// instance alone.
 func (e *Engine) Pause(ctx context.Context, id string) (Status, error) {
-	return e.control(ctx, id, pauseSQL)
+	return e.setPaused(ctx, id, true)
 }
 
 // Resume lets a paused projection go on; one that is not paused is left alone.
 func (e *Engine) Resume(ctx context.Context, id string) (Status, error) {
-	return e.control(ctx, id, resumeSQL)
+	return e.setPaused(ctx, id, false)
 }
 
-func (e *Engine) control(ctx context.Context, id, sql string) (Status, error) {
-	w, ok := e.workers[id]
+func (e *Engine) setPaused(ctx context.Context, id string, paused bool) (Status, error) {
+	p, ok := e.runners[id]
 	if !ok {
 		return Status{}, ErrUnknownProjection
 	}
-	if err := w.register(ctx); err != nil {
+	if err := p.setPaused(ctx, paused); err != nil {
 		return Status{}, err
 	}
-	if _, err := e.cfg.Pool.Exec(ctx, sql, id); err != nil {
-		return Status{}, fmt.Errorf("projector: control of %s: %w", id, err)
+	return e.Projection(ctx, id)
+}
+
+func (w *worker) setPaused(ctx context.Context, paused bool) error {
+	if err := w.register(ctx); err != nil {
+		return err
+	}
+	sql := resumeSQL
+	if paused {
+		sql = pauseSQL
+	}
+	if _, err := w.cfg.Pool.Exec(ctx, sql, w.def.ID); err != nil {
+		return fmt.Errorf("projector: control of %s: %w", w.def.ID, err)
 	}
 	w.wake.raise()
-	return e.Projection(ctx, id)
+	return nil
 }
 
 func scanReplay(row pgx.Row) (Replay, error) {
@@ -211,7 +264,7 @@ func scanReplay(row pgx.Row) (Replay, error) {
 		finished *time.Time
 		seconds  float64
 	)
-	err := row.Scan(&r.ID, &r.Projection, &r.State, &r.Processed, &r.Total, &r.Generation, &r.StartedAt, &finished, &r.Error, &seconds)
+	err := row.Scan(&r.ID, &r.Projection, &r.Kind, &r.State, &r.Parked, &r.Processed, &r.Total, &r.Generation, &r.StartedAt, &finished, &r.Error, &seconds)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Replay{}, ErrUnknownReplay
 	}
@@ -222,11 +275,16 @@ func scanReplay(row pgx.Row) (Replay, error) {
 		r.FinishedAt = finished.UTC()
 	}
 	r.StartedAt = r.StartedAt.UTC()
-	if seconds > 0 {
+	r.pace(seconds)
+	return r, nil
+}
+
+// pace fills in the speed of a replay that has taken so many seconds.
+func (r *Replay) pace(seconds float64) {
+	if seconds > 0 && r.Kind != rollback { // which has not begun at 0
 		r.Rate = float64(r.Processed) / seconds
 	}
 	if r.State == "running" && r.Rate > 0 {
 		r.ETASeconds = float64(r.Total-r.Processed) / r.Rate
 	}
-	return r, nil
 }

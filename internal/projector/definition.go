@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,14 +22,15 @@ type Event struct {
 }
 
 // Fold gathers in memory what a batch of events does to a read model, and then writes it. The engine makes a new one
-// for each batch, hands it the batch's events in position order, and flushes it once.
+// for each batch, hands it the batch's events, and flushes it once. Events come in the order of their positions, but for
+// those of a stream that was parked, which come late: a fold may rely on the order within a stream alone.
 type Fold interface {
 	// Flush writes the fold to the rows of one generation, inside the transaction that moves the checkpoint, with one
 	// statement a table. It must be a pure function of the events and the rows: a replay relies on it.
 	Flush(ctx context.Context, tx pgx.Tx, generation int64) error
 }
 
-// Projection is the definition of a read model: what it is called, which tables it fills, and how.
+// Projection is the definition of a read model: what it is called, where it is kept, and how.
 type Projection struct {
 	// ID names it in the API and in the projections table.
 	ID string
@@ -37,29 +39,60 @@ type Projection struct {
 	// Tables are the read model's tables. Each has a column generation bigint, first in its primary key.
 	Tables []string
 
-	newFold  func() Fold
-	handlers map[reflect.Type]func(Fold, Event, any) error
+	newFold  func() Fold // of one in tables
+	memory   *memory     // of one in memory
+	handlers map[reflect.Type]func(model any, at Event, e any) error
 }
 
 // Define makes a Projection whose batches are gathered by folds that newFold makes. Handlers are added with On.
 func Define(id string, version int, tables []string, newFold func() Fold) *Projection {
 	return &Projection{
 		ID: id, Version: version, Tables: tables, newFold: newFold,
-		handlers: make(map[reflect.Type]func(Fold, Event, any) error),
+		handlers: make(map[reflect.Type]func(any, Event, any) error),
 	}
 }
 
+// Memory is a Projection that each instance holds in its own memory, as a model of type M, and rebuilds from the log
+// when it starts. Nothing but the handlers, added with On, may change the model.
+type Memory[M any] struct{ *Projection }
+
+// DefineMemory makes a Memory whose model newModel makes, empty: at the start, and for each replay.
+func DefineMemory[M any](id string, version int, newModel func() M) *Memory[M] {
+	p := Define(id, version, nil, nil)
+	p.memory = &memory{newModel: func() any { return newModel() }}
+	p.memory.model = newModel()
+	return &Memory[M]{p}
+}
+
+// Read calls f with the model and the position up to which it is applied, and keeps the handlers waiting meanwhile: f
+// should be quick, and may not keep the model.
+func (m *Memory[M]) Read(f func(model M, position int64)) {
+	m.memory.mu.RLock()
+	defer m.memory.mu.RUnlock()
+	f(m.memory.model.(M), m.memory.position)
+}
+
+// memory holds the model of a projection in memory that is read.
+type memory struct {
+	newModel func() any
+
+	mu       sync.RWMutex
+	model    any
+	position int64
+}
+
 // On registers the handler for events of type E, as decoded by Config.Decode. A type without a handler only advances
-// the checkpoint. The handler may change nothing but the fold; an error of it halts the projection at the event.
-// F must be the type that the projection's newFold makes.
-func On[E any, F Fold](p *Projection, handle func(fold F, at Event, e E) error) {
-	p.handlers[reflect.TypeFor[E]()] = func(fold Fold, at Event, e any) error {
+// the checkpoint. The handler may change nothing but the fold, which is dropped when it fails: an error parks the
+// event's stream. F is the type that the projection's newFold makes. With a projection in memory it is the model's, which
+// a handler that fails must leave as it was: an error halts the projection.
+func On[E, F any](p *Projection, handle func(fold F, at Event, e E) error) {
+	p.handlers[reflect.TypeFor[E]()] = func(fold any, at Event, e any) error {
 		return handle(fold.(F), at, e.(E))
 	}
 }
 
 // apply hands an event to its handler, if there is one.
-func (p *Projection) apply(fold Fold, at Event, data any) error {
+func (p *Projection) apply(fold any, at Event, data any) error {
 	handle, ok := p.handlers[reflect.TypeOf(data)]
 	if !ok {
 		return nil

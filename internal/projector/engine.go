@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
@@ -19,6 +20,29 @@ type Log interface {
 	Head(ctx context.Context) (int64, error)
 	// ReadAfter answers at most limit events after a position, in order and without a gap.
 	ReadAfter(ctx context.Context, after int64, limit int) ([]eventstore.Event, error)
+	// Select answers, in order, at most limit of the selected events after a position and up to another.
+	Select(ctx context.Context, after, upTo int64, sel eventstore.Selection, limit int) ([]eventstore.Event, error)
+}
+
+// Alarm tells of appends by other instances. *eventstore.Alarm is one.
+type Alarm interface {
+	// Listen calls wake at once, and then each time the log may have grown, until ctx ends or it cannot tell any more.
+	Listen(ctx context.Context, wake func()) error
+}
+
+// runner is a projection as the engine drives it: a worker writes one to tables, a keeper holds one in memory.
+type runner interface {
+	run(ctx context.Context) error
+	wakeUp()
+	status(ctx context.Context, head int64) (Status, error)
+	setPaused(ctx context.Context, paused bool) error
+	startReplay(ctx context.Context) (Replay, error)
+	replayOf(ctx context.Context, id uuid.UUID) (Replay, error)
+	history(ctx context.Context, limit int) ([]Replay, error)
+	cancelReplay(ctx context.Context, id uuid.UUID) (Replay, error)
+	rollback(ctx context.Context) error
+	failures(ctx context.Context, after int64, limit int) ([]Failure, error)
+	askRetry(ctx context.Context, position int64) (Failure, error)
 }
 
 // Config is what an Engine is made of. Zero durations and sizes take the defaults.
@@ -34,7 +58,10 @@ type Config struct {
 	Transient func(error) bool
 	// Logger, if set, is told of leases and replays that come and go, and of everything that is tried again.
 	Logger *slog.Logger
-	// Applied, if set, is called with each position that a projection's live generation has reached. It must not block.
+	// Alarm, if set, wakes the engine when another instance has appended.
+	Alarm Alarm
+	// Applied, if set, is called with each position that a projection's live generation has reached in its tables, and
+	// again when a parked stream was tried. It must not block.
 	Applied func(projection string, position int64)
 	// Instance is the name under which leases are taken. Two engines that run at one time need two names.
 	Instance string
@@ -42,16 +69,24 @@ type Config struct {
 	Lease time.Duration
 	// Poll is how often the log is looked at without having been woken. Default 200 ms.
 	Poll time.Duration
+	// Pace is how long to let events gather after a batch that caught up, default 5 ms: under load it makes few large
+	// batches of many small ones, at the price of that much delay. An event that comes alone is applied at once.
+	Pace time.Duration
 	// Batch is how many events are applied in one transaction at most, default 2,000; ReplayBatch the same for a
 	// replay, default 20,000.
 	Batch, ReplayBatch int
+	// Retry is how often a parked stream is tried without having been asked for. Default 30 s.
+	Retry time.Duration
+	// MaxParked is how many streams of a projection may be parked. With more, the reason will not be in the events, and
+	// the projection halts. Default 100.
+	MaxParked int
 }
 
 // Engine runs projections: at most one engine on a database applies a projection at a time, and another takes over
 // when it goes silent.
 type Engine struct {
 	cfg     Config
-	workers map[string]*worker
+	runners map[string]runner
 	order   []string
 }
 
@@ -60,8 +95,11 @@ type Engine struct {
 func New(cfg Config, projections ...*Projection) (*Engine, error) {
 	setDefault(&cfg.Lease, 3*time.Second)
 	setDefault(&cfg.Poll, 200*time.Millisecond)
+	setDefault(&cfg.Pace, 5*time.Millisecond)
 	setDefault(&cfg.Batch, 2_000)
 	setDefault(&cfg.ReplayBatch, 20_000)
+	setDefault(&cfg.Retry, 30*time.Second)
+	setDefault(&cfg.MaxParked, 100)
 	if cfg.Applied == nil {
 		cfg.Applied = func(string, int64) {}
 	}
@@ -74,12 +112,16 @@ func New(cfg Config, projections ...*Projection) (*Engine, error) {
 	if cfg.Instance == "" || cfg.Pool == nil || cfg.Log == nil || cfg.Decode == nil {
 		return nil, errors.New("projector: an engine needs a pool, a log, a decoder and an instance name")
 	}
-	e := &Engine{cfg: cfg, workers: make(map[string]*worker)}
+	e := &Engine{cfg: cfg, runners: make(map[string]runner)}
 	for _, p := range projections {
-		if e.workers[p.ID] != nil {
+		if e.runners[p.ID] != nil {
 			return nil, fmt.Errorf("projector: projection %q is registered twice", p.ID)
 		}
-		e.workers[p.ID] = newWorker(&e.cfg, p)
+		if p.memory != nil {
+			e.runners[p.ID] = newKeeper(&e.cfg, p)
+		} else {
+			e.runners[p.ID] = newWorker(&e.cfg, p)
+		}
 		e.order = append(e.order, p.ID)
 	}
 	return e, nil
@@ -96,15 +138,28 @@ func setDefault[T time.Duration | int](v *T, value T) {
 func (e *Engine) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, id := range e.order {
-		group.Go(func() error { return e.workers[id].run(ctx) })
+		group.Go(func() error { return e.runners[id].run(ctx) })
+	}
+	if e.cfg.Alarm != nil {
+		group.Go(func() error { e.listen(ctx); return nil })
 	}
 	return group.Wait()
 }
 
 // Wake tells the engine that the log has grown. It never blocks; a lost call costs one poll interval.
 func (e *Engine) Wake() {
-	for _, w := range e.workers {
-		w.wake.raise()
+	for _, p := range e.runners {
+		p.wakeUp()
+	}
+}
+
+// listen is woken by other instances. While it cannot be, the log is polled, as it is anyway.
+func (e *Engine) listen(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := e.cfg.Alarm.Listen(ctx, e.Wake); err != nil && ctx.Err() == nil {
+			e.cfg.Logger.WarnContext(ctx, "not told of appends by other instances; the log is polled until that is mended", "error", err)
+		}
+		pause(ctx, e.cfg.Lease/3)
 	}
 }
 

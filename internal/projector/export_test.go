@@ -14,9 +14,9 @@ type Flushing func(ctx context.Context, tx pgx.Tx, generation int64, flush func(
 func (p *Projection) WithFlush(around Flushing) *Projection {
 	q := *p
 	q.newFold = func() Fold { return &flushed{Fold: p.newFold(), around: around} }
-	q.handlers = make(map[reflect.Type]func(Fold, Event, any) error)
+	q.handlers = make(map[reflect.Type]func(any, Event, any) error)
 	for t, handle := range p.handlers {
-		q.handlers[t] = func(f Fold, at Event, e any) error { return handle(f.(*flushed).Fold, at, e) }
+		q.handlers[t] = func(f any, at Event, e any) error { return handle(f.(*flushed).Fold, at, e) }
 	}
 	return &q
 }
@@ -31,6 +31,21 @@ func (f *flushed) Flush(ctx context.Context, tx pgx.Tx, generation int64) error 
 }
 
 // Sweep removes the rows of a projection's generations that are over, as the replay that builds a generation does.
-func (e *Engine) Sweep(ctx context.Context, id string, building int64) error {
-	return e.workers[id].sweep(ctx, building)
+func (e *Engine) Sweep(ctx context.Context, id string, live, building int64) error {
+	return e.runners[id].(*worker).sweepRows(ctx, live, building)
+}
+
+// WithFault copies a projection whose handlers fail when fault does, after they have done their work on the fold.
+func (p *Projection) WithFault(fault func(at Event) error) *Projection {
+	q := *p
+	q.handlers = make(map[reflect.Type]func(any, Event, any) error)
+	for t, handle := range p.handlers {
+		q.handlers[t] = func(f any, at Event, e any) error {
+			if err := handle(f, at, e); err != nil {
+				return err
+			}
+			return fault(at)
+		}
+	}
+	return &q
 }

@@ -17,7 +17,7 @@ import (
 
 const (
 	// A replay that newer code has begun is left to newer code.
-	nextReplaySQL = `select id, version, generation, total, position from projection_replays
+	nextReplaySQL = `select id, kind, version, generation, total, position from projection_replays
 where projection = $1 and state = 'running' and version <= $2`
 
 	// Rows of older code are not gone on with: the replay begins anew, in a generation that has no rows.
@@ -34,22 +34,37 @@ set position = $2, processed = least($2, total)
 where id = $1 and state = 'running' and position = $3 and generation = $5
   and exists (select from projections p where p.id = projection and p.epoch = $4)`
 
-	failReplaySQL = `update projection_replays
-set state = 'failed', error = $2, finished_at = clock_timestamp() where id = $1 and state = 'running'`
+	lockOwnedSQL = `select from projections where id = $1 and epoch = $2 for update`
 
-	lockLiveSQL = `select position, status from projections where id = $1 and epoch = $2 for update`
+	lockReplaySQL = `select from projection_replays
+where id = $1 and state = 'running' and position = $2 and generation = $3 for update`
+
+	failReplaySQL = `update projection_replays r
+set state = 'failed', error = $2, finished_at = clock_timestamp(), parked = ` + parkedInReplay + `
+where id = $1 and state = 'running'`
+
+	lockLiveSQL = `select position, status, generation from projections where id = $1 and epoch = $2 for update`
+
+	// Streams that the new generation would have further back than the live one has.
+	worseSQL = `select count(*), coalesce(min(n.position), 0), coalesce((array_agg(n.error order by n.position))[1], '')
+from projection_failures n
+where n.projection = $1 and n.generation = $2 and n.parked and not exists (
+    select from projection_failures l where l.projection = n.projection and l.generation = $3 and l.stream_id = n.stream_id
+       and l.parked and l.position <= n.position)`
 
 	// processed counted every event up to total, and the log has no gap: so processed = total proves completeness.
-	completeSQL = `update projection_replays
-set state = 'completed', finished_at = clock_timestamp() where id = $1 and state = 'running' and processed = total`
+	completeSQL = `update projection_replays r
+set state = 'completed', finished_at = clock_timestamp(), parked = ` + parkedInReplay + `
+where id = $1 and state = 'running' and processed = total`
 
-	// What had halted the old generation is not a failure of the new one, which has got past it.
+	// What had halted the old generation is not a failure of the new one, which has got past it. The old one is kept to
+	// be rolled back to, as it stands.
 	flipSQL = `update projections
 set generation = $2, version = $3, position = $4, last_event_id = coalesce($6, last_event_id), status = 'running',
-    error_count = 0, last_error = '', error_position = 0, updated_at = clock_timestamp()
+    error_count = 0, last_error = '', error_position = 0, updated_at = clock_timestamp(),
+    previous_generation = generation, previous_version = version, previous_position = position,
+    declined_version = case when $7 then greatest(version, declined_version) else 0 end
 where id = $1 and epoch = $5 and position <= $4`
-
-	liveGenerationSQL = `select generation from projections where id = $1`
 )
 
 // catchUp is how many events a generation may be behind the live one when the flip is tried: they are applied while
@@ -59,13 +74,40 @@ const catchUp = 1_000
 // errPaused says that a generation is complete but may not go live, because the projection is paused.
 var errPaused = errors.New("the projection is paused")
 
-// rebuild is a running replay as its owner works on it.
+// rebuild is a running replay or rollback as its owner works on it.
 type rebuild struct {
 	id         uuid.UUID
+	kind       string
 	version    int // of the code that folds it
 	generation int64
 	total      int64
 	position   int64
+}
+
+// rebuilt is the checkpoint of the generation that a replay builds.
+type rebuilt struct {
+	w     *worker
+	epoch int64
+	r     rebuild
+}
+
+func (c rebuilt) advance(ctx context.Context, tx pgx.Tx, from int64, b *batch) error {
+	if c.r.kind == rollback {
+		if err := c.advancePrevious(ctx, tx, from, b.last); err != nil {
+			return err
+		}
+	}
+	tag, err := tx.Exec(ctx, advanceReplaySQL, c.r.id, b.last, from, c.epoch, c.r.generation)
+	return exactlyOne(tag, err)
+}
+
+func (c rebuilt) hold(ctx context.Context, tx pgx.Tx, at int64) error {
+	tag, err := tx.Exec(ctx, lockOwnedSQL, c.w.def.ID, c.epoch)
+	if err := exactlyOne(tag, err); err != nil {
+		return err
+	}
+	tag, err = tx.Exec(ctx, lockReplaySQL, c.r.id, at, c.r.generation)
+	return exactlyOne(tag, err)
 }
 
 // replays runs the projection's replays, one after the other, until ctx ends: first of all the one that a grown code
@@ -100,7 +142,7 @@ func (w *worker) replays(ctx context.Context, epoch int64, grown bool) {
 }
 
 func (w *worker) nextReplay(ctx context.Context) (r rebuild, ok bool, err error) {
-	err = w.cfg.Pool.QueryRow(ctx, nextReplaySQL, w.def.ID, w.def.Version).Scan(&r.id, &r.version, &r.generation, &r.total, &r.position)
+	err = w.cfg.Pool.QueryRow(ctx, nextReplaySQL, w.def.ID, w.def.Version).Scan(&r.id, &r.kind, &r.version, &r.generation, &r.total, &r.position)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return r, false, nil
@@ -116,86 +158,76 @@ func (w *worker) failReplay(ctx context.Context, r rebuild, cause error) {
 	if ctx.Err() != nil || w.cfg.Transient(cause) || r.id == uuid.Nil {
 		return
 	}
-	if _, err := w.cfg.Pool.Exec(ctx, failReplaySQL, r.id, cause.Error()); err != nil {
+	if _, err := w.cfg.Pool.Exec(ctx, failReplaySQL, r.id, textOf(cause)); err != nil {
 		w.complain(ctx, "recording a failed replay failed", err)
 	}
 }
 
 // replay takes a replay from its checkpoint to the flip.
 func (w *worker) replay(ctx context.Context, epoch int64, r rebuild) error {
-	if r.version < w.def.Version {
+	if r.version < w.def.Version && r.kind != rollback {
 		tag, err := w.cfg.Pool.Exec(ctx, restartReplaySQL, r.id, w.def.Version, r.generation, epoch)
 		if err := exactlyOne(tag, err); err != nil {
 			return err
 		}
 		r.version, r.generation, r.position = w.def.Version, r.generation+1, 0
 	}
-	if r.position == 0 {
-		if err := w.sweep(ctx, r.generation); err != nil {
+	mark := rebuilt{w, epoch, r}
+	if r.position == 0 && r.kind != rollback {
+		if err := w.sweep(ctx, mark); err != nil {
 			return err
 		}
 	}
-	w.cfg.Logger.InfoContext(ctx, "replay goes on", "projection", w.def.ID, "replay", r.id, "generation", r.generation,
-		"position", r.position, "total", r.total)
-	for r.position < r.total {
-		if err := w.replayChunk(ctx, epoch, &r, int(min(int64(w.cfg.ReplayBatch), r.total-r.position))); err != nil {
+	w.cfg.Logger.InfoContext(ctx, "replay goes on", "projection", w.def.ID, "replay", r.id, "kind", r.kind,
+		"generation", r.generation, "position", r.position, "total", r.total)
+	l := w.newLane(w.cfg.ReplayBatch)
+	l.mark, l.generation, l.position = mark, r.generation, r.position
+	if err := l.load(ctx); err != nil {
+		return err
+	}
+	for {
+		if err := l.catchUp(ctx, r.total); err != nil {
+			return err
+		}
+		if err := l.retryAll(ctx); err != nil {
+			return err
+		}
+		if err := w.flip(ctx, epoch, r, l); !errors.Is(err, errAgain) {
 			return err
 		}
 	}
-	for ctx.Err() == nil {
-		before := r.position
-		if err := w.replayChunk(ctx, epoch, &r, w.cfg.ReplayBatch); err != nil {
-			return err
-		}
-		if r.position-before <= catchUp {
-			break
-		}
-	}
-	return w.flip(ctx, epoch, r)
 }
 
-// replayChunk folds the next events into the new generation and moves the replay's checkpoint with them.
-func (w *worker) replayChunk(ctx context.Context, epoch int64, r *rebuild, limit int) error {
-	events, err := w.cfg.Log.ReadAfter(ctx, r.position, limit)
-	if err != nil {
-		return err
-	}
-	if len(events) == 0 {
-		if r.position < r.total {
-			return &EventError{Position: r.position + 1, Err: fmt.Errorf("%w: it ends at %d and held %d", ErrGap, r.position, r.total)}
+// catchUp applies the log up to a position at least, and until what may be missing is small enough for the flip.
+func (l *lane) catchUp(ctx context.Context, total int64) error {
+	for {
+		n, err := l.apply(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, errAgain):
+		case err != nil:
+			return err
+		case n == 0 && l.position < total:
+			return &EventError{Position: l.position + 1, Err: fmt.Errorf("%w: it ends at %d and held %d", ErrGap, l.position, total)}
+		case n <= catchUp && l.position >= total:
+			return nil
 		}
-		return nil
 	}
-	b, err := w.fold(events, r.position)
-	if err != nil {
-		return err
-	}
-	if err := w.begin(ctx, func(tx pgx.Tx) error {
-		return w.writeReplay(ctx, tx, epoch, *r, b)
-	}); err != nil {
-		return err
-	}
-	r.position = b.last
-	return nil
-}
-
-func (w *worker) writeReplay(ctx context.Context, tx pgx.Tx, epoch int64, r rebuild, b *batch) error {
-	tag, err := tx.Exec(ctx, advanceReplaySQL, r.id, b.last, r.position, epoch, r.generation)
-	if err := exactlyOne(tag, err); err != nil {
-		return err
-	}
-	return b.flush(ctx, tx, r.generation)
 }
 
 // flip applies the last events to the new generation while the live one stands still, and makes it the live one. The
-// position never goes back: a reader that has seen position N on the old generation sees at least N on the new.
-func (w *worker) flip(ctx context.Context, epoch int64, r rebuild) error {
+// position never goes back: a reader that has seen position N on the old generation sees at least N on the new; and
+// so for each account, since no stream may be parked further back. The error is errAgain when the lane has to be
+// caught up once more.
+func (w *worker) flip(ctx context.Context, epoch int64, r rebuild, l *lane) error {
+	reached := *l // what the transaction makes of it, if it is committed
 	err := w.begin(ctx, func(tx pgx.Tx) error {
 		var (
-			live   int64
-			status string
+			position, generation int64
+			status               string
 		)
-		err := tx.QueryRow(ctx, lockLiveSQL, w.def.ID, epoch).Scan(&live, &status)
+		err := tx.QueryRow(ctx, lockLiveSQL, w.def.ID, epoch).Scan(&position, &status, &generation)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return errFenced
@@ -204,48 +236,68 @@ func (w *worker) flip(ctx context.Context, epoch int64, r rebuild) error {
 		case status == "paused":
 			return errPaused
 		}
-		if err := w.meet(ctx, tx, epoch, &r, live); err != nil {
+		if err := reached.meet(ctx, tx, position); err != nil {
+			return err
+		}
+		if err := w.refuseWorse(ctx, tx, r.generation, generation); err != nil {
 			return err
 		}
 		tag, err := tx.Exec(ctx, completeSQL, r.id)
 		if err := exactlyOne(tag, err); err != nil {
 			return err
 		}
-		lastID, err := w.eventAt(ctx, r.position)
+		lastID, err := w.eventAt(ctx, reached.position)
 		if err != nil {
 			return err
 		}
-		tag, err = tx.Exec(ctx, flipSQL, w.def.ID, r.generation, r.version, r.position, epoch, lastID)
+		tag, err = tx.Exec(ctx, flipSQL, w.def.ID, r.generation, r.version, reached.position, epoch, lastID, r.kind == rollback)
 		return exactlyOne(tag, err)
 	})
 	if err != nil {
 		return err
 	}
-	w.cfg.Logger.InfoContext(ctx, "replay completed", "projection", w.def.ID, "replay", r.id, "generation", r.generation,
-		"position", r.position)
+	w.cfg.Logger.InfoContext(ctx, "replay completed", "projection", w.def.ID, "replay", r.id, "kind", r.kind,
+		"generation", r.generation, "position", reached.position, "parked", len(l.parked))
 	w.wake.raise()
-	w.cfg.Applied(w.def.ID, r.position)
+	w.cfg.Applied(w.def.ID, reached.position)
 	return nil
 }
 
-// meet applies what the live generation has and the new one has not yet.
-func (w *worker) meet(ctx context.Context, tx pgx.Tx, epoch int64, r *rebuild, live int64) error {
-	for r.position < live {
-		events, err := w.cfg.Log.ReadAfter(ctx, r.position, int(min(live-r.position, int64(w.cfg.ReplayBatch))))
+// refuseWorse fails when the new generation has streams parked that the live one has not, or not so far back.
+func (w *worker) refuseWorse(ctx context.Context, tx pgx.Tx, generation, live int64) error {
+	var (
+		streams, position int64
+		cause             string
+	)
+	if err := tx.QueryRow(ctx, worseSQL, w.def.ID, generation, live).Scan(&streams, &position, &cause); err != nil || streams == 0 {
+		return err
+	}
+	return fmt.Errorf("%d streams could not be rebuilt as far as the live generation has them; the first stopped at position %d: %s",
+		streams, position, cause)
+}
+
+// meet applies what the live generation has and this one has not yet, in the transaction of the flip. What cannot be
+// applied is left to the next steps, which know how to deal with it.
+func (l *lane) meet(ctx context.Context, tx pgx.Tx, position int64) error {
+	for l.position < position {
+		events, err := l.w.cfg.Log.ReadAfter(ctx, l.position, int(min(position-l.position, int64(l.most))))
 		if err != nil {
 			return err
 		}
-		b, err := w.fold(events, r.position)
-		if err != nil {
+		b, foldErr := l.fold(events)
+		switch {
+		case len(events) == 0:
+			return &EventError{Position: l.position + 1, Err: fmt.Errorf("%w: it ends at %d and held %d", ErrGap, l.position, position)}
+		case foldErr != nil:
+			return errAgain
+		}
+		if err := l.write(ctx, tx, b); err != nil {
+			if l.w.lies(err) {
+				return errAgain
+			}
 			return err
 		}
-		if b.count == 0 {
-			return &EventError{Position: r.position + 1, Err: fmt.Errorf("%w: it ends at %d and held %d", ErrGap, r.position, live)}
-		}
-		if err := w.writeReplay(ctx, tx, epoch, *r, b); err != nil {
-			return err
-		}
-		r.position = b.last
+		l.moved(b)
 	}
 	return nil
 }
@@ -263,46 +315,4 @@ func (w *worker) eventAt(ctx context.Context, position int64) (*uuid.UUID, error
 		return nil, &EventError{Position: position, Err: ErrGap}
 	}
 	return &events[0].EventID, nil
-}
-
-// sweep deletes the rows of generations that are over: those before the one being built, except the live one. A
-// stalled owner that does this late does no harm, since a generation that is over stays so, and later ones are left
-// alone.
-func (w *worker) sweep(ctx context.Context, building int64) error {
-	var live int64
-	if err := w.cfg.Pool.QueryRow(ctx, liveGenerationSQL, w.def.ID).Scan(&live); err != nil {
-		return fmt.Errorf("projector: sweep of %s: %w", w.def.ID, err)
-	}
-	for _, table := range w.def.Tables {
-		if err := w.sweepTable(ctx, pgx.Identifier{table}.Sanitize(), live, building); err != nil {
-			return fmt.Errorf("projector: sweep of %s: %w", table, err)
-		}
-	}
-	return nil
-}
-
-func (w *worker) sweepTable(ctx context.Context, table string, live, building int64) error {
-	// Each generation is found by the index, and deleted in small steps.
-	next := "select min(generation) from " + table + " where generation > $1 and generation < $2"
-	remove := fmt.Sprintf("delete from %s where ctid = any (array(select ctid from %s where generation = $1 limit 10000))",
-		table, table)
-	for after := int64(0); ; {
-		var generation *int64
-		err := w.cfg.Pool.QueryRow(ctx, next, after, building).Scan(&generation)
-		if err != nil || generation == nil {
-			return err
-		}
-		if after = *generation; after == live {
-			continue
-		}
-		for {
-			tag, err := w.cfg.Pool.Exec(ctx, remove, after)
-			if err != nil {
-				return err
-			}
-			if tag.RowsAffected() == 0 {
-				break
-			}
-		}
-	}
 }

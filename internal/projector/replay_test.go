@@ -469,7 +469,7 @@ func TestSweepLeavesLaterGenerations(t *testing.T) {
 		f.exec(t, `insert into balances select (jsonb_populate_record(b, jsonb_build_object('generation', $1::int))).*
 from balances b where generation = 2`, generation)
 	}
-	if err := e.Sweep(t.Context(), "balances", 4); err != nil {
+	if err := e.Sweep(t.Context(), "balances", 2, 4); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.generations(t); !slices.Equal(got, []int64{2, 4, 5}) {

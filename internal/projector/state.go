@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -25,11 +25,11 @@ select $1, $2, 1 where not exists (select from projections where id = $1) on con
 	takeSQL = `update projections
 set owner = $2, lease_until = clock_timestamp() + $3::interval, epoch = epoch + 1
 where id = $1 and version <= $4 and (owner = $2 or lease_until < clock_timestamp())
-returning version, generation, position, status, epoch`
+returning greatest(version, declined_version), generation, position, status, epoch`
 
 	renewSQL = `update projections set lease_until = clock_timestamp() + $3::interval
 where id = $1 and owner = $2 and epoch = $4
-returning version, generation, position, status, epoch`
+returning greatest(version, declined_version), generation, position, status, epoch`
 
 	releaseSQL = `update projections set lease_until = '-infinity', owner = '' where id = $1 and owner = $2 and epoch = $3`
 
@@ -41,6 +41,10 @@ set position = $2, last_event_id = $3, updated_at = clock_timestamp(), status = 
     lease_until = clock_timestamp() + $4::interval
 where id = $1 and epoch = $5 and generation = $6 and position = $7 and status <> 'paused'`
 
+	// What advanceSQL asserts, and the lock it takes, for what is recorded where the checkpoint stays.
+	holdSQL = `update projections set lease_until = clock_timestamp() + $2::interval
+where id = $1 and epoch = $3 and generation = $4 and position = $5 and status <> 'paused'`
+
 	// A failure that no event was to blame for is over once the log could be read to its end.
 	healSQL = `update projections
 set status = 'running', error_count = 0, last_error = '', error_position = 0, updated_at = clock_timestamp()
@@ -48,13 +52,13 @@ where id = $1 and epoch = $2 and position = $3 and status = 'halted'`
 
 	// A failure is recorded in a transaction of its own, since that of the batch was rolled back.
 	failSQL = `update projections
-set status = 'halted', error_count = error_count + 1, last_error = $2, error_position = $3, updated_at = clock_timestamp()
+set status = 'halted', failures = failures + 1, error_count = error_count + 1, last_error = $2, error_position = $3, updated_at = clock_timestamp()
 where id = $1 and epoch = $4 and status <> 'paused'`
 )
 
 // state is the part of the projections row that an owner works on.
 type state struct {
-	version    int
+	version    int // of the code that built the rows, or that an operator has rolled back from
 	generation int64
 	position   int64
 	status     string
@@ -103,31 +107,51 @@ func (w *worker) releaseLease(ctx context.Context, epoch int64) error {
 // lock on the state row, and so could keep the next owner out.
 func (w *worker) begin(ctx context.Context, f func(pgx.Tx) error) error {
 	options := pgx.TxOptions{
-		BeginQuery: fmt.Sprintf("begin; set local idle_in_transaction_session_timeout = %d", max(1, w.cfg.Lease.Milliseconds())),
+		BeginQuery: fmt.Sprintf("begin; set local idle_in_transaction_session_timeout = %d; set local synchronous_commit = off", max(1, w.cfg.Lease.Milliseconds())),
 	}
 	return pgx.BeginTxFunc(ctx, w.cfg.Pool, options, f)
 }
 
-// commit writes a fold and moves the checkpoint, both or neither.
-func (w *worker) commit(ctx context.Context, st state, b *batch) error {
-	return w.begin(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, advanceSQL, w.def.ID, b.last, b.lastID, interval(w.cfg.Lease), st.epoch, st.generation, st.position)
-		if err := exactlyOne(tag, err); err != nil {
-			return err
-		}
-		return b.flush(ctx, tx, st.generation)
-	})
+// live is the checkpoint of a projection's live generation.
+type live struct {
+	w          *worker
+	epoch      int64
+	generation int64
 }
 
-// heal ends a halt for which there is no cause left.
-func (w *worker) heal(ctx context.Context, st state) error {
-	tag, err := w.cfg.Pool.Exec(ctx, healSQL, w.def.ID, st.epoch, st.position)
+func (c live) advance(ctx context.Context, tx pgx.Tx, from int64, b *batch) error {
+	tag, err := tx.Exec(ctx, advanceSQL, c.w.def.ID, b.last, b.lastID, interval(c.w.cfg.Lease), c.epoch, c.generation, from)
 	return exactlyOne(tag, err)
 }
 
-// recordFailure says in the state row where and why the projection has halted.
-func (w *worker) recordFailure(ctx context.Context, st state, position int64, cause error) error {
-	tag, err := w.cfg.Pool.Exec(ctx, failSQL, w.def.ID, cause.Error(), position, st.epoch)
+func (c live) hold(ctx context.Context, tx pgx.Tx, at int64) error {
+	tag, err := tx.Exec(ctx, holdSQL, c.w.def.ID, interval(c.w.cfg.Lease), c.epoch, c.generation, at)
+	return exactlyOne(tag, err)
+}
+
+// refresh renews the lease and reads where the live lane is. errFenced says that the lease is lost.
+func (l *lane) refresh(ctx context.Context, epoch int64) error {
+	st, ok, err := l.w.renewLease(ctx, epoch)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return errFenced
+	}
+	l.mark = live{l.w, epoch, st.generation}
+	l.generation, l.position, l.status = st.generation, st.position, st.status
+	return l.load(ctx)
+}
+
+// heal ends a halt for which there is no cause left.
+func (w *worker) heal(ctx context.Context, epoch, position int64) error {
+	tag, err := w.cfg.Pool.Exec(ctx, healSQL, w.def.ID, epoch, position)
+	return exactlyOne(tag, err)
+}
+
+// recordHalt says in the state row where and why the projection has halted.
+func (w *worker) recordHalt(ctx context.Context, epoch, position int64, cause error) error {
+	tag, err := w.cfg.Pool.Exec(ctx, failSQL, w.def.ID, textOf(cause), position, epoch)
 	return exactlyOne(tag, err)
 }
 
@@ -144,14 +168,11 @@ func exactlyOne(tag pgconn.CommandTag, err error) error {
 // interval is a duration as a parameter of type interval.
 func interval(d time.Duration) string { return fmt.Sprintf("%d microseconds", d.Microseconds()) }
 
-// batch is a run of contiguous events, folded.
-type batch struct {
-	fold   Fold
-	last   int64
-	lastID uuid.UUID
-	count  int64
-}
+// maxText bounds what is kept of an error, in bytes: that of a panic has its stack.
+const maxText = 8 << 10
 
-func (b *batch) flush(ctx context.Context, tx pgx.Tx, generation int64) error {
-	return guard(func() error { return b.fold.Flush(ctx, tx, generation) })
+// textOf is an error as PostgreSQL can keep it.
+func textOf(err error) string {
+	text := err.Error()
+	return strings.ReplaceAll(strings.ToValidUTF8(text[:min(len(text), maxText)], "\ufffd"), "\x00", "\ufffd")
 }

@@ -74,7 +74,8 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// TestFlushThatFails attacks I4: whatever a flush has written when it fails is gone, and the checkpoint has not moved.
+// TestFlushThatFails attacks I4: whatever a flush has written when it fails is gone, and the checkpoint has not moved
+// until the account is parked.
 func TestFlushThatFails(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -104,20 +105,16 @@ func TestFlushThatFails(t *testing.T) {
 			t.Fatalf("the checkpoint is at %d", position)
 		}
 	}
-	eventually(t, "the projection is halted", func() bool {
-		st := status(t, e)
-		return st.State == "halted" && st.ErrorPosition == 1 && strings.Contains(st.Error, "cheese")
-	})
+	f.parkedAt(t, e, 1, "cheese")
 	fails.Store(false)
+	f.retry(t, e, 1)
 	f.applied(t, e)
 	panics.Store(true)
-	w.append(t, 5)
-	eventually(t, "the panic is shown", func() bool {
-		st := status(t, e)
-		return st.State == "halted" && st.Position == 1 && strings.Contains(st.Error, "beside itself")
-	})
+	w.append(t, 1) // opens another one
+	f.parkedAt(t, e, 2, "beside itself")
 	panics.Store(false)
-	if st := f.applied(t, e); st.Error != "" || st.ErrorPosition != 0 {
+	f.retry(t, e, 2)
+	if st := f.applied(t, e); st.Error != "" || st.ErrorPosition != 0 || st.Failures < 8 {
 		t.Errorf("healed, and still %+v", st)
 	}
 }
@@ -273,7 +270,7 @@ where stream_id = $1`, stream)
 }
 
 // TestRowThatDoesNotFit sees the event found, in the middle of a large batch, that cannot be written for the state of
-// its row; and a replay heal it.
+// its row; its account alone parked; and a replay heal it.
 func TestRowThatDoesNotFit(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -293,14 +290,17 @@ func TestRowThatDoesNotFit(t *testing.T) {
 	e = newEngine(t, f.config("one"))
 	start(t, e)
 	var st projector.Status
-	eventually(t, "the projection is halted", func() bool { st = status(t, e); return st.State == "halted" })
-	if st.ErrorPosition != first || st.Position != first-1 || !strings.Contains(st.Error, "version") {
-		t.Errorf("halted at %+v, want the event %d", st, first)
+	eventually(t, "the rest of the log is applied", func() bool { st = status(t, e); return st.Position == 140 })
+	all, err := e.Failures(t.Context(), "balances", 0, 10)
+	if err != nil || len(all) != 1 || all[0].Position != first || all[0].StreamID != w.ids[2] ||
+		!strings.Contains(all[0].Error, "version") || st.Parked != 1 || st.State != "running" {
+		t.Errorf("parked: %+v, %+v, want the event %d", all, st, first)
 	}
 	if _, err := e.StartReplay(t.Context(), "balances"); err != nil {
 		t.Fatal(err)
 	}
-	if st = f.applied(t, e); st.Generation != 2 || st.Error != "" {
+	eventually(t, "the replay is live", func() bool { return status(t, e).Generation == 2 })
+	if st = f.applied(t, e); st.Error != "" || st.Parked != 0 {
 		t.Errorf("after the replay: %+v", st)
 	}
 }

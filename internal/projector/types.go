@@ -45,7 +45,13 @@ type Status struct {
 	// Error is the last failure not healed yet, empty when there is none; ErrorPosition is the event it concerns.
 	Error         string
 	ErrorPosition int64
-	UpdatedAt     time.Time
+	// Parked is how many streams the live generation has set aside, each at an event that could not be applied; what
+	// was applied and what they wait for make up the log up to Position. Failures is how often an event could not be
+	// applied, ever, tries included.
+	Parked, Failures int64
+	// PreviousGeneration is the one that Rollback brings back, 0 when there is none.
+	PreviousGeneration int64
+	UpdatedAt          time.Time
 	// Replay is the running replay, or the last one, or nil.
 	Replay *Replay
 }
@@ -54,6 +60,8 @@ type Status struct {
 type Replay struct {
 	ID         uuid.UUID
 	Projection string
+	// Kind is "replay", or "rollback" when the previous generation is brought back.
+	Kind string
 	// State is "running", "completed", "failed" or "cancelled".
 	State string
 	// Processed and Total are events: Total is the head fixed at the start, and Processed ends equal to it.
@@ -63,7 +71,10 @@ type Replay struct {
 	ETASeconds float64
 	// Generation is the one being built.
 	Generation int64
-	StartedAt  time.Time
+	// Parked is how many streams are parked in it. A replay fails rather than go live with a stream further back than
+	// the live generation has it.
+	Parked    int64
+	StartedAt time.Time
 	// FinishedAt is zero while the replay runs.
 	FinishedAt time.Time
 	Error      string

@@ -20,18 +20,23 @@ import (
 // maxLimit bounds the size of a page.
 const maxLimit = 500
 
-// balancesProjection is the projection whose checkpoint the queries here speak of.
-const balancesProjection = "balances"
+// The projections whose checkpoints the queries speak of.
+const (
+	balancesProjection     = "balances"
+	transactionsProjection = "transactions"
+	totalsProjection       = "totals"
+)
 
 // Service answers queries from the read models of one database. It is safe for concurrent use.
 type Service struct {
 	pool    *pgxpool.Pool
 	watcher *watcher
+	reader  *reader
 }
 
 // New makes a Service on a pool, which stays the caller's to close and may be that of a read replica.
 func New(pool *pgxpool.Pool) *Service {
-	s := &Service{pool: pool}
+	s := &Service{pool: pool, reader: &reader{pool: pool}}
 	s.watcher = newWatcher(s.readPositions)
 	return s
 }
@@ -49,89 +54,64 @@ const (
 	accountColumns = `b.account_id, b.owner, b.currency, b.balance, b.overdraft_limit, b.deposited::text, b.withdrawn::text,
        b.status, b.version, b.position, b.opened_at, b.updated_at, b.closed_at`
 
-	// The generation is picked in the statement that reads the rows: a reader sees one complete generation, always.
-	// There is one row whether or not the account exists, since the answer names the position either way.
-	accountSQL = `select p.position, ` + accountColumns + `
-from projections p left join balances b on b.generation = p.generation and b.account_id = $1
-where p.id = 'balances'`
-
 	appliedSQL = `select position, generation from projections where id = 'balances'`
 )
 
 // Account answers an account, with the position the read model had applied. The position is right with ErrNotFound
 // too. ErrBehind says that the wait ended first.
 func (s *Service) Account(ctx context.Context, id uuid.UUID, w Wait) (Account, int64, error) {
-	if err := s.await(ctx, w); err != nil {
+	if err := s.await(ctx, balancesProjection, w); err != nil {
 		return Account{}, 0, err
 	}
-	var (
-		a       optionalAccount
-		applied int64
-	)
-	err := s.pool.QueryRow(ctx, accountSQL, id).Scan(append([]any{&applied}, a.targets()...)...)
+	got, err := s.reader.get(ctx, id)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows): // the projection has never run
-		err = ErrNotFound
-		if w.MinPosition > 0 {
-			err = ErrBehind
-		}
-		return Account{}, 0, err
 	case err != nil:
-		return Account{}, 0, fmt.Errorf("query: account: %w", err)
-	case applied < w.MinPosition: // no time to wait, or the pool is spread over replicas
-		return Account{}, applied, ErrBehind
-	case a.id == nil:
-		return Account{}, applied, ErrNotFound
+		return Account{}, 0, err
+	case got.applied < w.MinPosition: // no time to wait, or the pool is spread over replicas
+		return Account{}, got.applied, ErrBehind
+	case !got.found:
+		return Account{}, got.applied, ErrNotFound
 	}
-	account, err := a.account()
-	return account, applied, err
+	return got.account, got.applied, nil
 }
 
-func (s *Service) await(ctx context.Context, w Wait) error {
+func (s *Service) await(ctx context.Context, projection string, w Wait) error {
 	if w.MinPosition <= 0 || w.Timeout <= 0 {
 		return nil // the query itself says whether the position is there
 	}
-	return s.watcher.wait(ctx, balancesProjection, w.MinPosition, w.Timeout)
+	return s.watcher.wait(ctx, projection, w.MinPosition, w.Timeout)
 }
 
-// optionalAccount is a row of balances that may be all null, as an outer join gives it.
-type optionalAccount struct {
-	id                                *uuid.UUID
-	owner, currency, status           *string
-	deposited, withdrawn              *string
-	balance, overdraft, version, last *int64
-	openedAt, updatedAt, closedAt     *time.Time
+// accountRow is a row of balances as it is scanned.
+type accountRow struct {
+	Account
+	currency, deposited, withdrawn string
+	closedAt                       *time.Time
 }
 
-func (o *optionalAccount) targets() []any {
-	return []any{
-		&o.id, &o.owner, &o.currency, &o.balance, &o.overdraft, &o.deposited, &o.withdrawn, &o.status, &o.version, &o.last,
-		&o.openedAt, &o.updatedAt, &o.closedAt,
+func (r *accountRow) account() (*Account, error) {
+	a := &r.Account
+	var ok bool
+	if a.Currency, ok = money.LookupCurrency(r.currency); !ok {
+		return nil, fmt.Errorf("query: account %s has the unknown currency %q", a.ID, r.currency)
 	}
-}
-
-func (o *optionalAccount) account() (Account, error) {
-	currency, ok := money.LookupCurrency(*o.currency)
-	if !ok {
-		return Account{}, fmt.Errorf("query: account %s has the unknown currency %q", o.id, *o.currency)
-	}
-	a := Account{
-		ID: *o.id, Owner: *o.owner, Currency: currency, Balance: *o.balance, Overdraft: *o.overdraft, Status: *o.status,
-		Version: *o.version, Position: *o.last, OpenedAt: o.openedAt.UTC(), UpdatedAt: o.updatedAt.UTC(),
-	}
-	if o.closedAt != nil {
-		a.ClosedAt = o.closedAt.UTC()
+	a.OpenedAt, a.UpdatedAt = a.OpenedAt.UTC(), a.UpdatedAt.UTC()
+	if r.closedAt != nil {
+		a.ClosedAt = r.closedAt.UTC()
 	}
 	var err error
-	if a.Deposited, err = decimal(*o.deposited, currency); err != nil {
-		return Account{}, err
+	if a.Deposited, err = decimal(r.deposited, a.Currency); err != nil {
+		return nil, err
 	}
-	a.Withdrawn, err = decimal(*o.withdrawn, currency)
+	a.Withdrawn, err = decimal(r.withdrawn, a.Currency)
 	return a, err
 }
 
 // decimal renders a whole number of minor units, of any size and not negative, as decimal text.
 func decimal(minor string, c money.Currency) (string, error) {
+	if small, err := strconv.ParseInt(minor, 10, 64); err == nil && small >= 0 {
+		return money.FormatMinor(small, c), nil
+	}
 	n, ok := new(big.Int).SetString(minor, 10)
 	if !ok || n.Sign() < 0 {
 		return "", fmt.Errorf("query: %q is not a sum of money", minor)
@@ -151,7 +131,7 @@ func (s *Service) Accounts(ctx context.Context, f ListFilter, w Wait) (Page, int
 	if err != nil {
 		return Page{}, 0, err
 	}
-	if err := s.await(ctx, w); err != nil {
+	if err := s.await(ctx, balancesProjection, w); err != nil {
 		return Page{}, 0, err
 	}
 	var (
@@ -246,22 +226,23 @@ func (l *list) read(ctx context.Context, tx pgx.Tx, generation int64) (Page, err
 	sql := fmt.Sprintf("select b.opened_position, %s from balances b where b.generation = $1%s order by %s limit %d",
 		accountColumns, l.where.String(), order, l.limit+1)
 	rows, _ := tx.Query(ctx, sql, append([]any{generation}, l.args...)...)
+	defer rows.Close()
 	type listed struct {
 		Account
 		opened int64
 	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (listed, error) {
-		var o optionalAccount
+	var all []listed
+	for rows.Next() {
 		var at listed
-		if err := row.Scan(append([]any{&at.opened}, o.targets()...)...); err != nil {
-			return at, err
+		account, err := scanAccount(rows, &at.opened)
+		if err != nil {
+			return Page{}, err
 		}
-		var err error
-		at.Account, err = o.account()
-		return at, err
-	})
-	if err != nil {
-		return Page{}, err
+		at.Account = *account // a row of balances, so it is there
+		all = append(all, at)
+	}
+	if err := rows.Err(); err != nil {
+		return Page{}, err //nolint:wrapcheck // the caller wraps it
 	}
 	var page Page
 	if len(all) > l.limit {

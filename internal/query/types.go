@@ -4,6 +4,7 @@ package query
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,6 +15,10 @@ import (
 var (
 	// ErrNotFound says that the read model has no such account.
 	ErrNotFound = errors.New("account not found in the read model")
+	// ErrNotOpenYet says that the account was opened later than the moment asked about. It is ErrNotFound.
+	ErrNotOpenYet = fmt.Errorf("%w as of then", ErrNotFound)
+	// ErrFuture says that the moment asked about has not come yet, by the clock of the database.
+	ErrFuture = errors.New("the moment is in the future")
 	// ErrBehind says that the read model had not applied the wanted position when the wait ended.
 	ErrBehind = errors.New("the projection has not applied the position yet")
 	// ErrBadCursor says that a page cursor was not made by this service, or for another sort order.
@@ -57,6 +62,80 @@ type Page struct {
 	Accounts []Account
 	// Next is the cursor of the page after this one, empty on the last.
 	Next string
+}
+
+// BalanceAt is an account as it stood at some position of the log.
+type BalanceAt struct {
+	ID       uuid.UUID
+	Owner    string
+	Currency money.Currency
+	// Balance and Overdraft are in minor units of Currency.
+	Balance, Overdraft int64
+	// Status is "active", "suspended" or "closed".
+	Status string
+	// Version is that of the account's last event by then, Position where that event is in the log, and UpdatedAt when
+	// it was recorded.
+	Version, Position int64
+	UpdatedAt         time.Time
+}
+
+// Moment is a point in the past: a time, or else a position of the log. One of them is set.
+type Moment struct {
+	Time     time.Time
+	Position int64
+}
+
+// StatementFilter selects and orders a page of an account's movements. Zero values mean any.
+type StatementFilter struct {
+	// From and To bound when a movement was recorded: From is the first moment that counts, To the first that does not.
+	From, To *time.Time
+	// Kind is "deposit", "withdrawal", "transfer_in" or "transfer_out".
+	Kind string
+	// Sort is "-recorded_at" (the default), newest first, or "recorded_at". What was recorded at one time is in the order
+	// of the log.
+	Sort string
+	// Limit is the page size, 1 to 500.
+	Limit int
+	// Cursor is the Next of the page before, or empty for the first.
+	Cursor string
+}
+
+// Transaction is one movement of money on an account.
+type Transaction struct {
+	// Kind is "deposit", "withdrawal", "transfer_in" or "transfer_out".
+	Kind string
+	// Amount is what was moved, above zero, and Balance what the account then had, both in minor units.
+	Amount, Balance int64
+	// Counterparty is the other account of a transfer, and TransferID what both sides of it have in common; both are the
+	// nil UUID for what is no transfer.
+	Counterparty, TransferID uuid.UUID
+	// Reference is what the movement was said to be for, if anything.
+	Reference string
+	// Version is the account's after the movement, and Position where the movement is in the log.
+	Version, Position int64
+	RecordedAt        time.Time
+}
+
+// Statement is one page of an account's movements.
+type Statement struct {
+	AccountID    uuid.UUID
+	Currency     money.Currency
+	Transactions []Transaction
+	// Next is the cursor of the page after this one, empty on the last.
+	Next string
+}
+
+// Total is what the accounts of a currency come to. Sums are decimal text ("12.34"): they may pass what an amount may
+// not.
+type Total struct {
+	Currency money.Currency
+	// Accounts is how many were ever opened.
+	Accounts int64
+	// Balance is the sum of all balances. Where the projection stands between the two sides of a transfer, its amount
+	// counts as still with the sender, so that Balance is Deposited less Withdrawn at every position.
+	Balance string
+	// Deposited and Withdrawn are the sums of what came in from outside and went out again; transfers are neither.
+	Deposited, Withdrawn string
 }
 
 // Wait asks a query to wait until the read model has applied a position. The zero value does not wait.

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"passbook/internal/httpapi"
+	"passbook/internal/httpapi/apitest"
+	"passbook/internal/localpg"
+	"passbook/internal/verify"
+)
+
+// invoke runs a command of the binary in this process, with settings as NAME=value.
+func invoke(ctx context.Context, args []string, settings ...string) (code int, stdout, stderr string) {
+	env := make(map[string]string)
+	for _, s := range settings {
+		name, value, _ := strings.Cut(s, "=")
+		env[name] = value
+	}
+	var out, errs bytes.Buffer
+	code = run(ctx, args, func(k string) string { return env[k] }, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// TestLookingAfterAServer runs the commands an operator has against a real server with a private PostgreSQL.
+func TestLookingAfterAServer(t *testing.T) {
+	t.Parallel()
+	data := private(t)
+	dir := strings.TrimPrefix(data, "PASSBOOK_DATA_DIR=")
+	if code, _, stderr := invoke(t.Context(), []string{"verify"}, data); code != exitFailed || !strings.Contains(stderr, "there is no private PostgreSQL") {
+		t.Errorf("verify of nothing: %d %s", code, stderr)
+	}
+	p := launch(t, build(t), data)
+	p.awaitReady(t, 60*time.Second)
+	a := api{t, apitest.Client(t), p.base}
+	id := a.call("POST", "/accounts", `{"owner":"Ada","currency":"EUR"}`, 201)["account_id"].(string)
+	position := a.call("POST", "/deposits", `{"account_id":"`+id+`","amount":"12.34"}`, 201)["position"]
+	a.call("GET", fmt.Sprintf("/accounts/%s/balance?min_position=%v", id, position), "", 200)
+	addr := "PASSBOOK_ADDR=" + strings.TrimPrefix(p.base, "http://")
+
+	code, stdout, stderr := invoke(t.Context(), []string{"status"}, addr, "HOME=/")
+	if code != exitOK || !strings.Contains(stdout, "PROJECTION") || !strings.Contains(stdout, "balances") || !strings.Contains(stdout, "running") {
+		t.Errorf("status: %d %s%s", code, stdout, stderr)
+	}
+	code, stdout, _ = invoke(t.Context(), []string{"status", "--json", "--server", p.base + "/"}, "HOME=/")
+	var list httpapi.ProjectionList
+	if err := json.Unmarshal([]byte(stdout), &list); code != exitOK || err != nil || list.Projections[0].Head != 2 {
+		t.Errorf("status --json: %d %s", code, stdout)
+	}
+	code, stdout, stderr = invoke(t.Context(), []string{"replay", "balances", "--follow"}, addr, "HOME=/")
+	if code != exitOK || !strings.Contains(stdout, "completed: 2 of 2 events") {
+		t.Errorf("replay --follow: %d %s%s", code, stdout, stderr)
+	}
+	code, stdout, stderr = invoke(t.Context(), []string{"replay", "balances", "--json"}, addr, "HOME=/")
+	var replay httpapi.Replay
+	if err := json.Unmarshal([]byte(stdout), &replay); code != exitOK || err != nil || replay.Total != 2 {
+		t.Errorf("replay --json: %d %s%s", code, stdout, stderr)
+	}
+	a.awaitReplay(replay.ID.String())
+	code, _, stderr = invoke(t.Context(), []string{"replay", "nothing", "--follow"}, addr, "HOME=/")
+	if code != exitFailed || !strings.Contains(stderr, "No projection has this id") {
+		t.Errorf("replay of nothing: %d %s", code, stderr)
+	}
+	verifyIsSound(t, data)
+	url, err := localpg.Attach(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := connect(t, url).Exec(t.Context(), `update balances set balance = balance + 1`); err != nil {
+		t.Fatal(err)
+	}
+	verifyNames(t, data, id)
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-p.done
+	verifyNames(t, data, id) // with no server, it starts the private PostgreSQL itself
+}
+
+func verifyIsSound(t *testing.T, database string) {
+	t.Helper()
+	code, stdout, stderr := invoke(t.Context(), []string{"verify"}, database, "PASSBOOK_LOG_LEVEL=error")
+	if code != exitOK || !strings.Contains(stdout, "nothing differs") || strings.Contains(stdout, "DIFF") {
+		t.Errorf("verify: %d %s%s", code, stdout, stderr)
+	}
+}
+
+// verifyNames wants the balance of the account, which was changed by hand, named.
+func verifyNames(t *testing.T, database, id string) {
+	t.Helper()
+	code, stdout, stderr := invoke(t.Context(), []string{"verify"}, database, "PASSBOOK_LOG_LEVEL=error")
+	if code != exitFailed || !strings.Contains(stdout, "account "+id+": balance is 1235, should be 1234") || !strings.Contains(stderr, "differences: 2") {
+		t.Errorf("verify: %d %s%s", code, stdout, stderr)
+	}
+	code, stdout, _ = invoke(t.Context(), []string{"verify", "--json"}, database, "PASSBOOK_LOG_LEVEL=error")
+	var report verify.Report
+	if err := json.Unmarshal([]byte(stdout), &report); code != exitFailed || err != nil || report.OK || report.Head != 2 {
+		t.Errorf("verify --json: %d %s", code, stdout)
+	}
+}
+
+// TestFollowing follows replays that end in every way, on a server that answers as told.
+func TestFollowing(t *testing.T) {
+	t.Parallel()
+	const running = `{"id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41","projection":"balances","state":"running","processed":%d,"total":100,"rate":10,"eta_seconds":9}`
+	const ended = `{"id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41","projection":"balances","state":"%s","processed":%d,"total":100,"error":%s}`
+	for name, test := range map[string]struct {
+		begin   string
+		answers []string // the last one is given for ever; "" is a server that is away
+		args    []string
+		code    int
+		out     []string
+		err     string
+	}{
+		"completed": {
+			begin: fmt.Sprintf(running, 0), answers: []string{fmt.Sprintf(running, 50), fmt.Sprintf(ended, "completed", 100, "null")},
+			out: []string{"replay 0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41 of balances: 100 events", "50% of 100 events, 10/s, 9s left", "completed: 100 of 100"},
+		},
+		"failed": {
+			begin: fmt.Sprintf(running, 0), answers: []string{fmt.Sprintf(ended, "failed", 7, `"the disk is full"`)},
+			code: exitFailed, err: "the replay of balances is failed: the disk is full",
+		},
+		"a server that restarts": {
+			begin: fmt.Sprintf(running, 0), answers: []string{"", "", fmt.Sprintf(ended, "completed", 100, "null")}, out: []string{"completed"},
+		},
+		"one that runs already": {
+			begin: "409", answers: []string{fmt.Sprintf(running, 30), fmt.Sprintf(ended, "cancelled", 30, "null")},
+			code: exitFailed, out: []string{"running already"}, err: "is cancelled",
+		},
+		"as JSON": {
+			begin: fmt.Sprintf(running, 0), answers: []string{fmt.Sprintf(ended, "completed", 100, "null")}, args: []string{"--json"},
+			out: []string{`"processed":0`, `"state":"completed"`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var asked atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.Method == http.MethodPost && test.begin == "409":
+					w.Header().Set("Location", "/projections/balances/replays/0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41")
+					w.WriteHeader(http.StatusConflict)
+					_, _ = io.WriteString(w, `{"code":"replay-running"}`)
+				case r.Method == http.MethodPost:
+					_, _ = io.WriteString(w, test.begin)
+				default:
+					n := min(int(asked.Add(1)), len(test.answers))
+					if test.answers[n-1] == "" {
+						panic(http.ErrAbortHandler)
+					}
+					_, _ = io.WriteString(w, test.answers[n-1])
+				}
+			}))
+			defer server.Close()
+			args := append([]string{"replay", "balances", "--follow", "--server", server.URL}, test.args...)
+			code, stdout, stderr := invoke(t.Context(), args, "HOME=/")
+			if code != test.code || !strings.Contains(stderr, test.err) {
+				t.Errorf("%d %s%s", code, stdout, stderr)
+			}
+			for _, want := range test.out {
+				if !strings.Contains(stdout, want) {
+					t.Errorf("no %q in %s", want, stdout)
+				}
+			}
+		})
+	}
+}
+
+func TestInterruptedFollowing(t *testing.T) {
+	t.Parallel()
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			interrupt()
+		}
+		_, _ = io.WriteString(w, `{"id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41","projection":"balances","state":"running","total":9}`)
+	}))
+	defer server.Close()
+	code, _, stderr := invoke(ctx, []string{"replay", "balances", "--follow", "--server", server.URL}, "HOME=/")
+	want := "curl -X DELETE " + server.URL + "/projections/balances/replays/0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41"
+	if code != exitFailed || !strings.Contains(stderr, "goes on") || !strings.Contains(stderr, want) {
+		t.Errorf("%d %s", code, stderr)
+	}
+}
+
+func TestBarOnATerminal(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	b := &bar{out: &out}
+	for _, r := range []httpapi.Replay{
+		{Projection: "balances", State: "running", Total: 1000},
+		{Projection: "balances", State: "running", Processed: 500, Total: 1000},
+		{Projection: "balances", State: "running", Processed: 1000, Total: 1000},
+		{Projection: "balances", State: "completed", Processed: 1000, Total: 1000, Rate: 7},
+	} {
+		b.show(&r, nil)
+	}
+	for _, want := range []string{"balances", "50%", "events", "100%", "completed: 1000 of 1000 events, 7/s"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %q", want, out.String())
+		}
+	}
+}
+
+func TestStatusTellsOfErrors(t *testing.T) {
+	t.Parallel()
+	reason, at := "no such account", int64(7)
+	var out bytes.Buffer
+	err := printStatus(&httpapi.ProjectionList{Projections: []httpapi.Projection{{
+		ID: "balances", State: "halted", Position: 6, Head: 10, Lag: 4, LagSeconds: 1.25, Generation: 1, Error: &reason, ErrorPosition: &at,
+		Replay: &httpapi.Replay{State: "running", Processed: 999, Total: 1000},
+	}}}, &out)
+	for _, want := range []string{"halted", "4 (1.2 s)", "99% of 1000", "balances failed at the event at position 7: no such account"} {
+		if err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %s, %v", want, &out, err)
+		}
+	}
+}
+
+func TestCommandLinesThatAreWrong(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"replay"},
+		{"replay", "a", "b"},
+		{"status", "balances"},
+		{"verify", "balances"},
+		{"verify", "--limit", "0"},
+		{"status", "--server", "localhost"},
+		{"status", "--server", "ftp://x"},
+	} {
+		if code, _, stderr := invoke(t.Context(), args, "HOME=/"); code != exitSettings {
+			t.Errorf("%v: %d %s", args, code, stderr)
+		}
+	}
+	if code, _, stderr := invoke(t.Context(), []string{"status", "--addr", "127.0.0.1:1"}, "HOME=/"); code != exitFailed || !strings.Contains(stderr, "no answer") {
+		t.Errorf("%d %s", code, stderr)
+	}
+}

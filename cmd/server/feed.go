@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/go-json-experiment/json"
+
+	"passbook/internal/account"
+	"passbook/internal/command"
+	"passbook/internal/eventstore"
+	"passbook/internal/httpapi/feed"
+)
+
+// feedLog is the log as package feed reads it: payloads of older schema versions are shown in the newest.
+type feedLog struct{ store *eventstore.Store }
+
+// Head implements feed.Log.
+func (l feedLog) Head(ctx context.Context) (int64, error) {
+	return l.store.Head(ctx) //nolint:wrapcheck // it says whose it is
+}
+
+// Read implements feed.Log.
+func (l feedLog) Read(ctx context.Context, after, upTo int64, f feed.Filter, limit int) ([]feed.Event, error) {
+	selection := eventstore.Selection{StreamID: f.Subject}
+	if f.Type != "" {
+		selection.Types = []string{f.Type}
+	}
+	recorded, err := l.store.Select(ctx, after, upTo, selection, limit)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it says whose it is
+	}
+	events := make([]feed.Event, len(recorded))
+	for i := range recorded {
+		if events[i], err = feedEvent(&recorded[i]); err != nil {
+			return nil, err
+		}
+	}
+	return events, nil
+}
+
+func feedEvent(e *eventstore.Event) (feed.Event, error) {
+	shown := feed.Event{
+		Position: e.Position, ID: e.EventID, Subject: e.StreamID, Version: e.Version, Type: e.Type,
+		SchemaVersion: e.SchemaVersion, Data: e.Payload, RecordedAt: e.RecordedAt,
+	}
+	// What a newer release wrote is shown as it is: the feed need not understand what it passes on.
+	if e.SchemaVersion < account.SchemaVersion(e.Type) {
+		event, err := account.Decode(e.Type, e.SchemaVersion, e.Payload)
+		if err != nil {
+			return shown, fmt.Errorf("feed: event at position %d: %w", e.Position, err)
+		}
+		newest, err := account.Encode(event)
+		if err != nil {
+			return shown, fmt.Errorf("feed: event at position %d: %w", e.Position, err)
+		}
+		shown.SchemaVersion, shown.Data = newest.SchemaVersion, newest.Payload
+	}
+	var m command.Metadata
+	if err := json.Unmarshal(e.Metadata, &m); err != nil {
+		return shown, fmt.Errorf("feed: event at position %d: metadata: %w", e.Position, err)
+	}
+	shown.CorrelationID, shown.CausationID, shown.Traceparent = m.CorrelationID, m.CausationID, m.Traceparent
+	return shown, nil
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"passbook/internal/httpapi"
+)
+
+const (
+	// followEvery is how often a replay that is followed is asked for.
+	followEvery = 250 * time.Millisecond
+	// lineEvery is how often its progress is told where there is no terminal.
+	lineEvery = 2 * time.Second
+	// followPatience is how long a server may be away, such as for a restart, while its replay is followed.
+	followPatience = 2 * time.Minute
+)
+
+func newReplay(settings *settings) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "replay PROJECTION",
+		Short: "Rebuild a read model from the log while it goes on serving",
+		Long: `Replay has the running server rebuild a read model from the log, beside the one that answers reads, and then swap
+the two. No read sees a half-built table. A server that is killed meanwhile goes on with the replay when it is back.
+
+Without --follow it returns once the replay has begun. With it, it shows the progress and returns when the replay is
+over: it exits 0 when it is completed, 1 when it failed or was cancelled. When a replay of the projection runs already,
+that one is followed. Ctrl-C ends only the following.`,
+		Example: `  server replay balances --follow
+  server replay balances --json | jq -r .id
+  server status`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError{errors.New("name one projection, such as balances; server status lists them")}
+			}
+			return nil
+		},
+		ValidArgs: []string{"balances", "transactions", "totals"},
+	}
+	server := serverFlag(cmd)
+	follow := cmd.Flags().Bool("follow", false, "show the progress until the replay is over")
+	asJSON := cmd.Flags().Bool("json", false, "print JSON: the replay, and with --follow one object a line as it gets on")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		cfg, err := settings.load(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		c, err := newClient(*server, cfg.addr)
+		if err != nil {
+			return err
+		}
+		defer c.http.CloseIdleConnections()
+		out := cmd.OutOrStdout()
+		var shown progress = &lines{out: out}
+		switch {
+		case *asJSON:
+			shown = &objects{out: out}
+		case *follow && isTerminal(out):
+			shown = &bar{out: out}
+		}
+		return replay(cmd.Context(), c, args[0], *follow, shown)
+	}
+	return cmd
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// progress shows how a replay gets on.
+type progress interface {
+	// show is called with the replay as it began and as it stands, and last when it is over. raw is the server's answer.
+	show(r *httpapi.Replay, raw []byte)
+	// note says something beside the progress.
+	note(text string)
+}
+
+func replay(ctx context.Context, c *client, projection string, follow bool, shown progress) error {
+	var r httpapi.Replay
+	raw, err := c.call(ctx, http.MethodPost, "/projections/"+url.PathEscape(projection)+"/replay", &r)
+	var refused *refusal
+	if follow && errors.As(err, &refused) && refused.problem.Code == "replay-running" {
+		shown.note("a replay of " + projection + " is running already; following it")
+		raw, err = c.call(ctx, http.MethodGet, refused.location, &r)
+	}
+	if err != nil {
+		return err
+	}
+	shown.show(&r, raw)
+	path := "/projections/" + url.PathEscape(projection) + "/replays/" + r.ID.String()
+	if !follow {
+		return nil
+	}
+	err = followReplay(ctx, c, path, &r, shown)
+	if ctx.Err() != nil {
+		return fmt.Errorf("no longer following the replay, which goes on; to cancel it:\n  curl -X DELETE %s%s", c.base, path)
+	}
+	return err
+}
+
+// followReplay returns when the replay is over, with an error unless it is completed.
+func followReplay(ctx context.Context, c *client, path string, r *httpapi.Replay, shown progress) error {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	heard := time.Now()
+	for r.State == "running" {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err() //nolint:wrapcheck // the caller says more
+		}
+		var next httpapi.Replay
+		raw, err := c.call(ctx, http.MethodGet, path, &next)
+		var refused *refusal
+		switch {
+		case errors.As(err, &refused) && refused.status != http.StatusServiceUnavailable, err != nil && time.Since(heard) > followPatience:
+			return err
+		case err != nil: // the server is away: the replay goes on when it is back
+			continue
+		}
+		heard = time.Now()
+		*r = next
+		shown.show(r, raw)
+	}
+	if r.State == "completed" {
+		return nil
+	}
+	reason := ""
+	if r.Error != nil {
+		reason = ": " + *r.Error
+	}
+	return fmt.Errorf("the replay of %s is %s%s", r.Projection, r.State, reason)
+}
+
+// objects prints each answer of the server on a line.
+type objects struct{ out io.Writer }
+
+func (o *objects) show(_ *httpapi.Replay, raw []byte) { fmt.Fprintf(o.out, "%s\n", raw) }
+
+func (o *objects) note(string) {}
+
+// lines prints a line now and then.
+type lines struct {
+	out   io.Writer
+	begun bool
+	last  time.Time
+}
+
+func (l *lines) note(text string) { fmt.Fprintln(l.out, text) }
+
+func (l *lines) show(r *httpapi.Replay, _ []byte) {
+	switch {
+	case !l.begun:
+		l.begun = true
+		fmt.Fprintf(l.out, "replay %s of %s: %d events\n", r.ID, r.Projection, r.Total)
+	case r.State != "running":
+		fmt.Fprintf(l.out, "%s: %d of %d events, %.0f/s\n", r.State, r.Processed, r.Total, r.Rate)
+	case time.Since(l.last) >= lineEvery:
+		left := ""
+		if r.EtaSeconds != nil && *r.EtaSeconds > 0 {
+			left = ", " + (time.Duration(*r.EtaSeconds) * time.Second).String() + " left"
+		}
+		fmt.Fprintf(l.out, "%s of %d events, %.0f/s%s\n", percent(r.Processed, r.Total), r.Total, r.Rate, left)
+		l.last = time.Now()
+	}
+}
+
+// bar is a progress bar on a terminal.
+type bar struct {
+	out io.Writer
+	bar *progressbar.ProgressBar
+}
+
+func (b *bar) note(text string) { fmt.Fprintln(b.out, text) }
+
+func (b *bar) show(r *httpapi.Replay, _ []byte) {
+	if b.bar == nil {
+		b.bar = progressbar.NewOptions64(max(r.Total, 1),
+			progressbar.OptionSetWriter(b.out), progressbar.OptionSetDescription(r.Projection),
+			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("events"),
+			progressbar.OptionSetPredictTime(true), progressbar.OptionSetWidth(30), progressbar.OptionThrottle(0),
+			progressbar.OptionSetElapsedTime(true))
+	}
+	// The bar is only to look at: an error of the terminal must not end the following.
+	if r.State == "running" {
+		_ = b.bar.Set64(min(r.Processed, max(r.Total, 1)-1)) // the swap is yet to come
+		return
+	}
+	if r.State == "completed" {
+		_ = b.bar.Finish()
+	} else {
+		_ = b.bar.Exit()
+	}
+	fmt.Fprintf(b.out, "\n%s: %d of %d events, %.0f/s\n", r.State, r.Processed, r.Total, r.Rate)
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"passbook/internal/localpg"
+	"passbook/internal/postgres"
+	"passbook/internal/verify"
+)
+
+func newVerify(settings *settings) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Recompute every read model from the log and say what differs",
+		Long: `Verify holds the log against its invariants and every read model against the log, recomputed in SQL: positions and
+versions without gaps, no overdraft, transfers paired, balances, statements and totals the fold of the events up to the
+projection's checkpoint, money conserved. It names each row that differs, with what it has and what it should have.
+
+It reads the database itself (DATABASE_URL, or the private PostgreSQL in PASSBOOK_DATA_DIR, whether a server runs on it
+or not), in one snapshot, and writes nothing: it may run beside a live service, or on a standby. It reads the whole log
+a few times, which takes minutes for tens of millions of events.
+
+It exits 0 when nothing differs and 1 when something does, or when it could not be told.`,
+		Example: `  server verify
+  server verify --json | jq '.checks[] | select(.differences > 0)'
+  DATABASE_URL=postgres://standby/passbook server verify`,
+		Args: noArgs,
+	}
+	asJSON := cmd.Flags().Bool("json", false, "print one JSON object")
+	limit := cmd.Flags().Int("limit", 20, "how many differences to name for each check; all are counted")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := settings.load(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		if *limit < 1 {
+			return usageError{errors.New("--limit: at least 1")}
+		}
+		return verifyBooks(cmd.Context(), cfg, *limit, *asJSON, cmd.OutOrStdout())
+	}
+	return cmd
+}
+
+func verifyBooks(ctx context.Context, cfg config, limit int, asJSON bool, out io.Writer) (err error) {
+	d, err := attachDatabase(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.stop()) }()
+	pool, err := postgres.NewPool(ctx, d.url, postgres.WithApplicationName("passbook verify"), postgres.WithMaxConns(1))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	report, err := verify.Run(ctx, pool, limit, nil)
+	if errors.Is(err, verify.ErrNoSchema) {
+		return fmt.Errorf("%w; start the server on it once, or run server migrate", err)
+	}
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		err = encoder.Encode(report)
+	} else {
+		err = printReport(&report, out)
+	}
+	if err == nil && !report.OK {
+		var n int64
+		for i := range report.Checks {
+			n += report.Checks[i].Differences
+		}
+		err = fmt.Errorf("verify: differences: %d", n)
+	}
+	return err
+}
+
+// attachDatabase is openDatabase for a command that may run beside a server: a private PostgreSQL that runs already is
+// used as it is, and none is made where there is no data.
+func attachDatabase(ctx context.Context, cfg config) (*database, error) {
+	if cfg.databaseURL != "" {
+		return openDatabase(ctx, cfg)
+	}
+	url, err := localpg.Attach(ctx, cfg.dataDir)
+	switch {
+	case err == nil:
+		return &database{url: url, queryURL: url}, nil
+	case errors.Is(err, localpg.ErrNotRunning):
+		return openDatabase(ctx, cfg)
+	case errors.Is(err, localpg.ErrNoData):
+		return nil, fmt.Errorf("%w; set DATABASE_URL or PASSBOOK_DATA_DIR", err)
+	}
+	return nil, err
+}
+
+func printReport(r *verify.Report, out io.Writer) error {
+	w := &errWriter{w: out}
+	fmt.Fprintf(w, "%d events in the log\n", r.Head)
+	for i := range r.Projections {
+		p := &r.Projections[i]
+		parked := ""
+		if p.Parked > 0 {
+			parked = fmt.Sprintf(", %d accounts parked", p.Parked)
+		}
+		fmt.Fprintf(w, "%s at position %d, generation %d%s\n", p.ID, p.Position, p.Generation, parked)
+	}
+	fmt.Fprintln(w)
+	for i := range r.Checks {
+		c := &r.Checks[i]
+		if c.Differences == 0 {
+			fmt.Fprintf(w, "ok    %-21s %s\n", c.Name, c.About)
+			continue
+		}
+		fmt.Fprintf(w, "DIFF  %-21s %s: %d\n", c.Name, c.About, c.Differences)
+		for _, d := range c.Told {
+			fmt.Fprintf(w, "      %s: %s is %s, should be %s\n", d.Item, d.Field, d.Has, d.Want)
+		}
+		if more := c.Differences - int64(len(c.Told)); more > 0 {
+			fmt.Fprintf(w, "      and %d more\n", more)
+		}
+	}
+	if r.OK {
+		fmt.Fprintf(w, "\nnothing differs (%.1f s)\n", r.Seconds)
+	}
+	return w.err
+}
+
+// errWriter keeps the first error, so that a page of output is checked once.
+type errWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (w *errWriter) Write(p []byte) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	var n int
+	n, w.err = w.w.Write(p)
+	return n, w.err //nolint:wrapcheck // of the one below
+}

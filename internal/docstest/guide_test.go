@@ -1,0 +1,56 @@
+package docstest
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestGuideAddsAProjection puts the blocks of the guide where it says they belong, in an overlay and so without a trace
+// in the repository, and runs the guide's own test on a database with the guide's migration.
+func TestGuideAddsAProjection(t *testing.T) {
+	t.Parallel()
+	d := read(t, filepath.Join(root, "docs", "guide", "add-a-projection.md"))
+	replace := make(map[string]string)
+	place := func(path, source string) {
+		repository, err := filepath.Abs(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), filepath.Base(path))
+		if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[filepath.Join(repository, filepath.FromSlash(path))] = file
+	}
+	for n := d.tree.FirstChild(); n != nil; n = n.NextSibling() {
+		switch source := d.lines(n); {
+		case d.language(n) == "sql":
+			place("migrations/99999_daily_deposits.sql", source)
+		case d.language(n) == "go" && strings.HasPrefix(source, "package projection_test\n"):
+			place("internal/projection/daily_deposits_test.go", source)
+		case d.language(n) == "go":
+			place("internal/projection/daily_deposits.go", source)
+		}
+	}
+	if len(replace) != 3 {
+		t.Fatalf("the guide has %d files and not 3", len(replace))
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "overlay.json")
+	if err := os.WriteFile(file, overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-race", "-count=1", "-v", "-overlay", file, "-run", "^TestDailyDeposits$", "./internal/projection")
+	cmd.Dir = root
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestDailyDeposits") {
+		t.Errorf("the guide's test: %v\n%s", err, out)
+	}
+}

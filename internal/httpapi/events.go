@@ -1,0 +1,251 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"passbook/internal/httpapi/feed"
+)
+
+// StreamTimes bounds a stream of events. Where it is 0 it is 10 seconds.
+type StreamTimes struct {
+	// Heartbeat is how often a stream that has nothing to tell shows that it is there.
+	Heartbeat time.Duration
+	// Patience is how long a reader may take for one piece, of about 32 KiB, before it is cut off.
+	Patience time.Duration
+}
+
+func (t StreamTimes) orDefault() StreamTimes {
+	const usual = 10 * time.Second
+	if t.Heartbeat <= 0 {
+		t.Heartbeat = usual
+	}
+	if t.Patience <= 0 {
+		t.Patience = usual
+	}
+	return t
+}
+
+const (
+	// streamPiece is how much is sent at once, in bytes, when there is so much.
+	streamPiece = 32 << 10
+	// reconnectAfter is what a reader that lost its stream is asked to wait.
+	reconnectAfter = time.Second
+)
+
+// ListEvents serves GET /events: a page, or the live feed.
+func (s *server) ListEvents(w http.ResponseWriter, r *http.Request, p ListEventsParams) {
+	filter := feed.Filter{Type: string(p.Type), Subject: p.Subject}
+	if asksForStream(r.Header.Values("Accept")) {
+		s.streamEvents(w, r, filter, p.After)
+		return
+	}
+	limit := int(p.Limit)
+	if limit == 0 {
+		limit = 100
+	}
+	page, err := s.feed.Page(r.Context(), p.After, filter, limit)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	size := 2
+	for i := range page.Items {
+		size += len(page.Items[i].JSON) + 1
+	}
+	body := append(make([]byte, 0, size), '[')
+	for i := range page.Items {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = append(body, page.Items[i].JSON...)
+	}
+	upTo := strconv.FormatInt(page.UpTo, 10)
+	w.Header().Set("Passbook-Position", upTo)
+	if page.UpTo < page.Head {
+		next := r.URL.Query()
+		next.Set("after", upTo)
+		w.Header().Set("Link", "<"+r.URL.Path+"?"+next.Encode()+`>; rel="next"`)
+	}
+	write(w, http.StatusOK, "application/cloudevents-batch+json", append(body, ']'))
+}
+
+// asksForStream tells whether an Accept header names text/event-stream, with a weight that is not 0.
+func asksForStream(accept []string) bool {
+	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {
+		mediaType, parameters, err := mime.ParseMediaType(part)
+		if err != nil || mediaType != "text/event-stream" {
+			continue
+		}
+		weight, err := strconv.ParseFloat(parameters["q"], 64)
+		return err != nil || weight > 0
+	}
+	return false
+}
+
+// errBadEventID says that a Last-Event-ID is not one of ours.
+var errBadEventID = errors.New("must be the id of an event of this feed, which is a position of the log")
+
+// parseLastEventID reads the value of a Last-Event-ID: a position, as written by a stream.
+func parseLastEventID(value string) (int64, error) {
+	position, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || position < 0 || strconv.FormatInt(position, 10) != value {
+		return 0, errBadEventID
+	}
+	return position, nil
+}
+
+// streamStart is the position that a stream begins after: where the reader says it lost the last one, or else where it
+// asks to begin; negative means the end of the log.
+func streamStart(r *http.Request, after int64) (int64, error) {
+	switch values := r.Header["Last-Event-Id"]; {
+	case len(values) > 1:
+		return 0, headerProblem("Last-Event-ID", errRepeated)
+	case len(values) == 1 && values[0] != "":
+		position, err := parseLastEventID(values[0])
+		if err != nil {
+			return 0, headerProblem("Last-Event-ID", err)
+		}
+		return position, nil
+	case !r.URL.Query().Has("after"):
+		return -1, nil
+	}
+	return after, nil
+}
+
+func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter feed.Filter, after int64) {
+	after, err := streamStart(r, after)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	stream, err := s.feed.Open(r.Context(), after, filter)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer stream.Close()
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // nginx would hold events back until a buffer is full
+	h.Set("Passbook-Position", strconv.FormatInt(stream.Position(), 10))
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return
+	}
+	e := &eventStream{w: w, conn: http.NewResponseController(w), told: stream.Position(), times: s.streams}
+	// The server's time for reading a request would end the stream.
+	_ = e.conn.SetReadDeadline(time.Time{})
+	if err := e.run(r.Context(), stream); err != nil {
+		s.explain(r, err)
+	}
+	if e.cut {
+		s.cutOff.Inc()
+	}
+}
+
+// eventStream is an answer in the format of server-sent events (HTML standard, section 9.2).
+type eventStream struct {
+	w     http.ResponseWriter
+	conn  *http.ResponseController
+	times StreamTimes
+	// told is the last position that the reader has as its Last-Event-ID.
+	told int64
+	// cut says that the reader did not take what was sent.
+	cut bool
+	buf []byte
+}
+
+// run sends events until the reader goes, is cut off, or the service stops. Its error is none of these.
+func (e *eventStream) run(ctx context.Context, stream *feed.Stream) error {
+	e.buf = fmt.Appendf(e.buf, "retry: %d\nid: %d\n\n", reconnectAfter.Milliseconds(), e.told)
+	for {
+		if !e.flush() {
+			return nil
+		}
+		items, err := nextItems(ctx, stream, e.times.Heartbeat)
+		switch {
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil, err == nil && len(items) == 0:
+			e.beat(stream.Position(), err != nil)
+		case errors.Is(err, feed.ErrStopping), ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		}
+		for i := range items {
+			if !e.send(&items[i]) {
+				return nil
+			}
+		}
+	}
+}
+
+func nextItems(ctx context.Context, stream *feed.Stream, heartbeat time.Duration) ([]feed.Item, error) {
+	ctx, cancel := context.WithTimeout(ctx, heartbeat)
+	defer cancel()
+	return stream.Next(ctx) //nolint:wrapcheck // run tells the errors apart
+}
+
+// beat tells a reader who got no events how far the feed has come, so that it resumes there; an id alone is no event.
+func (e *eventStream) beat(position int64, due bool) {
+	if due {
+		e.buf = append(e.buf, ": heartbeat\n"...)
+	}
+	if position > e.told {
+		e.told = position
+		e.buf = fmt.Appendf(e.buf, "id: %d\n", position)
+	}
+	if len(e.buf) > 0 {
+		e.buf = append(e.buf, '\n')
+	}
+}
+
+func (e *eventStream) send(it *feed.Item) bool {
+	e.told = it.Position
+	e.buf = strconv.AppendInt(append(e.buf, "id: "...), it.Position, 10)
+	e.buf = append(append(e.buf, "\nevent: "...), it.Type...)
+	e.buf = append(append(e.buf, "\ndata: "...), it.JSON...)
+	e.buf = append(e.buf, "\n\n"...)
+	return len(e.buf) < streamPiece || e.flush()
+}
+
+// flush sends what there is. It reports whether the reader took it.
+func (e *eventStream) flush() bool {
+	if len(e.buf) == 0 {
+		return true
+	}
+	_ = e.conn.SetWriteDeadline(time.Now().Add(e.times.Patience))
+	_, err := e.w.Write(e.buf)
+	if err == nil {
+		err = e.conn.Flush()
+	}
+	e.buf = e.buf[:0]
+	e.cut = err != nil
+	return err == nil
+}
+
+// newFeedMetrics registers what is to be known of the streams of a feed.
+func newFeedMetrics(registry *prometheus.Registry, f *feed.Feed) (cutOff prometheus.Counter, err error) {
+	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "passbook", Subsystem: "feed", Name: "streams", Help: "Streams of events that are open.",
+	}, func() float64 { return float64(f.Streams()) })
+	cutOff = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "passbook", Subsystem: "feed", Name: "cut_off_total",
+		Help: "Streams of events that ended because their reader was gone or did not take what was sent.",
+	})
+	for _, c := range []prometheus.Collector{open, cutOff} {
+		if err := registry.Register(c); err != nil {
+			return nil, fmt.Errorf("httpapi: register metrics: %w", err)
+		}
+	}
+	return cutOff, nil
+}

@@ -1,0 +1,143 @@
+package httpapi
+
+import (
+	"github.com/google/uuid"
+
+	"passbook/internal/account"
+	"passbook/internal/money"
+)
+
+// Deposits and withdrawals are what the service does all day, so that their bodies are read by hand when they are
+// plain: one object of known members, each there once, strings of printable ASCII without escapes. Whatever is not
+// plain, or not right, is left to the general reader, which validates against the specification and says what is
+// wrong. A fuzz target holds the two against each other: what this one accepts, that one accepts as the same command.
+
+// plainMovement is the members of a plain body, empty when absent.
+type plainMovement struct {
+	command, key, accountID, amount, currency, reference []byte
+}
+
+// readPlainMovement reads a plain body; ok is false for any other. Of the members, command and idempotency_key are for
+// items of POST /commands only.
+func readPlainMovement(raw []byte, isItem bool) (m plainMovement, ok bool) {
+	i := skipSpace(raw, 0)
+	if i == len(raw) || raw[i] != '{' {
+		return m, false
+	}
+	for {
+		i = skipSpace(raw, i+1)
+		if i == len(raw) || raw[i] != '"' { // an empty object among them: it is not right anyway
+			return m, false
+		}
+		name, after, plain := plainString(raw, i)
+		if !plain {
+			return m, false
+		}
+		i = skipSpace(raw, after)
+		if i == len(raw) || raw[i] != ':' {
+			return m, false
+		}
+		target := m.member(string(name), isItem)
+		if target == nil || *target != nil {
+			return m, false
+		}
+		i = skipSpace(raw, i+1)
+		value, after, plain := plainString(raw, i)
+		if !plain && target == &m.amount {
+			value, after, plain = plainNumber(raw, i)
+		}
+		if !plain || len(value) == 0 {
+			return m, false
+		}
+		*target = value
+		i = skipSpace(raw, after)
+		if i == len(raw) || raw[i] != ',' && raw[i] != '}' {
+			return m, false
+		}
+		if raw[i] == '}' {
+			return m, skipSpace(raw, i+1) == len(raw)
+		}
+	}
+}
+
+func (m *plainMovement) member(name string, isItem bool) *[]byte {
+	switch name {
+	case "account_id":
+		return &m.accountID
+	case "amount":
+		return &m.amount
+	case "currency":
+		return &m.currency
+	case "reference":
+		return &m.reference
+	case "command":
+		if isItem {
+			return &m.command
+		}
+	case "idempotency_key":
+		if isItem {
+			return &m.key
+		}
+	}
+	return nil
+}
+
+func skipSpace(raw []byte, i int) int {
+	for i < len(raw) && (raw[i] == ' ' || raw[i] == '\n' || raw[i] == '\t' || raw[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// plainString reads a string of printable ASCII without escapes, and says where it ends.
+func plainString(raw []byte, i int) (text []byte, after int, ok bool) {
+	if i == len(raw) || raw[i] != '"' {
+		return nil, i, false
+	}
+	for j := i + 1; j < len(raw); j++ {
+		switch c := raw[j]; {
+		case c == '"':
+			return raw[i+1 : j], j + 1, true
+		case c < ' ' || c > '~' || c == '\\':
+			return nil, i, false
+		}
+	}
+	return nil, i, false
+}
+
+// plainNumber reads digits and points; whether they are a number is for money.ParseDecimal to say.
+func plainNumber(raw []byte, i int) (text []byte, after int, ok bool) {
+	j := i
+	for j < len(raw) && (raw[j] == '.' || raw[j] >= '0' && raw[j] <= '9') {
+		j++
+	}
+	return raw[i:j], j, j > i
+}
+
+// maxReference is the bound of the schema Text; in a plain body a character is a byte.
+const maxReference = 500
+
+// build makes the command, named as package account does; ok is false when a member is missing or not right.
+func (m *plainMovement) build(name string) (id uuid.UUID, c account.Command, ok bool) {
+	id, ok = parseUUID(string(m.accountID))
+	if !ok || id == uuid.Nil || len(m.reference) > maxReference {
+		return id, nil, false
+	}
+	amount, err := money.ParseDecimal(string(m.amount))
+	if err != nil {
+		return id, nil, false
+	}
+	var currency money.Currency
+	if m.currency != nil {
+		if currency, ok = money.LookupCurrency(string(m.currency)); !ok {
+			return id, nil, false
+		}
+	}
+	switch name {
+	case account.Deposit{}.Name():
+		return id, account.Deposit{Amount: amount, Currency: currency, Reference: string(m.reference)}, true
+	case account.Withdraw{}.Name():
+		return id, account.Withdraw{Amount: amount, Currency: currency, Reference: string(m.reference)}, true
+	}
+	return id, nil, false
+}

@@ -1,0 +1,289 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Bounds of the feed.
+const (
+	// MaxLimit is the size of the largest page, in events.
+	MaxLimit = 1000
+	// scanWindow is how many positions one page looks at in search of events of a type.
+	scanWindow = 50_000
+	// batchSize is how many events are read at once for a stream, or for all of them.
+	batchSize = 256
+	// maxBuffered is how many events may wait for a stream before it is let go of, and how many of the last ones are
+	// kept for streams that join.
+	maxBuffered = 512
+)
+
+var (
+	// ErrTooManyStreams says that as many streams are open as there may be.
+	ErrTooManyStreams = errors.New("too many streams of events are open")
+	// ErrStopping ends all streams when the service stops.
+	ErrStopping = errors.New("the feed is stopping")
+)
+
+// Filter narrows the feed. Its zero value lets everything through.
+type Filter struct {
+	// Type is an event type; empty means all.
+	Type string
+	// Subject is an account; the zero UUID means all.
+	Subject uuid.UUID
+}
+
+func (f *Filter) takes(it *Item) bool {
+	return (f.Type == "" || f.Type == it.Type) && (f.Subject == uuid.Nil || f.Subject == it.Subject)
+}
+
+// Log is where the events come from: a log whose positions run from 1 without a gap and never change.
+type Log interface {
+	// Head is the position of the last event.
+	Head(ctx context.Context) (int64, error)
+	// Read answers in order the events that the filter takes, at most limit of them, after a position and up to
+	// another that is not beyond the head.
+	Read(ctx context.Context, after, upTo int64, f Filter, limit int) ([]Event, error)
+}
+
+// Config is what a Feed is made of. Log and Logger are needed.
+type Config struct {
+	Log    Log
+	Logger *slog.Logger
+	// Transient tells the errors of a database that is away: streams wait for its return. On any other error they end.
+	Transient func(error) bool
+	// MaxStreams is how many streams may be open at a time; 128 when it is 0.
+	MaxStreams int
+	// Poll is how often the end of the log is looked at while there are streams and nothing else says that it has
+	// grown; 100 ms when it is 0.
+	Poll time.Duration
+}
+
+// Feed is safe for concurrent use.
+type Feed struct {
+	log        Log
+	logger     *slog.Logger
+	transient  func(error) bool
+	maxStreams int
+	poll       time.Duration
+
+	look     chan struct{} // holds one: a reason to look at the log now
+	stopping chan struct{} // closed by Stop
+	stop     sync.Once
+
+	mu   sync.Mutex
+	open int
+	live map[*Stream]struct{}
+	// tail is the position up to which the tailer has read, and recent the last events up to there, without a gap. They
+	// mean something only while there are live streams.
+	tail   int64
+	recent []Item
+}
+
+// New makes a Feed. Until Run runs there are pages, and streams that read for themselves.
+func New(c Config) *Feed {
+	f := &Feed{
+		log: c.Log, logger: c.Logger, transient: c.Transient, maxStreams: c.MaxStreams, poll: c.Poll,
+		look: make(chan struct{}, 1), stopping: make(chan struct{}), live: make(map[*Stream]struct{}),
+	}
+	if f.transient == nil {
+		f.transient = func(error) bool { return false }
+	}
+	if f.maxStreams == 0 {
+		f.maxStreams = 128
+	}
+	if f.poll == 0 {
+		f.poll = 100 * time.Millisecond
+	}
+	return f
+}
+
+// Wake tells that the log may have grown. It never blocks.
+func (f *Feed) Wake() {
+	select {
+	case f.look <- struct{}{}:
+	default:
+	}
+}
+
+// Stop ends all streams, those to come included. Pages are still answered.
+func (f *Feed) Stop() { f.stop.Do(func() { close(f.stopping) }) }
+
+// Streams is how many streams are open.
+func (f *Feed) Streams() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.open
+}
+
+// Page is a piece of the log.
+type Page struct {
+	Items []Item
+	// UpTo is the last position looked at: the next page begins after it.
+	UpTo int64
+	// Head was the last position of the log; when it is beyond UpTo there is more to look at.
+	Head int64
+}
+
+// Page answers at most limit events after a position that the filter takes. With a filter by type it looks at a bounded
+// number of positions, so that it may be empty although there is more.
+func (f *Feed) Page(ctx context.Context, after int64, filter Filter, limit int) (Page, error) {
+	limit = min(max(limit, 1), MaxLimit)
+	head, err := f.log.Head(ctx)
+	if err != nil {
+		return Page{}, err //nolint:wrapcheck // it says whose it is
+	}
+	page := Page{UpTo: after, Head: head}
+	if head <= after {
+		return page, nil
+	}
+	upTo := head
+	if filter.Subject == uuid.Nil {
+		window := int64(limit)
+		if filter.Type != "" {
+			window = scanWindow
+		}
+		upTo = min(head, after+min(window, head-after))
+	}
+	events, err := f.log.Read(ctx, after, upTo, filter, limit)
+	if err != nil {
+		return Page{}, err //nolint:wrapcheck // it says whose it is
+	}
+	if page.Items, err = renderAll(events); err != nil {
+		return Page{}, err
+	}
+	page.UpTo = upTo
+	if len(events) == limit {
+		page.UpTo = events[limit-1].Position
+	}
+	return page, nil
+}
+
+func renderAll(events []Event) ([]Item, error) {
+	items := make([]Item, len(events))
+	for i := range events {
+		var err error
+		if items[i], err = render(&events[i]); err != nil {
+			return nil, err
+		}
+	}
+	return items, nil
+}
+
+// Run reads the end of the log for the live streams, until ctx ends.
+func (f *Feed) Run(ctx context.Context) error {
+	ticker := time.NewTicker(f.poll)
+	defer ticker.Stop()
+	ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.look:
+		case <-ticker.C:
+		}
+		tail, some := f.following()
+		if !some {
+			ticker.Stop()
+			continue
+		}
+		ticker.Reset(f.poll)
+		if err := f.tailFrom(ctx, tail); err != nil && ctx.Err() == nil && !f.transient(err) {
+			f.logger.Error("the feed cannot read the log", "error", err)
+			f.letGo() // each stream finds out for itself, and tells its reader
+		}
+	}
+}
+
+func (f *Feed) following() (tail int64, some bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.tail, len(f.live) > 0
+}
+
+// tailFrom hands what the log has after a position to the live streams. Nobody else moves the tail while there are
+// any; when the last one goes meanwhile, and another comes, it starts anew from there.
+func (f *Feed) tailFrom(ctx context.Context, tail int64) error {
+	for {
+		head, err := f.log.Head(ctx)
+		if err != nil || head <= tail {
+			return err //nolint:wrapcheck // it says whose it is
+		}
+		upTo := min(head, tail+batchSize)
+		events, err := f.log.Read(ctx, tail, upTo, Filter{}, batchSize)
+		if err != nil {
+			return err //nolint:wrapcheck // it says whose it is
+		}
+		if int64(len(events)) != upTo-tail {
+			return fmt.Errorf("feed: the log has %d events after position %d up to %d", len(events), tail, upTo)
+		}
+		items, err := renderAll(events)
+		if err != nil {
+			return err
+		}
+		if !f.publish(tail, upTo, items) {
+			return nil
+		}
+		tail = upTo
+	}
+}
+
+// publish hands a batch to every live stream. One that has no room for it is let go of: it reads on for itself. The
+// answer is false when the batch does not follow on what the live streams have, or nobody is left.
+func (f *Feed) publish(tail, upTo int64, items []Item) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.tail != tail || len(f.live) == 0 {
+		return false
+	}
+	f.tail = upTo
+	f.recent = append(f.recent, items...)
+	if n := len(f.recent); n > maxBuffered {
+		f.recent = append(make([]Item, 0, maxBuffered+batchSize), f.recent[n-maxBuffered/2:]...)
+	}
+	for s := range f.live {
+		if !s.offer(items, upTo) {
+			f.detach(s)
+		}
+	}
+	return len(f.live) > 0
+}
+
+// detach takes a stream out of the live ones; it drains its buffer and then reads for itself. f.mu is held.
+func (f *Feed) detach(s *Stream) {
+	delete(f.live, s)
+	s.wake()
+}
+
+func (f *Feed) letGo() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for s := range f.live {
+		f.detach(s)
+	}
+}
+
+// attach makes a stream a live one, if what it lacks is among the recent events. What the stream has already, and the
+// tailer reads again, is passed over.
+func (f *Feed) attach(s *Stream, head int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.live) == 0 {
+		f.tail = min(s.position, head) // a position may be claimed that the log does not have yet
+		f.recent = nil
+	}
+	if s.position < f.tail-int64(len(f.recent)) {
+		return false
+	}
+	s.upTo = s.position
+	f.live[s] = struct{}{}
+	s.offer(f.recent, f.tail)
+	f.Wake()
+	return true
+}

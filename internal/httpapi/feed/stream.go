@@ -1,0 +1,169 @@
+package feed
+
+import (
+	"context"
+	"time"
+)
+
+// retryAfter is how long a stream waits before it asks a database again that was away.
+const retryAfter = 500 * time.Millisecond
+
+// Stream is one reader of the live feed. It is for one goroutine, which must close it.
+type Stream struct {
+	feed     *Feed
+	filter   Filter
+	position int64
+	closed   bool
+	ready    chan struct{} // holds one: a reason to look at what the feed has for the stream
+
+	// Guarded by feed.mu: what the tailer has for a live stream, all that the filter takes up to upTo.
+	buffer []Item
+	upTo   int64
+}
+
+// Open begins a stream after a position, or, when that is negative, at the end of the log as it is now. It answers
+// ErrTooManyStreams and ErrStopping.
+func (f *Feed) Open(ctx context.Context, after int64, filter Filter) (*Stream, error) {
+	select {
+	case <-f.stopping:
+		return nil, ErrStopping
+	default:
+	}
+	f.mu.Lock()
+	if f.open >= f.maxStreams {
+		f.mu.Unlock()
+		return nil, ErrTooManyStreams
+	}
+	f.open++
+	f.mu.Unlock()
+	s := &Stream{feed: f, filter: filter, position: after, ready: make(chan struct{}, 1)}
+	if after < 0 {
+		var err error
+		if s.position, err = f.log.Head(ctx); err != nil {
+			s.Close()
+			return nil, err //nolint:wrapcheck // it says whose it is
+		}
+	}
+	return s, nil
+}
+
+// Position is the last one looked at: everything up to it that the filter takes has been answered.
+func (s *Stream) Position() int64 {
+	s.feed.mu.Lock()
+	defer s.feed.mu.Unlock()
+	if len(s.buffer) == 0 {
+		s.position = max(s.position, s.upTo)
+	}
+	return s.position
+}
+
+// Close gives the stream's place to another. It may be called more than once.
+func (s *Stream) Close() {
+	if s.closed {
+		return
+	}
+	s.closed = true
+	f := s.feed
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open--
+	delete(f.live, s)
+}
+
+// Next waits for events and answers them; it may answer none, when it has only looked at more of the log. It ends with
+// ErrStopping, with the error of ctx, or with one of the log that waiting does not cure. After an error of ctx it can be
+// called again.
+func (s *Stream) Next(ctx context.Context) ([]Item, error) {
+	for {
+		select {
+		case <-s.feed.stopping:
+			return nil, ErrStopping
+		default:
+		}
+		items, live := s.take()
+		if len(items) > 0 {
+			return items, nil
+		}
+		if !live {
+			items, moved, err := s.read(ctx)
+			if moved || err != nil {
+				return items, err
+			}
+			continue
+		}
+		select {
+		case <-s.ready:
+		case <-s.feed.stopping:
+			return nil, ErrStopping
+		case <-ctx.Done():
+			return nil, ctx.Err() //nolint:wrapcheck // the caller's own
+		}
+	}
+}
+
+// take empties the buffer, and tells whether the stream is a live one.
+func (s *Stream) take() (items []Item, live bool) {
+	s.feed.mu.Lock()
+	defer s.feed.mu.Unlock()
+	items, s.buffer = s.buffer, nil
+	s.position = max(s.position, s.upTo)
+	_, live = s.feed.live[s]
+	return items, live
+}
+
+// offer adds what the stream lacks of the items, which end at position upTo, to its buffer. It answers false, and
+// does nothing, when there is no room. feed.mu is held.
+func (s *Stream) offer(items []Item, upTo int64) bool {
+	before := len(s.buffer)
+	for i := range items {
+		if items[i].Position <= s.upTo || !s.filter.takes(&items[i]) {
+			continue
+		}
+		if len(s.buffer) == maxBuffered+batchSize {
+			s.buffer = s.buffer[:before]
+			return false
+		}
+		s.buffer = append(s.buffer, items[i])
+	}
+	s.upTo = max(s.upTo, upTo)
+	if len(s.buffer) > before {
+		s.wake()
+	}
+	return true
+}
+
+func (s *Stream) wake() {
+	select {
+	case s.ready <- struct{}{}:
+	default:
+	}
+}
+
+// read looks at the log itself. At its end it goes over to the tailer, or, when that is not possible, waits a little.
+func (s *Stream) read(ctx context.Context) (items []Item, moved bool, err error) {
+	page, err := s.feed.Page(ctx, s.position, s.filter, batchSize)
+	wait := s.feed.poll
+	switch {
+	case ctx.Err() != nil:
+		return nil, false, ctx.Err() //nolint:wrapcheck // the caller's own
+	case err != nil && !s.feed.transient(err):
+		return nil, false, err
+	case err != nil:
+		wait = retryAfter
+	case page.UpTo > s.position:
+		s.position = page.UpTo
+		return page.Items, true, nil
+	case s.feed.attach(s, page.Head):
+		return nil, false, nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil, false, nil
+	case <-s.feed.stopping:
+		return nil, false, ErrStopping
+	case <-ctx.Done():
+		return nil, false, ctx.Err() //nolint:wrapcheck // the caller's own
+	}
+}

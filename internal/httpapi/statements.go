@@ -1,0 +1,114 @@
+package httpapi
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"passbook/internal/money"
+	"passbook/internal/query"
+)
+
+// balanceAt serves GET /accounts/{account_id}/balance with at or at_position.
+func (s *server) balanceAt(w http.ResponseWriter, r *http.Request, id AccountID, p GetBalanceParams) {
+	if p.At != "" && p.AtPosition != 0 {
+		const sentence = "cannot be given together with at_position"
+		s.fail(w, r, newProblem(kindInvalidParameter, "at "+sentence+".", parameterError("at", "ambiguous", sentence)))
+		return
+	}
+	at := query.Moment{Position: p.AtPosition}
+	if t := timeOf(p.At); t != nil {
+		at.Time = *t
+	}
+	b, applied, err := s.statements.BalanceAt(r.Context(), id, at, wait(w, p.MinPosition, p.Prefer))
+	if s.applied(w, r, applied, err) {
+		s.answer(w, r, versionTag(b.Version), func() any { return balanceThen(&b) })
+	}
+}
+
+// ListTransactions serves GET /accounts/{account_id}/transactions.
+func (s *server) ListTransactions(w http.ResponseWriter, r *http.Request, id AccountID, p ListTransactionsParams) {
+	filter := query.StatementFilter{
+		From: timeOf(p.From), To: timeOf(p.To), Kind: string(p.Kind),
+		Sort: string(p.Sort), Limit: int(p.Limit), Cursor: p.Cursor,
+	}
+	if filter.Limit == 0 {
+		filter.Limit = defaultLimit
+	}
+	page, applied, err := s.statements.Statement(r.Context(), id, filter, wait(w, p.MinPosition, p.Prefer))
+	if !s.applied(w, r, applied, err) {
+		return
+	}
+	body := TransactionPage{
+		AccountID: page.AccountID, Currency: page.Currency.Code(),
+		Transactions: make([]Transaction, len(page.Transactions)), NextCursor: nullable(page.Next),
+	}
+	for i := range page.Transactions {
+		body.Transactions[i] = transactionOf(&page.Transactions[i], page.Currency)
+	}
+	text, err := json.Marshal(&body)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	linkNext(w, r, page.Next)
+	s.answerText(w, r, contentTag(text), text)
+}
+
+// GetTotals serves GET /totals.
+func (s *server) GetTotals(w http.ResponseWriter, r *http.Request, p GetTotalsParams) {
+	totals, applied, err := s.statements.Totals(r.Context(), wait(w, p.MinPosition, p.Prefer))
+	if !s.applied(w, r, applied, err) {
+		return
+	}
+	body := TotalList{Totals: make([]Total, len(totals))}
+	for i, t := range totals {
+		body.Totals[i] = Total{
+			Currency: t.Currency.Code(), Accounts: t.Accounts, Balance: t.Balance, Deposited: t.Deposited, Withdrawn: t.Withdrawn,
+		}
+	}
+	text, err := json.Marshal(&body)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.answerText(w, r, contentTag(text), text)
+}
+
+// timeOf reads the time in a parameter, which has been validated; nil when it was not given.
+func timeOf(text string) *time.Time {
+	t, ok := parseTime(text)
+	if !ok {
+		return nil
+	}
+	return &t
+}
+
+func balanceThen(b *query.BalanceAt) *Balance {
+	return &Balance{
+		AccountID: b.ID,
+		Owner:     b.Owner,
+		Currency:  b.Currency.Code(),
+		Balance:   money.FormatMinor(b.Balance, b.Currency),
+		Available: available(b.Balance, b.Overdraft, b.Currency),
+		Status:    AccountStatus(b.Status),
+		Version:   b.Version,
+		Position:  b.Position,
+		UpdatedAt: timeText(b.UpdatedAt),
+	}
+}
+
+func transactionOf(t *query.Transaction, c money.Currency) Transaction {
+	return Transaction{
+		Position:              t.Position,
+		Version:               t.Version,
+		RecordedAt:            timeText(t.RecordedAt),
+		Kind:                  TransactionKind(t.Kind),
+		Amount:                money.FormatMinor(t.Amount, c),
+		Balance:               money.FormatMinor(t.Balance, c),
+		CounterpartyAccountID: nullable(t.Counterparty),
+		TransferID:            nullable(t.TransferID),
+		Reference:             nullable(t.Reference),
+	}
+}

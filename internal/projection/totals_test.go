@@ -1,0 +1,120 @@
+package projection_test
+
+import (
+	"context"
+	"math/big"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"pgregory.net/rapid"
+
+	"passbook/internal/account"
+	"passbook/internal/pgtest"
+	"passbook/internal/projection"
+)
+
+// total is a row of totals, its sums as text.
+type total struct {
+	Currency                                      string
+	Accounts                                      int64
+	Deposited, Withdrawn, Sent, Received, Balance string
+}
+
+func totals(t failer, pool *pgxpool.Pool) []total {
+	t.Helper()
+	r, _ := pool.Query(context.Background(), `select currency, accounts, deposited::text, withdrawn::text, sent::text, received::text,
+balance::text from totals where generation = 1 order by currency`)
+	all, err := pgx.CollectRows(r, pgx.RowToStructByPos[total])
+	if err != nil {
+		t.Fatalf("totals: %v", err)
+	}
+	return all
+}
+
+// sumsOf is what the totals of a history are to be: the balances of the accounts by Evolve, added up, and what moved.
+func sumsOf(t failer, all []happening) []total {
+	type sums struct {
+		accounts                                      int64
+		deposited, withdrawn, sent, received, balance big.Int
+	}
+	states, by := make(map[uuid.UUID]account.State), make(map[string]*sums)
+	for _, h := range all {
+		next, err := account.Evolve(states[h.id], h.event)
+		if err != nil {
+			t.Fatalf("evolve: %v", err)
+		}
+		states[h.id] = next
+		s := by[next.Currency.Code()]
+		if s == nil {
+			s = new(sums)
+			by[next.Currency.Code()] = s
+		}
+		add := func(n *big.Int, minor int64) { n.Add(n, big.NewInt(minor)) }
+		switch e := h.event.(type) {
+		case account.AccountCreated:
+			s.accounts++
+		case account.MoneyDeposited:
+			add(&s.deposited, e.Amount.Minor())
+		case account.MoneyWithdrawn:
+			add(&s.withdrawn, e.Amount.Minor())
+		case account.TransferSent:
+			add(&s.sent, e.Amount.Minor())
+		case account.TransferReceived:
+			add(&s.received, e.Amount.Minor())
+		}
+	}
+	for _, s := range states {
+		sum := &by[s.Currency.Code()].balance
+		sum.Add(sum, big.NewInt(s.Balance))
+	}
+	var want []total
+	for _, code := range []string{"EUR", "JPY"} {
+		if s, ok := by[code]; ok {
+			want = append(want, total{
+				code, s.accounts, s.deposited.String(), s.withdrawn.String(), s.sent.String(), s.received.String(), s.balance.String(),
+			})
+		}
+	}
+	return want
+}
+
+// TestTotalsAtEveryCheckpoint reads the totals at each checkpoint of random histories: the balances add up to what is
+// in the accounts, and to what came in less what went out less what is between two accounts.
+func TestTotalsAtEveryCheckpoint(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t)
+	rapid.Check(t, func(t *rapid.T) {
+		clearLog(t, pool)
+		all, _ := history(t, 40)
+		appendAll(t, pool, all)
+		for _, batch := range []int{1, len(all), rapid.IntRange(1, len(all)).Draw(t, "batch")} {
+			seen := make(map[int64][]total)
+			project(t, pool, projection.Totals(), batch, func(position int64) { seen[position] = totals(t, pool) })
+			seen[int64(len(all))] = totals(t, pool) // the engine was stopped, perhaps before it could say so
+			for position, got := range seen {
+				if diff := cmp.Diff(sumsOf(t, all[:position]), got); diff != "" {
+					t.Fatalf("batches of %d, position %d (-want +got):\n%s", batch, position, diff)
+				}
+				for _, row := range got {
+					if !row.conserved() {
+						t.Fatalf("batches of %d, position %d: money is not conserved: %+v", batch, position, row)
+					}
+				}
+			}
+		}
+	})
+}
+
+// conserved tells whether money was neither made nor lost.
+func (r total) conserved() bool {
+	number := func(text string) *big.Int {
+		n, _ := new(big.Int).SetString(text, 10)
+		return n
+	}
+	left := number(r.Deposited)
+	left.Sub(left, number(r.Withdrawn)).Sub(left, number(r.Sent)).Add(left, number(r.Received))
+	return left.Cmp(number(r.Balance)) == 0
+}

@@ -1,0 +1,284 @@
+package projection
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"passbook/internal/account"
+	"passbook/internal/money"
+	"passbook/internal/projector"
+)
+
+// Transactions is the read model behind statements and behind balances as they once stood: one row an event of an
+// account, with the balance and the status after it.
+func Transactions() *projector.Projection {
+	p := projector.Define("transactions", 1, []string{"transactions", "transaction_accounts"},
+		func() projector.Fold { return newTransactions() })
+	projector.On(p, (*transactions).opened)
+	projector.On(p, func(t *transactions, at projector.Event, e account.MoneyDeposited) error {
+		return t.add(at, transaction{kind: kindDeposit, amount: e.Amount.Minor(), reference: e.Reference})
+	})
+	projector.On(p, func(t *transactions, at projector.Event, e account.MoneyWithdrawn) error {
+		return t.add(at, transaction{kind: kindWithdrawal, amount: e.Amount.Minor(), reference: e.Reference})
+	})
+	projector.On(p, func(t *transactions, at projector.Event, e account.TransferReceived) error {
+		return t.add(at, transaction{
+			kind: kindTransferIn, amount: e.Amount.Minor(), reference: e.Reference, counterparty: &e.From, transferID: &e.TransferID,
+		})
+	})
+	projector.On(p, func(t *transactions, at projector.Event, e account.TransferSent) error {
+		return t.add(at, transaction{
+			kind: kindTransferOut, amount: e.Amount.Minor(), reference: e.Reference, counterparty: &e.To, transferID: &e.TransferID,
+		})
+	})
+	projector.On(p, func(t *transactions, at projector.Event, _ account.AccountSuspended) error {
+		return t.add(at, transaction{kind: kindSuspended})
+	})
+	projector.On(p, func(t *transactions, at projector.Event, _ account.AccountReactivated) error {
+		return t.add(at, transaction{kind: kindReactivated})
+	})
+	projector.On(p, func(t *transactions, at projector.Event, _ account.AccountClosed) error {
+		return t.add(at, transaction{kind: kindClosed})
+	})
+	return p
+}
+
+// The columns kind and status of transactions, as its migration explains them.
+const (
+	kindDeposit     byte = 'd'
+	kindWithdrawal  byte = 'w'
+	kindTransferIn  byte = 'i'
+	kindTransferOut byte = 'o'
+	kindOpened      byte = 'O'
+	kindSuspended   byte = 'S'
+	kindReactivated byte = 'R'
+	kindClosed      byte = 'C'
+
+	statusActive    byte = 'a'
+	statusSuspended byte = 's'
+	statusClosed    byte = 'c'
+)
+
+const (
+	// An account goes on from its last row. There is one index entry to look at, however many rows it has.
+	lastTransactionsSQL = `select u.id, t.version, t.balance, t.status
+from unnest($2::uuid[]) as u(id)
+cross join lateral (select version, balance, status from transactions
+    where generation = $1 and account_id = u.id order by position desc limit 1) as t`
+
+	insertTransactionAccountsSQL = `insert into transaction_accounts (generation, account_id, opened_position, owner,
+    currency, overdraft_limit)
+select $1, u.* from unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bigint[]) as u`
+)
+
+// transactionColumns are what a row is copied to.
+var transactionColumns = []string{
+	"generation", "position", "version", "recorded_at", "amount", "balance", "account_id", "counterparty", "transfer_id",
+	"kind", "status", "reference",
+}
+
+// transactions folds a batch: its rows but for the balances, which go on from those of the batch before.
+type transactions struct {
+	ledgers map[uuid.UUID]*ledger
+	rows    []transaction
+}
+
+// ledger is an account in a batch. Until Flush knows where the account stood, balance and status are not known.
+type ledger struct {
+	id              uuid.UUID
+	opened          *account.AccountCreated
+	openedPosition  int64
+	before, version int64 // of the last event before the batch, and of the last in it
+	balance         int64
+	status          byte
+}
+
+type transaction struct {
+	of                       *ledger
+	position, version        int64
+	recordedAt               time.Time
+	kind                     byte
+	amount                   int64
+	balance                  int64 // after it, once Flush has worked it out; so is status
+	status                   byte
+	counterparty, transferID *uuid.UUID
+	reference                string
+}
+
+func newTransactions() *transactions { return &transactions{ledgers: make(map[uuid.UUID]*ledger)} }
+
+func (t *transactions) opened(at projector.Event, e account.AccountCreated) error {
+	if at.Version != 1 {
+		return fmt.Errorf("account %s: opened by its event %d", at.StreamID, at.Version)
+	}
+	if err := t.add(at, transaction{kind: kindOpened}); err != nil {
+		return err
+	}
+	l := t.ledgers[at.StreamID]
+	l.opened, l.openedPosition = &e, at.Position
+	return nil
+}
+
+// add appends a row, checking that an account's events come in version order.
+func (t *transactions) add(at projector.Event, row transaction) error {
+	l, ok := t.ledgers[at.StreamID]
+	if !ok {
+		l = &ledger{id: at.StreamID, before: at.Version - 1, version: at.Version - 1}
+		t.ledgers[at.StreamID] = l
+	}
+	if at.Version != l.version+1 {
+		return fmt.Errorf("account %s: version %d follows on %d", at.StreamID, at.Version, l.version)
+	}
+	l.version = at.Version
+	row.of, row.position, row.version, row.recordedAt = l, at.Position, at.Version, at.RecordedAt
+	t.rows = append(t.rows, row)
+	return nil
+}
+
+// Flush implements projector.Fold.
+func (t *transactions) Flush(ctx context.Context, tx pgx.Tx, generation int64) error {
+	if len(t.rows) == 0 {
+		return nil
+	}
+	if err := t.goOn(ctx, tx, generation); err != nil {
+		return err
+	}
+	if err := t.open(ctx, tx, generation); err != nil {
+		return err
+	}
+	// An account's rows side by side: a statement then reads few pages, and the index is written leaf after leaf.
+	slices.SortFunc(t.rows, func(a, b transaction) int {
+		return cmp.Or(bytes.Compare(a.of.id[:], b.of.id[:]), cmp.Compare(a.position, b.position))
+	})
+	for i := range t.rows {
+		if err := t.rows[i].of.apply(&t.rows[i]); err != nil {
+			return fmt.Errorf("transactions: %w", err)
+		}
+	}
+	source := transactionSource{generation: generation, rows: t.rows}
+	if _, err := tx.CopyFrom(ctx, pgx.Identifier{"transactions"}, transactionColumns, &source); err != nil {
+		return fmt.Errorf("transactions: copy: %w", err)
+	}
+	return nil
+}
+
+// goOn reads where the accounts stood that were there before the batch.
+func (t *transactions) goOn(ctx context.Context, tx pgx.Tx, generation int64) error {
+	var ids []uuid.UUID
+	for id, l := range t.ledgers {
+		if l.opened == nil {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	rows, _ := tx.Query(ctx, lastTransactionsSQL, generation, ids)
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[lastTransaction])
+	if err != nil {
+		return fmt.Errorf("transactions: last rows: %w", err)
+	}
+	if n := len(ids) - len(found); n > 0 {
+		return fmt.Errorf("transactions: %d of %d accounts are not at the version their events follow on: they have no row", n, len(ids))
+	}
+	for _, last := range found {
+		l := t.ledgers[last.AccountID]
+		if last.Version != l.before {
+			return fmt.Errorf("transactions: account %s is at version %d, and not at the version %d its events follow on",
+				l.id, last.Version, l.before)
+		}
+		l.balance, l.status = last.Balance, last.Status
+	}
+	return nil
+}
+
+// lastTransaction is where an account stood.
+type lastTransaction struct {
+	AccountID        uuid.UUID
+	Version, Balance int64
+	Status           byte
+}
+
+// open writes the accounts that the batch has opened.
+func (t *transactions) open(ctx context.Context, tx pgx.Tx, generation int64) error {
+	var (
+		ids                []uuid.UUID
+		positions          []int64
+		owners, currencies []string
+		overdrafts         []int64
+	)
+	for id, l := range t.ledgers {
+		if l.opened == nil {
+			continue
+		}
+		ids = append(ids, id)
+		positions = append(positions, l.openedPosition)
+		owners = append(owners, l.opened.Owner)
+		currencies = append(currencies, l.opened.Currency.Code())
+		overdrafts = append(overdrafts, l.opened.OverdraftLimit)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, insertTransactionAccountsSQL, generation, ids, positions, owners, currencies, overdrafts)
+	if err != nil {
+		return fmt.Errorf("transactions: insert accounts: %w", err)
+	}
+	return nil
+}
+
+// transactionSource is the rows as they are copied.
+type transactionSource struct {
+	generation int64
+	rows       []transaction
+	next       int
+	values     [12]any
+}
+
+// Next implements pgx.CopyFromSource.
+func (s *transactionSource) Next() bool {
+	s.next++
+	return s.next <= len(s.rows)
+}
+
+// Values implements pgx.CopyFromSource.
+func (s *transactionSource) Values() ([]any, error) {
+	r := &s.rows[s.next-1]
+	s.values = [12]any{
+		s.generation, r.position, r.version, r.recordedAt, r.amount, r.balance, r.of.id, r.counterparty, r.transferID,
+		r.kind, r.status, r.reference,
+	}
+	return s.values[:], nil
+}
+
+// Err implements pgx.CopyFromSource.
+func (s *transactionSource) Err() error { return nil }
+
+// apply takes the account past one of its rows, which gets the balance and the status after it.
+func (l *ledger) apply(r *transaction) error {
+	ok := true
+	switch r.kind {
+	case kindDeposit, kindTransferIn:
+		l.balance, ok = money.AddMinor(l.balance, r.amount)
+	case kindWithdrawal, kindTransferOut:
+		l.balance, ok = money.SubMinor(l.balance, r.amount)
+	case kindOpened, kindReactivated:
+		l.status = statusActive
+	case kindSuspended:
+		l.status = statusSuspended
+	case kindClosed:
+		l.status = statusClosed
+	}
+	if !ok {
+		return fmt.Errorf("account %s: its balance is out of range after version %d", l.id, r.version)
+	}
+	r.balance, r.status = l.balance, l.status
+	return nil
+}

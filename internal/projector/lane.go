@@ -1,0 +1,219 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"passbook/internal/eventstore"
+)
+
+// lane is one generation of a projection on its way along the log: the live one, which the tail takes further, or
+// another, which a replay or a rollback does. One goroutine works on it.
+type lane struct {
+	w          *worker
+	mark       checkpoint
+	generation int64
+	position   int64
+	status     string // of the projection, when the lane is the live one
+
+	limit, most int // events in the next batch; below most while one that cannot be written is being found
+
+	parked     map[uuid.UUID]bool // streams that are set aside, see parking.go
+	failing    int64              // position of an event that failed and is to be tried again, 0 when there is none
+	retryLimit int                // as limit, for the events of a parked stream
+	nextRetry  time.Time          // not before then is it looked whether a parked stream is to be tried
+}
+
+// checkpoint is where the position of a lane is kept. Both methods answer errFenced when the lane has been taken from
+// its owner: paused, cancelled, flipped, or gone to another instance.
+type checkpoint interface {
+	// advance moves the position, by compare-and-set, from one position to the end of a batch.
+	advance(ctx context.Context, tx pgx.Tx, from int64, b *batch) error
+	// hold keeps the position where it is, and everybody else from taking the lane over, until tx ends.
+	hold(ctx context.Context, tx pgx.Tx, at int64) error
+}
+
+func (w *worker) newLane(most int) *lane {
+	return &lane{w: w, limit: most, most: most, retryLimit: most}
+}
+
+var (
+	// errAgain says that a step came to nothing yet, and that the next one is to be taken at once.
+	errAgain = errors.New("the step is taken again")
+	// ErrGap says that the log does not go on where it should: it was damaged, or changed by hand.
+	ErrGap = errors.New("the log has a gap")
+)
+
+// EventError says at which event a projection stopped, and why.
+type EventError struct {
+	Position int64
+	Err      error
+
+	// event is set when a handler could not apply the event, so that its stream can be parked. Nothing gets past an
+	// event that is missing or that the code does not know.
+	event *eventstore.Event
+}
+
+func (e *EventError) Error() string {
+	return fmt.Sprintf("event at position %d: %v", e.Position, e.Err)
+}
+
+func (e *EventError) Unwrap() error { return e.Err }
+
+// batch is a run of contiguous events, folded.
+type batch struct {
+	fold    Fold
+	last    int64
+	lastID  uuid.UUID
+	count   int64
+	waiting map[uuid.UUID]int64 // of those, how many wait for a parked stream and are not in the fold
+	applied int64               // and how many are
+}
+
+func (b *batch) flush(ctx context.Context, tx pgx.Tx, generation int64) error {
+	if b.applied == 0 {
+		return nil
+	}
+	return guard(func() error { return b.fold.Flush(ctx, tx, generation) })
+}
+
+// apply takes the lane one batch further and answers how many events it was, 0 at the end of the log. With an event
+// that a handler cannot apply, those before it are applied, the failure is recorded, and the error is errAgain.
+func (l *lane) apply(ctx context.Context) (int64, error) {
+	n, err := l.step(ctx)
+	if failed, ok := errors.AsType[*EventError](err); ok && failed.event != nil {
+		err = l.failed(ctx, failed)
+	}
+	return n, err
+}
+
+// step applies the next batch. With an event that cannot be applied, those before it are, and the error is its.
+func (l *lane) step(ctx context.Context) (int64, error) {
+	events, err := l.w.cfg.Log.ReadAfter(ctx, l.position, l.limit)
+	if err != nil || len(events) == 0 {
+		return 0, err
+	}
+	b, foldErr := l.fold(events)
+	if b.count == 0 {
+		return 0, foldErr
+	}
+	err = l.w.begin(ctx, func(tx pgx.Tx) error { return l.write(ctx, tx, b) })
+	if err != nil {
+		return 0, l.narrow(ctx, events, b, err)
+	}
+	l.moved(b)
+	l.limit = min(2*l.limit, l.most)
+	return b.count, foldErr
+}
+
+// fold folds the events that follow on the lane's position, asserting that none is missing. With an error, which is an
+// *EventError, the batch holds the events before that one.
+func (l *lane) fold(events []eventstore.Event) (*batch, error) {
+	for i := range events {
+		if want := l.position + int64(i) + 1; events[i].Position != want {
+			b, err := l.w.fold(events[:i], l.parked)
+			if err == nil {
+				err = &EventError{Position: want, Err: fmt.Errorf("%w: position %d follows on %d", ErrGap, events[i].Position, want-1)}
+			}
+			return b, err
+		}
+	}
+	return l.w.fold(events, l.parked)
+}
+
+// fold decodes and folds events, but for those of the parked streams, which it counts.
+func (w *worker) fold(events []eventstore.Event, parked map[uuid.UUID]bool) (*batch, error) {
+	b := &batch{fold: w.def.newFold()}
+	for i := range events {
+		e := &events[i]
+		data, err := w.cfg.Decode(e.Type, e.SchemaVersion, e.Payload)
+		if err != nil {
+			return b, &EventError{Position: e.Position, Err: err}
+		}
+		if parked[e.StreamID] {
+			if b.waiting == nil {
+				b.waiting = make(map[uuid.UUID]int64)
+			}
+			b.waiting[e.StreamID]++
+		} else {
+			if err := w.def.apply(b.fold, eventOf(e), data); err != nil {
+				// It may have left its mark on the fold: those before it are folded anew.
+				before, _ := w.fold(events[:i], parked)
+				return before, &EventError{Position: e.Position, Err: err, event: e}
+			}
+			b.applied++
+		}
+		b.last, b.lastID = e.Position, e.EventID
+		b.count++
+	}
+	return b, nil
+}
+
+func eventOf(e *eventstore.Event) Event {
+	return Event{Position: e.Position, StreamID: e.StreamID, Version: e.Version, EventID: e.EventID, RecordedAt: e.RecordedAt}
+}
+
+// write puts into tx what a batch comes to: the checkpoint, the rows, and what waits for parked streams.
+func (l *lane) write(ctx context.Context, tx pgx.Tx, b *batch) error {
+	if err := l.mark.advance(ctx, tx, l.position, b); err != nil {
+		return err
+	}
+	if l.failing != 0 && l.failing <= b.last {
+		if err := l.forget(ctx, tx); err != nil {
+			return err
+		}
+	}
+	if err := l.await(ctx, tx, b.waiting); err != nil {
+		return err
+	}
+	return b.flush(ctx, tx, l.generation)
+}
+
+// moved takes note of a batch that is committed.
+func (l *lane) moved(b *batch) {
+	l.position = b.last
+	if l.failing <= b.last {
+		l.failing = 0
+	}
+}
+
+// narrow makes the next batch smaller when one could not be written for a reason that may lie in one of its events,
+// down to the event itself, so that all before it are applied and the error names it.
+func (l *lane) narrow(ctx context.Context, events []eventstore.Event, b *batch, err error) error {
+	switch {
+	case ctx.Err() != nil, b.applied == 0, !l.w.lies(err):
+		return err
+	case b.count == 1:
+		l.limit = 1
+		return &EventError{Position: b.last, Err: err, event: &events[0]}
+	}
+	l.limit = int(b.count / 2)
+	return errAgain
+}
+
+// lies tells whether the reason why a fold could not be written may lie in an event of it: it is an error of the read
+// model, or PostgreSQL's of what it was given. What is wrong with the database or the schema is no event's fault.
+func (w *worker) lies(err error) bool {
+	if errors.Is(err, errFenced) || w.cfg.Transient(err) {
+		return false
+	}
+	refused, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return true
+	}
+	// 21 cardinality violation, 22 data exception, 23 integrity constraint violation, 54 program limit exceeded
+	// (a value too long for an index), P0 raised by a function.
+	for _, class := range []string{"21", "22", "23", "54", "P0"} {
+		if strings.HasPrefix(refused.Code, class) {
+			return true
+		}
+	}
+	return false
+}

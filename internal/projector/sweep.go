@@ -1,0 +1,72 @@
+package projector
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	forgetPreviousSQL = `update projections
+set previous_generation = null, previous_version = null, previous_position = null
+where id = $1 returning generation`
+
+	sweepFailuresSQL = `delete from projection_failures where projection = $1 and generation <> $2 and generation < $3`
+)
+
+// sweep deletes the rows of generations that are over when a replay begins: those before the one it builds, except the
+// live one. The previous one could be rolled back to until then, and from then on cannot.
+func (w *worker) sweep(ctx context.Context, c rebuilt) error {
+	var live int64
+	err := w.begin(ctx, func(tx pgx.Tx) error {
+		if err := c.hold(ctx, tx, 0); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, forgetPreviousSQL, w.def.ID).Scan(&live)
+	})
+	if err != nil {
+		return fmt.Errorf("projector: sweep of %s: %w", w.def.ID, err)
+	}
+	return w.sweepRows(ctx, live, c.r.generation)
+}
+
+// sweepRows does no harm when a stalled owner does it late: a generation that is over stays so, and those from the one
+// being built on are left alone.
+func (w *worker) sweepRows(ctx context.Context, live, building int64) error {
+	if _, err := w.cfg.Pool.Exec(ctx, sweepFailuresSQL, w.def.ID, live, building); err != nil {
+		return fmt.Errorf("projector: sweep of %s: %w", w.def.ID, err)
+	}
+	for _, table := range w.def.Tables {
+		if err := w.sweepTable(ctx, pgx.Identifier{table}.Sanitize(), live, building); err != nil {
+			return fmt.Errorf("projector: sweep of %s: %w", table, err)
+		}
+	}
+	return nil
+}
+
+func (w *worker) sweepTable(ctx context.Context, table string, live, building int64) error {
+	// Each generation is found by the index, and deleted in small steps.
+	next := "select min(generation) from " + table + " where generation > $1 and generation < $2"
+	remove := fmt.Sprintf("delete from %s where ctid = any (array(select ctid from %s where generation = $1 limit 10000))",
+		table, table)
+	for after := int64(0); ; {
+		var generation *int64
+		err := w.cfg.Pool.QueryRow(ctx, next, after, building).Scan(&generation)
+		if err != nil || generation == nil {
+			return err
+		}
+		if after = *generation; after == live {
+			continue
+		}
+		for {
+			tag, err := w.cfg.Pool.Exec(ctx, remove, after)
+			if err != nil {
+				return err
+			}
+			if tag.RowsAffected() == 0 {
+				break
+			}
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"passbook/internal/money"
+)
+
+const (
+	momentSQL = `select position_at($1), $1 > clock_timestamp()`
+
+	// The last row at or before the position is the account as it stood. An account is there from the position on that
+	// it was opened at.
+	balanceAtSQL = `select p.position, a.owner, a.currency, a.overdraft_limit, t.balance, t.status, t.version, t.position, t.recorded_at
+from projections p
+left join transaction_accounts a on a.generation = p.generation and a.account_id = $1
+left join lateral (
+    select balance, status, version, position, recorded_at
+    from transactions
+    where generation = p.generation and account_id = $1 and position <= $2
+    order by position desc limit 1) as t on true
+where p.id = 'transactions'`
+)
+
+// BalanceAt answers an account as it stood at a moment, with the position the read model had applied, which is right
+// with ErrNotFound too. A moment that the read model has not reached is waited for as the position of a Wait is, and is
+// ErrBehind when the wait ended first; one that has not come yet is ErrFuture.
+//
+// A time stands for the position of the last event recorded at or before it. Events of the last instant may still be
+// on their way into the log when they are asked about; a position has no such doubt.
+func (s *Service) BalanceAt(ctx context.Context, id uuid.UUID, at Moment, w Wait) (BalanceAt, int64, error) {
+	position := at.Position
+	if !at.Time.IsZero() {
+		var future bool
+		if err := s.pool.QueryRow(ctx, momentSQL, at.Time).Scan(&position, &future); err != nil {
+			return BalanceAt{}, 0, fmt.Errorf("query: moment: %w", err)
+		}
+		if future {
+			return BalanceAt{}, 0, ErrFuture
+		}
+	}
+	w.MinPosition = max(w.MinPosition, position)
+	b, applied, err := s.balanceAt(ctx, id, position, w.MinPosition)
+	if !errors.Is(err, ErrBehind) || w.Timeout <= 0 {
+		return b, applied, err
+	}
+	if err := s.await(ctx, transactionsProjection, w); err != nil {
+		return BalanceAt{}, applied, err
+	}
+	return s.balanceAt(ctx, id, position, w.MinPosition)
+}
+
+func (s *Service) balanceAt(ctx context.Context, id uuid.UUID, position, minPosition int64) (BalanceAt, int64, error) {
+	var (
+		applied                             int64
+		owner, currency, status             *string
+		overdraft, balance, version, lastAt *int64
+		recordedAt                          *time.Time
+	)
+	err := s.pool.QueryRow(ctx, balanceAtSQL, id, position).
+		Scan(&applied, &owner, &currency, &overdraft, &balance, &status, &version, &lastAt, &recordedAt)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows): // the projection has never run
+		applied = 0
+	case err != nil:
+		return BalanceAt{}, 0, fmt.Errorf("query: balance at: %w", err)
+	}
+	switch {
+	case applied < minPosition:
+		return BalanceAt{}, applied, ErrBehind
+	case owner == nil:
+		return BalanceAt{}, applied, ErrNotFound
+	case lastAt == nil:
+		return BalanceAt{}, applied, ErrNotOpenYet
+	}
+	c, ok := money.LookupCurrency(*currency)
+	if !ok {
+		return BalanceAt{}, applied, fmt.Errorf("query: account %s has the unknown currency %q", id, *currency)
+	}
+	return BalanceAt{
+		ID: id, Owner: *owner, Currency: c, Balance: *balance, Overdraft: *overdraft, Status: statusNames[*status],
+		Version: *version, Position: *lastAt, UpdatedAt: recordedAt.UTC(),
+	}, applied, nil
+}
+
+// statusNames are the statuses, by the column status of transactions.
+var statusNames = map[string]string{"a": "active", "s": "suspended", "c": "closed"}

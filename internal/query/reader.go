@@ -1,0 +1,143 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Bounds of coalesced reads.
+const (
+	// maxReads is how many accounts one round trip asks for.
+	maxReads = 256
+	// maxReaders is how many round trips are under way at once: one is being answered while the next gathers.
+	maxReaders = 2
+	// readTimeout bounds a round trip. It is not that of any one caller, since it serves many.
+	readTimeout = 10 * time.Second
+)
+
+// The generation is picked in the statement that reads the rows: a reader sees one complete generation, always. There
+// is at least one row, all null but for the position, since the answer names the position either way.
+const readAccountsSQL = `select p.position, ` + accountColumns + `
+from projections p left join balances b on b.generation = p.generation and b.account_id = any ($1)
+where p.id = 'balances'`
+
+// reader answers reads of single accounts that come at the same time with one round trip: those that arrive while
+// others are under way go together with the next. A read that comes alone is sent at once.
+type reader struct {
+	pool *pgxpool.Pool
+
+	mu      sync.Mutex
+	waiting []*read
+	running int
+}
+
+// read is one caller's read; its answer may be taken once done is closed.
+type read struct {
+	id      uuid.UUID
+	done    chan struct{}
+	account Account
+	found   bool
+	applied int64
+	err     error
+}
+
+// get answers as of a moment after the call.
+func (r *reader) get(ctx context.Context, id uuid.UUID) (*read, error) {
+	one := &read{id: id, done: make(chan struct{})}
+	r.mu.Lock()
+	r.waiting = append(r.waiting, one)
+	start := r.running < maxReaders
+	if start {
+		r.running++
+	}
+	r.mu.Unlock()
+	if start {
+		go r.run()
+	}
+	select {
+	case <-one.done:
+		return one, one.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// run makes round trips until nobody waits.
+func (r *reader) run() {
+	for {
+		r.mu.Lock()
+		batch := r.waiting[:min(len(r.waiting), maxReads)]
+		r.waiting = r.waiting[len(batch):]
+		if len(batch) == 0 {
+			r.waiting = nil
+			r.running--
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+		if err := r.readAll(batch); err != nil {
+			for _, one := range batch {
+				one.err = err
+			}
+		}
+		for _, one := range batch {
+			close(one.done)
+		}
+	}
+}
+
+func (r *reader) readAll(batch []*read) error {
+	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+	defer cancel()
+	ids := make([][16]byte, len(batch))
+	for i, one := range batch {
+		ids[i] = one.id
+	}
+	rows, err := r.pool.Query(ctx, readAccountsSQL, ids)
+	if err != nil {
+		return fmt.Errorf("query: accounts: %w", err)
+	}
+	defer rows.Close()
+	var applied int64
+	found := make(map[uuid.UUID]Account, len(batch))
+	for rows.Next() {
+		account, err := scanAccount(rows, &applied)
+		if err != nil {
+			return err
+		}
+		if account != nil {
+			found[account.ID] = *account
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("query: accounts: %w", err)
+	}
+	for _, one := range batch {
+		one.account, one.found = found[one.id]
+		one.applied = applied
+	}
+	return nil
+}
+
+// scanAccount reads a row of one leading number and accountColumns; nil stands for an account that is all null.
+func scanAccount(rows pgx.Rows, leading *int64) (*Account, error) {
+	var row accountRow
+	if rows.RawValues()[1] == nil {
+		if err := rows.Scan(leading, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil); err != nil {
+			return nil, fmt.Errorf("query: account: %w", err)
+		}
+		return nil, nil //nolint:nilnil // no account
+	}
+	err := rows.Scan(leading, &row.ID, &row.Owner, &row.currency, &row.Balance, &row.Overdraft, &row.deposited, &row.withdrawn,
+		&row.Status, &row.Version, &row.Position, &row.OpenedAt, &row.UpdatedAt, &row.closedAt)
+	if err != nil {
+		return nil, fmt.Errorf("query: account: %w", err)
+	}
+	return row.account()
+}

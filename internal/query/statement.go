@@ -1,0 +1,209 @@
+package query
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"passbook/internal/money"
+)
+
+// movementKinds are the kinds of rows that move money, as the column kind has them.
+var movementKinds = map[string]string{"deposit": "d", "withdrawal": "w", "transfer_in": "i", "transfer_out": "o"}
+
+// statementSQL reads a page in one statement, and so in one snapshot: the checkpoint and the generation, whether the
+// account is there, and the rows. Without any row it still answers one, all null but for the position.
+const statementSQL = `select p.position, a.currency, t.kind, t.amount, t.balance, t.counterparty, t.transfer_id, t.reference, t.version,
+       t.position, t.recorded_at
+from projections p
+left join transaction_accounts a on a.generation = p.generation and a.account_id = $1
+left join lateral (
+    select kind, amount, balance, counterparty, transfer_id, reference, version, position, recorded_at
+    from transactions
+    where generation = p.generation and account_id = $1 and %s
+    order by position %s limit %d) as t on true
+where p.id = 'transactions'
+order by t.position %[2]s`
+
+// Statement answers a page of an account's movements, with the position the read model had applied. The position is
+// right with ErrNotFound too. ErrBehind says that the wait ended first; ErrBadCursor that the cursor was not made for
+// this account and this order.
+func (s *Service) Statement(ctx context.Context, id uuid.UUID, f StatementFilter, w Wait) (Statement, int64, error) {
+	l, err := newStatementList(id, f)
+	if err != nil {
+		return Statement{}, 0, err
+	}
+	if err := s.await(ctx, transactionsProjection, w); err != nil {
+		return Statement{}, 0, err
+	}
+	rows, _ := s.pool.Query(ctx, l.sql(), l.args...)
+	page, applied, err := l.collect(rows)
+	switch {
+	case err != nil:
+		return Statement{}, 0, fmt.Errorf("query: statement: %w", err)
+	case applied < w.MinPosition:
+		return Statement{}, applied, ErrBehind
+	case page.AccountID == uuid.Nil:
+		return Statement{}, applied, ErrNotFound
+	}
+	return page, applied, nil
+}
+
+// statementList is a page to be read: its statement, and its arguments after the account.
+type statementList struct {
+	id          uuid.UUID
+	oldestFirst bool
+	limit       int
+	where       []string
+	args        []any
+}
+
+func newStatementList(id uuid.UUID, f StatementFilter) (*statementList, error) {
+	l := &statementList{id: id, oldestFirst: f.Sort == "recorded_at", limit: min(max(f.Limit, 1), maxLimit), args: []any{id}}
+	if f.Kind == "" {
+		l.where = append(l.where, "kind in ('d', 'w', 'i', 'o')")
+	} else {
+		l.and("kind = %s::text::\"char\"", movementKinds[f.Kind])
+	}
+	// recorded_at never decreases with position, so that a time is a range of the primary key.
+	if f.From != nil {
+		l.and("position > position_at(%s)", before(*f.From))
+	}
+	if f.To != nil {
+		l.and("position <= position_at(%s)", before(*f.To))
+	}
+	if f.Cursor != "" {
+		position, err := parseStatementCursor(f.Cursor, id, l.oldestFirst)
+		if err != nil {
+			return nil, err
+		}
+		if l.oldestFirst {
+			l.and("position > %s", position)
+		} else {
+			l.and("position < %s", position)
+		}
+	}
+	return l, nil
+}
+
+// before is the last microsecond before a time: the most that recorded_at can be without having reached it.
+func before(t time.Time) time.Time {
+	at := t.Truncate(time.Microsecond)
+	if at.Equal(t) {
+		return at.Add(-time.Microsecond)
+	}
+	return at
+}
+
+// and adds a condition, whose %s stands for the argument.
+func (l *statementList) and(condition string, arg any) {
+	l.args = append(l.args, arg)
+	l.where = append(l.where, fmt.Sprintf(condition, "$"+strconv.Itoa(len(l.args))))
+}
+
+func (l *statementList) sql() string {
+	direction := "desc"
+	if l.oldestFirst {
+		direction = "asc"
+	}
+	// The row after the last tells whether there is another page.
+	return fmt.Sprintf(statementSQL, strings.Join(l.where, " and "), direction, l.limit+1)
+}
+
+// collect reads the page; its account is the nil UUID when there is none.
+func (l *statementList) collect(rows pgx.Rows) (page Statement, applied int64, err error) {
+	var (
+		r        optionalTransaction
+		currency *string
+	)
+	page.Transactions = []Transaction{}
+	_, err = pgx.ForEachRow(rows, append([]any{&applied, &currency}, r.targets()...), func() error {
+		if currency == nil {
+			return nil
+		}
+		var ok bool
+		if page.Currency, ok = money.LookupCurrency(*currency); !ok {
+			return fmt.Errorf("account %s has the unknown currency %q", l.id, *currency)
+		}
+		page.AccountID = l.id
+		if r.position != nil {
+			page.Transactions = append(page.Transactions, r.transaction())
+		}
+		return nil
+	})
+	if len(page.Transactions) > l.limit {
+		page.Transactions = page.Transactions[:l.limit]
+		page.Next = statementCursor(l.id, l.oldestFirst, page.Transactions[l.limit-1].Position)
+	}
+	return page, applied, err
+}
+
+// optionalTransaction is a row of transactions that may be all null, as an outer join gives it.
+type optionalTransaction struct {
+	kind, reference                    *string
+	amount, balance, version, position *int64
+	counterparty, transferID           *uuid.UUID
+	recordedAt                         *time.Time
+}
+
+func (o *optionalTransaction) targets() []any {
+	return []any{
+		&o.kind, &o.amount, &o.balance, &o.counterparty, &o.transferID, &o.reference, &o.version, &o.position, &o.recordedAt,
+	}
+}
+
+func (o *optionalTransaction) transaction() Transaction {
+	t := Transaction{
+		Amount: *o.amount, Balance: *o.balance, Reference: *o.reference, Version: *o.version, Position: *o.position,
+		RecordedAt: o.recordedAt.UTC(),
+	}
+	for name, kind := range movementKinds {
+		if kind == *o.kind {
+			t.Kind = name
+		}
+	}
+	if o.counterparty != nil {
+		t.Counterparty = *o.counterparty
+	}
+	if o.transferID != nil {
+		t.TransferID = *o.transferID
+	}
+	return t
+}
+
+// statementCursor is a place in an account's statement: a letter for the order, the account, and the position of the
+// last movement shown.
+func statementCursor(id uuid.UUID, oldestFirst bool, position int64) string {
+	raw := append([]byte{orderLetter(oldestFirst)}, id[:]...)
+	raw = binary.BigEndian.AppendUint64(raw, uint64(position)) //nolint:gosec // positions are above zero
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
+
+// parseStatementCursor is the inverse of statementCursor. It answers ErrBadCursor for every text that was not made for
+// the account and the order.
+func parseStatementCursor(text string, id uuid.UUID, oldestFirst bool) (position int64, err error) {
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || len(raw) != 1+len(id)+8 {
+		return 0, ErrBadCursor
+	}
+	position = int64(binary.BigEndian.Uint64(raw[1+len(id):])) //nolint:gosec // one that does not fit is refused below
+	// The decoder is lenient about stray bits and line breaks.
+	if position <= 0 || statementCursor(id, oldestFirst, position) != text {
+		return 0, ErrBadCursor
+	}
+	return position, nil
+}
+
+func orderLetter(oldestFirst bool) byte {
+	if oldestFirst {
+		return 'a'
+	}
+	return 'd'
+}

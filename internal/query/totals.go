@@ -1,0 +1,74 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"passbook/internal/money"
+)
+
+// A transfer of which one side is applied counts as not begun: what was sent and not received is still the sender's.
+const totalsSQL = `select p.position, t.currency, t.accounts, (t.balance + t.sent - t.received)::text, t.deposited::text,
+       t.withdrawn::text
+from projections p left join totals t on t.generation = p.generation
+where p.id = 'totals'
+order by t.currency`
+
+// Totals answers what the accounts of each currency come to, in the order of their codes, with the position the read
+// model had applied. ErrBehind says that the wait ended first.
+func (s *Service) Totals(ctx context.Context, w Wait) ([]Total, int64, error) {
+	if err := s.await(ctx, totalsProjection, w); err != nil {
+		return nil, 0, err
+	}
+	var applied int64
+	rows, _ := s.pool.Query(ctx, totalsSQL)
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Total, error) {
+		var (
+			code, balance, deposited, withdrawn *string
+			accounts                            *int64
+		)
+		if err := row.Scan(&applied, &code, &accounts, &balance, &deposited, &withdrawn); err != nil || code == nil {
+			return nil, err // without a code: no account was ever opened
+		}
+		return totalOf(*code, *accounts, *balance, *deposited, *withdrawn)
+	})
+	switch {
+	case err != nil:
+		return nil, 0, fmt.Errorf("query: totals: %w", err)
+	case applied < w.MinPosition:
+		return nil, applied, ErrBehind
+	}
+	totals := make([]Total, 0, len(all))
+	for _, t := range all {
+		if t != nil {
+			totals = append(totals, *t)
+		}
+	}
+	return totals, applied, nil
+}
+
+func totalOf(code string, accounts int64, balance, deposited, withdrawn string) (*Total, error) {
+	currency, ok := money.LookupCurrency(code)
+	if !ok {
+		return nil, fmt.Errorf("there is a total of the unknown currency %q", code)
+	}
+	t := &Total{Currency: currency, Accounts: accounts}
+	magnitude, overdrawn := strings.CutPrefix(balance, "-")
+	for _, sum := range []struct {
+		to    *string
+		minor string
+	}{{&t.Balance, magnitude}, {&t.Deposited, deposited}, {&t.Withdrawn, withdrawn}} {
+		text, err := decimal(sum.minor, currency)
+		if err != nil {
+			return nil, err
+		}
+		*sum.to = text
+	}
+	if overdrawn {
+		t.Balance = "-" + t.Balance
+	}
+	return t, nil
+}

@@ -1,0 +1,110 @@
+package verify
+
+// checks are in the order they are made: the log first, on which the others rest. Each statement answers a row for each
+// difference: where it belongs in the order, the item, the field, what it has and what it should have.
+//
+// They read payloads of schema version 1, which is the only one there is. A check of a read model holds the live
+// generation against the events that its projection says it has applied: those up to its checkpoint, and of a parked
+// account those before the one that could not be applied.
+var checks = []struct{ name, about, sql string }{
+	{"positions", "positions run from 1 without a gap, and times never go back (I1)", positionsSQL},
+	{"event ids", "no event is in the log twice (I2)", eventIDsSQL},
+	{"versions", "the versions of each account run from 1 without a gap (I3)", versionsSQL},
+	{"decisions", "each event is allowed by those before it: no overdraft, no movement on a closed account (I3)", decisionsSQL},
+	{"transfers", "each transfer was sent and received, the same amount, side by side (I8)", transfersSQL},
+	{"checkpoints", "each projection is at an event that the log has (I4)", checkpointsSQL},
+	{"balances", "balances are the fold of the events up to the checkpoint (I4)", balancesSQL},
+	{"transactions", "statements are the events up to the checkpoint, with the balance after each (I4)", transactionsSQL},
+	{"transaction accounts", "statements know what each account was opened with (I4)", transactionAccountsSQL},
+	{"totals", "totals are the sums of the events up to the checkpoint (I4)", totalsSQL},
+	{"money", "balances add up to what was deposited less what was withdrawn, by currency (I8)", moneySQL},
+}
+
+const positionsSQL = `
+select l.position, d.item, d.field, d.has, d.want
+from (select position, recorded_at, lag(position, 1, 0::bigint) over w as before, lag(recorded_at) over w as earlier
+      from events window w as (order by position)) as l
+cross join lateral (values
+    (l.position <> l.before + 1,
+     case when l.position <= l.before then 'position ' || l.position
+          when l.position = l.before + 2 then 'position ' || l.before + 1
+          else 'positions ' || l.before + 1 || ' to ' || l.position - 1 end,
+     'events', case when l.position <= l.before then 'two' else 'none' end, 'one'),
+    (l.recorded_at < l.earlier, 'position ' || l.position, 'recorded_at', l.recorded_at::text, 'at or after ' || l.earlier::text)
+) as d(differs, item, field, has, want)
+where d.differs`
+
+const eventIDsSQL = `
+select min(position), 'event ' || event_id, 'positions', string_agg(position::text, ', ' order by position), 'one'
+from events group by event_id having count(*) > 1`
+
+const versionsSQL = `
+select position, 'account ' || stream_id || ' at position ' || position, 'version', version::text, (before + 1)::text
+from (select position, stream_id, version, lag(version, 1, 0::bigint) over (partition by stream_id order by position) as before
+      from events) as l
+where version <> before + 1`
+
+const decisionsSQL = `
+with moved as (
+    select position, stream_id, version, type, payload->>'currency' as currency, (payload->>'amount')::numeric as amount,
+        (payload->>'overdraft_limit')::numeric as overdraft_limit,
+        case when type in ('MoneyDeposited', 'TransferReceived') then 1
+             when type in ('MoneyWithdrawn', 'TransferSent') then -1 else 0 end as direction
+    from events
+), states as (
+    select m.*, sum(direction * coalesce(amount, 0)) over w as balance,
+        first_value(overdraft_limit) over w as allowed, first_value(currency) over w as of_currency,
+        max(version) filter (where type in ('AccountCreated', 'AccountReactivated')) over earlier as activated,
+        max(version) filter (where type = 'AccountSuspended') over earlier as suspended,
+        max(version) filter (where type = 'AccountClosed') over earlier as closed
+    from moved m
+    window w as (partition by stream_id order by version rows unbounded preceding),
+        earlier as (partition by stream_id order by version rows between unbounded preceding and 1 preceding)
+)
+select s.position, 'account ' || s.stream_id || ' at position ' || s.position, d.field, d.has, d.want
+from states s
+cross join lateral (values
+    ((s.version = 1) <> (s.type = 'AccountCreated'), 'type', s.type,
+     case when s.version = 1 then 'AccountCreated' else 'another type, the account being open' end),
+    (s.closed is not null, 'type', s.type, 'no event after AccountClosed'),
+    (s.closed is null and s.direction <> 0 and s.suspended > s.activated, 'type', s.type, 'no movement while suspended'),
+    (s.direction <> 0 and coalesce(s.amount, 0) <= 0, 'amount', s.amount::text, 'more than 0'),
+    (s.direction <> 0 and s.currency is distinct from s.of_currency, 'currency', s.currency, s.of_currency),
+    (s.direction < 0 and s.balance < -coalesce(s.allowed, 0), 'balance', s.balance::text, 'at least ' || -coalesce(s.allowed, 0)),
+    (s.direction > 0 and s.balance > 9223372036854775807, 'balance', s.balance::text, 'at most 9223372036854775807'),
+    (s.type = 'AccountClosed' and s.balance <> 0, 'balance', s.balance::text, '0')
+) as d(differs, field, has, want)
+where d.differs`
+
+const transfersSQL = `
+select coalesce(s.position, r.position), 'transfer ' || coalesce(s.payload->>'transfer_id', r.payload->>'transfer_id', '?')
+    || ' at position ' || coalesce(s.position, r.position), d.field, d.has, d.want
+from (select * from events where type = 'TransferSent') as s
+full join (select * from events where type = 'TransferReceived') as r on r.position = s.position + 1
+cross join lateral (values
+    (r.position is null, 'event after TransferSent', (select min(type) from events e where e.position = s.position + 1), 'TransferReceived'),
+    (s.position is null, 'event before TransferReceived', (select min(type) from events e where e.position = r.position - 1), 'TransferSent'),
+    (r.position is not null and s.position is not null and r.payload->>'transfer_id' is distinct from s.payload->>'transfer_id',
+     'transfer_id received', r.payload->>'transfer_id', s.payload->>'transfer_id'),
+    (r.position is not null and s.position is not null and r.payload->>'amount' is distinct from s.payload->>'amount',
+     'amount received', r.payload->>'amount', s.payload->>'amount'),
+    (r.position is not null and s.position is not null and r.payload->>'currency' is distinct from s.payload->>'currency',
+     'currency received', r.payload->>'currency', s.payload->>'currency'),
+    (r.position is not null and s.position is not null and s.payload->>'to_account_id' is distinct from r.stream_id::text,
+     'receiving account', r.stream_id::text, s.payload->>'to_account_id'),
+    (r.position is not null and s.position is not null and r.payload->>'from_account_id' is distinct from s.stream_id::text,
+     'sending account', s.stream_id::text, r.payload->>'from_account_id')
+) as d(differs, field, has, want)
+where d.differs`
+
+const checkpointsSQL = `
+select p.position, 'projection ' || p.id, d.field, d.has, d.want
+from projections p
+cross join (select coalesce((select position from events order by position desc limit 1), 0)) as h(head)
+left join events e on e.position = p.position
+cross join lateral (values
+    (p.position > h.head, 'position', p.position::text, 'at most ' || h.head),
+    (p.position > 0 and p.position <= h.head and p.last_event_id is distinct from e.event_id,
+     'last_event_id', p.last_event_id::text, e.event_id::text)
+) as d(differs, field, has, want)
+where d.differs`

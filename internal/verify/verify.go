@@ -1,0 +1,136 @@
+// Package verify holds the database against itself: the log against its invariants, and every read model against the
+// log, recomputed in SQL. It shares nothing with the code that wrote either, so that a mistake there is not made here
+// again.
+//
+// It reads one snapshot, so that it can run beside a live service, and writes nothing.
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// ErrNoSchema says that the database holds no Passbook, or one of a schema older than this code.
+var ErrNoSchema = errors.New("the database has not the schema of this version")
+
+// Report is what a verification found.
+type Report struct {
+	// OK says that there is no difference.
+	OK bool `json:"ok"`
+	// Head is the position of the last event in the snapshot, and with it the number of events looked at.
+	Head        int64        `json:"head"`
+	Projections []Projection `json:"projections"`
+	Checks      []Check      `json:"checks"`
+	Seconds     float64      `json:"seconds"`
+}
+
+// Projection is how far a read model was in the snapshot: its rows must be the fold of events 1 to Position.
+type Projection struct {
+	ID         string `json:"id"`
+	Position   int64  `json:"position"`
+	Generation int64  `json:"generation"`
+	// Parked accounts stand before an event that could not be applied; they are held against the events before it.
+	Parked int64 `json:"parked"`
+}
+
+// Check is one thing that was looked at.
+type Check struct {
+	Name string `json:"name"`
+	// About says what must hold.
+	About string `json:"about"`
+	// Differences is how many there are, of which only the first are told.
+	Differences int64        `json:"differences"`
+	Told        []Difference `json:"told,omitempty"`
+}
+
+// Difference is one value that is not what it should be.
+type Difference struct {
+	// Item names the row, such as "account 0190a0d2-…" or "position 17".
+	Item string `json:"item"`
+	// Field is the column, or what about the row is meant.
+	Field string `json:"field"`
+	Has   string `json:"has"`
+	Want  string `json:"want"`
+}
+
+// DB is a connection or a pool, of the database or a standby of it. Its role must be allowed to read all tables.
+type DB interface {
+	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+}
+
+const (
+	headSQL = `select coalesce((select position from events order by position desc limit 1), 0)`
+
+	projectionsSQL = `select p.id, p.position, p.generation,
+    (select count(*) from projection_failures f where f.projection = p.id and f.generation = p.generation and f.parked)
+from projections p order by p.id`
+
+	// What a check finds, counted whole and told in part.
+	tellSQL = `select d.item, d.field, coalesce(d.has, 'nothing'), coalesce(d.want, 'nothing'), count(*) over ()
+from (%s) as d (place, item, field, has, want) order by d.place, d.item, d.field limit $1`
+
+	// Sorts and hashes of a whole log take more than the usual; what does not fit goes to temporary files.
+	memorySQL = `set local work_mem = '64MB'`
+)
+
+// Run makes all checks and tells at most limit differences of each. before, if not nil, is called before each check.
+// An error means that it could not be told whether there are differences.
+func Run(ctx context.Context, db DB, limit int, before func(Check)) (Report, error) {
+	start := time.Now()
+	var report Report
+	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err := pgx.BeginTxFunc(ctx, db, options, func(tx pgx.Tx) (err error) {
+		report, err = within(ctx, tx, limit, before)
+		return err
+	})
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (pgErr.Code == "42P01" || pgErr.Code == "42703") {
+		err = fmt.Errorf("%w: %w", ErrNoSchema, err) // no such table, no such column
+	}
+	if err != nil {
+		return Report{}, fmt.Errorf("verify: %w", err)
+	}
+	report.Seconds = time.Since(start).Seconds()
+	return report, nil
+}
+
+func within(ctx context.Context, tx pgx.Tx, limit int, before func(Check)) (Report, error) {
+	report := Report{OK: true}
+	if _, err := tx.Exec(ctx, memorySQL); err != nil {
+		return report, fmt.Errorf("set work_mem: %w", err)
+	}
+	if err := tx.QueryRow(ctx, headSQL).Scan(&report.Head); err != nil {
+		return report, fmt.Errorf("head: %w", err)
+	}
+	rows, _ := tx.Query(ctx, projectionsSQL)
+	var err error
+	if report.Projections, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Projection]); err != nil {
+		return report, fmt.Errorf("projections: %w", err)
+	}
+	for _, c := range checks {
+		check := Check{Name: c.name, About: c.about}
+		if before != nil {
+			before(check)
+		}
+		if err := check.run(ctx, tx, c.sql, limit); err != nil {
+			return report, fmt.Errorf("%s: %w", c.name, err)
+		}
+		report.OK = report.OK && check.Differences == 0
+		report.Checks = append(report.Checks, check)
+	}
+	return report, nil
+}
+
+func (c *Check) run(ctx context.Context, tx pgx.Tx, sql string, limit int) error {
+	rows, _ := tx.Query(ctx, fmt.Sprintf(tellSQL, sql), max(limit, 1))
+	var err error
+	c.Told, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Difference, error) {
+		var d Difference
+		return d, row.Scan(&d.Item, &d.Field, &d.Has, &d.Want, &c.Differences)
+	})
+	return err //nolint:wrapcheck // Run wraps it
+}

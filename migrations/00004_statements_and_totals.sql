@@ -1,0 +1,58 @@
+-- Two more read models: the statement of each account, and what all accounts of a currency come to.
+
+-- +goose Up
+-- A row an event of an account, with the balance and the status that it left: the last row at or before a position is
+-- the account as it stood then. Rows are never updated. The columns are ordered so that none is padded.
+create table transactions (
+    generation   bigint      not null,
+    position     bigint      not null,
+    version      bigint      not null,
+    recorded_at  timestamptz not null,
+    -- In minor units of the account's currency; 0 where no money moved, else more.
+    amount       bigint      not null,
+    balance      bigint      not null,
+    account_id   uuid        not null,
+    -- Of transfers: the other account, and what both of its rows have in common.
+    counterparty uuid,
+    transfer_id  uuid,
+    -- Of money: d deposit, w withdrawal, i transfer in, o transfer out. Of the account itself: O opened, S suspended,
+    -- R reactivated, C closed.
+    kind         "char"      not null check (kind in ('d', 'w', 'i', 'o', 'O', 'S', 'R', 'C')),
+    -- a active, s suspended, c closed
+    status       "char"      not null check (status in ('a', 's', 'c')),
+    reference    text        not null,
+    primary key (generation, account_id, position)
+);
+
+-- What an account was opened with, which never changes.
+create table transaction_accounts (
+    generation      bigint not null,
+    account_id      uuid   not null,
+    opened_position bigint not null,
+    owner           text   not null,
+    currency        text   not null,
+    overdraft_limit bigint not null,
+    primary key (generation, account_id)
+);
+
+-- numeric, because a sum over all accounts may pass what one balance may not. In minor units of the currency.
+create table totals (
+    generation bigint  not null,
+    currency   text    not null,
+    accounts   bigint  not null,
+    -- What came in from outside and what went out again; transfers are neither.
+    deposited  numeric not null,
+    withdrawn  numeric not null,
+    -- What transfers took from their senders and gave to their receivers. The two differ at a position between the two
+    -- events of a transfer, and nowhere else.
+    sent       numeric not null,
+    received   numeric not null,
+    -- The sum of all balances, counted by itself: deposited - withdrawn - sent + received.
+    balance    numeric not null,
+    primary key (generation, currency)
+) with (fillfactor = 50);
+
+-- +goose Down
+drop table totals;
+drop table transaction_accounts;
+drop table transactions;
