@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,11 +58,13 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 		return nil, err
 	}
 	queries := query.New(queryPool)
+	instance, stats := d.instance(), projection.NewStats()
+	alarm := eventstore.NewAlarm(projectorPool, instance)
 	engine, err := projector.New(projector.Config{
 		Pool: projectorPool, Log: eventstore.New(projectorPool), Decode: decode, Transient: postgres.IsUnavailable,
-		Logger: cfg.log, Instance: d.instance(),
+		Logger: cfg.log, Instance: instance, Alarm: alarm,
 		Applied: func(string, int64) { queries.Applied() },
-	}, projection.Balances(), projection.Transactions(), projection.Totals())
+	}, projection.Balances(), projection.Transactions(), projection.Totals(), stats.Projection)
 	if err != nil {
 		return nil, err
 	}
@@ -72,12 +75,14 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	events := feed.New(feed.Config{
 		Log: feedLog{eventstore.New(feedPool)}, Logger: cfg.log, Transient: postgres.IsUnavailable,
 	})
-	a.endStreams = events.Stop
+	stopping := make(chan struct{})
+	a.endStreams = sync.OnceFunc(func() { close(stopping); events.Stop() })
 	commands, err := command.New(command.Config{
-		Store: eventstore.New(appendPool), Logger: cfg.log,
+		Store: eventstore.New(appendPool), Logger: cfg.log, KeepKeys: cfg.idempotencyTTL,
 		Appended: func(int64) {
 			engine.Wake()
 			events.Wake()
+			alarm.Raise()
 		},
 	})
 	if err != nil {
@@ -88,13 +93,14 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 		newProjectionMetrics(engine, a.started.Load))
 	a.handler, err = httpapi.New(httpapi.Config{
 		Commands: commands, Queries: queries, Statements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
+		Generations: engine, Failures: engine, Stats: liveStats(stats), Stopping: stopping,
 		Ready: a.readiness(appendPool, engine), Started: a.started.Load, Unavailable: postgres.IsUnavailable,
 		Logger: cfg.log, Registry: registry, Version: version,
 	})
 	if err != nil {
 		return nil, err
 	}
-	a.workers = []func(context.Context) error{commands.Run, engine.Run, queries.Run, events.Run}
+	a.workers = []func(context.Context) error{commands.Run, engine.Run, queries.Run, events.Run, alarm.Run}
 	return a, nil
 }
 
@@ -161,8 +167,26 @@ func (a *app) readiness(pool *pgxpool.Pool, engine *projector.Engine) func(conte
 			if p.Error != "" {
 				detail += fmt.Sprintf("; stopped by the event at position %d", p.ErrorPosition)
 			}
+			if p.Parked > 0 {
+				detail += fmt.Sprintf("; %d accounts are parked, GET /projections/%s/failures lists them", p.Parked, p.ID)
+			}
 			checks = append(checks, httpapi.Check{Name: "projection " + p.ID, OK: true, Detail: detail})
 		}
 		return checks
+	}
+}
+
+// liveStats hands the statistics from the read model to the API.
+func liveStats(stats projection.Stats) func(time.Time) httpapi.LiveStats {
+	return func(now time.Time) httpapi.LiveStats {
+		s := stats.At(now)
+		live := httpapi.LiveStats{
+			Position: s.Position, Last1: s.Last1, Last10: s.Last10, Last60: s.Last60,
+			Active: s.Active, Suspended: s.Suspended, Closed: s.Closed, Moved: make([]httpapi.MovedMoney, len(s.Moved)),
+		}
+		for i, m := range s.Moved {
+			live.Moved[i] = httpapi.MovedMoney(m)
+		}
+		return live
 	}
 }

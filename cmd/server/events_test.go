@@ -26,7 +26,7 @@ func (p *process) follow(t *testing.T, query string) <-chan event.Event {
 	}
 	r.Header.Set("Accept", "text/event-stream")
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Do(r)
+	response, err := client.Do(r) //nolint:bodyclose // the cleanup closes it
 	if err != nil || response.StatusCode != http.StatusOK {
 		t.Fatalf("%v, %v", response, err)
 	}

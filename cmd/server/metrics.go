@@ -15,6 +15,7 @@ type projectionMetrics struct {
 	// ready tells whether the database can be asked at all.
 	ready                              func() bool
 	position, head, lag, seconds, halt *prometheus.Desc
+	parked, failures                   *prometheus.Desc
 }
 
 func newProjectionMetrics(engine *projector.Engine, ready func() bool) *projectionMetrics {
@@ -29,12 +30,14 @@ func newProjectionMetrics(engine *projector.Engine, ready func() bool) *projecti
 		lag:      desc("lag_events", "Events in the log that are not applied yet."),
 		seconds:  desc("lag_seconds", "Age of the oldest event that is not applied yet."),
 		halt:     desc("halted", "1 if the projection has stopped at an event it cannot apply."),
+		parked:   desc("parked_streams", "Accounts set aside at an event that could not be applied."),
+		failures: desc("failures_total", "How often an event could not be applied, tries included."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *projectionMetrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.position, m.head, m.lag, m.seconds, m.halt} {
+	for _, d := range []*prometheus.Desc{m.position, m.head, m.lag, m.seconds, m.halt, m.parked, m.failures} {
 		out <- d
 	}
 }
@@ -63,5 +66,7 @@ func (m *projectionMetrics) Collect(out chan<- prometheus.Metric) {
 			halted = 1
 		}
 		gauge(m.halt, halted)
+		gauge(m.parked, float64(p.Parked))
+		out <- prometheus.MustNewConstMetric(m.failures, prometheus.CounterValue, float64(p.Failures), p.ID)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/pflag"
@@ -26,6 +27,7 @@ type config struct {
 	pgBin            string
 	runtimeDir       string
 	addr             string
+	idempotencyTTL   time.Duration
 	log              *slog.Logger
 }
 
@@ -45,6 +47,7 @@ type settings struct {
 
 	databaseURL, queryDatabaseURL, dataDir, pgBin *setting
 	addr, auth, insecure, logLevel, logFormat     *setting
+	idempotencyTTL                                *setting
 }
 
 func newSettings(getenv func(string) string) *settings {
@@ -64,6 +67,7 @@ func newSettings(getenv func(string) string) *settings {
 	s.addr = add("PASSBOOK_ADDR", "addr", "127.0.0.1:8080", "", "address and port to listen on")
 	s.auth = add("PASSBOOK_AUTH", "auth", "none", "", `authentication; "none" is the only kind there is, and is for loopback only`)
 	s.insecure = add("PASSBOOK_INSECURE", "insecure", "false", "", "allow an address beyond loopback without authentication")
+	s.idempotencyTTL = add("PASSBOOK_IDEMPOTENCY_TTL", "idempotency-ttl", "24h", "", "how long an Idempotency-Key is good for, such as 90m or 48h")
 	s.logLevel = add("PASSBOOK_LOG_LEVEL", "log-level", "info", "", "debug, info, warn or error")
 	s.logFormat = add("PASSBOOK_LOG_FORMAT", "log-format", "", "text on a terminal, otherwise json", "text or json")
 	return s
@@ -124,6 +128,9 @@ func (s *settings) load(stderr io.Writer) (config, error) {
 	}
 	if auth := s.get(s.auth); auth != "none" {
 		wrong(s.auth, `%q is not a kind of authentication; this version has "none"`, auth)
+	}
+	if c.idempotencyTTL, err = time.ParseDuration(s.get(s.idempotencyTTL)); err != nil || c.idempotencyTTL < time.Minute {
+		wrong(s.idempotencyTTL, "%q is not a duration of at least 1m, such as 24h", s.get(s.idempotencyTTL))
 	}
 	if c.log, err = s.logger(stderr); err != nil {
 		problems = append(problems, err)

@@ -203,6 +203,24 @@ func (e ReadinessStatus) Valid() bool {
 	}
 }
 
+// Defines values for ReplayKind.
+const (
+	ReplayKindReplay   ReplayKind = "replay"
+	ReplayKindRollback ReplayKind = "rollback"
+)
+
+// Valid indicates whether the value is a known member of the ReplayKind enum.
+func (e ReplayKind) Valid() bool {
+	switch e {
+	case ReplayKindReplay:
+		return true
+	case ReplayKindRollback:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ReplayState.
 const (
 	ReplayStateCancelled ReplayState = "cancelled"
@@ -343,6 +361,13 @@ type Account struct {
 	//
 	// Examples: 120.00
 	Withdrawn Decimal `json:"withdrawn"`
+}
+
+// AccountCounts defines model for AccountCounts.
+type AccountCounts struct {
+	Active    int64 `json:"active"`
+	Closed    int64 `json:"closed"`
+	Suspended int64 `json:"suspended"`
 }
 
 // AccountCreatedData The data of AccountCreated.
@@ -513,8 +538,55 @@ type Decimal = string
 // Examples: 12.34, 100
 type DecimalInput = any
 
+// EventRates Over the last whole seconds.
+type EventRates struct {
+	Last10S float64 `json:"last_10s"`
+	Last1S  float64 `json:"last_1s"`
+	Last60S float64 `json:"last_60s"`
+}
+
 // EventType The type of an event. A name never changes its meaning.
 type EventType string
+
+// Failure defines model for Failure.
+type Failure struct {
+	AccountID uuid.UUID `json:"account_id"`
+
+	// Attempts How often the event was tried.
+	Attempts int `json:"attempts"`
+
+	// Error That of the last try; null when those before it were applied only now.
+	Error   *string   `json:"error"`
+	EventID uuid.UUID `json:"event_id"`
+
+	// FirstFailedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	FirstFailedAt Time `json:"first_failed_at"`
+
+	// LastTriedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	LastTriedAt Time `json:"last_tried_at"`
+
+	// Parked False while the first tries are made, for which the whole projection waits.
+	Parked bool `json:"parked"`
+
+	// Position Where the event is in the log.
+	Position int64 `json:"position"`
+
+	// RetryAsked Whether it is about to be tried.
+	RetryAsked bool   `json:"retry_asked"`
+	Type       string `json:"type"`
+
+	// Waiting How many events of the account are to be applied, this one included; 0 until it is parked.
+	Waiting int64 `json:"waiting"`
+}
+
+// FailureList defines model for FailureList.
+type FailureList struct {
+	Failures []Failure `json:"failures"`
+}
 
 // FieldError One of `pointer`, `parameter` and `header` says where; none when it is the body as a whole.
 type FieldError struct {
@@ -581,6 +653,22 @@ type MoneyMovement struct {
 	Reference Text `json:"reference,omitempty,omitzero"`
 }
 
+// Moved defines model for Moved.
+type Moved struct {
+	// Amount Deposited, withdrawn and transferred, together.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// Movements How many deposits, withdrawals and transfers.
+	Movements int64 `json:"movements"`
+}
+
 // OpenAccount defines model for OpenAccount.
 type OpenAccount struct {
 	// AccountID The id the account shall have; one is made when it is not given.
@@ -638,6 +726,9 @@ type Projection struct {
 	// ErrorPosition The event the failure concerns; null when there is none.
 	ErrorPosition *int64 `json:"error_position"`
 
+	// Failures How often an event could not be applied, ever, tries included.
+	Failures int64 `json:"failures"`
+
 	// Generation The one that reads are answered from.
 	Generation int64 `json:"generation"`
 
@@ -654,8 +745,14 @@ type Projection struct {
 	// Owner The instance that applies it; null when none does.
 	Owner *string `json:"owner"`
 
+	// Parked How many accounts are parked at an event that could not be applied; see `failures` of the projection.
+	Parked int64 `json:"parked"`
+
 	// Position The last applied position of the log.
 	Position int64 `json:"position"`
+
+	// PreviousGeneration The one that a rollback brings back; null when there is none.
+	PreviousGeneration *int64 `json:"previous_generation"`
 
 	// Rate Events applied a second, over the last 10 seconds.
 	Rate float64 `json:"rate"`
@@ -734,6 +831,12 @@ type Replay struct {
 	Generation int64     `json:"generation"`
 	ID         uuid.UUID `json:"id"`
 
+	// Kind A rollback catches the previous generation up and makes it the live one.
+	Kind ReplayKind `json:"kind"`
+
+	// Parked How many accounts are parked in it. A replay fails rather than go live with an account further back than the live generation has it.
+	Parked int64 `json:"parked"`
+
 	// Processed Events done; `total` when complete.
 	Processed  int64  `json:"processed"`
 	Projection string `json:"projection"`
@@ -751,8 +854,35 @@ type Replay struct {
 	Total int64 `json:"total"`
 }
 
+// ReplayKind A rollback catches the previous generation up and makes it the live one.
+type ReplayKind string
+
 // ReplayState defines model for Replay.State.
 type ReplayState string
+
+// ReplayList defines model for ReplayList.
+type ReplayList struct {
+	Replays []Replay `json:"replays"`
+}
+
+// Stats defines model for Stats.
+type Stats struct {
+	Accounts AccountCounts `json:"accounts"`
+
+	// AsOf RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	AsOf Time `json:"as_of"`
+
+	// EventsPerSecond Over the last whole seconds.
+	EventsPerSecond EventRates `json:"events_per_second"`
+
+	// Moved The money moved in the last 60 seconds, by currency; without those in which none was.
+	Moved []Moved `json:"moved"`
+
+	// Position The last applied position of the log.
+	Position int64 `json:"position"`
+}
 
 // StatusChange defines model for StatusChange.
 type StatusChange struct {
@@ -1145,6 +1275,21 @@ type ListEventsParams struct {
 	LastEventID string `json:"Last-Event-ID,omitempty,omitzero"`
 }
 
+// ListFailuresParams defines parameters for ListFailures.
+type ListFailuresParams struct {
+	// After The position to begin after.
+	After int64 `form:"after,omitempty" json:"after,omitempty,omitzero"`
+
+	// Limit The size of a page.
+	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// ListReplaysParams defines parameters for ListReplays.
+type ListReplaysParams struct {
+	// Limit How many to list.
+	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
 // GetTotalsParams defines parameters for GetTotals.
 type GetTotalsParams struct {
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
@@ -1331,24 +1476,39 @@ type ServerInterface interface {
 	// GetProjection Read a projection's state
 	// (GET /projections/{projection_id})
 	GetProjection(w http.ResponseWriter, r *http.Request, projectionID ProjectionID)
+	// ListFailures List the events that could not be applied
+	// (GET /projections/{projection_id}/failures)
+	ListFailures(w http.ResponseWriter, r *http.Request, projectionID ProjectionID, params ListFailuresParams)
+	// RetryFailure Apply what waits for a parked account
+	// (POST /projections/{projection_id}/failures/{position}/retry)
+	RetryFailure(w http.ResponseWriter, r *http.Request, projectionID ProjectionID, position int64)
 	// PauseProjection Stop applying events; reads go on
 	// (POST /projections/{projection_id}/pause)
 	PauseProjection(w http.ResponseWriter, r *http.Request, projectionID ProjectionID)
 	// StartReplay Rebuild the read model from the log
 	// (POST /projections/{projection_id}/replay)
 	StartReplay(w http.ResponseWriter, r *http.Request, projectionID ProjectionID)
+	// ListReplays List the last replays and rollbacks
+	// (GET /projections/{projection_id}/replays)
+	ListReplays(w http.ResponseWriter, r *http.Request, projectionID ProjectionID, params ListReplaysParams)
 	// CancelReplay Cancel a replay; the live read model is untouched
 	// (DELETE /projections/{projection_id}/replays/{replay_id})
 	CancelReplay(w http.ResponseWriter, r *http.Request, projectionID ProjectionID, replayID ReplayID)
-	// GetReplay Read a replay's progress
+	// GetReplay Read a replay's progress, once or live
 	// (GET /projections/{projection_id}/replays/{replay_id})
 	GetReplay(w http.ResponseWriter, r *http.Request, projectionID ProjectionID, replayID ReplayID)
 	// ResumeProjection Go on applying events
 	// (POST /projections/{projection_id}/resume)
 	ResumeProjection(w http.ResponseWriter, r *http.Request, projectionID ProjectionID)
+	// RollbackProjection Make the previous generation the live one again
+	// (POST /projections/{projection_id}/rollback)
+	RollbackProjection(w http.ResponseWriter, r *http.Request, projectionID ProjectionID)
 	// Readyz Whether the service can do its work
 	// (GET /readyz)
 	Readyz(w http.ResponseWriter, r *http.Request)
+	// GetStats Live statistics
+	// (GET /stats)
+	GetStats(w http.ResponseWriter, r *http.Request)
 	// GetTotals Read the trial balance
 	// (GET /totals)
 	GetTotals(w http.ResponseWriter, r *http.Request, params GetTotalsParams)
@@ -1466,6 +1626,18 @@ func (_ Unimplemented) GetProjection(w http.ResponseWriter, r *http.Request, pro
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ListFailures List the events that could not be applied
+// (GET /projections/{projection_id}/failures)
+func (_ Unimplemented) ListFailures(w http.ResponseWriter, r *http.Request, projectionID ProjectionID, params ListFailuresParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RetryFailure Apply what waits for a parked account
+// (POST /projections/{projection_id}/failures/{position}/retry)
+func (_ Unimplemented) RetryFailure(w http.ResponseWriter, r *http.Request, projectionID ProjectionID, position int64) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // PauseProjection Stop applying events; reads go on
 // (POST /projections/{projection_id}/pause)
 func (_ Unimplemented) PauseProjection(w http.ResponseWriter, r *http.Request, projectionID ProjectionID) {
@@ -1478,13 +1650,19 @@ func (_ Unimplemented) StartReplay(w http.ResponseWriter, r *http.Request, proje
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ListReplays List the last replays and rollbacks
+// (GET /projections/{projection_id}/replays)
+func (_ Unimplemented) ListReplays(w http.ResponseWriter, r *http.Request, projectionID ProjectionID, params ListReplaysParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // CancelReplay Cancel a replay; the live read model is untouched
 // (DELETE /projections/{projection_id}/replays/{replay_id})
 func (_ Unimplemented) CancelReplay(w http.ResponseWriter, r *http.Request, projectionID ProjectionID, replayID ReplayID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
-// GetReplay Read a replay's progress
+// GetReplay Read a replay's progress, once or live
 // (GET /projections/{projection_id}/replays/{replay_id})
 func (_ Unimplemented) GetReplay(w http.ResponseWriter, r *http.Request, projectionID ProjectionID, replayID ReplayID) {
 	w.WriteHeader(http.StatusNotImplemented)
@@ -1496,9 +1674,21 @@ func (_ Unimplemented) ResumeProjection(w http.ResponseWriter, r *http.Request, 
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// RollbackProjection Make the previous generation the live one again
+// (POST /projections/{projection_id}/rollback)
+func (_ Unimplemented) RollbackProjection(w http.ResponseWriter, r *http.Request, projectionID ProjectionID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // Readyz Whether the service can do its work
 // (GET /readyz)
 func (_ Unimplemented) Readyz(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetStats Live statistics
+// (GET /stats)
+func (_ Unimplemented) GetStats(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1531,7 +1721,6 @@ type MiddlewareFunc func(http.Handler) http.Handler
 
 // ListAccounts operation middleware
 func (siw *ServerInterfaceWrapper) ListAccounts(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -1682,7 +1871,6 @@ func (siw *ServerInterfaceWrapper) ListAccounts(w http.ResponseWriter, r *http.R
 
 // OpenAccount operation middleware
 func (siw *ServerInterfaceWrapper) OpenAccount(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -1723,7 +1911,6 @@ func (siw *ServerInterfaceWrapper) OpenAccount(w http.ResponseWriter, r *http.Re
 
 // GetAccount operation middleware
 func (siw *ServerInterfaceWrapper) GetAccount(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -1805,7 +1992,6 @@ func (siw *ServerInterfaceWrapper) GetAccount(w http.ResponseWriter, r *http.Req
 
 // GetBalance operation middleware
 func (siw *ServerInterfaceWrapper) GetBalance(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -1913,7 +2099,6 @@ func (siw *ServerInterfaceWrapper) GetBalance(w http.ResponseWriter, r *http.Req
 
 // CloseAccount operation middleware
 func (siw *ServerInterfaceWrapper) CloseAccount(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -1982,7 +2167,6 @@ func (siw *ServerInterfaceWrapper) CloseAccount(w http.ResponseWriter, r *http.R
 
 // ReactivateAccount operation middleware
 func (siw *ServerInterfaceWrapper) ReactivateAccount(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -2051,7 +2235,6 @@ func (siw *ServerInterfaceWrapper) ReactivateAccount(w http.ResponseWriter, r *h
 
 // SuspendAccount operation middleware
 func (siw *ServerInterfaceWrapper) SuspendAccount(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -2120,7 +2303,6 @@ func (siw *ServerInterfaceWrapper) SuspendAccount(w http.ResponseWriter, r *http
 
 // ListTransactions operation middleware
 func (siw *ServerInterfaceWrapper) ListTransactions(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -2280,7 +2462,6 @@ func (siw *ServerInterfaceWrapper) ListTransactions(w http.ResponseWriter, r *ht
 
 // RunCommands operation middleware
 func (siw *ServerInterfaceWrapper) RunCommands(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -2334,7 +2515,6 @@ func (siw *ServerInterfaceWrapper) RunCommands(w http.ResponseWriter, r *http.Re
 
 // Deposit operation middleware
 func (siw *ServerInterfaceWrapper) Deposit(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -2394,7 +2574,6 @@ func (siw *ServerInterfaceWrapper) Deposit(w http.ResponseWriter, r *http.Reques
 
 // Docs operation middleware
 func (siw *ServerInterfaceWrapper) Docs(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Docs(w, r)
 	}))
@@ -2408,7 +2587,6 @@ func (siw *ServerInterfaceWrapper) Docs(w http.ResponseWriter, r *http.Request) 
 
 // ListEvents operation middleware
 func (siw *ServerInterfaceWrapper) ListEvents(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -2501,7 +2679,6 @@ func (siw *ServerInterfaceWrapper) ListEvents(w http.ResponseWriter, r *http.Req
 
 // Livez operation middleware
 func (siw *ServerInterfaceWrapper) Livez(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Livez(w, r)
 	}))
@@ -2515,7 +2692,6 @@ func (siw *ServerInterfaceWrapper) Livez(w http.ResponseWriter, r *http.Request)
 
 // Metrics operation middleware
 func (siw *ServerInterfaceWrapper) Metrics(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Metrics(w, r)
 	}))
@@ -2529,7 +2705,6 @@ func (siw *ServerInterfaceWrapper) Metrics(w http.ResponseWriter, r *http.Reques
 
 // OpenapiDocument operation middleware
 func (siw *ServerInterfaceWrapper) OpenapiDocument(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.OpenapiDocument(w, r)
 	}))
@@ -2543,7 +2718,6 @@ func (siw *ServerInterfaceWrapper) OpenapiDocument(w http.ResponseWriter, r *htt
 
 // ListProjections operation middleware
 func (siw *ServerInterfaceWrapper) ListProjections(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListProjections(w, r)
 	}))
@@ -2557,7 +2731,6 @@ func (siw *ServerInterfaceWrapper) ListProjections(w http.ResponseWriter, r *htt
 
 // GetProjection operation middleware
 func (siw *ServerInterfaceWrapper) GetProjection(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -2581,9 +2754,96 @@ func (siw *ServerInterfaceWrapper) GetProjection(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// ListFailures operation middleware
+func (siw *ServerInterfaceWrapper) ListFailures(w http.ResponseWriter, r *http.Request) {
+	var err error
+	_ = err
+
+	// ------------- Path parameter "projection_id" -------------
+	var projectionID ProjectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projection_id", chi.URLParam(r, "projection_id"), &projectionID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projection_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListFailuresParams
+
+	// ------------- Optional query parameter "after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "after", r.URL.Query(), &params.After, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "after"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "after", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListFailures(w, r, projectionID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RetryFailure operation middleware
+func (siw *ServerInterfaceWrapper) RetryFailure(w http.ResponseWriter, r *http.Request) {
+	var err error
+	_ = err
+
+	// ------------- Path parameter "projection_id" -------------
+	var projectionID ProjectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projection_id", chi.URLParam(r, "projection_id"), &projectionID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projection_id", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "position" -------------
+	var position int64
+
+	err = runtime.BindStyledParameterWithOptions("simple", "position", chi.URLParam(r, "position"), &position, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "position", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RetryFailure(w, r, projectionID, position)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // PauseProjection operation middleware
 func (siw *ServerInterfaceWrapper) PauseProjection(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -2609,7 +2869,6 @@ func (siw *ServerInterfaceWrapper) PauseProjection(w http.ResponseWriter, r *htt
 
 // StartReplay operation middleware
 func (siw *ServerInterfaceWrapper) StartReplay(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -2633,9 +2892,49 @@ func (siw *ServerInterfaceWrapper) StartReplay(w http.ResponseWriter, r *http.Re
 	handler.ServeHTTP(w, r)
 }
 
+// ListReplays operation middleware
+func (siw *ServerInterfaceWrapper) ListReplays(w http.ResponseWriter, r *http.Request) {
+	var err error
+	_ = err
+
+	// ------------- Path parameter "projection_id" -------------
+	var projectionID ProjectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projection_id", chi.URLParam(r, "projection_id"), &projectionID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projection_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListReplaysParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListReplays(w, r, projectionID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // CancelReplay operation middleware
 func (siw *ServerInterfaceWrapper) CancelReplay(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -2670,7 +2969,6 @@ func (siw *ServerInterfaceWrapper) CancelReplay(w http.ResponseWriter, r *http.R
 
 // GetReplay operation middleware
 func (siw *ServerInterfaceWrapper) GetReplay(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -2705,7 +3003,6 @@ func (siw *ServerInterfaceWrapper) GetReplay(w http.ResponseWriter, r *http.Requ
 
 // ResumeProjection operation middleware
 func (siw *ServerInterfaceWrapper) ResumeProjection(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -2729,9 +3026,33 @@ func (siw *ServerInterfaceWrapper) ResumeProjection(w http.ResponseWriter, r *ht
 	handler.ServeHTTP(w, r)
 }
 
+// RollbackProjection operation middleware
+func (siw *ServerInterfaceWrapper) RollbackProjection(w http.ResponseWriter, r *http.Request) {
+	var err error
+	_ = err
+
+	// ------------- Path parameter "projection_id" -------------
+	var projectionID ProjectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "projection_id", chi.URLParam(r, "projection_id"), &projectionID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "projection_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RollbackProjection(w, r, projectionID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // Readyz operation middleware
 func (siw *ServerInterfaceWrapper) Readyz(w http.ResponseWriter, r *http.Request) {
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Readyz(w, r)
 	}))
@@ -2743,9 +3064,21 @@ func (siw *ServerInterfaceWrapper) Readyz(w http.ResponseWriter, r *http.Request
 	handler.ServeHTTP(w, r)
 }
 
+// GetStats operation middleware
+func (siw *ServerInterfaceWrapper) GetStats(w http.ResponseWriter, r *http.Request) {
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetStats(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetTotals operation middleware
 func (siw *ServerInterfaceWrapper) GetTotals(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -2818,7 +3151,6 @@ func (siw *ServerInterfaceWrapper) GetTotals(w http.ResponseWriter, r *http.Requ
 
 // Transfer operation middleware
 func (siw *ServerInterfaceWrapper) Transfer(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -2878,7 +3210,6 @@ func (siw *ServerInterfaceWrapper) Transfer(w http.ResponseWriter, r *http.Reque
 
 // Withdraw operation middleware
 func (siw *ServerInterfaceWrapper) Withdraw(w http.ResponseWriter, r *http.Request) {
-
 	var err error
 	_ = err
 
@@ -3107,10 +3438,25 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/projections/{projection_id}/replay", wrapper.StartReplay)
 	})
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/projections/{projection_id}/rollback", wrapper.RollbackProjection)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/projections/{projection_id}/failures", wrapper.ListFailures)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/projections/{projection_id}/failures/{position}/retry", wrapper.RetryFailure)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/projections/{projection_id}/replays", wrapper.ListReplays)
+	})
+	r.Group(func(r chi.Router) {
 		r.Delete(options.BaseURL+"/projections/{projection_id}/replays/{replay_id}", wrapper.CancelReplay)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/projections/{projection_id}/replays/{replay_id}", wrapper.GetReplay)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/stats", wrapper.GetStats)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/livez", wrapper.Livez)

@@ -146,7 +146,7 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter fee
 	// The server's time for reading a request would end the stream.
 	_ = e.conn.SetReadDeadline(time.Time{})
 	if err := e.run(r.Context(), stream); err != nil {
-		s.explain(r, err)
+		_ = s.explain(r, err) // logs it; the answer has begun, so that it can only end
 	}
 	if e.cut {
 		s.cutOff.Inc()
@@ -172,14 +172,16 @@ func (e *eventStream) run(ctx context.Context, stream *feed.Stream) error {
 		if !e.flush() {
 			return nil
 		}
-		items, err := nextItems(ctx, stream, e.times.Heartbeat)
+		items, err := stream.Next(ctx, e.times.Heartbeat)
 		switch {
-		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil, err == nil && len(items) == 0:
-			e.beat(stream.Position(), err != nil)
 		case errors.Is(err, feed.ErrStopping), ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // these ends are nobody's fault
+		case errors.Is(err, feed.ErrQuiet):
+			e.beat(stream.Position(), true)
 		case err != nil:
-			return err
+			return err //nolint:wrapcheck // it says whose it is
+		case len(items) == 0:
+			e.beat(stream.Position(), false)
 		}
 		for i := range items {
 			if !e.send(&items[i]) {
@@ -187,12 +189,6 @@ func (e *eventStream) run(ctx context.Context, stream *feed.Stream) error {
 			}
 		}
 	}
-}
-
-func nextItems(ctx context.Context, stream *feed.Stream, heartbeat time.Duration) ([]feed.Item, error) {
-	ctx, cancel := context.WithTimeout(ctx, heartbeat)
-	defer cancel()
-	return stream.Next(ctx) //nolint:wrapcheck // run tells the errors apart
 }
 
 // beat tells a reader who got no events how far the feed has come, so that it resumes there; an id alone is no event.

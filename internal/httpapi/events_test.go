@@ -328,7 +328,7 @@ func TestWhatAsksForAStream(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = response.Body.Close()
-		if stream := response.Header.Get("Content-Type") == "text/event-stream"; stream != tt.stream || response.StatusCode != 200 {
+		if stream := response.Header.Get("Content-Type") == "text/event-stream"; stream != tt.stream || response.StatusCode != http.StatusOK {
 			t.Errorf("%q: %d %v", tt.accept, response.StatusCode, response.Header)
 		}
 	}

@@ -52,6 +52,8 @@ type service struct {
 	totals   func(query.Wait) ([]query.Total, int64, error)
 	replay   func(id string) (projector.Replay, error)
 	status   func(id string) (projector.Status, error)
+	failure  func(id string) (projector.Failure, error)
+	stopping chan struct{} // of streams of a replay's progress
 	checks   []httpapi.Check
 	feed     feed.Config // Log and Logger are set when it is empty
 	starting atomic.Bool
@@ -160,7 +162,7 @@ func (s *service) Resume(ctx context.Context, id string) (projector.Status, erro
 
 func sampleReplay(id string) projector.Replay {
 	return projector.Replay{
-		ID: replayID, Projection: id, State: "running", Processed: 10, Total: 42, Rate: 1000, Generation: 2, StartedAt: moment,
+		ID: replayID, Projection: id, Kind: "replay", State: "running", Processed: 10, Total: 42, Rate: 1000, Generation: 2, StartedAt: moment,
 	}
 }
 
@@ -210,7 +212,7 @@ func serve(t *testing.T, s *service) *harness {
 	t.Helper()
 	a := &harness{t: t, client: apitest.Client(t), log: new(syncBuffer), feed: serveFeed(t, s)}
 	h, err := httpapi.New(httpapi.Config{
-		Commands: s, Queries: s, Statements: s, Projections: s, Control: s, Replays: s, Feed: a.feed, Streams: httpapi.StreamTimes{Heartbeat: 20 * time.Millisecond, Patience: 2 * time.Second},
+		Commands: s, Queries: s, Statements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Stats: s.Stats, Stopping: s.stopping, Feed: a.feed, Streams: httpapi.StreamTimes{Heartbeat: 20 * time.Millisecond, Patience: 2 * time.Second},
 		Ready:       func(context.Context) []httpapi.Check { return s.checks },
 		Started:     func() bool { return !s.starting.Load() },
 		Unavailable: func(err error) bool { return errors.Is(err, errAway) },

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
@@ -64,6 +66,18 @@ type Replays interface {
 	CancelReplay(ctx context.Context, id string, replayID uuid.UUID) (projector.Replay, error)
 }
 
+// Generations knows the replays that were, and the way back to the generation before the live one.
+type Generations interface {
+	Replays(ctx context.Context, id string, limit int) ([]projector.Replay, error)
+	Rollback(ctx context.Context, id string) (projector.Status, error)
+}
+
+// Failures knows what a projection could not apply, and tries it again.
+type Failures interface {
+	Failures(ctx context.Context, id string, after int64, limit int) ([]projector.Failure, error)
+	RetryFailure(ctx context.Context, id string, position int64) (projector.Failure, error)
+}
+
 // Check is one thing the service needs to do its work. Detail is shown to anyone who can reach the port.
 type Check struct {
 	Name   string
@@ -79,6 +93,12 @@ type Config struct {
 	Projections Projections
 	Control     ProjectionControl
 	Replays     Replays
+	Generations Generations
+	Failures    Failures
+	// Stats answers the live statistics as they stand at a moment.
+	Stats func(now time.Time) LiveStats
+	// Stopping is closed when the service stops, so that streams of a replay's progress end. It may be nil.
+	Stopping <-chan struct{}
 	// Feed is the log as GET /events shows it. Whoever made it runs and stops it.
 	Feed *feed.Feed
 	// Streams bounds the streams of events; it may be left empty.
@@ -101,6 +121,8 @@ func (c *Config) validate() error {
 	switch {
 	case c.Commands == nil, c.Queries == nil, c.Statements == nil, c.Projections == nil, c.Control == nil, c.Replays == nil, c.Feed == nil:
 		return errors.New("httpapi: a service is missing")
+	case c.Generations == nil, c.Failures == nil, c.Stats == nil:
+		return errors.New("httpapi: a service of the projections is missing")
 	case c.Ready == nil, c.Started == nil, c.Unavailable == nil, c.Logger == nil, c.Registry == nil:
 		return errors.New("httpapi: Ready, Started, Unavailable, Logger and Registry are needed")
 	}
@@ -115,6 +137,11 @@ type server struct {
 	projections Projections
 	control     ProjectionControl
 	replays     Replays
+	generations Generations
+	failures    Failures
+	stats       func(now time.Time) LiveStats
+	stopping    <-chan struct{}
+	watching    atomic.Int64 // streams of a replay's progress that are open
 	feed        *feed.Feed
 	streams     StreamTimes
 	cutOff      prometheus.Counter
@@ -154,6 +181,7 @@ func New(c Config) (http.Handler, error) {
 	s := &server{
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
 		commands: c.Commands, queries: c.Queries, statements: c.Statements, projections: c.Projections, control: c.Control, replays: c.Replays,
+		generations: c.Generations, failures: c.Failures, stats: c.Stats, stopping: c.Stopping,
 		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, kinds: newCommandKinds(spec), docs: docs,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}

@@ -53,7 +53,10 @@ var (
 	kindReplayFinished     = kind{http.StatusConflict, "replay-finished", "The replay is over"}
 	kindReplayRunning      = kind{http.StatusConflict, "replay-running", "A replay is running"}
 
-	kindTooManyStreams = kind{http.StatusServiceUnavailable, "too-many-streams", "Too many streams are open"}
+	kindFailureNotFound = kind{http.StatusNotFound, "failure-not-found", "No such failure"}
+	kindNoPrevious      = kind{http.StatusConflict, "no-previous-generation", "There is nothing to roll back to"}
+	kindRollbackFailed  = kind{http.StatusConflict, "rollback-failed", "The rollback has failed"}
+	kindTooManyStreams  = kind{http.StatusServiceUnavailable, "too-many-streams", "Too many streams are open"}
 
 	kindNotApplied = kind{http.StatusFailedDependency, "not-applied", "Another command of the batch was refused"}
 
@@ -107,6 +110,15 @@ var known = []struct {
 	{query.ErrBehind, kindBehind, "The read model has not applied the position yet; try again shortly.", 1},
 	{projector.ErrUnknownProjection, kindProjectionNotFound, "No projection has this id; GET /projections lists them.", 0},
 	{projector.ErrUnknownReplay, kindReplayNotFound, "The projection has no replay with this id.", 0},
+	{projector.ErrUnknownFailure, kindFailureNotFound, "Nothing waits at this position; it may have healed.", 0},
+	{
+		projector.ErrNoPreviousGeneration, kindNoPrevious,
+		"The projection was not rebuilt yet, or a replay has begun since, or it is held in memory.", 0,
+	},
+	{
+		projector.ErrRollbackFailed, kindRollbackFailed,
+		"The live generation goes on serving; the last of the projection's replays says why.", 0,
+	},
 	{projector.ErrReplayFinished, kindReplayFinished, "It is over, so it cannot be cancelled.", 0},
 	{feed.ErrTooManyStreams, kindTooManyStreams, "As many streams of events are open as there may be; try again shortly, or read pages.", 5},
 	{feed.ErrStopping, kindUnavailable, "The service is stopping; open the stream again shortly.", 1},

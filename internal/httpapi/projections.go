@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"math"
 	"net/http"
 	"net/url"
@@ -47,10 +48,30 @@ func (s *server) StartReplay(w http.ResponseWriter, r *http.Request, id Projecti
 	s.reply(w, r, http.StatusAccepted, new(replayOf(&replay)), err)
 }
 
-// GetReplay serves GET /projections/{projection_id}/replays/{replay_id}.
+// GetReplay serves GET /projections/{projection_id}/replays/{replay_id}: once, or as it goes on.
 func (s *server) GetReplay(w http.ResponseWriter, r *http.Request, id ProjectionID, replayID ReplayID) {
 	replay, err := s.replays.Replay(r.Context(), id, replayID)
+	if err == nil && asksForStream(r.Header.Values("Accept")) {
+		s.streamReplay(w, r, &replay)
+		return
+	}
 	s.reply(w, r, http.StatusOK, new(replayOf(&replay)), err)
+}
+
+// ListReplays serves GET /projections/{projection_id}/replays.
+func (s *server) ListReplays(w http.ResponseWriter, r *http.Request, id ProjectionID, p ListReplaysParams) {
+	all, err := s.generations.Replays(r.Context(), id, cmp.Or(int(p.Limit), defaultLimit))
+	list := ReplayList{Replays: make([]Replay, len(all))}
+	for i := range all {
+		list.Replays[i] = replayOf(&all[i])
+	}
+	s.reply(w, r, http.StatusOK, &list, err)
+}
+
+// RollbackProjection serves POST /projections/{projection_id}/rollback.
+func (s *server) RollbackProjection(w http.ResponseWriter, r *http.Request, id ProjectionID) {
+	status, err := s.generations.Rollback(r.Context(), id)
+	s.reply(w, r, http.StatusOK, new(projectionOf(&status)), err)
 }
 
 // CancelReplay serves DELETE /projections/{projection_id}/replays/{replay_id}.
@@ -87,11 +108,14 @@ func projectionOf(s *projector.Status) Projection {
 		LagSeconds:    finite(s.LagSeconds),
 		Rate:          finite(s.Rate),
 		Generation:    s.Generation,
+		Parked:        s.Parked,
+		Failures:      s.Failures,
 		Owner:         nullable(s.Owner),
 		Error:         nullable(s.Error),
 		ErrorPosition: nullable(s.ErrorPosition),
 		UpdatedAt:     timeText(s.UpdatedAt),
 	}
+	p.PreviousGeneration = nullable(s.PreviousGeneration)
 	if s.Replay != nil {
 		p.Replay = new(replayOf(s.Replay))
 	}
@@ -106,7 +130,9 @@ func replayOf(r *projector.Replay) Replay {
 	return Replay{
 		ID:         r.ID,
 		Projection: r.Projection,
+		Kind:       ReplayKind(r.Kind),
 		State:      ReplayState(r.State),
+		Parked:     r.Parked,
 		Processed:  r.Processed,
 		Total:      r.Total,
 		Rate:       finite(r.Rate),

@@ -41,6 +41,10 @@ func Balances() *projector.Projection {
 	return p
 }
 
+// unhurried is the pace of the read models beside the balances: what costs least in large batches waits a little longer
+// for them.
+const unhurried = 40 * time.Millisecond
+
 // Each statement takes an array a column. A batch opens accounts with the first and changes known ones with the
 // second; what an account's first batch does beyond opening it is in its inserted row already.
 const (

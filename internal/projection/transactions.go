@@ -21,6 +21,7 @@ import (
 func Transactions() *projector.Projection {
 	p := projector.Define("transactions", 1, []string{"transactions", "transaction_accounts"},
 		func() projector.Fold { return newTransactions() })
+	p.Pace = unhurried
 	projector.On(p, (*transactions).opened)
 	projector.On(p, func(t *transactions, at projector.Event, e account.MoneyDeposited) error {
 		return t.add(at, transaction{kind: kindDeposit, amount: e.Amount.Minor(), reference: e.Reference})

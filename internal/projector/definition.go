@@ -39,6 +39,9 @@ type Projection struct {
 	// Tables are the read model's tables. Each has a column generation bigint, first in its primary key.
 	Tables []string
 
+	// Pace, when set, is used in place of Config.Pace: longer for a read model that nobody waits for.
+	Pace time.Duration
+
 	newFold  func() Fold // of one in tables
 	memory   *memory     // of one in memory
 	handlers map[reflect.Type]func(model any, at Event, e any) error

@@ -69,8 +69,8 @@ type Config struct {
 	Lease time.Duration
 	// Poll is how often the log is looked at without having been woken. Default 200 ms.
 	Poll time.Duration
-	// Pace is how long to let events gather after a batch that caught up, default 5 ms: under load it makes few large
-	// batches of many small ones, at the price of that much delay. An event that comes alone is applied at once.
+	// Pace is how long events are let gather, at most, after a batch that caught up; default 8 ms. Under load it makes
+	// few large batches of many small ones, at the price of that much delay. An event that comes alone is applied at once.
 	Pace time.Duration
 	// Batch is how many events are applied in one transaction at most, default 2,000; ReplayBatch the same for a
 	// replay, default 20,000.
@@ -95,7 +95,7 @@ type Engine struct {
 func New(cfg Config, projections ...*Projection) (*Engine, error) {
 	setDefault(&cfg.Lease, 3*time.Second)
 	setDefault(&cfg.Poll, 200*time.Millisecond)
-	setDefault(&cfg.Pace, 5*time.Millisecond)
+	setDefault(&cfg.Pace, 8*time.Millisecond)
 	setDefault(&cfg.Batch, 2_000)
 	setDefault(&cfg.ReplayBatch, 20_000)
 	setDefault(&cfg.Retry, 30*time.Second)
@@ -112,6 +112,7 @@ func New(cfg Config, projections ...*Projection) (*Engine, error) {
 	if cfg.Instance == "" || cfg.Pool == nil || cfg.Log == nil || cfg.Decode == nil {
 		return nil, errors.New("projector: an engine needs a pool, a log, a decoder and an instance name")
 	}
+	cfg.Log = &recent{Log: cfg.Log}
 	e := &Engine{cfg: cfg, runners: make(map[string]runner)}
 	for _, p := range projections {
 		if e.runners[p.ID] != nil {

@@ -116,10 +116,14 @@ func (w *worker) tail(ctx context.Context, epoch int64) {
 	}
 }
 
-// rest is how long events are let gather after a batch that took so long: what follows the log takes a quarter of a
-// processor and no more, in few large batches.
+// rest is how long events are let gather after a batch that took so long: what follows the log is to take a small part
+// of the time only, in few large batches.
 func (w *worker) rest(took time.Duration) time.Duration {
-	return min(max(3*took, w.cfg.Pace/2), 3*w.cfg.Pace)
+	pace := w.cfg.Pace
+	if w.def.Pace > 0 {
+		pace = w.def.Pace
+	}
+	return min(max(4*took, pace/4), pace)
 }
 
 // poll is how long to wait without having been woken: not so long that the lease would run out.

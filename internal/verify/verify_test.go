@@ -265,7 +265,7 @@ func TestDamageIsNamed(t *testing.T) {
 			[]string{"checkpoints: projection totals last_event_id"},
 		},
 	} {
-		t.Run(name, func(t *testing.T) { //nolint:paralleltest // they would wait for each other's locks
+		t.Run(name, func(t *testing.T) { // not in parallel: they would wait for each other's locks
 			tx, err := pool.Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)

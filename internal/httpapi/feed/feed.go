@@ -27,6 +27,8 @@ const (
 var (
 	// ErrTooManyStreams says that as many streams are open as there may be.
 	ErrTooManyStreams = errors.New("too many streams of events are open")
+	// ErrQuiet says that there was nothing to tell for as long as the caller would wait.
+	ErrQuiet = errors.New("there is nothing to tell")
 	// ErrStopping ends all streams when the service stops.
 	ErrStopping = errors.New("the feed is stopping")
 )

@@ -147,12 +147,10 @@ func follow(ctx context.Context, f *feed.Feed, filter feed.Filter, last int64, r
 	return nil
 }
 
-// next is Stream.Next, which is also told to end now and then, as a heartbeat does.
+// next is Stream.Next with little patience.
 func next(ctx context.Context, s *feed.Stream) ([]feed.Item, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
-	defer cancel()
-	items, err := s.Next(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
+	items, err := s.Next(ctx, time.Millisecond)
+	if errors.Is(err, feed.ErrQuiet) {
 		return nil, nil
 	}
 	return items, err
@@ -178,7 +176,7 @@ func TestIdleReaderCostsNothing(t *testing.T) {
 	defer idle.Close()
 	l.head.Store(1)
 	f.Wake()
-	if items, err := idle.Next(t.Context()); err != nil || len(items) != 1 { // it is live now
+	if items, err := idle.Next(t.Context(), time.Minute); err != nil || len(items) != 1 { // it is live now
 		t.Fatalf("%d items, %v", len(items), err)
 	}
 	busy, err := f.Open(t.Context(), 0, feed.Filter{})
@@ -191,13 +189,13 @@ func TestIdleReaderCostsNothing(t *testing.T) {
 			l.head.Add(100)
 			f.Wake()
 		}
-		if _, err := busy.Next(t.Context()); err != nil {
+		if _, err := busy.Next(t.Context(), time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}
 	want := int64(2)
 	for want <= 10_000 {
-		items, err := idle.Next(t.Context())
+		items, err := idle.Next(t.Context(), time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -224,7 +222,7 @@ func TestOneTailerForAll(t *testing.T) {
 			}
 			defer s.Close()
 			for s.Position() < 10 {
-				if _, err := s.Next(t.Context()); err != nil {
+				if _, err := s.Next(t.Context(), time.Minute); err != nil {
 					return err
 				}
 			}
@@ -262,18 +260,16 @@ func TestBounds(t *testing.T) {
 		t.Errorf("a third stream: %v", err)
 	}
 	l.fail(errAway)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	if _, err := second.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := second.Next(t.Context(), 10*time.Millisecond); !errors.Is(err, feed.ErrQuiet) {
 		t.Errorf("while the log is away: %v", err)
 	}
 	l.fail(nil)
 	l.head.Store(7)
-	if items, err := second.Next(t.Context()); err != nil || len(items) != 2 || items[0].Position != 6 {
+	if items, err := second.Next(t.Context(), time.Minute); err != nil || len(items) != 2 || items[0].Position != 6 {
 		t.Errorf("%v, %v", items, err)
 	}
 	l.fail(errBroken)
-	if _, err := second.Next(t.Context()); !errors.Is(err, errBroken) {
+	if _, err := second.Next(t.Context(), time.Minute); !errors.Is(err, errBroken) {
 		t.Errorf("a log that is broken: %v", err)
 	}
 	l.fail(nil)
@@ -285,7 +281,7 @@ func TestBounds(t *testing.T) {
 	}
 	defer third.Close()
 	f.Stop()
-	if _, err := third.Next(t.Context()); !errors.Is(err, feed.ErrStopping) {
+	if _, err := third.Next(t.Context(), time.Minute); !errors.Is(err, feed.ErrStopping) {
 		t.Errorf("after Stop: %v", err)
 	}
 	if _, err := f.Open(t.Context(), 0, feed.Filter{}); !errors.Is(err, feed.ErrStopping) {

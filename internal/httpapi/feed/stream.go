@@ -70,10 +70,12 @@ func (s *Stream) Close() {
 	delete(f.live, s)
 }
 
-// Next waits for events and answers them; it may answer none, when it has only looked at more of the log. It ends with
-// ErrStopping, with the error of ctx, or with one of the log that waiting does not cure. After an error of ctx it can be
-// called again.
-func (s *Stream) Next(ctx context.Context) ([]Item, error) {
+// Next waits for events and answers them; it may answer none, when it has only looked at more of the log. When there is
+// nothing for the time given it answers ErrQuiet, and is to be called again; what it is reading meanwhile it does not give
+// up. It ends with ErrStopping, with the error of ctx, or with one of the log that waiting does not cure.
+func (s *Stream) Next(ctx context.Context, patience time.Duration) ([]Item, error) {
+	quiet := time.NewTimer(patience)
+	defer quiet.Stop()
 	for {
 		select {
 		case <-s.feed.stopping:
@@ -85,7 +87,7 @@ func (s *Stream) Next(ctx context.Context) ([]Item, error) {
 			return items, nil
 		}
 		if !live {
-			items, moved, err := s.read(ctx)
+			items, moved, err := s.read(ctx, quiet.C)
 			if moved || err != nil {
 				return items, err
 			}
@@ -93,6 +95,8 @@ func (s *Stream) Next(ctx context.Context) ([]Item, error) {
 		}
 		select {
 		case <-s.ready:
+		case <-quiet.C:
+			return nil, ErrQuiet
 		case <-s.feed.stopping:
 			return nil, ErrStopping
 		case <-ctx.Done():
@@ -140,7 +144,7 @@ func (s *Stream) wake() {
 }
 
 // read looks at the log itself. At its end it goes over to the tailer, or, when that is not possible, waits a little.
-func (s *Stream) read(ctx context.Context) (items []Item, moved bool, err error) {
+func (s *Stream) read(ctx context.Context, quiet <-chan time.Time) (items []Item, moved bool, err error) {
 	page, err := s.feed.Page(ctx, s.position, s.filter, batchSize)
 	wait := s.feed.poll
 	switch {
@@ -161,6 +165,8 @@ func (s *Stream) read(ctx context.Context) (items []Item, moved bool, err error)
 	select {
 	case <-timer.C:
 		return nil, false, nil
+	case <-quiet:
+		return nil, false, ErrQuiet
 	case <-s.feed.stopping:
 		return nil, false, ErrStopping
 	case <-ctx.Done():

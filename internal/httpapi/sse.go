@@ -1,0 +1,96 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"passbook/internal/projector"
+)
+
+const (
+	// progressEvery is how often a replay's progress is looked at, and so told at most.
+	progressEvery = 250 * time.Millisecond
+	// maxWatching is how many may watch replays at once: each looks at the database for itself.
+	maxWatching = 32
+)
+
+// streamReplay sends a replay's progress as server-sent events until it is over, its reader is gone, or the service
+// stops.
+func (s *server) streamReplay(w http.ResponseWriter, r *http.Request, replay *projector.Replay) {
+	defer s.watching.Add(-1)
+	if s.watching.Add(1) > maxWatching {
+		p := newProblem(kindTooManyStreams, "Too many watch replays already; ask for the progress without a stream.")
+		p.retryAfter = 5
+		s.fail(w, r, p)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // nginx would hold events back until a buffer is full
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return
+	}
+	e := &eventStream{w: w, conn: http.NewResponseController(w), times: s.streams}
+	// The server's time for reading a request would end the stream.
+	_ = e.conn.SetReadDeadline(time.Time{})
+	if err := s.watch(r, e, replay); err != nil {
+		_ = s.explain(r, err) // logs it; the answer has begun, so that it can only end
+	}
+}
+
+// watch sends one event for each change.
+func (s *server) watch(r *http.Request, e *eventStream, replay *projector.Replay) error {
+	ticker := time.NewTicker(progressEvery)
+	defer ticker.Stop()
+	type told struct { // of the last event; the rate changes always
+		state             string
+		processed, parked int64
+	}
+	var (
+		last   told
+		lastAt time.Time
+	)
+	for {
+		over := replay.State != "running"
+		switch now := (told{replay.State, replay.Processed, replay.Parked}); {
+		case now != last:
+			text, err := json.Marshal(new(replayOf(replay)))
+			if err != nil {
+				return fmt.Errorf("httpapi: replay: %w", err)
+			}
+			name := "progress"
+			if over {
+				name = replay.State
+			}
+			e.buf = fmt.Appendf(e.buf, "event: %s\ndata: %s\n\n", name, text)
+			last, lastAt = now, time.Now()
+		case time.Since(lastAt) >= e.times.Heartbeat:
+			e.buf = append(e.buf, ": heartbeat\n\n"...)
+			lastAt = time.Now()
+		}
+		if !e.flush() || over {
+			return nil
+		}
+		select {
+		case <-r.Context().Done():
+			return nil
+		case <-s.stopping:
+			return nil
+		case <-ticker.C:
+		}
+		next, err := s.replays.Replay(r.Context(), replay.Projection, replay.ID)
+		switch {
+		case r.Context().Err() != nil:
+			return nil
+		case err == nil:
+			replay = &next
+		case !s.unavailable(err): // a database that is away will be back
+			return err
+		}
+	}
+}
