@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"passbook/internal/account"
@@ -45,30 +43,30 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 		}
 	}()
 	// Pools of their own, so that slow queries cannot keep commands waiting for a connection.
-	appendPool, err := a.pool(ctx, d.url, "passbook commands", 4, 10*time.Second)
-	if err != nil {
-		return nil, err
-	}
-	projectorPool, err := a.pool(ctx, d.url, "passbook projector", 8, time.Minute)
-	if err != nil {
-		return nil, err
-	}
-	queryPool, err := a.pool(ctx, d.queryURL, "passbook queries", 8, 10*time.Second)
-	if err != nil {
-		return nil, err
+	var appendPool, projectorPool, queryPool, feedPool *pgxpool.Pool
+	for _, p := range []struct {
+		pool      **pgxpool.Pool
+		url, name string
+		size      int32
+		timeout   time.Duration // of a statement
+	}{
+		{&appendPool, d.url, "passbook commands", 4, 10 * time.Second},
+		{&projectorPool, d.url, "passbook projector", 10, time.Minute},
+		{&queryPool, d.queryURL, "passbook queries", 8, 10 * time.Second},
+		{&feedPool, d.queryURL, "passbook feed", 4, 10 * time.Second},
+	} {
+		if *p.pool, err = a.pool(ctx, p.url, p.name, p.size, p.timeout); err != nil {
+			return nil, err
+		}
 	}
 	queries := query.New(queryPool)
 	instance, stats := d.instance(), projection.NewStats()
 	alarm := eventstore.NewAlarm(projectorPool, instance)
 	engine, err := projector.New(projector.Config{
-		Pool: projectorPool, Log: eventstore.New(projectorPool), Decode: decode, Transient: postgres.IsUnavailable,
+		Pool: projectorPool, Log: eventstore.Tail{Store: eventstore.New(projectorPool)}, Decode: decode, Transient: postgres.IsUnavailable,
 		Logger: cfg.log, Instance: instance, Alarm: alarm,
 		Applied: func(string, int64) { queries.Applied() },
 	}, projection.Balances(), projection.Transactions(), projection.Totals(), stats.Projection)
-	if err != nil {
-		return nil, err
-	}
-	feedPool, err := a.pool(ctx, d.queryURL, "passbook feed", 4, 10*time.Second)
 	if err != nil {
 		return nil, err
 	}
@@ -88,14 +86,11 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		newProjectionMetrics(engine, a.started.Load))
 	a.handler, err = httpapi.New(httpapi.Config{
 		Commands: commands, Queries: queries, Statements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Generations: engine, Failures: engine, Stats: liveStats(stats), Stopping: stopping,
 		Ready: a.readiness(appendPool, engine), Started: a.started.Load, Unavailable: postgres.IsUnavailable,
-		Logger: cfg.log, Registry: registry, Version: version,
+		Logger: cfg.log, Registry: newRegistry(engine, a.started.Load), Version: version,
 	})
 	if err != nil {
 		return nil, err

@@ -5,9 +5,18 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"passbook/internal/projector"
 )
+
+// newRegistry is where the metrics of the process are; ready tells whether the database can be asked at all.
+func newRegistry(engine *projector.Engine, ready func() bool) *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		newProjectionMetrics(engine, ready))
+	return registry
+}
 
 // projectionMetrics reads the projections' state when it is scraped.
 type projectionMetrics struct {

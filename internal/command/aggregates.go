@@ -75,11 +75,6 @@ func (s *Service) loadSnapshots(ctx context.Context, ids []uuid.UUID, known map[
 // follow folds onto each known aggregate the events after it, into the cache and fresh. It names those that rest on an
 // event that the log does not hold.
 func (s *Service) follow(ctx context.Context, known, fresh map[uuid.UUID]aggregate) ([]uuid.UUID, error) {
-	type follower struct {
-		aggregate
-		sure bool // the log holds the event that the known aggregate rests on, if it rests on one
-		lost bool
-	}
 	followers := make(map[uuid.UUID]*follower, len(known))
 	cursors := make([]eventstore.Cursor, 0, len(known))
 	for id, a := range known {
@@ -88,14 +83,7 @@ func (s *Service) follow(ctx context.Context, known, fresh map[uuid.UUID]aggrega
 		cursors = append(cursors, eventstore.Cursor{StreamID: id, After: max(a.version-1, 0)})
 	}
 	readErr := s.store.ReadStreams(ctx, cursors, func(e eventstore.Event) error {
-		f := followers[e.StreamID]
-		switch {
-		case f.err != nil, f.lost:
-		case !f.sure:
-			f.sure, f.lost = true, e.EventID != f.last
-		default:
-			f.err = f.evolve(&e)
-		}
+		followers[e.StreamID].follow(&e)
 		return nil
 	})
 	if readErr != nil {
@@ -117,6 +105,24 @@ func (s *Service) follow(ctx context.Context, known, fresh map[uuid.UUID]aggrega
 		fresh[id] = f.aggregate
 	}
 	return lost, nil
+}
+
+// follower is an aggregate that is being brought up to the log.
+type follower struct {
+	aggregate
+	sure bool // the log holds the event that the known aggregate rests on, if it rests on one
+	lost bool
+}
+
+// follow takes the next event from the one on that the known aggregate rests on.
+func (f *follower) follow(e *eventstore.Event) {
+	switch {
+	case f.err != nil, f.lost:
+	case !f.sure:
+		f.sure, f.lost = true, e.EventID != f.last
+	default:
+		f.err = f.evolve(e)
+	}
 }
 
 // evolve applies a stored event to the aggregate.

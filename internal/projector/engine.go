@@ -73,7 +73,7 @@ type Config struct {
 	// few large batches of many small ones, at the price of that much delay. An event that comes alone is applied at once.
 	Pace time.Duration
 	// Batch is how many events are applied in one transaction at most, default 2,000; ReplayBatch the same for a
-	// replay, default 20,000.
+	// replay, default 25,000.
 	Batch, ReplayBatch int
 	// Retry is how often a parked stream is tried without having been asked for. Default 30 s.
 	Retry time.Duration
@@ -86,6 +86,7 @@ type Config struct {
 // when it goes silent.
 type Engine struct {
 	cfg     Config
+	log     *recent
 	runners map[string]runner
 	order   []string
 }
@@ -97,7 +98,7 @@ func New(cfg Config, projections ...*Projection) (*Engine, error) {
 	setDefault(&cfg.Poll, 200*time.Millisecond)
 	setDefault(&cfg.Pace, 8*time.Millisecond)
 	setDefault(&cfg.Batch, 2_000)
-	setDefault(&cfg.ReplayBatch, 20_000)
+	setDefault(&cfg.ReplayBatch, 25_000)
 	setDefault(&cfg.Retry, 30*time.Second)
 	setDefault(&cfg.MaxParked, 100)
 	if cfg.Applied == nil {
@@ -112,8 +113,9 @@ func New(cfg Config, projections ...*Projection) (*Engine, error) {
 	if cfg.Instance == "" || cfg.Pool == nil || cfg.Log == nil || cfg.Decode == nil {
 		return nil, errors.New("projector: an engine needs a pool, a log, a decoder and an instance name")
 	}
-	cfg.Log = &recent{Log: cfg.Log}
-	e := &Engine{cfg: cfg, runners: make(map[string]runner)}
+	log := &recent{Log: cfg.Log}
+	cfg.Log = log
+	e := &Engine{cfg: cfg, log: log, runners: make(map[string]runner)}
 	for _, p := range projections {
 		if e.runners[p.ID] != nil {
 			return nil, fmt.Errorf("projector: projection %q is registered twice", p.ID)
@@ -149,10 +151,14 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // Wake tells the engine that the log has grown. It never blocks; a lost call costs one poll interval.
 func (e *Engine) Wake() {
+	e.log.wake() // first: who is woken reads anew
 	for _, p := range e.runners {
 		p.wakeUp()
 	}
 }
+
+// listenAgain is the pause after having lost the means to be woken by other instances.
+const listenAgain = 500 * time.Millisecond
 
 // listen is woken by other instances. While it cannot be, the log is polled, as it is anyway.
 func (e *Engine) listen(ctx context.Context) {
@@ -160,7 +166,7 @@ func (e *Engine) listen(ctx context.Context) {
 		if err := e.cfg.Alarm.Listen(ctx, e.Wake); err != nil && ctx.Err() == nil {
 			e.cfg.Logger.WarnContext(ctx, "not told of appends by other instances; the log is polled until that is mended", "error", err)
 		}
-		pause(ctx, e.cfg.Lease/3)
+		pause(ctx, listenAgain)
 	}
 }
 

@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	// keeperPause is how long a keeper rests after a batch, so that following the log in memory costs little while every
-	// commit wakes it. While it has far to go it rests for as long as it has worked: it takes half a core at most.
+	// keeperPause is how long a keeper rests after what was less than a batch, so that following the log in memory costs
+	// little while every commit wakes it. While it has far to go it rests for as long as it has worked, so that it takes
+	// half a core at most.
 	keeperPause = 20 * time.Millisecond
 	// keptReplays is how many replays of a projection in memory are remembered.
 	keptReplays = 50
@@ -52,7 +53,7 @@ func (k *keeper) run(ctx context.Context) error {
 		if err == nil {
 			var built int
 			built, err = k.build(ctx)
-			n += built
+			n = max(n, built)
 		}
 		switch {
 		case err != nil:
@@ -62,9 +63,12 @@ func (k *keeper) run(ctx context.Context) error {
 		case n == 0:
 			failures = 0
 			k.wake.waitFor(ctx, k.cfg.Poll)
+		case n < k.cfg.Batch:
+			failures = 0
+			pause(ctx, keeperPause)
 		default:
 			failures = 0
-			pause(ctx, max(keeperPause, time.Since(began)))
+			pause(ctx, time.Since(began))
 		}
 	}
 	return nil

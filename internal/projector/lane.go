@@ -18,6 +18,7 @@ import (
 // another, which a replay or a rollback does. One goroutine works on it.
 type lane struct {
 	w          *worker
+	log        Log
 	mark       checkpoint
 	generation int64
 	position   int64
@@ -41,7 +42,7 @@ type checkpoint interface {
 }
 
 func (w *worker) newLane(most int) *lane {
-	return &lane{w: w, limit: most, most: most, retryLimit: most}
+	return &lane{w: w, log: w.cfg.Log, limit: most, most: most, retryLimit: most}
 }
 
 var (
@@ -96,7 +97,7 @@ func (l *lane) apply(ctx context.Context) (int64, error) {
 
 // step applies the next batch. With an event that cannot be applied, those before it are, and the error is its.
 func (l *lane) step(ctx context.Context) (int64, error) {
-	events, err := l.w.cfg.Log.ReadAfter(ctx, l.position, l.limit)
+	events, err := l.log.ReadAfter(ctx, l.position, l.limit)
 	if err != nil || len(events) == 0 {
 		return 0, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"passbook/internal/eventstore"
@@ -22,41 +23,56 @@ const (
 type recent struct {
 	Log
 
+	wakes atomic.Int64 // how often the log was said to have grown
+
 	mu     sync.Mutex
 	events []eventstore.Event // contiguous, the last read at the end
 	readAt time.Time
+	endAt  int64 // the count of wakes when the last event was the end of the log; -1 when it was not known to be
 }
 
-// ReadAfter implements Log.
+// wake says that the log has grown: what is kept is not its end any more.
+func (r *recent) wake() { r.wakes.Add(1) }
+
+// ReadAfter implements Log. An answer of fewer events than the limit ends with what was the end of the log when it was
+// asked for, or when it was woken last: whoever waits for the next wake then misses nothing.
 func (r *recent) ReadAfter(ctx context.Context, after int64, limit int) ([]eventstore.Event, error) {
-	if events := r.kept(after, limit); len(events) > 0 {
-		return events, nil
+	kept, whole := r.kept(after, limit)
+	if whole {
+		return kept, nil
 	}
-	events, err := r.Log.ReadAfter(ctx, after, limit)
-	if err == nil {
-		r.keep(events)
+	wakes, missing := r.wakes.Load(), limit-len(kept)
+	events, err := r.Log.ReadAfter(ctx, after+int64(len(kept)), missing)
+	if err != nil {
+		return nil, err
 	}
-	return events, err
+	if len(events) == missing {
+		wakes = -1 // there may be more
+	}
+	r.keep(after+int64(len(kept)), events, wakes)
+	return append(kept, events...), nil
 }
 
-func (r *recent) kept(after int64, limit int) []eventstore.Event {
+// kept answers what is kept of an answer, and whether it is all of it.
+func (r *recent) kept(after int64, limit int) (events []eventstore.Event, whole bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.events) == 0 || time.Since(r.readAt) > recentFor {
-		return nil
+		return nil, false
 	}
 	skip := after - r.events[0].Position + 1
 	if skip < 0 || skip >= int64(len(r.events)) {
-		return nil
+		return nil, false
 	}
-	events := r.events[skip:]
-	return slices.Clone(events[:min(len(events), limit)])
+	events = r.events[skip:]
+	events = slices.Clone(events[:min(len(events), limit)])
+	return events, len(events) == limit || r.endAt == r.wakes.Load()
 }
 
 // keep holds on to the events if they are the latest and without a gap.
-func (r *recent) keep(events []eventstore.Event) {
+func (r *recent) keep(after int64, events []eventstore.Event, endAt int64) {
 	n := int64(len(events))
-	if n == 0 || events[n-1].Position-events[0].Position != n-1 {
+	if n > 0 && events[n-1].Position-events[0].Position != n-1 {
 		return
 	}
 	r.mu.Lock()
@@ -64,6 +80,12 @@ func (r *recent) keep(events []eventstore.Event) {
 	last := int64(0)
 	if len(r.events) > 0 {
 		last = r.events[len(r.events)-1].Position
+	}
+	if n == 0 {
+		if after == last {
+			r.endAt = endAt
+		}
+		return
 	}
 	switch {
 	case events[n-1].Position <= last && time.Since(r.readAt) <= recentFor:
@@ -76,5 +98,5 @@ func (r *recent) keep(events []eventstore.Event) {
 	if over := len(r.events) - recentEvents; over > 0 {
 		r.events = slices.Delete(r.events, 0, over)
 	}
-	r.readAt = time.Now()
+	r.readAt, r.endAt = time.Now(), endAt
 }

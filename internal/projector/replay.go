@@ -182,6 +182,9 @@ func (w *worker) replay(ctx context.Context, epoch int64, r rebuild) error {
 		"generation", r.generation, "position", r.position, "total", r.total)
 	l := w.newLane(w.cfg.ReplayBatch)
 	l.mark, l.generation, l.position = mark, r.generation, r.position
+	reader := &ahead{Log: w.cfg.Log}
+	defer reader.close()
+	l.log = reader
 	if err := l.load(ctx); err != nil {
 		return err
 	}

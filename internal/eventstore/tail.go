@@ -1,0 +1,88 @@
+package eventstore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Tail is a Store as a projector reads it: without metadata, in bulk, and by hand. A replay reads millions of events,
+// and the general way of scanning a row costs more than all the rest of applying it.
+type Tail struct{ *Store }
+
+const tailSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
+from events where position > $1 order by position limit $2`
+
+// The formats of the columns above: binary but for the payload, which is wanted as the text of its JSON.
+var tailFormats = pgx.QueryResultFormats{
+	pgx.BinaryFormatCode, pgx.BinaryFormatCode, pgx.BinaryFormatCode, pgx.BinaryFormatCode, pgx.TextFormatCode,
+	pgx.BinaryFormatCode, pgx.TextFormatCode, pgx.BinaryFormatCode,
+}
+
+// ReadAfter is Store.ReadAfter, but leaves Metadata nil. The payloads of one answer share their memory.
+func (t Tail) ReadAfter(ctx context.Context, after int64, limit int) ([]Event, error) {
+	rows, err := t.pool.Query(ctx, tailSQL, tailFormats, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("eventstore: tail: %w", err)
+	}
+	defer rows.Close()
+	var (
+		events []Event
+		texts  arena
+		types  = make(map[string]string)
+	)
+	for rows.Next() {
+		events = append(events, Event{})
+		if err := readTail(&events[len(events)-1], rows.RawValues(), &texts, types); err != nil {
+			return nil, err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("eventstore: tail: %w", err)
+	}
+	return events, nil
+}
+
+var errRow = errors.New("eventstore: a row of events is not of the form that was asked for")
+
+// postgresEpoch is where a binary timestamptz counts its microseconds from.
+var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
+
+func readTail(e *Event, raw [][]byte, texts *arena, types map[string]string) error {
+	if len(raw) != 8 || len(raw[0]) != 8 || len(raw[1]) != 16 || len(raw[2]) != 8 || len(raw[3]) != 16 ||
+		len(raw[5]) != 4 || len(raw[7]) != 8 {
+		return errRow
+	}
+	e.Position = int64(binary.BigEndian.Uint64(raw[0]))
+	copy(e.StreamID[:], raw[1])
+	e.Version = int64(binary.BigEndian.Uint64(raw[2]))
+	copy(e.EventID[:], raw[3])
+	name, ok := types[string(raw[4])]
+	if !ok {
+		name = string(raw[4])
+		types[name] = name
+	}
+	e.Type = name
+	e.SchemaVersion = int(int32(binary.BigEndian.Uint32(raw[5])))
+	e.Payload = texts.hold(raw[6])
+	e.RecordedAt = time.UnixMicro(postgresEpoch + int64(binary.BigEndian.Uint64(raw[7]))).UTC()
+	return nil
+}
+
+// arena holds many small texts in few pieces of memory.
+type arena struct{ free []byte }
+
+const arenaPiece = 64 << 10
+
+func (a *arena) hold(text []byte) []byte {
+	if len(text) > cap(a.free)-len(a.free) {
+		a.free = make([]byte, 0, max(arenaPiece, len(text)))
+	}
+	start := len(a.free)
+	a.free = append(a.free, text...)
+	return a.free[start:len(a.free):len(a.free)]
+}
