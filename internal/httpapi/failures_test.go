@@ -198,7 +198,7 @@ func TestReplayStreamsAreBounded(t *testing.T) {
 		}
 		r.Header.Set("Accept", "text/event-stream")
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-		if open[i], err = client.Do(r); err != nil {
+		if open[i], err = client.Do(r); err != nil { //nolint:bodyclose // deferred below
 			t.Fatal(err)
 		}
 		defer func() { _ = open[i].Body.Close() }()

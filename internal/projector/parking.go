@@ -66,7 +66,7 @@ const (
 
 // load reads which streams are parked in the lane's generation, and which event is being tried.
 func (l *lane) load(ctx context.Context) error {
-	rows, _ := l.w.cfg.Pool.Query(ctx, loadFailuresSQL, l.w.def.ID, l.generation)
+	rows, _ := l.w.cfg.Pool.Query(ctx, loadFailuresSQL, l.w.def.ID, l.generation) //nolint:rowserrcheck // ForEachRow does
 	parked, failing := make(map[uuid.UUID]bool), int64(0)
 	var (
 		stream   uuid.UUID
