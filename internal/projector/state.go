@@ -25,7 +25,7 @@ select $1, $2, 1 where not exists (select from projections where id = $1) on con
 	takeSQL = `update projections
 set owner = $2, lease_until = clock_timestamp() + $3::interval, epoch = epoch + 1
 where id = $1 and version <= $4 and (owner = $2 or lease_until < clock_timestamp())
-returning version, generation, position, status, epoch`
+returning greatest(version, declined_version), generation, position, status, epoch`
 
 	renewSQL = `update projections set lease_until = clock_timestamp() + $3::interval
 where id = $1 and owner = $2 and epoch = $4
