@@ -163,7 +163,7 @@ func bash(t *testing.T, script string) string {
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 10 * time.Second // for what a pipe has left running, such as a curl with a time limit
 	// Nothing of the environment, so that neither a proxy nor a .curlrc comes in between.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
