@@ -174,11 +174,11 @@ func reads(ctx context.Context, base, account string) error {
 	var position, version float64
 	for ctx.Err() == nil {
 		got, err := exchange(ctx, http.MethodGet, base+"/accounts/"+account+"/balance", "", http.StatusOK)
-		if ctx.Err() != nil {
-			break
-		}
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			return err
+		}
+		if err != nil { // the end, in the middle of a request
+			continue
 		}
 		p, v := got["position"].(float64), got["version"].(float64)
 		if p < position || v < version {
