@@ -1721,6 +1721,7 @@ type MiddlewareFunc func(http.Handler) http.Handler
 
 // ListAccounts operation middleware
 func (siw *ServerInterfaceWrapper) ListAccounts(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -1871,6 +1872,7 @@ func (siw *ServerInterfaceWrapper) ListAccounts(w http.ResponseWriter, r *http.R
 
 // OpenAccount operation middleware
 func (siw *ServerInterfaceWrapper) OpenAccount(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -1911,6 +1913,7 @@ func (siw *ServerInterfaceWrapper) OpenAccount(w http.ResponseWriter, r *http.Re
 
 // GetAccount operation middleware
 func (siw *ServerInterfaceWrapper) GetAccount(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -1992,6 +1995,7 @@ func (siw *ServerInterfaceWrapper) GetAccount(w http.ResponseWriter, r *http.Req
 
 // GetBalance operation middleware
 func (siw *ServerInterfaceWrapper) GetBalance(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -2099,6 +2103,7 @@ func (siw *ServerInterfaceWrapper) GetBalance(w http.ResponseWriter, r *http.Req
 
 // CloseAccount operation middleware
 func (siw *ServerInterfaceWrapper) CloseAccount(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -2167,6 +2172,7 @@ func (siw *ServerInterfaceWrapper) CloseAccount(w http.ResponseWriter, r *http.R
 
 // ReactivateAccount operation middleware
 func (siw *ServerInterfaceWrapper) ReactivateAccount(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -2235,6 +2241,7 @@ func (siw *ServerInterfaceWrapper) ReactivateAccount(w http.ResponseWriter, r *h
 
 // SuspendAccount operation middleware
 func (siw *ServerInterfaceWrapper) SuspendAccount(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -2303,6 +2310,7 @@ func (siw *ServerInterfaceWrapper) SuspendAccount(w http.ResponseWriter, r *http
 
 // ListTransactions operation middleware
 func (siw *ServerInterfaceWrapper) ListTransactions(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -2462,6 +2470,7 @@ func (siw *ServerInterfaceWrapper) ListTransactions(w http.ResponseWriter, r *ht
 
 // RunCommands operation middleware
 func (siw *ServerInterfaceWrapper) RunCommands(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -2515,6 +2524,7 @@ func (siw *ServerInterfaceWrapper) RunCommands(w http.ResponseWriter, r *http.Re
 
 // Deposit operation middleware
 func (siw *ServerInterfaceWrapper) Deposit(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -2574,6 +2584,7 @@ func (siw *ServerInterfaceWrapper) Deposit(w http.ResponseWriter, r *http.Reques
 
 // Docs operation middleware
 func (siw *ServerInterfaceWrapper) Docs(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Docs(w, r)
 	}))
@@ -2587,6 +2598,7 @@ func (siw *ServerInterfaceWrapper) Docs(w http.ResponseWriter, r *http.Request) 
 
 // ListEvents operation middleware
 func (siw *ServerInterfaceWrapper) ListEvents(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -2679,6 +2691,7 @@ func (siw *ServerInterfaceWrapper) ListEvents(w http.ResponseWriter, r *http.Req
 
 // Livez operation middleware
 func (siw *ServerInterfaceWrapper) Livez(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Livez(w, r)
 	}))
@@ -2692,6 +2705,7 @@ func (siw *ServerInterfaceWrapper) Livez(w http.ResponseWriter, r *http.Request)
 
 // Metrics operation middleware
 func (siw *ServerInterfaceWrapper) Metrics(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Metrics(w, r)
 	}))
@@ -2705,6 +2719,7 @@ func (siw *ServerInterfaceWrapper) Metrics(w http.ResponseWriter, r *http.Reques
 
 // OpenapiDocument operation middleware
 func (siw *ServerInterfaceWrapper) OpenapiDocument(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.OpenapiDocument(w, r)
 	}))
@@ -2718,6 +2733,7 @@ func (siw *ServerInterfaceWrapper) OpenapiDocument(w http.ResponseWriter, r *htt
 
 // ListProjections operation middleware
 func (siw *ServerInterfaceWrapper) ListProjections(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListProjections(w, r)
 	}))
@@ -2731,6 +2747,7 @@ func (siw *ServerInterfaceWrapper) ListProjections(w http.ResponseWriter, r *htt
 
 // GetProjection operation middleware
 func (siw *ServerInterfaceWrapper) GetProjection(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -2756,6 +2773,7 @@ func (siw *ServerInterfaceWrapper) GetProjection(w http.ResponseWriter, r *http.
 
 // ListFailures operation middleware
 func (siw *ServerInterfaceWrapper) ListFailures(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -2810,6 +2828,7 @@ func (siw *ServerInterfaceWrapper) ListFailures(w http.ResponseWriter, r *http.R
 
 // RetryFailure operation middleware
 func (siw *ServerInterfaceWrapper) RetryFailure(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -2844,6 +2863,7 @@ func (siw *ServerInterfaceWrapper) RetryFailure(w http.ResponseWriter, r *http.R
 
 // PauseProjection operation middleware
 func (siw *ServerInterfaceWrapper) PauseProjection(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -2869,6 +2889,7 @@ func (siw *ServerInterfaceWrapper) PauseProjection(w http.ResponseWriter, r *htt
 
 // StartReplay operation middleware
 func (siw *ServerInterfaceWrapper) StartReplay(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -2894,6 +2915,7 @@ func (siw *ServerInterfaceWrapper) StartReplay(w http.ResponseWriter, r *http.Re
 
 // ListReplays operation middleware
 func (siw *ServerInterfaceWrapper) ListReplays(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -2935,6 +2957,7 @@ func (siw *ServerInterfaceWrapper) ListReplays(w http.ResponseWriter, r *http.Re
 
 // CancelReplay operation middleware
 func (siw *ServerInterfaceWrapper) CancelReplay(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -2969,6 +2992,7 @@ func (siw *ServerInterfaceWrapper) CancelReplay(w http.ResponseWriter, r *http.R
 
 // GetReplay operation middleware
 func (siw *ServerInterfaceWrapper) GetReplay(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -3003,6 +3027,7 @@ func (siw *ServerInterfaceWrapper) GetReplay(w http.ResponseWriter, r *http.Requ
 
 // ResumeProjection operation middleware
 func (siw *ServerInterfaceWrapper) ResumeProjection(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -3028,6 +3053,7 @@ func (siw *ServerInterfaceWrapper) ResumeProjection(w http.ResponseWriter, r *ht
 
 // RollbackProjection operation middleware
 func (siw *ServerInterfaceWrapper) RollbackProjection(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -3053,6 +3079,7 @@ func (siw *ServerInterfaceWrapper) RollbackProjection(w http.ResponseWriter, r *
 
 // Readyz operation middleware
 func (siw *ServerInterfaceWrapper) Readyz(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Readyz(w, r)
 	}))
@@ -3066,6 +3093,7 @@ func (siw *ServerInterfaceWrapper) Readyz(w http.ResponseWriter, r *http.Request
 
 // GetStats operation middleware
 func (siw *ServerInterfaceWrapper) GetStats(w http.ResponseWriter, r *http.Request) {
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetStats(w, r)
 	}))
@@ -3079,6 +3107,7 @@ func (siw *ServerInterfaceWrapper) GetStats(w http.ResponseWriter, r *http.Reque
 
 // GetTotals operation middleware
 func (siw *ServerInterfaceWrapper) GetTotals(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -3151,6 +3180,7 @@ func (siw *ServerInterfaceWrapper) GetTotals(w http.ResponseWriter, r *http.Requ
 
 // Transfer operation middleware
 func (siw *ServerInterfaceWrapper) Transfer(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
@@ -3210,6 +3240,7 @@ func (siw *ServerInterfaceWrapper) Transfer(w http.ResponseWriter, r *http.Reque
 
 // Withdraw operation middleware
 func (siw *ServerInterfaceWrapper) Withdraw(w http.ResponseWriter, r *http.Request) {
+
 	var err error
 	_ = err
 
