@@ -136,12 +136,14 @@ func TestServesTheServiceRoleOnASocketOnly(t *testing.T) {
 	for sql, want := range map[string]string{
 		"SELECT current_user || '@' || current_database()":                 "passbook@passbook",
 		"SELECT rolsuper::text FROM pg_roles WHERE rolname = current_user": "false",
+
 		"SHOW listen_addresses":   "",
 		"SHOW fsync":              "on",
 		"SHOW synchronous_commit": "on",
 		"SHOW full_page_writes":   "on",
 		"SHOW data_checksums":     "on",
 		"SHOW server_encoding":    "UTF8",
+
 		"SELECT datcollate FROM pg_database WHERE datname = current_database()": "C",
 	} {
 		if got := query(t, server.URL(), sql); got != want {
