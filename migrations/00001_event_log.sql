@@ -32,28 +32,33 @@ create index idempotency_keys_position on idempotency_keys using brin (first_pos
 -- +goose StatementBegin
 -- append_events takes a batch of units, each of which is appended whole or not at all, and returns what became of
 -- them. Unit u has the events unit_first[u] .. unit_first[u] + unit_events[u] - 1 of the event arrays (from 1), each
--- with the version it is to have. A unit may carry idempotency keys: key_unit names the unit a key belongs to, and
--- key_first and key_events the events it answers for.
+-- with the version it is to have and, in follows, the id of the event before it on its stream (null for the first).
+-- A unit may carry idempotency keys: key_unit names the unit a key belongs to, and key_first and key_events the events
+-- it answers for. heads are those of the events that follow on one which no earlier event of the batch is.
 --
 -- The order of the statements is what makes the log gapless: the lock first, then, in later statements and so with
 -- fresh snapshots (READ COMMITTED), the head, the checks and the inserts. It must be called in autocommit, so that
 -- the lock is never held across a round trip to the client.
 --
 -- Winners get the positions head + 1, head + 2 ... in the order of the arrays, and all of a batch the same
--- recorded_at, which never decreases. conflicts lists the units whose versions no longer follow on the log,
--- duplicates those of whose keys one is taken; neither leaves a trace. A unit was decided on what the units before it
--- on its streams would leave, so that one which follows on a loser is a loser too, even if its versions fit the log:
--- as they do when another instance wrote as many events as the loser would have.
+-- recorded_at, which never decreases. conflicts lists the units that no longer follow on the log, duplicates those of
+-- whose keys one is taken; neither leaves a trace.
+--
+-- A version alone does not say what an event was decided on: it may fit by accident, where another instance has
+-- written as many events as the ones it was decided on, which lost, or where a failover has lost the past of a stream
+-- and another took its place. The id of the event before does: what follows on a loser never fits.
 create function append_events(
     unit_first   integer[],
     unit_events  integer[],
     streams      uuid[],
     versions     bigint[],
+    follows      uuid[],
     event_ids    uuid[],
     types        text[],
     schemas      integer[],
     payloads     jsonb[],
     metadatas    jsonb[],
+    heads        integer[],
     key_unit     integer[],
     keys         uuid[],
     fingerprints uuid[],
@@ -74,7 +79,6 @@ declare
     next_position bigint;
     a integer;
     b integer;
-    lost uuid[] := '{}';
 begin
     -- The append lock: one batch at a time in this database, released at commit. Any number will do as its name.
     perform pg_advisory_xact_lock(7018230141);
@@ -87,23 +91,26 @@ begin
         recorded := clock_timestamp();
     end if;
 
-    -- The usual case: no unit conflicts and no key is taken, and everything goes in with one statement a table.
+    -- The usual case: every unit follows on the log and no key is taken, and all goes in with one statement a table.
+    -- That nothing has been written after the events followed on, and that no key is taken, is for the unique
+    -- constraints to say: asking first would take as long again as inserting.
     if not exists (
-            select from (select s, min(v) as lo, max(v) as hi, count(*) as n
-                           from unnest(streams, versions) as u(s, v) group by s) as g
-             where g.hi - g.lo + 1 <> g.n
-                or g.lo <> 1 + coalesce((select e.version from events e where e.stream_id = g.s
-                                          order by e.version desc limit 1), 0))
-       and not exists (select from idempotency_keys k where k.key = any (keys))
+            select from unnest(heads) as h(n)
+             where not exists (select from events e where e.stream_id = streams[h.n]
+                                  and e.version = versions[h.n] - 1 and e.event_id = follows[h.n]))
     then
-        insert into events (position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at)
-        select head + u.n, u.stream, u.version, u.event_id, u.type, u.schema, u.payload, u.metadata, recorded
-          from unnest(streams, versions, event_ids, types, schemas, payloads, metadatas)
-               with ordinality as u(stream, version, event_id, type, schema, payload, metadata, n);
-        insert into idempotency_keys (key, fingerprint, first_position, event_count)
-        select u.key, u.fingerprint, head + u.first, u.events
-          from unnest(keys, fingerprints, key_first, key_events) as u(key, fingerprint, first, events);
-        return;
+        begin
+            insert into idempotency_keys (key, fingerprint, first_position, event_count)
+            select u.key, u.fingerprint, head + u.first, u.events
+              from unnest(keys, fingerprints, key_first, key_events) as u(key, fingerprint, first, events);
+            insert into events (position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at)
+            select head + u.n, u.stream, u.version, u.event_id, u.type, u.schema, u.payload, u.metadata, recorded
+              from unnest(streams, versions, event_ids, types, schemas, payloads, metadatas)
+                   with ordinality as u(stream, version, event_id, type, schema, payload, metadata, n);
+            return;
+        exception when unique_violation then
+            null; -- both inserts are undone
+        end;
     end if;
 
     -- Somebody else was first with a stream or a key: unit by unit, each on what the ones before it left.
@@ -114,18 +121,18 @@ begin
         if exists (select from unnest(key_unit, keys) as q(unit, key)
                      join idempotency_keys k on k.key = q.key where q.unit = u) then
             duplicates := duplicates || u;
-            lost := lost || streams[a:b];
             continue;
         end if;
-        if streams[a:b] && lost or exists (
-            select from (select s, min(v) as lo, max(v) as hi, count(*) as n
-                           from unnest(streams[a:b], versions[a:b]) as w(s, v) group by s) as g
-             where g.hi - g.lo + 1 <> g.n
-                or g.lo <> 1 + coalesce((select e.version from events e where e.stream_id = g.s
-                                          order by e.version desc limit 1), 0))
+        if exists (
+            select from unnest(streams[a:b], versions[a:b], follows[a:b]) as w(stream, version, follows)
+             where exists (select from events e where e.stream_id = w.stream and e.version = w.version)
+                or w.version > 1
+                   and not exists (select from unnest(streams[a:b], versions[a:b], event_ids[a:b]) as x(stream, version, id)
+                                    where x.stream = w.stream and x.version = w.version - 1 and x.id = w.follows)
+                   and not exists (select from events e where e.stream_id = w.stream
+                                      and e.version = w.version - 1 and e.event_id = w.follows))
         then
             conflicts := conflicts || u;
-            lost := lost || streams[a:b];
             continue;
         end if;
         insert into events (position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at)

@@ -195,10 +195,11 @@ func (r *round) add(d *decision, request int, id uuid.UUID, e account.Event, met
 	if err != nil {
 		return fmt.Errorf("command: event id: %w", err)
 	}
+	follows := a.last
 	a = aggregate{state: state, version: a.version + 1, last: eventID, saved: a.saved}
 	r.overlay[id] = a
 	d.unit.Events = append(d.unit.Events, eventstore.NewEvent{
-		StreamID: id, Version: a.version, EventID: eventID,
+		StreamID: id, Version: a.version, Follows: follows, EventID: eventID,
 		Type: encoded.Type, SchemaVersion: encoded.SchemaVersion, Payload: encoded.Payload, Metadata: metadata,
 	})
 	d.recorded[request] = append(d.recorded[request], Recorded{AccountID: id, EventID: eventID, Version: a.version, Event: e})

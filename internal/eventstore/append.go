@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -19,14 +21,14 @@ func New(pool *pgxpool.Pool) *Store { return &Store{pool: pool} }
 // The function is in migrations/00001_event_log.sql. It must run in autocommit, or the append lock would be held
 // across a round trip.
 const appendSQL = `select head, recorded, conflicts, duplicates
-from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
+from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
 
 // Append writes a batch of units in one round trip and one commit, and answers for each in the same order. When it
 // returns without an error the outcome is durable; after an error it is unknown, since the commit's answer may be
 // what was lost. No hash may occur twice among the keys of a batch.
 //
 // Units see each other in order: a unit may continue a stream where an earlier unit of the batch left it, and then
-// conflicts if that one did.
+// conflicts if that one did. So may a unit of a batch that is sent before the one ahead of it has been answered.
 func (s *Store) Append(ctx context.Context, units []Unit) ([]UnitResult, error) {
 	args := newAppendArgs(units)
 	var (
@@ -63,11 +65,14 @@ type appendArgs struct {
 	// As [16]byte, which pgx writes as it is; a uuid.UUID would go through its text form.
 	streams   [][16]byte
 	versions  []int64
+	follows   []pgtype.UUID
 	eventIDs  [][16]byte
 	types     []string
 	schemas   []int32
 	payloads  [][]byte
 	metadatas [][]byte
+	heads     []int32
+	last      map[uuid.UUID]int // the last event of a stream so far
 
 	keyUnit             []int32
 	keys, fingerprints  [][16]byte
@@ -84,9 +89,10 @@ func newAppendArgs(units []Unit) *appendArgs {
 	}
 	a := &appendArgs{
 		unitFirst: make([]int32, 0, len(units)), unitEvents: make([]int32, 0, len(units)),
-		streams: make([][16]byte, 0, events), versions: make([]int64, 0, events),
+		streams: make([][16]byte, 0, events), versions: make([]int64, 0, events), follows: make([]pgtype.UUID, 0, events),
 		eventIDs: make([][16]byte, 0, events), types: make([]string, 0, events), schemas: make([]int32, 0, events),
 		payloads: make([][]byte, 0, events), metadatas: make([][]byte, 0, events),
+		heads: make([]int32, 0, events), last: make(map[uuid.UUID]int, events),
 		keyUnit: make([]int32, 0, keys), keys: make([][16]byte, 0, keys), fingerprints: make([][16]byte, 0, keys),
 		keyFirst: make([]int32, 0, keys), keyEvents: make([]int32, 0, keys),
 	}
@@ -113,7 +119,14 @@ func (a *appendArgs) add(e *NewEvent) {
 	if metadata == nil {
 		metadata = noMetadata
 	}
+	n := len(a.streams)
+	before, chained := a.last[e.StreamID]
+	if e.Version > 1 && !(chained && a.versions[before] == e.Version-1 && a.eventIDs[before] == e.Follows) {
+		a.heads = append(a.heads, int32(n)+1)
+	}
+	a.last[e.StreamID] = n
 	a.streams = append(a.streams, e.StreamID)
+	a.follows = append(a.follows, pgtype.UUID{Bytes: e.Follows, Valid: e.Version > 1})
 	a.versions = append(a.versions, e.Version)
 	a.eventIDs = append(a.eventIDs, e.EventID)
 	a.types = append(a.types, e.Type)
@@ -124,7 +137,7 @@ func (a *appendArgs) add(e *NewEvent) {
 
 func (a *appendArgs) values() []any {
 	return []any{
-		a.unitFirst, a.unitEvents, a.streams, a.versions, a.eventIDs, a.types, a.schemas, a.payloads, a.metadatas,
-		a.keyUnit, a.keys, a.fingerprints, a.keyFirst, a.keyEvents,
+		a.unitFirst, a.unitEvents, a.streams, a.versions, a.follows, a.eventIDs, a.types, a.schemas, a.payloads,
+		a.metadatas, a.heads, a.keyUnit, a.keys, a.fingerprints, a.keyFirst, a.keyEvents,
 	}
 }

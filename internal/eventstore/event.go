@@ -31,7 +31,9 @@ type Event struct {
 type NewEvent struct {
 	StreamID uuid.UUID
 	// Version is what the event's version must be: one more than that of the stream's last event.
-	Version       int64
+	Version int64
+	// Follows is the id of the event before it on the stream, the one it was decided on; zero for version 1.
+	Follows       uuid.UUID
 	EventID       uuid.UUID
 	Type          string
 	SchemaVersion int

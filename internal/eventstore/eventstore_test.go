@@ -23,7 +23,8 @@ func unit(stream uuid.UUID, after int64, events int) eventstore.Unit {
 	var u eventstore.Unit
 	for i := range events {
 		u.Events = append(u.Events, eventstore.NewEvent{
-			StreamID: stream, Version: after + int64(i) + 1, EventID: uuid.New(), Type: "Happened", SchemaVersion: 1,
+			StreamID: stream, Version: after + int64(i) + 1, Follows: pgtest.EventID(stream, after+int64(i)),
+			EventID: pgtest.EventID(stream, after+int64(i)+1), Type: "Happened", SchemaVersion: 1,
 			Payload: fmt.Appendf(nil, `{"n": %d}`, i),
 		})
 	}
@@ -103,6 +104,22 @@ func TestAppendOutcomes(t *testing.T) {
 	}
 	both := unit(a, 2, 1) // touches two streams, as a transfer does
 	both.Events = append(both.Events, unit(b, 0, 1).Events...)
+	// rival has the versions that the unit is to have, but other events.
+	rival := func(u eventstore.Unit) eventstore.Unit {
+		for i := range u.Events {
+			u.Events[i].EventID = uuid.New()
+		}
+		return u
+	}
+	on := func(u, before eventstore.Unit) eventstore.Unit {
+		u.Events = slices.Clone(u.Events)
+		u.Events[0].Follows = before.Events[len(before.Events)-1].EventID
+		return u
+	}
+	lost := rival(unit(a, 1, 1))
+	elsewhere := rival(unit(a, 0, 2)) // as another instance wrote it
+	nothing := unit(a, 2, 1)
+	nothing.Events[0].Follows = uuid.Nil
 	const ok, conflict, duplicate = eventstore.Appended, eventstore.Conflict, eventstore.Duplicate
 	for name, test := range map[string]struct {
 		units []eventstore.Unit
@@ -117,11 +134,15 @@ func TestAppendOutcomes(t *testing.T) {
 		"key taken and behind":       {[]eventstore.Unit{keyed(unit(a, 1, 1), 1)}, []eventstore.Outcome{duplicate}, []int64{0}},
 		"a loser among winners":      {[]eventstore.Unit{unit(b, 0, 2), unit(a, 0, 1), unit(c, 0, 1)}, []eventstore.Outcome{ok, conflict, ok}, []int64{3, 0, 5}},
 		"a duplicate among winners":  {[]eventstore.Unit{unit(b, 0, 1), keyed(unit(a, 2, 1), 1), keyed(unit(c, 0, 1), 2)}, []eventstore.Outcome{ok, duplicate, ok}, []int64{3, 0, 4}},
-		"what follows a loser loses": {[]eventstore.Unit{unit(a, 1, 1), unit(a, 2, 1), unit(b, 0, 1)}, []eventstore.Outcome{conflict, conflict, ok}, []int64{0, 0, 3}},
-		"loses over two streams":     {[]eventstore.Unit{unit(a, 1, 1), both, unit(b, 0, 1), unit(c, 0, 1)}, []eventstore.Outcome{conflict, conflict, conflict, ok}, []int64{0, 0, 0, 3}},
-		"loses to a duplicate":       {[]eventstore.Unit{keyed(unit(a, 1, 1), 1), unit(a, 2, 1)}, []eventstore.Outcome{duplicate, conflict}, []int64{0, 0}},
+		"what follows a loser loses": {[]eventstore.Unit{lost, on(unit(a, 2, 1), lost), unit(b, 0, 1)}, []eventstore.Outcome{conflict, conflict, ok}, []int64{0, 0, 3}},
+		"loses over two streams":     {[]eventstore.Unit{lost, on(both, lost), unit(b, 1, 1), unit(c, 0, 1)}, []eventstore.Outcome{conflict, conflict, conflict, ok}, []int64{0, 0, 0, 3}},
+		"loses to a duplicate":       {[]eventstore.Unit{keyed(lost, 1), on(unit(a, 2, 1), lost)}, []eventstore.Outcome{duplicate, conflict}, []int64{0, 0}},
 		"chained on a duplicate":     {[]eventstore.Unit{keyed(unit(a, 2, 1), 1), unit(a, 3, 1)}, []eventstore.Outcome{duplicate, conflict}, []int64{0, 0}},
 		"two streams, both or none":  {[]eventstore.Unit{unit(b, 0, 1), both}, []eventstore.Outcome{ok, conflict}, []int64{3, 0}},
+		"fits by its version alone":  {[]eventstore.Unit{on(unit(a, 2, 1), elsewhere)}, []eventstore.Outcome{conflict}, []int64{0}},
+		"fits one of several":        {[]eventstore.Unit{unit(c, 0, 1), on(unit(a, 2, 1), elsewhere)}, []eventstore.Outcome{ok, conflict}, []int64{3, 0}},
+		"follows on nothing":         {[]eventstore.Unit{nothing}, []eventstore.Outcome{conflict}, []int64{0}},
+		"a unit twice":               {[]eventstore.Unit{unit(a, 2, 1), unit(a, 2, 1)}, []eventstore.Outcome{ok, conflict}, []int64{3, 0}},
 		"a hole inside a unit":       {[]eventstore.Unit{{Events: []eventstore.NewEvent{unit(a, 2, 1).Events[0], unit(a, 4, 1).Events[0]}}}, []eventstore.Outcome{conflict}, []int64{0}},
 	} {
 		t.Run(name, func(t *testing.T) {

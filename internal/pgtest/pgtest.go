@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
@@ -218,4 +219,13 @@ func sweep() {
 		}
 		_ = lock.Close()
 	}
+}
+
+// EventID is the id that tests give to the event of a version of a stream, so that they know what the next one follows
+// on; zero before the first.
+func EventID(stream uuid.UUID, version int64) uuid.UUID {
+	if version < 1 {
+		return uuid.Nil
+	}
+	return uuid.NewSHA1(stream, fmt.Appendf(nil, "%d", version))
 }

@@ -53,7 +53,8 @@ func appendAll(t failer, pool *pgxpool.Pool, all []happening) time.Time {
 		}
 		versions[h.id]++
 		unit.Events = append(unit.Events, eventstore.NewEvent{
-			StreamID: h.id, Version: versions[h.id], EventID: uuid.New(), Type: e.Type, SchemaVersion: e.SchemaVersion, Payload: e.Payload,
+			StreamID: h.id, Version: versions[h.id], Follows: pgtest.EventID(h.id, versions[h.id]-1),
+			EventID: pgtest.EventID(h.id, versions[h.id]), Type: e.Type, SchemaVersion: e.SchemaVersion, Payload: e.Payload,
 		})
 	}
 	results, err := eventstore.New(pool).Append(context.Background(), []eventstore.Unit{unit})

@@ -321,8 +321,8 @@ func unitOf(t failer, id uuid.UUID, version int64, e account.Event) eventstore.U
 		t.Fatalf("encode: %v", err)
 	}
 	return eventstore.Unit{Events: []eventstore.NewEvent{{
-		StreamID: id, Version: version, EventID: uuid.New(), Type: encoded.Type, SchemaVersion: encoded.SchemaVersion,
-		Payload: encoded.Payload,
+		StreamID: id, Version: version, Follows: pgtest.EventID(id, version-1), EventID: pgtest.EventID(id, version),
+		Type: encoded.Type, SchemaVersion: encoded.SchemaVersion, Payload: encoded.Payload,
 	}}}
 }
 

@@ -16,6 +16,7 @@ import (
 	"passbook/internal/account"
 	"passbook/internal/eventstore"
 	"passbook/internal/money"
+	"passbook/internal/pgtest"
 	"passbook/internal/projection"
 	"passbook/internal/projector"
 	"passbook/internal/query"
@@ -55,7 +56,8 @@ func (f *fixture) happen(t *rapid.T) []recorded {
 					t.Fatalf("encode: %v", err)
 				}
 				unit.Events = append(unit.Events, eventstore.NewEvent{
-					StreamID: r.id, Version: r.version, EventID: uuid.New(), Type: e.Type, SchemaVersion: e.SchemaVersion, Payload: e.Payload,
+					StreamID: r.id, Version: r.version, Follows: pgtest.EventID(r.id, r.version-1),
+					EventID: pgtest.EventID(r.id, r.version), Type: e.Type, SchemaVersion: e.SchemaVersion, Payload: e.Payload,
 				})
 			}
 			if len(unit.Events) > 0 {

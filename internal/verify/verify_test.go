@@ -65,7 +65,8 @@ func books(t *testing.T, pool *pgxpool.Pool) {
 		}
 		versions[h.id]++
 		unit.Events = append(unit.Events, eventstore.NewEvent{
-			StreamID: h.id, Version: versions[h.id], EventID: uuid.New(), Type: e.Type, SchemaVersion: e.SchemaVersion, Payload: e.Payload,
+			StreamID: h.id, Version: versions[h.id], Follows: pgtest.EventID(h.id, versions[h.id]-1),
+			EventID: pgtest.EventID(h.id, versions[h.id]), Type: e.Type, SchemaVersion: e.SchemaVersion, Payload: e.Payload,
 		})
 	}
 	if _, err := eventstore.New(pool).Append(t.Context(), []eventstore.Unit{unit}); err != nil {
