@@ -113,7 +113,7 @@ func TestRefusalsWaitForTheFlightBefore(t *testing.T) {
 	pool := pgtest.New(t)
 	s := start(t, pool)
 	a, b := open(t, s, "0"), open(t, s, "0")
-	others := append(many(7, func() command.Request { return withdraw(a, "1") }), withdraw(b, "1"), deposit(uuid.New(), "1"))
+	others := append(many(7, func() command.Request { return withdraw(a, "1") }), withdraw(a, "8"), withdraw(b, "1"), deposit(uuid.New(), "1"))
 	first, rest := ahead(t, pool, s, deposit(a, "7"), func() {
 		// All but, perhaps, one are taken up, and none of them can be answered before the flight has landed.
 		waitFor(t, "taken up", func() bool { return s.Waiting() <= 1 })
