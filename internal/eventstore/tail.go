@@ -23,6 +23,9 @@ var tailFormats = pgx.QueryResultFormats{
 	pgx.BinaryFormatCode, pgx.TextFormatCode, pgx.BinaryFormatCode,
 }
 
+// fewEvents is how many events an answer has when nobody is far behind.
+const fewEvents = 512
+
 // ReadAfter is Store.ReadAfter, but leaves Metadata nil. The payloads of one answer share their memory.
 func (t Tail) ReadAfter(ctx context.Context, after int64, limit int) ([]Event, error) {
 	rows, err := t.pool.Query(ctx, tailSQL, tailFormats, after, limit)
@@ -36,6 +39,10 @@ func (t Tail) ReadAfter(ctx context.Context, after int64, limit int) ([]Event, e
 		types  = make(map[string]string)
 	)
 	for rows.Next() {
+		if len(events) == fewEvents {
+			// There are many: they get all the room they can need, rather than be moved to more and more of it.
+			events = append(make([]Event, 0, max(limit, fewEvents+1)), events...)
+		}
 		events = append(events, Event{})
 		if err := readTail(&events[len(events)-1], rows.RawValues(), &texts, types); err != nil {
 			return nil, err

@@ -169,7 +169,7 @@ func (b *balances) Flush(ctx context.Context, tx pgx.Tx, generation int64) error
 }
 
 type openedColumns struct {
-	ids                               []uuid.UUID
+	ids                               [][16]byte // which pgx writes as it is, and a uuid.UUID through its text form
 	owners, currencies                []string
 	overdrafts                        []int64
 	balances, deposited, withdrawn    []string
@@ -204,7 +204,7 @@ func (c *openedColumns) args(generation int64) []any {
 }
 
 type changedColumns struct {
-	ids                           []uuid.UUID
+	ids                           [][16]byte
 	changes, deposited, withdrawn []string
 	statuses                      []*string
 	befores, versions, positions  []int64

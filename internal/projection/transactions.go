@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"passbook/internal/account"
 	"passbook/internal/money"
@@ -172,7 +173,7 @@ func (t *transactions) Flush(ctx context.Context, tx pgx.Tx, generation int64) e
 
 // goOn reads where the accounts stood that were there before the batch.
 func (t *transactions) goOn(ctx context.Context, tx pgx.Tx, generation int64) error {
-	var ids []uuid.UUID
+	var ids [][16]byte // which pgx writes as it is, and a uuid.UUID through its text form
 	for id, l := range t.ledgers {
 		if l.opened == nil {
 			ids = append(ids, id)
@@ -210,7 +211,7 @@ type lastTransaction struct {
 // open writes the accounts that the batch has opened.
 func (t *transactions) open(ctx context.Context, tx pgx.Tx, generation int64) error {
 	var (
-		ids                []uuid.UUID
+		ids                [][16]byte
 		positions          []int64
 		owners, currencies []string
 		overdrafts         []int64
@@ -253,10 +254,17 @@ func (s *transactionSource) Next() bool {
 func (s *transactionSource) Values() ([]any, error) {
 	r := &s.rows[s.next-1]
 	s.values = [12]any{
-		s.generation, r.position, r.version, r.recordedAt, r.amount, r.balance, r.of.id, r.counterparty, r.transferID,
+		s.generation, r.position, r.version, r.recordedAt, r.amount, r.balance, [16]byte(r.of.id), bytesOf(r.counterparty), bytesOf(r.transferID),
 		r.kind, r.status, r.reference,
 	}
 	return s.values[:], nil
+}
+
+func bytesOf(id *uuid.UUID) pgtype.UUID {
+	if id == nil {
+		return pgtype.UUID{}
+	}
+	return pgtype.UUID{Bytes: *id, Valid: true}
 }
 
 // Err implements pgx.CopyFromSource.
