@@ -74,7 +74,7 @@ func project(t failer, pool *pgxpool.Pool, p *projector.Projection, batch int, s
 		t.Fatalf("truncate: %v", err)
 	}
 	engine, err := projector.New(projector.Config{
-		Pool: pool, Log: eventstore.New(pool), Instance: "test", Batch: batch, Poll: time.Millisecond,
+		Pool: pool, Log: eventstore.New(pool), Instance: "test", Batch: batch, ReadBatch: 3, Poll: time.Millisecond,
 		Decode: func(name string, version int, payload []byte) (any, error) {
 			return account.Decode(name, version, payload)
 		},

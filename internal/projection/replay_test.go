@@ -31,7 +31,7 @@ func TestReplaysMakeTheSameRows(t *testing.T) {
 	appendAll(t, pool, all)
 	projections := []*projector.Projection{projection.Balances(), projection.Transactions(), projection.Totals()}
 	engine, err := projector.New(projector.Config{
-		Pool: pool, Log: eventstore.New(pool), Instance: "test", Batch: 7, ReplayBatch: 5, Poll: time.Millisecond,
+		Pool: pool, Log: eventstore.New(pool), Instance: "test", Batch: 7, ReplayBatch: 5, ReadBatch: 2, Poll: time.Millisecond,
 		Decode: func(name string, version int, payload []byte) (any, error) {
 			return account.Decode(name, version, payload)
 		},

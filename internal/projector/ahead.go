@@ -6,63 +6,74 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// ahead is a Log for one who reads it from end to end: while a chunk is applied the next is read. It is for one
-// goroutine, which must close it.
+// chunksAhead is how many chunks a replay has asked for beyond the one it applies. Two, because one connection reads
+// more slowly than a chunk is applied.
+const chunksAhead = 2
+
+// ahead is a Log for one who reads it from end to end: while a chunk is applied the next ones are read, each on a
+// connection of its own. Where they begin is known before the ones ahead of them are there, since positions have no
+// gaps. It is for one goroutine, which must close it.
 type ahead struct {
 	Log
 
-	next   chan chunk // holds the chunk that was asked for, once it is there; nil when none was
+	asked []*chunk
+}
+
+// chunk is one that was asked for; its events and err are there once done is closed.
+type chunk struct {
 	after  int64
 	limit  int
 	cancel context.CancelFunc
-}
-
-type chunk struct {
+	done   chan struct{}
 	events []eventstore.Event
 	err    error
 }
 
-// ReadAfter implements Log.
+// ReadAfter implements Log. A chunk that was asked for early may end before the log does by now, as any answer may.
 func (a *ahead) ReadAfter(ctx context.Context, after int64, limit int) ([]eventstore.Event, error) {
-	events, err := a.take(after, limit)
-	if events == nil && err == nil {
+	var (
+		events []eventstore.Event
+		err    error
+	)
+	if len(a.asked) > 0 && a.asked[0].after == after && a.asked[0].limit == limit {
+		first := a.asked[0]
+		a.asked = a.asked[1:]
+		<-first.done
+		first.cancel()
+		events, err = first.events, first.err
+	} else {
+		a.close()
 		events, err = a.Log.ReadAfter(ctx, after, limit)
 	}
-	if err == nil && len(events) == limit {
-		a.ask(ctx, events[len(events)-1].Position, limit)
+	if err != nil || len(events) < limit {
+		a.close()
+		return events, err
 	}
-	return events, err
+	next := events[len(events)-1].Position
+	if n := len(a.asked); n > 0 {
+		next = a.asked[n-1].after + int64(limit)
+	}
+	for ; len(a.asked) < chunksAhead; next += int64(limit) {
+		a.ask(ctx, next, limit)
+	}
+	return events, nil
 }
 
 func (a *ahead) ask(ctx context.Context, after int64, limit int) {
-	ctx, a.cancel = context.WithCancel(ctx)
-	next := make(chan chunk, 1)
-	a.next, a.after, a.limit = next, after, limit
+	ctx, cancel := context.WithCancel(ctx)
+	c := &chunk{after: after, limit: limit, cancel: cancel, done: make(chan struct{})}
+	a.asked = append(a.asked, c)
 	go func() {
-		events, err := a.Log.ReadAfter(ctx, after, limit)
-		next <- chunk{events, err}
+		defer close(c.done)
+		c.events, c.err = a.Log.ReadAfter(ctx, after, limit)
 	}()
 }
 
-// take waits for the chunk that was asked for, and answers it if it is the one that is wanted now.
-func (a *ahead) take(after int64, limit int) ([]eventstore.Event, error) {
-	if a.next == nil {
-		return nil, nil
-	}
-	got := <-a.next
-	a.cancel()
-	a.next = nil
-	if a.after != after || a.limit != limit {
-		return nil, nil
-	}
-	return got.events, got.err
-}
-
-// close gives up what was asked for.
+// close gives up what was asked for, and waits until nothing reads any more.
 func (a *ahead) close() {
-	if a.next != nil {
-		a.cancel()
-		<-a.next
-		a.next = nil
+	for _, c := range a.asked {
+		c.cancel()
+		<-c.done
 	}
+	a.asked = nil
 }

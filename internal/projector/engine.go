@@ -73,8 +73,11 @@ type Config struct {
 	// few large batches of many small ones, at the price of that much delay. An event that comes alone is applied at once.
 	Pace time.Duration
 	// Batch is how many events are applied in one transaction at most, default 2,000; ReplayBatch the same for a
-	// replay, default 25,000.
+	// replay, default 56,000.
 	Batch, ReplayBatch int
+	// ReadBatch is how many events are read at once, default 8,000: what bounds the memory of a replay, whose batches
+	// are of several such pieces.
+	ReadBatch int
 	// Retry is how often a parked stream is tried without having been asked for. Default 30 s.
 	Retry time.Duration
 	// MaxParked is how many streams of a projection may be parked. With more, the reason will not be in the events, and
@@ -98,7 +101,8 @@ func New(cfg Config, projections ...*Projection) (*Engine, error) {
 	setDefault(&cfg.Poll, 200*time.Millisecond)
 	setDefault(&cfg.Pace, 8*time.Millisecond)
 	setDefault(&cfg.Batch, 2_000)
-	setDefault(&cfg.ReplayBatch, 25_000)
+	setDefault(&cfg.ReplayBatch, 56_000)
+	setDefault(&cfg.ReadBatch, 8_000)
 	setDefault(&cfg.Retry, 30*time.Second)
 	setDefault(&cfg.MaxParked, 100)
 	if cfg.Applied == nil {

@@ -76,6 +76,7 @@ type batch struct {
 	count   int64
 	waiting map[uuid.UUID]int64 // of those, how many wait for a parked stream and are not in the fold
 	applied int64               // and how many are
+	broken  bool                // an event that could not be applied may have left its mark on the fold
 }
 
 func (b *batch) flush(ctx context.Context, tx pgx.Tx, generation int64) error {
@@ -97,13 +98,18 @@ func (l *lane) apply(ctx context.Context) (int64, error) {
 
 // step applies the next batch. With an event that cannot be applied, those before it are, and the error is its.
 func (l *lane) step(ctx context.Context) (int64, error) {
-	events, err := l.log.ReadAfter(ctx, l.position, l.limit)
+	events, err := l.log.ReadAfter(ctx, l.position, min(l.limit, l.w.cfg.ReadBatch))
 	if err != nil || len(events) == 0 {
 		return 0, err
 	}
 	b, foldErr := l.fold(events)
 	if b.count == 0 {
 		return 0, foldErr
+	}
+	if foldErr == nil && len(events) == l.w.cfg.ReadBatch {
+		if err := l.extend(ctx, b); err != nil {
+			return 0, err
+		}
 	}
 	err = l.w.begin(ctx, func(tx pgx.Tx) error { return l.write(ctx, tx, b) })
 	if err != nil {
@@ -114,29 +120,66 @@ func (l *lane) step(ctx context.Context) (int64, error) {
 	return b.count, foldErr
 }
 
+// extend reads and folds on, piece by piece, until the batch is as large as it may be: what is written is then large,
+// and what is read at once small. Where it meets an event that cannot be applied, the error is errAgain, and the next
+// batch ends before that piece.
+func (l *lane) extend(ctx context.Context, b *batch) error {
+	for b.count < int64(l.limit) {
+		most := min(l.limit-int(b.count), l.w.cfg.ReadBatch)
+		events, err := l.log.ReadAfter(ctx, b.last, most)
+		if err != nil {
+			return err
+		}
+		before := b.count
+		if n, gap := contiguous(events, b.last); gap != nil || l.w.foldOn(b, events[:n], l.parked) != nil {
+			l.limit = int(before)
+			return errAgain
+		}
+		if len(events) < most {
+			return nil
+		}
+	}
+	return nil
+}
+
 // fold folds the events that follow on the lane's position, asserting that none is missing. With an error, which is an
 // *EventError, the batch holds the events before that one.
 func (l *lane) fold(events []eventstore.Event) (*batch, error) {
-	for i := range events {
-		if want := l.position + int64(i) + 1; events[i].Position != want {
-			b, err := l.w.fold(events[:i], l.parked)
-			if err == nil {
-				err = &EventError{Position: want, Err: fmt.Errorf("%w: position %d follows on %d", ErrGap, events[i].Position, want-1)}
-			}
-			return b, err
-		}
+	n, gap := contiguous(events, l.position)
+	b, err := l.w.fold(events[:n], l.parked)
+	if err == nil {
+		err = gap
 	}
-	return l.w.fold(events, l.parked)
+	return b, err
 }
 
-// fold decodes and folds events, but for those of the parked streams, which it counts.
+// contiguous counts the events that follow on a position without a gap; the error says where there is one.
+func contiguous(events []eventstore.Event, after int64) (int, error) {
+	for i := range events {
+		if want := after + int64(i) + 1; events[i].Position != want {
+			return i, &EventError{Position: want, Err: fmt.Errorf("%w: position %d follows on %d", ErrGap, events[i].Position, want-1)}
+		}
+	}
+	return len(events), nil
+}
+
+// fold decodes and folds events. With an error, which is an *EventError, the batch holds the events before that one.
 func (w *worker) fold(events []eventstore.Event, parked map[uuid.UUID]bool) (*batch, error) {
 	b := &batch{fold: w.def.newFold()}
+	err := w.foldOn(b, events, parked)
+	if err != nil && b.broken {
+		b, _ = w.fold(events[:b.count], parked) // those went well before
+	}
+	return b, err
+}
+
+// foldOn decodes events and folds them into the batch, but for those of the parked streams, which it counts.
+func (w *worker) foldOn(b *batch, events []eventstore.Event, parked map[uuid.UUID]bool) error {
 	for i := range events {
 		e := &events[i]
 		data, err := w.cfg.Decode(e.Type, e.SchemaVersion, e.Payload)
 		if err != nil {
-			return b, &EventError{Position: e.Position, Err: err}
+			return &EventError{Position: e.Position, Err: err}
 		}
 		if parked[e.StreamID] {
 			if b.waiting == nil {
@@ -145,16 +188,15 @@ func (w *worker) fold(events []eventstore.Event, parked map[uuid.UUID]bool) (*ba
 			b.waiting[e.StreamID]++
 		} else {
 			if err := w.def.apply(b.fold, eventOf(e), data); err != nil {
-				// It may have left its mark on the fold: those before it are folded anew.
-				before, _ := w.fold(events[:i], parked)
-				return before, &EventError{Position: e.Position, Err: err, event: e}
+				b.broken = true
+				return &EventError{Position: e.Position, Err: err, event: e}
 			}
 			b.applied++
 		}
 		b.last, b.lastID = e.Position, e.EventID
 		b.count++
 	}
-	return b, nil
+	return nil
 }
 
 func eventOf(e *eventstore.Event) Event {

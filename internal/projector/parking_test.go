@@ -341,7 +341,7 @@ func TestReplayParks(t *testing.T) {
 	f := newFixture(t)
 	x := newFault()
 	cfg := f.config("one")
-	cfg.Retry, cfg.ReplayBatch = time.Hour, 4
+	cfg.Retry, cfg.ReplayBatch, cfg.ReadBatch = time.Hour, 4, 3
 	e := newEngine(t, cfg, x.of(projection.Balances()))
 	w := opened(t, f, 108, 4)
 	start(t, e)

@@ -72,6 +72,7 @@ func (m *machine) restart(t *rapid.T) {
 	cfg.Pool, cfg.Lease, cfg.Poll = pool, 60*time.Millisecond, time.Millisecond
 	cfg.Retry, cfg.MaxParked = 20*time.Millisecond, 3
 	cfg.Batch, cfg.ReplayBatch = rapid.IntRange(1, 6).Draw(t, "batch"), rapid.IntRange(1, 6).Draw(t, "replay batch")
+	cfg.ReadBatch = rapid.IntRange(1, 4).Draw(t, "read at once")
 	e := newEngine(t, cfg, projection.Balances().WithFault(func(at projector.Event) error {
 		if id := m.faulty.Load(); id != nil && *id == at.StreamID {
 			return errors.New("this account is faulty")

@@ -72,8 +72,8 @@ func (r *recent) kept(after int64, limit int) (events []eventstore.Event, whole 
 // keep holds on to the events if they are the latest and without a gap.
 func (r *recent) keep(after int64, events []eventstore.Event, endAt int64) {
 	n := int64(len(events))
-	if n > 0 && events[n-1].Position-events[0].Position != n-1 {
-		return
+	if n > recentEvents || n > 0 && events[n-1].Position-events[0].Position != n-1 {
+		return // by a replay, or damaged
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

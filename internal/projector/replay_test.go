@@ -71,7 +71,7 @@ func TestReplay(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	cfg := f.config("one")
-	cfg.ReplayBatch = 7
+	cfg.ReplayBatch, cfg.ReadBatch = 7, 3
 	e := newEngine(t, cfg)
 	w := newWriter(f.log, 40, 6)
 	w.append(t, 100)
