@@ -40,10 +40,10 @@ func untilWaiting(t *testing.T, pool *pgxpool.Pool, n int) {
 and database = (select oid from pg_database where datname = current_database())`, n)
 }
 
-func many(n int, make func() command.Request) []command.Request {
+func many(n int, one func() command.Request) []command.Request {
 	all := []command.Request{}
 	for range n {
-		all = append(all, make())
+		all = append(all, one())
 	}
 	return all
 }
@@ -93,10 +93,9 @@ func TestFollowersOfAFlightThatLost(t *testing.T) {
 			}
 			applied := 0
 			for _, got := range rest {
-				var refusal *account.Refusal
 				if got.err == nil {
 					applied++
-				} else if !errors.As(got.err, &refusal) {
+				} else if _, ok := errors.AsType[*account.Refusal](got.err); !ok {
 					t.Errorf("refused with %v", got.err)
 				}
 			}
