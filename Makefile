@@ -31,6 +31,16 @@ bench: build ## Measure against raw PostgreSQL: BENCH=P1,P3 for some, BENCH_DOC=
 	go build -trimpath -o bin/bench ./cmd/bench
 	bin/bench $(if $(BENCH),-run $(BENCH)) $(if $(BENCH_DOC),-doc docs/benchmarks.md) $(BENCH_FLAGS)
 
+.PHONY: faults
+faults: build ## Break the service on purpose and attack it: SEED to repeat a run, DURATION=3m, FAULTS=kill-server,replay for some
+	@scripts/ensure-postgres
+	go build -trimpath -o bin/faults ./cmd/faults
+	bin/faults $(if $(SEED),-seed $(SEED)) $(if $(DURATION),-duration $(DURATION)) $(if $(FAULTS),-only $(FAULTS)) $(FAULTS_FLAGS)
+
+.PHONY: faults-short
+faults-short: ## The short form of it, a minute: all controls, and some faults
+	@$(MAKE) --no-print-directory faults SEED=$(or $(SEED),1) FAULTS_FLAGS=-short
+
 .PHONY: test-containers
 test-containers: ## Run the log's and the projector's tests on postgres:18 in a container
 	go run ./internal/pgtest/containers

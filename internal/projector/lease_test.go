@@ -214,3 +214,18 @@ func TestRestartUnderTheSameName(t *testing.T) {
 		t.Errorf("after the restart: %+v, epoch %d", st, f.epoch(t))
 	}
 }
+
+// TestLeaseOfAnotherClock leaves a lease that ends an hour from now, as a database does whose clock is set back, or
+// that is promoted in place of one whose clock was ahead: it is not waited for.
+func TestLeaseOfAnotherClock(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec(t, `insert into projections (id, version, generation, epoch, owner, lease_until)
+values ('balances', 1, 1, 7, 'gone', clock_timestamp() + interval '1 hour')`)
+	newWriter(f.log, 126, 3).append(t, 10)
+	e := newEngine(t, f.config("one"))
+	start(t, e)
+	if st := f.applied(t, e); st.Owner != "one" {
+		t.Errorf("owned by %q", st.Owner)
+	}
+}

@@ -22,9 +22,12 @@ const rollback = "rollback"
 const rollbackPatience = 15 * time.Second
 
 const (
+	// The row lock waits for a flip under way, so that the previous generation is the one it leaves: the insert alone would
+	// wait for it too, for the end of the other rebuild, but with the row as it was before.
 	startRollbackSQL = `insert into projection_replays as r (id, projection, kind, version, generation, total, processed, position)
 select $1, p.id, 'rollback', p.previous_version, p.previous_generation, greatest($3, p.previous_position), p.previous_position, p.previous_position
 from projections p where p.id = $2 and p.previous_generation is not null
+for no key update of p
 returning ` + replayColumns
 
 	// The previous generation's own checkpoint moves with its rows, so that a rollback which is cancelled can be asked

@@ -119,6 +119,51 @@ func TestRollbackCancelled(t *testing.T) {
 	f.sameGenerations(t, 1, 2)
 }
 
+// TestRollbackDuringFlip asks for a rollback while the flip of another is being committed: it goes back to what that one
+// leaves as the previous generation, and comes to an end. The flip is written out here, to be held open.
+func TestRollbackDuringFlip(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	e := newEngine(t, f.config("one"))
+	newWriter(f.log, 125, 6).append(t, 30)
+	stop := start(t, e)
+	f.applied(t, e)
+	completed(t, e, startReplay(t, e).ID)
+	f.applied(t, e)
+	stop()
+	f.exec(t, `insert into projection_replays (id, projection, kind, version, generation, total, processed, position)
+select gen_random_uuid(), id, 'rollback', previous_version, previous_generation, position, position, position from projections`)
+	flip, err := f.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer flip.Rollback(context.WithoutCancel(t.Context()))
+	for _, sql := range []string{
+		`select from projections for update`,
+		`update projection_replays set state = 'completed', finished_at = clock_timestamp() where state = 'running'`,
+		`update projections set generation = previous_generation, version = previous_version,
+previous_generation = generation, previous_version = version, previous_position = position`,
+	} {
+		if _, err := flip.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked := make(chan error, 1)
+	go func() { _, err := e.Rollback(context.WithoutCancel(t.Context()), "balances"); asked <- err }()
+	f.waits(t, "'rollback'")
+	if err := flip.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	start(t, e)
+	if err := <-asked; err != nil {
+		t.Fatal(err)
+	}
+	if st := status(t, e); st.Generation != 2 || st.PreviousGeneration != 1 || st.Replay.State != "completed" {
+		t.Errorf("rolled back: %+v, %+v", st, st.Replay)
+	}
+	f.applied(t, e)
+}
+
 // TestRollbackAfterSweep sees that there is nothing to go back to once a replay has begun, cancelled or not.
 func TestRollbackAfterSweep(t *testing.T) {
 	t.Parallel()

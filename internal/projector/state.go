@@ -21,10 +21,12 @@ const (
 select $1, $2, 1 where not exists (select from projections where id = $1) on conflict (id) do nothing`
 
 	// The lease is judged and set by the database's clock alone. Taking it raises the epoch, also when the name is our
-	// own: then it is that of an earlier life. A binary older than the one that built the rows keeps its hands off.
+	// own: then it is that of an earlier life. A lease that ends later than any that is given now was given by a clock
+	// that has been set back since, or by that of another server, and is nobody's. A binary older than the one that built
+	// the rows keeps its hands off.
 	takeSQL = `update projections
 set owner = $2, lease_until = clock_timestamp() + $3::interval, epoch = epoch + 1
-where id = $1 and version <= $4 and (owner = $2 or lease_until < clock_timestamp())
+where id = $1 and version <= $4 and (owner = $2 or lease_until < clock_timestamp() or lease_until > clock_timestamp() + 4 * $3::interval)
 returning greatest(version, declined_version), generation, position, status, epoch`
 
 	renewSQL = `update projections set lease_until = clock_timestamp() + $3::interval

@@ -1,0 +1,65 @@
+package oracle
+
+// Fate is what a client knows of its command.
+type Fate uint8
+
+// The fates of a command.
+const (
+	// Unknown says that no definite answer came.
+	Unknown Fate = iota
+	// Applied says that a receipt came.
+	Applied
+	// Refused says that the rules refused it, for good.
+	Refused
+)
+
+// Leg is one event that a receipt names.
+type Leg struct {
+	Account  string `json:"account_id"`
+	EventID  string `json:"event_id"`
+	Position int64  `json:"position"`
+	Version  int64  `json:"version"`
+}
+
+// Command is a command as its client saw it end. Its key is the reference, reason or owner in its events.
+type Command struct {
+	Key  string
+	Fate Fate
+	// Code is that of the refusal.
+	Code string
+	// Legs are the events of an Applied one.
+	Legs []Leg
+	// Events is how many events the command makes.
+	Events int
+}
+
+// checkCommands sees that every acknowledged command is in the log once, as its receipt says; that no refused one is;
+// and no other one more than once. Commands of which nothing is known may be in the log or not.
+func (c *checker) checkCommands(commands []Command, byMark map[string][]*event) {
+	for i := range commands {
+		cmd := &commands[i]
+		got := byMark[cmd.Key]
+		switch cmd.Fate {
+		case Refused:
+			if len(got) > 0 {
+				c.violated("I2", "command %s was refused with %s, and is in the log at position %d", cmd.Key, cmd.Code, got[0].position)
+			}
+		case Unknown:
+			if len(got) > 0 && len(got) != cmd.Events {
+				c.violated("I2", "command %s, not acknowledged, has %d events and not %d", cmd.Key, len(got), cmd.Events)
+			}
+		case Applied:
+			if len(got) != cmd.Events {
+				c.violated("I2", "command %s, acknowledged, has %d events and not %d", cmd.Key, len(got), cmd.Events)
+				continue
+			}
+			for j, leg := range cmd.Legs {
+				e := got[j]
+				if e.stream != leg.Account || e.id != leg.EventID || e.position != leg.Position || e.version != leg.Version {
+					c.violated("I2", "the receipt of command %s says %+v; the log has event %s at position %d, version %d of %s",
+						cmd.Key, leg, e.id, e.position, e.version, e.stream)
+				}
+			}
+		}
+	}
+}
