@@ -227,12 +227,18 @@ func TestTheWholePath(t *testing.T) {
 // awaitReplay returns when a replay of balances is completed.
 func (a api) awaitReplay(id string) {
 	a.t.Helper()
+	a.awaitReplayOf("balances", id)
+}
+
+// awaitReplayOf returns when a replay of a projection is completed.
+func (a api) awaitReplayOf(projection, id string) {
+	a.t.Helper()
 	ctx, cancel := context.WithTimeout(a.t.Context(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		got := a.call("GET", "/projections/balances/replays/"+id, "", 200)
+		got := a.call("GET", "/projections/"+projection+"/replays/"+id, "", 200)
 		switch got["state"] {
 		case "completed":
 			if got["processed"] != got["total"] {
