@@ -31,6 +31,10 @@ bench: build ## Measure against raw PostgreSQL: BENCH=P1,P3 for some, BENCH_DOC=
 	go build -trimpath -o bin/bench ./cmd/bench
 	bin/bench $(if $(BENCH),-run $(BENCH)) $(if $(BENCH_DOC),-doc docs/benchmarks.md) $(BENCH_FLAGS)
 
+.PHONY: fuzz
+fuzz: ## Run each fuzz target in turn: FUZZTIME=30s for how long, FUZZ=Cursor for some, FUZZ_KEEP=20 to keep what they find
+	@FUZZTIME="$(FUZZTIME)" FUZZ="$(FUZZ)" FUZZ_KEEP="$(FUZZ_KEEP)" scripts/fuzz
+
 .PHONY: test-containers
 test-containers: ## Run the log's and the projector's tests on postgres:18 in a container
 	go run ./internal/pgtest/containers
