@@ -146,7 +146,7 @@ func (l *scaled) fill(ctx context.Context) error {
 
 func (l *scaled) add(what, unit string, value, p99 float64, grows string) {
 	l.figures = append(l.figures, figure{what, unit, value, p99, grows})
-	l.b.say("%s: %s %s", what, threeDigits(value), unit)
+	l.b.say("%s: %s %s; %.0f MiB resident", what, threeDigits(value), unit, l.server.ResidentMiB())
 }
 
 // measure asks everything once. The live statistics, which are in memory and begin with the first event, are held back
