@@ -12,25 +12,32 @@ import (
 
 // logModel is a log as simply as it can be said.
 type logModel struct {
-	ids      []uuid.UUID
-	versions map[uuid.UUID]int64
-	keys     map[[16]byte]int64 // the position of the first event they answer for
-	head     int64
+	ids     []uuid.UUID
+	streams map[uuid.UUID]tip
+	keys    map[[16]byte]int64 // the position of the first event they answer for
+	head    int64
+}
+
+// tip is the last event of a stream.
+type tip struct {
+	version int64
+	id      uuid.UUID
 }
 
 // append says what becomes of a batch, unit by unit.
 func (m *logModel) append(units []eventstore.Unit) (want []eventstore.UnitResult) {
-	lost := make(map[uuid.UUID]bool)
 	for _, u := range units {
 		r := eventstore.UnitResult{Outcome: eventstore.Appended, First: m.head + 1}
-		next := make(map[uuid.UUID]int64)
+		next := make(map[uuid.UUID]tip)
 		for _, e := range u.Events {
-			if next[e.StreamID] == 0 {
-				next[e.StreamID] = m.versions[e.StreamID]
+			before, seen := next[e.StreamID]
+			if !seen {
+				before = m.streams[e.StreamID]
 			}
-			if next[e.StreamID]++; e.Version != next[e.StreamID] || lost[e.StreamID] {
+			if e.Version != before.version+1 || e.Follows != before.id {
 				r = eventstore.UnitResult{Outcome: eventstore.Conflict}
 			}
+			next[e.StreamID] = tip{before.version + 1, e.EventID}
 		}
 		for _, k := range u.Keys {
 			if m.keys[k.Hash] > 0 {
@@ -39,9 +46,7 @@ func (m *logModel) append(units []eventstore.Unit) (want []eventstore.UnitResult
 		}
 		for _, e := range u.Events {
 			if r.Outcome == eventstore.Appended {
-				m.head, m.versions[e.StreamID] = m.head+1, e.Version
-			} else {
-				lost[e.StreamID] = true
+				m.head, m.streams[e.StreamID] = m.head+1, tip{e.Version, e.EventID}
 			}
 		}
 		if r.Outcome == eventstore.Appended {
@@ -57,17 +62,28 @@ func (m *logModel) append(units []eventstore.Unit) (want []eventstore.UnitResult
 // draw makes a batch as a writer does whose view of some streams is behind the log, or ahead of it: each unit goes on
 // where the ones before it would leave its streams.
 func (m *logModel) draw(t *rapid.T) (units []eventstore.Unit) {
-	view := make(map[uuid.UUID]int64)
+	view := make(map[uuid.UUID]tip)
 	for _, id := range m.ids {
-		view[id] = max(0, m.versions[id]+rapid.SampledFrom([]int64{0, 0, 0, 0, 0, -1, 1}).Draw(t, "off"))
+		at := m.streams[id]
+		switch off := rapid.SampledFrom([]int64{0, 0, 0, 0, 0, -1, 1, 2}).Draw(t, "off"); {
+		case off == 2 && at.version > 0:
+			at.id = uuid.New() // the version is right, but another event was there when it was decided
+		case off < 2 && at.version+off > 0 && off != 0:
+			at = tip{at.version + off, uuid.New()}
+		}
+		view[id] = at
 	}
 	used := make(map[[16]byte]bool)
 	for range rapid.IntRange(1, 6).Draw(t, "units") {
 		var u eventstore.Unit
 		for range rapid.IntRange(1, 2).Draw(t, "streams") {
 			id := rapid.SampledFrom(m.ids).Draw(t, "stream")
-			more := unit(id, view[id], rapid.IntRange(1, 3).Draw(t, "events"))
-			view[id] += int64(len(more.Events))
+			more := unit(id, view[id].version, rapid.IntRange(1, 3).Draw(t, "events"))
+			for i := range more.Events {
+				e := &more.Events[i]
+				e.Follows, e.EventID = view[id].id, uuid.New()
+				view[id] = tip{e.Version, e.EventID}
+			}
 			u.Events = append(u.Events, more.Events...)
 		}
 		k := key(rapid.Byte().Draw(t, "key"))
@@ -92,7 +108,7 @@ func TestLogAgainstAModel(t *testing.T) {
 		if _, err := pool.Exec(t.Context(), `truncate events, idempotency_keys`); err != nil {
 			r.Fatal(err)
 		}
-		m := &logModel{versions: make(map[uuid.UUID]int64), keys: make(map[[16]byte]int64)}
+		m := &logModel{streams: make(map[uuid.UUID]tip), keys: make(map[[16]byte]int64)}
 		for range 4 {
 			m.ids = append(m.ids, uuid.New())
 		}
