@@ -294,13 +294,14 @@ func (l *scaled) replaying(ctx context.Context) error {
 // disk tells what an event takes, and what the server has needed.
 func (l *scaled) disk(ctx context.Context) error {
 	for _, table := range []string{"events", "transactions"} {
-		var heap, indexes float64
-		err := l.b.stand.Scan(ctx, l.db, fmt.Sprintf(`select pg_table_size('%[1]s')::float8, pg_indexes_size('%[1]s')::float8`, table), &heap, &indexes)
+		var heap, indexes, events float64
+		err := l.b.stand.Scan(ctx, l.db, fmt.Sprintf(`select pg_table_size('%[1]s')::float8, pg_indexes_size('%[1]s')::float8,
+    (select max(position) from events)::float8`, table), &heap, &indexes, &events)
 		if err != nil {
 			return err
 		}
-		l.add(table+", the table", "bytes an event", heap/float64(l.whole.Events()), 0, "")
-		l.add(table+", its indexes", "bytes an event", indexes/float64(l.whole.Events()), 0, "")
+		l.add(table+", the table", "bytes an event", heap/events, 0, "")
+		l.add(table+", its indexes", "bytes an event", indexes/events, 0, "")
 	}
 	l.add("most memory the server had resident", "MiB", l.server.PeakMiB(), 0, "")
 	return nil
