@@ -115,9 +115,9 @@ func (r *rawRequest) send(ctx context.Context, base string) (status int, err err
 	defer func() { _ = conn.Close() }()
 	request := &http.Request{Method: r.method}
 	answers := bufio.NewReader(conn)
-	response, err := http.ReadResponse(answers, request)
+	response, err := http.ReadResponse(answers, request) //nolint:bodyclose // it goes with the connection
 	if err == nil && response.StatusCode == http.StatusContinue {
-		response, err = http.ReadResponse(answers, request)
+		response, err = http.ReadResponse(answers, request) //nolint:bodyclose // it goes with the connection
 	}
 	if err != nil {
 		return 0, fmt.Errorf("no answer: %w", err)
