@@ -41,6 +41,22 @@ faults: build ## Break the service on purpose and attack it: SEED to repeat a ru
 faults-short: ## The short form of it, a minute: all controls, and some faults
 	@$(MAKE) --no-print-directory faults SEED=$(or $(SEED),1) FAULTS_FLAGS=-short
 
+.PHONY: fuzz
+fuzz: ## Run each fuzz target in turn: FUZZTIME=30s for how long, FUZZ=Cursor for some, FUZZ_KEEP=20 to keep what they find
+	@FUZZTIME="$(FUZZTIME)" FUZZ="$(FUZZ)" FUZZ_KEEP="$(FUZZ_KEEP)" scripts/fuzz
+
+.PHONY: soak
+soak: build ## Watch a server under load for what grows: DURATION=1h
+	@scripts/ensure-postgres
+	go build -trimpath -o bin/bench ./cmd/bench
+	bin/bench soak $(if $(DURATION),-duration $(DURATION)) $(BENCH_FLAGS)
+
+.PHONY: scale
+scale: build ## Hold a log of EVENTS=100000000 (about 45 GB of disk) against one of a million
+	@scripts/ensure-postgres
+	go build -trimpath -o bin/bench ./cmd/bench
+	bin/bench scale $(if $(EVENTS),-events $(EVENTS)) $(BENCH_FLAGS)
+
 .PHONY: test-containers
 test-containers: ## Run the log's and the projector's tests on postgres:18 in a container
 	go run ./internal/pgtest/containers

@@ -41,6 +41,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 			return runLoad(ctx, args[1:], stdout, stderr)
 		case "chi":
 			return runChi(ctx, args[1:], stderr)
+		case "soak":
+			return runSoak(ctx, args[1:], getenv, stdout, stderr)
+		case "scale":
+			return runScale(ctx, args[1:], getenv, stdout, stderr)
 		}
 	}
 	o, err := parse(args, getenv, stderr)

@@ -76,7 +76,7 @@ func TestReplayIsNoIncident(t *testing.T) {
 
 	// The first instance owns the projection, and so runs its replays; the other takes both over.
 	id := a.call("POST", "/projections/balances/replay", "", 202)["id"].(string)
-	eventuallyTrue(t, 30*time.Second, "the replay has begun", func() bool {
+	eventuallyTrue(t, 60*time.Second, "the replay has begun", func() bool {
 		var processed int64
 		err := pool.QueryRow(ctx, "select processed from projection_replays where id = $1", id).Scan(&processed)
 		return err == nil && processed > 0
@@ -190,14 +190,14 @@ func reads(ctx context.Context, base, account string) error {
 }
 
 // TestAnotherInstanceTakesOver stops the owner of the projections for longer than its lease: what the other instance
-// takes is visible within five seconds, and the old owner, let go on, does no harm (I5).
+// takes becomes visible, and the old owner, let go on, does no harm (I5).
 func TestAnotherInstanceTakesOver(t *testing.T) {
 	t.Parallel()
 	bin, url := build(t), pgtest.URL(t)
 	owner := launch(t, bin, "DATABASE_URL="+url)
 	owner.awaitReady(t, 60*time.Second)
 	pool := connect(t, url)
-	eventuallyTrue(t, 10*time.Second, "the projections are owned", func() bool {
+	eventuallyTrue(t, 60*time.Second, "the projections are owned", func() bool {
 		var owned int
 		err := pool.QueryRow(t.Context(), "select count(*) from projections where owner <> ''").Scan(&owned)
 		return err == nil && owned >= 3
@@ -211,7 +211,6 @@ func TestAnotherInstanceTakesOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	position := a.call("POST", "/deposits", `{"account_id":"`+id+`","amount":1}`, 201)["position"].(float64)
-	// min_position waits for five seconds at most.
 	if got := a.call("GET", fmt.Sprintf("/accounts/%s/balance?min_position=%.0f", id, position), "", 200)["balance"]; got != "1.00" {
 		t.Errorf("balance %v", got)
 	}

@@ -28,7 +28,7 @@ func TestTwoInstancesFight(t *testing.T) {
 	bases := make([]string, 2)
 	for i := range bases {
 		p := launch(t, bin, "DATABASE_URL="+url)
-		p.awaitReady(t, 30*time.Second)
+		p.awaitReady(t, 60*time.Second)
 		bases[i] = p.base
 	}
 	client := apitest.Client(t)
@@ -185,7 +185,7 @@ func TestBulkOnTheRealThing(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	p := launch(t, build(t), "DATABASE_URL="+url)
-	p.awaitReady(t, 30*time.Second)
+	p.awaitReady(t, 60*time.Second)
 	client := apitest.Client(t)
 	const id = "0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f"
 	lines := []string{`{"command":"open","account_id":"` + id + `","owner":"Ada","currency":"EUR"}`}

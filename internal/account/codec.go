@@ -1,6 +1,7 @@
 package account
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -76,8 +77,30 @@ type upcaster func(payload []byte) ([]byte, error)
 // upcaster here, and add a golden file of the new version beside the old ones.
 type upcasters [kindCount][]upcaster
 
-// registered is empty: every payload is still in its first version.
-var registered upcasters
+var registered = upcasters{
+	kindCreated: {withDecimals},
+}
+
+// withDecimals takes AccountCreated from version 1 to 2, which says how many decimals the amounts of the account have:
+// integers in the log mean nothing to a reader without a table of currencies, and something else to one whose table
+// has changed.
+func withDecimals(payload []byte) ([]byte, error) {
+	var f fields
+	if !f.scan(payload) {
+		var err error
+		if f, err = decodeJSON(kindCreated, payload); err != nil {
+			return nil, err
+		}
+	}
+	c, err := f.parseCurrency()
+	if err != nil {
+		return nil, err
+	}
+	end := bytes.LastIndexByte(payload, '}') // it has one, for it is an object
+	upcast := make([]byte, 0, len(payload)+len(`,"decimals":2`))
+	upcast = appendDecimals(append(upcast, payload[:end]...), c)
+	return append(upcast, payload[end:]...), nil
+}
 
 func (u *upcasters) newest(k kind) int { return len(u[k]) + 1 }
 
@@ -170,7 +193,11 @@ func appendCreated(dst []byte, e AccountCreated) ([]byte, error) {
 	}
 	dst = append(append(dst, `,"currency":"`...), e.Currency.Code()...)
 	dst = strconv.AppendInt(append(dst, `","overdraft_limit":`...), e.OverdraftLimit, 10)
-	return append(dst, '}'), nil
+	return append(appendDecimals(dst, e.Currency), '}'), nil
+}
+
+func appendDecimals(dst []byte, c money.Currency) []byte {
+	return strconv.AppendInt(append(dst, `,"decimals":`...), int64(c.Exponent()), 10)
 }
 
 // appendMovement appends amount, currency and reference, and closes the object.

@@ -174,6 +174,12 @@ func TestDecodeRefuses(t *testing.T) {
 		{"AccountCreated", `{"owner":"A","currency":"EUR"}`},
 		{"AccountCreated", `{"owner":"A","currency":"EUR","overdraft_limit":-1}`},
 		{"AccountCreated", `{"owner":"A","currency":"eur","overdraft_limit":0}`},
+		{"AccountCreated", `{"owner":"A","overdraft_limit":0}`},
+		{"AccountCreated", `{"owner":"A","currency":null,"overdraft_limit":0}`},
+		{"AccountCreated", `null`},
+		{"AccountCreated", `[]`},
+		{"AccountCreated", `{}`},
+		{"AccountCreated", `}`},
 		{"TransferSent", `{"transfer_id":` + id + `,"from_account_id":` + id + `,"amount":1,"currency":"EUR"}`},
 		{"TransferSent", `{"transfer_id":"x","to_account_id":` + id + `,"amount":1,"currency":"EUR"}`},
 		{"TransferSent", `{"transfer_id":` + id + `,"to_account_id":"{0198c1f0}","amount":1,"currency":"EUR"}`},
@@ -181,8 +187,42 @@ func TestDecodeRefuses(t *testing.T) {
 		{"AccountClosed", `null`},
 		{"AccountClosed", `{"reason":1}`},
 	} {
-		if e, err := account.Decode(tt.typ, 1, []byte(tt.payload)); err == nil || e != nil {
-			t.Errorf("%s %s: got %+v, %v", tt.typ, tt.payload, e, err)
+		for version := 1; version <= account.SchemaVersion(tt.typ); version++ {
+			if e, err := account.Decode(tt.typ, version, []byte(tt.payload)); err == nil || e != nil {
+				t.Errorf("%s v%d %s: got %+v, %v", tt.typ, version, tt.payload, e, err)
+			}
+		}
+	}
+}
+
+// A log says how many decimals its amounts have; code that has another number for the currency must not read on.
+func TestDecodeDecimals(t *testing.T) {
+	t.Parallel()
+	for payload, ok := range map[string]bool{
+		`{"owner":"A","currency":"EUR","overdraft_limit":0,"decimals":2}`:   true,
+		`{"owner":"A","currency":"EUR","overdraft_limit":0,"decimals":3}`:   false,
+		`{"owner":"A","currency":"JPY","overdraft_limit":0,"decimals":2}`:   false,
+		`{"owner":"A","currency":"JPY","overdraft_limit":0,"decimals":0}`:   true,
+		`{"owner":"A","currency":"EUR","overdraft_limit":0}`:                false,
+		`{"owner":"A","currency":"EUR","overdraft_limit":0,"decimals":"2"}`: false,
+	} {
+		if e, err := account.Decode("AccountCreated", 2, []byte(payload)); (err == nil) != ok {
+			t.Errorf("%s: got %+v, %v", payload, e, err)
+		}
+	}
+}
+
+// What version 1 could have held goes through the upcaster: escapes, other spellings, fields of no meaning.
+func TestUpcastAccountCreated(t *testing.T) {
+	t.Parallel()
+	want := account.AccountCreated{Owner: `A } "é`, Currency: jpy, OverdraftLimit: 7}
+	for _, payload := range []string{
+		`{"owner":"A } \"é","currency":"JPY","overdraft_limit":7}`,
+		` { "currency" : "JPY" , "overdraft_limit" : 7, "owner": "A } \"\u00e9" } ` + "\n",
+		`{"owner":"A } \"é","currency":"\u004aPY","overdraft_limit":7,"later":{"x":{}}}`,
+	} {
+		if got, err := account.Decode("AccountCreated", 1, []byte(payload)); err != nil || got != want {
+			t.Errorf("%s: got %+v, %v", payload, got, err)
 		}
 	}
 }

@@ -54,11 +54,12 @@ const (
 	hasTo
 	hasFrom
 	hasReason
+	hasDecimals
 )
 
 var fieldNames = [...]string{
 	FieldOwner, FieldCurrency, FieldOverdraftLimit, FieldAmount, FieldReference, "transfer_id", FieldTo, FieldFrom,
-	FieldReason,
+	FieldReason, "decimals",
 }
 
 const (
@@ -69,7 +70,7 @@ const (
 // required are the fields without which a payload is damaged, known those it may have. Any other is ignored.
 var (
 	required = [kindCount]fieldSet{
-		kindCreated:   hasOwner | hasCurrency | hasOverdraftLimit,
+		kindCreated:   hasOwner | hasCurrency | hasOverdraftLimit | hasDecimals,
 		kindDeposited: movementFields,
 		kindWithdrawn: movementFields,
 		kindSent:      transferFields | hasTo,
@@ -90,7 +91,7 @@ var (
 // fields is a payload taken apart. Text is that of the payload, unescaped, and may share its memory.
 type fields struct {
 	set                                    fieldSet
-	amount, overdraftLimit                 int64
+	amount, overdraftLimit, decimals       int64
 	owner, currency, reference, reason     []byte
 	transferID, toAccountID, fromAccountID []byte
 }
@@ -127,6 +128,9 @@ func (f *fields) created() (Event, error) {
 	}
 	if f.overdraftLimit < 0 {
 		return nil, fmt.Errorf("overdraft_limit is %d", f.overdraftLimit)
+	}
+	if f.decimals != int64(c.Exponent()) {
+		return nil, fmt.Errorf("the account counts in %d decimals, but this code has %d for %s", f.decimals, c.Exponent(), c)
 	}
 	return AccountCreated{Owner: string(f.owner), Currency: c, OverdraftLimit: f.overdraftLimit}, nil
 }
@@ -236,6 +240,8 @@ func (f *fields) number(field fieldSet) *int64 {
 		return &f.amount
 	case hasOverdraftLimit:
 		return &f.overdraftLimit
+	case hasDecimals:
+		return &f.decimals
 	default:
 		return nil
 	}

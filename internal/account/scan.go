@@ -77,6 +77,8 @@ func fieldOf(name []byte) fieldSet {
 		return hasOwner
 	case FieldOverdraftLimit:
 		return hasOverdraftLimit
+	case "decimals":
+		return hasDecimals
 	}
 	return 0
 }

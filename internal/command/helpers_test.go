@@ -344,7 +344,7 @@ func (f *folded) inLog(t testing.TB, result command.Result) {
 }
 
 // patience bounds what a test waits for, so that a failure is not a hang.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // until waits for a condition on the database.
 func until(t testing.TB, pool *pgxpool.Pool, condition string, args ...any) {
@@ -428,6 +428,10 @@ func heldBy(t testing.TB, pool *pgxpool.Pool, s *command.Service, then func(), r
 // holdLock takes the append lock and returns what lets it go.
 func holdLock(t testing.TB, pool *pgxpool.Pool) (release func()) {
 	t.Helper()
+	// Appends are to wait for it as long as it takes a busy machine to get here.
+	if _, err := pool.Exec(t.Context(), "alter function append_events set lock_timeout = '2min'"); err != nil {
+		t.Fatal(err)
+	}
 	tx, err := pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)

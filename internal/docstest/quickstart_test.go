@@ -23,7 +23,7 @@ const (
 	// maxNotRun bounds the blocks that are shown and not run.
 	maxNotRun = 3
 	// startLimit bounds the start of the service with an empty data directory, scriptLimit the whole quickstart.
-	startLimit, scriptLimit = 2 * time.Minute, time.Minute
+	startLimit, scriptLimit = 2 * time.Minute, 5 * time.Minute
 )
 
 // block is one code block of the README that is to be run.
@@ -163,7 +163,7 @@ func bash(t *testing.T, script string) string {
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
-	cmd.WaitDelay = 10 * time.Second // for what a pipe has left running, such as a curl with a time limit
+	cmd.WaitDelay = 30 * time.Second // for what a pipe has left running, such as a curl with a time limit
 	// Nothing of the environment, so that neither a proxy nor a .curlrc comes in between.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

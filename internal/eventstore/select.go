@@ -13,7 +13,8 @@ const (
 from events where position > $1 and position <= $2 and type = any ($3) order by position limit $4`
 
 	// The versions of a stream grow with its positions, so that a binary search finds where to begin, however long the
-	// stream is: the last version that is not after the position is the greatest low.
+	// stream is: the last version that is not after the position is the greatest low. The additions of 0 keep the bounds on
+	// the position from being looked up in the primary key, half of which a plan for any parameters would read.
 	selectByStreamSQL = `with recursive search (low, high) as (
     select 0::bigint, 1 + coalesce((select version from events where stream_id = $1 order by version desc limit 1), 0)
     union all
@@ -24,7 +25,7 @@ from events where position > $1 and position <= $2 and type = any ($3) order by 
 )
 select position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at
 from events
-where stream_id = $1 and version > (select max(low) from search) and position > $2 and position <= $3
+where stream_id = $1 and version > (select max(low) from search) and position + 0 > $2 and position + 0 <= $3
   and (type = any ($4) or $4 is null)
 order by version limit $5`
 )

@@ -377,6 +377,9 @@ type AccountCreatedData struct {
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
 
+	// Decimals How many decimals the amounts of the account's events have, so that they can be read without a table of currencies: with 2, an amount of 1234 is 12.34.
+	Decimals int `json:"decimals"`
+
 	// OverdraftLimit An amount in the smallest unit of its currency, such as cents. Not negative.
 	OverdraftLimit MinorUnits `json:"overdraft_limit"`
 	Owner          string     `json:"owner"`

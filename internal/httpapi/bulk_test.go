@@ -194,8 +194,7 @@ func TestBulkKeys(t *testing.T) {
 
 // TestBulkIsStreamed sends commands without an end and takes results while it does: neither side waits for the whole,
 // and memory does not grow with it.
-func TestBulkIsStreamed(t *testing.T) {
-	t.Parallel()
+func TestBulkIsStreamed(t *testing.T) { //nolint:paralleltest // it measures the heap, which others fill
 	a := serve(t, &service{})
 	body, feed := io.Pipe()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.url+"/commands", body)

@@ -3,8 +3,8 @@ package httpapi
 import (
 	"bufio"
 	"bytes"
+	stdjson "encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -217,8 +217,9 @@ func (s *server) readGeneralItem(r *http.Request, raw []byte, headerKey string, 
 		request.Key = itemKey(r, headerKey+"\x00"+strconv.Itoa(index), raw)
 	}
 	if version, given := members["if_version"]; given {
-		n, err := strconv.ParseInt(fmt.Sprint(version), 10, 64)
-		if err != nil || n < 0 || k.opens {
+		literal, isNumber := version.(stdjson.Number)
+		n, err := strconv.ParseInt(string(literal), 10, 64)
+		if !isNumber || err != nil || n < 0 || k.opens {
 			refused = append(refused, finding{path: []string{"if_version"}, code: "malformed", sentence: "must be the version of an account that is open"})
 		}
 		request.IfVersion = &n

@@ -68,7 +68,7 @@ func appendAll(t failer, pool *pgxpool.Pool, all []happening) time.Time {
 // parked, or the projection halts. What see, if given, is called with each position that was reached.
 func project(t failer, pool *pgxpool.Pool, p *projector.Projection, batch int, see ...func(position int64)) projector.Status {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if _, err := pool.Exec(ctx, `truncate projections, projection_replays, projection_failures, `+strings.Join(p.Tables, ", ")); err != nil {
 		t.Fatalf("truncate: %v", err)

@@ -39,7 +39,7 @@ func TestReplaysMakeTheSameRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	running, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})

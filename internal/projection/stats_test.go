@@ -59,7 +59,7 @@ func TestStats(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 	ended := make(chan struct{})
 	go func() { _ = engine.Run(ctx); close(ended) }()
 	defer func() { stop(); <-ended }()

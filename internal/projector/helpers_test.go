@@ -27,7 +27,7 @@ import (
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // patience is how long a condition is waited for. It is long, since only a test that fails waits so long.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // failer is what testing.T and rapid.T have in common.
 type failer interface {

@@ -319,7 +319,7 @@ func TestStalledOwnerCannotPark(t *testing.T) {
 	receive(t, stalls)
 	log := newGatedLog(f.log)
 	cfg = f.config("next")
-	cfg.Log = log
+	cfg.Log, cfg.Lease = log, time.Minute // so that it does not lose it again while its reading is held
 	next := newEngine(t, cfg)
 	start(t, next)
 	receive(t, log.held) // it owns the projection, and has not moved it

@@ -103,3 +103,26 @@ func TestDecimal(t *testing.T) {
 		}
 	}
 }
+
+// FuzzStatementCursor sees that a cursor is good for the account and the order it was made for, and that no other text is.
+func FuzzStatementCursor(f *testing.F) {
+	id := uuid.MustParse("00000000-0000-4000-8000-00000000000a")
+	f.Add(statementCursor(id, true, 7), id[:], true)
+	f.Add(statementCursor(id, false, 1<<62), id[:], true)
+	f.Add("", []byte{}, false)
+	f.Fuzz(func(t *testing.T, text string, raw []byte, oldestFirst bool) {
+		var id uuid.UUID
+		copy(id[:], raw)
+		position, err := parseStatementCursor(text, id, oldestFirst)
+		switch {
+		case err != nil && !errors.Is(err, ErrBadCursor):
+			t.Fatalf("%q: %v", text, err)
+		case err == nil && (position < 1 || statementCursor(id, oldestFirst, position) != text):
+			t.Fatalf("%q is taken for %d", text, position)
+		case err == nil:
+			if _, err := parseStatementCursor(text, id, !oldestFirst); err == nil {
+				t.Fatalf("%q is taken in both orders", text)
+			}
+		}
+	})
+}

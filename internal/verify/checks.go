@@ -3,12 +3,14 @@ package verify
 // checks are in the order they are made: the log first, on which the others rest. Each statement answers a row for each
 // difference: where it belongs in the order, the item, the field, what it has and what it should have.
 //
-// They read payloads of schema version 1, which is the only one there is. A check of a read model holds the live
+// Of payloads they read what all schema versions have in common, and the decimals of AccountCreated, which version 2 has
+// added. A check of a read model holds the live
 // generation against the events that its projection says it has applied: those up to its checkpoint, and of a parked
 // account those before the one that could not be applied.
 var checks = []struct{ name, about, sql string }{
 	{"positions", "positions run from 1 without a gap, and times never go back (I1)", positionsSQL},
 	{"event ids", "no event is in the log twice (I2)", eventIDsSQL},
+	{"schemas", "each event is of a schema version that there is, and has what that version has", schemasSQL},
 	{"versions", "the versions of each account run from 1 without a gap (I3)", versionsSQL},
 	{"decisions", "each event is allowed by those before it: no overdraft, no movement on a closed account (I3)", decisionsSQL},
 	{"transfers", "each transfer was sent and received, the same amount, side by side (I8)", transfersSQL},
@@ -37,6 +39,17 @@ where d.differs`
 const eventIDsSQL = `
 select min(position), 'event ' || event_id, 'positions', string_agg(position::text, ', ' order by position), 'one'
 from events group by event_id having count(*) > 1`
+
+const schemasSQL = `
+select position, 'event at position ' || position, d.field, d.has, d.want
+from events
+cross join lateral (values
+    (schema_version not between 1 and case type when 'AccountCreated' then 2 else 1 end, 'schema_version', schema_version::text,
+     'a version of ' || type || ' that this release knows'),
+    (type = 'AccountCreated' and (schema_version = 2) <> (payload ? 'decimals'), 'decimals', coalesce(payload->>'decimals', 'none'),
+     case schema_version when 2 then 'a number' else 'none' end)
+) as d(differs, field, has, want)
+where d.differs`
 
 const versionsSQL = `
 select position, 'account ' || stream_id || ' at position ' || position, 'version', version::text, (before + 1)::text

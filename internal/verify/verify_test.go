@@ -221,6 +221,17 @@ func TestDamageIsNamed(t *testing.T) {
 			 update events set position = 14 where position = 15`,
 			[]string{"positions: position 14 events: two, not one"},
 		},
+		"a schema version to come": {
+			`update events set schema_version = 2 where position = 7`,
+			[]string{"schemas: event at position 7 schema_version: 2, not a version of MoneyWithdrawn that this release knows"},
+		},
+		"a schema version less than its payload": {
+			`update events set payload = payload - 'decimals' where position = 1`,
+			[]string{"schemas: event at position 1 decimals: none, not a number"},
+		},
+		"an older schema version, which is no damage": {
+			`update events set payload = payload - 'decimals', schema_version = 1 where position = 1`, nil,
+		},
 		"a time that goes back": {
 			`update events set recorded_at = '2001-01-01Z' where position = 11`,
 			[]string{"positions: position 11 recorded_at: 2001", "transactions: " + accountC + " at position 11 recorded_at"},

@@ -93,6 +93,16 @@ func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func excerpt(body []byte) []byte { return body[:min(len(body), 1000)] }
 
+// Check returns what is wrong with an answer, of whose request it wants the method and the URL. The error is one of the
+// document.
+func Check(r *http.Request, response *http.Response, body []byte) ([]string, error) {
+	doc, err := load()
+	if err != nil {
+		return nil, err
+	}
+	return check(doc, r, response, body), nil
+}
+
 // check returns what is wrong with an answer.
 func check(doc *openapi3.T, r *http.Request, response *http.Response, body []byte) []string {
 	documented, problem := find(doc, r, response.StatusCode)
@@ -147,7 +157,7 @@ func match(doc *openapi3.T, path string) *openapi3.PathItem {
 	segments := strings.Split(path, "/")
 	for template, item := range doc.Paths.Map() {
 		same := slices.EqualFunc(strings.Split(template, "/"), segments, func(t, s string) bool {
-			return t == s || strings.HasPrefix(t, "{") && s != ""
+			return t == s || strings.HasPrefix(t, "{") && (s != "" || !strings.HasSuffix(path, "/"))
 		})
 		if same {
 			return item

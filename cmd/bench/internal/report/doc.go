@@ -6,30 +6,32 @@ import (
 	"os"
 )
 
-// The comments between which a document holds the last run.
-const (
-	docBegin = "<!-- bench:begin (written by make bench BENCH_DOC=1) -->"
-	docEnd   = "<!-- bench:end -->"
-)
-
-// WriteDoc puts the run between the two comments of a Markdown document, in place of the one that is there.
+// WriteDoc puts the run into a Markdown document, in place of the one that is there.
 func (r *Report) WriteDoc(path string) error {
+	var out bytes.Buffer
+	if err := r.Markdown(&out); err != nil {
+		return err
+	}
+	return Put(path, "bench", out.String())
+}
+
+// Put puts text between two comments of a Markdown document, in place of what is there: the first begins with
+// "<!-- name:begin", the second is "<!-- name:end -->".
+func Put(path, name, text string) error {
 	doc, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	before, rest, hasBegin := bytes.Cut(doc, []byte(docBegin))
-	_, after, hasEnd := bytes.Cut(rest, []byte(docEnd))
-	if !hasBegin || !hasEnd {
-		return fmt.Errorf("%s has no place for the figures: %s … %s", path, docBegin, docEnd)
+	begin, end := []byte("<!-- "+name+":begin"), []byte("<!-- "+name+":end -->")
+	before, rest, hasBegin := bytes.Cut(doc, begin)
+	comment, rest, closed := bytes.Cut(rest, []byte("-->"))
+	_, after, hasEnd := bytes.Cut(rest, end)
+	if !hasBegin || !closed || !hasEnd {
+		return fmt.Errorf("%s has no place for the figures: %s … --> … %s", path, begin, end)
 	}
 	var out bytes.Buffer
-	out.Write(before)
-	out.WriteString(docBegin + "\n\n")
-	if err := r.Markdown(&out); err != nil {
-		return err
+	for _, part := range [][]byte{before, begin, comment, []byte("-->\n\n"), []byte(text), []byte("\n"), end, after} {
+		out.Write(part)
 	}
-	out.WriteString("\n" + docEnd)
-	out.Write(after)
 	return os.WriteFile(path, out.Bytes(), 0o644)
 }

@@ -33,6 +33,14 @@ func (s Series) Median() float64 {
 	return sorted[middle]
 }
 
+// Quantile is the value below which such a part of the series lies; 0 of none.
+func (s Series) Quantile(part float64) float64 {
+	if len(s) == 0 {
+		return 0
+	}
+	return slices.Sorted(slices.Values(s))[min(len(s)-1, int(part*float64(len(s))))]
+}
+
 // Latency is the medians over the rounds, in milliseconds.
 type Latency struct {
 	P50  float64 `json:"p50_ms"`

@@ -22,8 +22,8 @@ type Log struct {
 // of them are numbers.
 const fillSQL = `insert into events (position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at)
 select g, ('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, v, md5(g::text)::uuid,
-       case when v = 1 then 'AccountCreated' else 'MoneyDeposited' end, 1,
-       case when v = 1 then '{"owner":"Ada Lovelace","currency":"EUR","overdraft_limit":0}'::jsonb
+       case when v = 1 then 'AccountCreated' else 'MoneyDeposited' end, case when v = 1 then 2 else 1 end,
+       case when v = 1 then '{"owner":"Ada Lovelace","currency":"EUR","overdraft_limit":0,"decimals":2}'::jsonb
             else '{"amount":100,"currency":"EUR"}'::jsonb end,
        jsonb_build_object('correlation_id', md5(g::text)),
        timestamptz '%[1]s' + g * interval '1 microsecond'

@@ -25,6 +25,8 @@ const superuser = "postgres"
 type Options struct {
 	// Dir is the directory in which a temporary one is made; the system's when empty.
 	Dir string
+	// Keep is a directory to use in place of a temporary one, with what an earlier Stand has left in it. It is not removed.
+	Keep string
 	// PGBin is the directory of PostgreSQL's programs; they are looked for when it is empty.
 	PGBin string
 	// Server is the path of the server's binary.
@@ -54,7 +56,7 @@ type Database struct {
 
 // New starts a PostgreSQL on an empty data directory. The caller closes the Stand.
 func New(ctx context.Context, opts Options) (_ *Stand, err error) {
-	dir, err := os.MkdirTemp(opts.Dir, "passbook-bench-")
+	dir, err := opts.directory()
 	if err != nil {
 		return nil, err
 	}
@@ -79,13 +81,23 @@ func New(ctx context.Context, opts Options) (_ *Stand, err error) {
 	return s, err
 }
 
-// Close stops PostgreSQL and removes the directory.
+func (o *Options) directory() (string, error) {
+	if o.Keep != "" {
+		return o.Keep, os.MkdirAll(o.Keep, 0o711)
+	}
+	return os.MkdirTemp(o.Dir, "passbook-bench-")
+}
+
+// Close stops PostgreSQL and removes the directory, unless it is to be kept.
 func (s *Stand) Close() error {
 	var err error
 	if s.postgres != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		err = s.postgres.Stop(ctx)
+	}
+	if s.opts.Keep != "" {
+		return err
 	}
 	return errors.Join(err, os.RemoveAll(s.dir))
 }
@@ -141,6 +153,21 @@ func (s *Stand) CreateDatabase(ctx context.Context, name string) (Database, erro
 	d := s.database(name)
 	return d, s.Exec(ctx, s.database("postgres"),
 		"create database "+pgx.Identifier{name}.Sanitize()+" owner passbook")
+}
+
+// EnsureDatabase makes an empty database that the server's role owns, unless there is one of the name.
+func (s *Stand) EnsureDatabase(ctx context.Context, name string) (Database, error) {
+	var there bool
+	d := s.database(name)
+	if err := s.Scan(ctx, s.database("postgres"), fmt.Sprintf(`select exists (select from pg_database where datname = '%s')`, name), &there); err != nil || there {
+		return d, err
+	}
+	return s.CreateDatabase(ctx, name)
+}
+
+// Scan asks a database for one row, as a superuser.
+func (s *Stand) Scan(ctx context.Context, d Database, query string, into ...any) error {
+	return s.admin(ctx, d.Name, func(conn *pgx.Conn) error { return conn.QueryRow(ctx, query).Scan(into...) })
 }
 
 // DropDatabase removes a database, whoever uses it.

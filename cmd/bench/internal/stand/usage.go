@@ -2,6 +2,9 @@ package stand
 
 import (
 	"bytes"
+	"context"
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -104,4 +107,38 @@ func (p *Process) PeakMiB() float64 {
 	_, rest, _ := strings.Cut(string(text), "VmHWM:")
 	kib, _, _ := strings.Cut(rest, "kB")
 	return number(kib) / 1024
+}
+
+// ResidentMiB is the memory the process has resident at the moment, in MiB; 0 where there is no /proc.
+func (p *Process) ResidentMiB() float64 {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.PID) + "/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	kib, _, _ := strings.Cut(rest, "kB")
+	return number(kib) / 1024
+}
+
+// OpenFiles is how many files and sockets the process has open; 0 where there is no /proc.
+func (p *Process) OpenFiles() float64 {
+	files, err := os.ReadDir("/proc/" + strconv.Itoa(p.PID) + "/fd")
+	if err != nil {
+		return 0
+	}
+	return float64(len(files))
+}
+
+// Metric reads a metric without labels from /metrics.
+func (p *Process) Metric(ctx context.Context, name string) (float64, error) {
+	status, text, err := p.do(ctx, http.MethodGet, "/metrics", "")
+	if err != nil || status != http.StatusOK {
+		return 0, fmt.Errorf("GET /metrics: status %d: %w", status, err)
+	}
+	_, rest, found := strings.Cut("\n"+string(text), "\n"+name+" ")
+	if !found {
+		return 0, fmt.Errorf("there is no metric %s", name)
+	}
+	value, _, _ := strings.Cut(rest, "\n")
+	return strconv.ParseFloat(value, 64)
 }
