@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -92,6 +93,7 @@ func NewPool(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, er
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = defaultConnectTimeout
 	}
+	config.ConnConfig.OnPgError = keepConnection
 	// Connections made together by a burst should not all end together an hour later.
 	if config.MaxConnLifetimeJitter == 0 {
 		config.MaxConnLifetimeJitter = config.MaxConnLifetime / 10
@@ -101,4 +103,12 @@ func NewPool(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, er
 		return nil, fmt.Errorf("database pool: %w", err)
 	}
 	return pool, nil
+}
+
+// keepConnection tells whether a connection is of use after an error. One that answers a write with "read-only" leads to
+// what is no longer the primary (an address or a proxy outlives a failover), and would go on doing so: closed, the next
+// one is made anew, and target_session_attrs finds where to.
+func keepConnection(_ *pgconn.PgConn, err *pgconn.PgError) bool {
+	fatal := err.SeverityUnlocalized == "FATAL" || err.SeverityUnlocalized == "PANIC"
+	return !fatal && err.Code != readOnlyTransaction
 }

@@ -81,7 +81,7 @@ func (r *reader) run() {
 			return
 		}
 		r.mu.Unlock()
-		if err := r.readAll(batch); err != nil {
+		if err := r.readAgain(batch); err != nil {
 			for _, one := range batch {
 				one.err = err
 			}
@@ -92,9 +92,13 @@ func (r *reader) run() {
 	}
 }
 
-func (r *reader) readAll(batch []*read) error {
+func (r *reader) readAgain(batch []*read) error {
 	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 	defer cancel()
+	return again(ctx, r.pool, func() error { return r.readAll(ctx, batch) })
+}
+
+func (r *reader) readAll(ctx context.Context, batch []*read) error {
 	ids := make([][16]byte, len(batch))
 	for i, one := range batch {
 		ids[i] = one.id
