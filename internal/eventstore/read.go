@@ -89,7 +89,7 @@ func (s *Store) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey,
 		return k, row.Scan(&k.Hash, &k.Fingerprint, &k.First, &k.Count, nil)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("eventstore: look up keys: %w", err)
+		return nil, fmt.Errorf("eventstore: look up keys: %w", s.suspect(err))
 	}
 	return keys, nil
 }

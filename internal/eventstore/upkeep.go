@@ -48,7 +48,7 @@ func (s *Store) LoadSnapshots(ctx context.Context, streams []uuid.UUID) ([]Snaps
 		return one, row.Scan(&one.StreamID, &one.Version, &one.EventID, &one.State)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("eventstore: load snapshots: %w", err)
+		return nil, fmt.Errorf("eventstore: load snapshots: %w", s.suspect(err))
 	}
 	return snapshots, nil
 }

@@ -94,6 +94,7 @@ func NewPool(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, er
 		config.ConnConfig.ConnectTimeout = defaultConnectTimeout
 	}
 	config.ConnConfig.OnPgError = keepConnection
+	config.ConnConfig.DialFunc = dialer().DialContext
 	// Connections made together by a burst should not all end together an hour later.
 	if config.MaxConnLifetimeJitter == 0 {
 		config.MaxConnLifetimeJitter = config.MaxConnLifetime / 10

@@ -139,7 +139,7 @@ func (s *Service) Accounts(ctx context.Context, f ListFilter, w Wait) (Page, int
 		applied int64
 	)
 	// One snapshot for the checkpoint and the rows.
-	err = again(ctx, s.pool, func() error {
+	err = again(ctx, s.pool, func(ctx context.Context) error {
 		return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 			var generation int64
 			if err := tx.QueryRow(ctx, appliedSQL).Scan(&applied, &generation); err != nil {

@@ -6,20 +6,33 @@ import (
 	"io"
 	"net"
 	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// again runs a read, and once more when the database cut it off: reading twice does no harm, and where the URL names
-// several hosts, another one answers while the first is away. What fails twice is the caller's.
-func again(ctx context.Context, pool *pgxpool.Pool, read func() error) error {
-	err := read()
-	if !wasCutOff(err) || ctx.Err() != nil {
+// Bounds of one try of a read: of the first, after which the host it went to is taken for gone, and of the second.
+const (
+	firstTry  = 5 * time.Second
+	secondTry = 10 * time.Second
+)
+
+// again runs a read, and once more when the database cut it off or did not answer: reading twice does no harm, and where
+// the URL names several hosts, another one answers while the first is away. What fails twice is the caller's.
+func again(ctx context.Context, pool *pgxpool.Pool, read func(context.Context) error) error {
+	err := within(ctx, firstTry, read)
+	if ctx.Err() != nil || !wasCutOff(err) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	pool.Reset() // the other connections to that host are cut as well
-	return read()
+	pool.Reset() // the other connections to that host are no better
+	return within(ctx, secondTry, read)
+}
+
+func within(ctx context.Context, d time.Duration, read func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return read(ctx)
 }
 
 // wasCutOff tells that a read was under way when its connection ended or its server did, or when a standby had to end it

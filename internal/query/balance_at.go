@@ -38,7 +38,9 @@ func (s *Service) BalanceAt(ctx context.Context, id uuid.UUID, at Moment, w Wait
 	position := at.Position
 	if !at.Time.IsZero() {
 		var future bool
-		err := again(ctx, s.pool, func() error { return s.pool.QueryRow(ctx, momentSQL, at.Time).Scan(&position, &future) })
+		err := again(ctx, s.pool, func(ctx context.Context) error {
+			return s.pool.QueryRow(ctx, momentSQL, at.Time).Scan(&position, &future)
+		})
 		if err != nil {
 			return BalanceAt{}, 0, fmt.Errorf("query: moment: %w", err)
 		}
@@ -64,7 +66,7 @@ func (s *Service) balanceAt(ctx context.Context, id uuid.UUID, position, minPosi
 		overdraft, balance, version, lastAt *int64
 		recordedAt                          *time.Time
 	)
-	err := again(ctx, s.pool, func() error {
+	err := again(ctx, s.pool, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, balanceAtSQL, id, position).
 			Scan(&applied, &owner, &currency, &overdraft, &balance, &status, &version, &lastAt, &recordedAt)
 	})

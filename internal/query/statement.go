@@ -47,7 +47,7 @@ func (s *Service) Statement(ctx context.Context, id uuid.UUID, f StatementFilter
 		page    Statement
 		applied int64
 	)
-	err = again(ctx, s.pool, func() (err error) {
+	err = again(ctx, s.pool, func(ctx context.Context) (err error) {
 		rows, _ := s.pool.Query(ctx, l.sql(), l.args...)
 		page, applied, err = l.collect(rows)
 		return err

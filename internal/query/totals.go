@@ -27,7 +27,7 @@ func (s *Service) Totals(ctx context.Context, w Wait) ([]Total, int64, error) {
 		applied int64
 		all     []*Total
 	)
-	err := again(ctx, s.pool, func() (err error) {
+	err := again(ctx, s.pool, func(ctx context.Context) (err error) {
 		rows, _ := s.pool.Query(ctx, totalsSQL)
 		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Total, error) {
 			var (
