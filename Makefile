@@ -44,13 +44,14 @@ cover: ## Run all tests and write coverage.html
 	go tool cover -html=dist/cover.out -o dist/coverage.html
 
 .PHONY: lint
-lint: ## Check formatting, go vet, the linters and the import rules
+lint: ## Check formatting, go vet, the linters, the import rules, and for known vulnerabilities
 	go vet ./...
 	scripts/golangci-lint fmt --diff
 	scripts/golangci-lint run
+	scripts/govulncheck
 	@if command -v shellcheck >/dev/null; then shellcheck $(SHELL_FILES); else echo "shellcheck is not installed: scripts not checked"; fi
 
-SHELL_FILES := .ci/run $(wildcard scripts/*)
+SHELL_FILES := .ci/run $(wildcard scripts/*) deploy/ha/run deploy/backup/try-restore
 
 .PHONY: fmt
 fmt: ## Format the Go code

@@ -57,15 +57,24 @@ func newLoad(urls []string) *load {
 	return &load{urls: urls, client: &http.Client{Transport: transport, Timeout: requestTimeout}}
 }
 
-// do sends one request and answers its status and body; an error means that there was no whole answer.
-func (l *load) do(ctx context.Context, method, url, key string, body any) (*http.Response, []byte, error) {
+// answer is what came back for a request.
+type answer struct {
+	status   int
+	body     []byte
+	replayed bool // the answer that was given before
+}
+
+func (a answer) String() string { return fmt.Sprintf("%d: %s", a.status, a.body) }
+
+// do sends one request; an error means that there was no whole answer.
+func (l *load) do(ctx context.Context, method, url, key string, body any) (answer, error) {
 	content, err := json.Marshal(body)
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	request, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(content))
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	if key != "" {
@@ -73,11 +82,11 @@ func (l *load) do(ctx context.Context, method, url, key string, body any) (*http
 	}
 	response, err := l.client.Do(request)
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
-	answer, err := io.ReadAll(response.Body)
-	_ = response.Body.Close()
-	return response, answer, err
+	defer func() { _ = response.Body.Close() }()
+	content, err = io.ReadAll(response.Body)
+	return answer{response.StatusCode, content, response.Header.Get("Idempotency-Replayed") == "true"}, err
 }
 
 // open makes the accounts, and waits until each instance shows the last of them.
@@ -85,31 +94,31 @@ func (l *load) open(ctx context.Context, n int) error {
 	var last receipt
 	for range n {
 		id := uuid.New()
-		response, body, err := l.do(ctx, http.MethodPost, l.urls[0]+"/accounts", "", map[string]string{"account_id": id.String(), "owner": "load", "currency": "EUR"})
+		got, err := l.do(ctx, http.MethodPost, l.urls[0]+"/accounts", "", map[string]string{"account_id": id.String(), "owner": "load", "currency": "EUR"})
 		if err != nil {
 			return err
 		}
-		if response.StatusCode != http.StatusCreated {
-			return fmt.Errorf("open an account: %s: %s", response.Status, body)
+		if got.status != http.StatusCreated {
+			return fmt.Errorf("open an account: %s", got)
 		}
-		if err := json.Unmarshal(body, &last); err != nil {
+		if err := json.Unmarshal(got.body, &last); err != nil {
 			return err
 		}
 		l.accounts = append(l.accounts, id)
 	}
 	for n := range l.urls {
-		response, body, err := l.balance(ctx, n, l.accounts[len(l.accounts)-1], last.Position)
+		got, err := l.balance(ctx, n, l.accounts[len(l.accounts)-1], last.Position)
 		if err != nil {
 			return err
 		}
-		if response.StatusCode != http.StatusOK {
-			return fmt.Errorf("read an account: %s: %s", response.Status, body)
+		if got.status != http.StatusOK {
+			return fmt.Errorf("read an account: %s", got)
 		}
 	}
 	return nil
 }
 
-func (l *load) balance(ctx context.Context, n int, id uuid.UUID, position int64) (*http.Response, []byte, error) {
+func (l *load) balance(ctx context.Context, n int, id uuid.UUID, position int64) (answer, error) {
 	url := l.urls[n] + "/accounts/" + id.String() + "/balance"
 	if position > 0 {
 		url += "?min_position=" + strconv.FormatInt(position, 10)
@@ -144,13 +153,13 @@ func (l *load) deposit(ctx context.Context, client int, reference string) error 
 		}
 	})()
 	for try := 1; settle.Err() == nil; try++ {
-		response, answer, err := l.do(settle, http.MethodPost, l.urls[(client+try)%len(l.urls)]+"/deposits", reference, body)
+		got, err := l.do(settle, http.MethodPost, l.urls[(client+try)%len(l.urls)]+"/deposits", reference, body)
 		switch {
 		case err != nil: // no whole answer: it may have been applied or not
-		case response.StatusCode == http.StatusCreated:
-			return l.acknowledged(reference, answer, try, response.Header.Get("Idempotency-Replayed") == "true")
-		case response.StatusCode != http.StatusServiceUnavailable && response.StatusCode != http.StatusConflict:
-			return fmt.Errorf("deposit %s: %s: %s", reference, response.Status, answer)
+		case got.status == http.StatusCreated:
+			return l.acknowledged(reference, got, try)
+		case got.status != http.StatusServiceUnavailable && got.status != http.StatusConflict:
+			return fmt.Errorf("deposit %s: %s", reference, got)
 		}
 		pause(settle, retryPause)
 	}
@@ -160,32 +169,32 @@ func (l *load) deposit(ctx context.Context, client int, reference string) error 
 	return nil
 }
 
-func (l *load) acknowledged(reference string, answer []byte, tries int, replayed bool) error {
+func (l *load) acknowledged(reference string, got answer, tries int) error {
 	a := acked{reference: reference, at: time.Now(), tries: tries}
-	if err := json.Unmarshal(answer, &a.receipt); err != nil {
+	if err := json.Unmarshal(got.body, &a.receipt); err != nil {
 		return fmt.Errorf("deposit %s: %w", reference, err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.acked = append(l.acked, a)
-	if replayed {
+	if got.replayed {
 		l.replayed++
 	}
 	return nil
 }
 
 // reads asks one instance for balances until ctx ends. Each has to be answered: by a replica, whatever the leader does.
-func (l *load) reads(ctx context.Context, n int) error {
+func (l *load) reads(ctx context.Context, n int) {
 	for ctx.Err() == nil {
-		response, answer, err := l.balance(ctx, n, l.accounts[rand.IntN(len(l.accounts))], 0)
+		got, err := l.balance(ctx, n, l.accounts[rand.IntN(len(l.accounts))], 0)
 		failed := ""
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
+		if err != nil {
 			failed = err.Error()
-		case response.StatusCode != http.StatusOK:
-			failed = response.Status + ": " + string(answer)
+		} else if got.status != http.StatusOK {
+			failed = got.String()
+		}
+		if ctx.Err() != nil {
+			break // the load is over, and cut this read off
 		}
 		l.mu.Lock()
 		if failed == "" {
@@ -196,7 +205,6 @@ func (l *load) reads(ctx context.Context, n int) error {
 		l.mu.Unlock()
 		pause(ctx, readPause)
 	}
-	return nil
 }
 
 // caughtUp waits until each instance shows what was acknowledged last.
@@ -209,12 +217,12 @@ func (l *load) caughtUp(ctx context.Context, out io.Writer) error {
 	defer cancel()
 	for n := range l.urls {
 		for {
-			response, answer, err := l.balance(ctx, n, l.accounts[0], last)
-			if err == nil && response.StatusCode == http.StatusOK {
+			got, err := l.balance(ctx, n, l.accounts[0], last)
+			if err == nil && got.status == http.StatusOK {
 				break
 			}
 			if ctx.Err() != nil {
-				return fmt.Errorf("instance %d does not show position %d: %w, %s", n+1, last, err, answer)
+				return fmt.Errorf("instance %d does not show position %d: %w, %s", n+1, last, err, got)
 			}
 			pause(ctx, retryPause)
 		}

@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string, database string, in io.Reader, out 
 		group.Go(func() error { return l.deposits(loading, n) })
 	}
 	for n := range l.urls {
-		group.Go(func() error { return l.reads(loading, n) })
+		group.Go(func() error { l.reads(loading, n); return nil })
 	}
 	var told marks
 	err := told.read(in)

@@ -61,19 +61,19 @@ func audit(ctx context.Context, database string, l *load, out io.Writer) error {
 		return err
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	inLog := make(map[string][]receipt)
+	type deposit struct {
+		Reference string
+		EventID   uuid.UUID
+		Position  int64
+	}
 	rows, _ := conn.Query(ctx, depositsSQL)
-	var (
-		reference string
-		event     uuid.UUID
-		position  int64
-	)
-	_, err = pgx.ForEachRow(rows, []any{&reference, &event, &position}, func() error {
-		inLog[reference] = append(inLog[reference], receipt{event, position})
-		return nil
-	})
+	deposits, err := pgx.CollectRows(rows, pgx.RowToStructByPos[deposit])
 	if err != nil {
 		return err
+	}
+	inLog := make(map[string][]receipt, len(deposits))
+	for _, d := range deposits {
+		inLog[d.Reference] = append(inLog[d.Reference], receipt{d.EventID, d.Position})
 	}
 	var count, head int64
 	if err := conn.QueryRow(ctx, headSQL).Scan(&count, &head); err != nil {
