@@ -65,6 +65,18 @@ generate: ## Generate the code that comes from api/openapi.yaml
 verify: ## Fail if generated code or go.mod is stale
 	scripts/verify
 
+.PHONY: check-kubernetes
+check-kubernetes: ## Check the Kubernetes manifests against the types of their objects
+	cd deploy/kubernetes/check && go mod tidy -diff && go vet ./... && go test ./...
+
+.PHONY: failover
+failover: ## Kill the leaders of a Patroni cluster under load, from Debian's packages: FAILOVER_FLAGS for more
+	deploy/ha/run $(FAILOVER_FLAGS)
+
+.PHONY: try-restore
+try-restore: ## Back a loaded log up, lose it, restore it to a moment and from a dump, and verify it
+	deploy/backup/try-restore
+
 .PHONY: compose-up
 compose-up: ## Build and start Passbook and PostgreSQL in containers
 	scripts/compose up --build -d

@@ -41,7 +41,7 @@ func IsUnavailable(err error) bool {
 	return network || pgconn.Timeout(err)
 }
 
-// readOnlyTransaction is read_only_sql_transaction: a write reached a standby, before or after a failover.
+// readOnlyTransaction is what a standby answers, before or after a failover, to what would write.
 const readOnlyTransaction = "25006"
 
 // unavailableState tells by SQLSTATE (appendix A of the PostgreSQL manual).

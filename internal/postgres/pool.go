@@ -93,7 +93,11 @@ func NewPool(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, er
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = defaultConnectTimeout
 	}
-	config.ConnConfig.OnPgError = keepConnection
+	// A session that began while the database was read-only may stay so when it is not any more: it is not used again.
+	keep := config.ConnConfig.OnPgError
+	config.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
+		return err.Code != readOnlyTransaction && (keep == nil || keep(conn, err))
+	}
 	config.ConnConfig.DialFunc = dialer().DialContext
 	// Connections made together by a burst should not all end together an hour later.
 	if config.MaxConnLifetimeJitter == 0 {
@@ -104,12 +108,4 @@ func NewPool(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, er
 		return nil, fmt.Errorf("database pool: %w", err)
 	}
 	return pool, nil
-}
-
-// keepConnection tells whether a connection is of use after an error. One that answers a write with "read-only" leads to
-// what is no longer the primary (an address or a proxy outlives a failover), and would go on doing so: closed, the next
-// one is made anew, and target_session_attrs finds where to.
-func keepConnection(_ *pgconn.PgConn, err *pgconn.PgError) bool {
-	fatal := err.SeverityUnlocalized == "FATAL" || err.SeverityUnlocalized == "PANIC"
-	return !fatal && err.Code != readOnlyTransaction
 }
