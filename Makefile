@@ -70,13 +70,14 @@ cover: ## Run all tests and write coverage.html
 	go tool cover -html=dist/cover.out -o dist/coverage.html
 
 .PHONY: lint
-lint: ## Check formatting, go vet, the linters and the import rules
+lint: ## Check formatting, go vet, the linters, the import rules, and for known vulnerabilities
 	go vet ./...
 	scripts/golangci-lint fmt --diff
 	scripts/golangci-lint run
+	scripts/govulncheck
 	@if command -v shellcheck >/dev/null; then shellcheck $(SHELL_FILES); else echo "shellcheck is not installed: scripts not checked"; fi
 
-SHELL_FILES := .ci/run $(wildcard scripts/*)
+SHELL_FILES := .ci/run $(wildcard scripts/*) deploy/ha/run deploy/backup/try-restore
 
 .PHONY: fmt
 fmt: ## Format the Go code
@@ -89,6 +90,18 @@ generate: ## Generate the code that comes from api/openapi.yaml
 .PHONY: verify
 verify: ## Fail if generated code or go.mod is stale
 	scripts/verify
+
+.PHONY: check-kubernetes
+check-kubernetes: ## Check the Kubernetes manifests against the types of their objects
+	cd deploy/kubernetes/check && go mod tidy -diff && go vet ./... && go test ./...
+
+.PHONY: failover
+failover: ## Kill the leaders of a Patroni cluster under load, from Debian's packages: FAILOVER_FLAGS for more
+	deploy/ha/run $(FAILOVER_FLAGS)
+
+.PHONY: try-restore
+try-restore: ## Back a loaded log up, lose it, restore it to a moment and from a dump, and verify it
+	deploy/backup/try-restore
 
 .PHONY: compose-up
 compose-up: ## Build and start Passbook and PostgreSQL in containers

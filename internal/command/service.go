@@ -33,7 +33,8 @@ const (
 
 // Config is what a Service is made of. Zero numbers take the defaults.
 type Config struct {
-	Store  *eventstore.Store
+	Store *eventstore.Store
+	// Logger hears of upkeep that failed; nil discards.
 	Logger *slog.Logger
 	// Appended, if set, is called after each batch that wrote events, with the position of the last one. It must not
 	// block: it is where the projector is woken.
@@ -89,6 +90,9 @@ func New(c Config) (*Service, error) {
 	}
 	if c.Flights <= 0 {
 		c.Flights = defaultFlights
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Appended == nil {
 		c.Appended = func(int64) {}

@@ -2,6 +2,7 @@ package eventstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -38,7 +39,7 @@ func (s *Store) Append(ctx context.Context, units []Unit) ([]UnitResult, error) 
 	)
 	err := s.pool.QueryRow(ctx, appendSQL, args.values()...).Scan(&head, &recordedAt, &conflicts, &duplicates)
 	if err != nil {
-		return nil, fmt.Errorf("eventstore: append: %w", err)
+		return nil, fmt.Errorf("eventstore: append: %w", s.suspect(err))
 	}
 	results := make([]UnitResult, len(units))
 	for _, u := range conflicts {
@@ -56,6 +57,15 @@ func (s *Store) Append(ctx context.Context, units []Unit) ([]UnitResult, error) 
 		next += int64(len(units[i].Events))
 	}
 	return results, nil
+}
+
+// suspect has all connections made anew when the database has not answered in time, and answers err. A machine that is
+// gone without a word leaves connections on which nothing is ever heard again; each would take as long to be found out.
+func (s *Store) suspect(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.pool.Reset()
+	}
+	return err
 }
 
 // appendArgs is a batch as append_events takes it: an array a column.

@@ -1,10 +1,14 @@
 package eventstore_test
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
@@ -83,5 +87,52 @@ func TestAppendLockHeldByAStuckSession(t *testing.T) {
 	}
 	if got := mustAppend(t, store, unit(uuid.New(), 0, 1)); got[0].First != 1 {
 		t.Errorf("after the failed append the next position is %d: a failure burned a position", got[0].First)
+	}
+}
+
+// TestAHostThatFallsSilent has a database that takes statements and says nothing: after the first time limit, none of the
+// pool's connections to it is left to be waited for.
+func TestAHostThatFallsSilent(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t)
+	store := eventstore.New(pool)
+	mustAppend(t, store, unit(uuid.New(), 0, 1))
+	pids := func() (all []uint32) {
+		t.Helper()
+		var held []*pgxpool.Conn
+		for range 3 {
+			c, err := pool.Acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			held = append(held, c)
+			all = append(all, c.Conn().PgConn().PID())
+		}
+		for _, c := range held {
+			c.Release()
+		}
+		return all
+	}
+	before := pids()
+	holder, err := pgx.Connect(t.Context(), pool.Config().ConnString())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Close(context.WithoutCancel(t.Context())) }()
+	if _, err := holder.Exec(t.Context(), "select pg_advisory_lock(7018230141)"); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := store.Append(short, []eventstore.Unit{unit(uuid.New(), 0, 1)}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("an append behind a held lock: %v", err)
+	}
+	if _, err := holder.Exec(t.Context(), "select pg_advisory_unlock_all()"); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range pids() {
+		if slices.Contains(before, pid) {
+			t.Errorf("the connection of backend %d was kept", pid)
+		}
 	}
 }

@@ -21,7 +21,10 @@ from events where position > $1 order by position limit $2`
 from unnest($1::uuid[], $2::bigint[]) as s(id, after)
 cross join lateral (select * from events e where e.stream_id = s.id and e.version > s.after order by e.version) as e`
 
-	lookupKeysSQL = `select key, fingerprint, first_position, event_count from idempotency_keys where key = any ($1)`
+	// The message makes the statement one that writes, so that its commit waits for a synchronous standby, and by the
+	// order of the WAL for all that was committed before it: see LookupKeys.
+	lookupKeysSQL = `select key, fingerprint, first_position, event_count, pg_logical_emit_message(true, 'passbook', '')
+from idempotency_keys where key = any ($1)`
 )
 
 // Head answers the position of the last event in the log, 0 when it is empty.
@@ -75,15 +78,18 @@ func (s *Store) ReadStreams(ctx context.Context, cursors []Cursor, each func(Eve
 	return nil
 }
 
-// LookupKeys answers those of the idempotency keys that the log holds.
+// LookupKeys answers those of the idempotency keys that the log holds, once what they stand for is as durable as an append
+// that was acknowledged. It need not be yet: when the wait for a synchronous standby is broken off (by the time limit of an
+// append, whose outcome is then unknown), the commit is seen here although no standby has it, and would be lost with its
+// primary. An answer given again on the strength of that would have been a lie.
 func (s *Store) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey, error) {
 	rows, _ := s.pool.Query(ctx, lookupKeysSQL, hashes)
 	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (StoredKey, error) {
 		var k StoredKey
-		return k, row.Scan(&k.Hash, &k.Fingerprint, &k.First, &k.Count)
+		return k, row.Scan(&k.Hash, &k.Fingerprint, &k.First, &k.Count, nil)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("eventstore: look up keys: %w", err)
+		return nil, fmt.Errorf("eventstore: look up keys: %w", s.suspect(err))
 	}
 	return keys, nil
 }

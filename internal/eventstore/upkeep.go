@@ -16,8 +16,10 @@ const (
 select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::jsonb[])
 on conflict (stream_id) do update set version = excluded.version, event_id = excluded.event_id, state = excluded.state`
 
+	// The position is asked for in a query of its own, which runs once; as a condition it would run for every row, since
+	// clock_timestamp() is never the same.
 	expireKeysSQL = `delete from idempotency_keys where ctid = any (array(
-select ctid from idempotency_keys where first_position <= position_at(clock_timestamp() - $1::interval) limit $2))`
+select ctid from idempotency_keys where first_position <= (select position_at(clock_timestamp() - $1::interval)) limit $2))`
 )
 
 // expireStep is how many keys are deleted in one statement, so that none holds its locks for long.
@@ -46,7 +48,7 @@ func (s *Store) LoadSnapshots(ctx context.Context, streams []uuid.UUID) ([]Snaps
 		return one, row.Scan(&one.StreamID, &one.Version, &one.EventID, &one.State)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("eventstore: load snapshots: %w", err)
+		return nil, fmt.Errorf("eventstore: load snapshots: %w", s.suspect(err))
 	}
 	return snapshots, nil
 }

@@ -142,7 +142,7 @@ func preferredWait(header string) (wait time.Duration, given bool) {
 		if seconds >= uint64(maxWait/time.Second) {
 			return maxWait, true
 		}
-		return time.Duration(seconds) * time.Second, true //nolint:gosec // less than maxWait
+		return time.Duration(seconds) * time.Second, true
 	}
 	return defaultWait, false
 }

@@ -41,12 +41,16 @@ func IsUnavailable(err error) bool {
 	return network || pgconn.Timeout(err)
 }
 
+// readOnlyTransaction is what a standby answers, before or after a failover, to what would write.
+const readOnlyTransaction = "25006"
+
 // unavailableState tells by SQLSTATE (appendix A of the PostgreSQL manual).
 func unavailableState(code string) bool {
 	switch code {
-	case "25006", // read_only_sql_transaction: a standby, before or after a failover
+	case readOnlyTransaction,
 		"25P03", // idle_in_transaction_session_timeout
 		"25P04", // transaction_timeout
+		"40001", // serialization_failure: a standby ended a query to keep up with its primary; nothing here asks for more
 		"55P03", // lock_not_available: lock_timeout
 		"57014": // query_canceled: statement_timeout
 		return true

@@ -37,6 +37,7 @@ func TestIsUnavailable(t *testing.T) {
 		{"idle in transaction", state("25P03"), true},
 		{"lock timeout", state("55P03"), true},
 		{"statement timeout", state("57014"), true},
+		{"conflict with recovery", state("40001"), true},
 		{"wrapped", fmt.Errorf("append: %w", state("57P01")), true},
 
 		{"unique violation", state("23505"), false},
@@ -44,7 +45,6 @@ func TestIsUnavailable(t *testing.T) {
 		{"syntax", state("42601"), false},
 		{"undefined table", state("42P01"), false},
 		{"privilege", state("42501"), false},
-		{"serialization", state("40001"), false},
 		{"deadlock", state("40P01"), false},
 		{"raise exception", state("P0001"), false},
 		{"no transaction", state("25P01"), false},

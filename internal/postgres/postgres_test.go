@@ -191,3 +191,23 @@ func version(t *testing.T, raw string) (version, rows int64) {
 	}
 	return version, rows
 }
+
+// TestReadOnlyConnectionsAreNotKept has a connection that has become read-only, as those do that lead to what was the
+// primary through an address that outlived it.
+func TestReadOnlyConnectionsAreNotKept(t *testing.T) {
+	t.Parallel()
+	pool, err := postgres.NewPool(t.Context(), pgtest.URL(t), postgres.WithMaxConns(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if _, err := pool.Exec(t.Context(), "set session characteristics as transaction read only"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Exec(t.Context(), "create table t ()"); !postgres.IsUnavailable(err) {
+		t.Fatalf("a write on a read-only connection: %v", err)
+	}
+	if _, err := pool.Exec(t.Context(), "create table t ()"); err != nil {
+		t.Errorf("the connection was kept: %v", err)
+	}
+}

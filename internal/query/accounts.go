@@ -139,16 +139,19 @@ func (s *Service) Accounts(ctx context.Context, f ListFilter, w Wait) (Page, int
 		applied int64
 	)
 	// One snapshot for the checkpoint and the rows.
-	err = pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		var generation int64
-		if err := tx.QueryRow(ctx, appliedSQL).Scan(&applied, &generation); err != nil {
-			if errors.Is(err, pgx.ErrNoRows) {
-				return nil
+	err = again(ctx, s.pool, func(ctx context.Context) error {
+		return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+			var generation int64
+			if err := tx.QueryRow(ctx, appliedSQL).Scan(&applied, &generation); err != nil {
+				if errors.Is(err, pgx.ErrNoRows) {
+					return nil
+				}
+				return err
 			}
+			var err error
+			page, err = list.read(ctx, tx, generation)
 			return err
-		}
-		page, err = list.read(ctx, tx, generation)
-		return err
+		})
 	})
 	if err != nil {
 		return Page{}, 0, fmt.Errorf("query: accounts: %w", err)

@@ -38,7 +38,10 @@ func (s *Service) BalanceAt(ctx context.Context, id uuid.UUID, at Moment, w Wait
 	position := at.Position
 	if !at.Time.IsZero() {
 		var future bool
-		if err := s.pool.QueryRow(ctx, momentSQL, at.Time).Scan(&position, &future); err != nil {
+		err := again(ctx, s.pool, func(ctx context.Context) error {
+			return s.pool.QueryRow(ctx, momentSQL, at.Time).Scan(&position, &future)
+		})
+		if err != nil {
 			return BalanceAt{}, 0, fmt.Errorf("query: moment: %w", err)
 		}
 		if future {
@@ -63,8 +66,10 @@ func (s *Service) balanceAt(ctx context.Context, id uuid.UUID, position, minPosi
 		overdraft, balance, version, lastAt *int64
 		recordedAt                          *time.Time
 	)
-	err := s.pool.QueryRow(ctx, balanceAtSQL, id, position).
-		Scan(&applied, &owner, &currency, &overdraft, &balance, &status, &version, &lastAt, &recordedAt)
+	err := again(ctx, s.pool, func(ctx context.Context) error {
+		return s.pool.QueryRow(ctx, balanceAtSQL, id, position).
+			Scan(&applied, &owner, &currency, &overdraft, &balance, &status, &version, &lastAt, &recordedAt)
+	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows): // the projection has never run
 		applied = 0

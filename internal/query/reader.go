@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -17,8 +16,6 @@ const (
 	maxReads = 256
 	// maxReaders is how many round trips are under way at once: one is being answered while the next gathers.
 	maxReaders = 2
-	// readTimeout bounds a round trip. It is not that of any one caller, since it serves many.
-	readTimeout = 10 * time.Second
 )
 
 // The generation is picked in the statement that reads the rows: a reader sees one complete generation, always. There
@@ -81,7 +78,7 @@ func (r *reader) run() {
 			return
 		}
 		r.mu.Unlock()
-		if err := r.readAll(batch); err != nil {
+		if err := r.readAgain(batch); err != nil {
 			for _, one := range batch {
 				one.err = err
 			}
@@ -92,9 +89,12 @@ func (r *reader) run() {
 	}
 }
 
-func (r *reader) readAll(batch []*read) error {
-	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
-	defer cancel()
+// readAgain is bounded by again, and not by any one caller, since it serves many.
+func (r *reader) readAgain(batch []*read) error {
+	return again(context.Background(), r.pool, func(ctx context.Context) error { return r.readAll(ctx, batch) })
+}
+
+func (r *reader) readAll(ctx context.Context, batch []*read) error {
 	ids := make([][16]byte, len(batch))
 	for i, one := range batch {
 		ids[i] = one.id

@@ -43,8 +43,15 @@ func (s *Service) Statement(ctx context.Context, id uuid.UUID, f StatementFilter
 	if err := s.await(ctx, transactionsProjection, w); err != nil {
 		return Statement{}, 0, err
 	}
-	rows, _ := s.pool.Query(ctx, l.sql(), l.args...)
-	page, applied, err := l.collect(rows)
+	var (
+		page    Statement
+		applied int64
+	)
+	err = again(ctx, s.pool, func(ctx context.Context) (err error) {
+		rows, _ := s.pool.Query(ctx, l.sql(), l.args...)
+		page, applied, err = l.collect(rows)
+		return err
+	})
 	switch {
 	case err != nil:
 		return Statement{}, 0, fmt.Errorf("query: statement: %w", err)

@@ -23,17 +23,23 @@ func (s *Service) Totals(ctx context.Context, w Wait) ([]Total, int64, error) {
 	if err := s.await(ctx, totalsProjection, w); err != nil {
 		return nil, 0, err
 	}
-	var applied int64
-	rows, _ := s.pool.Query(ctx, totalsSQL)
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Total, error) {
-		var (
-			code, balance, deposited, withdrawn *string
-			accounts                            *int64
-		)
-		if err := row.Scan(&applied, &code, &accounts, &balance, &deposited, &withdrawn); err != nil || code == nil {
-			return nil, err // without a code: no account was ever opened
-		}
-		return totalOf(*code, *accounts, *balance, *deposited, *withdrawn)
+	var (
+		applied int64
+		all     []*Total
+	)
+	err := again(ctx, s.pool, func(ctx context.Context) (err error) {
+		rows, _ := s.pool.Query(ctx, totalsSQL)
+		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Total, error) {
+			var (
+				code, balance, deposited, withdrawn *string
+				accounts                            *int64
+			)
+			if err := row.Scan(&applied, &code, &accounts, &balance, &deposited, &withdrawn); err != nil || code == nil {
+				return nil, err // without a code: no account was ever opened
+			}
+			return totalOf(*code, *accounts, *balance, *deposited, *withdrawn)
+		})
+		return err
 	})
 	switch {
 	case err != nil:

@@ -1,0 +1,48 @@
+package query_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"passbook/internal/pgtest"
+	"passbook/internal/query"
+)
+
+// TestReadsOutliveTheirConnections cuts every connection of the pool before each kind of read.
+func TestReadsOutliveTheirConnections(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id := uuid.New()
+	f.opened(t, id, "EUR")
+	killer := pgtest.New(t) // of another database, so that it is not cut
+	database := f.pool.Config().ConnConfig.Database
+	for name, read := range map[string]func() error{
+		"account": func() error { _, _, err := f.svc.Account(t.Context(), id, query.Wait{}); return err },
+		"accounts": func() error {
+			_, _, err := f.svc.Accounts(t.Context(), query.ListFilter{Limit: 10}, query.Wait{})
+			return err
+		},
+		"totals": func() error { _, _, err := f.svc.Totals(t.Context(), query.Wait{}); return err },
+		"statement": func() error {
+			_, _, err := f.svc.Statement(t.Context(), id, query.StatementFilter{Limit: 10}, query.Wait{})
+			return err
+		},
+		"balance at": func() error {
+			_, _, err := f.svc.BalanceAt(t.Context(), id, query.Moment{Position: 1}, query.Wait{})
+			return err
+		},
+	} {
+		if err := read(); err != nil && !errors.Is(err, query.ErrNotFound) && !errors.Is(err, query.ErrBehind) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		const cut = "select pg_terminate_backend(pid, 30000) from pg_stat_activity where datname = $1"
+		if _, err := killer.Exec(t.Context(), cut, database); err != nil {
+			t.Fatal(err)
+		}
+		if err := read(); err != nil && !errors.Is(err, query.ErrNotFound) && !errors.Is(err, query.ErrBehind) {
+			t.Errorf("%s, on connections that were cut: %v", name, err)
+		}
+	}
+}
