@@ -60,8 +60,7 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 			return nil, err
 		}
 	}
-	queries := query.New(queryPool)
-	instance, stats := d.instance(), projection.NewStats()
+	queries, instance, stats := query.New(queryPool), d.instance(), projection.NewStats()
 	alarm := eventstore.NewAlarm(projectorPool, instance)
 	engine, err := projector.New(projector.Config{
 		Pool: projectorPool, Log: eventstore.Tail{Store: eventstore.New(projectorPool)}, Decode: decode, Transient: postgres.IsUnavailable,
@@ -71,9 +70,7 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	events := feed.New(feed.Config{
-		Log: feedLog{eventstore.New(feedPool)}, Logger: cfg.log, Transient: postgres.IsUnavailable, MaxStreams: cfg.maxStreams,
-	})
+	events := feed.New(feed.Config{Log: feedLog{eventstore.New(feedPool)}, Logger: cfg.log, Transient: postgres.IsUnavailable, MaxStreams: cfg.maxStreams})
 	authenticator, err := a.authenticator(ctx, &cfg, d)
 	if err != nil {
 		return nil, err
@@ -93,8 +90,7 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	}
 	a.handler, err = httpapi.New(httpapi.Config{
 		Commands: commands, Queries: queries, Statements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
-		Authenticator: authenticator, RateLimit: cfg.rateLimit, MaxStreams: cfg.maxStreams,
-		Generations: engine, Failures: engine, Stats: liveStats(stats), Stopping: stopping,
+		Authenticator: authenticator, RateLimit: cfg.rateLimit, MaxStreams: cfg.maxStreams, Generations: engine, Failures: engine, Stats: liveStats(stats), Stopping: stopping,
 		Ready: a.readiness(appendPool, engine), Started: a.started.Load, Unavailable: postgres.IsUnavailable,
 		Logger: cfg.log, Registry: newRegistry(engine, a.started.Load), Version: version,
 	})

@@ -112,7 +112,7 @@ func (s *settings) load(stderr io.Writer) (config, error) {
 	c := config{
 		databaseURL:      s.secret(s.databaseURL, s.databaseURLFile, wrong),
 		queryDatabaseURL: s.secret(s.queryDatabaseURL, s.queryDatabaseURLFile, wrong),
-		pgBin: s.get(s.pgBin), runtimeDir: s.getenv("XDG_RUNTIME_DIR"), addr: s.get(s.addr),
+		pgBin:            s.get(s.pgBin), runtimeDir: s.getenv("XDG_RUNTIME_DIR"), addr: s.get(s.addr),
 	}
 	for _, u := range []struct {
 		one   *setting

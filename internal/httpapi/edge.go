@@ -33,8 +33,8 @@ type exchange struct {
 	method    string
 	// caller is nil without authentication.
 	caller *auth.Caller
-	status    int // 0 until the header is written
-	bytes     int64
+	status int // 0 until the header is written
+	bytes  int64
 }
 
 type exchangeKey struct{}

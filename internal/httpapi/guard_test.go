@@ -230,23 +230,25 @@ func TestRevokedStreamsEnd(t *testing.T) {
 	c := &callers{}
 	s := &service{auth: c}
 	a := serve(t, s)
-	var open []*http.Response
+	var open []io.Reader
 	for _, path := range []string{"/events", "/projections/balances/replays/" + replayID.String()} {
 		open = append(open, a.stream(path, credential, http.NoBody))
 	}
 	// A bulk request whose caller has sent one command, has its result, and sends no more.
 	body, send := io.Pipe()
 	t.Cleanup(func() { _ = send.Close() })
-	go func() { _, _ = io.WriteString(send, `{"command":"deposit","account_id":"`+accountID.String()+`","amount":"1"}`+"\n") }()
+	go func() {
+		_, _ = io.WriteString(send, `{"command":"deposit","account_id":"`+accountID.String()+`","amount":"1"}`+"\n")
+	}()
 	bulk := a.stream("/commands", credential, body)
-	line := bufio.NewReader(bulk.Body)
+	line := bufio.NewReader(bulk)
 	if text, err := line.ReadString('\n'); err != nil || !strings.Contains(text, `"status":201`) {
 		t.Fatalf("%q %v", text, err)
 	}
 	c.revoke(credential)
-	for _, response := range open {
-		if _, err := io.Copy(io.Discard, response.Body); err != nil { // at its end
-			t.Errorf("%s: %v", response.Request.URL, err)
+	for i, stream := range open {
+		if _, err := io.Copy(io.Discard, stream); err != nil { // at its end
+			t.Errorf("stream %d: %v", i, err)
 		}
 	}
 	if _, err := io.Copy(io.Discard, line); err == nil {
@@ -255,7 +257,7 @@ func TestRevokedStreamsEnd(t *testing.T) {
 }
 
 // stream opens what goes on for long: with a body POST, else GET of server-sent events.
-func (a *harness) stream(path, credential string, body io.Reader) *http.Response {
+func (a *harness) stream(path, credential string, body io.Reader) io.Reader {
 	a.t.Helper()
 	method := http.MethodGet
 	if body != http.NoBody {
@@ -277,7 +279,7 @@ func (a *harness) stream(path, credential string, body io.Reader) *http.Response
 	if response.StatusCode != http.StatusOK {
 		a.t.Fatalf("%s: %d", path, response.StatusCode)
 	}
-	return response
+	return response.Body
 }
 
 func TestTooManyBulkRequests(t *testing.T) {
@@ -285,14 +287,16 @@ func TestTooManyBulkRequests(t *testing.T) {
 	s := &service{maxStreams: 1}
 	a := serve(t, s)
 	body, send := io.Pipe()
-	go func() { _, _ = io.WriteString(send, `{"command":"deposit","account_id":"`+accountID.String()+`","amount":"1"}`+"\n") }()
+	go func() {
+		_, _ = io.WriteString(send, `{"command":"deposit","account_id":"`+accountID.String()+`","amount":"1"}`+"\n")
+	}()
 	first := a.stream("/commands", "none", body)
 	got := a.send("POST", "/commands", "[]")
 	if code, _ := got.problem(t); got.status != 503 || code != "too-many-streams" {
 		t.Errorf("%d %s", got.status, got.text)
 	}
 	_ = send.Close()
-	if _, err := io.Copy(io.Discard, first.Body); err != nil {
+	if _, err := io.Copy(io.Discard, first); err != nil {
 		t.Error(err)
 	}
 	eventually(t, func() bool { return a.send("POST", "/commands", "[]").status == http.StatusOK })

@@ -150,10 +150,6 @@ type server struct {
 	stats       func(now time.Time) LiveStats
 	stopping    <-chan struct{}
 	watching    atomic.Int64 // streams of a replay's progress that are open
-	bulks       atomic.Int64 // requests to POST /commands under way
-	maxBulks    int64
-
-	authenticator Authenticator
 	feed        *feed.Feed
 	streams     StreamTimes
 	cutOff      prometheus.Counter
@@ -166,6 +162,10 @@ type server struct {
 	kinds       map[string]*commandKind
 	docs        *docs
 	metrics     http.Handler
+
+	bulks         atomic.Int64 // requests to POST /commands under way
+	maxBulks      int64
+	authenticator Authenticator // nil without authentication
 }
 
 // New makes the handler of the whole API. It fails when the configuration is not complete, or the metrics are

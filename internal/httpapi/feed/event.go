@@ -57,7 +57,9 @@ func render(e *Event) (Item, error) {
 	b = strconv.AppendInt(append(b, `","version":"`...), e.Version, 10)
 	b = strconv.AppendInt(append(b, `","schemaversion":`...), int64(e.SchemaVersion), 10)
 	for _, extension := range [...]struct{ name, value string }{
-		{`,"correlationid":`, e.CorrelationID}, {`,"causationid":`, e.CausationID}, {`,"traceparent":`, e.Traceparent},
+		{`,"correlationid":`, e.CorrelationID},
+		{`,"causationid":`, e.CausationID},
+		{`,"traceparent":`, e.Traceparent},
 		{`,"actor":`, e.Actor},
 	} {
 		if extension.value == "" {
