@@ -36,7 +36,7 @@ func eventually(t *testing.T, holds func() bool) {
 	}
 }
 
-func keysOf(t *testing.T, databases ...*pgxpool.Pool) *auth.Keys {
+func keysOf(t testing.TB, databases ...*pgxpool.Pool) *auth.Keys {
 	t.Helper()
 	k, err := auth.NewKeys(auth.KeysConfig{
 		Databases: databases, Unavailable: postgres.IsUnavailable, Logger: slog.New(slog.DiscardHandler),
