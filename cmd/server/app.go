@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"passbook/internal/account"
+	"passbook/internal/auth"
 	"passbook/internal/command"
 	"passbook/internal/eventstore"
 	"passbook/internal/httpapi"
@@ -59,8 +60,7 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 			return nil, err
 		}
 	}
-	queries := query.New(queryPool)
-	instance, stats := d.instance(), projection.NewStats()
+	queries, instance, stats := query.New(queryPool), d.instance(), projection.NewStats()
 	alarm := eventstore.NewAlarm(projectorPool, instance)
 	engine, err := projector.New(projector.Config{
 		Pool: projectorPool, Log: eventstore.Tail{Store: eventstore.New(projectorPool)}, Decode: decode, Transient: postgres.IsUnavailable,
@@ -70,9 +70,11 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	events := feed.New(feed.Config{
-		Log: feedLog{eventstore.New(feedPool)}, Logger: cfg.log, Transient: postgres.IsUnavailable,
-	})
+	events := feed.New(feed.Config{Log: feedLog{eventstore.New(feedPool)}, Logger: cfg.log, Transient: postgres.IsUnavailable, MaxStreams: cfg.maxStreams})
+	authenticator, err := a.authenticator(ctx, &cfg, d)
+	if err != nil {
+		return nil, err
+	}
 	stopping := make(chan struct{})
 	a.endStreams = sync.OnceFunc(func() { close(stopping); events.Stop() })
 	commands, err := command.New(command.Config{
@@ -88,14 +90,14 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	}
 	a.handler, err = httpapi.New(httpapi.Config{
 		Commands: commands, Queries: queries, Statements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
-		Generations: engine, Failures: engine, Stats: liveStats(stats), Stopping: stopping,
+		Authenticator: authenticator, RateLimit: cfg.rateLimit, MaxStreams: cfg.maxStreams, Generations: engine, Failures: engine, Stats: liveStats(stats), Stopping: stopping,
 		Ready: a.readiness(appendPool, engine), Started: a.started.Load, Unavailable: postgres.IsUnavailable,
 		Logger: cfg.log, Registry: newRegistry(engine, a.started.Load), Version: version,
 	})
 	if err != nil {
 		return nil, err
 	}
-	a.workers = []func(context.Context) error{commands.Run, engine.Run, queries.Run, events.Run, alarm.Run}
+	a.workers = append(a.workers, commands.Run, engine.Run, queries.Run, events.Run, alarm.Run)
 	return a, nil
 }
 
@@ -133,6 +135,40 @@ func (a *app) pool(ctx context.Context, url, name string, size int32, statementT
 	}
 	a.pools = append(a.pools, p)
 	return p, nil
+}
+
+// authenticator is the one that the settings ask for, nil for none. What it needs to run is among the workers.
+func (a *app) authenticator(ctx context.Context, cfg *config, d *database) (httpapi.Authenticator, error) {
+	switch cfg.auth {
+	case authKeys:
+		pool, err := a.pool(ctx, d.url, "passbook auth", 2, 2*time.Second)
+		if err != nil {
+			return nil, err
+		}
+		pools := []*pgxpool.Pool{pool}
+		if d.queryURL != d.url { // keys are good while the primary is away, for the queries that still work
+			if pool, err = a.pool(ctx, d.queryURL, "passbook auth", 2, 2*time.Second); err != nil {
+				return nil, err
+			}
+			pools = append(pools, pool)
+		}
+		keys, err := auth.NewKeys(auth.KeysConfig{
+			Databases: pools, Unavailable: postgres.IsUnavailable, Ready: a.started.Load, Logger: cfg.log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		a.workers = append(a.workers, keys.Run)
+		return keys, nil
+	case authOIDC:
+		issuer, err := auth.NewIssuer(auth.IssuerConfig{URL: cfg.issuer, Audience: cfg.audience, Logger: cfg.log})
+		if err != nil {
+			return nil, err
+		}
+		a.workers = append(a.workers, issuer.Run)
+		return issuer, nil
+	}
+	return nil, nil //nolint:nilnil // nobody has to say who they are
 }
 
 // decode is account.Decode for an engine that knows nothing of accounts.

@@ -19,6 +19,7 @@ import (
 // client speaks to a running server.
 type client struct {
 	base string // without a slash at the end
+	key  string // empty for none
 	http *http.Client
 }
 
@@ -27,20 +28,26 @@ func serverFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("server", "", "URL of the running server (default: the one at PASSBOOK_ADDR)")
 }
 
-// newClient speaks to the server at a URL, or else to the one that listens on addr.
-func newClient(server, addr string) (*client, error) {
+// newClient speaks to the server at a URL, or else to the one that the settings make.
+func newClient(server string, cfg *config) (*client, error) {
+	c := &client{key: cfg.key, http: &http.Client{Timeout: 30 * time.Second}}
 	if server == "" {
-		reachable, err := reachableAddr(addr)
+		reachable, err := reachableAddr(cfg.addr)
 		if err != nil {
 			return nil, err
 		}
 		server = "http://" + reachable
+		if cfg.tlsCert != "" {
+			server = "https://" + reachable
+			c.http.Transport = &http.Transport{TLSClientConfig: trustOwn(cfg.tlsCert), ForceAttemptHTTP2: true}
+		}
 	}
 	u, err := url.Parse(server)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return nil, usageError{fmt.Errorf("--server: %q is not a URL such as http://127.0.0.1:8080", server)}
 	}
-	return &client{base: strings.TrimRight(server, "/"), http: &http.Client{Timeout: 30 * time.Second}}, nil
+	c.base = strings.TrimRight(server, "/")
+	return c, nil
 }
 
 // reachableAddr is where to connect to for a server that listens on addr, which may stand for every interface.
@@ -63,6 +70,9 @@ type refusal struct {
 }
 
 func (r *refusal) Error() string {
+	if r.status == http.StatusUnauthorized {
+		return r.problem.Detail + " Name it with PASSBOOK_KEY, PASSBOOK_KEY_FILE or --key."
+	}
 	if r.problem.Detail != "" {
 		return r.problem.Detail
 	}
@@ -75,6 +85,9 @@ func (c *client) call(ctx context.Context, method, path string, into any) ([]byt
 	r, err := http.NewRequestWithContext(ctx, method, c.base+path, http.NoBody)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	if c.key != "" {
+		r.Header.Set("Authorization", "Bearer "+c.key)
 	}
 	response, err := c.http.Do(r)
 	if err != nil {

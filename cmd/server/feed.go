@@ -60,6 +60,6 @@ func feedEvent(e *eventstore.Event) (feed.Event, error) {
 	if err := json.Unmarshal(e.Metadata, &m); err != nil {
 		return shown, fmt.Errorf("feed: event at position %d: metadata: %w", e.Position, err)
 	}
-	shown.CorrelationID, shown.CausationID, shown.Traceparent = m.CorrelationID, m.CausationID, m.Traceparent
+	shown.CorrelationID, shown.CausationID, shown.Traceparent, shown.Actor = m.CorrelationID, m.CausationID, m.Traceparent, m.Actor
 	return shown, nil
 }

@@ -101,6 +101,7 @@ Each setting is an environment variable and a flag; the flag wins.`,
 		newStatus(settings),
 		newReplay(settings),
 		newVerify(settings),
+		newKeys(settings),
 		&cobra.Command{
 			Use: "healthcheck", Short: "Exit 0 if the server at PASSBOOK_ADDR is ready, 1 if not", Args: noArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
@@ -108,7 +109,7 @@ Each setting is an environment variable and a flag; the flag wins.`,
 				if err != nil {
 					return err
 				}
-				return healthcheck(cmd.Context(), cfg.addr)
+				return healthcheck(cmd.Context(), &cfg)
 			},
 		},
 		&cobra.Command{

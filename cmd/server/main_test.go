@@ -22,22 +22,47 @@ func TestCommandLine(t *testing.T) {
 		out, err []string
 	}{
 		"version":         {args: []string{"version"}, out: []string{"passbook dev"}},
-		"help":            {args: []string{"--help"}, out: []string{"DATABASE_URL", "PASSBOOK_QUERY_DATABASE_URL", "PASSBOOK_DATA_DIR", "PASSBOOK_ADDR", "PASSBOOK_AUTH", "PASSBOOK_INSECURE", "PASSBOOK_LOG_LEVEL", "PASSBOOK_LOG_FORMAT", "127.0.0.1:8080", "migrate", "healthcheck", "version"}},
+		"help":            {args: []string{"--help"}, out: []string{"DATABASE_URL", "PASSBOOK_QUERY_DATABASE_URL", "PASSBOOK_DATA_DIR", "PASSBOOK_ADDR", "PASSBOOK_AUTH", "PASSBOOK_INSECURE", "PASSBOOK_OIDC_ISSUER", "PASSBOOK_OIDC_AUDIENCE", "PASSBOOK_RATE_LIMIT", "PASSBOOK_MAX_STREAMS", "PASSBOOK_TLS_CERT", "PASSBOOK_TLS_KEY", "PASSBOOK_KEY", "PASSBOOK_KEY_FILE", "DATABASE_URL_FILE", "PASSBOOK_QUERY_DATABASE_URL_FILE", "PASSBOOK_LOG_LEVEL", "PASSBOOK_LOG_FORMAT", "127.0.0.1:8080", "migrate", "healthcheck", "version"}},
 		"unknown command": {args: []string{"sevre"}, code: 2, err: []string{`unknown command "sevre"`, "--help"}},
 		"unknown flag":    {args: []string{"--adr", "x"}, code: 2, err: []string{"unknown flag: --adr"}},
 		"open to all": {
 			env: map[string]string{"PASSBOOK_ADDR": "0.0.0.0:8080"}, code: 2,
-			err: []string{"PASSBOOK_ADDR", "127.0.0.1", "PASSBOOK_INSECURE=true"},
+			err: []string{"PASSBOOK_ADDR", "127.0.0.1", "PASSBOOK_INSECURE=true", "PASSBOOK_AUTH=keys", "server keys create", "PASSBOOK_AUTH=oidc", "PASSBOOK_OIDC_ISSUER"},
 		},
 		"open to all, every host": {env: map[string]string{"PASSBOOK_ADDR": ":8080"}, code: 2, err: []string{"PASSBOOK_INSECURE=true"}},
 		"everything wrong at once": {
 			args: []string{"--log-level", "loud"},
 			env: map[string]string{
 				"PASSBOOK_ADDR": "8080", "PASSBOOK_AUTH": "magic", "PASSBOOK_LOG_FORMAT": "xml",
-				"DATABASE_URL": "postgres://u:secret@host:notaport/db",
+				"DATABASE_URL": "postgres://u:secret@host:notaport/db", "PASSBOOK_RATE_LIMIT": "-1", "PASSBOOK_MAX_STREAMS": "0",
+				"PASSBOOK_TLS_CERT": "cert.pem", "PASSBOOK_KEY": "secret", "PASSBOOK_KEY_FILE": "/none/key",
 			},
 			code: 2,
-			err:  []string{`"8080" is not of the form host:port`, `"magic"`, `"xml"`, `"loud"`, "DATABASE_URL"},
+			err: []string{
+				`"8080" is not of the form host:port`, `"magic" is not a kind of authentication; use none, keys or oidc`, `"xml"`, `"loud"`,
+				"DATABASE_URL", `"-1" is not a number of requests`, `"0" is not a number of at least 1`, "PASSBOOK_TLS_KEY (--tls-key): is needed too",
+				"PASSBOOK_KEY_FILE (--key-file): PASSBOOK_KEY is set as well",
+			},
+		},
+		"oidc of nobody": {
+			env: map[string]string{"PASSBOOK_AUTH": "oidc", "PASSBOOK_OIDC_ISSUER": "login.example.com"}, code: 2,
+			err: []string{`PASSBOOK_OIDC_ISSUER (--oidc-issuer): "login.example.com" is not a URL`, "PASSBOOK_OIDC_AUDIENCE (--oidc-audience)"},
+		},
+		"an issuer without oidc": {
+			env: map[string]string{"PASSBOOK_AUTH": "keys", "PASSBOOK_OIDC_ISSUER": "https://login.example.com"}, code: 2,
+			err: []string{"PASSBOOK_OIDC_ISSUER", "for PASSBOOK_AUTH=oidc only"},
+		},
+		"keys without a certificate": {
+			env: map[string]string{"PASSBOOK_AUTH": "keys", "PASSBOOK_ADDR": "0.0.0.0:8080", "PASSBOOK_TLS_KEY": "key.pem", "PASSBOOK_RATE_LIMIT": "NaN"}, code: 2,
+			err: []string{"PASSBOOK_TLS_CERT (--tls-cert): is needed too", `"NaN"`},
+		},
+		"two databases": {
+			env: map[string]string{"DATABASE_URL": "postgres://u:secret@h/db", "DATABASE_URL_FILE": "/none/url"}, code: 2,
+			err: []string{"DATABASE_URL_FILE (--database-url-file): DATABASE_URL is set as well; set one of them"},
+		},
+		"files that are not there": {
+			env: map[string]string{"DATABASE_URL_FILE": "/none/url", "PASSBOOK_QUERY_DATABASE_URL_FILE": "/dev/null"}, code: 2,
+			err: []string{"DATABASE_URL_FILE", "/none/url", "PASSBOOK_QUERY_DATABASE_URL_FILE", "is empty"},
 		},
 		"a replica of nothing": {env: map[string]string{"PASSBOOK_QUERY_DATABASE_URL": "postgres://h/db"}, code: 2, err: []string{"needs DATABASE_URL"}},
 		"no home":              {args: []string{"--data-dir", ""}, env: map[string]string{"PASSBOOK_ADDR": "nonsense"}, code: 2, err: []string{"nonsense"}},

@@ -55,7 +55,7 @@ that one is followed. Ctrl-C ends only the following.`,
 		if err != nil {
 			return err
 		}
-		c, err := newClient(*server, cfg.addr)
+		c, err := newClient(*server, &cfg)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +37,10 @@ func serve(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 		return fmt.Errorf("%w; choose another address with PASSBOOK_ADDR", err)
 	}
 	defer func() { _ = listener.Close() }()
+	secure, err := secured(listener, &cfg)
+	if err != nil {
+		return err
+	}
 
 	database, err := openDatabase(ctx, cfg)
 	if err != nil {
@@ -47,22 +52,14 @@ func serve(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{
-		Handler:           app.handler,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      60 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(cfg.log.Handler(), slog.LevelDebug),
-	}
+	server := newHTTPServer(app.handler, cfg.log)
 	server.RegisterOnShutdown(app.endStreams)
 	// The services outlive ctx, so that requests in flight can finish.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
 	group, failed := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(secure); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
@@ -88,6 +85,34 @@ func serve(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	}
 	cfg.log.Info("stopped")
 	return nil
+}
+
+// newHTTPServer bounds what a connection may take. Requests that go on for long (streams of events, POST /commands) move
+// their deadlines themselves; the time for reading is longer than any wait for a position, since it would end that too.
+func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       45 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// secured is the listener with TLS, if that is set up.
+func secured(l net.Listener, cfg *config) (net.Listener, error) {
+	if cfg.tlsCert == "" {
+		return l, nil
+	}
+	certificates, err := loadCertificates(cfg.tlsCert, cfg.tlsKey, cfg.log)
+	if err != nil {
+		return nil, err
+	}
+	settings := certificates.config()
+	settings.NextProtos = []string{"h2", "http/1.1"}
+	return tls.NewListener(l, settings), nil
 }
 
 // database is where the service keeps its data: a private PostgreSQL, or the one that DATABASE_URL names.
@@ -166,17 +191,23 @@ func announce(cfg config, addr net.Addr, d *database, stdout io.Writer) {
 	if d.private == nil {
 		return
 	}
-	base, id := "http://"+addr.String(), uuid.New()
+	base, id, let := "http://"+addr.String(), uuid.New(), ""
+	if cfg.tlsCert != "" {
+		base = "https://" + addr.String()
+	}
+	if cfg.auth != authNone {
+		let = ` -H "Authorization: Bearer $PASSBOOK_KEY"`
+	}
 	fmt.Fprintf(stdout, `
 Passbook answers on %[1]s (the API: %[1]s/docs). Its data is in %[3]s.
 Three lines to try:
 
-  curl -s %[1]s/accounts -H 'Content-Type: application/json' -d '{"account_id":"%[2]s","owner":"Ada","currency":"EUR"}'
-  curl -s %[1]s/deposits -H 'Content-Type: application/json' -d '{"account_id":"%[2]s","amount":"12.34"}'
-  curl -s '%[1]s/accounts/%[2]s/balance?min_position=2'
+  curl -s%[4]s %[1]s/accounts -H 'Content-Type: application/json' -d '{"account_id":"%[2]s","owner":"Ada","currency":"EUR"}'
+  curl -s%[4]s %[1]s/deposits -H 'Content-Type: application/json' -d '{"account_id":"%[2]s","amount":"12.34"}'
+  curl -s%[4]s '%[1]s/accounts/%[2]s/balance?min_position=2'
 
 Ctrl-C stops it; the data stays.
-`, base, id, cfg.dataDir)
+`, base, id, cfg.dataDir, let)
 }
 
 func migrate(ctx context.Context, cfg config) (err error) {
@@ -188,19 +219,20 @@ func migrate(ctx context.Context, cfg config) (err error) {
 	return postgres.Migrate(ctx, d.url, cfg.log)
 }
 
-// healthcheck asks the server that listens on addr whether it is ready. It is what a container runtime calls.
-func healthcheck(ctx context.Context, addr string) error {
-	reachable, err := reachableAddr(addr)
+// healthcheck asks the server that listens on PASSBOOK_ADDR whether it is ready. It is what a container runtime calls.
+func healthcheck(ctx context.Context, cfg *config) error {
+	c, err := newClient("", cfg)
 	if err != nil {
 		return err
 	}
+	defer c.http.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/readyz", nil)
 	if err != nil {
 		return err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := c.http.Do(request)
 	if err != nil {
 		return err
 	}

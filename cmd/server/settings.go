@@ -29,6 +29,7 @@ type config struct {
 	addr             string
 	idempotencyTTL   time.Duration
 	log              *slog.Logger
+	access
 }
 
 // setting is one environment variable and the flag of the same meaning.
@@ -46,8 +47,10 @@ type settings struct {
 	all    []*setting
 
 	databaseURL, queryDatabaseURL, dataDir, pgBin *setting
-	addr, auth, insecure, logLevel, logFormat     *setting
+	databaseURLFile, queryDatabaseURLFile         *setting
+	addr, logLevel, logFormat                     *setting
 	idempotencyTTL                                *setting
+	accessSettings
 }
 
 func newSettings(getenv func(string) string) *settings {
@@ -61,12 +64,14 @@ func newSettings(getenv func(string) string) *settings {
 		"PostgreSQL to use, as a URL or as keyword=value pairs")
 	s.queryDatabaseURL = add("PASSBOOK_QUERY_DATABASE_URL", "query-database-url", "", "the same as DATABASE_URL",
 		"read replica that queries go to")
+	s.databaseURLFile = add("DATABASE_URL_FILE", "database-url-file", "", "none", "file to read DATABASE_URL from")
+	s.queryDatabaseURLFile = add("PASSBOOK_QUERY_DATABASE_URL_FILE", "query-database-url-file", "", "none",
+		"file to read PASSBOOK_QUERY_DATABASE_URL from")
 	s.dataDir = add("PASSBOOK_DATA_DIR", "data-dir", "", "the user's data directory",
 		"directory of the private PostgreSQL")
 	s.pgBin = add("PG_BIN", "pg-bin", "", "the usual places, then PATH", "directory of the programs initdb and postgres")
 	s.addr = add("PASSBOOK_ADDR", "addr", "127.0.0.1:8080", "", "address and port to listen on")
-	s.auth = add("PASSBOOK_AUTH", "auth", "none", "", `authentication; "none" is the only kind there is, and is for loopback only`)
-	s.insecure = add("PASSBOOK_INSECURE", "insecure", "false", "", "allow an address beyond loopback without authentication")
+	s.addAccess(add)
 	s.idempotencyTTL = add("PASSBOOK_IDEMPOTENCY_TTL", "idempotency-ttl", "24h", "", "how long an Idempotency-Key is good for, such as 90m or 48h")
 	s.logLevel = add("PASSBOOK_LOG_LEVEL", "log-level", "info", "", "debug, info, warn or error")
 	s.logFormat = add("PASSBOOK_LOG_FORMAT", "log-format", "", "text on a terminal, otherwise json", "text or json")
@@ -105,15 +110,17 @@ func (s *settings) load(stderr io.Writer) (config, error) {
 		problems = append(problems, fmt.Errorf("%s (--%s): %s", one.env, one.flag, fmt.Sprintf(format, args...)))
 	}
 	c := config{
-		databaseURL: s.get(s.databaseURL), queryDatabaseURL: s.get(s.queryDatabaseURL),
-		pgBin: s.get(s.pgBin), runtimeDir: s.getenv("XDG_RUNTIME_DIR"), addr: s.get(s.addr),
+		databaseURL:      s.secret(s.databaseURL, s.databaseURLFile, wrong),
+		queryDatabaseURL: s.secret(s.queryDatabaseURL, s.queryDatabaseURLFile, wrong),
+		pgBin:            s.get(s.pgBin), runtimeDir: s.getenv("XDG_RUNTIME_DIR"), addr: s.get(s.addr),
 	}
-	for _, one := range []*setting{s.databaseURL, s.queryDatabaseURL} {
-		if v := s.get(one); v != "" {
-			if _, err := pgx.ParseConfig(v); err != nil {
-				// The error of pgx leaves the password out.
-				wrong(one, "not a PostgreSQL connection string: %v", err)
-			}
+	for _, u := range []struct {
+		one   *setting
+		value string
+	}{{s.databaseURL, c.databaseURL}, {s.queryDatabaseURL, c.queryDatabaseURL}} {
+		if _, err := pgx.ParseConfig(u.value); u.value != "" && err != nil {
+			// The error of pgx leaves the password out.
+			wrong(u.one, "not a PostgreSQL connection string: %v", err)
 		}
 	}
 	if c.queryDatabaseURL != "" && c.databaseURL == "" {
@@ -126,9 +133,7 @@ func (s *settings) load(stderr io.Writer) (config, error) {
 	if err := s.checkAddress(c.addr); err != nil {
 		wrong(s.addr, "%v", err)
 	}
-	if auth := s.get(s.auth); auth != "none" {
-		wrong(s.auth, `%q is not a kind of authentication; this version has "none"`, auth)
-	}
+	c.access = s.loadAccess(wrong)
 	if c.idempotencyTTL, err = time.ParseDuration(s.get(s.idempotencyTTL)); err != nil || c.idempotencyTTL < time.Minute {
 		wrong(s.idempotencyTTL, "%q is not a duration of at least 1m, such as 24h", s.get(s.idempotencyTTL))
 	}
@@ -139,28 +144,6 @@ func (s *settings) load(stderr io.Writer) (config, error) {
 		return config{}, usageError{errors.Join(problems...)}
 	}
 	return c, nil
-}
-
-// checkAddress refuses an address that others can reach while nobody has to say who they are.
-func (s *settings) checkAddress(addr string) error {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("%q is not of the form host:port", addr)
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("%q is not a port; give a number up to 65535, or 0 for any free port", port)
-	} else if n == 0 && host == "" {
-		return errors.New("port 0 needs a host, such as 127.0.0.1:0")
-	}
-	insecure, err := strconv.ParseBool(s.get(s.insecure))
-	if err != nil {
-		return fmt.Errorf("%s (--%s): %q is neither true nor false", s.insecure.env, s.insecure.flag, s.get(s.insecure))
-	}
-	if ip := net.ParseIP(host); insecure || host == "localhost" || (ip != nil && ip.IsLoopback()) {
-		return nil
-	}
-	return fmt.Errorf("%q can be reached from other machines, and there is no authentication: listen on 127.0.0.1, "+
-		"or say that you mean it with PASSBOOK_INSECURE=true (--insecure)", addr)
 }
 
 // dataDirectory is where the private PostgreSQL lives unless said otherwise, by the XDG base directory specification.

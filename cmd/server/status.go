@@ -41,7 +41,7 @@ It exits 0 when the server has answered, whatever it said.`,
 		if err != nil {
 			return err
 		}
-		c, err := newClient(*server, cfg.addr)
+		c, err := newClient(*server, &cfg)
 		if err != nil {
 			return err
 		}

@@ -431,6 +431,9 @@ type Balance struct {
 
 // CloudEvent An event as a CloudEvent 1.0. `source` and `id` together name it; `position` and `version` are strings because a CloudEvents integer has 32 bits.
 type CloudEvent struct {
+	// Actor Who sent the command, with authentication: `key:`, the key's id, a space and its name; or `oidc:` and the token's subject.
+	Actor string `json:"actor,omitempty,omitzero"`
+
 	// Causationid The `X-Causation-Id` of the command.
 	Causationid string `json:"causationid,omitempty,omitzero"`
 
@@ -1104,11 +1107,20 @@ type ProjectionID = string
 // ReplayID defines model for ReplayId.
 type ReplayID = uuid.UUID
 
+// Forbidden An RFC 9457 problem document.
+type Forbidden = Problem
+
 // QueryProblem An RFC 9457 problem document.
 type QueryProblem = Problem
 
+// RateLimited An RFC 9457 problem document.
+type RateLimited = Problem
+
 // TryAgain An RFC 9457 problem document.
 type TryAgain = Problem
+
+// Unauthorized An RFC 9457 problem document.
+type Unauthorized = Problem
 
 // ListAccountsParams defines parameters for ListAccounts.
 type ListAccountsParams struct {

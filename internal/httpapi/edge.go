@@ -11,6 +11,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
+	"passbook/internal/auth"
 	"passbook/internal/command"
 )
 
@@ -30,8 +31,10 @@ type exchange struct {
 	http.ResponseWriter
 	requestID string
 	method    string
-	status    int // 0 until the header is written
-	bytes     int64
+	// caller is nil without authentication.
+	caller *auth.Caller
+	status int // 0 until the header is written
+	bytes  int64
 }
 
 type exchangeKey struct{}
@@ -167,7 +170,11 @@ func visibleASCII(s string, most int) bool {
 // metadata is what is kept with the events of the request. Headers that are not usable are taken as not given: they
 // are there for tracing and must not stop a payment.
 func metadata(r *http.Request) command.Metadata {
-	m := command.Metadata{CorrelationID: exchangeOf(r.Context()).requestID}
+	x := exchangeOf(r.Context())
+	m := command.Metadata{CorrelationID: x.requestID}
+	if x.caller != nil {
+		m.Actor = x.caller.Actor
+	}
 	if id := r.Header.Get("X-Correlation-Id"); visibleASCII(id, maxIDLen) {
 		m.CorrelationID = id
 	}
@@ -182,4 +189,9 @@ func metadata(r *http.Request) command.Metadata {
 
 // callerScope separates the idempotency keys of one caller from those of another. Without authentication all callers
 // are one.
-func callerScope(context.Context) string { return "" }
+func callerScope(ctx context.Context) string {
+	if caller := exchangeOf(ctx).caller; caller != nil {
+		return caller.ID
+	}
+	return ""
+}

@@ -58,6 +58,10 @@ type service struct {
 	feed     feed.Config // Log and Logger are set when it is empty
 	starting atomic.Bool
 
+	auth       httpapi.Authenticator
+	rateLimit  float64
+	maxStreams int
+
 	mu       sync.Mutex
 	requests []command.Request // the last one
 }
@@ -80,6 +84,13 @@ func (s *service) last() (r command.Request, ok bool) {
 		return r, false
 	}
 	return s.requests[len(s.requests)-1], true
+}
+
+// forget makes last answer false.
+func (s *service) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests = s.requests[:0]
 }
 
 func recorded(r command.Request, position, version int64) command.Result {
@@ -213,6 +224,7 @@ func serve(t *testing.T, s *service) *harness {
 	a := &harness{t: t, client: apitest.Client(t), log: new(syncBuffer), feed: serveFeed(t, s)}
 	h, err := httpapi.New(httpapi.Config{
 		Commands: s, Queries: s, Statements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Stats: s.Stats, Stopping: s.stopping, Feed: a.feed, Streams: httpapi.StreamTimes{Heartbeat: 20 * time.Millisecond, Patience: 2 * time.Second},
+		Authenticator: s.auth, RateLimit: s.rateLimit, MaxStreams: s.maxStreams,
 		Ready:       func(context.Context) []httpapi.Check { return s.checks },
 		Started:     func() bool { return !s.starting.Load() },
 		Unavailable: func(err error) bool { return errors.Is(err, errAway) },

@@ -3,6 +3,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -103,6 +104,13 @@ type Config struct {
 	Feed *feed.Feed
 	// Streams bounds the streams of events; it may be left empty.
 	Streams StreamTimes
+	// Authenticator tells callers from each other and what each may do; without one everybody may do everything.
+	Authenticator Authenticator
+	// RateLimit is how many requests a second a caller may send; 0 is no limit. Without authentication, and of requests
+	// without a good credential, a caller is an address.
+	RateLimit float64
+	// MaxStreams is how many requests to POST /commands may be under way at once; 256 when it is 0.
+	MaxStreams int
 	// Ready runs the readiness checks; it must return within the context's time.
 	Ready func(ctx context.Context) []Check
 	// Started tells whether the database's schema is in place. Until then everything that needs it answers 503.
@@ -154,6 +162,10 @@ type server struct {
 	kinds       map[string]*commandKind
 	docs        *docs
 	metrics     http.Handler
+
+	bulks         atomic.Int64 // requests to POST /commands under way
+	maxBulks      int64
+	authenticator Authenticator // nil without authentication
 }
 
 // New makes the handler of the whole API. It fails when the configuration is not complete, or the metrics are
@@ -179,26 +191,50 @@ func New(c Config) (http.Handler, error) {
 		return nil, err
 	}
 	s := &server{
+		authenticator: c.Authenticator, maxBulks: cmp.Or(int64(c.MaxStreams), usualStreams),
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
 		commands: c.Commands, queries: c.Queries, statements: c.Statements, projections: c.Projections, control: c.Control, replays: c.Replays,
 		generations: c.Generations, failures: c.Failures, stats: c.Stats, stopping: c.Stopping,
 		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, kinds: newCommandKinds(spec), docs: docs,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}
-	return s.routes(m), nil
+	return s.routes(m, s.guard(c.RateLimit)), nil
 }
 
-func (s *server) routes(m *metrics) http.Handler {
+// usualStreams is how many requests that go on for long there may be of a kind, unless set.
+const usualStreams = 256
+
+// guard is nil when there is nothing to guard.
+func (s *server) guard(rateLimit float64) *guard {
+	if s.authenticator == nil && rateLimit <= 0 {
+		return nil
+	}
+	g := &guard{authenticator: s.authenticator, fail: s.fail}
+	if rateLimit > 0 {
+		g.limits = newLimits(rateLimit)
+	}
+	return g
+}
+
+func (s *server) routes(m *metrics, g *guard) http.Handler {
 	mux := chi.NewRouter()
-	mux.Use((&edge{log: s.log, metrics: m, fail: s.fail}).handle, middleware.GetHead)
+	mux.Use((&edge{log: s.log, metrics: m, fail: s.fail}).handle)
+	if g != nil {
+		mux.Use(g.identify)
+	}
+	mux.Use(middleware.GetHead)
 	mux.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, newProblem(kindRouteNotFound, "There is nothing at this path; /docs lists what there is."))
 	})
 	mux.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) { s.methodNotAllowed(mux, w, r) })
 	mux.Get("/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/docs", http.StatusFound) })
 	s.docs.routes(mux)
+	chain := chi.Middlewares{s.awaitStart, s.validateParameters}
+	if s.authenticator != nil {
+		chain = append(chi.Middlewares{s.authorize}, chain...)
+	}
 	HandlerWithOptions(s, ChiServerOptions{
-		BaseRouter:       mux.With(s.awaitStart, s.validateParameters),
+		BaseRouter:       mux.With(chain...),
 		ErrorHandlerFunc: func(w http.ResponseWriter, r *http.Request, err error) { s.fail(w, r, bindingProblem(err)) },
 	})
 	return mux

@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"passbook/internal/account"
+	"passbook/internal/auth"
 	"passbook/internal/command"
 	"passbook/internal/httpapi/feed"
 	"passbook/internal/projector"
@@ -60,6 +61,12 @@ var (
 
 	kindNotApplied = kind{http.StatusFailedDependency, "not-applied", "Another command of the batch was refused"}
 
+	kindUnauthenticated = kind{http.StatusUnauthorized, "unauthenticated", "A credential is needed"}
+	kindBadCredential   = kind{http.StatusUnauthorized, "invalid-credential", "The credential is not valid"}
+	kindScope           = kind{http.StatusForbidden, "insufficient-scope", "The credential does not allow this"}
+	kindIssuerAway      = kind{http.StatusServiceUnavailable, "issuer-unavailable", "Tokens cannot be checked"}
+	kindRateLimited     = kind{http.StatusTooManyRequests, "rate-limited", "Too many requests"}
+
 	kindInternal = kind{http.StatusInternalServerError, "internal-error", "Something went wrong"}
 )
 
@@ -74,6 +81,8 @@ type problem struct {
 	// location and retryAfter (seconds) are the headers of these names, when set.
 	location   string
 	retryAfter int
+	// challenge is the header WWW-Authenticate.
+	challenge string
 }
 
 func (p *problem) Error() string { return p.body.Code + ": " + p.body.Detail }
@@ -122,6 +131,8 @@ var known = []struct {
 	{projector.ErrReplayFinished, kindReplayFinished, "It is over, so it cannot be cancelled.", 0},
 	{feed.ErrTooManyStreams, kindTooManyStreams, "As many streams of events are open as there may be; try again shortly, or read pages.", 5},
 	{feed.ErrStopping, kindUnavailable, "The service is stopping; open the stream again shortly.", 1},
+	{auth.ErrNotReady, kindUnavailable, "The service is starting and waits for its database; try again shortly.", 1},
+	{auth.ErrIssuerAway, kindIssuerAway, "The issuer of tokens does not answer, so that yours cannot be checked; try again shortly.", 1},
 	{context.Canceled, kindUnavailable, "The request was given up before it was answered.", 1},
 }
 
@@ -249,6 +260,9 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	h.Del("Etag")
 	if p.location != "" {
 		h.Set("Location", p.location)
+	}
+	if p.challenge != "" {
+		h.Set("WWW-Authenticate", p.challenge)
 	}
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))

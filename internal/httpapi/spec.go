@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"passbook/api"
+	"passbook/internal/auth"
 )
 
 // spec is what requests are validated against, made once from api/openapi.yaml. Requests are not matched with it by
@@ -31,6 +32,36 @@ type operationKey struct{ method, pattern string }
 type operation struct {
 	path  []parameter
 	query map[string]parameter
+	// public says that nobody has to say who they are; else scope is what it takes.
+	public bool
+	scope  auth.Scopes
+	// streams says that the operation may answer for as long as its caller likes, bulk that it may read so long.
+	streams, bulk bool
+}
+
+// admit reads who may have the operation, and whether it may go on for long.
+func (o *operation) admit(op *openapi3.Operation) error {
+	name, _ := op.Extensions["x-required-scope"].(string)
+	o.public = name == "public"
+	if scope, ok := auth.ParseScope(name); ok {
+		o.scope = scope
+	} else if !o.public {
+		return fmt.Errorf("httpapi: openapi.yaml: %s has the x-required-scope %q, which is none", op.OperationID, name)
+	}
+	if answer := op.Responses.Status(http.StatusOK); answer != nil {
+		o.streams = answer.Value.Content["text/event-stream"] != nil
+	}
+	o.bulk = op.RequestBody != nil && op.RequestBody.Value.Content["application/x-ndjson"] != nil
+	return nil
+}
+
+// operation is the one that a routed request is for, or nil.
+func (sp *spec) operation(r *http.Request) *operation {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	return sp.operations[operationKey{method, routeOf(r)}]
 }
 
 type parameter struct {
@@ -55,6 +86,9 @@ func loadSpec() (*spec, error) {
 					o.query[p.name] = p
 				}
 			}
+			if err := o.admit(op); err != nil {
+				return nil, err
+			}
 			sp.operations[operationKey{method, pattern}] = o
 		}
 	}
@@ -75,12 +109,8 @@ func loadSpec() (*spec, error) {
 // left to those who read them.
 func (s *server) validateParameters(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		method := r.Method
-		if method == http.MethodHead {
-			method = http.MethodGet
-		}
 		var errs []FieldError
-		if op := s.spec.operations[operationKey{method, routeOf(r)}]; op != nil {
+		if op := s.spec.operation(r); op != nil {
 			errs = op.checkPath(r, errs)
 			if r.URL.RawQuery != "" {
 				errs = op.checkQuery(r.URL.RawQuery, errs)

@@ -141,6 +141,10 @@ func find(doc *openapi3.T, r *http.Request, status int) (*openapi3.Response, str
 			return nil, "the status is not documented"
 		}
 		return ref.Value, ""
+	case status == http.StatusUnauthorized: // what is not there is closed as well
+		return doc.Components.Responses["Unauthorized"].Value, ""
+	case status == http.StatusTooManyRequests:
+		return doc.Components.Responses["RateLimited"].Value, ""
 	case status == http.StatusNotFound && item == nil, status == http.StatusMethodNotAllowed:
 		return doc.Components.Responses["Problem"].Value, ""
 	case r.URL.Path == "/", strings.HasPrefix(r.URL.Path, "/docs/"):

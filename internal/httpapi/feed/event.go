@@ -29,7 +29,7 @@ type Event struct {
 	Data          []byte
 	RecordedAt    time.Time
 	// What is empty of these is left out.
-	CorrelationID, CausationID, Traceparent string
+	CorrelationID, CausationID, Traceparent, Actor string
 }
 
 // Item is an event as it is sent. It is shared by all streams and must not be changed.
@@ -57,7 +57,10 @@ func render(e *Event) (Item, error) {
 	b = strconv.AppendInt(append(b, `","version":"`...), e.Version, 10)
 	b = strconv.AppendInt(append(b, `","schemaversion":`...), int64(e.SchemaVersion), 10)
 	for _, extension := range [...]struct{ name, value string }{
-		{`,"correlationid":`, e.CorrelationID}, {`,"causationid":`, e.CausationID}, {`,"traceparent":`, e.Traceparent},
+		{`,"correlationid":`, e.CorrelationID},
+		{`,"causationid":`, e.CausationID},
+		{`,"traceparent":`, e.Traceparent},
+		{`,"actor":`, e.Actor},
 	} {
 		if extension.value == "" {
 			continue

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Kinds of authentication.
+const (
+	authNone = "none"
+	authKeys = "keys"
+	authOIDC = "oidc"
+)
+
+// access is who is let in, how often, and over what: the settings about it, parsed and checked.
+type access struct {
+	// auth is a kind of authentication; issuer and audience are those of authOIDC.
+	auth, issuer, audience string
+	// rateLimit is in requests a second for each caller; 0 is none.
+	rateLimit float64
+	// maxStreams bounds the requests of one kind that go on for long.
+	maxStreams int
+	// tlsCert and tlsKey are files; empty without TLS.
+	tlsCert, tlsKey string
+	// key is what the commands that speak to a server send.
+	key string
+}
+
+// accessSettings are the settings that make access.
+type accessSettings struct {
+	auth, insecure, oidcIssuer, oidcAudience *setting
+	rateLimit, maxStreams, tlsCert, tlsKey   *setting
+	key, keyFile                             *setting
+}
+
+func (s *settings) addAccess(add func(env, flag, fallback, shown, usage string) *setting) {
+	s.auth = add("PASSBOOK_AUTH", "auth", authNone, "", "who is let in: none (everybody; for loopback only), keys (see server keys) or oidc")
+	s.insecure = add("PASSBOOK_INSECURE", "insecure", "false", "", "allow an address beyond loopback without authentication")
+	s.oidcIssuer = add("PASSBOOK_OIDC_ISSUER", "oidc-issuer", "", "none", "URL of the OpenID Connect issuer whose tokens are taken, for oidc")
+	s.oidcAudience = add("PASSBOOK_OIDC_AUDIENCE", "oidc-audience", "", "none", "what tokens must have among their audience, for oidc")
+	s.rateLimit = add("PASSBOOK_RATE_LIMIT", "rate-limit", "0", "", "requests a second that a caller may send, by key, token or address; 0 is no limit")
+	s.maxStreams = add("PASSBOOK_MAX_STREAMS", "max-streams", "256", "", "how many streams of events, and how many POST /commands, may be open at once")
+	s.tlsCert = add("PASSBOOK_TLS_CERT", "tls-cert", "", "no TLS", "file of the certificate and its chain, PEM; read again when it changes")
+	s.tlsKey = add("PASSBOOK_TLS_KEY", "tls-key", "", "no TLS", "file of the certificate's private key, PEM; read again when it changes")
+	s.key = add("PASSBOOK_KEY", "key", "", "none", "key or token that status and replay send to the server")
+	s.keyFile = add("PASSBOOK_KEY_FILE", "key-file", "", "none", "file to read PASSBOOK_KEY from")
+}
+
+// loadAccess checks the settings about access; wrong is called for each that is not right.
+func (s *settings) loadAccess(wrong func(one *setting, format string, args ...any)) access {
+	a := access{
+		auth: s.get(s.auth), issuer: s.get(s.oidcIssuer), audience: s.get(s.oidcAudience),
+		key: s.secret(s.key, s.keyFile, wrong),
+	}
+	switch a.auth {
+	case authNone, authKeys:
+		for _, one := range []*setting{s.oidcIssuer, s.oidcAudience} {
+			if s.get(one) != "" {
+				wrong(one, "is for PASSBOOK_AUTH=oidc only, which is %s", a.auth)
+			}
+		}
+	case authOIDC:
+		if u, err := url.Parse(a.issuer); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			wrong(s.oidcIssuer, "%q is not a URL such as https://login.example.com/realms/bank, which PASSBOOK_AUTH=oidc needs", a.issuer)
+		}
+		if a.audience == "" {
+			wrong(s.oidcAudience, "PASSBOOK_AUTH=oidc needs it: what tokens for this service have among their audience (aud)")
+		}
+	default:
+		wrong(s.auth, "%q is not a kind of authentication; use none, keys or oidc", a.auth)
+	}
+	s.loadLimits(&a, wrong)
+	return a
+}
+
+func (s *settings) loadLimits(a *access, wrong func(one *setting, format string, args ...any)) {
+	var err error
+	const most = 1e9
+	if a.rateLimit, err = strconv.ParseFloat(s.get(s.rateLimit), 64); err != nil || !(a.rateLimit >= 0 && a.rateLimit <= most) {
+		wrong(s.rateLimit, "%q is not a number of requests a second, such as 100 or 0.5, or 0", s.get(s.rateLimit))
+	}
+	if a.maxStreams, err = strconv.Atoi(s.get(s.maxStreams)); err != nil || a.maxStreams < 1 {
+		wrong(s.maxStreams, "%q is not a number of at least 1", s.get(s.maxStreams))
+	}
+	for _, file := range []struct {
+		one  *setting
+		path *string
+	}{{s.tlsCert, &a.tlsCert}, {s.tlsKey, &a.tlsKey}} {
+		if path := s.get(file.one); path != "" {
+			if *file.path, err = filepath.Abs(path); err != nil {
+				wrong(file.one, "%v", err)
+			}
+		}
+	}
+	switch {
+	case a.tlsCert != "" && a.tlsKey == "":
+		wrong(s.tlsKey, "is needed too with PASSBOOK_TLS_CERT")
+	case a.tlsCert == "" && a.tlsKey != "":
+		wrong(s.tlsCert, "is needed too with PASSBOOK_TLS_KEY")
+	}
+}
+
+// maxSecret bounds a file with a secret, in bytes.
+const maxSecret = 64 << 10
+
+// secret is a setting's value, or what the file that the other setting names has in it, without space around.
+func (s *settings) secret(one, file *setting, wrong func(one *setting, format string, args ...any)) string {
+	value, path := s.get(one), s.get(file)
+	if path == "" {
+		return value
+	}
+	if value != "" {
+		wrong(file, "%s is set as well; set one of them", one.env)
+		return ""
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		wrong(file, "%v", err)
+		return ""
+	}
+	value = strings.TrimSpace(string(text))
+	if value == "" || len(value) > maxSecret {
+		wrong(file, "%s is empty, or too large", path)
+	}
+	return value
+}
+
+// checkAddress refuses an address that others can reach while nobody has to say who they are.
+func (s *settings) checkAddress(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is not of the form host:port", addr)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q is not a port; give a number up to 65535, or 0 for any free port", port)
+	} else if n == 0 && host == "" {
+		return errors.New("port 0 needs a host, such as 127.0.0.1:0")
+	}
+	insecure, err := strconv.ParseBool(s.get(s.insecure))
+	if err != nil {
+		return fmt.Errorf("%s (--%s): %q is neither true nor false", s.insecure.env, s.insecure.flag, s.get(s.insecure))
+	}
+	ip := net.ParseIP(host)
+	if insecure || s.get(s.auth) != authNone || host == "localhost" || (ip != nil && ip.IsLoopback()) {
+		return nil
+	}
+	return fmt.Errorf("%q can be reached from other machines, and there is no authentication: set PASSBOOK_AUTH=keys and "+
+		"make a key with server keys create, or PASSBOOK_AUTH=oidc with PASSBOOK_OIDC_ISSUER and PASSBOOK_OIDC_AUDIENCE; "+
+		"or listen on 127.0.0.1; or say that you mean it with PASSBOOK_INSECURE=true (--insecure)", addr)
+}

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"passbook/internal/auth"
+	"passbook/internal/localpg"
+	"passbook/internal/postgres"
+)
+
+func newKeys(settings *settings) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "keys",
+		Short: "Make, list and revoke the keys of PASSBOOK_AUTH=keys",
+		Long: `Keys are what callers send as "Authorization: Bearer KEY" to a server with PASSBOOK_AUTH=keys. Each has scopes, which
+say what its holder may do:
+
+  accounts:write      commands: open accounts, move money
+  accounts:read       queries
+  events:read         the log
+  projections:read    how the projections stand
+  projections:admin   replay, pause and so on; includes projections:read
+  metrics:read        /metrics
+
+These commands work on the database itself (DATABASE_URL, or the private PostgreSQL in PASSBOOK_DATA_DIR, whether a
+server runs on it or not).`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return noArgs(cmd, args)
+			}
+			return usageError{errors.New("say what to do with keys: create, list or revoke; server keys --help explains")}
+		},
+		RunE: func(*cobra.Command, []string) error { return nil },
+	}
+	cmd.AddCommand(newKeysCreate(settings), newKeysList(settings), newKeysRevoke(settings))
+	return cmd
+}
+
+func newKeysCreate(settings *settings) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "create --name NAME --scope SCOPE [--scope SCOPE ...]",
+		Short: "Make a key, and print it on the last line",
+		Long: `Create makes a key and prints it on the last line of stdout. It is not to be had a second time: only its hash is
+stored. A running server takes it at once. On a database that is empty yet the schema is made first.`,
+		Example: `  server keys create --name shop --scope accounts:write --scope accounts:read
+  export PASSBOOK_KEY=$(server keys create --name ops --scope projections:admin | tail -n 1)`,
+		Args: noArgs,
+	}
+	name := cmd.Flags().String("name", "", "whose key it is; one that no other key in use has")
+	scopes := cmd.Flags().StringSlice("scope", nil, "what the key allows, one of: "+strings.Join(auth.ScopeNames(), ", "))
+	asJSON := cmd.Flags().Bool("json", false, `print one JSON object on one line; "key" is the key`)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := settings.load(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		allowed, err := parseScopes(*scopes)
+		if err == nil && *name == "" {
+			err = errors.New("--name: say whose key it is")
+		}
+		if err != nil {
+			return usageError{err}
+		}
+		return createKey(cmd.Context(), cfg, *name, allowed, *asJSON, cmd.OutOrStdout())
+	}
+	return cmd
+}
+
+func parseScopes(names []string) (auth.Scopes, error) {
+	var all auth.Scopes
+	for _, name := range names {
+		scope, ok := auth.ParseScope(name)
+		if !ok {
+			return 0, fmt.Errorf("--scope: %q is not a scope; there are %s", name, strings.Join(auth.ScopeNames(), ", "))
+		}
+		all |= scope
+	}
+	if all == 0 {
+		return 0, fmt.Errorf("--scope: name at least one of %s", strings.Join(auth.ScopeNames(), ", "))
+	}
+	return all, nil
+}
+
+func createKey(ctx context.Context, cfg config, name string, scopes auth.Scopes, asJSON bool, out io.Writer) error {
+	return withKeys(ctx, cfg, true, func(keys *auth.Store) error {
+		key, text, err := keys.Create(ctx, name, scopes)
+		switch {
+		case errors.Is(err, auth.ErrNameTaken):
+			return fmt.Errorf("%w: choose another than %q, or revoke that key first", err, name)
+		case errors.Is(err, auth.ErrBadName):
+			return usageError{fmt.Errorf("--name: %w", err)}
+		case err != nil:
+			return err
+		}
+		if asJSON {
+			return printJSON(out, struct {
+				auth.Key
+				Text string `json:"key"`
+			}{key, text})
+		}
+		_, err = fmt.Fprintf(out, "key %s of %s, for %s\nIt is shown only this once:\n\n%s\n", key.ID, name, strings.Join(key.Scopes, ", "), text)
+		return err //nolint:wrapcheck // of the terminal
+	})
+}
+
+func newKeysList(settings *settings) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the keys, also those that were revoked",
+		Example: `  server keys list
+  server keys list --json | jq -r '.keys[] | select(.revoked_at == null) | .name'`,
+		Args: noArgs,
+	}
+	asJSON := cmd.Flags().Bool("json", false, "print one JSON object")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := settings.load(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		return withKeys(cmd.Context(), cfg, false, func(keys *auth.Store) error {
+			all, err := keys.List(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), struct {
+					Keys []auth.Key `json:"keys"`
+				}{all})
+			}
+			return printKeys(all, cmd.OutOrStdout())
+		})
+	}
+	return cmd
+}
+
+func printKeys(all []auth.Key, out io.Writer) error {
+	if len(all) == 0 {
+		_, err := fmt.Fprintln(out, "There are no keys; server keys create makes one.")
+		return err //nolint:wrapcheck // of the terminal
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tNAME\tSCOPES\tCREATED\tLAST USED\tREVOKED")
+	when := func(t *time.Time) string {
+		if t == nil {
+			return "-"
+		}
+		return t.UTC().Format(time.RFC3339)
+	}
+	for i := range all {
+		k := &all[i]
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, strings.Join(k.Scopes, ","), when(&k.CreatedAt), when(k.LastUsedAt), when(k.RevokedAt))
+	}
+	return w.Flush() //nolint:wrapcheck // of the terminal
+}
+
+func newKeysRevoke(settings *settings) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "revoke ID|NAME",
+		Short: "End a key, for good",
+		Long: `Revoke ends a key, named by its id or, where no key in use has that id, by its name. Every running server refuses it
+within seconds, and ends the streams that were opened with it.`,
+		Example: `  server keys revoke shop`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError{errors.New("name one key, by its id or its name; server keys list lists them")}
+			}
+			return nil
+		},
+	}
+	asJSON := cmd.Flags().Bool("json", false, "print the key, one JSON object")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		cfg, err := settings.load(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		return withKeys(cmd.Context(), cfg, false, func(keys *auth.Store) error {
+			key, err := keys.Revoke(cmd.Context(), args[0])
+			if errors.Is(err, auth.ErrUnknownKey) {
+				return fmt.Errorf("%w %q; server keys list lists them", err, args[0])
+			}
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), &key)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "revoked key %s of %s; servers refuse it within 5 seconds\n", key.ID, key.Name)
+			return err //nolint:wrapcheck // of the terminal
+		})
+	}
+	return cmd
+}
+
+// withKeys calls use with the keys of the database. Where make is set, a database that is not there yet, or has no schema,
+// is made first.
+func withKeys(ctx context.Context, cfg config, create bool, use func(*auth.Store) error) (err error) {
+	d, err := attachDatabase(ctx, cfg)
+	if create && errors.Is(err, localpg.ErrNoData) {
+		d, err = openDatabase(ctx, cfg)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.stop()) }()
+	if create {
+		if err := postgres.Migrate(ctx, d.url, cfg.log); err != nil {
+			return err
+		}
+	}
+	pool, err := postgres.NewPool(ctx, d.url, postgres.WithApplicationName("passbook keys"), postgres.WithMaxConns(1))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	err = use(auth.NewStore(pool))
+	if errors.Is(err, auth.ErrNoSchema) {
+		return fmt.Errorf("%w; start the server on it once, or run server migrate", err)
+	}
+	return err
+}
+
+func printJSON(out io.Writer, value any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value) //nolint:wrapcheck // of the terminal
+}

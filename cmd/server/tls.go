@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// certificateAge is how long a certificate is used before its files are looked at again.
+const certificateAge = time.Second
+
+// certificates serves the certificate in two files, and the new one once they have changed. It looks at them when
+// somebody connects, so that it needs nobody to run it.
+type certificates struct {
+	certFile, keyFile string
+	log               *slog.Logger
+
+	mu        sync.Mutex
+	lookedAt  time.Time
+	cert, key []byte // of the files, as they were last looked at
+	current   *tls.Certificate
+}
+
+func loadCertificates(certFile, keyFile string, log *slog.Logger) (*certificates, error) {
+	c := &certificates{certFile: certFile, keyFile: keyFile, log: log, lookedAt: time.Now()}
+	if err := c.look(); err != nil {
+		return nil, usageError{fmt.Errorf("PASSBOOK_TLS_CERT and PASSBOOK_TLS_KEY: %w", err)}
+	}
+	return c, nil
+}
+
+// config is that of a server.
+func (c *certificates) config() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
+}
+
+func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.lookedAt) >= certificateAge {
+		c.lookedAt = now
+		// Between the writing of one file and that of the other they do not fit; the one before is good meanwhile.
+		if err := c.look(); err != nil {
+			c.log.Warn("the new certificate cannot be used; the one before is", "error", err)
+		}
+	}
+	return c.current, nil
+}
+
+// look reads the files, and takes the certificate if they have changed. c.mu is held, or nobody else has c.
+func (c *certificates) look() error {
+	cert, err := os.ReadFile(c.certFile)
+	if err != nil {
+		return fmt.Errorf("read the certificate: %w", err)
+	}
+	key, err := os.ReadFile(c.keyFile)
+	if err != nil {
+		return fmt.Errorf("read the certificate's key: %w", err)
+	}
+	if c.current != nil && bytes.Equal(cert, c.cert) && bytes.Equal(key, c.key) {
+		return nil
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return fmt.Errorf("the certificate and its key: %w", err)
+	}
+	if c.current != nil {
+		c.log.Info("a new certificate is used", "not_after", pair.Leaf.NotAfter)
+	}
+	c.cert, c.key, c.current = cert, key, &pair
+	return nil
+}
+
+// trustOwn is for commands that speak to the server at PASSBOOK_ADDR: it has the certificate in the file, whatever name
+// that is for, since they connect by address.
+func trustOwn(certFile string) *tls.Config {
+	verify := func(state tls.ConnectionState) error {
+		text, err := os.ReadFile(certFile)
+		if err != nil {
+			return fmt.Errorf("read the certificate: %w", err)
+		}
+		block, _ := pem.Decode(text)
+		if block == nil || len(state.PeerCertificates) == 0 || !bytes.Equal(block.Bytes, state.PeerCertificates[0].Raw) {
+			return fmt.Errorf("the server does not have the certificate in %s", certFile)
+		}
+		return nil
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, VerifyConnection: verify,
+		InsecureSkipVerify: true, // verify does it, without the name
+	}
+}

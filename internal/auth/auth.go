@@ -1,0 +1,104 @@
+// Package auth tells who sent a request, by its bearer credential: a key out of the database (Keys), or a token of an
+// OpenID Connect issuer (Issuer). It knows nothing of HTTP routes; what a caller may do is a set of scopes.
+package auth
+
+import (
+	"errors"
+	"strings"
+)
+
+var (
+	// ErrBadCredential says that a credential is none of ours, is expired, or was revoked. Nothing more is said of why,
+	// so that nobody learns which keys there are.
+	ErrBadCredential = errors.New("the credential is not valid")
+	// ErrNotReady says that credentials cannot be checked yet, because the database's schema is not in place.
+	ErrNotReady = errors.New("credentials cannot be checked yet")
+	// ErrIssuerAway says that the issuer of tokens has not answered, so that nothing can be said of a token.
+	ErrIssuerAway = errors.New("the issuer of tokens does not answer")
+)
+
+// Caller is who sent a request. It is shared by requests and must not be changed.
+type Caller struct {
+	// ID names the caller for good: "key:" and the key's id, or "oidc:" and the token's subject. Idempotency keys and
+	// rate limits are by it.
+	ID string
+	// Actor is what is kept with the caller's events: ID, and of a key its name as well.
+	Actor string
+	// Scopes is what the caller may do.
+	Scopes Scopes
+}
+
+// Scopes is a set of scopes.
+type Scopes uint8
+
+// The scopes, by what they allow. ProjectionsAdmin includes ProjectionsRead.
+const (
+	AccountsWrite Scopes = 1 << iota
+	AccountsRead
+	EventsRead
+	ProjectionsRead
+	ProjectionsAdmin
+	MetricsRead
+)
+
+// names are the scopes as they are written, in the order they are listed.
+var names = []struct {
+	name  string
+	scope Scopes
+}{
+	{"accounts:write", AccountsWrite},
+	{"accounts:read", AccountsRead},
+	{"events:read", EventsRead},
+	{"projections:read", ProjectionsRead},
+	{"projections:admin", ProjectionsAdmin},
+	{"metrics:read", MetricsRead},
+}
+
+// ParseScope reads the name of one scope, such as accounts:read; ok is false when there is none of that name.
+func ParseScope(name string) (scope Scopes, ok bool) {
+	for _, n := range names {
+		if n.name == name {
+			return n.scope, true
+		}
+	}
+	return 0, false
+}
+
+// ScopeNames lists the names of all scopes.
+func ScopeNames() []string {
+	all := make([]string, len(names))
+	for i, n := range names {
+		all[i] = n.name
+	}
+	return all
+}
+
+// Has tells whether the set allows what all the scopes given allow.
+func (s Scopes) Has(scopes Scopes) bool {
+	if s&ProjectionsAdmin != 0 {
+		s |= ProjectionsRead
+	}
+	return s&scopes == scopes
+}
+
+// String lists the names, separated by spaces, as OAuth 2 does.
+func (s Scopes) String() string { return strings.Join(s.list(), " ") }
+
+func (s Scopes) list() []string {
+	var all []string
+	for _, n := range names {
+		if s&n.scope != 0 {
+			all = append(all, n.name)
+		}
+	}
+	return all
+}
+
+// scopesOf is the set of those of the names that are scopes of ours; a token may have others.
+func scopesOf(all []string) (s Scopes) {
+	for _, name := range all {
+		scope, _ := ParseScope(name)
+		s |= scope
+	}
+	return s
+}

@@ -1,0 +1,4 @@
+package auth
+
+// FetchesAtOnce is fetchesAtOnce.
+const FetchesAtOnce = fetchesAtOnce

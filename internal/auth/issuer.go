@@ -1,0 +1,210 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	// maxToken bounds a token, in bytes; more than any issuer makes, and less than a header may have.
+	maxToken = 16 << 10
+	// maxTokens is how many verified tokens are remembered, and rememberFor for how long at most: so long may a token
+	// work whose signing key the issuer has withdrawn.
+	maxTokens   = 10_000
+	rememberFor = 30 * time.Second
+	// renewEvery is how often the issuer is asked anew for all it says of itself, its keys among it.
+	renewEvery = 5 * time.Minute
+	// verifyTime bounds how long a request waits for the issuer.
+	verifyTime = 4 * time.Second
+	// maxSubject is the bound that OpenID Connect sets to a subject, in bytes.
+	maxSubject = 255
+)
+
+// algorithms are those that are verified with a public key; with no other kind may a token be signed.
+var algorithms = []string{
+	oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA,
+}
+
+// IssuerConfig is what an Issuer is made of. All fields are needed, but where they say otherwise.
+type IssuerConfig struct {
+	// URL is the issuer as tokens name it; its document is at /.well-known/openid-configuration below it.
+	URL string
+	// Audience is what a token must name among its own.
+	Audience string
+	// Client fetches the issuer's documents; one with a time limit is made when it is nil.
+	Client *http.Client
+	Logger *slog.Logger
+}
+
+// Issuer authenticates callers by the tokens of an OpenID Connect issuer. It is safe for concurrent use, and needs the
+// issuer only now and then: to begin with, for a signing key it does not know, and every few minutes.
+type Issuer struct {
+	url, audience string
+	client        *http.Client
+	log           *slog.Logger
+
+	asks   singleflight.Group
+	tokens *lru.Cache[[sha256.Size]byte, *verified]
+
+	mu       sync.Mutex
+	verifier *oidc.IDTokenVerifier // nil until the issuer has answered
+	renewAt  time.Time
+	failedAt time.Time // when the issuer last did not answer
+}
+
+// verified is a token that was found to be good.
+type verified struct {
+	caller *Caller
+	until  time.Time
+}
+
+// NewIssuer asks nobody yet: an issuer that is away is first noticed by the first token.
+func NewIssuer(c IssuerConfig) (*Issuer, error) {
+	if c.URL == "" || c.Audience == "" || c.Logger == nil {
+		return nil, errors.New("auth: URL, Audience and Logger are needed")
+	}
+	if c.Client == nil {
+		c.Client = &http.Client{Timeout: verifyTime}
+	}
+	client := *c.Client
+	client.Transport = newCourier(client.Transport)
+	tokens, _ := lru.New[[sha256.Size]byte, *verified](maxTokens) // its error is that of a size that is not positive
+	return &Issuer{url: c.URL, audience: c.Audience, client: &client, log: c.Logger, tokens: tokens}, nil
+}
+
+// Authenticate tells whose token it is. It answers ErrBadCredential, or ErrIssuerAway.
+func (i *Issuer) Authenticate(ctx context.Context, credential string) (*Caller, error) {
+	if len(credential) > maxToken || strings.Count(credential, ".") != 2 {
+		return nil, ErrBadCredential
+	}
+	name, now := sha256.Sum256([]byte(credential)), time.Now()
+	if v, ok := i.tokens.Get(name); ok && now.Before(v.until) {
+		return v.caller, nil
+	}
+	verifier, err := i.current(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	token, err := verify(ctx, verifier, credential)
+	if err != nil {
+		return nil, err
+	}
+	caller, err := callerOf(token)
+	if err != nil {
+		return nil, err
+	}
+	until := now.Add(rememberFor)
+	if token.Expiry.Before(until) {
+		until = token.Expiry
+	}
+	i.tokens.Add(name, &verified{caller: caller, until: until})
+	return caller, nil
+}
+
+// verify holds a token against the issuer's keys, and its claims against what is asked for.
+func verify(ctx context.Context, verifier *oidc.IDTokenVerifier, credential string) (*oidc.IDToken, error) {
+	ctx, cancel := context.WithTimeout(ctx, verifyTime)
+	defer cancel()
+	var away error
+	token, err := verifier.Verify(context.WithValue(ctx, awayKey{}, &away), credential)
+	switch {
+	case err == nil:
+		return token, nil
+	case away != nil:
+		return nil, fmt.Errorf("%w: %w", ErrIssuerAway, away)
+	}
+	return nil, ErrBadCredential // why is nobody's business
+}
+
+// current is the verifier; one is made when there is none yet, and made anew, while the old one goes on, when it has
+// become old.
+func (i *Issuer) current(ctx context.Context, now time.Time) (*oidc.IDTokenVerifier, error) {
+	const patience = time.Second // with an issuer that has just failed
+	i.mu.Lock()
+	verifier, old := i.verifier, now.After(i.renewAt)
+	failed := now.Sub(i.failedAt) < patience
+	i.mu.Unlock()
+	if verifier != nil && (!old || failed) {
+		return verifier, nil
+	}
+	if failed {
+		return nil, ErrIssuerAway
+	}
+	asked := i.asks.DoChan("", func() (any, error) { return i.discover(context.WithoutCancel(ctx)) })
+	if verifier != nil {
+		return verifier, nil
+	}
+	select {
+	case result := <-asked:
+		if result.Err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrIssuerAway, result.Err)
+		}
+		verifier, _ = result.Val.(*oidc.IDTokenVerifier)
+		return verifier, nil
+	case <-ctx.Done():
+		return nil, ctx.Err() //nolint:wrapcheck // the caller's own
+	}
+}
+
+// discover asks the issuer for its document. The library fetches its keys with the first token, keeps them, and fetches
+// them again for a key it does not know.
+func (i *Issuer) discover(ctx context.Context) (*oidc.IDTokenVerifier, error) {
+	ctx = oidc.ClientContext(ctx, i.client)
+	provider, err := oidc.NewProvider(ctx, i.url)
+	var document struct {
+		Keys string `json:"jwks_uri"`
+	}
+	if err == nil {
+		err = provider.Claims(&document)
+	}
+	if err == nil && document.Keys == "" {
+		err = errors.New("the issuer's document has no jwks_uri")
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err != nil {
+		i.failedAt = time.Now()
+		i.log.Warn("the issuer of tokens does not answer as it should", "issuer", i.url, "error", err)
+		return nil, err //nolint:wrapcheck // it says whose it is
+	}
+	i.renewAt = time.Now().Add(renewEvery)
+	i.verifier = oidc.NewVerifier(i.url, &keySet{oidc.NewRemoteKeySet(ctx, document.Keys)},
+		&oidc.Config{ClientID: i.audience, SupportedSigningAlgs: algorithms})
+	return i.verifier, nil
+}
+
+// Run keeps connections to the issuer from outliving the service. It returns when ctx ends.
+func (i *Issuer) Run(ctx context.Context) error {
+	<-ctx.Done()
+	i.client.CloseIdleConnections()
+	return nil
+}
+
+// callerOf reads who the token is about and what it allows: scope as OAuth 2 has it (RFC 8693, section 4.2), a string with
+// spaces, and scp as others have it, a string or a list.
+func callerOf(token *oidc.IDToken) (*Caller, error) {
+	var claims struct {
+		Scope words `json:"scope"`
+		SCP   words `json:"scp"`
+	}
+	if err := token.Claims(&claims); err != nil {
+		return nil, ErrBadCredential
+	}
+	if s := token.Subject; s == "" || len(s) > maxSubject || strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 {
+		return nil, ErrBadCredential
+	}
+	id := "oidc:" + token.Subject
+	return &Caller{ID: id, Actor: id, Scopes: scopesOf(claims.Scope) | scopesOf(claims.SCP)}, nil
+}

@@ -1,0 +1,280 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/singleflight"
+)
+
+// Bounds of what is kept in memory of keys. A key in use is read again every refreshEvery, all such keys with one
+// statement; what was read longer than maxAge ago is not relied on, so that this is the longest a revoked key can work.
+const (
+	refreshEvery = time.Second
+	maxAge       = 5 * time.Second
+	// lookTime bounds one question to one database.
+	lookTime = time.Second
+	// maxEntries and maxAbsent are how many keys, and ids that are none, are remembered.
+	maxEntries = 10_000
+	maxAbsent  = 10_000
+	// writeEvery is how often the time of a key's last use is written.
+	writeEvery = time.Minute
+)
+
+// KeysConfig is what Keys are made of. All fields are needed, but where they say otherwise.
+type KeysConfig struct {
+	// Databases are asked for a key in their order, the next when one is away: the primary, then perhaps a replica.
+	Databases []*pgxpool.Pool
+	// Unavailable tells the errors of a database that is away.
+	Unavailable func(error) bool
+	// Ready tells whether the database's schema is in place; until then the answer is ErrNotReady. It may be nil.
+	Ready  func() bool
+	Logger *slog.Logger
+}
+
+// Keys authenticates callers by the keys in the database. It is safe for concurrent use. Where a key was used a moment
+// ago, nobody is asked; Run sees to it.
+type Keys struct {
+	databases   []*pgxpool.Pool
+	unavailable func(error) bool
+	ready       func() bool
+	log         *slog.Logger
+	began       time.Time
+
+	entries *lru.Cache[string, *entry]
+	absent  *lru.Cache[string, int64] // ids that are no keys, with when they were not
+	looks   singleflight.Group
+}
+
+// entry is a key in use. Times are nanoseconds since Keys.began.
+type entry struct {
+	hash   [sha256.Size]byte
+	caller *Caller
+	// readAt is when the database last had it so.
+	readAt atomic.Int64
+	// usedAt is the last use, and told that of the uses which was written; only Run writes told.
+	usedAt atomic.Int64
+	told   int64
+}
+
+// NewKeys makes Keys of pools that the caller closes.
+func NewKeys(c KeysConfig) (*Keys, error) {
+	if len(c.Databases) == 0 || c.Unavailable == nil || c.Logger == nil {
+		return nil, errors.New("auth: Databases, Unavailable and Logger are needed")
+	}
+	if c.Ready == nil {
+		c.Ready = func() bool { return true }
+	}
+	// The errors are those of sizes that are not positive.
+	entries, _ := lru.New[string, *entry](maxEntries)
+	absent, _ := lru.New[string, int64](maxAbsent)
+	return &Keys{
+		databases: c.Databases, unavailable: c.Unavailable, ready: c.Ready, log: c.Logger, began: time.Now(),
+		entries: entries, absent: absent,
+	}, nil
+}
+
+func (k *Keys) now() int64 { return int64(time.Since(k.began)) }
+
+// Authenticate tells whose key it is. It answers ErrBadCredential; ErrNotReady; or, where no database could be asked, the
+// error of the first, wrapped.
+func (k *Keys) Authenticate(ctx context.Context, credential string) (*Caller, error) {
+	id, secret, ok := parseKey(credential)
+	if !ok {
+		return nil, ErrBadCredential
+	}
+	e, err := k.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	hash := sha256.Sum256([]byte(secret))
+	if subtle.ConstantTimeCompare(hash[:], e.hash[:]) != 1 {
+		return nil, ErrBadCredential
+	}
+	// Once a tick is enough, and keeps the processors from fighting over it.
+	if now, used := k.now(), e.usedAt.Load(); used == 0 || now-used > int64(refreshEvery/4) {
+		e.usedAt.Store(now)
+	}
+	return e.caller, nil
+}
+
+// find returns a key that is in use.
+func (k *Keys) find(ctx context.Context, id string) (*entry, error) {
+	now := k.now()
+	if e, ok := k.entries.Get(id); ok && now-e.readAt.Load() < int64(maxAge) {
+		return e, nil
+	}
+	if since, ok := k.absent.Get(id); ok && now-since < int64(refreshEvery) {
+		return nil, ErrBadCredential
+	}
+	if !k.ready() {
+		return nil, ErrNotReady
+	}
+	// Those who wait for the same key share the question, and none of them ends it for the others.
+	shared := k.looks.DoChan(id, func() (any, error) {
+		return nil, k.refresh(context.WithoutCancel(ctx), []string{id})
+	})
+	select {
+	case result := <-shared:
+		if result.Err != nil {
+			return nil, result.Err
+		}
+	case <-ctx.Done():
+		return nil, ctx.Err() //nolint:wrapcheck // the caller's own
+	}
+	if e, ok := k.entries.Get(id); ok {
+		return e, nil
+	}
+	return nil, ErrBadCredential
+}
+
+// keyRow is a key that is in use.
+type keyRow struct {
+	ID, Name string
+	Hash     []byte
+	Scopes   []string
+}
+
+const selectKeys = `SELECT id, name, hash, scopes FROM api_keys WHERE id = ANY ($1) AND revoked_at IS NULL`
+
+// refresh reads keys from the first database that answers, and forgets those that are no longer in use.
+func (k *Keys) refresh(ctx context.Context, ids []string) error {
+	now := k.now()
+	rows, err := k.read(ctx, ids)
+	if err != nil {
+		return err
+	}
+	found := make(map[string]bool, len(rows))
+	for i := range rows {
+		found[rows[i].ID] = true
+		k.remember(&rows[i], now)
+	}
+	for _, id := range ids {
+		if !found[id] {
+			k.entries.Remove(id)
+			k.absent.Add(id, now)
+		}
+	}
+	return nil
+}
+
+func (k *Keys) read(ctx context.Context, ids []string) ([]keyRow, error) {
+	var first error
+	for _, database := range k.databases {
+		ask, cancel := context.WithTimeout(ctx, lookTime)
+		rows, _ := database.Query(ask, selectKeys, ids) // its error is the rows'
+		all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[keyRow])
+		cancel()
+		if err == nil {
+			return all, nil
+		}
+		if first == nil {
+			first = fmt.Errorf("auth: look for a key: %w", err)
+		}
+		if !k.unavailable(err) {
+			break
+		}
+	}
+	return nil, first
+}
+
+func (k *Keys) remember(row *keyRow, now int64) {
+	hash, scopes := [sha256.Size]byte(row.Hash), scopesOf(row.Scopes)
+	if e, ok := k.entries.Peek(row.ID); ok && e.hash == hash && e.caller.Scopes == scopes {
+		e.readAt.Store(now)
+		return
+	}
+	id := "key:" + row.ID
+	e := &entry{hash: hash, caller: &Caller{ID: id, Actor: id + " " + row.Name, Scopes: scopes}}
+	e.readAt.Store(now)
+	k.entries.Add(row.ID, e)
+}
+
+// Run keeps the keys in use up to date, and writes when they were last used, until ctx ends; then it writes that once
+// more. A database that is away it tries again.
+func (k *Keys) Run(ctx context.Context) error {
+	ticker := time.NewTicker(refreshEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTime)
+			defer cancel()
+			k.writeUses(last, 0)
+			return nil
+		case <-ticker.C:
+			k.RunOnce(ctx)
+		}
+	}
+}
+
+// RunOnce does what Run does every second: it reads again the keys that were used since a few seconds.
+func (k *Keys) RunOnce(ctx context.Context) {
+	var ids []string
+	now := k.now()
+	for _, id := range k.entries.Keys() {
+		if e, ok := k.entries.Peek(id); ok && now-e.usedAt.Load() < int64(maxAge) {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) > 0 {
+		k.complain(ctx, "keys cannot be read again", k.refresh(ctx, ids))
+	}
+	k.writeUses(ctx, writeEvery)
+}
+
+// complain logs an error that nobody else gets to know. Of a database that is away others tell.
+func (k *Keys) complain(ctx context.Context, what string, err error) {
+	if err != nil && ctx.Err() == nil && !k.unavailable(err) {
+		k.log.Error(what, "error", err)
+	}
+}
+
+// Times are of the database's clock, and never go back: several instances write them.
+const updateUses = `
+UPDATE api_keys k SET last_used_at = greatest(k.last_used_at, now() - make_interval(secs => u.ago))
+  FROM unnest($1::text[], $2::float8[]) AS u(id, ago)
+ WHERE k.id = u.id`
+
+// writeUses writes the last uses of keys of which nothing was written for a time.
+func (k *Keys) writeUses(ctx context.Context, notSince time.Duration) {
+	var (
+		ids  []string
+		ago  []float64
+		uses []func()
+	)
+	now := k.now()
+	for _, id := range k.entries.Keys() {
+		e, ok := k.entries.Peek(id)
+		if !ok {
+			continue
+		}
+		used := e.usedAt.Load()
+		if used <= e.told || e.told > 0 && used-e.told < int64(notSince) {
+			continue
+		}
+		ids, ago = append(ids, id), append(ago, time.Duration(now-used).Seconds())
+		uses = append(uses, func() { e.told = used })
+	}
+	if len(ids) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	if _, err := k.databases[0].Exec(ctx, updateUses, ids, ago); err != nil {
+		k.complain(ctx, "the last use of keys cannot be written", err)
+		return
+	}
+	for _, done := range uses {
+		done()
+	}
+}

@@ -1,0 +1,4 @@
+package httpapi
+
+// Open is open.
+var Open = open

@@ -1,0 +1,184 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"passbook/internal/auth"
+)
+
+// Authenticator tells who sent a request by the credential in its Authorization header, without the word Bearer.
+type Authenticator interface {
+	// Authenticate answers auth.ErrBadCredential for one that is not good, and any other error when that cannot be told.
+	Authenticate(ctx context.Context, credential string) (*auth.Caller, error)
+}
+
+// recheckEvery is how often the credential of a request that goes on is looked at again.
+const recheckEvery = time.Second
+
+// realm is what credentials are for, as WWW-Authenticate says it.
+const realm = `Bearer realm="passbook"`
+
+// open tells the paths that anybody may have, whatever the settings: those of operations that are public, and the
+// static files of the documentation and of the console.
+func open(path string) bool {
+	switch path {
+	case "/", "/livez", "/readyz", "/openapi.yaml", "/docs", "/console":
+		return true
+	}
+	return strings.HasPrefix(path, "/docs/") || strings.HasPrefix(path, "/console/")
+}
+
+// guard lets nobody in without a good credential, and nobody too often. Of a service without authentication and without
+// limits there is none.
+type guard struct {
+	authenticator Authenticator // nil without authentication
+	limits        *limits       // nil without limits
+	fail          func(w http.ResponseWriter, r *http.Request, err error)
+}
+
+// identify comes before routing, so that a path is closed unless it is known to be open.
+func (g *guard) identify(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if open(r.URL.Path) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		key := limitKey{address: addressOf(r)}
+		var refused error
+		if g.authenticator != nil {
+			caller, err := g.authenticate(r)
+			if err == nil {
+				exchangeOf(r.Context()).caller = caller
+				key = limitKey{caller: caller.ID}
+			}
+			refused = err
+		}
+		if g.limits != nil {
+			// Bad credentials count against the address, so that they cannot be tried without end.
+			if p := g.limits.take(w.Header(), key, time.Now()); p != nil {
+				refused = p
+			}
+		}
+		if refused != nil {
+			g.fail(w, r, refused)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (g *guard) authenticate(r *http.Request) (*auth.Caller, error) {
+	credential, given, ok := bearer(r.Header)
+	switch {
+	case !given:
+		p := newProblem(kindUnauthenticated, "Send a key or a token as Authorization: Bearer …; server keys create makes a key.")
+		p.challenge = realm
+		return nil, p
+	case !ok:
+		return nil, badCredential()
+	}
+	caller, err := g.authenticator.Authenticate(r.Context(), credential)
+	if errors.Is(err, auth.ErrBadCredential) {
+		return nil, badCredential()
+	}
+	return caller, err //nolint:wrapcheck // problem.go matches it
+}
+
+// badCredential does not say what is wrong with it: whoever has a good one need not know, nobody else may.
+func badCredential() *problem {
+	p := newProblem(kindBadCredential, "The key or token is not valid: unknown, expired, revoked, or not meant for this service.")
+	p.challenge = realm + `, error="invalid_token"`
+	return p
+}
+
+// bearer reads the Authorization header (RFC 6750, section 2.1).
+func bearer(h http.Header) (credential string, given, ok bool) {
+	values := h["Authorization"]
+	if len(values) == 0 {
+		return "", false, false
+	}
+	scheme, credential, found := strings.Cut(values[0], " ")
+	credential = strings.TrimLeft(credential, " ")
+	return credential, true, len(values) == 1 && found && strings.EqualFold(scheme, "Bearer") && credential != ""
+}
+
+// authorize comes after routing: it holds the caller's scopes against the one that the operation needs.
+func (s *server) authorize(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		op := s.spec.operation(r)
+		switch {
+		case op == nil: // no operation is left out of the document; if one were, nobody could have it
+			s.fail(w, r, badCredential())
+		case op.public:
+			next.ServeHTTP(w, r)
+		default:
+			s.permit(w, r, op, next)
+		}
+	})
+}
+
+func (s *server) permit(w http.ResponseWriter, r *http.Request, op *operation, next http.Handler) {
+	caller := exchangeOf(r.Context()).caller
+	if caller == nil {
+		s.fail(w, r, badCredential())
+		return
+	}
+	if !caller.Scopes.Has(op.scope) {
+		scope := op.scope.String()
+		p := newProblem(kindScope, "The credential does not have the scope "+scope+".")
+		p.challenge = realm + `, error="insufficient_scope", scope="` + scope + `"`
+		s.fail(w, r, p)
+		return
+	}
+	streams := op.streams && asksForStream(r.Header.Values("Accept"))
+	if !streams && !op.bulk {
+		next.ServeHTTP(w, r)
+		return
+	}
+	if s.whileGood(w, r, op.scope, next) && !streams {
+		panic(http.ErrAbortHandler) // an answer that broke off must not look like a whole one
+	}
+}
+
+// whileGood runs a request that may go on for long, and ends it, with its context, once its credential is no longer good;
+// revoked says that it did.
+func (s *server) whileGood(w http.ResponseWriter, r *http.Request, scope auth.Scopes, next http.Handler) (revoked bool) {
+	credential, _, _ := bearer(r.Header)
+	ctx, cancel := context.WithCancel(r.Context())
+	done := make(chan struct{})
+	var watch sync.WaitGroup
+	end := sync.OnceFunc(func() {
+		close(done)
+		cancel()
+		watch.Wait()
+	})
+	watch.Go(func() {
+		ticker := time.NewTicker(recheckEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+			}
+			if !revoked {
+				caller, err := s.authenticator.Authenticate(ctx, credential)
+				revoked = errors.Is(err, auth.ErrBadCredential) || err == nil && !caller.Scopes.Has(scope)
+			}
+			if revoked {
+				cancel()
+				// Wakes a reader that waits for more of the body; again and again, because it sets its own.
+				_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+			}
+		}
+	})
+	defer end() // also when the handler panics
+	next.ServeHTTP(w, r.WithContext(ctx))
+	end()
+	return revoked
+}
