@@ -29,6 +29,8 @@ type app struct {
 	pools   []*pgxpool.Pool
 	// started is set once the schema is in place; until then the handler lets nobody at the database.
 	started atomic.Bool
+	// waiting is what the start waits for, role who the service is in the database; "" until that is known.
+	waiting, role atomic.Pointer[string]
 	workers []func(context.Context) error
 	// endStreams ends answers that would go on for ever; http.Server.Shutdown waits for them otherwise.
 	endStreams func()
@@ -37,6 +39,8 @@ type app struct {
 // newApp puts the service together. It needs no database yet.
 func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	a := &app{}
+	starting := "is being brought up to date"
+	a.waiting.Store(&starting)
 	defer func() {
 		if err != nil {
 			a.closePools()
@@ -103,7 +107,9 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 // error means that the service cannot go on.
 func (a *app) run(ctx context.Context, cfg config, d *database, up func()) error {
 	defer a.closePools()
-	if err := migrateWhenUp(ctx, cfg, d.url); err != nil {
+	err := migrateWhenUp(ctx, cfg, d.ownerURL, func(what string) { a.waiting.Store(&what) },
+		func(ctx context.Context) error { return a.learnRole(ctx, cfg) })
+	if err != nil {
 		if ctx.Err() != nil {
 			return nil // told to stop before it had come up
 		}
@@ -116,6 +122,22 @@ func (a *app) run(ctx context.Context, cfg config, d *database, up func()) error
 		group.Go(func() error { return work(ctx) })
 	}
 	return group.Wait()
+}
+
+// learnRole finds out whether the log is safe from the role that the service has in the database.
+func (a *app) learnRole(ctx context.Context, cfg config) error {
+	role, err := postgres.RoleOf(ctx, a.pools[0])
+	if err != nil {
+		return err
+	}
+	detail := "separate: the service can add to the log and cannot change it"
+	if !role.Separate {
+		detail = "not separate: the service's role could change the log"
+		cfg.log.InfoContext(ctx, "roles are not separate: the service's role could change the log; see docs/roles.md",
+			"role", role.Name)
+	}
+	a.role.Store(&detail)
+	return nil
 }
 
 func (a *app) closePools() {
@@ -151,8 +173,9 @@ func (a *app) readiness(pool *pgxpool.Pool, engine *projector.Engine) func(conte
 		}
 		checks := []httpapi.Check{{Name: "database", OK: true, Detail: "answers"}}
 		if !a.started.Load() {
-			return append(checks, httpapi.Check{Name: "schema", Detail: "is being brought up to date"})
+			return append(checks, httpapi.Check{Name: "schema", Detail: *a.waiting.Load()})
 		}
+		checks = append(checks, httpapi.Check{Name: "roles", OK: true, Detail: *a.role.Load()})
 		all, err := engine.Projections(ctx)
 		if err != nil {
 			return append(checks, httpapi.Check{Name: "projections", Detail: "their state cannot be read"})

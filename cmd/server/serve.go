@@ -25,6 +25,8 @@ const (
 	drainTimeout = 15 * time.Second
 	// retryStart is how long to wait between tries to reach a database that is away at the start.
 	retryStart = 500 * time.Millisecond
+	// retryMigrated is how long to wait between looks at a schema that somebody else has to bring up to date.
+	retryMigrated = 2 * time.Second
 )
 
 // serve runs the service until ctx ends, and then stops it in order: no new requests, those in flight finished, the
@@ -93,12 +95,14 @@ func serve(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 // database is where the service keeps its data: a private PostgreSQL, or the one that DATABASE_URL names.
 type database struct {
 	url, queryURL string
-	private       *localpg.Server // nil with DATABASE_URL
+	// ownerURL is url as a role that may change the schema, where it is known.
+	ownerURL string
+	private  *localpg.Server // nil with DATABASE_URL
 }
 
 func openDatabase(ctx context.Context, cfg config) (*database, error) {
 	if cfg.databaseURL != "" {
-		d := &database{url: cfg.databaseURL, queryURL: cfg.queryDatabaseURL}
+		d := &database{url: cfg.databaseURL, queryURL: cfg.queryDatabaseURL, ownerURL: cfg.databaseURL}
 		if d.queryURL == "" {
 			d.queryURL = d.url
 		}
@@ -110,7 +114,7 @@ func openDatabase(ctx context.Context, cfg config) (*database, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &database{url: private.URL(), queryURL: private.URL(), private: private}, nil
+	return &database{url: private.ServiceURL(), queryURL: private.ServiceURL(), ownerURL: private.URL(), private: private}, nil
 }
 
 // lost is closed when a private PostgreSQL ends by itself.
@@ -143,18 +147,29 @@ func (d *database) instance() string {
 	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), rand.Text()[:6])
 }
 
-// migrateWhenUp migrates the database, waiting for one that is away.
-func migrateWhenUp(ctx context.Context, cfg config, url string) error {
+// migrateWhenUp migrates the database, waiting for one that is away, and for its owner to migrate it where this role
+// cannot, and then calls next. waiting is told what it waits for, in words for anyone who can reach the port.
+func migrateWhenUp(ctx context.Context, cfg config, url string, waiting func(string), next func(context.Context) error) error {
 	for {
 		err := postgres.Migrate(ctx, url, cfg.log)
-		if err == nil || !postgres.IsUnavailable(err) {
+		if err == nil {
+			err = next(ctx)
+		}
+		wait := retryStart
+		switch older, ok := errors.AsType[*postgres.OlderDatabaseError](err); {
+		case ok:
+			waiting(fmt.Sprintf("is at version %d and has to be at %d: run server migrate as its owner", older.Database, older.Binary))
+			wait = retryMigrated
+		case postgres.IsUnavailable(err):
+			waiting("cannot be checked while the database does not answer")
+		default:
 			return err
 		}
 		cfg.log.Warn("waiting for the database", "database", redact(url), "error", err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(retryStart):
+		case <-time.After(wait):
 		}
 	}
 }
@@ -185,7 +200,7 @@ func migrate(ctx context.Context, cfg config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.stop()) }()
-	return postgres.Migrate(ctx, d.url, cfg.log)
+	return postgres.Migrate(ctx, d.ownerURL, cfg.log)
 }
 
 // healthcheck asks the server that listens on addr whether it is ready. It is what a container runtime calls.
