@@ -46,41 +46,30 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 			a.closePools()
 		}
 	}()
-	// Pools of their own, so that slow queries cannot keep commands waiting for a connection.
-	var appendPool, projectorPool, queryPool, feedPool *pgxpool.Pool
-	for _, p := range []struct {
-		pool      **pgxpool.Pool
-		url, name string
-		size      int32
-		timeout   time.Duration // of a statement
-	}{
-		{&appendPool, d.url, "passbook commands", 4, 10 * time.Second},
-		{&projectorPool, d.url, "passbook projector", 10, time.Minute},
-		{&queryPool, d.queryURL, "passbook queries", 8, 10 * time.Second},
-		{&feedPool, d.queryURL, "passbook feed", 4, 10 * time.Second},
-	} {
-		if *p.pool, err = a.pool(ctx, p.url, p.name, p.size, p.timeout); err != nil {
-			return nil, err
-		}
+	pools, err := a.openPools(ctx, d)
+	if err != nil {
+		return nil, err
 	}
-	queries := query.New(queryPool)
+	registry := newRegistry()
+	registry.MustRegister(newPoolMetrics(pools))
+	queries := query.New(pools["queries"])
 	instance, stats := d.instance(), projection.NewStats()
-	alarm := eventstore.NewAlarm(projectorPool, instance)
+	alarm := eventstore.NewAlarm(pools["projector"], instance)
 	engine, err := projector.New(projector.Config{
-		Pool: projectorPool, Log: eventstore.Tail{Store: eventstore.New(projectorPool)}, Decode: decode, Transient: postgres.IsUnavailable,
+		Pool: pools["projector"], Log: eventstore.Tail{Store: eventstore.New(pools["projector"])}, Decode: decode, Transient: postgres.IsUnavailable,
 		Logger: cfg.log, Instance: instance, Alarm: alarm,
-		Applied: func(string, int64) { queries.Applied() },
+		Applied: func(string, int64) { queries.Applied() }, Observe: newApplyMeter(registry).observe,
 	}, projection.Balances(), projection.Transactions(), projection.Totals(), stats.Projection)
 	if err != nil {
 		return nil, err
 	}
 	events := feed.New(feed.Config{
-		Log: feedLog{eventstore.New(feedPool)}, Logger: cfg.log, Transient: postgres.IsUnavailable,
+		Log: feedLog{eventstore.New(pools["feed"])}, Logger: cfg.log, Transient: postgres.IsUnavailable,
 	})
 	stopping := make(chan struct{})
 	a.endStreams = sync.OnceFunc(func() { close(stopping); events.Stop() })
 	commands, err := command.New(command.Config{
-		Store: eventstore.New(appendPool), Logger: cfg.log, KeepKeys: cfg.idempotencyTTL,
+		Store: eventstore.New(pools["commands"]), Logger: cfg.log, KeepKeys: cfg.idempotencyTTL, Meter: newCommandMeter(registry),
 		Appended: func(int64) {
 			engine.Wake()
 			events.Wake()
@@ -90,17 +79,41 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
+	registerQueue(registry, commands)
+	registry.MustRegister(newProjectionMetrics(engine, a.started.Load))
 	a.handler, err = httpapi.New(httpapi.Config{
 		Commands: commands, Queries: queries, Statements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Generations: engine, Failures: engine, Stats: liveStats(stats), Stopping: stopping,
-		Ready: a.readiness(appendPool, engine), Started: a.started.Load, Unavailable: postgres.IsUnavailable,
-		Logger: cfg.log, Registry: newRegistry(engine, a.started.Load), Version: version,
+		Ready: a.readiness(pools["commands"], engine), Started: a.started.Load, Unavailable: postgres.IsUnavailable,
+		Logger: cfg.log, Registry: registry, Version: version,
 	})
 	if err != nil {
 		return nil, err
 	}
 	a.workers = []func(context.Context) error{commands.Run, engine.Run, queries.Run, events.Run, alarm.Run}
 	return a, nil
+}
+
+// openPools makes a pool for each use, so that slow queries cannot keep commands waiting for a connection.
+func (a *app) openPools(ctx context.Context, d *database) (map[string]*pgxpool.Pool, error) {
+	pools := make(map[string]*pgxpool.Pool)
+	for _, p := range []struct {
+		name, url string
+		size      int32
+		timeout   time.Duration // of a statement
+	}{
+		{"commands", d.url, 4, 10 * time.Second},
+		{"projector", d.url, 10, time.Minute},
+		{"queries", d.queryURL, 8, 10 * time.Second},
+		{"feed", d.queryURL, 4, 10 * time.Second},
+	} {
+		pool, err := a.pool(ctx, p.url, "passbook "+p.name, p.size, p.timeout)
+		if err != nil {
+			return nil, err
+		}
+		pools[p.name] = pool
+	}
+	return pools, nil
 }
 
 // run brings the schema up to date, waiting for a database that is away, then calls up and works until ctx ends. An

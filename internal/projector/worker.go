@@ -107,6 +107,7 @@ func (w *worker) tail(ctx context.Context, epoch int64) {
 			w.wake.waitFor(ctx, w.poll())
 		default:
 			halts = 0
+			w.cfg.Observe(w.def.ID, applied, time.Since(began))
 			renewAt = time.Now().Add(w.cfg.Lease / 3)
 			if applied < int64(l.limit) { // caught up, or nearly
 				pause(ctx, w.rest(time.Since(began)))
