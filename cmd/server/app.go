@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
@@ -29,9 +32,11 @@ type app struct {
 	pools   []*pgxpool.Pool
 	// started is set once the schema is in place; until then the handler lets nobody at the database.
 	started atomic.Bool
+	// stopping is set once the service has been told to stop.
+	stopping atomic.Bool
 	// waiting is what the start waits for, role who the service is in the database; "" until that is known.
 	waiting, role atomic.Pointer[string]
-	workers []func(context.Context) error
+	workers       []func(context.Context) error
 	// endStreams ends answers that would go on for ever; http.Server.Shutdown waits for them otherwise.
 	endStreams func()
 }
@@ -181,10 +186,14 @@ func (a *app) readiness(pool *pgxpool.Pool, engine *projector.Engine) func(conte
 	return func(ctx context.Context) []httpapi.Check {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
-		if err := pool.Ping(ctx); err != nil {
-			return []httpapi.Check{{Name: "database", Detail: "does not answer"}}
+		if a.stopping.Load() {
+			return []httpapi.Check{{Name: "process", Detail: "is stopping; another instance takes requests"}}
 		}
-		checks := []httpapi.Check{{Name: "database", OK: true, Detail: "answers"}}
+		database := databaseCheck(ctx, pool)
+		checks := []httpapi.Check{database}
+		if !database.OK {
+			return checks
+		}
 		if !a.started.Load() {
 			return append(checks, httpapi.Check{Name: "schema", Detail: *a.waiting.Load()})
 		}
@@ -205,6 +214,32 @@ func (a *app) readiness(pool *pgxpool.Pool, engine *projector.Engine) func(conte
 		}
 		return checks
 	}
+}
+
+// databaseCheck tells whether the database can be used. One that is read-only can, for reads: that all instances stopped
+// being ready at once would take those away too.
+func databaseCheck(ctx context.Context, pool *pgxpool.Pool) httpapi.Check {
+	check := httpapi.Check{Name: "database"}
+	var readOnly bool
+	err := pool.QueryRow(ctx, "select current_setting('transaction_read_only')::bool").Scan(&readOnly)
+	refused, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case err == nil && readOnly:
+		check.OK, check.Detail = true, "is read-only: commands are answered with 503 until it is not"
+	case err == nil:
+		check.OK, check.Detail = true, "answers"
+	case ok && refused.Code == "53300":
+		check.Detail = "has no connection free"
+	case ok && refused.Code == "57P03":
+		check.Detail = "is starting or recovering"
+	case ok && strings.HasPrefix(refused.Code, "28"):
+		check.Detail = "does not let the service in"
+	case ok && refused.Code == "3D000":
+		check.Detail = "does not exist"
+	default:
+		check.Detail = "does not answer"
+	}
+	return check
 }
 
 // liveStats hands the statistics from the read model to the API.

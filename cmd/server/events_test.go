@@ -110,7 +110,7 @@ func TestFeedOfARealServer(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if <-p.done; p.err != nil || time.Since(start) > drainTimeout {
+	if <-p.done; p.err != nil || time.Since(start) > stopTimeout {
 		t.Errorf("with streams open the server took %v to stop: %v", time.Since(start), p.err)
 	}
 	for _, stream := range []<-chan event.Event{live, of} {

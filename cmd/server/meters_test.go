@@ -14,18 +14,18 @@ import (
 func TestOutcomes(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[error]int{
-		&account.Refusal{}:         refused,
-		&command.VersionError{}:    refused,
-		account.ErrNotFound:        refused,
-		account.ErrExists:          refused,
-		command.ErrKeyReused:       refused,
-		command.ErrKeyInFlight:     refused,
-		command.ErrOverloaded:      overloaded,
-		command.ErrUnavailable:     failed,
-		command.ErrContended:       failed,
-		context.Canceled:           failed,
-		context.DeadlineExceeded:   failed,
-		fmt.Errorf("disk on fire"): failed,
+		&account.Refusal{}:                           refused,
+		&command.VersionError{}:                      refused,
+		account.ErrNotFound:                          refused,
+		account.ErrExists:                            refused,
+		command.ErrKeyReused:                         refused,
+		command.ErrKeyInFlight:                       refused,
+		command.ErrOverloaded:                        overloaded,
+		command.ErrUnavailable:                       failed,
+		command.ErrContended:                         failed,
+		context.Canceled:                             failed,
+		context.DeadlineExceeded:                     failed,
+		fmt.Errorf("disk on fire"):                   failed,
 		&command.ItemError{Err: account.ErrNotFound}: refused,
 	} {
 		if got := outcomeOf(fmt.Errorf("wrapped: %w", err)); got != want {

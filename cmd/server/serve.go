@@ -21,8 +21,8 @@ import (
 
 // Bounds of the process.
 const (
-	// drainTimeout is how long requests in flight are given when the server is told to stop.
-	drainTimeout = 15 * time.Second
+	// stopTimeout is how long the private PostgreSQL is given to stop.
+	stopTimeout = 15 * time.Second
 	// retryStart is how long to wait between tries to reach a database that is away at the start.
 	retryStart = 500 * time.Millisecond
 	// retryMigrated is how long to wait between looks at a schema that somebody else has to bring up to date.
@@ -58,7 +58,7 @@ func serve(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(cfg.log.Handler(), slog.LevelDebug),
 	}
-	server.RegisterOnShutdown(app.endStreams)
+	leave := newFarewell(server, &app.stopping)
 	// The services outlive ctx, so that requests in flight can finish.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
@@ -72,18 +72,14 @@ func serve(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	group.Go(func() error {
 		return app.run(work, cfg, database, func() { announce(cfg, listener.Addr(), database, stdout) })
 	})
+	group.Go(func() error { return database.keepUp(failed, cfg) })
 	group.Go(func() error {
-		var lost error
-		select {
-		case <-failed.Done():
-		case <-database.lost():
-			lost = fmt.Errorf("the private PostgreSQL has ended: %w", database.private.Err())
-		}
+		<-failed.Done()
 		cfg.log.Info("stopping")
-		drain, cancel := context.WithTimeout(work, drainTimeout)
+		drain, cancel := context.WithTimeout(work, cfg.shutdownDelay+cfg.shutdownTimeout)
 		defer cancel()
 		defer stopWork()
-		return errors.Join(lost, server.Shutdown(drain))
+		return leave.take(drain, cfg.shutdownDelay, app.endStreams, cfg.log)
 	})
 	if err := group.Wait(); err != nil {
 		return err
@@ -108,28 +104,22 @@ func openDatabase(ctx context.Context, cfg config) (*database, error) {
 		}
 		return d, nil
 	}
-	private, err := localpg.Start(ctx, localpg.Options{
-		DataDir: cfg.dataDir, BinDir: cfg.pgBin, RuntimeDir: cfg.runtimeDir, Logger: cfg.log,
-	})
+	private, err := localpg.Start(ctx, privateOptions(cfg))
 	if err != nil {
 		return nil, err
 	}
 	return &database{url: private.ServiceURL(), queryURL: private.ServiceURL(), ownerURL: private.URL(), private: private}, nil
 }
 
-// lost is closed when a private PostgreSQL ends by itself.
-func (d *database) lost() <-chan struct{} {
-	if d.private == nil {
-		return nil
-	}
-	return d.private.Done()
+func privateOptions(cfg config) localpg.Options {
+	return localpg.Options{DataDir: cfg.dataDir, BinDir: cfg.pgBin, RuntimeDir: cfg.runtimeDir, Logger: cfg.log}
 }
 
 func (d *database) stop() error {
 	if d.private == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	return d.private.Stop(ctx)
 }
@@ -178,7 +168,7 @@ func migrateWhenUp(ctx context.Context, cfg config, url string, waiting func(str
 // lines work as they stand.
 func announce(cfg config, addr net.Addr, d *database, stdout io.Writer) {
 	cfg.log.Info("serving", "addr", addr.String(), "database", redact(d.url), "version", version)
-	if d.private == nil {
+	if cfg.databaseURL != "" {
 		return
 	}
 	base, id := "http://"+addr.String(), uuid.New()

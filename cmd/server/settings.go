@@ -28,6 +28,8 @@ type config struct {
 	runtimeDir       string
 	addr             string
 	idempotencyTTL   time.Duration
+	shutdownDelay    time.Duration
+	shutdownTimeout  time.Duration
 	log              *slog.Logger
 }
 
@@ -48,6 +50,7 @@ type settings struct {
 	databaseURL, queryDatabaseURL, dataDir, pgBin *setting
 	addr, auth, insecure, logLevel, logFormat     *setting
 	idempotencyTTL                                *setting
+	shutdownDelay, shutdownTimeout                *setting
 }
 
 func newSettings(getenv func(string) string) *settings {
@@ -68,6 +71,9 @@ func newSettings(getenv func(string) string) *settings {
 	s.auth = add("PASSBOOK_AUTH", "auth", "none", "", `authentication; "none" is the only kind there is, and is for loopback only`)
 	s.insecure = add("PASSBOOK_INSECURE", "insecure", "false", "", "allow an address beyond loopback without authentication")
 	s.idempotencyTTL = add("PASSBOOK_IDEMPOTENCY_TTL", "idempotency-ttl", "24h", "", "how long an Idempotency-Key is good for, such as 90m or 48h")
+	s.shutdownDelay = add("PASSBOOK_SHUTDOWN_DELAY", "shutdown-delay", "0s", "",
+		"how long to go on serving, but not be ready, when told to stop, for load balancers to notice")
+	s.shutdownTimeout = add("PASSBOOK_SHUTDOWN_TIMEOUT", "shutdown-timeout", "15s", "", "how long requests in flight may then take")
 	s.logLevel = add("PASSBOOK_LOG_LEVEL", "log-level", "info", "", "debug, info, warn or error")
 	s.logFormat = add("PASSBOOK_LOG_FORMAT", "log-format", "", "text on a terminal, otherwise json", "text or json")
 	return s
@@ -131,6 +137,14 @@ func (s *settings) load(stderr io.Writer) (config, error) {
 	}
 	if c.idempotencyTTL, err = time.ParseDuration(s.get(s.idempotencyTTL)); err != nil || c.idempotencyTTL < time.Minute {
 		wrong(s.idempotencyTTL, "%q is not a duration of at least 1m, such as 24h", s.get(s.idempotencyTTL))
+	}
+	for _, one := range []struct {
+		*setting
+		value *time.Duration
+	}{{s.shutdownDelay, &c.shutdownDelay}, {s.shutdownTimeout, &c.shutdownTimeout}} {
+		if *one.value, err = time.ParseDuration(s.get(one.setting)); err != nil || *one.value < 0 {
+			wrong(one.setting, "%q is not a duration, such as 5s", s.get(one.setting))
+		}
 	}
 	if c.log, err = s.logger(stderr); err != nil {
 		problems = append(problems, err)

@@ -41,10 +41,13 @@ func IsUnavailable(err error) bool {
 	return network || pgconn.Timeout(err)
 }
 
+// readOnlyTransaction is what a standby answers, before or after a failover, to what would write.
+const readOnlyTransaction = "25006"
+
 // unavailableState tells by SQLSTATE (appendix A of the PostgreSQL manual).
 func unavailableState(code string) bool {
 	switch code {
-	case "25006", // read_only_sql_transaction: a standby, before or after a failover
+	case readOnlyTransaction,
 		"25P03", // idle_in_transaction_session_timeout
 		"25P04", // transaction_timeout
 		"55P03", // lock_not_available: lock_timeout
