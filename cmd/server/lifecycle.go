@@ -92,10 +92,10 @@ func (d *database) keepUp(ctx context.Context, cfg config) error {
 				cfg.log.InfoContext(ctx, "the private PostgreSQL runs again")
 				break
 			}
-			if ctx.Err() != nil {
-				return nil
-			}
-			if errors.Is(err, localpg.ErrInUse) {
+			switch {
+			case ctx.Err() != nil:
+				return nil //nolint:nilerr // told to stop
+			case errors.Is(err, localpg.ErrInUse):
 				return fmt.Errorf("the private PostgreSQL has ended: %w", err)
 			}
 			cfg.log.ErrorContext(ctx, "the private PostgreSQL does not start", "error", err)

@@ -138,7 +138,7 @@ func (m *applyMeter) observe(projection string, events int64, took time.Duration
 // registerQueue shows how many commands wait.
 func registerQueue(registry prometheus.Registerer, commands *command.Service) {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "passbook_commands_queued", Help: "Calls with commands that wait to be taken into a batch.",
+		Name: "passbook_commands_queued", Help: "Commands that wait to be taken into a batch; those that stand or fall together count as one.",
 	}, func() float64 { return float64(commands.Queued()) }))
 }
 

@@ -341,8 +341,8 @@ func (s *Service) meterAll(requests []Request, err error) {
 	}
 }
 
-// Queued is how many calls wait to be taken up.
-func (s *Service) Queued() int { return len(s.queue) }
+// Queued is how many units of commands wait to be taken up.
+func (s *Service) Queued() int { return int(s.waiting.Load()) }
 
 // finish settles a unit and frees its keys; with the last unit of a call its caller goes on. The keys go first: whoever
 // has the answer may use the key again at once.

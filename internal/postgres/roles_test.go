@@ -14,8 +14,10 @@ import (
 	"passbook/internal/postgres"
 )
 
-const appendOne = `select head from append_events('{1}', '{1}', array[gen_random_uuid()], '{1}', array[gen_random_uuid()],
-  '{Tried}', '{1}', array['{}'::jsonb], array['{}'::jsonb], '{}', '{}', '{}', '{}', '{}')`
+const appendOne = `select head from append_events(unit_first => '{1}', unit_events => '{1}', streams => array[gen_random_uuid()],
+  versions => '{1}', follows => array[null::uuid], event_ids => array[gen_random_uuid()], types => '{Tried}', schemas => '{1}',
+  payloads => array['{}'::jsonb], metadatas => array['{}'::jsonb], heads => '{1}',
+  key_unit => '{}', keys => '{}', fingerprints => '{}', key_first => '{}', key_events => '{}')`
 
 // TestTheLogIsAppendOnly attacks I9: as the service's role everything is tried that would change the log, or let it be
 // changed. Each is refused by PostgreSQL; what the service needs is not.
@@ -77,7 +79,7 @@ from events where position = 3`,
 	}
 	// A function that is called by append_events is its owner's: no table or operator of the caller's may be taken for it.
 	hijack := []string{
-		"create temp table events (position bigint, recorded_at timestamptz, stream_id uuid, version bigint)",
+		"create temp table events (position bigint, recorded_at timestamptz, stream_id uuid, version bigint, event_id uuid)",
 		"set search_path = pg_temp, public",
 		appendOne,
 	}
