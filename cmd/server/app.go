@@ -39,6 +39,7 @@ type app struct {
 	workers       []func(context.Context) error
 	// endStreams ends answers that would go on for ever; http.Server.Shutdown waits for them otherwise.
 	endStreams func()
+	tracing    *tracing // nil when it is off
 }
 
 // newApp puts the service together. It needs no database yet.
@@ -51,20 +52,21 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 			a.closePools()
 		}
 	}()
+	if a.tracing, err = newTracing(ctx, cfg.otlpEndpoint); err != nil {
+		return nil, err
+	}
 	pools, err := a.openPools(ctx, d)
 	if err != nil {
 		return nil, err
 	}
-	registry := newRegistry()
-	registry.MustRegister(newPoolMetrics(pools))
+	registry := newRegistry(pools)
 	queries := query.New(pools["queries"])
 	instance, stats := d.instance(), projection.NewStats()
 	alarm := eventstore.NewAlarm(pools["projector"], instance)
-	engine, err := projector.New(projector.Config{
-		Pool: pools["projector"], Log: eventstore.Tail{Store: eventstore.New(pools["projector"])}, Decode: decode, Transient: postgres.IsUnavailable,
-		Logger: cfg.log, Instance: instance, Alarm: alarm,
-		Applied: func(string, int64) { queries.Applied() }, Observe: newApplyMeter(registry).observe,
-	}, projection.Balances(), projection.Transactions(), projection.Totals(), stats.Projection)
+	engine, err := a.newEngine(cfg, pools["projector"], projector.Config{
+		Instance: instance, Alarm: alarm, Observe: newApplyMeter(registry).observe,
+		Applied: func(string, int64) { queries.Applied() },
+	}, stats)
 	if err != nil {
 		return nil, err
 	}
@@ -73,13 +75,10 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	})
 	stopping := make(chan struct{})
 	a.endStreams = sync.OnceFunc(func() { close(stopping); events.Stop() })
-	commands, err := command.New(command.Config{
-		Store: eventstore.New(pools["commands"]), Logger: cfg.log, KeepKeys: cfg.idempotencyTTL, Meter: newCommandMeter(registry),
-		Appended: func(int64) {
-			engine.Wake()
-			events.Wake()
-			alarm.Raise()
-		},
+	commands, err := a.newCommands(cfg, pools["commands"], newCommandMeter(registry), func(int64) {
+		engine.Wake()
+		events.Wake()
+		alarm.Raise()
 	})
 	if err != nil {
 		return nil, err
@@ -95,8 +94,28 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
+	a.handler = a.tracing.handler(a.handler)
 	a.workers = []func(context.Context) error{commands.Run, engine.Run, queries.Run, events.Run, alarm.Run}
 	return a, nil
+}
+
+// newCommands makes the write side, which calls appended with the last position of each batch it has written.
+func (a *app) newCommands(cfg config, pool *pgxpool.Pool, meter command.Meter, appended func(int64)) (*command.Service, error) {
+	c := command.Config{
+		Store: eventstore.New(pool), Logger: cfg.log, KeepKeys: cfg.idempotencyTTL, Meter: meter, Appended: appended,
+	}
+	if a.tracing != nil {
+		c.Appending = a.tracing.appending
+	}
+	return command.New(c)
+}
+
+// newEngine makes the projector with all projections.
+func (a *app) newEngine(cfg config, pool *pgxpool.Pool, c projector.Config, stats projection.Stats) (*projector.Engine, error) {
+	store := eventstore.New(pool)
+	c.Pool, c.Log, c.Decode, c.Transient, c.Logger = pool, eventstore.Tail{Store: store}, decode, postgres.IsUnavailable, cfg.log
+	a.tracing.follow(&c, store)
+	return projector.New(c, projection.Balances(), projection.Transactions(), projection.Totals(), stats.Projection)
 }
 
 // openPools makes a pool for each use, so that slow queries cannot keep commands waiting for a connection.
@@ -124,6 +143,7 @@ func (a *app) openPools(ctx context.Context, d *database) (map[string]*pgxpool.P
 // run brings the schema up to date, waiting for a database that is away, then calls up and works until ctx ends. An
 // error means that the service cannot go on.
 func (a *app) run(ctx context.Context, cfg config, d *database, up func()) error {
+	defer a.tracing.stop(cfg.log)
 	defer a.closePools()
 	err := migrateWhenUp(ctx, cfg, d.ownerURL, func(what string) { a.waiting.Store(&what) },
 		func(ctx context.Context) error { return a.learnRole(ctx, cfg) })
@@ -165,9 +185,9 @@ func (a *app) closePools() {
 }
 
 func (a *app) pool(ctx context.Context, url, name string, size int32, statementTimeout time.Duration) (*pgxpool.Pool, error) {
-	p, err := postgres.NewPool(ctx, url, postgres.WithApplicationName(name), postgres.WithMaxConns(size),
+	p, err := postgres.NewPool(ctx, url, append(a.tracing.poolOptions(), postgres.WithApplicationName(name), postgres.WithMaxConns(size),
 		postgres.WithStatementTimeout(statementTimeout), postgres.WithIdleInTransactionTimeout(30*time.Second),
-		postgres.WithGenericPlans())
+		postgres.WithGenericPlans())...)
 	if err != nil {
 		return nil, err
 	}

@@ -97,8 +97,13 @@ func (s *Service) append(ctx context.Context, decisions []decision) ([]eventstor
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	over := func(error) {}
+	if s.appending != nil {
+		ctx, over = s.appending(ctx, units)
+	}
 	began, events := time.Now(), 0
 	results, err := s.store.Append(ctx, units)
+	over(err)
 	if err != nil {
 		return nil, err
 	}

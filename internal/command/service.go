@@ -41,6 +41,9 @@ type Config struct {
 	Appended func(position int64)
 	// Meter, if set, is told what becomes of commands and batches.
 	Meter Meter
+	// Appending, if set, is called before each append; what it answers is the context of the append, and is called with
+	// its error when it is over. It is for tracing.
+	Appending func(ctx context.Context, units []eventstore.Unit) (context.Context, func(error))
 	// QueueSize is how many commands may wait; CacheSize how many accounts are kept in memory.
 	QueueSize, CacheSize int
 	// Flights is how many appends may be under way at once, 2 unless set: with 1, a batch is decided after the one
@@ -85,6 +88,8 @@ type Service struct {
 	cache  *simplelru.LRU[uuid.UUID, aggregate]
 	upkeep *upkeep
 	meter  Meter
+	// appending is nil without tracing.
+	appending func(context.Context, []eventstore.Unit) (context.Context, func(error))
 
 	mu       sync.Mutex
 	inFlight map[[16]byte]struct{} // idempotency keys not answered yet
@@ -116,7 +121,7 @@ func New(c Config) (*Service, error) {
 		c.Meter = noMeter{}
 	}
 	return &Service{
-		store: c.Store, appended: c.Appended, cache: cache, meter: c.Meter,
+		store: c.Store, appended: c.Appended, cache: cache, meter: c.Meter, appending: c.Appending,
 		upkeep: &upkeep{store: c.Store, log: c.Logger, keepKey: c.KeepKeys, unsaved: make(map[uuid.UUID]aggregate)},
 		queue:  make(chan *call, c.QueueSize), enough: make(chan struct{}, 1), maxFlights: c.Flights,
 		inFlight: make(map[[16]byte]struct{}),

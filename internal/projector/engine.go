@@ -66,6 +66,9 @@ type Config struct {
 	// Observe, if set, is called with each batch that a projection has applied, and how long reading and applying it took.
 	// It must not block.
 	Observe func(projection string, events int64, took time.Duration)
+	// Applying, if set, is called before each batch of a live generation is written; what it answers is the context of
+	// that, and is called with its error when it is over. It is for tracing. Events have their metadata if Log reads it.
+	Applying func(ctx context.Context, projection string, events []eventstore.Event) (context.Context, func(error))
 	// Instance is the name under which leases are taken. Two engines that run at one time need two names.
 	Instance string
 	// Lease is how long an owner that has gone silent is waited for. Default 3 s; it is renewed at a third of that.

@@ -23,6 +23,7 @@ type lane struct {
 	generation int64
 	position   int64
 	status     string // of the projection, when the lane is the live one
+	live       bool
 
 	limit, most int // events in the next batch; below most while one that cannot be written is being found
 
@@ -105,13 +106,24 @@ func (l *lane) step(ctx context.Context) (int64, error) {
 	if b.count == 0 {
 		return 0, foldErr
 	}
-	err = l.w.begin(ctx, func(tx pgx.Tx) error { return l.write(ctx, tx, b) })
+	err = l.commit(ctx, events[:b.count], b)
 	if err != nil {
 		return 0, l.narrow(ctx, events, b, err)
 	}
 	l.moved(b)
 	l.limit = min(2*l.limit, l.most)
 	return b.count, foldErr
+}
+
+// commit writes a batch in a transaction of its own.
+func (l *lane) commit(ctx context.Context, events []eventstore.Event, b *batch) error {
+	over := func(error) {}
+	if l.live && l.w.cfg.Applying != nil {
+		ctx, over = l.w.cfg.Applying(ctx, l.w.def.ID, events)
+	}
+	err := l.w.begin(ctx, func(tx pgx.Tx) error { return l.write(ctx, tx, b) })
+	over(err)
+	return err
 }
 
 // fold folds the events that follow on the lane's position, asserting that none is missing. With an error, which is an

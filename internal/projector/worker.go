@@ -72,6 +72,7 @@ func (w *worker) own(ctx context.Context, st state) {
 // halts the projection, which then tries again at growing intervals until the cause is gone.
 func (w *worker) tail(ctx context.Context, epoch int64) {
 	l := w.newLane(w.cfg.Batch)
+	l.live = true
 	halts, stale, renewAt := 0, true, time.Time{}
 	for ctx.Err() == nil {
 		if stale || time.Now().After(renewAt) {
