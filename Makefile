@@ -75,6 +75,13 @@ lint: ## Check formatting, go vet, the linters, the import rules, and for known 
 	scripts/golangci-lint fmt --diff
 	scripts/golangci-lint run
 	scripts/govulncheck
+
+lint: ## Check formatting, go vet, the linters, the import rules and the alert rules
+	go vet ./...
+	scripts/golangci-lint fmt --diff
+	scripts/golangci-lint run
+	scripts/promtool check rules deploy/prometheus/alerts.yml
+	scripts/promtool test rules deploy/prometheus/alerts_test.yml
 	@if command -v shellcheck >/dev/null; then shellcheck $(SHELL_FILES); else echo "shellcheck is not installed: scripts not checked"; fi
 
 SHELL_FILES := .ci/run $(wildcard scripts/*) deploy/ha/run deploy/backup/try-restore

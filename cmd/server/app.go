@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
@@ -30,82 +33,127 @@ type app struct {
 	pools   []*pgxpool.Pool
 	// started is set once the schema is in place; until then the handler lets nobody at the database.
 	started atomic.Bool
-	workers []func(context.Context) error
+	// stopping is set once the service has been told to stop.
+	stopping atomic.Bool
+	// waiting is what the start waits for, role who the service is in the database; "" until that is known.
+	waiting, role atomic.Pointer[string]
+	workers       []func(context.Context) error
 	// endStreams ends answers that would go on for ever; http.Server.Shutdown waits for them otherwise.
 	endStreams func()
+	tracing    *tracing // nil when it is off
 }
 
 // newApp puts the service together. It needs no database yet.
 func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	a := &app{}
+	starting := "is being brought up to date"
+	a.waiting.Store(&starting)
 	defer func() {
 		if err != nil {
 			a.closePools()
 		}
 	}()
-	// Pools of their own, so that slow queries cannot keep commands waiting for a connection.
-	var appendPool, projectorPool, queryPool, feedPool *pgxpool.Pool
-	for _, p := range []struct {
-		pool      **pgxpool.Pool
-		url, name string
-		size      int32
-		timeout   time.Duration // of a statement
-	}{
-		{&appendPool, d.url, "passbook commands", 4, 10 * time.Second},
-		{&projectorPool, d.url, "passbook projector", 10, time.Minute},
-		{&queryPool, d.queryURL, "passbook queries", 8, 10 * time.Second},
-		{&feedPool, d.queryURL, "passbook feed", 4, 10 * time.Second},
-	} {
-		if *p.pool, err = a.pool(ctx, p.url, p.name, p.size, p.timeout); err != nil {
-			return nil, err
-		}
+	if a.tracing, err = newTracing(ctx, cfg.otlpEndpoint); err != nil {
+		return nil, err
 	}
-	queries, instance, stats := query.New(queryPool), d.instance(), projection.NewStats()
-	alarm := eventstore.NewAlarm(projectorPool, instance)
-	engine, err := projector.New(projector.Config{
-		Pool: projectorPool, Log: eventstore.Tail{Store: eventstore.New(projectorPool)}, Decode: decode, Transient: postgres.IsUnavailable,
-		Logger: cfg.log, Instance: instance, Alarm: alarm,
-		Applied: func(string, int64) { queries.Applied() },
-	}, projection.Balances(), projection.Transactions(), projection.Totals(), stats.Projection)
+	pools, err := a.openPools(ctx, d)
 	if err != nil {
 		return nil, err
 	}
-	events := feed.New(feed.Config{Log: feedLog{eventstore.New(feedPool)}, Logger: cfg.log, Transient: postgres.IsUnavailable, MaxStreams: cfg.maxStreams})
+	registry := newRegistry(pools)
+	queries := query.New(pools["queries"])
+	instance, stats := d.instance(), projection.NewStats()
+	alarm := eventstore.NewAlarm(pools["projector"], instance)
+	engine, err := a.newEngine(cfg, pools["projector"], projector.Config{
+		Instance: instance, Alarm: alarm, Observe: newApplyMeter(registry).observe,
+		Applied: func(string, int64) { queries.Applied() },
+	}, stats)
+	if err != nil {
+		return nil, err
+	}
+	events := feed.New(feed.Config{
+		Log: feedLog{eventstore.New(pools["feed"])}, Logger: cfg.log, Transient: postgres.IsUnavailable, MaxStreams: cfg.maxStreams,
+	})
 	authenticator, err := a.authenticator(ctx, &cfg, d)
 	if err != nil {
 		return nil, err
 	}
 	stopping := make(chan struct{})
 	a.endStreams = sync.OnceFunc(func() { close(stopping); events.Stop() })
-	commands, err := command.New(command.Config{
-		Store: eventstore.New(appendPool), Logger: cfg.log, KeepKeys: cfg.idempotencyTTL,
-		Appended: func(int64) {
-			engine.Wake()
-			events.Wake()
-			alarm.Raise()
-		},
+	commands, err := a.newCommands(cfg, pools["commands"], newCommandMeter(registry), func(int64) {
+		engine.Wake()
+		events.Wake()
+		alarm.Raise()
 	})
 	if err != nil {
 		return nil, err
 	}
+	registerQueue(registry, commands)
+	registry.MustRegister(newProjectionMetrics(engine, a.started.Load))
 	a.handler, err = httpapi.New(httpapi.Config{
 		Commands: commands, Queries: queries, Statements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
-		Authenticator: authenticator, RateLimit: cfg.rateLimit, MaxStreams: cfg.maxStreams, Generations: engine, Failures: engine, Stats: liveStats(stats), Stopping: stopping,
-		Ready: a.readiness(appendPool, engine), Started: a.started.Load, Unavailable: postgres.IsUnavailable,
-		Logger: cfg.log, Registry: newRegistry(engine, a.started.Load), Version: version,
+		Authenticator: authenticator, RateLimit: cfg.rateLimit, MaxStreams: cfg.maxStreams,
+		Generations: engine, Failures: engine, Stats: liveStats(stats), Stopping: stopping,
+		Ready: a.readiness(pools["commands"], engine), Started: a.started.Load, Unavailable: postgres.IsUnavailable,
+		Logger: cfg.log, Registry: registry, Version: version,
 	})
 	if err != nil {
 		return nil, err
 	}
+	a.handler = a.tracing.handler(a.handler)
 	a.workers = append(a.workers, commands.Run, engine.Run, queries.Run, events.Run, alarm.Run)
 	return a, nil
+}
+
+// newCommands makes the write side, which calls appended with the last position of each batch it has written.
+func (a *app) newCommands(cfg config, pool *pgxpool.Pool, meter command.Meter, appended func(int64)) (*command.Service, error) {
+	c := command.Config{
+		Store: eventstore.New(pool), Logger: cfg.log, KeepKeys: cfg.idempotencyTTL, Meter: meter, Appended: appended,
+	}
+	if a.tracing != nil {
+		c.Appending = a.tracing.appending
+	}
+	return command.New(c)
+}
+
+// newEngine makes the projector with all projections.
+func (a *app) newEngine(cfg config, pool *pgxpool.Pool, c projector.Config, stats projection.Stats) (*projector.Engine, error) {
+	store := eventstore.New(pool)
+	c.Pool, c.Log, c.Decode, c.Transient, c.Logger = pool, eventstore.Tail{Store: store}, decode, postgres.IsUnavailable, cfg.log
+	a.tracing.follow(&c, store)
+	return projector.New(c, projection.Balances(), projection.Transactions(), projection.Totals(), stats.Projection)
+}
+
+// openPools makes a pool for each use, so that slow queries cannot keep commands waiting for a connection.
+func (a *app) openPools(ctx context.Context, d *database) (map[string]*pgxpool.Pool, error) {
+	pools := make(map[string]*pgxpool.Pool)
+	for _, p := range []struct {
+		name, url string
+		size      int32
+		timeout   time.Duration // of a statement
+	}{
+		{"commands", d.url, 4, 10 * time.Second},
+		{"projector", d.url, 10, time.Minute},
+		{"queries", d.queryURL, 8, 10 * time.Second},
+		{"feed", d.queryURL, 4, 10 * time.Second},
+	} {
+		pool, err := a.pool(ctx, p.url, "passbook "+p.name, p.size, p.timeout)
+		if err != nil {
+			return nil, err
+		}
+		pools[p.name] = pool
+	}
+	return pools, nil
 }
 
 // run brings the schema up to date, waiting for a database that is away, then calls up and works until ctx ends. An
 // error means that the service cannot go on.
 func (a *app) run(ctx context.Context, cfg config, d *database, up func()) error {
+	defer a.tracing.stop(cfg.log)
 	defer a.closePools()
-	if err := migrateWhenUp(ctx, cfg, d.url); err != nil {
+	err := migrateWhenUp(ctx, cfg, d.ownerURL, func(what string) { a.waiting.Store(&what) },
+		func(ctx context.Context) error { return a.learnRole(ctx, cfg) })
+	if err != nil {
 		if ctx.Err() != nil {
 			return nil // told to stop before it had come up
 		}
@@ -120,6 +168,22 @@ func (a *app) run(ctx context.Context, cfg config, d *database, up func()) error
 	return group.Wait()
 }
 
+// learnRole finds out whether the log is safe from the role that the service has in the database.
+func (a *app) learnRole(ctx context.Context, cfg config) error {
+	role, err := postgres.RoleOf(ctx, a.pools[0])
+	if err != nil {
+		return err
+	}
+	detail := "separate: the service can add to the log and cannot change it"
+	if !role.Separate {
+		detail = "not separate: the service's role could change the log"
+		cfg.log.InfoContext(ctx, "roles are not separate: the service's role could change the log; see docs/roles.md",
+			"role", role.Name)
+	}
+	a.role.Store(&detail)
+	return nil
+}
+
 func (a *app) closePools() {
 	for _, p := range a.pools {
 		p.Close()
@@ -127,9 +191,9 @@ func (a *app) closePools() {
 }
 
 func (a *app) pool(ctx context.Context, url, name string, size int32, statementTimeout time.Duration) (*pgxpool.Pool, error) {
-	p, err := postgres.NewPool(ctx, url, postgres.WithApplicationName(name), postgres.WithMaxConns(size),
+	p, err := postgres.NewPool(ctx, url, append(a.tracing.poolOptions(), postgres.WithApplicationName(name), postgres.WithMaxConns(size),
 		postgres.WithStatementTimeout(statementTimeout), postgres.WithIdleInTransactionTimeout(30*time.Second),
-		postgres.WithGenericPlans())
+		postgres.WithGenericPlans())...)
 	if err != nil {
 		return nil, err
 	}
@@ -182,13 +246,18 @@ func (a *app) readiness(pool *pgxpool.Pool, engine *projector.Engine) func(conte
 	return func(ctx context.Context) []httpapi.Check {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
-		if err := pool.Ping(ctx); err != nil {
-			return []httpapi.Check{{Name: "database", Detail: "does not answer"}}
+		if a.stopping.Load() {
+			return []httpapi.Check{{Name: "process", Detail: "is stopping; another instance takes requests"}}
 		}
-		checks := []httpapi.Check{{Name: "database", OK: true, Detail: "answers"}}
+		database := databaseCheck(ctx, pool)
+		checks := []httpapi.Check{database}
+		if !database.OK {
+			return checks
+		}
 		if !a.started.Load() {
-			return append(checks, httpapi.Check{Name: "schema", Detail: "is being brought up to date"})
+			return append(checks, httpapi.Check{Name: "schema", Detail: *a.waiting.Load()})
 		}
+		checks = append(checks, httpapi.Check{Name: "roles", OK: true, Detail: *a.role.Load()})
 		all, err := engine.Projections(ctx)
 		if err != nil {
 			return append(checks, httpapi.Check{Name: "projections", Detail: "their state cannot be read"})
@@ -205,6 +274,32 @@ func (a *app) readiness(pool *pgxpool.Pool, engine *projector.Engine) func(conte
 		}
 		return checks
 	}
+}
+
+// databaseCheck tells whether the database can be used. One that is read-only can, for reads: that all instances stopped
+// being ready at once would take those away too.
+func databaseCheck(ctx context.Context, pool *pgxpool.Pool) httpapi.Check {
+	check := httpapi.Check{Name: "database"}
+	var readOnly bool
+	err := pool.QueryRow(ctx, "select current_setting('transaction_read_only')::bool").Scan(&readOnly)
+	refused, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case err == nil && readOnly:
+		check.OK, check.Detail = true, "is read-only: commands are answered with 503 until it is not"
+	case err == nil:
+		check.OK, check.Detail = true, "answers"
+	case ok && refused.Code == "53300":
+		check.Detail = "has no connection free"
+	case ok && refused.Code == "57P03":
+		check.Detail = "is starting or recovering"
+	case ok && strings.HasPrefix(refused.Code, "28"):
+		check.Detail = "does not let the service in"
+	case ok && refused.Code == "3D000":
+		check.Detail = "does not exist"
+	default:
+		check.Detail = "does not answer"
+	}
+	return check
 }
 
 // liveStats hands the statistics from the read model to the API.

@@ -27,7 +27,7 @@ func TestTwoInstancesFight(t *testing.T) {
 	bin, url := build(t), pgtest.URL(t)
 	bases := make([]string, 2)
 	for i := range bases {
-		p := launch(t, bin, "DATABASE_URL="+url)
+		p := launch(t, bin, "DATABASE_URL="+pgtest.ServiceURL(t, url))
 		p.awaitReady(t, 60*time.Second)
 		bases[i] = p.base
 	}
@@ -184,7 +184,7 @@ func checkBooks(t *testing.T, url string) {
 func TestBulkOnTheRealThing(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
-	p := launch(t, build(t), "DATABASE_URL="+url)
+	p := launch(t, build(t), "DATABASE_URL="+pgtest.ServiceURL(t, url))
 	p.awaitReady(t, 60*time.Second)
 	client := apitest.Client(t)
 	const id = "0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f"

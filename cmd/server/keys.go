@@ -212,11 +212,11 @@ func withKeys(ctx context.Context, cfg config, create bool, use func(*auth.Store
 	}
 	defer func() { err = errors.Join(err, d.stop()) }()
 	if create {
-		if err := postgres.Migrate(ctx, d.url, cfg.log); err != nil {
+		if err := postgres.Migrate(ctx, d.ownerURL, cfg.log); err != nil {
 			return err
 		}
 	}
-	pool, err := postgres.NewPool(ctx, d.url, postgres.WithApplicationName("passbook keys"), postgres.WithMaxConns(1))
+	pool, err := postgres.NewPool(ctx, d.ownerURL, postgres.WithApplicationName("passbook keys"), postgres.WithMaxConns(1))
 	if err != nil {
 		return err
 	}

@@ -2,19 +2,22 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"passbook/internal/projector"
 )
 
-// newRegistry is where the metrics of the process are; ready tells whether the database can be asked at all.
-func newRegistry(engine *projector.Engine, ready func() bool) *prometheus.Registry {
+// newRegistry is where the metrics of the process are.
+func newRegistry(pools map[string]*pgxpool.Pool) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		newProjectionMetrics(engine, ready))
+		newPoolMetrics(pools))
+	registerBuild(registry)
 	return registry
 }
 
@@ -24,7 +27,9 @@ type projectionMetrics struct {
 	// ready tells whether the database can be asked at all.
 	ready                              func() bool
 	position, head, lag, seconds, halt *prometheus.Desc
-	parked, failures                   *prometheus.Desc
+	parked, failures, paused           *prometheus.Desc
+	replaying, replayed, replayTotal   *prometheus.Desc
+	database                           *prometheus.Desc
 }
 
 func newProjectionMetrics(engine *projector.Engine, ready func() bool) *projectionMetrics {
@@ -41,41 +46,69 @@ func newProjectionMetrics(engine *projector.Engine, ready func() bool) *projecti
 		halt:     desc("halted", "1 if the projection has stopped at an event it cannot apply."),
 		parked:   desc("parked_streams", "Accounts set aside at an event that could not be applied."),
 		failures: desc("failures_total", "How often an event could not be applied, tries included."),
+		paused:   desc("paused", "1 if the projection was paused."),
+
+		replaying:   desc("replay_running", "1 while a replay builds the next generation."),
+		replayed:    desc("replay_processed_events", "Events that the running replay, or the last, has folded."),
+		replayTotal: desc("replay_total_events", "Events that it has to fold."),
+
+		database: prometheus.NewDesc("passbook_database_up", "1 if the database answered when this was scraped.", nil, nil),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *projectionMetrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.position, m.head, m.lag, m.seconds, m.halt, m.parked, m.failures} {
+	for _, d := range []*prometheus.Desc{
+		m.position, m.head, m.lag, m.seconds, m.halt, m.parked, m.failures, m.paused, m.replaying, m.replayed, m.replayTotal, m.database,
+	} {
 		out <- d
 	}
 }
 
-// Collect implements prometheus.Collector. When the database is away there is nothing to tell.
+// Collect implements prometheus.Collector. When the database is away there is nothing else to tell.
 func (m *projectionMetrics) Collect(out chan<- prometheus.Metric) {
+	all, err := m.state()
+	out <- prometheus.MustNewConstMetric(m.database, prometheus.GaugeValue, oneIf(err == nil))
+	for i := range all {
+		m.collect(&all[i], out)
+	}
+}
+
+var errStarting = errors.New("the schema is not in place yet")
+
+func (m *projectionMetrics) state() ([]projector.Status, error) {
 	if !m.ready() {
-		return
+		return nil, errStarting
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	all, err := m.engine.Projections(ctx)
-	if err != nil {
-		return
+	return m.engine.Projections(ctx)
+}
+
+func (m *projectionMetrics) collect(p *projector.Status, out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, p.ID)
 	}
-	for _, p := range all {
-		gauge := func(d *prometheus.Desc, v float64) {
-			out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, p.ID)
-		}
-		gauge(m.position, float64(p.Position))
-		gauge(m.head, float64(p.Head))
-		gauge(m.lag, float64(p.Lag))
-		gauge(m.seconds, p.LagSeconds)
-		halted := 0.0
-		if p.State == "halted" {
-			halted = 1
-		}
-		gauge(m.halt, halted)
-		gauge(m.parked, float64(p.Parked))
-		out <- prometheus.MustNewConstMetric(m.failures, prometheus.CounterValue, float64(p.Failures), p.ID)
+	gauge(m.position, float64(p.Position))
+	gauge(m.head, float64(p.Head))
+	gauge(m.lag, float64(p.Lag))
+	gauge(m.seconds, p.LagSeconds)
+	gauge(m.halt, oneIf(p.State == "halted"))
+	gauge(m.paused, oneIf(p.State == "paused"))
+	gauge(m.parked, float64(p.Parked))
+	out <- prometheus.MustNewConstMetric(m.failures, prometheus.CounterValue, float64(p.Failures), p.ID)
+	var r projector.Replay
+	if p.Replay != nil {
+		r = *p.Replay
 	}
+	gauge(m.replaying, oneIf(r.State == "running"))
+	gauge(m.replayed, float64(r.Processed))
+	gauge(m.replayTotal, float64(r.Total))
+}
+
+func oneIf(holds bool) float64 {
+	if holds {
+		return 1
+	}
+	return 0
 }

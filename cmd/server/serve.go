@@ -22,10 +22,12 @@ import (
 
 // Bounds of the process.
 const (
-	// drainTimeout is how long requests in flight are given when the server is told to stop.
-	drainTimeout = 15 * time.Second
+	// stopTimeout is how long the private PostgreSQL is given to stop.
+	stopTimeout = 15 * time.Second
 	// retryStart is how long to wait between tries to reach a database that is away at the start.
 	retryStart = 500 * time.Millisecond
+	// retryMigrated is how long to wait between looks at a schema that somebody else has to bring up to date.
+	retryMigrated = 2 * time.Second
 )
 
 // serve runs the service until ctx ends, and then stops it in order: no new requests, those in flight finished, the
@@ -53,7 +55,7 @@ func serve(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 		return err
 	}
 	server := newHTTPServer(app.handler, cfg.log)
-	server.RegisterOnShutdown(app.endStreams)
+	leave := newFarewell(server, &app.stopping)
 	// The services outlive ctx, so that requests in flight can finish.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
@@ -67,18 +69,14 @@ func serve(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	group.Go(func() error {
 		return app.run(work, cfg, database, func() { announce(cfg, listener.Addr(), database, stdout) })
 	})
+	group.Go(func() error { return database.keepUp(failed, cfg) })
 	group.Go(func() error {
-		var lost error
-		select {
-		case <-failed.Done():
-		case <-database.lost():
-			lost = fmt.Errorf("the private PostgreSQL has ended: %w", database.private.Err())
-		}
+		<-failed.Done()
 		cfg.log.Info("stopping")
-		drain, cancel := context.WithTimeout(work, drainTimeout)
+		drain, cancel := context.WithTimeout(work, cfg.shutdownDelay+cfg.shutdownTimeout)
 		defer cancel()
 		defer stopWork()
-		return errors.Join(lost, server.Shutdown(drain))
+		return leave.take(drain, cfg.shutdownDelay, app.endStreams, cfg.log)
 	})
 	if err := group.Wait(); err != nil {
 		return err
@@ -118,39 +116,35 @@ func secured(l net.Listener, cfg *config) (net.Listener, error) {
 // database is where the service keeps its data: a private PostgreSQL, or the one that DATABASE_URL names.
 type database struct {
 	url, queryURL string
-	private       *localpg.Server // nil with DATABASE_URL
+	// ownerURL is url as a role that may change the schema, where it is known.
+	ownerURL string
+	private  *localpg.Server // nil with DATABASE_URL
 }
 
 func openDatabase(ctx context.Context, cfg config) (*database, error) {
 	if cfg.databaseURL != "" {
-		d := &database{url: cfg.databaseURL, queryURL: cfg.queryDatabaseURL}
+		d := &database{url: cfg.databaseURL, queryURL: cfg.queryDatabaseURL, ownerURL: cfg.databaseURL}
 		if d.queryURL == "" {
 			d.queryURL = d.url
 		}
 		return d, nil
 	}
-	private, err := localpg.Start(ctx, localpg.Options{
-		DataDir: cfg.dataDir, BinDir: cfg.pgBin, RuntimeDir: cfg.runtimeDir, Logger: cfg.log,
-	})
+	private, err := localpg.Start(ctx, privateOptions(cfg))
 	if err != nil {
 		return nil, err
 	}
-	return &database{url: private.URL(), queryURL: private.URL(), private: private}, nil
+	return &database{url: private.ServiceURL(), queryURL: private.ServiceURL(), ownerURL: private.URL(), private: private}, nil
 }
 
-// lost is closed when a private PostgreSQL ends by itself.
-func (d *database) lost() <-chan struct{} {
-	if d.private == nil {
-		return nil
-	}
-	return d.private.Done()
+func privateOptions(cfg config) localpg.Options {
+	return localpg.Options{DataDir: cfg.dataDir, BinDir: cfg.pgBin, RuntimeDir: cfg.runtimeDir, Logger: cfg.log}
 }
 
 func (d *database) stop() error {
 	if d.private == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	return d.private.Stop(ctx)
 }
@@ -168,18 +162,29 @@ func (d *database) instance() string {
 	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), rand.Text()[:6])
 }
 
-// migrateWhenUp migrates the database, waiting for one that is away.
-func migrateWhenUp(ctx context.Context, cfg config, url string) error {
+// migrateWhenUp migrates the database, waiting for one that is away, and for its owner to migrate it where this role
+// cannot, and then calls next. waiting is told what it waits for, in words for anyone who can reach the port.
+func migrateWhenUp(ctx context.Context, cfg config, url string, waiting func(string), next func(context.Context) error) error {
 	for {
 		err := postgres.Migrate(ctx, url, cfg.log)
-		if err == nil || !postgres.IsUnavailable(err) {
+		if err == nil {
+			err = next(ctx)
+		}
+		wait := retryStart
+		switch older, ok := errors.AsType[*postgres.OlderDatabaseError](err); {
+		case ok:
+			waiting(fmt.Sprintf("is at version %d and has to be at %d: run server migrate as its owner", older.Database, older.Binary))
+			wait = retryMigrated
+		case postgres.IsUnavailable(err):
+			waiting("cannot be checked while the database does not answer")
+		default:
 			return err
 		}
 		cfg.log.Warn("waiting for the database", "database", redact(url), "error", err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(retryStart):
+		case <-time.After(wait):
 		}
 	}
 }
@@ -188,7 +193,7 @@ func migrateWhenUp(ctx context.Context, cfg config, url string) error {
 // lines work as they stand.
 func announce(cfg config, addr net.Addr, d *database, stdout io.Writer) {
 	cfg.log.Info("serving", "addr", addr.String(), "database", redact(d.url), "version", version)
-	if d.private == nil {
+	if cfg.databaseURL != "" {
 		return
 	}
 	base, id, let := "http://"+addr.String(), uuid.New(), ""
@@ -216,7 +221,7 @@ func migrate(ctx context.Context, cfg config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.stop()) }()
-	return postgres.Migrate(ctx, d.url, cfg.log)
+	return postgres.Migrate(ctx, d.ownerURL, cfg.log)
 }
 
 // healthcheck asks the server that listens on PASSBOOK_ADDR whether it is ready. It is what a container runtime calls.

@@ -28,6 +28,9 @@ type config struct {
 	runtimeDir       string
 	addr             string
 	idempotencyTTL   time.Duration
+	otlpEndpoint     string
+	shutdownDelay    time.Duration
+	shutdownTimeout  time.Duration
 	log              *slog.Logger
 	access
 }
@@ -50,6 +53,7 @@ type settings struct {
 	databaseURLFile, queryDatabaseURLFile         *setting
 	addr, logLevel, logFormat                     *setting
 	idempotencyTTL                                *setting
+	shutdownDelay, shutdownTimeout, otlpEndpoint  *setting
 	accessSettings
 }
 
@@ -73,6 +77,11 @@ func newSettings(getenv func(string) string) *settings {
 	s.addr = add("PASSBOOK_ADDR", "addr", "127.0.0.1:8080", "", "address and port to listen on")
 	s.addAccess(add)
 	s.idempotencyTTL = add("PASSBOOK_IDEMPOTENCY_TTL", "idempotency-ttl", "24h", "", "how long an Idempotency-Key is good for, such as 90m or 48h")
+	s.shutdownDelay = add("PASSBOOK_SHUTDOWN_DELAY", "shutdown-delay", "0s", "",
+		"how long to go on serving, but not be ready, when told to stop, for load balancers to notice")
+	s.shutdownTimeout = add("PASSBOOK_SHUTDOWN_TIMEOUT", "shutdown-timeout", "15s", "", "how long requests in flight may then take")
+	s.otlpEndpoint = add("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp-endpoint", "", "tracing is off",
+		"OpenTelemetry collector to send traces to, over HTTP, such as http://127.0.0.1:4318")
 	s.logLevel = add("PASSBOOK_LOG_LEVEL", "log-level", "info", "", "debug, info, warn or error")
 	s.logFormat = add("PASSBOOK_LOG_FORMAT", "log-format", "", "text on a terminal, otherwise json", "text or json")
 	return s
@@ -136,6 +145,19 @@ func (s *settings) load(stderr io.Writer) (config, error) {
 	c.access = s.loadAccess(wrong)
 	if c.idempotencyTTL, err = time.ParseDuration(s.get(s.idempotencyTTL)); err != nil || c.idempotencyTTL < time.Minute {
 		wrong(s.idempotencyTTL, "%q is not a duration of at least 1m, such as 24h", s.get(s.idempotencyTTL))
+	}
+	if c.otlpEndpoint = s.get(s.otlpEndpoint); c.otlpEndpoint != "" {
+		if u, err := url.Parse(c.otlpEndpoint); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			wrong(s.otlpEndpoint, "%q is not the URL of a collector, such as http://127.0.0.1:4318", c.otlpEndpoint)
+		}
+	}
+	for _, one := range []struct {
+		*setting
+		value *time.Duration
+	}{{s.shutdownDelay, &c.shutdownDelay}, {s.shutdownTimeout, &c.shutdownTimeout}} {
+		if *one.value, err = time.ParseDuration(s.get(one.setting)); err != nil || *one.value < 0 {
+			wrong(one.setting, "%q is not a duration, such as 5s", s.get(one.setting))
+		}
 	}
 	if c.log, err = s.logger(stderr); err != nil {
 		problems = append(problems, err)

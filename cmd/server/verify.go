@@ -53,7 +53,7 @@ func verifyBooks(ctx context.Context, cfg config, limit int, asJSON bool, out io
 		return err
 	}
 	defer func() { err = errors.Join(err, d.stop()) }()
-	pool, err := postgres.NewPool(ctx, d.url, postgres.WithApplicationName("passbook verify"), postgres.WithMaxConns(1))
+	pool, err := postgres.NewPool(ctx, d.ownerURL, postgres.WithApplicationName("passbook verify"), postgres.WithMaxConns(1))
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func attachDatabase(ctx context.Context, cfg config) (*database, error) {
 	url, err := localpg.Attach(ctx, cfg.dataDir)
 	switch {
 	case err == nil:
-		return &database{url: url, queryURL: url}, nil
+		return &database{url: url, queryURL: url, ownerURL: url}, nil
 	case errors.Is(err, localpg.ErrNotRunning):
 		return openDatabase(ctx, cfg)
 	case errors.Is(err, localpg.ErrNoData):

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -96,7 +97,21 @@ func (s *Service) append(ctx context.Context, decisions []decision) ([]eventstor
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	return s.store.Append(ctx, units)
+	over := func(error) {}
+	if s.appending != nil {
+		ctx, over = s.appending(ctx, units)
+	}
+	began, events := time.Now(), 0
+	results, err := s.store.Append(ctx, units)
+	over(err)
+	if err != nil {
+		return nil, err
+	}
+	for i := range units {
+		events += len(units[i].Events)
+	}
+	s.meter.Batch(events, time.Since(began))
+	return results, nil
 }
 
 // settle answers what the append decided, keeps the aggregates it confirmed, and returns the units that are to be

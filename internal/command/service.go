@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
+	"passbook/internal/account"
 	"passbook/internal/eventstore"
 )
 
@@ -39,6 +40,11 @@ type Config struct {
 	// Appended, if set, is called after each batch that wrote events, with the position of the last one. It must not
 	// block: it is where the projector is woken.
 	Appended func(position int64)
+	// Meter, if set, is told what becomes of commands and batches.
+	Meter Meter
+	// Appending, if set, is called before each append; what it answers is the context of the append, and is called with
+	// its error when it is over. It is for tracing.
+	Appending func(ctx context.Context, units []eventstore.Unit) (context.Context, func(error))
 	// QueueSize is how many commands may wait; CacheSize how many accounts are kept in memory.
 	QueueSize, CacheSize int
 	// Flights is how many appends may be under way at once, 2 unless set: with 1, a batch is decided after the one
@@ -47,6 +53,21 @@ type Config struct {
 	// KeepKeys is how long idempotency keys are kept, to within a minute or so.
 	KeepKeys time.Duration
 }
+
+// Meter counts what the write side does. Its methods are called on the path of every command, so they must be quick and
+// must not block.
+type Meter interface {
+	// Settled is called once for every command that was asked for, with its error if it was not applied.
+	Settled(c account.Command, replayed bool, err error)
+	// Batch is called for every append that the log answered, with how many events were given to it and how long it took.
+	Batch(events int, took time.Duration)
+}
+
+// noMeter is the Meter of a Service that has none.
+type noMeter struct{}
+
+func (noMeter) Settled(account.Command, bool, error) {}
+func (noMeter) Batch(int, time.Duration)             {}
 
 // Service takes commands from any number of goroutines and appends them in batches: all commands that arrive while
 // one batch commits ride in the next, without any timer (group commit).
@@ -67,6 +88,9 @@ type Service struct {
 	// costs a conflict and never correctness, since the append checks every version.
 	cache  *simplelru.LRU[uuid.UUID, aggregate]
 	upkeep *upkeep
+	meter  Meter
+	// appending is nil without tracing.
+	appending func(context.Context, []eventstore.Unit) (context.Context, func(error))
 
 	mu       sync.Mutex
 	inFlight map[[16]byte]struct{} // idempotency keys not answered yet
@@ -97,8 +121,11 @@ func New(c Config) (*Service, error) {
 	if c.Appended == nil {
 		c.Appended = func(int64) {}
 	}
+	if c.Meter == nil {
+		c.Meter = noMeter{}
+	}
 	return &Service{
-		store: c.Store, appended: c.Appended, cache: cache,
+		store: c.Store, appended: c.Appended, cache: cache, meter: c.Meter, appending: c.Appending,
 		upkeep: &upkeep{store: c.Store, log: c.Logger, keepKey: c.KeepKeys, unsaved: make(map[uuid.UUID]aggregate)},
 		queue:  make(chan *call, c.QueueSize), enough: make(chan struct{}, 1), maxFlights: c.Flights,
 		inFlight: make(map[[16]byte]struct{}),
@@ -206,6 +233,7 @@ func (s *Service) submit(c *call, wait bool) error {
 		c.units[i].call = c
 		if !s.claimKeys(c.units[i].requests) {
 			c.units[i].err = ErrKeyInFlight
+			s.count(&c.units[i])
 			continue
 		}
 		c.open++
@@ -215,8 +243,9 @@ func (s *Service) submit(c *call, wait bool) error {
 	}
 	if err := s.enqueue(c, wait); err != nil {
 		for i := range c.units {
-			if c.units[i].err == nil {
-				s.releaseKeys(c.units[i].requests)
+			if u := &c.units[i]; u.err == nil {
+				s.releaseKeys(u.requests)
+				s.meterAll(u.requests, err)
 			}
 		}
 		return err
@@ -304,11 +333,32 @@ func (s *Service) releaseKeys(requests []Request) {
 	}
 }
 
+// count tells the meter what became of the requests of a unit that is settled.
+func (s *Service) count(u *unit) {
+	if u.err != nil {
+		s.meterAll(u.requests, u.err)
+		return
+	}
+	for i := range u.requests {
+		s.meter.Settled(u.requests[i].Command, u.results[i].Replayed, nil)
+	}
+}
+
+func (s *Service) meterAll(requests []Request, err error) {
+	for i := range requests {
+		s.meter.Settled(requests[i].Command, false, err)
+	}
+}
+
+// Queued is how many units of commands wait to be taken up.
+func (s *Service) Queued() int { return int(s.waiting.Load()) }
+
 // finish settles a unit and frees its keys; with the last unit of a call its caller goes on. The keys go first: whoever
 // has the answer may use the key again at once.
 func (s *Service) finish(u *unit, results []Result, err error) {
 	s.releaseKeys(u.requests)
 	u.results, u.err = results, err
+	s.count(u)
 	if u.call.open--; u.call.open == 0 {
 		close(u.call.done)
 	}

@@ -113,7 +113,7 @@ func TestReadmeOnTheRealBinary(t *testing.T) {
 			t.Fatal(err)
 		}
 		same(t, "the setting",
-			submatches(regexp.MustCompile(`^(DATABASE_URL(?:_FILE)?|PG_BIN|PASSBOOK_[A-Z_]+)$`), d.spans()...),
+			submatches(regexp.MustCompile(`^(DATABASE_URL(?:_FILE)?|PG_BIN|OTEL_EXPORTER_OTLP_ENDPOINT|PASSBOOK_[A-Z_]+)$`), d.spans()...),
 			submatches(regexp.MustCompile(`\(([A-Z_]+); default`), string(help)))
 	})
 

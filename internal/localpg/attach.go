@@ -48,7 +48,7 @@ func Attach(ctx context.Context, dir string) (string, error) {
 		case err != nil || file.socketDir == "" || len(recordedPostmaster(cluster)) == 0:
 			continue
 		}
-		location := urlOf(file.socketDir, serviceRole, databaseName)
+		location := urlOf(file.socketDir, ownerRole, databaseName)
 		conn, err := pgx.Connect(ctx, location)
 		if err != nil {
 			return "", fmt.Errorf("private PostgreSQL in %s: %w", cluster, err)

@@ -24,8 +24,11 @@ import (
 
 const (
 	databaseName = "passbook"
-	serviceRole  = "passbook"
 	adminRole    = "postgres"
+	ownerRole    = "passbook"
+	// The service logs in as serviceRole, whose rights are those that the schema's migrations grant to groupRole.
+	serviceRole = "passbook_app"
+	groupRole   = "passbook_service"
 
 	// logLimit is the size in bytes beyond which the server's log is set aside at the next start.
 	logLimit = 16 << 20
@@ -183,10 +186,10 @@ func (s *Server) awaitDatabase(ctx context.Context) error {
 	}
 }
 
-// ensureDatabase makes the role and the database if they are missing: on the first start, and when the process was
-// killed in the middle of it.
+// ensureDatabase makes the roles and the database if they are missing: on the first start, after an upgrade, and when
+// the process was killed in the middle of it. The role of the service is the last to be made.
 func (s *Server) ensureDatabase(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, s.URL())
+	conn, err := pgx.Connect(ctx, s.ServiceURL())
 	if err == nil {
 		return conn.Close(ctx)
 	}
@@ -194,21 +197,43 @@ func (s *Server) ensureDatabase(ctx context.Context) error {
 	if !ok || (pgErr.Code != "3D000" && pgErr.Code != "28000") { // no such database, no such role
 		return err
 	}
-	admin, err := pgx.Connect(ctx, s.urlFor(adminRole, "postgres"))
+	// Neither is a superuser even here, so that what is forbidden to them stays forbidden.
+	err = s.ensure(ctx, "postgres", []step{
+		{"CREATE ROLE " + ownerRole + " LOGIN CREATEDB CREATEROLE", "SELECT FROM pg_roles WHERE rolname = '" + ownerRole + "'"},
+		{"CREATE ROLE " + groupRole + " NOLOGIN", "SELECT FROM pg_roles WHERE rolname = '" + groupRole + "'"},
+		{"CREATE DATABASE " + databaseName + " OWNER " + ownerRole, "SELECT FROM pg_database WHERE datname = '" + databaseName + "'"},
+	})
+	if err != nil {
+		return err
+	}
+	return s.ensure(ctx, databaseName, []step{
+		// As from PostgreSQL 15 on: before, everyone could make objects in this schema.
+		{"GRANT CREATE ON SCHEMA public TO " + ownerRole, ""},
+		{"REVOKE CREATE ON SCHEMA public FROM PUBLIC", ""},
+		// The owner is a member, so that it may end the service's connections.
+		{"CREATE ROLE " + serviceRole + " LOGIN IN ROLE " + groupRole + " ROLE " + ownerRole, "SELECT FROM pg_roles WHERE rolname = '" + serviceRole + "'"},
+	})
+}
+
+// step is a statement to be run unless a query has a row.
+type step struct{ query, unless string }
+
+// ensure runs what is still to be done in a database, as the administrator.
+func (s *Server) ensure(ctx context.Context, database string, steps []step) error {
+	admin, err := pgx.Connect(ctx, s.urlFor(adminRole, database))
 	if err != nil {
 		return err
 	}
 	defer admin.Close(context.WithoutCancel(ctx))
-	// The service is no superuser even here, so that what is forbidden to it stays forbidden.
-	for _, statement := range []struct{ query, unless string }{
-		{"CREATE ROLE passbook LOGIN CREATEDB CREATEROLE", "SELECT FROM pg_roles WHERE rolname = 'passbook'"},
-		{"CREATE DATABASE passbook OWNER passbook", "SELECT FROM pg_database WHERE datname = 'passbook'"},
-	} {
-		tag, err := admin.Exec(ctx, statement.unless)
-		if err == nil && tag.RowsAffected() == 0 {
-			_, err = admin.Exec(ctx, statement.query)
+	for _, one := range steps {
+		if one.unless != "" {
+			if tag, err := admin.Exec(ctx, one.unless); err != nil {
+				return fmt.Errorf("set up the database: %w", err)
+			} else if tag.RowsAffected() > 0 {
+				continue
+			}
 		}
-		if err != nil {
+		if _, err = admin.Exec(ctx, one.query); err != nil {
 			return fmt.Errorf("set up the database: %w", err)
 		}
 	}
@@ -216,8 +241,12 @@ func (s *Server) ensureDatabase(ctx context.Context) error {
 }
 
 // URL is a DATABASE_URL for the database passbook as the role passbook, which owns it, may create databases and
-// roles, and is not a superuser.
-func (s *Server) URL() string { return s.urlFor(serviceRole, databaseName) }
+// roles, and is not a superuser. Migrations run as it.
+func (s *Server) URL() string { return s.urlFor(ownerRole, databaseName) }
+
+// ServiceURL is one for the same database as the role that the service works as: a member of passbook_service, with the
+// rights that the migrations give to that and no others.
+func (s *Server) ServiceURL() string { return s.urlFor(serviceRole, databaseName) }
 
 func (s *Server) urlFor(role, database string) string {
 	return urlOf(s.socketDir, role, database)

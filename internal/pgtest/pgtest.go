@@ -105,6 +105,24 @@ func URL(t testing.TB) string {
 	return urlOf(name)
 }
 
+// ServiceURL turns what URL has answered into that of the same database as the service's role sees it, which does not own
+// it. The server's own role must be allowed to take that role, where TEST_DATABASE_URL names it.
+func ServiceURL(t testing.TB, owners string) string {
+	t.Helper()
+	u, err := url.Parse(owners)
+	if err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	q := u.Query()
+	if server.local != nil {
+		q.Set("user", "passbook_app")
+	} else {
+		q.Set("role", postgres.ServiceRole)
+	}
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
 // newName is the name of a new database. It needs no quoting.
 func newName() string { return "passbook_test_" + strings.ToLower(rand.Text()) }
 

@@ -26,7 +26,30 @@ const (
 
 	versionTableExists = `SELECT to_regclass($1) IS NOT NULL`
 	selectVersion      = `SELECT coalesce(max(version_id), 0) FROM ` + versionTable + ` WHERE is_applied`
+	// Who owns the table of versions owns the schema; before the first migration it is whoever may create tables.
+	mayMigrate = `SELECT current_user, coalesce((SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass($1)),
+	has_schema_privilege(current_schema(), 'CREATE'), false)`
 )
+
+// ErrOlderDatabase says that the database lacks migrations, and that the role of the connection cannot run them. The
+// error itself is an *OlderDatabaseError.
+var ErrOlderDatabase = errors.New("the database is older than this binary")
+
+// OlderDatabaseError says which version the database has, which the binary needs, and who cannot bring it there. It is
+// ErrOlderDatabase.
+type OlderDatabaseError struct {
+	// Database is the version the database is at, 0 before the first; Binary the one this binary needs.
+	Database, Binary int64
+	Role             string
+}
+
+func (e *OlderDatabaseError) Error() string {
+	return fmt.Sprintf("database is at version %d, this binary needs %d, and the role %s does not own the schema: "+
+		"run server migrate with the owner's DATABASE_URL", e.Database, e.Binary, e.Role)
+}
+
+// Is makes the error match ErrOlderDatabase.
+func (e *OlderDatabaseError) Is(target error) bool { return target == ErrOlderDatabase }
 
 // ErrNewerDatabase says that the database has been migrated by a newer binary. The error itself is a
 // *NewerDatabaseError.
@@ -49,6 +72,9 @@ func (e *NewerDatabaseError) Is(target error) bool { return target == ErrNewerDa
 // version. Several instances may call it at once: one migrates and the others wait. A database that is newer than
 // the binary is left alone, with ErrNewerDatabase. The connection must not go through PgBouncer in transaction mode,
 // which cannot hold the lock.
+//
+// Then it gives the service role its rights. A role that does not own the schema changes nothing: it is answered nil
+// when the schema is the newest, and otherwise ErrOlderDatabase.
 func Migrate(ctx context.Context, url string, log *slog.Logger) error {
 	return migrate(ctx, url, migrations.FS, log)
 }
@@ -78,15 +104,37 @@ func migrate(ctx context.Context, url string, files fs.FS, log *slog.Logger) (er
 	sources := provider.ListSources()
 	known := sources[len(sources)-1].Version
 
-	if current, err := schemaVersion(ctx, db, known); err != nil || current == known {
+	current, err := schemaVersion(ctx, db, known)
+	if err != nil {
 		return err
 	}
-	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("migrate the database: %w", err)
+	if current < known {
+		if err := mustOwn(ctx, db, current, known); err != nil {
+			return err
+		}
+		if _, err := provider.Up(ctx); err != nil {
+			return fmt.Errorf("migrate the database: %w", err)
+		}
+		// While this instance waited for the lock a newer one may have gone further.
+		if _, err := schemaVersion(ctx, db, known); err != nil {
+			return err
+		}
 	}
-	// While this instance waited for the lock a newer one may have gone further.
-	_, err = schemaVersion(ctx, db, known)
-	return err
+	return grant(ctx, db, log)
+}
+
+func mustOwn(ctx context.Context, db *sql.DB, current, known int64) error {
+	var (
+		role string
+		may  bool
+	)
+	if err := db.QueryRowContext(ctx, mayMigrate, versionTable).Scan(&role, &may); err != nil {
+		return fmt.Errorf("read the owner of the schema: %w", err)
+	}
+	if !may {
+		return &OlderDatabaseError{Database: current, Binary: known, Role: role}
+	}
+	return nil
 }
 
 // schemaVersion is the version of the database, 0 before the first migration. One beyond known is an error.

@@ -82,18 +82,15 @@ func (e *Engine) Projection(ctx context.Context, id string) (Status, error) {
 }
 
 func (w *worker) status(ctx context.Context, head int64) (Status, error) {
-	if err := w.register(ctx); err != nil { // asked for before the engine has run
-		return Status{}, err
+	st, err := w.stored(ctx)
+	// Asked for before the engine has run. Nothing is written otherwise: the database may be read-only.
+	if errors.Is(err, pgx.ErrNoRows) {
+		if err = w.register(ctx); err == nil {
+			st, err = w.stored(ctx)
+		}
 	}
-	st := Status{ID: w.def.ID}
-	var owned bool
-	err := w.cfg.Pool.QueryRow(ctx, statusSQL, w.def.ID).Scan(&st.State, &st.Version, &st.Generation, &st.Position, &st.Owner,
-		&st.Error, &st.ErrorPosition, &st.UpdatedAt, &owned, &st.Failures, &st.PreviousGeneration, &st.Parked)
 	if err != nil {
 		return Status{}, fmt.Errorf("projector: status of %s: %w", w.def.ID, err)
-	}
-	if !owned {
-		st.Owner = ""
 	}
 	if st.Owner == w.cfg.Instance {
 		st.Rate = w.rate.perSecond()
@@ -109,6 +106,18 @@ func (w *worker) status(ctx context.Context, head int64) (Status, error) {
 		return Status{}, err
 	}
 	return st, nil
+}
+
+// stored is the part of a status that is in the projection's row.
+func (w *worker) stored(ctx context.Context) (Status, error) {
+	st := Status{ID: w.def.ID}
+	var owned bool
+	err := w.cfg.Pool.QueryRow(ctx, statusSQL, w.def.ID).Scan(&st.State, &st.Version, &st.Generation, &st.Position, &st.Owner,
+		&st.Error, &st.ErrorPosition, &st.UpdatedAt, &owned, &st.Failures, &st.PreviousGeneration, &st.Parked)
+	if !owned {
+		st.Owner = ""
+	}
+	return st, err
 }
 
 // behind fills in how far the projection is behind the log's head.

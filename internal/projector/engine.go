@@ -63,6 +63,12 @@ type Config struct {
 	// Applied, if set, is called with each position that a projection's live generation has reached in its tables, and
 	// again when a parked stream was tried. It must not block.
 	Applied func(projection string, position int64)
+	// Observe, if set, is called with each batch that a projection has applied, and how long reading and applying it took.
+	// It must not block.
+	Observe func(projection string, events int64, took time.Duration)
+	// Applying, if set, is called before each batch of a live generation is written; what it answers is the context of
+	// that, and is called with its error when it is over. It is for tracing. Events have their metadata if Log reads it.
+	Applying func(ctx context.Context, projection string, events []eventstore.Event) (context.Context, func(error))
 	// Instance is the name under which leases are taken. Two engines that run at one time need two names.
 	Instance string
 	// Lease is how long an owner that has gone silent is waited for. Default 3 s; it is renewed at a third of that.
@@ -107,6 +113,9 @@ func New(cfg Config, projections ...*Projection) (*Engine, error) {
 	setDefault(&cfg.MaxParked, 100)
 	if cfg.Applied == nil {
 		cfg.Applied = func(string, int64) {}
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(string, int64, time.Duration) {}
 	}
 	if cfg.Transient == nil {
 		cfg.Transient = func(error) bool { return false }

@@ -83,6 +83,7 @@ func (k *keeper) follow(ctx context.Context) (int, error) {
 	if paused {
 		return 0, nil
 	}
+	began := time.Now()
 	// Nobody else moves it.
 	_, n, err := k.apply(ctx, m.model, m.position, m)
 	if err != nil {
@@ -96,6 +97,7 @@ func (k *keeper) follow(ctx context.Context) (int, error) {
 	k.st.Error, k.st.ErrorPosition = "", 0
 	if n > 0 {
 		k.rate.add(int64(n))
+		k.cfg.Observe(k.def.ID, int64(n), time.Since(began))
 		k.st.UpdatedAt = time.Now()
 	}
 	return n, nil

@@ -23,6 +23,7 @@ type lane struct {
 	generation int64
 	position   int64
 	status     string // of the projection, when the lane is the live one
+	live       bool
 
 	limit, most int // events in the next batch; below most while one that cannot be written is being found
 
@@ -111,7 +112,7 @@ func (l *lane) step(ctx context.Context) (int64, error) {
 			return 0, err
 		}
 	}
-	err = l.w.begin(ctx, func(tx pgx.Tx) error { return l.write(ctx, tx, b) })
+	err = l.commit(ctx, events[:min(int64(len(events)), b.count)], b)
 	if err != nil {
 		return 0, l.narrow(ctx, events, b, err)
 	}
@@ -140,6 +141,17 @@ func (l *lane) extend(ctx context.Context, b *batch) error {
 		}
 	}
 	return nil
+}
+
+// commit writes a batch in a transaction of its own.
+func (l *lane) commit(ctx context.Context, events []eventstore.Event, b *batch) error {
+	over := func(error) {}
+	if l.live && l.w.cfg.Applying != nil {
+		ctx, over = l.w.cfg.Applying(ctx, l.w.def.ID, events)
+	}
+	err := l.w.begin(ctx, func(tx pgx.Tx) error { return l.write(ctx, tx, b) })
+	over(err)
+	return err
 }
 
 // fold folds the events that follow on the lane's position, asserting that none is missing. With an error, which is an

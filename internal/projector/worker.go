@@ -72,6 +72,7 @@ func (w *worker) own(ctx context.Context, st state) {
 // halts the projection, which then tries again at growing intervals until the cause is gone.
 func (w *worker) tail(ctx context.Context, epoch int64) {
 	l := w.newLane(w.cfg.Batch)
+	l.live = true
 	halts, stale, renewAt := 0, true, time.Time{}
 	for ctx.Err() == nil {
 		if stale || time.Now().After(renewAt) {
@@ -107,6 +108,7 @@ func (w *worker) tail(ctx context.Context, epoch int64) {
 			w.wake.waitFor(ctx, w.poll())
 		default:
 			halts = 0
+			w.cfg.Observe(w.def.ID, applied, time.Since(began))
 			renewAt = time.Now().Add(w.cfg.Lease / 3)
 			if applied < int64(l.limit) { // caught up, or nearly
 				pause(ctx, w.rest(time.Since(began)))

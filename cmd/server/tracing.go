@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"passbook/internal/command"
+	"passbook/internal/eventstore"
+	"passbook/internal/postgres"
+	"passbook/internal/projector"
+)
+
+// maxTraced bounds the spans that one append or one batch of a projection makes.
+const maxTraced = 64
+
+// tracing makes spans and sends them to a collector. There is none where OTEL_EXPORTER_OTLP_ENDPOINT is not set, and then
+// nothing of it is on the path of a request.
+type tracing struct {
+	provider *sdktrace.TracerProvider
+	tracer   trace.Tracer
+}
+
+// newTracing sends to the collector at endpoint, the URL that OTEL_EXPORTER_OTLP_ENDPOINT names, over HTTP. It does not
+// connect yet. Whoever calls it stops it. Without an endpoint there is none, which is a nil *tracing.
+func newTracing(ctx context.Context, endpoint string) (*tracing, error) {
+	if endpoint == "" {
+		return nil, nil //nolint:nilnil // see above
+	}
+	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(strings.TrimRight(endpoint, "/")+"/v1/traces"))
+	if err != nil {
+		return nil, fmt.Errorf("tracing: %w", err)
+	}
+	// What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say comes last, and wins.
+	about, err := resource.New(ctx, resource.WithTelemetrySDK(),
+		resource.WithAttributes(attribute.String("service.name", "passbook"), attribute.String("service.version", version)),
+		resource.WithFromEnv())
+	if err != nil {
+		return nil, fmt.Errorf("tracing: %w", err)
+	}
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))
+	return &tracing{provider: provider, tracer: provider.Tracer("passbook")}, nil
+}
+
+// stop sends what is left, for at most two seconds.
+func (t *tracing) stop(log *slog.Logger) {
+	if t == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := t.provider.Shutdown(ctx); err != nil {
+		log.Warn("the last traces could not be sent", "error", err)
+	}
+}
+
+// follow has the projector's work traced. The log is read with its metadata then, which is slower, in replays too.
+func (t *tracing) follow(c *projector.Config, store *eventstore.Store) {
+	if t != nil {
+		c.Log, c.Applying = store, t.applying
+	}
+}
+
+// poolOptions has a pool's statements traced.
+func (t *tracing) poolOptions() []postgres.Option {
+	if t == nil {
+		return nil
+	}
+	return []postgres.Option{postgres.WithTracer(queryTracer{t.tracer})}
+}
+
+// handler makes a span of each request, and hands it on in the request's own traceparent: what is kept with the events and
+// said in the log is the span's then.
+func (t *tracing) handler(next http.Handler) http.Handler {
+	if t == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var w3c propagation.TraceContext
+		ctx := w3c.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+		ctx, span := t.tracer.Start(ctx, r.Method, trace.WithSpanKind(trace.SpanKindServer),
+			trace.WithAttributes(attribute.String("http.request.method", r.Method), attribute.String("url.path", r.URL.Path)))
+		defer span.End()
+		// The router fills in the pattern of the route.
+		route := chi.NewRouteContext()
+		r = r.WithContext(context.WithValue(ctx, chi.RouteCtxKey, route))
+		w3c.Inject(ctx, propagation.HeaderCarrier(r.Header))
+		seen := &statusWriter{ResponseWriter: w}
+		next.ServeHTTP(seen, r)
+		if n := len(route.RoutePatterns); n > 0 {
+			span.SetName(r.Method + " " + route.RoutePatterns[n-1])
+			span.SetAttributes(attribute.String("http.route", route.RoutePatterns[n-1]))
+		}
+		span.SetAttributes(attribute.Int("http.response.status_code", seen.status),
+			attribute.String("passbook.request_id", w.Header().Get("X-Request-Id")))
+		if seen.status >= http.StatusInternalServerError {
+			span.SetStatus(codes.Error, "")
+		}
+	})
+}
+
+// statusWriter remembers the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *statusWriter) WriteHeader(status int) {
+	if w.status == 0 && status >= http.StatusOK {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// appending makes a span for each request whose events are in an append, so that each trace has it. It is a
+// command.Config.Appending.
+func (t *tracing) appending(ctx context.Context, units []eventstore.Unit) (context.Context, func(error)) {
+	var parents []trace.SpanContext
+	events := 0
+	for i := range units {
+		events += len(units[i].Events)
+		for j := range units[i].Events {
+			parents = addParent(parents, units[i].Events[j].Metadata)
+		}
+	}
+	return t.spans(ctx, "append", parents, attribute.Int("passbook.batch.events", events))
+}
+
+// applying makes a span for each request whose events are in a batch of a projection. It is a projector.Config.Applying.
+func (t *tracing) applying(ctx context.Context, projection string, events []eventstore.Event) (context.Context, func(error)) {
+	var parents []trace.SpanContext
+	for i := range events {
+		parents = addParent(parents, events[i].Metadata)
+	}
+	return t.spans(ctx, "apply "+projection, parents, attribute.String("passbook.projection", projection),
+		attribute.Int("passbook.batch.events", len(events)), attribute.Int64("passbook.position", events[len(events)-1].Position))
+}
+
+// addParent adds the span that the metadata of an event names, if it is sampled and not there yet.
+func addParent(parents []trace.SpanContext, metadata []byte) []trace.SpanContext {
+	var m command.Metadata
+	if len(parents) == maxTraced || json.Unmarshal(metadata, &m) != nil || m.Traceparent == "" {
+		return parents
+	}
+	carrier := propagation.MapCarrier{"traceparent": m.Traceparent}
+	parent := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier))
+	if !parent.IsSampled() {
+		return parents
+	}
+	for i := range parents {
+		if parents[i].SpanID() == parent.SpanID() {
+			return parents
+		}
+	}
+	return append(parents, parent)
+}
+
+// spans begins a span under each parent. What is done in the context that it answers belongs to the first.
+func (t *tracing) spans(ctx context.Context, name string, parents []trace.SpanContext, attributes ...attribute.KeyValue,
+) (context.Context, func(error)) {
+	started := make([]trace.Span, len(parents))
+	for i, parent := range parents {
+		_, started[i] = t.tracer.Start(trace.ContextWithRemoteSpanContext(ctx, parent), name, trace.WithAttributes(attributes...))
+	}
+	first := ctx
+	if len(started) > 0 {
+		first = trace.ContextWithSpan(ctx, started[0])
+	}
+	return first, func(err error) {
+		for _, span := range started {
+			if err != nil {
+				span.SetStatus(codes.Error, err.Error())
+			}
+			span.End()
+		}
+	}
+}
+
+// queryTracer makes a span of each statement that is sent on behalf of a traced request. Statements have placeholders and
+// no values in them.
+type queryTracer struct{ tracer trace.Tracer }
+
+// TraceQueryStart implements pgx.QueryTracer.
+func (q queryTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	if !trace.SpanFromContext(ctx).IsRecording() {
+		return context.WithValue(ctx, querySpan{}, nil)
+	}
+	name, _, _ := strings.Cut(strings.TrimSpace(data.SQL), " ")
+	ctx, span := q.tracer.Start(ctx, strings.ToUpper(name), trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attribute.String("db.system.name", "postgresql"), attribute.String("db.query.text", data.SQL)))
+	return context.WithValue(ctx, querySpan{}, span)
+}
+
+type querySpan struct{}
+
+// TraceQueryEnd implements pgx.QueryTracer.
+func (q queryTracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryEndData) {
+	span, ok := ctx.Value(querySpan{}).(trace.Span)
+	if !ok {
+		return
+	}
+	if data.Err != nil {
+		span.SetStatus(codes.Error, data.Err.Error())
+	}
+	span.End()
+}

@@ -1,0 +1,175 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// ServiceRole is the role whose rights a service has that does not own the database. It cannot log in: the login roles
+// of services are made its members. docs/adr/0012-roles.md says why it is done this way.
+const ServiceRole = "passbook_service"
+
+// tableRights are what the service may do with each table. It is the only list of them: a table that a migration adds is
+// added here too, or the service cannot use it.
+var tableRights = []struct{ table, rights string }{
+	// Written by append_events alone, which has the rights of its owner.
+	{"events", "select"},
+	{"idempotency_keys", "select, delete"}, // they expire
+	{versionTable, "select"},
+	{"api_keys", "select, insert, update, delete"},
+	{"snapshots", "select, insert, update, delete"},
+	{"projections", "select, insert, update, delete"},
+	{"projection_replays", "select, insert, update, delete"},
+	{"projection_failures", "select, insert, update, delete"},
+	// The read models. A replay deletes the rows of generations that are over.
+	{"balances", "select, insert, update, delete"},
+	{"transactions", "select, insert, update, delete"},
+	{"transaction_accounts", "select, insert, update, delete"},
+	{"totals", "select, insert, update, delete"},
+}
+
+const (
+	selectLog = `SELECT quote_ident(n.nspname), pg_has_role(c.relowner, 'USAGE')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('events')`
+
+	// Rights are compared one by one, those that are too many as well as those that are missing.
+	rightsInOrder = `SELECT p.prosecdef AND p.proconfig::text LIKE '%search_path=%' AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
+   AND (r.oid IS NULL OR has_function_privilege(r.oid, p.oid, 'EXECUTE') AND NOT EXISTS (
+         SELECT FROM unnest($2::text[], $3::text[]) AS g(name, rights)
+           CROSS JOIN unnest('{select,insert,update,delete,truncate}'::text[]) AS one
+          WHERE to_regclass(g.name) IS NOT NULL
+            AND has_table_privilege(r.oid, to_regclass(g.name), one) <> (one = ANY (string_to_array(g.rights, ', ')))))
+FROM pg_proc p LEFT JOIN pg_roles r ON r.rolname = $1 WHERE p.oid = to_regproc('append_events')`
+
+	roleExists    = `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`
+	mayMakeRoles  = `SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user`
+	mayUseSchema  = `SELECT has_schema_privilege($1, relnamespace, 'USAGE') FROM pg_class WHERE oid = to_regclass('events')`
+	lockRights    = `SELECT pg_advisory_xact_lock($1)`
+	makeRole      = `DO $$ BEGIN CREATE ROLE ` + ServiceRole + ` NOLOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`
+	appendAsOwner = `REVOKE EXECUTE ON FUNCTION append_events FROM PUBLIC;
+ALTER FUNCTION append_events SECURITY DEFINER SET search_path = pg_catalog, %s, pg_temp`
+	grantFunctions = `GRANT EXECUTE ON FUNCTION append_events, position_at TO ` + ServiceRole
+)
+
+// grant gives the service role its rights, where the connection's role owns the log, and takes away all others on the
+// same tables. It is repeatable, and does nothing when all is in order: a database that was restored without its
+// privileges, or whose administrator made the role later, is put right by the next migrate.
+func grant(ctx context.Context, db *sql.DB, log *slog.Logger) (err error) {
+	var (
+		schema  string
+		isOwner bool
+	)
+	err = db.QueryRowContext(ctx, selectLog).Scan(&schema, &isOwner)
+	if errors.Is(err, sql.ErrNoRows) || (err == nil && !isOwner) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the owner of the log: %w", err)
+	}
+	tables, rights := make([]string, len(tableRights)), make([]string, len(tableRights))
+	for i, g := range tableRights {
+		tables[i], rights[i] = g.table, g.rights
+	}
+	var inOrder, haveRole bool
+	if err := db.QueryRowContext(ctx, rightsInOrder, ServiceRole, tables, rights).Scan(&inOrder); err != nil {
+		return fmt.Errorf("read the rights of the service: %w", err)
+	}
+	if err := db.QueryRowContext(ctx, roleExists, ServiceRole).Scan(&haveRole); err != nil {
+		return fmt.Errorf("look for the role %s: %w", ServiceRole, err)
+	}
+	if inOrder && haveRole {
+		return nil
+	}
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("grant: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	if err := grantIn(ctx, tx, schema, haveRole, log); err != nil {
+		return fmt.Errorf("grant the service its rights: %w", err)
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("grant the service its rights: %w", err)
+	}
+	return nil
+}
+
+func grantIn(ctx context.Context, tx *sql.Tx, schema string, haveRole bool, log *slog.Logger) error {
+	// Two at once would update the same rows of the catalog, which PostgreSQL refuses.
+	if _, err := tx.ExecContext(ctx, lockRights, migrationLock); err != nil {
+		return err //nolint:wrapcheck // by the caller
+	}
+	if _, err := tx.ExecContext(ctx, fmt.Sprintf(appendAsOwner, schema)); err != nil {
+		return err //nolint:wrapcheck // by the caller
+	}
+	if !haveRole {
+		var may bool
+		if err := tx.QueryRowContext(ctx, mayMakeRoles).Scan(&may); err != nil {
+			return err //nolint:wrapcheck // by the caller
+		}
+		if !may {
+			log.InfoContext(ctx, "no role of the service: an administrator can make it with CREATE ROLE, then run migrate again",
+				"role", ServiceRole)
+			return nil
+		}
+		if _, err := tx.ExecContext(ctx, makeRole); err != nil {
+			return err //nolint:wrapcheck // by the caller
+		}
+	}
+	var usable bool
+	if err := tx.QueryRowContext(ctx, mayUseSchema, ServiceRole).Scan(&usable); err != nil {
+		return err //nolint:wrapcheck // by the caller
+	}
+	statements := []string{grantFunctions}
+	if !usable {
+		statements = append(statements, "GRANT USAGE ON SCHEMA "+schema+" TO "+ServiceRole)
+	}
+	for _, g := range tableRights {
+		var there bool
+		if err := tx.QueryRowContext(ctx, versionTableExists, g.table).Scan(&there); err != nil {
+			return err //nolint:wrapcheck // by the caller
+		}
+		if there {
+			statements = append(statements,
+				"REVOKE ALL ON TABLE "+g.table+" FROM "+ServiceRole,
+				"GRANT "+g.rights+" ON TABLE "+g.table+" TO "+ServiceRole)
+		}
+	}
+	for _, statement := range statements {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	return nil
+}
+
+// Role is the role that a service connects as.
+type Role struct {
+	Name string
+	// Separate says that the role can add to the log through its function, and change it in no way.
+	Separate bool
+}
+
+// A role that may make functions in the log's schema could have append_events call them as the owner.
+const selectRole = `SELECT current_user, NOT (pg_has_role(c.relowner, 'USAGE') OR has_schema_privilege(c.relnamespace, 'CREATE')
+   OR has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER, REFERENCES'))
+FROM pg_class c WHERE c.oid = to_regclass('events')`
+
+// RoleOf tells which role the connections of a pool have, and whether the log is safe from it (I9).
+func RoleOf(ctx context.Context, pool *pgxpool.Pool) (Role, error) {
+	var r Role
+	err := pool.QueryRow(ctx, selectRole).Scan(&r.Name, &r.Separate)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r, errors.New("there is no log in the database")
+	}
+	if err != nil {
+		return r, fmt.Errorf("read the role of the service: %w", err)
+	}
+	return r, nil
+}

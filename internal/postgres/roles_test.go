@@ -1,0 +1,189 @@
+package postgres_test
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"passbook/internal/pgtest"
+	"passbook/internal/postgres"
+)
+
+const appendOne = `select head from append_events(unit_first => '{1}', unit_events => '{1}', streams => array[gen_random_uuid()],
+  versions => '{1}', follows => array[null::uuid], event_ids => array[gen_random_uuid()], types => '{Tried}', schemas => '{1}',
+  payloads => array['{}'::jsonb], metadatas => array['{}'::jsonb], heads => '{1}',
+  key_unit => '{}', keys => '{}', fingerprints => '{}', key_first => '{}', key_events => '{}')`
+
+// TestTheLogIsAppendOnly attacks I9: as the service's role everything is tried that would change the log, or let it be
+// changed. Each is refused by PostgreSQL; what the service needs is not.
+func TestTheLogIsAppendOnly(t *testing.T) {
+	t.Parallel()
+	owners := pgtest.URL(t)
+	pool := open(t, pgtest.ServiceURL(t, owners))
+	if role, err := postgres.RoleOf(t.Context(), pool); err != nil || !role.Separate {
+		t.Fatalf("%+v, %v", role, err)
+	}
+	for range 3 {
+		if _, err := pool.Exec(t.Context(), appendOne); err != nil {
+			t.Fatal("the append itself is refused:", err)
+		}
+	}
+	// This one is answered with a warning only. That it has done nothing is what the attacks after it show.
+	if _, err := pool.Exec(t.Context(), "grant update, delete on events to public"); err != nil {
+		t.Fatal(err)
+	}
+	for _, attack := range []string{
+		"update events set payload = '{}' where position = 1",
+		"update events set position = position + 1",
+		"delete from events where position = 3",
+		"with gone as (delete from events returning 1) select count(*) from gone",
+		"truncate events",
+		"truncate projections, events cascade",
+		`insert into events select 4, stream_id, 2, gen_random_uuid(), type, schema_version, payload, metadata, recorded_at
+from events where position = 3`,
+		"copy events from stdin",
+		"select * from events for update",
+		"alter table events rename to other",
+		"alter table events drop constraint events_pkey",
+		"alter table events disable trigger all",
+		"alter table events owner to current_user",
+		"drop table events",
+		"create trigger t before insert on events for each row execute function suppress_redundant_updates_trigger()",
+		"create rule r as on insert to events do instead nothing",
+		"create index i on events (type)",
+		"create table mine (id int)",
+		"create function f() returns int language sql as 'select 1'",
+		"create schema mine",
+		"alter function append_events security invoker",
+		"alter function append_events reset search_path",
+		"drop function append_events",
+		"set role passbook",
+		"set session authorization passbook",
+		"set session_replication_role = replica",
+		"insert into idempotency_keys select gen_random_uuid(), gen_random_uuid(), 1, 1",
+		"update idempotency_keys set first_position = 1",
+		"update goose_db_version set version_id = 1",
+		"drop table balances",
+		"truncate balances",
+	} {
+		_, err := pool.Exec(t.Context(), attack)
+		pgErr, ok := errors.AsType[*pgconn.PgError](err)
+		if !ok || (pgErr.Code != "42501" && pgErr.Code != "22023") { // insufficient privilege; no such role
+			t.Errorf("%s: %v", attack, err)
+		}
+	}
+	// A function that is called by append_events is its owner's: no table or operator of the caller's may be taken for it.
+	hijack := []string{
+		"create temp table events (position bigint, recorded_at timestamptz, stream_id uuid, version bigint, event_id uuid)",
+		"set search_path = pg_temp, public",
+		appendOne,
+	}
+	conn, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	for _, statement := range hijack {
+		if _, err := conn.Exec(t.Context(), statement); err != nil {
+			t.Errorf("%s: %v", statement, err)
+		}
+	}
+	var count, last int64
+	if err := open(t, owners).QueryRow(t.Context(), "select count(*), max(position) from events").Scan(&count, &last); err != nil {
+		t.Fatal(err)
+	}
+	if count != 4 || last != 4 {
+		t.Errorf("%d events up to position %d, want 4", count, last)
+	}
+}
+
+// TestEveryTableIsListed keeps the one list of rights complete: a table without any is of no use to the service.
+func TestEveryTableIsListed(t *testing.T) {
+	t.Parallel()
+	owner := open(t, pgtest.URL(t))
+	rows, _ := owner.Query(t.Context(), `select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v', 'm', 'S')
+and not (relname = any ($1)) and relname not like 'goose%seq'`, postgres.ListedTables())
+	missing, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(missing) > 0 {
+		t.Errorf("%v: no rights for %v in roles.go", err, missing)
+	}
+	if role, err := postgres.RoleOf(t.Context(), owner); err != nil || role.Separate {
+		t.Errorf("the owner passes for a role that cannot change the log: %+v, %v", role, err)
+	}
+}
+
+// TestRightsComeBack takes away what a restore without privileges lacks, and adds what should not be there.
+func TestRightsComeBack(t *testing.T) {
+	t.Parallel()
+	owners := pgtest.URL(t)
+	owner, service := open(t, owners), open(t, pgtest.ServiceURL(t, owners))
+	for _, damage := range []string{
+		"revoke all on all tables in schema public from passbook_service",
+		"grant update on events to passbook_service",
+		"grant execute on function append_events to public",
+		"alter function append_events security invoker",
+		"alter function append_events reset search_path",
+		"revoke execute on function append_events from passbook_service",
+	} {
+		if _, err := owner.Exec(t.Context(), damage); err != nil {
+			t.Fatal(err)
+		}
+		before := acl(t, owner)
+		if err := postgres.Migrate(t.Context(), owners, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+		if after := acl(t, owner); slices.Equal(before, after) {
+			t.Errorf("%s: left as it was: %v", damage, after)
+		}
+		role, err := postgres.RoleOf(t.Context(), service)
+		if err == nil {
+			_, err = service.Exec(t.Context(), appendOne)
+		}
+		if err != nil || !role.Separate {
+			t.Errorf("%s: not put right: %+v, %v", damage, role, err)
+		}
+	}
+}
+
+func acl(t *testing.T, pool *pgxpool.Pool) []string {
+	t.Helper()
+	rows, _ := pool.Query(t.Context(), `select concat(relname, relacl) from pg_class where relname in ('events', 'balances')
+union all select concat(prosecdef, proacl, proconfig) from pg_proc where proname = 'append_events' order by 1`)
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestTheServiceCannotMigrate sees that a role which does not own the schema only looks at the version.
+func TestTheServiceCannotMigrate(t *testing.T) {
+	t.Parallel()
+	service := pgtest.ServiceURL(t, pgtest.URL(t))
+	if err := postgres.Migrate(t.Context(), service, slog.New(slog.DiscardHandler)); err != nil {
+		t.Errorf("the schema is the newest: %v", err)
+	}
+	err := postgres.MigrateFiles(t.Context(), service, migrationsTo(99), slog.New(slog.DiscardHandler))
+	older, ok := errors.AsType[*postgres.OlderDatabaseError](err)
+	if !ok || !errors.Is(err, postgres.ErrOlderDatabase) || older.Binary != 99 || older.Database == 0 {
+		t.Errorf("a newer binary as the service: %v", err)
+	}
+	if err := postgres.MigrateFiles(t.Context(), pgtest.ServiceURL(t, empty(t)), migrationsTo(1), slog.New(slog.DiscardHandler)); !errors.Is(err, postgres.ErrOlderDatabase) {
+		t.Errorf("an empty database as the service: %v", err)
+	}
+}
+
+func open(t *testing.T, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := postgres.NewPool(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
