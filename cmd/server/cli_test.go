@@ -228,6 +228,26 @@ func TestStatusTellsOfErrors(t *testing.T) {
 	}
 }
 
+func TestStatusTellsOfParkedAccounts(t *testing.T) {
+	t.Parallel()
+	reason := "no room"
+	failures := make([]client.Failure, shownFailures+2)
+	for i := range failures {
+		failures[i] = client.Failure{Position: int64(i + 7), Type: "MoneyDeposited", Attempts: 4, Waiting: 3, Error: &reason}
+	}
+	failures[1].Error = nil
+	var out bytes.Buffer
+	err := printStatus(&standing{
+		Projections: []client.Projection{{ID: "balances", State: "running", Parked: 7}},
+		Failures:    map[string][]client.Failure{"balances": failures},
+	}, &out)
+	for _, want := range []string{"balances: 7 parked", "at position 7, MoneyDeposited, tried 4 times, 3 waiting: no room", "failures/7/retry", "waits for what is before it", "and 2 more"} {
+		if err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %s, %v", want, &out, err)
+		}
+	}
+}
+
 func TestCommandLinesThatAreWrong(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
@@ -236,6 +256,8 @@ func TestCommandLinesThatAreWrong(t *testing.T) {
 		{"status", "balances"},
 		{"verify", "balances"},
 		{"verify", "--limit", "0"},
+		{"demo", "--deposits", "-1"},
+		{"demo", "twice"},
 		{"status", "--server", "localhost"},
 		{"status", "--server", "ftp://x"},
 	} {

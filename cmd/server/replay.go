@@ -156,7 +156,7 @@ func (l *lines) show(r *client.Replay) {
 		fmt.Fprintf(l.out, "replay %s of %s: %d events\n", r.ID, r.Projection, r.Total)
 	case r.State != client.ReplayStateRunning:
 		fmt.Fprintf(l.out, "%s: %d of %d events, %.0f/s\n", r.State, r.Processed, r.Total, r.Rate)
-	case time.Since(l.last) >= lineEvery:
+	case r.Processed > 0 && time.Since(l.last) >= lineEvery:
 		left := ""
 		if r.EtaSeconds != nil && *r.EtaSeconds > 0 {
 			left = ", " + (time.Duration(*r.EtaSeconds) * time.Second).String() + " left"
