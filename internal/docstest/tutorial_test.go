@@ -62,13 +62,15 @@ func copyRepository(t *testing.T, to string) {
 			return err
 		}
 		target := filepath.Join(to, inside)
-		if entry.IsDir() {
-			if slices.Contains(notOurs, entry.Name()) {
+		switch {
+		case slices.Contains(notOurs, entry.Name()):
+			if entry.IsDir() {
 				return fs.SkipDir
 			}
+			return nil // such as the .git of a worktree
+		case entry.IsDir():
 			return os.MkdirAll(target, 0o755)
-		}
-		if !entry.Type().IsRegular() {
+		case !entry.Type().IsRegular():
 			return nil
 		}
 		info, err := entry.Info()
