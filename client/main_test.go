@@ -42,7 +42,7 @@ func serve() (stop func() error, err error) {
 		return nil, err
 	}
 	binary := filepath.Join(dir, "server")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", binary, "passbook/cmd/server").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-race", "-o", binary, "passbook/cmd/server").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("go build: %w: %s", err, out)
 	}
 	cmd := exec.Command(binary)

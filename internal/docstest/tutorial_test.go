@@ -23,8 +23,8 @@ func TestTutorial(t *testing.T) {
 	}
 	addr := free.Addr().String()
 	_ = free.Close()
-	// Built with the caches of this test, and without the directory in what is built, so that they help.
-	at := place{dir: clone, env: []string{"PASSBOOK_ADDR=" + addr, "GOFLAGS=" + strings.TrimSpace(goEnv(t, "GOFLAGS")+" -trimpath")}}
+	// Built with the cache of the tests, and like them, so that what the service imports is there already.
+	at := place{dir: clone, env: []string{"PASSBOOK_ADDR=" + addr, "GOFLAGS=" + strings.TrimSpace(goEnv(t, "GOFLAGS")+" -race")}}
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOPROXY", "GOTOOLCHAIN"} {
 		at.env = append(at.env, name+"="+goEnv(t, name))
 	}

@@ -94,7 +94,7 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // until asks again and again, until it is so, with a bound that only something broken reaches.
 func until(ctx context.Context, what string, so func(context.Context) (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
 		yes, err := so(ctx)
