@@ -16,6 +16,11 @@ run: build ## Run the service on http://127.0.0.1:8080 with a private PostgreSQL
 	@[[ -n "$${DATABASE_URL:-}" ]] || scripts/ensure-postgres
 	@exec bin/server
 
+.PHONY: demo
+demo: build ## Walk through all of it, told step by step, on a private PostgreSQL that is removed in the end
+	@scripts/ensure-postgres
+	@bin/server demo
+
 .PHONY: build
 build: ## Build bin/server
 	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/server ./cmd/server

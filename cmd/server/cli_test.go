@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"passbook/client"
 	"passbook/internal/httpapi"
 	"passbook/internal/httpapi/apitest"
 	"passbook/internal/localpg"
@@ -148,9 +149,8 @@ func TestFollowing(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				switch {
 				case r.Method == http.MethodPost && test.begin == "409":
-					w.Header().Set("Location", "/projections/balances/replays/0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41")
 					w.WriteHeader(http.StatusConflict)
-					_, _ = io.WriteString(w, `{"code":"replay-running"}`)
+					_, _ = io.WriteString(w, `{"status":409,"code":"replay-running","replay_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41"}`)
 				case r.Method == http.MethodPost:
 					_, _ = io.WriteString(w, test.begin)
 				default:
@@ -198,13 +198,13 @@ func TestBarOnATerminal(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	b := &bar{out: &out}
-	for _, r := range []httpapi.Replay{
+	for _, r := range []client.Replay{
 		{Projection: "balances", State: "running", Total: 1000},
 		{Projection: "balances", State: "running", Processed: 500, Total: 1000},
 		{Projection: "balances", State: "running", Processed: 1000, Total: 1000},
 		{Projection: "balances", State: "completed", Processed: 1000, Total: 1000, Rate: 7},
 	} {
-		b.show(&r, nil)
+		b.show(&r)
 	}
 	for _, want := range []string{"balances", "50%", "events", "100%", "completed: 1000 of 1000 events, 7/s"} {
 		if !strings.Contains(out.String(), want) {
@@ -217,11 +217,31 @@ func TestStatusTellsOfErrors(t *testing.T) {
 	t.Parallel()
 	reason, at := "no such account", int64(7)
 	var out bytes.Buffer
-	err := printStatus(&httpapi.ProjectionList{Projections: []httpapi.Projection{{
+	err := printStatus(&standing{Projections: []client.Projection{{
 		ID: "balances", State: "halted", Position: 6, Head: 10, Lag: 4, LagSeconds: 1.25, Generation: 1, Error: &reason, ErrorPosition: &at,
-		Replay: &httpapi.Replay{State: "running", Processed: 999, Total: 1000},
+		Replay: &client.Replay{State: "running", Processed: 999, Total: 1000},
 	}}}, &out)
 	for _, want := range []string{"halted", "4 (1.2 s)", "99% of 1000", "balances failed at the event at position 7: no such account"} {
+		if err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %s, %v", want, &out, err)
+		}
+	}
+}
+
+func TestStatusTellsOfParkedAccounts(t *testing.T) {
+	t.Parallel()
+	reason := "no room"
+	failures := make([]client.Failure, shownFailures+2)
+	for i := range failures {
+		failures[i] = client.Failure{Position: int64(i + 7), Type: "MoneyDeposited", Attempts: 4, Waiting: 3, Error: &reason}
+	}
+	failures[1].Error = nil
+	var out bytes.Buffer
+	err := printStatus(&standing{
+		Projections: []client.Projection{{ID: "balances", State: "running", Parked: 7}},
+		Failures:    map[string][]client.Failure{"balances": failures},
+	}, &out)
+	for _, want := range []string{"balances: 7 parked", "at position 7, MoneyDeposited, tried 4 times, 3 waiting: no room", "failures/7/retry", "waits for what is before it", "and 2 more"} {
 		if err != nil || !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in %s, %v", want, &out, err)
 		}
@@ -236,6 +256,8 @@ func TestCommandLinesThatAreWrong(t *testing.T) {
 		{"status", "balances"},
 		{"verify", "balances"},
 		{"verify", "--limit", "0"},
+		{"demo", "--deposits", "-1"},
+		{"demo", "twice"},
 		{"status", "--server", "localhost"},
 		{"status", "--server", "ftp://x"},
 	} {

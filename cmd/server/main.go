@@ -78,7 +78,15 @@ func newRoot(getenv func(string) string) *cobra.Command {
 log, and balances are read from projections of that log.
 
 Without a command it serves. Without settings it does so on 127.0.0.1:8080, with a private PostgreSQL of its own.
-Each setting is an environment variable and a flag; the flag wins.`,
+Each setting is an environment variable and a flag; the flag wins.
+
+To see what it does, run server demo: it touches nothing of yours. Each command has a --help of its own, and
+server completion prints completions for a shell.`,
+		Example: `  server                         # serve, until Ctrl-C
+  server demo                    # walk through all of it
+  server status --watch          # how the projections of a running server stand
+  server replay balances --follow
+  DATABASE_URL=postgres://db/passbook server verify`,
 		Args:          noArgs,
 		RunE:          serve,
 		SilenceUsage:  true,
@@ -88,36 +96,45 @@ Each setting is an environment variable and a flag; the flag wins.`,
 	settings.register(root.PersistentFlags())
 	root.AddCommand(
 		&cobra.Command{Use: "serve", Short: "Serve the API until interrupted (the default)", Args: noArgs, RunE: serve},
-		&cobra.Command{
-			Use: "migrate", Short: "Bring the database to this version's schema, and exit", Args: noArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error {
-				cfg, err := settings.load(cmd.ErrOrStderr())
-				if err != nil {
-					return err
-				}
-				return migrate(cmd.Context(), cfg)
-			},
-		},
+		newMigrate(settings),
 		newStatus(settings),
 		newReplay(settings),
 		newVerify(settings),
 		newKeys(settings),
-		&cobra.Command{
-			Use: "healthcheck", Short: "Exit 0 if the server at PASSBOOK_ADDR is ready, 1 if not", Args: noArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error {
-				cfg, err := settings.load(cmd.ErrOrStderr())
-				if err != nil {
-					return err
-				}
-				return healthcheck(cmd.Context(), &cfg)
-			},
-		},
+		newDemo(settings),
+		newHealthcheck(settings),
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: noArgs,
 			Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "passbook", version) },
 		},
 	)
 	return root
+}
+
+func newMigrate(settings *settings) *cobra.Command {
+	return &cobra.Command{
+		Use: "migrate", Short: "Bring the database to this version's schema, and exit", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := settings.load(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			return migrate(cmd.Context(), cfg)
+		},
+	}
+}
+
+func newHealthcheck(settings *settings) *cobra.Command {
+	return &cobra.Command{
+		Use: "healthcheck", Short: "Exit 0 if the server at PASSBOOK_ADDR is ready, 1 if not", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := settings.load(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			return healthcheck(cmd.Context(), &cfg)
+		},
+	}
 }
 
 func noArgs(cmd *cobra.Command, args []string) error {

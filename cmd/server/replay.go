@@ -2,11 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"time"
 
@@ -14,13 +13,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"passbook/internal/httpapi"
+	"passbook/client"
 )
 
 const (
-	// followEvery is how often a replay that is followed is asked for.
-	followEvery = 250 * time.Millisecond
-	// lineEvery is how often its progress is told where there is no terminal.
+	// lineEvery is how often its progress is told on what is no terminal.
 	lineEvery = 2 * time.Second
 	// followPatience is how long a server may be away, such as for a restart, while its replay is followed.
 	followPatience = 2 * time.Minute
@@ -31,7 +28,12 @@ func newReplay(settings *settings) *cobra.Command {
 		Use:   "replay PROJECTION",
 		Short: "Rebuild a read model from the log while it goes on serving",
 		Long: `Replay has the running server rebuild a read model from the log, beside the one that answers reads, and then swap
-the two. No read sees a half-built table. A server that is killed meanwhile goes on with the replay when it is back.
+the two. No read sees a half-built table, and none goes back in time. A server that is killed meanwhile goes on with the
+replay when it is back.
+
+Replay after the code of a projection was wrong, after its rows were damaged, or to see that the log makes the same rows
+again. It is safe at any time. The rows it replaces are kept until the next replay: POST /projections/{id}/rollback brings
+them back.
 
 Without --follow it returns once the replay has begun. With it, it shows the progress and returns when the replay is
 over: it exits 0 when it is completed, 1 when it failed or was cancelled. When a replay of the projection runs already,
@@ -55,11 +57,11 @@ that one is followed. Ctrl-C ends only the following.`,
 		if err != nil {
 			return err
 		}
-		c, err := newClient(*server, &cfg)
+		c, url, err := newClient(*server, &cfg, client.WithPatience(followPatience))
 		if err != nil {
 			return err
 		}
-		defer c.http.CloseIdleConnections()
+		defer c.Close()
 		out := cmd.OutOrStdout()
 		var shown progress = &lines{out: out}
 		switch {
@@ -68,7 +70,7 @@ that one is followed. Ctrl-C ends only the following.`,
 		case *follow && isTerminal(out):
 			shown = &bar{out: out}
 		}
-		return replay(cmd.Context(), c, args[0], *follow, shown)
+		return explain(cmd.Context(), replay(cmd.Context(), c, url, args[0], *follow, shown), url)
 	}
 	return cmd
 }
@@ -80,60 +82,46 @@ func isTerminal(w io.Writer) bool {
 
 // progress shows how a replay gets on.
 type progress interface {
-	// show is called with the replay as it began and as it stands, and last when it is over. raw is the server's answer.
-	show(r *httpapi.Replay, raw []byte)
+	// show is called with the replay as it began and as it stands, and last when it is over.
+	show(r *client.Replay)
 	// note says something beside the progress.
 	note(text string)
 }
 
-func replay(ctx context.Context, c *client, projection string, follow bool, shown progress) error {
-	var r httpapi.Replay
-	raw, err := c.call(ctx, http.MethodPost, "/projections/"+url.PathEscape(projection)+"/replay", &r)
-	var refused *refusal
-	if follow && errors.As(err, &refused) && refused.problem.Code == "replay-running" {
+func replay(ctx context.Context, c *client.Client, server, projection string, follow bool, shown progress) error {
+	r, err := c.StartReplay(ctx, projection)
+	var refused *client.Problem
+	if follow && errors.As(err, &refused) && refused.Code == "replay-running" {
 		shown.note("a replay of " + projection + " is running already; following it")
-		raw, err = c.call(ctx, http.MethodGet, refused.location, &r)
+		r, err = c.Replay(ctx, projection, refused.ReplayID)
 	}
 	if err != nil {
-		return err
+		return err //nolint:wrapcheck // it says whose it is
 	}
-	shown.show(&r, raw)
-	path := "/projections/" + url.PathEscape(projection) + "/replays/" + r.ID.String()
+	shown.show(r)
 	if !follow {
 		return nil
 	}
-	err = followReplay(ctx, c, path, &r, shown)
+	err = followReplay(ctx, c, r, shown)
 	if ctx.Err() != nil {
-		return fmt.Errorf("no longer following the replay, which goes on; to cancel it:\n  curl -X DELETE %s%s", c.base, path)
+		return fmt.Errorf("no longer following the replay, which goes on; to cancel it:\n  curl -X DELETE %s/projections/%s/replays/%s",
+			server, projection, r.ID)
 	}
 	return err
 }
 
 // followReplay returns when the replay is over, with an error unless it is completed.
-func followReplay(ctx context.Context, c *client, path string, r *httpapi.Replay, shown progress) error {
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
-	heard := time.Now()
-	for r.State == "running" {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err() //nolint:wrapcheck // the caller says more
+func followReplay(ctx context.Context, c *client.Client, r *client.Replay, shown progress) error {
+	if r.State == client.ReplayStateRunning {
+		for next, err := range c.FollowReplay(ctx, r.Projection, r.ID) {
+			if err != nil {
+				return err
+			}
+			*r = next
+			shown.show(r)
 		}
-		var next httpapi.Replay
-		raw, err := c.call(ctx, http.MethodGet, path, &next)
-		var refused *refusal
-		switch {
-		case errors.As(err, &refused) && refused.status != http.StatusServiceUnavailable, err != nil && time.Since(heard) > followPatience:
-			return err
-		case err != nil: // the server is away: the replay goes on when it is back
-			continue
-		}
-		heard = time.Now()
-		*r = next
-		shown.show(r, raw)
 	}
-	if r.State == "completed" {
+	if r.State == client.ReplayStateCompleted {
 		return nil
 	}
 	reason := ""
@@ -143,10 +131,12 @@ func followReplay(ctx context.Context, c *client, path string, r *httpapi.Replay
 	return fmt.Errorf("the replay of %s is %s%s", r.Projection, r.State, reason)
 }
 
-// objects prints each answer of the server on a line.
+// objects prints each state of the replay on a line.
 type objects struct{ out io.Writer }
 
-func (o *objects) show(_ *httpapi.Replay, raw []byte) { fmt.Fprintf(o.out, "%s\n", raw) }
+func (o *objects) show(r *client.Replay) {
+	_ = json.NewEncoder(o.out).Encode(r) // an error of the terminal must not end the following
+}
 
 func (o *objects) note(string) {}
 
@@ -159,14 +149,14 @@ type lines struct {
 
 func (l *lines) note(text string) { fmt.Fprintln(l.out, text) }
 
-func (l *lines) show(r *httpapi.Replay, _ []byte) {
+func (l *lines) show(r *client.Replay) {
 	switch {
 	case !l.begun:
 		l.begun = true
 		fmt.Fprintf(l.out, "replay %s of %s: %d events\n", r.ID, r.Projection, r.Total)
-	case r.State != "running":
+	case r.State != client.ReplayStateRunning:
 		fmt.Fprintf(l.out, "%s: %d of %d events, %.0f/s\n", r.State, r.Processed, r.Total, r.Rate)
-	case time.Since(l.last) >= lineEvery:
+	case r.Processed > 0 && time.Since(l.last) >= lineEvery:
 		left := ""
 		if r.EtaSeconds != nil && *r.EtaSeconds > 0 {
 			left = ", " + (time.Duration(*r.EtaSeconds) * time.Second).String() + " left"
@@ -184,7 +174,7 @@ type bar struct {
 
 func (b *bar) note(text string) { fmt.Fprintln(b.out, text) }
 
-func (b *bar) show(r *httpapi.Replay, _ []byte) {
+func (b *bar) show(r *client.Replay) {
 	if b.bar == nil {
 		b.bar = progressbar.NewOptions64(max(r.Total, 1),
 			progressbar.OptionSetWriter(b.out), progressbar.OptionSetDescription(r.Projection),
@@ -193,11 +183,11 @@ func (b *bar) show(r *httpapi.Replay, _ []byte) {
 			progressbar.OptionSetElapsedTime(true))
 	}
 	// The bar is only to look at: an error of the terminal must not end the following.
-	if r.State == "running" {
+	if r.State == client.ReplayStateRunning {
 		_ = b.bar.Set64(min(r.Processed, max(r.Total, 1)-1)) // the swap is yet to come
 		return
 	}
-	if r.State == "completed" {
+	if r.State == client.ReplayStateCompleted {
 		_ = b.bar.Finish()
 	} else {
 		_ = b.bar.Exit()

@@ -226,18 +226,18 @@ func migrate(ctx context.Context, cfg config) (err error) {
 
 // healthcheck asks the server that listens on PASSBOOK_ADDR whether it is ready. It is what a container runtime calls.
 func healthcheck(ctx context.Context, cfg *config) error {
-	c, err := newClient("", cfg)
+	base, c, err := ownServer(cfg)
 	if err != nil {
 		return err
 	}
-	defer c.http.CloseIdleConnections()
+	defer c.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/readyz", nil)
 	if err != nil {
 		return err
 	}
-	response, err := c.http.Do(request)
+	response, err := c.Do(request)
 	if err != nil {
 		return err
 	}

@@ -2,17 +2,20 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"strconv"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"passbook/internal/httpapi"
+	"passbook/client"
 )
+
+// shownFailures is how many failures of a projection are told below the table.
+const shownFailures = 5
 
 func newStatus(settings *settings) *cobra.Command {
 	cmd := &cobra.Command{
@@ -20,42 +23,49 @@ func newStatus(settings *settings) *cobra.Command {
 		Short: "Show how the projections of the running server stand",
 		Long: `Status asks the running server how far each projection has followed the log.
 
-  POSITION   the last event of the log that the read model has applied
+A projection keeps one read model, the tables that queries are answered from, up to date: it applies the events of the
+log in order. What has been written is read as soon as the projection has applied it.
+
+  POSITION   the last event of the log that the read model has applied; HEAD is the last there is
   LAG        how many events it has yet to apply, and the age of the oldest of them
   RATE       events applied a second, over the last 10 seconds
+  PARKED     accounts that stay behind at an event that could not be applied; all others go on
   GENERATION which of its tables' row sets reads are answered from; a replay builds the next one
   REPLAY     the running replay, or the last
 
-A halted projection tries again by itself; what stopped it is told below the table.
-It exits 0 when the server has answered, whatever it said.`,
+What could not be applied is told below the table, with the command that tries it again. It is tried again by itself every
+30 seconds. It exits 0 when the server has answered, whatever it said.`,
 		Example: `  server status
   server status --watch
-  server status --json | jq '.projections[] | {id, lag}'`,
+  server status --json | jq '.projections[] | {id, lag, parked}'
+  server status --server https://passbook.example.com`,
 		Args: noArgs,
 	}
 	server := serverFlag(cmd)
-	asJSON := cmd.Flags().Bool("json", false, "print the server's answer, one JSON object")
+	asJSON := cmd.Flags().Bool("json", false, "print one JSON object: projections, and failures by projection")
 	watch := cmd.Flags().Bool("watch", false, "go on until interrupted, once a second")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := settings.load(cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
-		c, err := newClient(*server, &cfg)
+		c, url, err := newClient(*server, &cfg, client.WithPatience(0))
 		if err != nil {
 			return err
 		}
-		defer c.http.CloseIdleConnections()
+		defer c.Close()
 		if !*watch {
-			return status(cmd.Context(), c, *asJSON, "", cmd.OutOrStdout())
+			err = status(cmd.Context(), c, *asJSON, "", cmd.OutOrStdout())
+		} else {
+			err = watchStatus(cmd.Context(), c, *asJSON, cmd.OutOrStdout())
 		}
-		return watchStatus(cmd.Context(), c, *asJSON, cmd.OutOrStdout())
+		return explain(cmd.Context(), err, url)
 	}
 	return cmd
 }
 
 // watchStatus prints the status once a second until ctx ends, on a terminal always in the same place.
-func watchStatus(ctx context.Context, c *client, asJSON bool, out io.Writer) error {
+func watchStatus(ctx context.Context, c *client.Client, asJSON bool, out io.Writer) error {
 	before := ""
 	if isTerminal(out) && !asJSON {
 		before = "\x1b[H\x1b[2J" // to the top left, and clear
@@ -77,27 +87,44 @@ func watchStatus(ctx context.Context, c *client, asJSON bool, out io.Writer) err
 	}
 }
 
-func status(ctx context.Context, c *client, asJSON bool, before string, out io.Writer) error {
-	var list httpapi.ProjectionList
-	body, err := c.call(ctx, http.MethodGet, "/projections", &list)
+// standing is how the projections stand, as --json prints it.
+type standing struct {
+	Projections []client.Projection `json:"projections"`
+	// Failures has the projections that have any.
+	Failures map[string][]client.Failure `json:"failures"`
+}
+
+func status(ctx context.Context, c *client.Client, asJSON bool, before string, out io.Writer) error {
+	list, err := c.Projections(ctx)
 	if err != nil {
-		return err
+		return err //nolint:wrapcheck // it says whose it is
+	}
+	now := standing{Projections: list, Failures: make(map[string][]client.Failure)}
+	for i := range list {
+		if list[i].Parked == 0 {
+			continue
+		}
+		for failure, err := range c.Failures(ctx, list[i].ID) {
+			if err != nil {
+				return err
+			}
+			now.Failures[list[i].ID] = append(now.Failures[list[i].ID], failure)
+		}
 	}
 	if asJSON {
-		_, err := fmt.Fprintf(out, "%s\n", body)
-		return err //nolint:wrapcheck // of the terminal
+		return json.NewEncoder(out).Encode(now) //nolint:wrapcheck // of the terminal
 	}
 	if _, err := io.WriteString(out, before); err != nil {
 		return err //nolint:wrapcheck // of the terminal
 	}
-	return printStatus(&list, out)
+	return printStatus(&now, out)
 }
 
-func printStatus(list *httpapi.ProjectionList, out io.Writer) error {
+func printStatus(now *standing, out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PROJECTION\tSTATE\tPOSITION\tHEAD\tLAG\tRATE\tGENERATION\tREPLAY")
-	for i := range list.Projections {
-		p := &list.Projections[i]
+	fmt.Fprintln(w, "PROJECTION\tSTATE\tPOSITION\tHEAD\tLAG\tRATE\tPARKED\tGENERATION\tREPLAY")
+	for i := range now.Projections {
+		p := &now.Projections[i]
 		lag := strconv.FormatInt(p.Lag, 10)
 		if p.Lag > 0 {
 			lag += fmt.Sprintf(" (%.1f s)", p.LagSeconds)
@@ -105,29 +132,48 @@ func printStatus(list *httpapi.ProjectionList, out io.Writer) error {
 		replay := "-"
 		if r := p.Replay; r != nil {
 			replay = string(r.State)
-			if r.State == "running" {
+			if r.State == client.ReplayStateRunning {
 				replay = fmt.Sprintf("%s of %d", percent(r.Processed, r.Total), r.Total)
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%.0f/s\t%d\t%s\n", p.ID, p.State, p.Position, p.Head, lag, p.Rate, p.Generation, replay)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%.0f/s\t%d\t%d\t%s\n", p.ID, p.State, p.Position, p.Head, lag, p.Rate, p.Parked, p.Generation, replay)
 	}
 	if err := w.Flush(); err != nil {
 		return err //nolint:wrapcheck // of the terminal
 	}
-	for i := range list.Projections {
-		p := &list.Projections[i]
+	told := &errWriter{w: out}
+	for i := range now.Projections {
+		printFailures(told, &now.Projections[i], now.Failures[now.Projections[i].ID])
+	}
+	return told.err
+}
+
+// printFailures says what stands in a projection's way.
+func printFailures(out io.Writer, p *client.Projection, failures []client.Failure) {
+	if len(failures) == 0 {
 		if p.Error == nil {
-			continue
+			return
 		}
 		at := ""
 		if p.ErrorPosition != nil {
 			at = fmt.Sprintf(" at the event at position %d", *p.ErrorPosition)
 		}
-		if _, err := fmt.Fprintf(out, "\n%s failed%s: %s\n", p.ID, at, *p.Error); err != nil {
-			return err //nolint:wrapcheck // of the terminal
-		}
+		fmt.Fprintf(out, "\n%s failed%s: %s\n", p.ID, at, *p.Error)
+		return
 	}
-	return nil
+	fmt.Fprintf(out, "\n%s: %d parked\n", p.ID, len(failures))
+	for i := range failures[:min(len(failures), shownFailures)] {
+		f := &failures[i]
+		reason := "waits for what is before it"
+		if f.Error != nil {
+			reason = *f.Error
+		}
+		fmt.Fprintf(out, "  account %s at position %d, %s, tried %d times, %d waiting: %s\n    again: curl -X POST …/projections/%s/failures/%d/retry\n",
+			f.AccountID, f.Position, f.Type, f.Attempts, f.Waiting, reason, p.ID, f.Position)
+	}
+	if more := len(failures) - shownFailures; more > 0 {
+		fmt.Fprintf(out, "  and %d more: GET /projections/%s/failures\n", more, p.ID)
+	}
 }
 
 // percent is how much of the total is done, never rounded up to all of it.

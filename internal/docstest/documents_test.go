@@ -1,7 +1,7 @@
-// Package docstest holds the documents to what they say: the commands of the README's quickstart are run, and links,
-// make targets, routes, settings, tests and paths that a document names must exist.
+// Package docstest holds the documents to what they say: the commands of README.md, docs/api.md and docs/tutorial.md are
+// run, and links, make targets, routes, settings, tests and paths that a document names must exist.
 //
-// The conventions are few. Every block of README.md in bash or sh is run, in order and in one bash, against the real
+// The conventions are few. Every block of these three in bash or sh is run, in order and in one bash, against the real
 // binary; http://127.0.0.1:8080 stands for where it listens. A block in text that follows such a block at once is what
 // it prints, with … for what differs from run to run; a block without one prints nothing. A comment
 // <!-- not-run: reason --> before a block keeps it from being run; that is for the few that start services.
@@ -76,6 +76,10 @@ func read(t *testing.T, path string) document {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return parsed(path, source)
+}
+
+func parsed(path string, source []byte) document {
 	return document{path: path, source: source, tree: markdown.Parser().Parse(text.NewReader(source))}
 }
 
@@ -255,7 +259,7 @@ func TestNamedTestsExist(t *testing.T) {
 
 func TestNamedPathsExist(t *testing.T) {
 	t.Parallel()
-	named := regexp.MustCompile(`^((?:\.ci|api|cmd|docs|internal|migrations|scripts)(?:/[\w.-]+)*)$`)
+	named := regexp.MustCompile(`^((?:\.ci|api|client|cmd|docs|internal|migrations|scripts)(?:/[\w.-]+)*)$`)
 	for _, d := range documents(t) {
 		for path := range submatches(named, d.spans()...) {
 			if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(path))); err != nil {

@@ -22,7 +22,7 @@ const (
 	documentedBase = "http://127.0.0.1:8080"
 	// maxNotRun bounds the blocks that are shown and not run.
 	maxNotRun = 3
-	// startLimit bounds the start of the service with an empty data directory, scriptLimit the whole quickstart.
+	// startLimit bounds the start of the service with an empty data directory, scriptLimit a whole document.
 	startLimit, scriptLimit = 2 * time.Minute, 5 * time.Minute
 )
 
@@ -125,15 +125,21 @@ func TestReadmeOnTheRealBinary(t *testing.T) {
 		if len(lines) != 3 {
 			t.Fatalf("the server prints %d lines to try and not 3:\n%s", len(lines), out)
 		}
-		if printed := bash(t, strings.Join(lines, "\n")); !strings.Contains(printed, `"balance":"12.34"`) {
+		if printed := bash(t, strings.Join(lines, "\n"), place{dir: t.TempDir()}); !strings.Contains(printed, `"balance":"12.34"`) {
 			t.Errorf("the lines that the server prints do not end in a balance of 12.34:\n%s", printed)
 		}
 	})
-	t.Run("quickstart", func(t *testing.T) { quickstart(t, blocks(t, d), base) })
+	at := place{dir: t.TempDir()}
+	t.Run("quickstart", func(t *testing.T) { quickstart(t, d, base, at) })
+	t.Run("the API by task", func(t *testing.T) {
+		quickstart(t, read(t, filepath.Join(root, "docs", "api.md")), base, at)
+	})
 }
 
-// quickstart runs the blocks in one bash, with a line between what they print.
-func quickstart(t *testing.T, run []block, base string) {
+// quickstart runs the blocks of a document in one bash, with a line between what they print.
+func quickstart(t *testing.T, d document, base string, at place) {
+	t.Helper()
+	run := blocks(t, d)
 	t.Helper()
 	const border = "---- end of block ----"
 	var script strings.Builder
@@ -141,23 +147,29 @@ func quickstart(t *testing.T, run []block, base string) {
 		fmt.Fprintf(&script, "%s\nprintf '\\n%%s\\n' '%s'\n", b.script, border)
 	}
 	if !strings.Contains(script.String(), documentedBase) {
-		t.Fatalf("the quickstart does not name %s", documentedBase)
+		t.Fatalf("%s does not name %s", d.path, documentedBase)
 	}
-	printed := bash(t, strings.ReplaceAll(script.String(), documentedBase, base))
+	printed := bash(t, strings.ReplaceAll(script.String(), documentedBase, base), at)
 	parts := strings.Split(printed, "\n"+border+"\n")
 	for i, b := range run {
 		if i == len(parts)-1 { // after the last border nothing follows
-			t.Fatalf("the quickstart ended in this block:\n%s\nhaving printed\n%s", b.script, parts[i])
+			t.Fatalf("%s ended in this block:\n%s\nhaving printed\n%s", d.path, b.script, parts[i])
 		}
 		if problem := b.check(parts[i]); problem != "" {
-			t.Errorf("this block does not print what the README says: %s\n\n%s\nIt prints\n%s", problem, b.script, parts[i])
+			t.Errorf("this block does not print what %s says: %s\n\n%s\nIt prints\n%s", d.path, problem, b.script, parts[i])
 		}
 	}
 }
 
+// place is where a script runs.
+type place struct {
+	dir string
+	env []string // beside PATH and HOME
+}
+
 // bash runs a script and returns what it has printed. A script that fails fails the test, and so does one that writes
-// to standard error.
-func bash(t *testing.T, script string) string {
+// to standard error. What it leaves running is ended with the test.
+func bash(t *testing.T, script string, at place) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), scriptLimit)
 	defer cancel()
@@ -165,9 +177,13 @@ func bash(t *testing.T, script string) string {
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	cmd.WaitDelay = 30 * time.Second // for what a pipe has left running, such as a curl with a time limit
 	// Nothing of the environment, so that neither a proxy nor a .curlrc comes in between.
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+	cmd.Dir = at.dir
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, at.env...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil || stderr.Len() > 0 {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	err := cmd.Run()
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) // most often there is nothing left
+	if err != nil || stderr.Len() > 0 {
 		t.Errorf("bash: %v\n%s", err, &stderr)
 	}
 	return stdout.String()
@@ -197,17 +213,23 @@ func (a *announcement) String() string {
 	return a.text.String()
 }
 
-// start runs the binary on a free port with a private PostgreSQL until the test ends, and returns what it says once it
-// answers.
-func start(t *testing.T, binary string) string {
+// passable is a directory that other users can get to: when the tests run as root, PostgreSQL runs as one of them.
+func passable(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	// When the tests run as root, PostgreSQL runs as another user, who has to get there.
 	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		if err := os.Chmod(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return dir
+}
+
+// start runs the binary on a free port with a private PostgreSQL until the test ends, and returns what it says once it
+// answers.
+func start(t *testing.T, binary string) string {
+	t.Helper()
+	dir := passable(t)
 	said, complaints := &announcement{made: make(chan struct{})}, new(bytes.Buffer)
 	cmd := exec.CommandContext(t.Context(), binary) // which is cancelled before the cleanup below
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }

@@ -63,6 +63,9 @@ type bulk struct {
 	wrote     int // how many results were written
 }
 
+// errNoEnd says that the request was given up before the end of its body was answered.
+var errNoEnd = errors.New("httpapi: the commands were given up before their end")
+
 // chunk is commands that are decided together, and then their results.
 type chunk struct {
 	items   []item
@@ -83,8 +86,12 @@ func (b *bulk) run() {
 	stages.Go(func() { b.readChunks(ctx, decoded) })
 	stages.Go(func() { b.decideChunks(ctx, decoded, decided) })
 	err := b.writeChunks(decided)
-	cancel()
-	_ = b.conn.SetReadDeadline(time.Now()) // wakes a reader that waits for a caller we are done with
+	if err != nil {
+		cancel()
+		// It wakes a reader that waits for a caller we are done with. Not after a whole answer: then nobody reads but
+		// net/http, which would take the caller for gone, and with it every later request on the connection.
+		_ = b.conn.SetReadDeadline(time.Now())
+	}
 	stages.Wait()
 	if err != nil {
 		panic(http.ErrAbortHandler) // an answer that broke off must not look like a whole one
@@ -123,6 +130,7 @@ func (b *bulk) readChunk() *chunk {
 			}
 		}
 		if err != nil && p == nil || errors.Is(err, io.EOF) {
+			_ = b.conn.SetReadDeadline(time.Time{}) // see run
 			c.err = err
 			return c
 		}
@@ -189,11 +197,11 @@ func (b *bulk) writeChunks(in <-chan *chunk) error {
 			}
 			buf = b.appendEnd(buf)
 		}
-		if err := b.send(buf); err != nil {
+		if err := b.send(buf); err != nil || c.err != nil {
 			return err
 		}
 	}
-	return nil
+	return errNoEnd
 }
 
 // onlyProblem tells whether all there was is a body that is not an array of commands at all.

@@ -262,3 +262,28 @@ func TestBulkCallerGoesAway(t *testing.T) {
 	_ = response.Body.Close()
 	_ = feed.Close()
 }
+
+// TestBulksOnOneConnection sends one long body after the other on a connection that is kept: each has all its results.
+func TestBulksOnOneConnection(t *testing.T) {
+	t.Parallel()
+	const items = 3000
+	a := serve(t, new(service))
+	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
+	defer client.CloseIdleConnections()
+	for n := range 5 {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.url+"/commands", strings.NewReader(strings.Repeat(deposit1+"\n", items)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/x-ndjson")
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if got := strings.Count(string(text), "\n"); err != nil || got != items {
+			t.Fatalf("request %d has %d results, %v", n, got, err)
+		}
+	}
+}

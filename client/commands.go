@@ -1,0 +1,212 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/google/uuid"
+)
+
+// CommandOption changes one command.
+type CommandOption func(*commandOptions)
+
+type commandOptions struct {
+	key, ifMatch string
+	replayed     *bool
+}
+
+// Key is the command's Idempotency-Key, for a caller who has a name for what it does, such as the number of an invoice:
+// then the same command from another process, or tomorrow, is still the same. Without it each call has one of its own,
+// which covers only the times that this package sends it again.
+func Key(key string) CommandOption { return func(o *commandOptions) { o.key = key } }
+
+// IfVersion lets the command be applied only if the account is at this version: else it is a *Problem with the status
+// 412, which has the version that it is at.
+func IfVersion(version int64) CommandOption {
+	return func(o *commandOptions) { o.ifMatch = `"` + strconv.FormatInt(version, 10) + `"` }
+}
+
+// Replayed stores whether the answer is that of an earlier request with the same key.
+func Replayed(into *bool) CommandOption { return func(o *commandOptions) { o.replayed = into } }
+
+func newKey() string { return rand.Text() }
+
+func commandOptionsOf(opts []CommandOption) commandOptions {
+	var o commandOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if o.key == "" {
+		o.key = newKey()
+	}
+	return o
+}
+
+// written is a receipt of what was appended up to a position.
+type written interface{ writtenAt() int64 }
+
+func (r *Receipt) writtenAt() int64 { return r.Position }
+
+func (r *TransferReceipt) writtenAt() int64 { return r.Position }
+
+// command sends a command and remembers what it has written.
+func command[T any, P interface {
+	*T
+	written
+}](c *Client, o *commandOptions, req *http.Request, err error) (P, error) {
+	receipt, header, err := ask[T](c, again, req, err)
+	if err != nil {
+		return nil, err
+	}
+	if o.replayed != nil {
+		*o.replayed = header.Get("Idempotency-Replayed") == "true"
+	}
+	c.remember(P(receipt).writtenAt())
+	return receipt, nil
+}
+
+// Open opens an account. Without AccountID the server makes an id, which is in the receipt.
+func (c *Client) Open(ctx context.Context, account OpenAccount, opts ...CommandOption) (*Receipt, error) {
+	o := commandOptionsOf(opts)
+	req, err := newOpenAccountRequest(ctx, c.base, &OpenAccountParams{IdempotencyKey: o.key}, account)
+	return command[Receipt](c, &o, req, err)
+}
+
+// Deposit puts money into an account.
+func (c *Client) Deposit(ctx context.Context, m MoneyMovement, opts ...CommandOption) (*Receipt, error) {
+	o := commandOptionsOf(opts)
+	req, err := newDepositRequest(ctx, c.base, &DepositParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}, m)
+	return command[Receipt](c, &o, req, err)
+}
+
+// Withdraw takes money out of an account.
+func (c *Client) Withdraw(ctx context.Context, m MoneyMovement, opts ...CommandOption) (*Receipt, error) {
+	o := commandOptionsOf(opts)
+	req, err := newWithdrawRequest(ctx, c.base, &WithdrawParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}, m)
+	return command[Receipt](c, &o, req, err)
+}
+
+// Transfer moves money between two accounts, both or neither. [IfVersion] is about the one that sends.
+func (c *Client) Transfer(ctx context.Context, t Transfer, opts ...CommandOption) (*TransferReceipt, error) {
+	o := commandOptionsOf(opts)
+	req, err := newTransferRequest(ctx, c.base, &TransferParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}, t)
+	return command[TransferReceipt](c, &o, req, err)
+}
+
+// Suspend stops money from moving on an account. The reason may be empty.
+func (c *Client) Suspend(ctx context.Context, id uuid.UUID, reason string, opts ...CommandOption) (*Receipt, error) {
+	o := commandOptionsOf(opts)
+	params := &SuspendAccountParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}
+	req, err := newSuspendAccountRequest(ctx, c.base, id, params, StatusChange{Reason: reason})
+	return command[Receipt](c, &o, req, err)
+}
+
+// Reactivate lets money move again on a suspended account. The reason may be empty.
+func (c *Client) Reactivate(ctx context.Context, id uuid.UUID, reason string, opts ...CommandOption) (*Receipt, error) {
+	o := commandOptionsOf(opts)
+	params := &ReactivateAccountParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}
+	req, err := newReactivateAccountRequest(ctx, c.base, id, params, StatusChange{Reason: reason})
+	return command[Receipt](c, &o, req, err)
+}
+
+// CloseAccount closes an account whose balance is zero, for good. The reason may be empty.
+func (c *Client) CloseAccount(ctx context.Context, id uuid.UUID, reason string, opts ...CommandOption) (*Receipt, error) {
+	o := commandOptionsOf(opts)
+	params := &CloseAccountParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}
+	req, err := newCloseAccountRequest(ctx, c.base, id, params, StatusChange{Reason: reason})
+	return command[Receipt](c, &o, req, err)
+}
+
+// Result is what became of one of many commands: a receipt, or a problem.
+type Result struct {
+	// Status is what the command alone would have been answered with.
+	Status int
+	// Replayed says that the key had been used before, and this is what it did then.
+	Replayed bool
+	// Receipt is nil when the command was refused. A transfer's is about the account that sends.
+	Receipt *Receipt
+	// Problem is nil when the command was applied.
+	Problem *Problem
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (r *Result) UnmarshalJSON(text []byte) error {
+	var outcome struct {
+		Status   int  `json:"status"`
+		Replayed bool `json:"replayed"`
+	}
+	if err := json.Unmarshal(text, &outcome); err != nil {
+		return fmt.Errorf("client: result: %w", err)
+	}
+	*r = Result{Status: outcome.Status, Replayed: outcome.Replayed}
+	if outcome.Status >= http.StatusMultipleChoices {
+		r.Problem = problemOf(outcome.Status, text)
+		return nil
+	}
+	r.Receipt = new(Receipt)
+	if err := json.Unmarshal(text, r.Receipt); err != nil {
+		return fmt.Errorf("client: result: %w", err)
+	}
+	return nil
+}
+
+// RunAll runs many commands in one request, and answers one result each, in order. One that is refused fails alone, so
+// that the results have to be looked at. A command without IdempotencyKey gets one; commands on one account are applied in
+// the order given.
+func (c *Client) RunAll(ctx context.Context, commands []Command) ([]Result, error) {
+	return c.run(ctx, commands, &RunCommandsParams{})
+}
+
+// RunAtomic is RunAll for at most 1,000 commands that are applied together or not at all. When one is refused, the others
+// have the problem not-applied.
+func (c *Client) RunAtomic(ctx context.Context, commands []Command) ([]Result, error) {
+	return c.run(ctx, commands, &RunCommandsParams{Atomic: true})
+}
+
+func (c *Client) run(ctx context.Context, commands []Command, params *RunCommandsParams) ([]Result, error) {
+	var lines bytes.Buffer
+	encoder := json.NewEncoder(&lines)
+	for _, one := range commands {
+		if one.IdempotencyKey == "" {
+			one.IdempotencyKey = newKey()
+		}
+		if err := encoder.Encode(one); err != nil {
+			return nil, fmt.Errorf("client: %w", err)
+		}
+	}
+	req, err := newRunCommandsRequestWithBody(ctx, c.base, params, "application/x-ndjson", bytes.NewReader(lines.Bytes()))
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	got, err := c.send(req, again)
+	if err != nil {
+		return nil, err
+	}
+	results := slices.Grow([]Result(nil), len(commands))
+	for decoder := json.NewDecoder(bytes.NewReader(got.body)); ; {
+		var one Result
+		err := decoder.Decode(&one)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("client: %w", err)
+		}
+		if one.Receipt != nil {
+			c.remember(one.Receipt.Position)
+		}
+		results = append(results, one)
+	}
+	if len(results) != len(commands) {
+		return nil, fmt.Errorf("client: %d commands have %d results", len(commands), len(results))
+	}
+	return results, nil
+}

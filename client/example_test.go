@@ -1,0 +1,248 @@
+package client_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"passbook/client"
+)
+
+// server is the URL of the server that the examples speak to: a real one, which TestMain runs.
+var server string
+
+func Example() {
+	ctx := context.Background()
+	c, err := client.New(server, client.WithReadYourWrites())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	ada, err := c.Open(ctx, client.OpenAccount{Owner: "Ada Lovelace", Currency: "EUR"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := c.Deposit(ctx, client.MoneyMovement{AccountID: ada.AccountID, Amount: "12.34"}); err != nil {
+		log.Fatal(err)
+	}
+	balance, err := c.Balance(ctx, ada.AccountID) // waits for the deposit
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(balance.Owner, balance.Balance, balance.Currency)
+	// Output: Ada Lovelace 12.34 EUR
+}
+
+// What the rules refuse is a problem with a code.
+func ExampleProblem() {
+	ctx := context.Background()
+	c, err := client.New(server)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	ada, err := c.Open(ctx, client.OpenAccount{Owner: "Ada", Currency: "EUR"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = c.Withdraw(ctx, client.MoneyMovement{AccountID: ada.AccountID, Amount: "0.01"})
+	if p, ok := errors.AsType[*client.Problem](err); ok {
+		fmt.Println(p.Status, p.Code, p.Errors[0].Pointer)
+	}
+	// Output: 422 insufficient-funds /amount
+}
+
+// A key of the caller's own makes one thing of what two processes do.
+func ExampleKey() {
+	ctx := context.Background()
+	c, err := client.New(server, client.WithReadYourWrites())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	ada, err := c.Open(ctx, client.OpenAccount{Owner: "Ada", Currency: "EUR"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 2 {
+		var replayed bool
+		_, err := c.Deposit(ctx, client.MoneyMovement{AccountID: ada.AccountID, Amount: "5"},
+			client.Key("invoice-17-"+ada.AccountID.String()), client.Replayed(&replayed))
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("replayed:", replayed)
+	}
+	balance, err := c.Balance(ctx, ada.AccountID)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(balance.Balance)
+	// Output:
+	// replayed: false
+	// replayed: true
+	// 5.00
+}
+
+// The position of a receipt lets another process read what this one wrote.
+func ExampleAtLeast() {
+	ctx := context.Background()
+	writer, err := client.New(server)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer writer.Close()
+	ada, err := writer.Open(ctx, client.OpenAccount{Owner: "Ada", Currency: "EUR"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	reader, err := client.New(server)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer reader.Close()
+	var applied int64
+	account, err := reader.Account(ctx, ada.AccountID, client.AtLeast(ada.Position), client.WaitAtMost(10*time.Second),
+		client.Applied(&applied))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(account.Status, applied >= ada.Position)
+	// Output: active true
+}
+
+// Many commands go in one request; each has a result of its own.
+func ExampleClient_RunAll() {
+	ctx := context.Background()
+	c, err := client.New(server, client.WithReadYourWrites())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	ada, err := c.Open(ctx, client.OpenAccount{Owner: "Ada", Currency: "EUR"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	results, err := c.RunAll(ctx, []client.Command{
+		{Command: client.CommandCommandDeposit, AccountID: ada.AccountID, Amount: "10"},
+		{Command: client.CommandCommandWithdraw, AccountID: ada.AccountID, Amount: "11"},
+		{Command: client.CommandCommandWithdraw, AccountID: ada.AccountID, Amount: "4", Reference: "lunch"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, r := range results {
+		if r.Problem != nil {
+			fmt.Println(r.Status, r.Problem.Code)
+			continue
+		}
+		fmt.Println(r.Status, r.Receipt.Type)
+	}
+	for t, err := range c.Statement(ctx, ada.AccountID, client.ListTransactionsParams{Sort: client.RecordedAt}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(t.Kind, t.Amount, t.Balance)
+	}
+	// Output:
+	// 201 MoneyDeposited
+	// 422 insufficient-funds
+	// 201 MoneyWithdrawn
+	// deposit 10.00 10.00
+	// withdrawal 4.00 6.00
+}
+
+// A balance can be read as it stood at any position, or time.
+func ExampleClient_BalanceAtPosition() {
+	ctx := context.Background()
+	c, err := client.New(server, client.WithReadYourWrites())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	ada, err := c.Open(ctx, client.OpenAccount{Owner: "Ada", Currency: "JPY"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	first, err := c.Deposit(ctx, client.MoneyMovement{AccountID: ada.AccountID, Amount: "100"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := c.Deposit(ctx, client.MoneyMovement{AccountID: ada.AccountID, Amount: "50"}); err != nil {
+		log.Fatal(err)
+	}
+	then, err := c.BalanceAtPosition(ctx, ada.AccountID, first.Position)
+	if err != nil {
+		log.Fatal(err)
+	}
+	same, err := c.BalanceAt(ctx, ada.AccountID, first.RecordedAt)
+	if err != nil {
+		log.Fatal(err)
+	}
+	now, err := c.Balance(ctx, ada.AccountID)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(then.Balance, same.Balance, now.Balance)
+	// Output: 100 100 150
+}
+
+// The log can be followed from any position. What the caller has handled it can note, to go on there another day.
+func ExampleClient_Follow() {
+	ctx := context.Background()
+	c, err := client.New(server)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	ada, err := c.Open(ctx, client.OpenAccount{Owner: "Ada", Currency: "EUR"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := c.Deposit(ctx, client.MoneyMovement{AccountID: ada.AccountID, Amount: "7.50", Reference: "gift"}); err != nil {
+		log.Fatal(err)
+	}
+	for event, err := range c.Follow(ctx, 0, client.EventFilter{Account: ada.AccountID}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(event.Version, event.Type)
+		if event.Type == client.MoneyDeposited {
+			var data client.MoneyData
+			if err := json.Unmarshal(event.Data, &data); err != nil {
+				log.Fatal(err)
+			}
+			fmt.Println(data.Amount, "cents:", data.Reference)
+			break // without it, it waits for more
+		}
+	}
+	// Output:
+	// 1 AccountCreated
+	// 2 MoneyDeposited
+	// 750 cents: gift
+}
+
+// A read model is rebuilt while it goes on serving.
+func ExampleClient_FollowReplay() {
+	ctx := context.Background()
+	c, err := client.New(server)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	replay, err := c.StartReplay(ctx, "totals")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for r, err := range c.FollowReplay(ctx, replay.Projection, replay.ID) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		*replay = r
+	}
+	fmt.Println(replay.State, replay.Processed == replay.Total)
+	// Output: completed true
+}

@@ -1,0 +1,175 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// QueryOption changes one query.
+type QueryOption func(*queryOptions)
+
+type queryOptions struct {
+	atLeast int64
+	wait    time.Duration
+	applied *int64
+}
+
+// AtLeast makes the query wait until the read model has applied this position of the log, such as that of a receipt.
+func AtLeast(position int64) QueryOption {
+	return func(o *queryOptions) { o.atLeast = max(o.atLeast, position) }
+}
+
+// WaitAtMost bounds how long the server waits for the position: 5 s unless said, 30 s at most, in whole seconds. When it
+// has not come by then, the query is sent again while the client is patient.
+func WaitAtMost(d time.Duration) QueryOption { return func(o *queryOptions) { o.wait = d } }
+
+// Applied stores the position that the read model had applied when it answered.
+func Applied(into *int64) QueryOption { return func(o *queryOptions) { o.applied = into } }
+
+func (c *Client) queryOptionsOf(opts []QueryOption) queryOptions {
+	var o queryOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	o.atLeast = c.atLeast(o.atLeast)
+	return o
+}
+
+// atLeast is the position to wait for when the caller asks for one.
+func (c *Client) atLeast(position int64) int64 {
+	if c.readYourWrites {
+		return max(position, c.wrote.Load())
+	}
+	return position
+}
+
+func (o *queryOptions) prefer() string {
+	if o.wait <= 0 {
+		return ""
+	}
+	return "wait=" + strconv.FormatInt(int64(o.wait.Round(time.Second)/time.Second), 10)
+}
+
+func query[T any](c *Client, o *queryOptions, req *http.Request, err error) (*T, error) {
+	got, header, err := ask[T](c, again, req, err)
+	if err != nil {
+		return nil, err
+	}
+	if o.applied != nil {
+		if *o.applied, err = strconv.ParseInt(header.Get("Passbook-Position"), 10, 64); err != nil {
+			return nil, fmt.Errorf("client: Passbook-Position: %w", err)
+		}
+	}
+	return got, nil
+}
+
+// Balance reads an account's balance.
+func (c *Client) Balance(ctx context.Context, id uuid.UUID, opts ...QueryOption) (*Balance, error) {
+	return c.balance(ctx, id, GetBalanceParams{}, opts)
+}
+
+// BalanceAt reads an account's balance as it stood at a time, which must not be in the future.
+func (c *Client) BalanceAt(ctx context.Context, id uuid.UUID, at time.Time, opts ...QueryOption) (*Balance, error) {
+	return c.balance(ctx, id, GetBalanceParams{At: at.UTC()}, opts)
+}
+
+// BalanceAtPosition reads an account's balance as it stood at a position of the log.
+func (c *Client) BalanceAtPosition(ctx context.Context, id uuid.UUID, position int64, opts ...QueryOption) (*Balance, error) {
+	return c.balance(ctx, id, GetBalanceParams{AtPosition: position}, opts)
+}
+
+func (c *Client) balance(ctx context.Context, id uuid.UUID, params GetBalanceParams, opts []QueryOption) (*Balance, error) {
+	o := c.queryOptionsOf(opts)
+	params.MinPosition, params.Prefer = o.atLeast, o.prefer()
+	req, err := newGetBalanceRequest(ctx, c.base, id, &params)
+	return query[Balance](c, &o, req, err)
+}
+
+// Account reads an account, with totals and times.
+func (c *Client) Account(ctx context.Context, id uuid.UUID, opts ...QueryOption) (*Account, error) {
+	o := c.queryOptionsOf(opts)
+	req, err := newGetAccountRequest(ctx, c.base, id, &GetAccountParams{MinPosition: o.atLeast, Prefer: o.prefer()})
+	return query[Account](c, &o, req, err)
+}
+
+// Totals reads the trial balance.
+func (c *Client) Totals(ctx context.Context, opts ...QueryOption) ([]Total, error) {
+	o := c.queryOptionsOf(opts)
+	req, err := newGetTotalsRequest(ctx, c.base, &GetTotalsParams{MinPosition: o.atLeast, Prefer: o.prefer()})
+	list, err := query[TotalList](c, &o, req, err)
+	if err != nil {
+		return nil, err
+	}
+	return list.Totals, nil
+}
+
+// Stats reads the live statistics.
+func (c *Client) Stats(ctx context.Context) (*Stats, error) {
+	req, err := newGetStatsRequest(ctx, c.base)
+	stats, _, err := ask[Stats](c, again, req, err)
+	return stats, err
+}
+
+// Accounts goes through the accounts that the parameters select, page by page, as far as the caller reads. An error ends
+// it.
+func (c *Client) Accounts(ctx context.Context, params ListAccountsParams) iter.Seq2[Account, error] {
+	params.MinPosition = c.atLeast(params.MinPosition)
+	return pages(func(cursor string) ([]Account, *string, error) {
+		params := params
+		if cursor != "" {
+			params.Cursor = cursor
+		}
+		req, err := newListAccountsRequest(ctx, c.base, &params)
+		page, _, err := ask[AccountPage](c, again, req, err)
+		if err != nil {
+			return nil, nil, err
+		}
+		return page.Accounts, page.NextCursor, nil
+	})
+}
+
+// Statement goes through the movements of money on an account, the newest first unless the parameters say otherwise, page
+// by page, as far as the caller reads. An error ends it.
+func (c *Client) Statement(ctx context.Context, id uuid.UUID, params ListTransactionsParams) iter.Seq2[Transaction, error] {
+	params.MinPosition = c.atLeast(params.MinPosition)
+	return pages(func(cursor string) ([]Transaction, *string, error) {
+		params := params
+		if cursor != "" {
+			params.Cursor = cursor
+		}
+		req, err := newListTransactionsRequest(ctx, c.base, id, &params)
+		page, _, err := ask[TransactionPage](c, again, req, err)
+		if err != nil {
+			return nil, nil, err
+		}
+		return page.Transactions, page.NextCursor, nil
+	})
+}
+
+// pages goes through what get answers, beginning with the cursor "", until there is no next one.
+func pages[T any](get func(cursor string) ([]T, *string, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for cursor := ""; ; {
+			page, next, err := get(cursor)
+			if err != nil {
+				yield(*new(T), err)
+				return
+			}
+			for _, one := range page {
+				if !yield(one, nil) {
+					return
+				}
+			}
+			if next == nil {
+				return
+			}
+			cursor = *next
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"passbook/cmd/server/internal/demo"
+)
+
+// readingPause is how long the demonstration stops before each step on a terminal.
+const readingPause = 700 * time.Millisecond
+
+func newDemo(settings *settings) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Walk through what Passbook does, on a server and a database of its own",
+		Long: `Demo starts this binary as a server with a private PostgreSQL in a temporary directory, and walks through it over
+HTTP: open, deposit, read your write, the same command twice, a refusal, a transfer, time travel, an event that cannot be
+applied and how it heals, a replay under readers, a kill -9, and a verification of it all.
+
+Each step shows what it sends as a line to paste into a shell, the answer, and what was expected of it. Nothing of yours is
+touched: DATABASE_URL and PASSBOOK_DATA_DIR are not used, and the directory is removed in the end.
+
+It exits 0 only when every expectation held.`,
+		Example: `  server demo
+  server demo --fast
+  server demo --json | jq -r 'select(.ok | not)'
+  server demo --keep      # leaves the database, and says how to look around in it`,
+		Args: noArgs,
+	}
+	asJSON := cmd.Flags().Bool("json", false, "print JSON, one object a step")
+	fast := cmd.Flags().Bool("fast", false, "do not pause between the steps (the default where there is no terminal)")
+	keep := cmd.Flags().Bool("keep", false, "keep the database when it is over")
+	deposits := cmd.Flags().Int("deposits", 30_000, "how many deposits to write before the replays")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := settings.load(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		if *deposits < 0 {
+			return usageError{errors.New("--deposits: at least 0")}
+		}
+		binary, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("demo: where this program is: %w", err)
+		}
+		out := cmd.OutOrStdout()
+		walk := demo.Config{
+			Binary: binary, PgBin: cfg.pgBin, Out: out, JSON: *asJSON, Deposits: *deposits, Keep: *keep,
+			Colour: isTerminal(out) && settings.getenv("NO_COLOR") == "",
+		}
+		if isTerminal(out) && !*fast && !*asJSON {
+			walk.Pause = readingPause
+		}
+		return demo.Run(cmd.Context(), walk)
+	}
+	return cmd
+}

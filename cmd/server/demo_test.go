@@ -1,0 +1,55 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// demonstrate runs server demo in a directory for temporary files that is the test's own.
+func demonstrate(t *testing.T, args ...string) (stdout, stderr, dir string, err error) {
+	t.Helper()
+	dir = t.TempDir()
+	passable(t, dir)
+	cmd := exec.Command(build(t), append([]string{"demo"}, args...)...)
+	// What is set for a real server must be left alone.
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "DATABASE_URL=postgres://nobody@127.0.0.1:1/nothing", "PASSBOOK_DATA_DIR="+filepath.Join(dir, "mine"))
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	return out.String(), errs.String(), dir, err
+}
+
+// TestDemo walks through the demonstration: every step holds, and nothing is left behind.
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	stdout, stderr, dir, err := demonstrate(t, "--json", "--deposits", "2000")
+	if err != nil || stderr != "" {
+		t.Fatalf("%v\n%s\n%s", err, stderr, stdout)
+	}
+	titles := make(map[string]bool)
+	for line := range strings.Lines(stdout) {
+		var step struct {
+			Title  string
+			OK     bool
+			Calls  []struct{ Command string }
+			Checks []struct{ OK bool }
+		}
+		if err := json.Unmarshal([]byte(line), &step); err != nil || !step.OK || len(step.Calls) == 0 || len(step.Checks) == 0 {
+			t.Errorf("%v: %s", err, line)
+		}
+		titles[step.Title] = true
+	}
+	for _, want := range []string{"Read your write", "The same key twice", "Time travel", "An event that fails", "Mend, and try again", "Replay while reading", "Kill the server", "Verify"} {
+		if !titles[want] {
+			t.Errorf("there is no step %q", want)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
