@@ -29,7 +29,7 @@ import (
 )
 
 // patience bounds every wait for something that is sure to happen. The machine may be slow.
-const patience = 2 * time.Minute
+const patience = time.Minute
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 

@@ -5,12 +5,10 @@ package consoletest
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,19 +23,18 @@ import (
 
 // tab is a browser with an empty profile, on one page of the console. What the page reports as an error fails the test.
 type tab struct {
-	t    *testing.T
-	ctx  context.Context
-	base string
-
-	mu      sync.Mutex
+	t   *testing.T
+	ctx context.Context
+	// allowed are pieces of what the browser may report: requests that a test makes fail.
 	allowed []string
 }
 
 // watch reports violations of the Content-Security-Policy to the console, where they count as errors.
 const watch = `addEventListener('securitypolicyviolation', (e) => console.error('policy: ' + e.violatedDirective + ' ' + e.blockedURI));`
 
-// browse starts a browser and goes to a page, such as /accounts.
-func browse(t *testing.T, base, where string) *tab {
+// browse starts a browser and goes to a page, such as /accounts. It may report what has one of the allowed pieces, such
+// as "status of 422".
+func browse(t *testing.T, base, where string, allowed ...string) *tab {
 	t.Helper()
 	chromium := os.Getenv("CHROMIUM")
 	if chromium == "" {
@@ -57,7 +54,7 @@ func browse(t *testing.T, base, where string) *tab {
 		closeTab()
 		stop()
 	})
-	b := &tab{t: t, ctx: ctx, base: base}
+	b := &tab{t: t, ctx: ctx, allowed: allowed}
 	// The first use makes the browser, which must not end with a context of its own.
 	if err := chromedp.Listen(ctx, b.heard); err != nil {
 		t.Fatal(err)
@@ -68,13 +65,6 @@ func browse(t *testing.T, base, where string) *tab {
 	b.run(chromedp.Navigate(base + "/console#" + where))
 	b.until(`document.querySelector('main h1') !== null`)
 	return b
-}
-
-// allow lets the browser report failed requests whose text has this piece, such as "status of 422".
-func (b *tab) allow(piece string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.allowed = append(b.allowed, piece)
 }
 
 func (b *tab) heard(event any) {
@@ -96,8 +86,6 @@ func (b *tab) heard(event any) {
 			text = fmt.Sprintf("%s: %s %s", e.Entry.Source, e.Entry.Text, e.Entry.URL)
 		}
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	for _, piece := range b.allowed {
 		if strings.Contains(text, piece) {
 			return
@@ -167,7 +155,7 @@ func (b *tab) until(expression string) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			b.fail(fmt.Errorf("it did not come true: %s (%w)", expression, errors.Join(err)))
+			b.fail(fmt.Errorf("it did not come true: %s (%v)", expression, err))
 		}
 	}
 }
@@ -196,15 +184,16 @@ func (b *tab) text(selector string) string {
 }
 
 // click clicks with the mouse on the first visible element of a selector that has the text, or any if that is "". It waits
-// until there is one and nothing covers it.
+// until there is one that stays where it is and that nothing covers.
 func (b *tab) click(selector, text string) {
 	b.t.Helper()
-	find := fmt.Sprintf(`(() => {
+	find := fmt.Sprintf(`(async () => {
 		const e = [...document.querySelectorAll(%q)].find((e) => e.checkVisibility() && (%[2]q === '' || e.innerText.trim() === %[2]q));
 		e?.scrollIntoView({ block: 'center' });
-		const r = e?.getBoundingClientRect();
-		const at = r && [r.x + r.width / 2, r.y + r.height / 2];
-		return at && e.contains(document.elementFromPoint(...at)) ? at : [];
+		const middle = () => { const r = e?.getBoundingClientRect(); return r ? [r.x + r.width / 2, r.y + r.height / 2] : []; };
+		const at = middle();
+		await new Promise((resolve) => setTimeout(resolve, 60));
+		return e?.contains(document.elementFromPoint(...at)) && middle().join() === at.join() ? at : [];
 	})()`, selector, text)
 	deadline := time.Now().Add(patience)
 	for {
@@ -214,7 +203,7 @@ func (b *tab) click(selector, text string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			b.fail(fmt.Errorf("there is no %s %q to click on: %w", selector, text, errors.Join(err)))
+			b.fail(fmt.Errorf("there is no %s %q to click on (%v)", selector, text, err))
 		}
 	}
 }
@@ -247,9 +236,10 @@ func (b *tab) fillIn(within, name, text string) {
 	selector := fmt.Sprintf(`%s[name="%s"]`, within, name)
 	b.until(fmt.Sprintf(`document.querySelector(%q)`, selector))
 	b.script(`const e = document.querySelector(%q); e.focus(); e.select()`, selector)
+	// Keys go to what has the focus. SendKeys of chromedp looks at its copy of the page, which is being changed meanwhile.
 	b.run(chromedp.KeyEvent(kb.Delete))
 	if text != "" {
-		b.run(chromedp.SendKeys(chromedp.CSS(selector), text))
+		b.run(chromedp.KeyEvent(text))
 	}
 }
 

@@ -45,7 +45,7 @@ export function chart({ label, names, format, step = false, height = 180 }) {
 function ticks(low, high, about) {
   const raw = (high - low) / about || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const size = [1, 2, 2.5, 5, 10].map((n) => n * power).find((n) => n >= raw);
+  const size = Math.max(1, [1, 2, 2.5, 5, 10].map((n) => n * power).find((n) => n >= raw));
   const list = [];
   for (let i = Math.floor(low / size); i <= Math.ceil(high / size); i += 1) list.push(i * size);
   return list;
@@ -73,7 +73,7 @@ function paint(svg, width, height, drawn, { step }) {
   const y = (value) => height - PAD.bottom - ((value - low) / (high - low)) * (height - PAD.top - PAD.bottom);
   drawn.x = x;
   drawn.y = y;
-  const columns = Math.max(2, Math.min(6, Math.floor(width / 130)));
+  const columns = Math.max(1, Math.min(6, Math.floor(width / 130), Math.floor((to - from) / 1000)));
   const times = Array.from({ length: columns + 1 }, (_, i) => from + ((to - from) * i) / columns);
   svg.setAttribute('viewBox', `0 0 ${width} ${height}`);
   fill(svg,

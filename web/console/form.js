@@ -1,7 +1,8 @@
 // Forms in dialogs, and the place of the server's words in them: beside the field they name, or else at the top.
 import { h, fill, newID } from './dom.js';
 
-// fields makes labelled inputs. A field: name, label, hint, type, options ([value, text]), required, value, inputmode.
+// fields makes labelled inputs. A field has a name and a label, and may have a hint, a type, a value and more of what
+// inputs have. One that is neither required nor plain is said to be optional.
 export function fields(list) {
   const inputs = new Map();
   const errors = new Map();
@@ -19,7 +20,7 @@ export function fields(list) {
     inputs.set(field.name, input);
     errors.set(field.name, error);
     return h('div', { class: ['field', field.type === 'datetime-local' && 'date'] },
-      h('label', { for: id }, field.label, field.required ? null : h('span', { class: 'optional' }, ' optional')),
+      h('label', { for: id }, field.label, field.required || field.plain ? null : h('span', { class: 'optional' }, ' optional')),
       input,
       field.hint && h('p', { class: 'hint', id: `${id}-hint` }, field.hint),
       error);
@@ -31,7 +32,6 @@ export function fields(list) {
 export function place(problem, { inputs, errors }, top) {
   clear({ inputs, errors }, top);
   const rest = [];
-  let first = null;
   for (const one of problem.errors ?? []) {
     const name = fieldOf(one);
     const input = inputs.get(name);
@@ -40,11 +40,11 @@ export function place(problem, { inputs, errors }, top) {
       continue;
     }
     const error = errors.get(name);
-    error.append(h('span', null, sentence(one.detail)));
+    error.append(h('span', null, sentence(one.detail, name)));
     error.hidden = false;
     input.setAttribute('aria-invalid', 'true');
-    first ??= input;
   }
+  const first = [...inputs.values()].find((input) => input.hasAttribute('aria-invalid'));
   if (rest.length > 0 || !first) {
     fill(top, h('strong', null, problem.title), ' ', problem.scope ? `The key lacks the scope ${problem.scope}. ` : '', problem.message,
       rest.map((one) => h('span', null, ` ${fieldOf(one)}: ${one.detail}`)));
@@ -58,7 +58,11 @@ function fieldOf(error) {
   return (error.pointer ?? '').replace(/^\//, '').replaceAll('~1', '/').replaceAll('~0', '~') || (error.parameter ?? error.header ?? '');
 }
 
-const sentence = (text) => text.replace(/^./, (first) => first.toUpperCase());
+// sentence makes one of what is said about a field; its name stands above it already.
+function sentence(text, name) {
+  const rest = text.startsWith(`${name} `) ? text.slice(name.length + 1) : text;
+  return `${rest.replace(/^./, (first) => first.toUpperCase())}${rest.endsWith('.') ? '' : '.'}`;
+}
 
 // clear takes away what place has shown.
 export function clear({ inputs, errors }, top) {

@@ -2,11 +2,11 @@
 import { Problem } from './api.js';
 import { h, fill, newID } from './dom.js';
 
-// panel is a section with a heading. What it shows goes into body.
-export function panel(title, { about, actions, wide } = {}) {
+// panel is a section with a heading. What it shows goes into body; a tall one keeps room for a chart.
+export function panel(title, { about, actions, wide, tall } = {}) {
   const id = newID('panel');
   const body = h('div', { class: 'panel-body' });
-  const element = h('section', { class: ['panel', wide && 'wide'], 'aria-labelledby': id },
+  const element = h('section', { class: ['panel', wide && 'wide', tall && 'tall'], 'aria-labelledby': id },
     h('div', { class: 'panel-head' }, h('h2', { id }, title), about && h('p', { class: 'about' }, about), actions), body);
   return { element, body };
 }
@@ -48,9 +48,18 @@ export async function load(region, signal, make) {
   } catch (error) {
     report(error, signal);
     if (!signal.aborted) fill(region, trouble(error, () => load(region, signal, make)));
-  } finally {
-    region.removeAttribute('aria-busy');
   }
+  if (!signal.aborted) region.removeAttribute('aria-busy');
+}
+
+// latest returns signals, one for each turn: the one before is aborted, so that an answer that comes late is not shown.
+export function latest(signal) {
+  let turn = null;
+  return () => {
+    turn?.abort();
+    turn = new AbortController();
+    return AbortSignal.any([signal, turn.signal]);
+  };
 }
 
 // every runs a task now and so many milliseconds after it has ended, until signal; not while the tab is hidden. After a
@@ -143,7 +152,7 @@ export function filters(path, list, query) {
     }),
     h('button', { type: 'submit', class: 'visually-hidden' }, 'Apply'));
   const set = (now) => {
-    for (const [name, input] of inputs) if (document.activeElement !== input || !now.get(name)) input.value = now.get(name) ?? '';
+    for (const [name, input] of inputs) if (document.activeElement !== input) input.value = now.get(name) ?? '';
   };
   set(query);
   return { element, set };

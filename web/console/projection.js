@@ -98,12 +98,14 @@ function replayBar(id, changed) {
   const running = h('div', { class: 'replay', hidden: true }, h('div', { class: 'named' }, name, cancel), bar.element);
   let current = null;
   async function stop() {
+    cancel.classList.add('busy'); // what is being written right now is waited for
     try {
       await send('DELETE', `/projections/${id}/replays/${current.id}`);
       toast('Cancelled. The live read model is as it was.');
     } catch (problem) {
       toast(`${problem.title}. ${problem.message}`);
     }
+    cancel.classList.remove('busy');
     changed();
   }
   return {

@@ -5,7 +5,7 @@ import { chart } from '../chart.js';
 import { buttons } from '../commands.js';
 import { describe } from '../events.js';
 import { amount, count, decimals, drawn, short, time, words } from '../format.js';
-import { badge, filters, load, note, pager, pairs, panel, table } from '../parts.js';
+import { badge, filters, latest, load, note, pager, pairs, panel, table } from '../parts.js';
 
 export function show({ root, parts: [id, tab], query, signal }) {
   const path = `/accounts/${id}${tab ? `/${tab}` : ''}`;
@@ -14,7 +14,7 @@ export function show({ root, parts: [id, tab], query, signal }) {
   const heading = h('h1', null, 'Account');
   const state = h('span', null);
   const line = chart({ label: 'Balance', names: ['balance'], format: String, step: true, height: 200 });
-  const past = panel('Balance over time');
+  const past = panel('Balance over time', { tall: true });
   const pages = h('nav', { class: 'tabs', 'aria-label': 'Of this account' },
     [['', 'Statement'], ['events', 'Events']].map(([name, text]) => h('a', {
       href: `#/accounts/${id}${name && `/${name}`}`, 'aria-current': (tab ?? '') === name ? 'page' : null,
@@ -25,10 +25,12 @@ export function show({ root, parts: [id, tab], query, signal }) {
 
   const view = { id, path, signal, body, wait: null };
   const below = tab === 'events' ? eventsOf(view) : statementOf(view, query);
+  const next = latest(signal);
   const refresh = (wait) => {
+    const now = next();
     view.wait = wait;
-    load(head, signal, async () => {
-      const { body: account } = await get(`/accounts/${id}`, { wait, signal });
+    load(head, now, async () => {
+      const { body: account } = await get(`/accounts/${id}`, { wait, signal: now });
       fill(heading, account.owner);
       document.title = `${account.owner} · Passbook`;
       fill(state, badge(account.status));
@@ -38,7 +40,7 @@ export function show({ root, parts: [id, tab], query, signal }) {
         heading.setAttribute('tabindex', '-1');
         heading.focus({ preventScroll: true });
       }));
-      load(past.body, signal, () => history(account, line, wait, signal));
+      load(past.body, now, () => history(account, line, wait, now));
       return facts(account);
     });
     below.read();
@@ -117,10 +119,11 @@ function statementOf(view, query) {
   fill(body, search.element, list.element, turn);
   let asked = query;
   const zoned = (local) => (local ? new Date(local).toISOString() : undefined);
-  const read = () => load(list.body, signal, async () => {
+  const next = latest(signal);
+  const read = (now = next()) => load(list.body, now, async () => {
     const { body: page } = await get(`/accounts/${id}/transactions`, {
       query: { kind: asked.get('kind'), sort: asked.get('sort'), cursor: asked.get('cursor'), from: zoned(asked.get('from')), to: zoned(asked.get('to')), limit: 20 },
-      wait: view.wait, signal,
+      wait: view.wait, signal: now,
     });
     rows.rows(page.transactions);
     fill(turn, pager(path, asked, page.next_cursor));

@@ -3,7 +3,7 @@ import { h, fill, toast } from '../dom.js';
 import { get, send } from '../api.js';
 import { amount, short, time } from '../format.js';
 import { openForm } from '../form.js';
-import { badge, filters, load, pager, panel, table } from '../parts.js';
+import { badge, filters, latest, load, pager, panel, table } from '../parts.js';
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
@@ -28,14 +28,16 @@ export function show({ root, query, signal }) {
       h('button', { type: 'button', class: 'primary', on: { click: openAccount } }, 'Open an account')),
     search.element, list.element, turn);
 
+  const next = latest(signal);
   const update = (asked) => {
+    const now = next();
     if (UUID.test(asked.get('owner') ?? '')) {
       location.replace(`#/accounts/${asked.get('owner').toLowerCase()}`);
       return;
     }
     search.set(asked);
-    load(list.body, signal, async () => {
-      const { body } = await get('/accounts', { query: { ...Object.fromEntries(asked), currency: asked.get('currency')?.toUpperCase(), limit: 25 }, signal });
+    load(list.body, now, async () => {
+      const { body } = await get('/accounts', { query: { ...Object.fromEntries(asked), currency: asked.get('currency')?.toUpperCase(), limit: 25 }, signal: now });
       rows.rows(body.accounts);
       fill(turn, pager('/accounts', asked, body.next_cursor));
       return rows.element;

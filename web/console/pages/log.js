@@ -127,7 +127,7 @@ function following({ asked, rows, list, older, state, toggle, places, signal }) 
 }
 
 function one(root, position, signal) {
-  const body = h('div');
+  const body = h('div', { class: 'stack' });
   fill(root, h('p', { class: 'crumb' }, h('a', { href: '#/log' }, 'Log')), h('div', { class: 'title' }, h('h1', null, `Event ${count(position)}`),
     h('nav', { class: 'actions', 'aria-label': 'Other events' },
       position > 1 && h('a', { class: 'button', href: `#/log/${position - 1}` }, 'Previous'), h('a', { class: 'button', href: `#/log/${position + 1}` }, 'Next'))), body);

@@ -15,8 +15,8 @@ function tile(name) {
 
 export function show({ root, signal }) {
   const tiles = { events: tile('Events a second'), head: tile('Head of the log'), lag: tile('Furthest behind'), accounts: tile('Active accounts') };
-  const events = panel('Events a second', { about: 'Applied over each last second; two minutes.' });
-  const lag = panel('Projection lag', { about: 'Events not applied yet; two minutes.' });
+  const events = panel('Events a second', { about: 'Over each last second.', tall: true });
+  const lag = panel('Projection lag', { about: 'Events not applied yet.', tall: true });
   const totals = panel('Totals', { about: 'The trial balance, by currency.', wide: true });
   const parts = panel('Health', { about: 'Every part, as it is now.', wide: true });
   fill(root,
@@ -35,6 +35,9 @@ function keep(points, y, now) {
   while (points[0].x < now - KEEP * 1000) points.shift();
 }
 
+// since is where a chart begins: at its first point, but 20 seconds back at least.
+const since = (points, now) => Math.min(points[0].x, now - 20_000);
+
 function followStats(body, tiles, signal) {
   const line = chart({ label: 'Events a second', names: ['events a second'], format: rate });
   const points = [];
@@ -43,7 +46,7 @@ function followStats(body, tiles, signal) {
     const { body: stats } = await get('/stats', { signal });
     const now = Date.now();
     keep(points, stats.events_per_second.last_1s, now);
-    line.draw([points], { from: now - KEEP * 1000, to: now });
+    line.draw([points], { from: since(points, now), to: now });
     tiles.events.set(rate(stats.events_per_second.last_1s), `${rate(stats.events_per_second.last_10s)} over 10 s, ${rate(stats.events_per_second.last_60s)} over 60 s`);
     tiles.accounts.set(count(stats.accounts.active), `${count(stats.accounts.suspended)} suspended, ${count(stats.accounts.closed)} closed`);
   }, (problem) => fill(body, trouble(problem)));
@@ -61,7 +64,7 @@ function followProjections(body, tiles, signal) {
     }
     const now = Date.now();
     projections.forEach((one, i) => keep(points[i], one.lag, now));
-    line.draw(points, { from: now - KEEP * 1000, to: now });
+    line.draw(points, { from: since(points[0], now), to: now });
     const last = projections.reduce((a, b) => (b.lag > a.lag ? b : a));
     tiles.head.set(count(last.head), 'events ever recorded');
     tiles.lag.set(count(last.lag), last.lag === 0 ? 'all projections are up to date' : `${last.id}, by ${span(last.lag_seconds)}`);

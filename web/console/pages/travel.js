@@ -3,7 +3,7 @@ import { h, fill } from '../dom.js';
 import { get } from '../api.js';
 import { chart } from '../chart.js';
 import { amount, count, moment, time } from '../format.js';
-import { badge, note, pairs, panel } from '../parts.js';
+import { badge, latest, note, pairs, panel } from '../parts.js';
 import { clear, fields, place } from '../form.js';
 import { movements, points } from './account.js';
 
@@ -12,8 +12,8 @@ const STEPS = 1000; // of the slider
 export function show({ root, query, signal }) {
   const made = fields([
     { name: 'account', label: 'Account id', required: true },
-    { name: 'at', label: 'Moment', type: 'datetime-local', step: '0.001' },
-    { name: 'position', label: 'or position of the log', inputmode: 'numeric' },
+    { name: 'at', label: 'Moment', type: 'datetime-local', step: '1', plain: true },
+    { name: 'position', label: 'or position', inputmode: 'numeric', plain: true },
   ]);
   const top = h('div', { class: 'problem', role: 'alert', tabindex: '-1', hidden: true });
   const form = h('form', { class: 'filters', novalidate: true, on: { submit(event) { event.preventDefault(); apply(); } } },
@@ -41,7 +41,9 @@ export function show({ root, query, signal }) {
     else location.hash = hash;
   }
 
+  const next = latest(signal);
   async function read(asked) {
+    const now = next();
     const id = asked.get('account');
     made.inputs.get('account').value = id ?? '';
     if (asked.get('at') && document.activeElement !== made.inputs.get('at')) made.inputs.get('at').value = local(Date.parse(asked.get('at')));
@@ -53,15 +55,15 @@ export function show({ root, query, signal }) {
     clear(made, top);
     try {
       const [was, is] = await Promise.all([
-        get(`/accounts/${id}/balance`, { signal, query: { at: asked.get('at'), at_position: asked.get('position') } }),
-        get(`/accounts/${id}`, { signal }),
+        get(`/accounts/${id}/balance`, { signal: now, query: { at: asked.get('at'), at_position: asked.get('position') } }),
+        get(`/accounts/${id}`, { signal: now }),
       ]);
-      if (signal.aborted) return;
+      if (now.aborted) return;
       fill(then.body, side(was.body, is.body, asked));
       past.element.hidden = false;
       await line.show(is.body, asked.get('at') ?? was.body.updated_at);
     } catch (problem) {
-      if (signal.aborted) return;
+      if (now.aborted) return;
       refuse(problem);
     }
   }
@@ -81,7 +83,7 @@ export function show({ root, query, signal }) {
 // local is a moment as an input of a date and time has it, in the zone of whoever looks.
 function local(milliseconds) {
   const t = new Date(milliseconds);
-  return new Date(milliseconds - t.getTimezoneOffset() * 60000).toISOString().slice(0, -1);
+  return new Date(milliseconds - t.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
 }
 
 function side(was, is, asked) {
