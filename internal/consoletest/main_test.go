@@ -1,8 +1,8 @@
 //go:build browser
 
 // Package consoletest drives the web console in a real browser, against the real binary on a real PostgreSQL. It is run
-// by make test-console, which finds Chromium (CHROMIUM) and axe-core (AXE_CORE). Screenshots are written to the directory
-// CONSOLE_SCREENSHOTS names, if it does.
+// by make test-console, which builds the server (CONSOLE_SERVER) and finds Chromium (CHROMIUM) and axe-core (AXE_CORE). Screenshots are
+// written to the directory that CONSOLE_SCREENSHOTS names, if it does.
 package consoletest
 
 import (
@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -32,18 +31,6 @@ import (
 const patience = time.Minute
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
-
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "passbook-console-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "server")
-	if out, err := exec.Command("go", "build", "-race", "-o", path, "passbook/cmd/server").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w: %s", err, out)
-	}
-	return path, nil
-})
 
 // stand is a running server with a database and a gate of its own. Browsers and tests reach it through the gate.
 type stand struct {
@@ -67,9 +54,9 @@ func (o *output) Write(p []byte) (int, error) {
 // serve starts the real binary, after prepare has had the empty database.
 func serve(t *testing.T, prepare func(*pgxpool.Pool)) *stand {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
+	path := os.Getenv("CONSOLE_SERVER")
+	if path == "" {
+		t.Skip("CONSOLE_SERVER does not name the server's binary: run make test-console")
 	}
 	url := pgtest.URL(t)
 	pool, err := postgres.NewPool(t.Context(), url)
