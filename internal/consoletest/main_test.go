@@ -1,8 +1,8 @@
 //go:build browser
 
 // Package consoletest drives the web console in a real browser, against the real binary on a real PostgreSQL. It is run
-// by make test-console, which builds the server (CONSOLE_SERVER) and finds Chromium (CHROMIUM) and axe-core (AXE_CORE). Screenshots are
-// written to the directory that CONSOLE_SCREENSHOTS names, if it does.
+// by make test-console, which builds the server (CONSOLE_SERVER) and finds Chromium (CHROMIUM) and axe-core (AXE_CORE).
+// Screenshots are written to the directory that CONSOLE_SCREENSHOTS names, if it does.
 package consoletest
 
 import (

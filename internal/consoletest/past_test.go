@@ -25,8 +25,8 @@ func pastAccount(n int) string { return fmt.Sprintf("0190a0d2-0000-7000-8000-%01
 
 // past writes the log of three months by SQL, always the same one, because the API records nothing in the past.
 func past(t *testing.T) func(*pgxpool.Pool) {
+	t.Helper()
 	return func(pool *pgxpool.Pool) {
-		t.Helper()
 		const events = 900
 		source := rand.New(rand.NewPCG(7, 11)) //nolint:gosec // the same numbers each time are what it is for
 		now := time.Now().UTC().Truncate(time.Second)
@@ -38,7 +38,8 @@ func past(t *testing.T) func(*pgxpool.Pool) {
 				who = min(source.IntN(len(owners)), source.IntN(len(owners)), source.IntN(len(owners)))
 			}
 			versions[who]++
-			currency, kind, payload := currencies[who%len(currencies)], "", ""
+			var kind, payload string
+			currency := currencies[who%len(currencies)]
 			amount := int64(500 + source.IntN(40_000))
 			switch {
 			case n < len(owners):

@@ -43,7 +43,7 @@ func browse(t *testing.T, base, where string, allowed ...string) *tab {
 	home := t.TempDir()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(chromium), chromedp.UserDataDir(filepath.Join(home, "profile")), chromedp.Env("HOME="+home, "TZ=UTC"),
-		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.WindowSize(1440, 1000), 
+		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.WindowSize(1440, 1000),
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("disable-crash-reporter", true),
 	)
@@ -102,7 +102,7 @@ func (b *tab) run(actions ...chromedp.Action[chromedp.Void]) {
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
 	if err := chromedp.Do(ctx, actions...); err != nil {
-		b.fail(err)
+		b.fail("%v", err)
 	}
 }
 
@@ -129,15 +129,16 @@ func eval[T any](b *tab, expression string) (T, error) {
 func (b *tab) script(format string, arguments ...any) {
 	b.t.Helper()
 	if _, err := eval[bool](b, "(() => { "+fmt.Sprintf(format, arguments...)+"; return true })()"); err != nil {
-		b.fail(err)
+		b.fail("%v", err)
 	}
 }
 
-func (b *tab) fail(err error) {
+// fail ends the test, and says what is on the page.
+func (b *tab) fail(format string, arguments ...any) {
 	b.t.Helper()
 	text, _ := eval[string](b, `document.body.innerText`)
 	b.shoot("failed-" + strings.ReplaceAll(b.t.Name(), "/", "-"))
-	b.t.Fatalf("%v; the page says:\n%s", err, text)
+	b.t.Fatalf("%s; the page says:\n%s", fmt.Sprintf(format, arguments...), text)
 }
 
 // until waits until an expression is true. One that throws is not.
@@ -155,7 +156,7 @@ func (b *tab) until(expression string) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			b.fail(fmt.Errorf("it did not come true: %s (%v)", expression, err))
+			b.fail("it did not come true: %s (%v)", expression, err)
 		}
 	}
 }
@@ -178,7 +179,7 @@ func (b *tab) text(selector string) string {
 	b.until(fmt.Sprintf(`document.querySelector(%q)`, selector))
 	text, err := eval[string](b, fmt.Sprintf(`document.querySelector(%q).innerText`, selector))
 	if err != nil {
-		b.fail(err)
+		b.fail("%v", err)
 	}
 	return text
 }
@@ -203,7 +204,7 @@ func (b *tab) click(selector, text string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			b.fail(fmt.Errorf("there is no %s %q to click on (%v)", selector, text, err))
+			b.fail("there is no %s %q to click on (%v)", selector, text, err)
 		}
 	}
 }
