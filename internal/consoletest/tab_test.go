@@ -220,10 +220,11 @@ func (b *tab) link(text string) {
 	b.click("a", text)
 }
 
-// submit clicks on the button of the open dialog that sends it.
+// submit clicks on the button of the open dialog that sends it, and waits until it is answered: the focus moves then.
 func (b *tab) submit() {
 	b.t.Helper()
 	b.click("dialog[open] button[type=submit]", "")
+	b.until(`!document.querySelector('dialog button[aria-disabled="true"]')`)
 }
 
 // fill puts a text in place of what the input of the open dialog has. Its name is that of the field.
