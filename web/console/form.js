@@ -46,7 +46,7 @@ export function place(problem, { inputs, errors }, top) {
   }
   const first = [...inputs.values()].find((input) => input.hasAttribute('aria-invalid'));
   if (rest.length > 0 || !first) {
-    fill(top, h('strong', null, problem.title), ' ', problem.scope ? `The key lacks the scope ${problem.scope}. ` : '', problem.message,
+    fill(top, h('strong', null, problem.title, '.'), ' ', problem.scope ? `The key lacks the scope ${problem.scope}. ` : '', problem.message,
       rest.map((one) => h('span', null, ` ${fieldOf(one)}: ${one.detail}`)));
     top.hidden = false;
   }
