@@ -66,6 +66,15 @@ scale: build ## Hold a log of EVENTS=100000000 (about 45 GB of disk) against one
 test-containers: ## Run the log's and the projector's tests on postgres:18 in a container
 	go run ./internal/pgtest/containers
 
+.PHONY: test-console
+test-console: ## Run the web console's tests in Chromium; screenshots go to dist/console (CONSOLE_SCREENSHOTS)
+	@[[ -n "$${TEST_DATABASE_URL:-}" ]] || scripts/ensure-postgres
+	go build -race -o bin/server-race ./cmd/server
+	@chromium=$$(scripts/ensure-chromium); axe=$$(scripts/axe-core); \
+	if [[ -z $$chromium ]]; then echo "SKIPPED: there is no Chromium"; exit; fi; set -x; \
+	CONSOLE_SERVER=$(CURDIR)/bin/server-race CHROMIUM=$$chromium AXE_CORE=$$axe \
+		CONSOLE_SCREENSHOTS="$${CONSOLE_SCREENSHOTS:-$(CURDIR)/dist/console}" $(GOTEST) -tags browser ./internal/consoletest
+
 .PHONY: cover
 cover: ## Run all tests and write coverage.html
 	@[[ -n "$${TEST_DATABASE_URL:-}" ]] || scripts/ensure-postgres

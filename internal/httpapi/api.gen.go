@@ -1467,6 +1467,9 @@ type ServerInterface interface {
 	// RunCommands Run many commands
 	// (POST /commands)
 	RunCommands(w http.ResponseWriter, r *http.Request, params RunCommandsParams)
+	// Console The web console
+	// (GET /console)
+	Console(w http.ResponseWriter, r *http.Request)
 	// Deposit Put money into an account
 	// (POST /deposits)
 	Deposit(w http.ResponseWriter, r *http.Request, params DepositParams)
@@ -1590,6 +1593,12 @@ func (_ Unimplemented) ListTransactions(w http.ResponseWriter, r *http.Request, 
 // RunCommands Run many commands
 // (POST /commands)
 func (_ Unimplemented) RunCommands(w http.ResponseWriter, r *http.Request, params RunCommandsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// Console The web console
+// (GET /console)
+func (_ Unimplemented) Console(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2528,6 +2537,20 @@ func (siw *ServerInterfaceWrapper) RunCommands(w http.ResponseWriter, r *http.Re
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RunCommands(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// Console operation middleware
+func (siw *ServerInterfaceWrapper) Console(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.Console(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -3518,6 +3541,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/docs", wrapper.Docs)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/console", wrapper.Console)
 	})
 
 	return r

@@ -161,6 +161,7 @@ type server struct {
 	spec        *spec
 	kinds       map[string]*commandKind
 	docs        *docs
+	console     console
 	metrics     http.Handler
 
 	bulks         atomic.Int64 // requests to POST /commands under way
@@ -182,6 +183,10 @@ func New(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	console, err := newConsole()
+	if err != nil {
+		return nil, err
+	}
 	m, err := newMetrics(c.Registry)
 	if err != nil {
 		return nil, err
@@ -195,7 +200,7 @@ func New(c Config) (http.Handler, error) {
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
 		commands: c.Commands, queries: c.Queries, statements: c.Statements, projections: c.Projections, control: c.Control, replays: c.Replays,
 		generations: c.Generations, failures: c.Failures, stats: c.Stats, stopping: c.Stopping,
-		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, kinds: newCommandKinds(spec), docs: docs,
+		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, kinds: newCommandKinds(spec), docs: docs, console: console,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}
 	return s.routes(m, s.guard(c.RateLimit)), nil
@@ -229,6 +234,7 @@ func (s *server) routes(m *metrics, g *guard) http.Handler {
 	mux.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) { s.methodNotAllowed(mux, w, r) })
 	mux.Get("/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/docs", http.StatusFound) })
 	s.docs.routes(mux)
+	s.console.routes(mux)
 	chain := chi.Middlewares{s.awaitStart, s.validateParameters}
 	if s.authenticator != nil {
 		chain = append(chi.Middlewares{s.authorize}, chain...)
@@ -241,7 +247,9 @@ func (s *server) routes(m *metrics, g *guard) http.Handler {
 }
 
 // needsNoDatabase are the routes that answer while the service is starting.
-var needsNoDatabase = map[string]bool{"/livez": true, "/readyz": true, "/metrics": true, "/openapi.yaml": true, "/docs": true}
+var needsNoDatabase = map[string]bool{
+	"/livez": true, "/readyz": true, "/metrics": true, "/openapi.yaml": true, "/docs": true, "/console": true,
+}
 
 // awaitStart refuses requests until the database's schema is in place.
 func (s *server) awaitStart(next http.Handler) http.Handler {

@@ -165,7 +165,7 @@ func TestStarting(t *testing.T) {
 	a := serve(t, s)
 	for request, want := range map[string]int{
 		"POST /deposits": 503, "GET " + balancePath: 503, "GET /projections": 503, "DELETE " + replayPath: 503,
-		"GET /livez": 200, "GET /readyz": 200, "GET /metrics": 200, "GET /docs": 200, "GET /openapi.yaml": 200,
+		"GET /livez": 200, "GET /readyz": 200, "GET /metrics": 200, "GET /docs": 200, "GET /openapi.yaml": 200, "GET /console": 200,
 		"GET /nothing": 404, "PUT /deposits": 405,
 	} {
 		method, path, _ := strings.Cut(request, " ")

@@ -1,0 +1,140 @@
+// The public API, and the only place that speaks to it.
+import { authorization, askForKey, forgetKey } from './key.js';
+
+// Problem is an answer of RFC 9457, or a request that got none (status 0).
+export class Problem extends Error {
+  constructor(body, answer) {
+    super(body.detail ?? body.title ?? 'The request was refused');
+    this.title = body.title ?? 'The request was refused';
+    this.status = body.status ?? 0;
+    this.code = body.code ?? '';
+    this.errors = body.errors ?? [];
+    this.requestID = body.request_id ?? '';
+    // RFC 6750: a 403 names the scope that the key lacks.
+    this.scope = /scope="([^"]+)"/.exec(answer?.headers.get('WWW-Authenticate') ?? '')?.[1] ?? '';
+  }
+
+  // unsettled tells that the request may have been applied or not: sent again with its key, it is applied once.
+  get unsettled() {
+    return this.status === 0 || this.status >= 500 || this.code === 'idempotency-key-in-flight';
+  }
+}
+
+const NO_KEY = { title: 'A key is needed', status: 401, detail: 'This server answers only with an API key.' };
+const UNREACHABLE = {
+  title: 'The server cannot be reached', detail: 'No answer came; it may be restarting, or the network is down.',
+};
+
+// parse reads JSON. A whole number of 16 digits or more stays a string, because a Number would change it.
+export function parse(text) {
+  const exact = text.replace(/"(?:[^"\\]|\\.)*"|-?[\d.]+(?:[eE][+-]?\d+)?/g, (token) => (/^-?\d{16,}$/.test(token) ? `"${token}"` : token));
+  return JSON.parse(exact);
+}
+
+function address(path, query) {
+  const pairs = Object.entries(query ?? {}).filter(([, value]) => value !== undefined && value !== null && value !== '');
+  return pairs.length === 0 ? path : `${path}?${new URLSearchParams(pairs)}`;
+}
+
+async function exchange(method, path, { query, body, headers, signal } = {}) {
+  const sent = { Accept: 'application/json', ...headers };
+  if (body !== undefined) sent['Content-Type'] = 'application/json';
+  let answer;
+  for (;;) {
+    const credential = authorization();
+    try {
+      answer = await fetch(address(path, query), {
+        method, signal, credentials: 'same-origin', body: body === undefined ? undefined : JSON.stringify(body),
+        headers: credential ? { ...sent, Authorization: credential } : sent,
+      });
+    } catch (error) {
+      if (error.name === 'AbortError') throw error;
+      throw new Problem(UNREACHABLE);
+    }
+    if (answer.status !== 401) break;
+    // Another request may have asked for a key meanwhile.
+    if (credential === authorization()) {
+      forgetKey();
+      if (!await askForKey(credential !== null)) throw new Problem(NO_KEY);
+    }
+  }
+  if (!answer.ok) throw new Problem(await refusal(answer), answer);
+  return answer;
+}
+
+async function refusal(answer) {
+  try {
+    return { status: answer.status, ...parse(await answer.text()) };
+  } catch {
+    return { status: answer.status, title: `The server answered ${answer.status}` };
+  }
+}
+
+// get reads a path. wait is a position that the answer has to know: the read waits until it is applied.
+export async function get(path, { query, wait, signal } = {}) {
+  const answer = await exchange('GET', path, {
+    query: { ...query, min_position: wait }, signal, headers: wait ? { Prefer: 'wait=20' } : undefined,
+  });
+  return { body: parse(await answer.text()), position: Number(answer.headers.get('Passbook-Position')), more: answer.headers.has('Link') };
+}
+
+// health reads /readyz, whose 503 is an answer and no problem. It is open to all, so that no key is asked for.
+export async function health(signal) {
+  try {
+    return parse(await (await fetch('/readyz', { signal })).text());
+  } catch (error) {
+    if (error.name === 'AbortError') throw error;
+    throw new Problem(UNREACHABLE);
+  }
+}
+
+// send runs a command or another change. key is its Idempotency-Key.
+export async function send(method, path, { body, key, signal } = {}) {
+  const answer = await exchange(method, path, { body, signal, headers: key ? { 'Idempotency-Key': key } : undefined });
+  return parse(await answer.text());
+}
+
+// batch reads a page of the log with the text of each event beside it, in which no number has been changed.
+export async function batch(query, signal) {
+  const answer = await exchange('GET', '/events', { query, signal, headers: { Accept: 'application/cloudevents-batch+json' } });
+  return { events: parse(await answer.text()), position: Number(answer.headers.get('Passbook-Position')), more: answer.headers.has('Link') };
+}
+
+// raw reads one event of the log as the text that the server sent, or null.
+export async function raw(position, signal) {
+  const answer = await exchange('GET', '/events', { query: { after: position - 1, limit: 1 }, signal, headers: { Accept: 'application/cloudevents-batch+json' } });
+  const text = (await answer.text()).trim();
+  return text === '[]' ? null : text.slice(1, -1);
+}
+
+// stream follows the log. An EventSource cannot send an Authorization header, so the answer is read as it comes.
+// It returns the position it begins after and the messages, as { id, text }; it ends with the connection.
+export async function stream(query, { lastEventID, signal }) {
+  const headers = { Accept: 'text/event-stream' };
+  if (lastEventID !== undefined) headers['Last-Event-ID'] = String(lastEventID);
+  const answer = await exchange('GET', '/events', { query, headers, signal });
+  return { position: Number(answer.headers.get('Passbook-Position')), messages: messages(answer.body) };
+}
+
+// messages reads server-sent events as far as this server sends them: whole lines, ended by a line feed.
+async function* messages(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = '';
+  let message = {};
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split('\n');
+    rest = lines.pop();
+    for (const line of lines) {
+      if (line === '') {
+        if (message.id !== undefined) yield message;
+        message = {};
+      } else if (line.startsWith('id: ')) {
+        message.id = Number(line.slice(4));
+      } else if (line.startsWith('data: ')) {
+        message.text = line.slice(6);
+      }
+    }
+  }
+}

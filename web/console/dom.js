@@ -1,0 +1,59 @@
+// What every page builds its elements with. Text is always set as text, never as markup.
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+// h makes an HTML element. Properties: on is an object of listeners, class is a string or a list whose empty entries are
+// left out, true is an attribute without a value, and null, undefined and false are no attribute at all.
+export function h(tag, properties, ...children) {
+  return build(document.createElement(tag), properties, children);
+}
+
+// s is h for SVG.
+export function s(tag, properties, ...children) {
+  return build(document.createElementNS(SVG, tag), properties, children);
+}
+
+function build(element, properties, children) {
+  for (const [name, value] of Object.entries(properties ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name === 'on') {
+      for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
+    } else if (name === 'class') {
+      element.setAttribute('class', Array.isArray(value) ? value.filter(Boolean).join(' ') : value);
+    } else {
+      element.setAttribute(name, value === true ? '' : value);
+    }
+  }
+  element.append(...flat(children));
+  return element;
+}
+
+function flat(children) {
+  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+}
+
+// fill replaces what an element holds.
+export function fill(element, ...children) {
+  element.replaceChildren(...flat(children));
+  return element;
+}
+
+// put sets an element's text only when it changes, so that a page that is refreshed each second leaves selections alone.
+export function put(element, text) {
+  if (element.textContent !== String(text)) element.textContent = text;
+}
+
+let ids = 0;
+
+// newID returns an id that no other element has.
+export function newID(prefix) {
+  ids += 1;
+  return `${prefix}-${ids}`;
+}
+
+// toast says that something is done, for a few seconds and to screen readers.
+export function toast(message) {
+  const note = h('div', { class: 'toast' }, message);
+  document.getElementById('toasts').append(note);
+  setTimeout(() => note.remove(), 6000);
+}

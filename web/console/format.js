@@ -1,0 +1,81 @@
+// How values are shown. Amounts are strings from the API to the screen: only digits are moved, nothing is calculated
+// with a Number.
+import { h } from './dom.js';
+
+const counts = new Intl.NumberFormat('en');
+const rates = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
+
+// count shows a whole number that is no amount: a position, a number of events.
+export const count = (n) => counts.format(n);
+
+// rate shows how many a second.
+export const rate = (n) => (n >= 100 ? counts.format(Math.round(n)) : rates.format(n));
+
+// amount groups the digits of a decimal, such as "-1234.50".
+export function amount(decimal) {
+  const [, sign, whole, rest] = /^(-?)(\d+)(\.\d+)?$/.exec(decimal) ?? [];
+  if (whole === undefined) return String(decimal);
+  return (sign ? '−' : '') + whole.replace(/\B(?=(\d{3})+$)/g, ',') + (rest ?? '');
+}
+
+// decimals is how many digits a decimal has after its point.
+export const decimals = (decimal) => (decimal.split('.')[1] ?? '').length;
+
+// minor shows an amount in the smallest unit, as events have it, in a currency of so many decimals.
+export function minor(units, places) {
+  const digits = String(units).padStart(places + 1, '0');
+  return amount(places === 0 ? digits : `${digits.slice(0, -places)}.${digits.slice(-places)}`);
+}
+
+// balances tells whether a sum of decimals of one currency is right, exactly: they are compared in the smallest unit.
+export function balances(deposited, withdrawn, balance) {
+  const units = (decimal) => BigInt(decimal.replace('.', ''));
+  return units(deposited) - units(withdrawn) === units(balance);
+}
+
+// drawn is an amount for a chart to place a point by, and for nothing else: a Number is not exact.
+export const drawn = (decimal) => Number(decimal);
+
+const two = (n) => String(n).padStart(2, '0');
+
+// moment shows a time of the API to the second, in the zone of whoever looks.
+export function moment(rfc3339) {
+  const t = new Date(rfc3339);
+  return `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())} ${clock(t)}`;
+}
+
+// clock shows the time of a day.
+export const clock = (t) => `${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}`;
+
+// time is moment as an element, which knows the whole time in UTC.
+export const time = (rfc3339) => h('time', { datetime: rfc3339, title: rfc3339 }, moment(rfc3339));
+
+// span shows a number of seconds: 0.4 s, 12 s, 3 min, 2 h.
+export function span(seconds) {
+  if (seconds < 10) return `${rates.format(seconds)} s`;
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${Math.round(seconds / 3600)} h`;
+}
+
+// short is the end of an id, for a row without room for all of it; the beginning is the time it was made at.
+export const short = (id) => `…${id.slice(-8)}`;
+
+// words turns a name such as transfer_out into what people read.
+export const words = (name) => name.replaceAll('_', ' ').replace(/^./, (first) => first.toUpperCase());
+
+// indent sets a JSON text in lines without reading its numbers, which may be larger than a Number holds.
+export function indent(json) {
+  let depth = 0;
+  const line = () => `\n${'  '.repeat(depth)}`;
+  return json.replace(/"(?:[^"\\]|\\.)*"|[^\s"[\]{},:]+|([[{])\s*([\]}])|[[\]{},:]/g, (token, open, close) => {
+    if (open && close) return token;
+    switch (token) {
+      case '{': case '[': depth += 1; return token + line();
+      case '}': case ']': depth -= 1; return line() + token;
+      case ',': return token + line();
+      case ':': return ': ';
+      default: return token;
+    }
+  });
+}

@@ -1,0 +1,159 @@
+// An account: what it has, what may be done with it, its balance over time, and its statement or its events.
+import { h, fill, toast } from '../dom.js';
+import { batch, get } from '../api.js';
+import { chart } from '../chart.js';
+import { buttons } from '../commands.js';
+import { describe } from '../events.js';
+import { amount, count, decimals, drawn, short, time, words } from '../format.js';
+import { badge, filters, latest, load, note, pager, pairs, panel, table } from '../parts.js';
+
+export function show({ root, parts: [id, tab], query, signal }) {
+  const path = `/accounts/${id}${tab ? `/${tab}` : ''}`;
+  const head = h('div', { class: 'account-head' });
+  const actions = h('div', { class: 'actions' });
+  const heading = h('h1', null, 'Account');
+  const state = h('span', null);
+  const line = chart({ label: 'Balance', names: ['balance'], format: String, step: true, height: 200 });
+  const past = panel('Balance over time', { tall: true });
+  const pages = h('nav', { class: 'tabs', 'aria-label': 'Of this account' },
+    [['', 'Statement'], ['events', 'Events']].map(([name, text]) => h('a', {
+      href: `#/accounts/${id}${name && `/${name}`}`, 'aria-current': (tab ?? '') === name ? 'page' : null,
+    }, text)),
+    h('a', { href: `#/time-travel?account=${id}` }, 'Time travel'));
+  const body = h('div');
+  fill(root, h('div', { class: 'title' }, h('div', { class: 'named' }, heading, state), actions), head, past.element, pages, body);
+
+  const view = { id, path, signal, body, wait: null };
+  const below = tab === 'events' ? eventsOf(view) : statementOf(view, query);
+  const next = latest(signal);
+  const refresh = (wait) => {
+    const now = next();
+    view.wait = wait;
+    load(head, now, async () => {
+      const { body: account } = await get(`/accounts/${id}`, { wait, signal: now });
+      fill(heading, account.owner);
+      document.title = `${account.owner} · Passbook`;
+      fill(state, badge(account.status));
+      fill(actions, buttons(account, (receipt) => {
+        toast(`${words(receipt.type.replace(/([a-z])([A-Z])/g, '$1 $2').toLowerCase())}, at position ${receipt.position}.`);
+        refresh(receipt.position);
+        heading.setAttribute('tabindex', '-1');
+        heading.focus({ preventScroll: true });
+      }));
+      load(past.body, now, () => history(account, line, wait, now));
+      return facts(account);
+    });
+    below.read();
+  };
+  refresh(query.get('wait'));
+  return { update(asked) { below.update?.(asked); } };
+}
+
+function facts(account) {
+  return [
+    h('div', { class: 'figures' },
+      h('p', null, h('span', { class: 'meta' }, 'Balance'), h('b', { class: 'value', id: 'balance' }, amount(account.balance)), ` ${account.currency}`),
+      h('p', null, h('span', { class: 'meta' }, 'Available'), h('b', { class: 'value second' }, amount(account.available))),
+      h('p', null, h('span', { class: 'meta' }, 'Came in'), h('b', { class: 'value second' }, amount(account.deposited))),
+      h('p', null, h('span', { class: 'meta' }, 'Went out'), h('b', { class: 'value second' }, amount(account.withdrawn)))),
+    h('p', null, h('span', { class: 'meta' }, 'Account id '), h('code', { id: 'account-id' }, account.account_id)),
+    pairs([
+      ['Overdraft limit', amount(account.overdraft_limit)],
+      ['Opened', time(account.opened_at)],
+      account.closed_at ? ['Closed', time(account.closed_at)] : ['Last event', time(account.updated_at)],
+      ['Version', count(account.version)],
+      ['Position', h('a', { href: `#/log/${account.position}` }, count(account.position))],
+    ]),
+  ];
+}
+
+const MOST = 2000; // movements that the chart shows
+
+// movements reads the last movements of an account, the oldest first, and whether there are older ones.
+export async function movements(id, wait, signal) {
+  const found = [];
+  let cursor;
+  do {
+    const { body } = await get(`/accounts/${id}/transactions`, { query: { limit: 500, cursor }, wait, signal });
+    found.push(...body.transactions);
+    cursor = body.next_cursor;
+  } while (cursor && found.length < MOST);
+  return { list: found.reverse(), older: Boolean(cursor) };
+}
+
+// points places movements for a chart: an account begins with nothing, unless older movements are left out.
+export function points(account, { list, older }) {
+  const all = list.map((one) => ({ x: Date.parse(one.recorded_at), y: drawn(one.balance), text: `${amount(one.balance)} ${account.currency}` }));
+  if (!older) all.unshift({ x: Date.parse(account.opened_at), y: 0, text: `0 ${account.currency}` });
+  return all;
+}
+
+async function history(account, line, wait, signal) {
+  const found = await movements(account.account_id, wait, signal);
+  if (found.list.length === 0) return note('No money has moved yet.');
+  queueMicrotask(() => line.draw([points(account, found)], { to: account.closed_at ? Date.parse(account.closed_at) : Date.now() }));
+  return [line.element, found.older && h('p', { class: 'meta' }, `The last ${count(found.list.length)} movements.`)];
+}
+
+const outward = (kind) => kind === 'withdrawal' || kind === 'transfer_out';
+
+function statementOf(view, query) {
+  const { id, path, signal, body } = view;
+  const search = filters(path, [
+    { name: 'kind', label: 'Kind', options: [['', 'Any'], ...['deposit', 'withdrawal', 'transfer_in', 'transfer_out'].map((kind) => [kind, words(kind)])] },
+    { name: 'from', label: 'From', type: 'datetime-local' },
+    { name: 'to', label: 'Before', type: 'datetime-local' },
+    { name: 'sort', label: 'Order', options: [['', 'Newest first'], ['recorded_at', 'Oldest first']] },
+  ], query);
+  const rows = table('Statement', [
+    { head: 'Recorded', cell: (one) => time(one.recorded_at) },
+    { head: 'Kind', class: 'lead', cell: (one) => words(one.kind) },
+    { head: 'Reference', cell: (one) => one.reference ?? (one.counterparty_account_id ? '' : '–') },
+    { head: 'Other account', cell: (one) => (one.counterparty_account_id ? h('a', { href: `#/accounts/${one.counterparty_account_id}` }, h('code', null, short(one.counterparty_account_id))) : '–') },
+    { head: 'Position', num: true, cell: (one) => h('a', { href: `#/log/${one.position}` }, count(one.position)) },
+    { head: 'Amount', num: true, cell: (one) => h('span', { class: outward(one.kind) ? 'out' : 'in' }, `${outward(one.kind) ? '−' : '+'}${amount(one.amount)}`) },
+    { head: 'Balance', num: true, cell: (one) => h('b', null, amount(one.balance)) },
+  ], { empty: 'No movement is like this.' });
+  const list = panel('Statement', { wide: true });
+  const turn = h('div', { class: 'turn' });
+  fill(body, search.element, list.element, turn);
+  let asked = query;
+  const zoned = (local) => (local ? new Date(local).toISOString() : undefined);
+  const next = latest(signal);
+  const read = (now = next()) => load(list.body, now, async () => {
+    const { body: page } = await get(`/accounts/${id}/transactions`, {
+      query: { kind: asked.get('kind'), sort: asked.get('sort'), cursor: asked.get('cursor'), from: zoned(asked.get('from')), to: zoned(asked.get('to')), limit: 20 },
+      wait: view.wait, signal: now,
+    });
+    rows.rows(page.transactions);
+    fill(turn, pager(path, asked, page.next_cursor));
+    return rows.element;
+  });
+  return { read, update(now) { asked = now; search.set(now); read(); } };
+}
+
+// eventsOf shows the account's events from its first on, a page more at a time.
+function eventsOf({ id, signal, body }) {
+  const places = { of: null };
+  const rows = table('Events', [
+    { head: 'Version', cell: (event) => count(event.version) },
+    { head: 'Type', class: 'lead', cell: (event) => event.type },
+    { head: 'What', cell: (event) => describe(event, () => places.of) },
+    { head: 'Recorded', cell: (event) => time(event.time) },
+    { head: 'Position', num: true, cell: (event) => h('a', { href: `#/log/${event.position}` }, count(event.position)) },
+  ]);
+  const list = panel('Events', { wide: true, about: 'The account as the log has it, its first event first.' });
+  const turn = h('div', { class: 'turn' });
+  fill(body, list.element, turn);
+  let found = [];
+  const page = async (after) => {
+    const { body: account } = await get(`/accounts/${id}`, { signal });
+    places.of = decimals(account.balance);
+    const next = await batch({ subject: id, after, limit: 100 }, signal);
+    found = after === 0 ? next.events : [...found, ...next.events];
+    rows.rows(found);
+    fill(turn, next.more && h('button', { type: 'button', on: { click: () => load(list.body, signal, () => page(next.position)) } }, 'Show more'));
+    return rows.element;
+  };
+  return { read: () => load(list.body, signal, () => page(0)) };
+}

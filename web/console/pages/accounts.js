@@ -1,0 +1,65 @@
+// Accounts: a page of them at a time, by owner, currency and status; and the form that opens one.
+import { h, fill, toast } from '../dom.js';
+import { get, send } from '../api.js';
+import { amount, short, time } from '../format.js';
+import { openForm } from '../form.js';
+import { badge, filters, latest, load, pager, panel, table } from '../parts.js';
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+export function show({ root, query, signal }) {
+  const search = filters('/accounts', [
+    { name: 'owner', label: 'Owner or account id', width: 'grow', placeholder: 'exactly as it was given' },
+    { name: 'currency', label: 'Currency', width: 'narrow', placeholder: 'any' },
+    { name: 'status', label: 'Status', options: [['', 'Any'], ['active', 'Active'], ['suspended', 'Suspended'], ['closed', 'Closed']] },
+    { name: 'sort', label: 'Order', options: [['', 'Oldest first'], ['-opened_at', 'Newest first'], ['owner', 'Owner, A to Z'], ['-owner', 'Owner, Z to A']] },
+  ], query);
+  const rows = table('Accounts', [
+    { head: 'Owner', class: 'lead', cell: (one) => h('a', { href: `#/accounts/${one.account_id}` }, one.owner) },
+    { head: 'Id', cell: (one) => h('code', { title: one.account_id }, short(one.account_id)) },
+    { head: 'Status', cell: (one) => badge(one.status) },
+    { head: 'Opened', cell: (one) => time(one.opened_at) },
+    { head: 'Balance', num: true, cell: (one) => [h('b', null, amount(one.balance)), ` ${one.currency}`] },
+  ], { empty: 'No account is like this. Change the filters, or open one.' });
+  const list = panel('All accounts', { wide: true });
+  const turn = h('div', { class: 'turn' });
+  fill(root,
+    h('div', { class: 'title' }, h('h1', null, 'Accounts'),
+      h('button', { type: 'button', class: 'primary', on: { click: openAccount } }, 'Open an account')),
+    search.element, list.element, turn);
+
+  const next = latest(signal);
+  const update = (asked) => {
+    const now = next();
+    if (UUID.test(asked.get('owner') ?? '')) {
+      location.replace(`#/accounts/${asked.get('owner').toLowerCase()}`);
+      return;
+    }
+    search.set(asked);
+    load(list.body, now, async () => {
+      const { body } = await get('/accounts', { query: { ...Object.fromEntries(asked), currency: asked.get('currency')?.toUpperCase(), limit: 25 }, signal: now });
+      rows.rows(body.accounts);
+      fill(turn, pager('/accounts', asked, body.next_cursor));
+      return rows.element;
+    });
+  };
+  update(query);
+  return { update };
+}
+
+function openAccount() {
+  openForm({
+    title: 'Open an account', label: 'Open it',
+    list: [
+      { name: 'owner', label: 'Owner', required: true },
+      { name: 'currency', label: 'Currency', required: true, hint: 'Three letters of ISO 4217, such as EUR.' },
+      { name: 'overdraft_limit', label: 'Overdraft limit', inputmode: 'decimal', hint: 'How far below zero the balance may go.' },
+      { name: 'account_id', label: 'Account id', hint: 'A UUID; one is made if you have none.' },
+    ],
+    submit: (values, key) => send('POST', '/accounts', { body: values, key }),
+    done(receipt) {
+      toast(`The account is open, at position ${receipt.position}.`);
+      location.hash = `/accounts/${receipt.account_id}?wait=${receipt.position}`;
+    },
+  });
+}

@@ -1,0 +1,154 @@
+// The log: its live end, and any event in full.
+import { h, fill, put } from '../dom.js';
+import { batch, get, parse, raw } from '../api.js';
+import { TYPES, describe } from '../events.js';
+import { count, decimals, indent, short, time } from '../format.js';
+import { badge, filters, load, note, pairs, panel, table, trouble } from '../parts.js';
+import { Tail } from '../tail.js';
+
+const MOST = 300; // rows on the page
+const WINDOW = 1000; // positions that are looked at in one go, backwards
+
+export function show({ root, parts: [position], query, signal }) {
+  return position ? one(root, Number(position), signal) : all(root, query, signal);
+}
+
+// currencies learns how many decimals each currency has from the totals, which show every currency there is.
+function currencies(signal) {
+  const known = new Map();
+  const read = async () => {
+    const { body } = await get('/totals', { signal });
+    for (const total of body.totals) known.set(total.currency, decimals(total.balance));
+  };
+  const ready = read().catch(() => {}); // without them amounts are shown in their smallest unit
+  return { ready, of: (code) => known.get(code), missing: (code) => code && !known.has(code), read: () => read().catch(() => {}) };
+}
+
+function all(root, query, signal) {
+  const places = currencies(signal);
+  const search = filters('/log', [
+    { name: 'type', label: 'Type', options: [['', 'Any'], ...TYPES.map((type) => [type, type])] },
+    { name: 'subject', label: 'Account id', width: 'grow', placeholder: 'any' },
+  ], query);
+  const rows = table('Events, the newest first', [
+    { head: 'Position', cell: (event) => h('a', { href: `#/log/${event.position}` }, count(event.position)) },
+    { head: 'Type', class: 'lead', cell: (event) => event.type },
+    { head: 'Account', cell: (event) => h('a', { href: `#/accounts/${event.subject}` }, h('code', { title: event.subject }, short(event.subject))) },
+    { head: 'What', cell: (event) => describe(event, places.of) },
+    { head: 'Recorded', cell: (event) => time(event.time) },
+  ], { empty: 'No event yet. What is recorded from now on appears here.', key: (event) => event.position });
+  const state = h('span', { role: 'status' }, badge('connecting'));
+  const toggle = h('button', { type: 'button' }, 'Pause');
+  const list = panel('Events', { wide: true });
+  const older = h('div', { class: 'turn' });
+  fill(root,
+    h('div', { class: 'title' }, h('div', { class: 'named' }, h('h1', null, 'Log'), state), h('div', { class: 'actions' }, toggle)),
+    search.element, list.element, older);
+
+  let follow = null;
+  const begin = (asked) => {
+    follow?.end();
+    follow = following({ asked, rows, list, older, state, toggle, places, signal });
+  };
+  toggle.addEventListener('click', () => follow.toggle());
+  signal.addEventListener('abort', () => follow.end());
+  begin(query);
+  return { update(asked) { search.set(asked); begin(asked); } };
+}
+
+// following shows the events of one choice of filters, from the time it is chosen.
+function following({ asked, rows, list, older, state, toggle, places, signal }) {
+  const wanted = { type: asked.get('type'), subject: asked.get('subject') };
+  const ended = new AbortController();
+  signal.addEventListener('abort', () => ended.abort(), { signal: ended.signal });
+  let shown = null; // becomes the rows once the past is read
+  let early = []; // what came before that
+  const add = (messages) => {
+    if (ended.signal.aborted) return;
+    if (shown === null) {
+      early = [...early, ...messages].slice(-MOST);
+      return;
+    }
+    const fresh = messages.slice(-MOST).map(({ text }) => parse(text)).reverse();
+    if (fresh.some((event) => places.missing(event.data.currency))) places.read();
+    if (fresh.length === 0) return;
+    if (shown.length === 0) rows.rows(fresh);
+    else rows.body.prepend(...fresh.map(rows.row));
+    shown = [...fresh, ...shown].slice(0, MOST);
+    while (rows.body.children.length > MOST) rows.body.lastChild.remove();
+  };
+  let paused = false;
+  const tail = new Tail(wanted, {
+    take: add,
+    state(now, position) {
+      if (ended.signal.aborted) return;
+      if (now instanceof Error) {
+        fill(state, badge('failed'));
+        fill(list.body, trouble(now));
+        return;
+      }
+      fill(state, badge(now));
+      if (shown === null && now === 'live') back(position);
+    },
+  });
+  // back reads what came before the stream began, window by window until there is something to show.
+  const back = (before) => load(list.body, ended.signal, async () => {
+    await places.ready;
+    let upTo = before;
+    let found = [];
+    for (let tries = 0; upTo > 0 && found.length < 50 && tries < 10; tries += 1) {
+      const after = Math.max(0, upTo - (wanted.type || wanted.subject ? WINDOW : 50));
+      const { events } = await batch({ ...wanted, after, limit: upTo - after }, ended.signal);
+      found = [...events.filter((event) => Number(event.position) <= upTo), ...found];
+      upTo = after;
+    }
+    shown = [...(shown ?? []), ...found.reverse()].slice(0, MOST);
+    rows.rows(shown);
+    add(early.splice(0));
+    fill(older, upTo > 0 && shown.length < MOST && h('button', { type: 'button', on: { click: () => back(upTo) } }, 'Show older events'),
+      upTo > 0 && h('span', { class: 'meta' }, `Back to position ${count(upTo + 1)}.`));
+    return rows.element;
+  });
+  fill(list.body, note('Reading the log …'));
+  put(toggle, 'Pause');
+  tail.begin();
+  return {
+    toggle() {
+      paused = !paused;
+      put(toggle, paused ? 'Continue' : 'Pause');
+      if (paused) tail.pause();
+      else tail.begin();
+    },
+    end() {
+      tail.end();
+      ended.abort();
+    },
+  };
+}
+
+function one(root, position, signal) {
+  const body = h('div', { class: 'stack' });
+  fill(root, h('p', { class: 'crumb' }, h('a', { href: '#/log' }, 'Log')), h('div', { class: 'title' }, h('h1', null, `Event ${count(position)}`),
+    h('nav', { class: 'actions', 'aria-label': 'Other events' },
+      position > 1 && h('a', { class: 'button', href: `#/log/${position - 1}` }, 'Previous'), h('a', { class: 'button', href: `#/log/${position + 1}` }, 'Next'))), body);
+  load(body, signal, async () => {
+    const places = currencies(signal);
+    await places.ready;
+    const text = await raw(position, signal);
+    if (text === null) return note('The log does not reach that far yet. ', h('a', { href: '#/log' }, 'Follow it'));
+    const event = parse(text);
+    const facts = panel(event.type, { about: h('span', null, describe(event, places.of)) });
+    fill(facts.body, pairs([
+      ['Account', h('a', { href: `#/accounts/${event.subject}` }, h('code', null, event.subject))],
+      ['Version of the account', count(event.version)],
+      ['Recorded', h('time', { datetime: event.time }, event.time)],
+      ['Event id', h('code', null, event.id)],
+      event.correlationid && ['Correlation id', h('code', null, event.correlationid)],
+      event.causationid && ['Causation id', h('code', null, event.causationid)],
+      event.traceparent && ['Trace', h('code', null, event.traceparent)],
+    ]));
+    const whole = panel('In full', { about: 'The CloudEvent as the server sends it.' });
+    fill(whole.body, h('pre', { tabindex: '0', role: 'region', 'aria-label': 'The event as JSON' }, indent(text)));
+    return [facts.element, whole.element];
+  });
+}

@@ -1,0 +1,54 @@
+// One projection: how it stands, what it could not apply, and its replays.
+import { h, fill, toast } from '../dom.js';
+import { get, send } from '../api.js';
+import { count, short, time } from '../format.js';
+import { every, note, panel, table, trouble } from '../parts.js';
+import { card, past } from '../projection.js';
+
+export function show({ root, parts: [id], signal }) {
+  const one = card(id, { changed: () => now(), level: 'h1' });
+  const failures = panel('Failures', { wide: true, about: 'Events that could not be applied. Their accounts wait, in order, and nothing is skipped.' });
+  const replays = panel('Replays and rollbacks', { wide: true, about: 'The last one first.' });
+  const failed = table('Failures', [
+    { head: 'Position', cell: (f) => h('a', { href: `#/log/${f.position}` }, count(f.position)) },
+    { head: 'Event', class: 'lead', cell: (f) => f.type },
+    { head: 'Account', cell: (f) => h('a', { href: `#/accounts/${f.account_id}` }, h('code', { title: f.account_id }, short(f.account_id))) },
+    { head: 'Error', class: 'wrap', cell: (f) => f.error ?? '–' },
+    { head: 'Tries', num: true, cell: (f) => count(f.attempts) },
+    { head: 'Waiting', num: true, cell: (f) => count(f.waiting) },
+    { head: 'Last tried', cell: (f) => time(f.last_tried_at) },
+    { head: 'Action', cell: (f) => h('button', { type: 'button', class: 'small', 'aria-label': `Retry position ${f.position}`, on: { click: (event) => retry(f, event.target) } }, f.retry_asked ? 'Asked' : 'Retry') },
+  ], { empty: 'None: every event has been applied.' });
+  const were = table('Replays and rollbacks', past, { empty: 'None so far.' });
+  fill(failures.body, failed.element);
+  fill(replays.body, were.element);
+  const rest = h('div', { class: 'stack' }, failures.element, replays.element);
+  fill(root, h('p', { class: 'crumb' }, h('a', { href: '#/projections' }, 'Projections')), one.element, rest);
+
+  async function retry(failure, button) {
+    button.setAttribute('aria-disabled', 'true');
+    try {
+      await send('POST', `/projections/${id}/failures/${failure.position}/retry`);
+      toast(`Position ${failure.position} is about to be tried again.`);
+    } catch (problem) {
+      toast(`${problem.title}. ${problem.message}`);
+    }
+    now();
+  }
+
+  const shown = { failures: '', replays: '' };
+  const now = every(1000, signal, async () => {
+    const [state, list, done] = await Promise.all([
+      get(`/projections/${id}`, { signal }), get(`/projections/${id}/failures`, { signal }), get(`/projections/${id}/replays`, { signal, query: { limit: 20 } }),
+    ]);
+    one.update(state.body);
+    // Rows are made anew only when something has changed, so that the button that has the focus keeps it.
+    if (shown.failures !== JSON.stringify(list.body)) failed.rows(list.body.failures);
+    shown.failures = JSON.stringify(list.body);
+    if (shown.replays !== JSON.stringify(done.body)) were.rows(done.body.replays);
+    shown.replays = JSON.stringify(done.body);
+  }, (problem) => {
+    fill(rest, problem.status === 404 ? note('There is no such projection. ', h('a', { href: '#/projections' }, 'See those there are')) : trouble(problem));
+    one.element.classList.add('gone');
+  });
+}

@@ -1,0 +1,20 @@
+// Projections: how each stands, and what may be done with it.
+import { h, fill } from '../dom.js';
+import { get } from '../api.js';
+import { every, note, trouble } from '../parts.js';
+import { card } from '../projection.js';
+
+export function show({ root, signal }) {
+  const list = h('div', { class: 'stack' }, note('Reading …'));
+  fill(root, h('h1', null, 'Projections'),
+    h('p', { class: 'lede' }, 'Each follows the log and keeps a read model. Queries are answered from these, and only from these.'), list);
+  const cards = new Map();
+  const now = every(1000, signal, async () => {
+    const { body: { projections } } = await get('/projections', { signal });
+    if (projections.some(({ id }) => !cards.has(id))) {
+      for (const { id } of projections) cards.set(id, card(id, { changed: () => now() }));
+      fill(list, projections.map(({ id }) => cards.get(id).element));
+    }
+    for (const one of projections) cards.get(one.id).update(one);
+  }, (problem) => fill(list, trouble(problem)));
+}

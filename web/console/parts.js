@@ -1,0 +1,173 @@
+// Parts that pages have in common: panels, tables, badges, states, and reading again and again.
+import { Problem } from './api.js';
+import { h, fill, newID } from './dom.js';
+
+// panel is a section with a heading. What it shows goes into body; a tall one keeps room for a chart.
+export function panel(title, { about, actions, wide, tall } = {}) {
+  const id = newID('panel');
+  const body = h('div', { class: 'panel-body' });
+  const element = h('section', { class: ['panel', wide && 'wide', tall && 'tall'], 'aria-labelledby': id },
+    h('div', { class: 'panel-head' }, h('h2', { id }, title), about && h('p', { class: 'about' }, about), actions), body);
+  return { element, body };
+}
+
+// badge shows a state in a word, with a colour that only underlines it.
+export function badge(state) {
+  const tones = {
+    active: 'good', running: 'good', completed: 'good', ok: 'good', live: 'good',
+    suspended: 'warn', paused: 'warn', cancelled: 'warn', reconnecting: 'warn',
+    halted: 'bad', failed: 'bad', unavailable: 'bad',
+  };
+  return h('span', { class: ['badge', tones[state] ?? 'plain'] }, state);
+}
+
+// note is what stands where there is nothing to show.
+export const note = (text, ...more) => h('p', { class: 'state' }, text, more);
+
+// trouble shows a problem in place of what could not be read.
+export function trouble(problem, again) {
+  const scope = problem.status === 403 && problem.scope;
+  return h('div', { class: 'state bad', role: 'alert' },
+    h('p', null, h('strong', null, problem.title ?? 'Something went wrong here')),
+    h('p', null, scope ? ['The key lacks the scope ', h('code', null, problem.scope), '. '] : null, problem.message),
+    problem.requestID && h('p', { class: 'meta' }, `Request ${problem.requestID}`),
+    again && h('button', { type: 'button', on: { click: again } }, 'Try again'));
+}
+
+// report tells the browser's console of an error that is no answer of the server: it is a mistake of the page's own.
+function report(error, signal) {
+  if (!(error instanceof Problem) && !signal.aborted) console.error(error);
+}
+
+// load fills a region with what make returns, and shows a problem there instead if it throws one.
+export async function load(region, signal, make) {
+  region.setAttribute('aria-busy', 'true');
+  try {
+    const made = await make();
+    if (!signal.aborted) fill(region, made);
+  } catch (error) {
+    report(error, signal);
+    if (!signal.aborted) fill(region, trouble(error, () => load(region, signal, make)));
+  }
+  if (!signal.aborted) region.removeAttribute('aria-busy');
+}
+
+// latest returns signals, one for each turn: the one before is aborted, so that an answer that comes late is not shown.
+export function latest(signal) {
+  let turn = null;
+  return () => {
+    turn?.abort();
+    turn = new AbortController();
+    return AbortSignal.any([signal, turn.signal]);
+  };
+}
+
+// every runs a task now and so many milliseconds after it has ended, until signal; not while the tab is hidden. After a
+// failure it says so on the page and goes on, but a refusal (4xx) ends it and is handed to refused.
+export function every(milliseconds, signal, task, refused) {
+  let timer = null;
+  const away = new AwayNote();
+  async function turn() {
+    timer = null;
+    let next = milliseconds;
+    try {
+      if (!document.hidden) await task();
+      away.end();
+    } catch (error) {
+      report(error, signal);
+      if (signal.aborted) return;
+      if (error.status >= 400 && error.status < 500) {
+        refused(error);
+        return;
+      }
+      away.begin(error);
+      next = Math.max(milliseconds, 2000);
+    }
+    if (!signal.aborted) timer = setTimeout(turn, next);
+  }
+  signal.addEventListener('abort', () => { clearTimeout(timer); away.end(); });
+  turn();
+  return () => { // at once, unless it runs right now
+    if (timer !== null) {
+      clearTimeout(timer);
+      turn();
+    }
+  };
+}
+
+// AwayNote says at the edge of the screen that what is shown grows old.
+class AwayNote {
+  begin(error) {
+    if (this.element) return;
+    this.element = h('div', { class: 'away', role: 'alert' }, h('strong', null, error.title ?? 'Something went wrong'), ' What is shown may be old; trying again.');
+    document.body.append(this.element);
+  }
+
+  end() {
+    this.element?.remove();
+    this.element = null;
+  }
+}
+
+// table is a table that turns into cards where there is no room for it, and keeps its roles there. A column has a head,
+// and a cell that makes what stands in a row; num is for numbers.
+export function table(label, columns, { empty = 'Nothing here yet.', key } = {}) {
+  const body = h('tbody', { role: 'rowgroup' });
+  const nothing = note(empty);
+  nothing.hidden = true;
+  const element = h('div', { class: 'scroll', role: 'region', 'aria-label': label, tabindex: '0' },
+    h('table', { role: 'table', 'aria-label': label },
+      h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, columns.map((column) => h('th', { role: 'columnheader', scope: 'col', class: column.num && 'num' }, column.head)))), body), nothing);
+  const row = (item) => h('tr', { role: 'row', 'data-key': key?.(item) }, columns.map((column) => h('td', { role: 'cell', 'data-label': column.head, class: [column.num && 'num', column.class] }, h('span', null, column.cell(item)))));
+  const rows = (items) => {
+    fill(body, items.map(row));
+    nothing.hidden = items.length > 0;
+    element.firstChild.hidden = items.length === 0;
+  };
+  return { element, rows, row, body };
+}
+
+// pairs is a list of names and values.
+export function pairs(list) {
+  return h('dl', { class: 'pairs' }, list.filter(Boolean).map(([name, value]) => h('div', null, h('dt', null, name), h('dd', null, value))));
+}
+
+// filters is a form of filters which is applied as it is changed, by a new query of the address.
+export function filters(path, list, query) {
+  const inputs = new Map();
+  const apply = () => {
+    const asked = new URLSearchParams();
+    for (const [name, input] of inputs) if (input.value.trim() !== '') asked.set(name, input.value.trim());
+    const text = asked.toString();
+    location.hash = text ? `${path}?${text}` : path;
+  };
+  const element = h('form', { class: 'filters', role: 'search', 'aria-label': 'Filters', on: { submit(event) { event.preventDefault(); apply(); }, change: apply } },
+    list.map(({ name, label, options, type, width, placeholder }) => {
+      const id = newID('filter');
+      const input = options
+        ? h('select', { id, name }, options.map(([value, text]) => h('option', { value }, text)))
+        : h('input', { id, name, type: type ?? 'text', autocomplete: 'off', spellcheck: 'false', placeholder, step: type === 'datetime-local' ? '1' : null });
+      inputs.set(name, input);
+      return h('div', { class: ['field', width, type === 'datetime-local' && 'date'] }, h('label', { for: id }, label), input);
+    }),
+    h('button', { type: 'submit', class: 'visually-hidden' }, 'Apply'));
+  const set = (now) => {
+    for (const [name, input] of inputs) if (document.activeElement !== input) input.value = now.get(name) ?? '';
+  };
+  set(query);
+  return { element, set };
+}
+
+// pager leads through pages of a cursor. A cursor leads forward only; the way back is the browser's.
+export function pager(path, query, next) {
+  const link = (cursor, text) => {
+    const asked = new URLSearchParams(query);
+    asked.delete('cursor');
+    if (cursor) asked.set('cursor', cursor);
+    const tail = asked.toString();
+    return h('a', { class: 'button', href: `#${path}${tail ? `?${tail}` : ''}` }, text);
+  };
+  if (!next && !query.get('cursor')) return null;
+  return h('nav', { class: 'pager', 'aria-label': 'Result pages' },
+    query.get('cursor') && link(null, 'First page'), next && link(next, 'Next page'));
+}
