@@ -84,18 +84,13 @@ cover: ## Run all tests and write coverage.html
 	go tool cover -html=dist/cover.out -o dist/coverage.html
 
 .PHONY: lint
-lint: ## Check formatting, go vet, the linters, the import rules, and for known vulnerabilities
-	go vet ./...
-	scripts/golangci-lint fmt --diff
-	scripts/golangci-lint run
-	scripts/govulncheck
-
-lint: ## Check formatting, go vet, the linters, the import rules and the alert rules
+lint: ## Check formatting, go vet, the linters, the import rules, the alert rules, and for known vulnerabilities
 	go vet ./...
 	scripts/golangci-lint fmt --diff
 	scripts/golangci-lint run
 	scripts/promtool check rules deploy/prometheus/alerts.yml
 	scripts/promtool test rules deploy/prometheus/alerts_test.yml
+	scripts/govulncheck
 	@if command -v shellcheck >/dev/null; then shellcheck $(SHELL_FILES); else echo "shellcheck is not installed: scripts not checked"; fi
 
 SHELL_FILES := .ci/run $(wildcard scripts/*) deploy/ha/run deploy/backup/try-restore

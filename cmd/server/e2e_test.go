@@ -89,9 +89,21 @@ func launch(t *testing.T, path string, settings ...string) *process {
 
 // How a server's log says where it listens, and tells of each request.
 var (
-	serving  = regexp.MustCompile(`"msg":"serving","addr":"([^"]+)"`)
-	requests = regexp.MustCompile(`(?m)^.*"msg":"request".*\n`)
+	listening = regexp.MustCompile(`"msg":"listening","addr":"([^"]+)"`)
+	requests  = regexp.MustCompile(`(?m)^.*"msg":"request".*\n`)
 )
+
+// awaitPort returns when the server listens, with base set: before it is ready.
+func (p *process) awaitPort(t *testing.T) {
+	t.Helper()
+	eventuallyTrue(t, time.Minute, "the server listens", func() bool {
+		addr := listening.FindStringSubmatch(p.out.String())
+		if addr != nil {
+			p.base = "http://" + addr[1]
+		}
+		return addr != nil
+	})
+}
 
 // awaitReady returns when the server is ready, with base set, and fails the test when it is not within the time.
 func (p *process) awaitReady(t *testing.T, limit time.Duration) {
@@ -101,7 +113,7 @@ func (p *process) awaitReady(t *testing.T, limit time.Duration) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if addr := serving.FindStringSubmatch(p.out.String()); addr != nil {
+		if addr := listening.FindStringSubmatch(p.out.String()); addr != nil {
 			p.base = "http://" + addr[1]
 			if p.ready(ctx, t) {
 				return

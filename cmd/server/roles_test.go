@@ -65,6 +65,7 @@ func TestTheServiceIsNotTheOwner(t *testing.T) {
 	t.Parallel()
 	bin, to := build(t), runRolesSQL(t)
 	p := launch(t, bin, "DATABASE_URL="+to("passbook_app"))
+	p.awaitPort(t)
 	a := api{t, apitest.Client(t), p.base}
 	eventuallyTrue(t, time.Minute, "the service says that its owner has to migrate", func() bool {
 		answer, err := exchange(t.Context(), "GET", p.base+"/readyz", "", 503)

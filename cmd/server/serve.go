@@ -60,6 +60,7 @@ func serve(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
 	group, failed := errgroup.WithContext(ctx)
+	cfg.log.Info("listening", "addr", listener.Addr().String())
 	group.Go(func() error {
 		if err := server.Serve(secure); !errors.Is(err, http.ErrServerClosed) {
 			return err

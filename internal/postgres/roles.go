@@ -15,28 +15,31 @@ import (
 // of services are made its members. docs/adr/0012-roles.md says why it is done this way.
 const ServiceRole = "passbook_service"
 
-// tableRights are what the service may do with each table. It is the only list of them: a table that a migration adds is
-// added here too, or the service cannot use it.
+// tableRights are what the service may do with each table that is no read model.
 var tableRights = []struct{ table, rights string }{
 	// Written by append_events alone, which has the rights of its owner.
 	{"events", "select"},
 	{"idempotency_keys", "select, delete"}, // they expire
 	{versionTable, "select"},
-	{"api_keys", "select, insert, update, delete"},
-	{"snapshots", "select, insert, update, delete"},
-	{"projections", "select, insert, update, delete"},
-	{"projection_replays", "select, insert, update, delete"},
-	{"projection_failures", "select, insert, update, delete"},
-	// The read models. A replay deletes the rows of generations that are over.
-	{"balances", "select, insert, update, delete"},
-	{"transactions", "select, insert, update, delete"},
-	{"transaction_accounts", "select, insert, update, delete"},
-	{"totals", "select, insert, update, delete"},
+	{"api_keys", allRights},
+	{"snapshots", allRights},
+	{"projections", allRights},
+	{"projection_replays", allRights},
+	{"projection_failures", allRights},
 }
+
+// allRights are those on a read model. A replay deletes the rows of generations that are over.
+const allRights = "select, insert, update, delete"
 
 const (
 	selectLog = `SELECT quote_ident(n.nspname), pg_has_role(c.relowner, 'USAGE')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('events')`
+
+	// A read model is told by its generations, so that one more takes nothing but its migration.
+	selectReadModels = `SELECT quote_ident(c.relname) FROM pg_class c JOIN pg_class log ON log.oid = to_regclass('events')
+WHERE c.relnamespace = log.relnamespace AND c.relowner = log.relowner AND c.relkind IN ('r', 'p') AND NOT c.relname = ANY ($1::text[])
+  AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'generation' AND NOT a.attisdropped)
+ORDER BY 1`
 
 	// Rights are compared one by one, those that are too many as well as those that are missing.
 	rightsInOrder = `SELECT p.prosecdef AND p.proconfig::text LIKE '%search_path=%' AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
@@ -72,9 +75,9 @@ func grant(ctx context.Context, db *sql.DB, log *slog.Logger) (err error) {
 	if err != nil {
 		return fmt.Errorf("read the owner of the log: %w", err)
 	}
-	tables, rights := make([]string, len(tableRights)), make([]string, len(tableRights))
-	for i, g := range tableRights {
-		tables[i], rights[i] = g.table, g.rights
+	tables, rights, err := rightsOn(ctx, db)
+	if err != nil {
+		return err
 	}
 	var inOrder, haveRole bool
 	if err := db.QueryRowContext(ctx, rightsInOrder, ServiceRole, tables, rights).Scan(&inOrder); err != nil {
@@ -91,7 +94,7 @@ func grant(ctx context.Context, db *sql.DB, log *slog.Logger) (err error) {
 		return fmt.Errorf("grant: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	if err := grantIn(ctx, tx, schema, haveRole, log); err != nil {
+	if err := grantIn(ctx, tx, schema, tables, rights, haveRole, log); err != nil {
 		return fmt.Errorf("grant the service its rights: %w", err)
 	}
 	if err := tx.Commit(); err != nil {
@@ -100,7 +103,30 @@ func grant(ctx context.Context, db *sql.DB, log *slog.Logger) (err error) {
 	return nil
 }
 
-func grantIn(ctx context.Context, tx *sql.Tx, schema string, haveRole bool, log *slog.Logger) error {
+// rightsOn are the rights that the service is to have, and the tables they are for.
+func rightsOn(ctx context.Context, db *sql.DB) (tables, rights []string, err error) {
+	for _, g := range tableRights {
+		tables, rights = append(tables, g.table), append(rights, g.rights)
+	}
+	rows, err := db.QueryContext(ctx, selectReadModels, tables)
+	if err != nil {
+		return nil, nil, fmt.Errorf("list the read models: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var table string
+		if err := rows.Scan(&table); err != nil {
+			return nil, nil, fmt.Errorf("list the read models: %w", err)
+		}
+		tables, rights = append(tables, table), append(rights, allRights)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, nil, fmt.Errorf("list the read models: %w", err)
+	}
+	return tables, rights, nil
+}
+
+func grantIn(ctx context.Context, tx *sql.Tx, schema string, tables, rights []string, haveRole bool, log *slog.Logger) error {
 	// Two at once would update the same rows of the catalog, which PostgreSQL refuses.
 	if _, err := tx.ExecContext(ctx, lockRights, migrationLock); err != nil {
 		return err //nolint:wrapcheck // by the caller
@@ -130,15 +156,15 @@ func grantIn(ctx context.Context, tx *sql.Tx, schema string, haveRole bool, log 
 	if !usable {
 		statements = append(statements, "GRANT USAGE ON SCHEMA "+schema+" TO "+ServiceRole)
 	}
-	for _, g := range tableRights {
+	for i, table := range tables {
 		var there bool
-		if err := tx.QueryRowContext(ctx, versionTableExists, g.table).Scan(&there); err != nil {
+		if err := tx.QueryRowContext(ctx, versionTableExists, table).Scan(&there); err != nil {
 			return err //nolint:wrapcheck // by the caller
 		}
 		if there {
 			statements = append(statements,
-				"REVOKE ALL ON TABLE "+g.table+" FROM "+ServiceRole,
-				"GRANT "+g.rights+" ON TABLE "+g.table+" TO "+ServiceRole)
+				"REVOKE ALL ON TABLE "+table+" FROM "+ServiceRole,
+				"GRANT "+rights[i]+" ON TABLE "+table+" TO "+ServiceRole)
 		}
 	}
 	for _, statement := range statements {

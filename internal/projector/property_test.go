@@ -64,15 +64,16 @@ type machine struct {
 
 // restart starts the next engine, under another name or the same.
 func (m *machine) restart(t *rapid.T) {
+	cfg := m.f.config(rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"))
+	cfg.Lease, cfg.Poll = 60*time.Millisecond, time.Millisecond
+	cfg.Retry, cfg.MaxParked = 20*time.Millisecond, 3
+	cfg.Batch, cfg.ReplayBatch = rapid.IntRange(1, 6).Draw(t, "batch"), rapid.IntRange(1, 6).Draw(t, "replay batch")
+	cfg.ReadBatch = rapid.IntRange(1, 4).Draw(t, "read at once")
 	pool, err := postgres.NewPool(t.Context(), m.f.url, postgres.WithMaxConns(5))
 	if err != nil {
 		t.Fatalf("pool: %v", err)
 	}
-	cfg := m.f.config(rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"))
-	cfg.Pool, cfg.Lease, cfg.Poll = pool, 60*time.Millisecond, time.Millisecond
-	cfg.Retry, cfg.MaxParked = 20*time.Millisecond, 3
-	cfg.Batch, cfg.ReplayBatch = rapid.IntRange(1, 6).Draw(t, "batch"), rapid.IntRange(1, 6).Draw(t, "replay batch")
-	cfg.ReadBatch = rapid.IntRange(1, 4).Draw(t, "read at once")
+	cfg.Pool = pool
 	e := newEngine(t, cfg, projection.Balances().WithFault(func(at projector.Event) error {
 		if id := m.faulty.Load(); id != nil && *id == at.StreamID {
 			return errors.New("this account is faulty")

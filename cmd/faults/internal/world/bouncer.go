@@ -48,8 +48,8 @@ func NewBouncer(ctx context.Context, c *Cluster, program string) (*Bouncer, erro
 		return nil, err
 	}
 	users, ini := filepath.Join(dir, "users"), filepath.Join(dir, "ini")
-	err = errors.Join(os.WriteFile(users, []byte("\"passbook\" \"\"\n\"postgres\" \"\"\n"), 0o644), //nolint:gosec // no secret
-		os.WriteFile(ini, fmt.Appendf(nil, bouncerINI, c.Port, port, users), 0o644)) //nolint:gosec // no secret
+	err = errors.Join(os.WriteFile(users, []byte("\"passbook\" \"\"\n\"postgres\" \"\"\n"), 0o644),
+		os.WriteFile(ini, fmt.Appendf(nil, bouncerINI, c.Port, port, users), 0o644))
 	if err != nil {
 		return nil, err
 	}
