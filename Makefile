@@ -6,6 +6,7 @@ SHELL       := /bin/bash
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GOTEST  ?= go test -race -timeout 10m
+PACKAGES ?= ./...
 
 .PHONY: help
 help: ## List the targets
@@ -28,7 +29,7 @@ build: ## Build bin/server
 .PHONY: test
 test: ## Run all tests with the race detector, on TEST_DATABASE_URL or a private PostgreSQL
 	@[[ -n "$${TEST_DATABASE_URL:-}" ]] || scripts/ensure-postgres
-	$(GOTEST) ./...
+	$(GOTEST) $(PACKAGES)
 
 .PHONY: bench
 bench: build ## Measure against raw PostgreSQL: BENCH=P1,P3 for some, BENCH_DOC=1 to write docs/benchmarks.md, BENCH_FLAGS for more

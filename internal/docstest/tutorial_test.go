@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,13 @@ func TestTutorial(t *testing.T) {
 	t.Parallel()
 	clone, data := filepath.Join(t.TempDir(), "clone"), filepath.Join(passable(t), "data")
 	copyRepository(t, clone)
+	if vendor, err := filepath.Abs(filepath.Join(root, "vendor")); err != nil {
+		t.Fatal(err)
+	} else if _, err := os.Stat(vendor); err == nil { // where the modules are in the clone
+		if err := os.Symlink(vendor, filepath.Join(clone, "vendor")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var listen net.ListenConfig
 	free, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -24,7 +32,7 @@ func TestTutorial(t *testing.T) {
 	addr := free.Addr().String()
 	_ = free.Close()
 	// Built with the cache of the tests, and like them, so that what the service imports is there already.
-	at := place{dir: clone, env: []string{"PASSBOOK_ADDR=" + addr, "GOFLAGS=" + strings.TrimSpace(goEnv(t, "GOFLAGS")+" -race")}}
+	at := place{dir: clone, env: []string{"PASSBOOK_ADDR=" + addr, "GOFLAGS=" + strings.TrimSpace(goEnv(t, "GOFLAGS")+raceFlag())}}
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOPROXY", "GOTOOLCHAIN"} {
 		at.env = append(at.env, name+"="+goEnv(t, name))
 	}
@@ -39,6 +47,15 @@ func TestTutorial(t *testing.T) {
 		said, err := os.ReadFile(filepath.Join(clone, "server.log"))
 		t.Logf("the server has said (%v):\n%s", err, said)
 	}
+}
+
+// raceFlag is what this test was built with.
+func raceFlag() string {
+	info, _ := debug.ReadBuildInfo()
+	if info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		return " -race"
+	}
+	return ""
 }
 
 func goEnv(t *testing.T, name string) string {
