@@ -80,14 +80,22 @@ func readTail(e *Event, raw [][]byte, texts *arena, types map[string]string) err
 	return nil
 }
 
-// arena holds many small texts in few pieces of memory.
-type arena struct{ free []byte }
+// arena holds many small texts in few pieces of memory. Each is larger than the one before, so that a few texts, which may
+// be kept for long, take little.
+type arena struct {
+	free  []byte
+	piece int
+}
 
-const arenaPiece = 64 << 10
+const (
+	firstPiece = 1 << 10
+	lastPiece  = 64 << 10
+)
 
 func (a *arena) hold(text []byte) []byte {
 	if len(text) > cap(a.free)-len(a.free) {
-		a.free = make([]byte, 0, max(arenaPiece, len(text)))
+		a.piece = min(max(firstPiece, 2*a.piece), lastPiece)
+		a.free = make([]byte, 0, max(a.piece, len(text)))
 	}
 	start := len(a.free)
 	a.free = append(a.free, text...)
