@@ -5,6 +5,7 @@ package projection
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -140,11 +141,27 @@ func (b *balances) become(at projector.Event, status string) error {
 	return nil
 }
 
+// Rows implements projector.Sized.
+func (b *balances) Rows() int { return len(b.order) }
+
+// statementRows is how many rows a statement writes at most: with more it would not be faster, and its parameters would
+// take as much memory as all else.
+const statementRows = 2_000
+
 // Flush implements projector.Fold.
 func (b *balances) Flush(ctx context.Context, tx pgx.Tx, generation int64) error {
+	for rows := range slices.Chunk(b.order, statementRows) {
+		if err := flushBalances(ctx, tx, generation, rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func flushBalances(ctx context.Context, tx pgx.Tx, generation int64, rows []*balanceRow) error {
 	var opened openedColumns
 	var changed changedColumns
-	for _, row := range b.order {
+	for _, row := range rows {
 		if row.opened != nil {
 			opened.add(row)
 		} else {

@@ -203,6 +203,35 @@ func TestBalancesRefuse(t *testing.T) {
 	}
 }
 
+// TestBatchOfManyAccounts has batches touch more accounts than a statement takes.
+func TestBatchOfManyAccounts(t *testing.T) {
+	t.Parallel()
+	const accounts = 4_500
+	pool := pgtest.New(t)
+	var all []happening
+	for range accounts {
+		all = append(all, happening{uuid.New(), account.AccountCreated{Owner: "a", Currency: eur}})
+	}
+	for i := range accounts {
+		all = append(all, happening{all[i].id, account.MoneyDeposited{Amount: cents(int64(i) + 1)}})
+	}
+	appendAll(t, pool, all)
+	for _, batch := range []int{2 * accounts, accounts} {
+		if st := project(t, pool, projection.Balances(), batch); st.State != "running" {
+			t.Fatalf("batches of %d: %+v", batch, st)
+		}
+		balances := make(map[uuid.UUID]int64)
+		for _, r := range rows(t, pool) {
+			balances[r.ID] = r.Balance
+		}
+		for i := range accounts {
+			if got := balances[all[i].id]; got != int64(i)+1 {
+				t.Fatalf("batches of %d: account %d has %d", batch, i, got)
+			}
+		}
+	}
+}
+
 // TestBalancesWhateverTheBatch checks random histories of several accounts against domain's own Evolve: the rows must
 // not depend on how the log is cut into batches.
 func TestBalancesWhateverTheBatch(t *testing.T) {

@@ -144,6 +144,9 @@ func (t *transactions) add(at projector.Event, row transaction) error {
 	return nil
 }
 
+// Rows implements projector.Sized.
+func (t *transactions) Rows() int { return len(t.rows) }
+
 // Flush implements projector.Fold.
 func (t *transactions) Flush(ctx context.Context, tx pgx.Tx, generation int64) error {
 	if len(t.rows) == 0 {

@@ -25,9 +25,17 @@ type Event struct {
 // for each batch, hands it the batch's events, and flushes it once. Events come in the order of their positions, but for
 // those of a stream that was parked, which come late: a fold may rely on the order within a stream alone.
 type Fold interface {
-	// Flush writes the fold to the rows of one generation, inside the transaction that moves the checkpoint, with one
-	// statement a table. It must be a pure function of the events and the rows: a replay relies on it.
+	// Flush writes the fold to the rows of one generation, inside the transaction that moves the checkpoint, with few
+	// statements a table. It must be a pure function of the events and the rows: a replay relies on it.
 	Flush(ctx context.Context, tx pgx.Tx, generation int64) error
+}
+
+// Sized is a Fold that grows with what it has taken in. A replay writes it before it takes in much more than maxRows,
+// however many events a batch may have; any other is taken to stay small.
+type Sized interface {
+	Fold
+	// Rows is how many rows it would write by now.
+	Rows() int
 }
 
 // Projection is the definition of a read model: what it is called, where it is kept, and how.

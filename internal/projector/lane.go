@@ -121,11 +121,20 @@ func (l *lane) step(ctx context.Context) (int64, error) {
 	return b.count, foldErr
 }
 
+// maxRows bounds the memory of a batch that is extended, to within the events that are read at once.
+const maxRows = 10_000
+
+// full tells whether the batch has grown as large as it may in memory.
+func (b *batch) full() bool {
+	sized, ok := b.fold.(Sized)
+	return ok && sized.Rows() >= maxRows
+}
+
 // extend reads and folds on, piece by piece, until the batch is as large as it may be: what is written is then large,
 // and what is read at once small. Where it meets an event that cannot be applied, the error is errAgain, and the next
 // batch ends before that piece.
 func (l *lane) extend(ctx context.Context, b *batch) error {
-	for b.count < int64(l.limit) {
+	for b.count < int64(l.limit) && !b.full() {
 		most := min(l.limit-int(b.count), l.w.cfg.ReadBatch)
 		events, err := l.log.ReadAfter(ctx, b.last, most)
 		if err != nil {
