@@ -72,8 +72,12 @@ create function append_events(
 language plpgsql
 volatile
 set lock_timeout = '5s'
--- Planning each statement anew for the lengths of its arrays would take longer than running it.
+-- Planning each statement anew for the lengths of its arrays would take longer than running it. A plan is kept for as long
+-- as its session, and so must not be one for the small tables that there may have been when it was made: by the indexes.
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     next_position bigint;
