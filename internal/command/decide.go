@@ -59,9 +59,6 @@ func (s *Service) load(ctx context.Context, open []*unit, r *round) error {
 				}
 				a, ok := r.fresh[id]
 				if !ok {
-					a, ok = s.under(id)
-				}
-				if !ok {
 					a, ok = s.cache.Get(id)
 				}
 				r.overlay[id] = a

@@ -80,9 +80,6 @@ func startStoppable(t testing.TB, pool *pgxpool.Pool, change ...func(*command.Co
 
 func cacheSize(n int) func(*command.Config) { return func(c *command.Config) { c.CacheSize = n } }
 
-// oneFlight is for tests that have commands wait in the queue behind one that waits for the append lock.
-func oneFlight(c *command.Config) { c.Flights = 1 }
-
 // second is another instance: a service on a pool of its own on the same database.
 func second(t testing.TB, url string, change ...func(*command.Config)) *command.Service {
 	t.Helper()

@@ -77,7 +77,7 @@ func TestSameKeyOtherRequest(t *testing.T) {
 func TestKeyInFlight(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
-	s := start(t, pool, oneFlight)
+	s := start(t, pool)
 	a := open(t, s, "10")
 	r := keyed(withdraw(a, "1"))
 	release := holdLock(t, pool)
@@ -161,7 +161,7 @@ func TestDuplicateNeighbours(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	pool := newPool(t, url)
-	s, other := start(t, pool, oneFlight), second(t, url, oneFlight)
+	s, other := start(t, pool), second(t, url)
 	a := open(t, s, "100")
 	var batch []command.Request
 	var firsts []command.Result

@@ -30,10 +30,11 @@ type decision struct {
 	err      error
 }
 
-// process decides a batch, appends it and answers every unit of it, with no flight under way. A unit that lost against
-// another instance is brought up to date and decided again; its neighbours are not held up by it. fresh holds the
-// accounts that were read from the log since anything was last appended to them from here.
-func (s *Service) process(ctx context.Context, open []*unit, fresh map[uuid.UUID]aggregate) {
+// process decides a batch, appends it and answers every unit of it. A unit that lost against another instance is
+// brought up to date and decided again; its neighbours are not held up by it.
+func (s *Service) process(ctx context.Context, batch []*unit) {
+	open := batch
+	fresh := make(map[uuid.UUID]aggregate)
 	for try := 0; len(open) > 0; try++ {
 		if try == maxTries {
 			s.finishAll(open, ErrContended)
@@ -67,34 +68,22 @@ func (s *Service) pass(ctx context.Context, open []*unit, fresh map[uuid.UUID]ag
 	if err != nil {
 		return nil, err
 	}
-	results, err := s.append(ctx, decisions)
-	if err != nil {
-		return nil, err
-	}
-	again, stale := s.settle(ctx, decisions, results, stored, r)
-	if len(again) == 0 {
-		return nil, nil
-	}
-	clear(fresh) // what was read before the append is no longer
-	if err := s.refresh(ctx, slices.Collect(maps.Keys(stale)), fresh); err != nil {
-		s.cache.Purge()
-		s.finishAll(again, err)
-		return nil, nil
-	}
-	return again, nil
-}
-
-// append sends what was not refused to the log.
-func (s *Service) append(ctx context.Context, decisions []decision) ([]eventstore.UnitResult, error) {
 	units := make([]eventstore.Unit, 0, len(decisions))
 	for i := range decisions {
 		if decisions[i].err == nil {
 			units = append(units, decisions[i].unit)
 		}
 	}
-	if len(units) == 0 {
-		return nil, nil
+	var results []eventstore.UnitResult
+	if len(units) > 0 {
+		if results, err = s.append(ctx, units); err != nil {
+			return nil, err
+		}
 	}
+	return s.settle(ctx, decisions, results, stored, r), nil
+}
+
+func (s *Service) append(ctx context.Context, units []eventstore.Unit) ([]eventstore.UnitResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	over := func(error) {}
@@ -116,16 +105,16 @@ func (s *Service) append(ctx context.Context, decisions []decision) ([]eventstor
 
 // settle answers what the append decided, keeps the aggregates it confirmed, and returns the units that are to be
 // decided again: those that conflicted, and those refused on a state that one of the batch's losers had a part in,
-// since that state never was. stale names the accounts that have to be read for that.
+// since that state never was.
 func (s *Service) settle(ctx context.Context, decisions []decision, results []eventstore.UnitResult,
 	stored map[[16]byte]eventstore.StoredKey, r *round,
-) (again []*unit, stale map[uuid.UUID]bool) {
+) []*unit {
 	fates, stale, head := fatesOf(decisions, results)
-	s.keep(decisions, fates, r, stale)
+	s.keep(r, stale)
 	if head > 0 {
 		s.appended(head)
 	}
-	var duplicates, replays []*unit
+	var again, duplicates, replays []*unit
 	for i := range decisions {
 		d := &decisions[i]
 		switch fates[i] {
@@ -150,7 +139,16 @@ func (s *Service) settle(ctx context.Context, decisions []decision, results []ev
 		s.answerStored(ctx, u, stored)
 	}
 	s.answerDuplicates(ctx, duplicates)
-	return again, stale
+	if len(again) == 0 {
+		return nil
+	}
+	clear(r.fresh) // what was read before the append is no longer
+	if err := s.refresh(ctx, slices.Collect(maps.Keys(stale)), r.fresh); err != nil {
+		s.cache.Purge()
+		s.finishAll(again, err)
+		return nil
+	}
+	return again
 }
 
 // fate is what became of a unit in a pass.
@@ -216,20 +214,11 @@ func (d *decision) results() []Result {
 }
 
 // keep takes the aggregates that the append confirmed into the cache. Of an account that a losing unit touched, the
-// cache keeps the state from before the batch: true once, and refresh continues from it. An account that was only looked
-// at is not kept: it may be as a flight that has lost would have left it.
-func (s *Service) keep(decisions []decision, fates []fate, r *round, stale map[uuid.UUID]bool) {
-	for i := range decisions {
-		if fates[i] != appended {
-			continue
-		}
-		for j := range decisions[i].unit.Events {
-			id := decisions[i].unit.Events[j].StreamID
-			a := r.overlay[id]
-			// The last of its events: with it the overlay is at that state.
-			if !stale[id] && a.version == decisions[i].unit.Events[j].Version {
-				s.remember(id, &a)
-			}
+// cache keeps the state from before the batch: true once, and refresh continues from it.
+func (s *Service) keep(r *round, stale map[uuid.UUID]bool) {
+	for id, a := range r.overlay {
+		if a.version > 0 && !stale[id] {
+			s.remember(id, &a)
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 func TestFailingCommandsDoNotFailTheirNeighbours(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
-	s := start(t, pool, oneFlight)
+	s := start(t, pool)
 	a, b := open(t, s, "10"), open(t, s, "0")
 	first := keyed(deposit(a, "1"))
 	must(t, s, first)
@@ -45,7 +45,7 @@ func TestFailingCommandsDoNotFailTheirNeighbours(t *testing.T) {
 func TestBatchesOnOneAccount(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
-	s := start(t, pool, oneFlight)
+	s := start(t, pool)
 	id := uuid.New()
 	requests := []command.Request{request(id, account.Open{Owner: "Ada", Currency: eur})}
 	for range 100 {
@@ -69,7 +69,7 @@ func TestBatchesOnOneAccount(t *testing.T) {
 func TestHungUpCallersLeaveNothing(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
-	s := start(t, pool, oneFlight)
+	s := start(t, pool)
 	a := open(t, s, "10")
 	ctx, hangUp := context.WithCancel(t.Context())
 	gone := keyed(withdraw(a, "1"))
@@ -90,7 +90,7 @@ func TestQueueFull(t *testing.T) {
 	t.Parallel()
 	const size, extra = 5, 3
 	pool := pgtest.New(t)
-	s := start(t, pool, oneFlight, func(c *command.Config) { c.QueueSize = size })
+	s := start(t, pool, func(c *command.Config) { c.QueueSize = size })
 	a := open(t, s, "0")
 	release := holdLock(t, pool)
 	plug := plugIn(t, pool, s)
@@ -138,7 +138,7 @@ func TestStopUnderLoad(t *testing.T) {
 	acknowledged, refused := 0, 0
 	var results []command.Result
 	for round := range 10 {
-		s, stop := startStoppable(t, pool, oneFlight)
+		s, stop := startStoppable(t, pool)
 		a := open(t, s, "0")
 		acknowledged++
 		release := holdLock(t, pool)
@@ -183,7 +183,7 @@ func TestStopUnderLoad(t *testing.T) {
 func TestFailedAppend(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
-	s := start(t, pool, oneFlight)
+	s := start(t, pool)
 	a := open(t, s, "10")
 	release := holdLock(t, pool)
 	plug := plugIn(t, pool, s)
@@ -216,7 +216,7 @@ func TestTinyCache(t *testing.T) {
 			t.Parallel()
 			url := pgtest.URL(t)
 			pool := newPool(t, url)
-			s, other := start(t, pool, oneFlight, cacheSize(size)), second(t, url, cacheSize(size))
+			s, other := start(t, pool, cacheSize(size)), second(t, url, cacheSize(size))
 			ids := make([]uuid.UUID, 20)
 			for i := range ids {
 				ids[i] = open(t, s, "10")

@@ -47,9 +47,6 @@ type Config struct {
 	Appending func(ctx context.Context, units []eventstore.Unit) (context.Context, func(error))
 	// QueueSize is how many commands may wait; CacheSize how many accounts are kept in memory.
 	QueueSize, CacheSize int
-	// Flights is how many appends may be under way at once, 2 unless set: with 1, a batch is decided after the one
-	// before it has been answered.
-	Flights int
 	// KeepKeys is how long idempotency keys are kept, to within a minute or so.
 	KeepKeys time.Duration
 }
@@ -75,16 +72,8 @@ type Service struct {
 	store    *eventstore.Store
 	appended func(int64)
 	queue    chan *call
-	waiting  atomic.Int64  // units in the queue
-	wanted   atomic.Int64  // how many have to wait for a batch to go out ahead; 0 when none may
-	enough   chan struct{} // holds one: so many wait
-
-	// What follows belongs to the goroutine of Run.
-
-	flights    []*flight // the one that went out first is first
-	maxFlights int
-	apart      int // for how many more batches none goes out ahead
-	// What cache holds may be behind the log when other instances write; that
+	waiting  atomic.Int64 // units in the queue
+	// cache belongs to the goroutine of Run. What it holds may be behind the log when other instances write; that
 	// costs a conflict and never correctness, since the append checks every version.
 	cache  *simplelru.LRU[uuid.UUID, aggregate]
 	upkeep *upkeep
@@ -112,9 +101,6 @@ func New(c Config) (*Service, error) {
 	if c.KeepKeys <= 0 {
 		c.KeepKeys = defaultKeepKeys
 	}
-	if c.Flights <= 0 {
-		c.Flights = defaultFlights
-	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -126,8 +112,8 @@ func New(c Config) (*Service, error) {
 	}
 	return &Service{
 		store: c.Store, appended: c.Appended, cache: cache, meter: c.Meter, appending: c.Appending,
-		upkeep: &upkeep{store: c.Store, log: c.Logger, keepKey: c.KeepKeys, unsaved: make(map[uuid.UUID]aggregate)},
-		queue:  make(chan *call, c.QueueSize), enough: make(chan struct{}, 1), maxFlights: c.Flights,
+		upkeep:   &upkeep{store: c.Store, log: c.Logger, keepKey: c.KeepKeys, unsaved: make(map[uuid.UUID]aggregate)},
+		queue:    make(chan *call, c.QueueSize),
 		inFlight: make(map[[16]byte]struct{}),
 		stopping: make(chan struct{}),
 	}, nil
@@ -276,10 +262,8 @@ func (s *Service) enqueue(c *call, wait bool) error {
 	err := s.put(c, wait)
 	if err != nil {
 		s.waiting.Add(-int64(len(c.units)))
-		return err
 	}
-	s.knock()
-	return nil
+	return err
 }
 
 func (s *Service) put(c *call, wait bool) error {
@@ -370,50 +354,17 @@ func (s *Service) Run(ctx context.Context) error {
 	var beside sync.WaitGroup
 	beside.Go(func() { s.upkeep.run(ctx) })
 	defer beside.Wait()
-	// A batch outlives the signal to stop: what was taken up is finished.
-	working := context.WithoutCancel(ctx)
+	batch := make([]*unit, 0, 2*maxBatch)
 	for {
-		queue, landed := s.queue, (chan struct{})(nil)
-		if len(s.flights) > 0 {
-			queue, landed = nil, s.flights[0].done
-		}
-		s.expect()
 		select {
 		case <-ctx.Done():
-			s.landAll(working)
 			s.stop()
 			return nil
-		case <-landed:
-			s.land(working)
-		case c := <-queue:
-			s.launch(working, s.fill(s.take(nil, c)))
-		case <-s.enough:
-			if s.wanted.Load() > 0 {
-				s.launch(working, s.fill(nil))
-			}
-		}
-	}
-}
-
-// expect says how many units have to wait for a batch to go out ahead of the one under way.
-func (s *Service) expect() {
-	var wanted int64
-	switch n := len(s.flights); {
-	case n == 0 || n >= s.maxFlights:
-	case s.apart > 0:
-	default:
-		wanted = int64(max(fewest, len(s.flights[n-1].decisions)/2))
-	}
-	s.wanted.Store(wanted)
-	s.knock()
-}
-
-// knock wakes Run when enough units wait.
-func (s *Service) knock() {
-	if n := s.wanted.Load(); n > 0 && s.waiting.Load() >= n {
-		select {
-		case s.enough <- struct{}{}:
-		default:
+		case c := <-s.queue:
+			batch = s.fill(s.take(batch[:0], c))
+			// The batch outlives the signal to stop: what was taken up is finished.
+			s.process(context.WithoutCancel(ctx), batch)
+			clear(batch)
 		}
 	}
 }

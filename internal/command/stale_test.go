@@ -64,7 +64,7 @@ func TestRefusalThatFollowsFromARefresh(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	pool := newPool(t, url)
-	a, b := start(t, pool, oneFlight), second(t, url, oneFlight)
+	a, b := start(t, pool), second(t, url)
 	x, y := open(t, a, "50"), open(t, a, "50")
 	must(t, b, deposit(x, "70"))
 	must(t, b, deposit(y, "950"))
@@ -85,7 +85,7 @@ func TestRefusalThatFollowsFromARefresh(t *testing.T) {
 func TestRefusalThatRestsOnALoser(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
-	s := start(t, pool, oneFlight)
+	s := start(t, pool)
 	a := open(t, s, "100")
 	first := keyed(withdraw(a, "50"))
 	result := must(t, s, first)
@@ -177,7 +177,7 @@ func TestFailureEmptiesTheCache(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	pool := newPool(t, url)
-	a, b := start(t, pool, oneFlight), second(t, url, oneFlight)
+	a, b := start(t, pool), second(t, url)
 	id := open(t, a, "100")
 	forget(t, pool, 1)
 	must(t, b, deposit(id, "5"))
@@ -202,14 +202,14 @@ func TestUnreadableAccount(t *testing.T) {
 			t.Parallel()
 			url := pgtest.URL(t)
 			pool := newPool(t, url)
-			s := start(t, pool, oneFlight)
+			s := start(t, pool)
 			a, b := open(t, s, "10"), open(t, s, "10")
 			if _, err := pool.Exec(t.Context(), `insert into events
 select 5, $1, 3, gen_random_uuid(), 'AccountRenamed', 1, '{}', '{}', recorded_at from events where position = 4`, a); err != nil {
 				t.Fatal(err)
 			}
 			if !cached {
-				s = second(t, url, oneFlight)
+				s = second(t, url)
 			}
 			got := held(t, pool, s, nil, withdraw(b, "1"), withdraw(a, "1"), transfer(b, a, "1"), deposit(a, "1"), withdraw(b, "2"))
 			for i, wantErr := range []bool{false, true, true, true, false} {
@@ -233,7 +233,7 @@ func TestWhatFollowsALoserLoses(t *testing.T) {
 			t.Parallel()
 			url := pgtest.URL(t)
 			pool := newPool(t, url)
-			s, other := start(t, pool, oneFlight), second(t, url, oneFlight)
+			s, other := start(t, pool), second(t, url)
 			a := open(t, s, "100")
 			first := withdraw(a, "10")
 			if keys {

@@ -29,7 +29,7 @@ from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 
 // what was lost. No hash may occur twice among the keys of a batch.
 //
 // Units see each other in order: a unit may continue a stream where an earlier unit of the batch left it, and then
-// conflicts if that one did. So may a unit of a batch that is sent before the one ahead of it has been answered.
+// conflicts if that one did.
 func (s *Store) Append(ctx context.Context, units []Unit) ([]UnitResult, error) {
 	args := newAppendArgs(units)
 	var (
