@@ -187,22 +187,28 @@ func freezeOwner(ctx context.Context, w *world.World, rng *rand.Rand) error {
 
 var lockPattern = regexp.MustCompile(`pg_advisory_xact_lock\((\d+)\)`)
 
-// source is the text of the function that appends.
-func source(ctx context.Context, conn *pgx.Conn) (text string, err error) {
-	err = conn.QueryRow(ctx, `select pg_get_functiondef('append_events'::regproc)`).Scan(&text)
+// The functions that append: in the usual case, and when there is a conflict.
+const (
+	usual    = "append_batch"
+	thorough = "append_events"
+)
+
+// source is the text of a function that appends.
+func source(ctx context.Context, conn *pgx.Conn, function string) (text string, err error) {
+	err = conn.QueryRow(ctx, `select pg_get_functiondef($1::text::regproc)`, function).Scan(&text)
 	return text, err
 }
 
 // holdAppendLock keeps everybody from appending.
 func holdAppendLock(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	return quietly(ctx, w, func(conn *pgx.Conn) error {
-		text, err := source(ctx, conn)
+		text, err := source(ctx, conn, usual)
 		if err != nil {
 			return err
 		}
 		key := lockPattern.FindStringSubmatch(text)
 		if key == nil {
-			return errors.New("append_events takes no lock that is known here")
+			return errors.New(usual + " takes no lock that is known here")
 		}
 		if _, err := conn.Exec(ctx, "select pg_advisory_lock("+key[1]+")"); err != nil {
 			return err

@@ -82,12 +82,19 @@ func (s *Service) follow(ctx context.Context, known, fresh map[uuid.UUID]aggrega
 		// From the known version itself on, to see that it is the same event.
 		cursors = append(cursors, eventstore.Cursor{StreamID: id, After: max(a.version-1, 0)})
 	}
+	var last eventstore.Event
 	readErr := s.store.ReadStreams(ctx, cursors, func(e eventstore.Event) error {
 		followers[e.StreamID].follow(&e)
+		if e.Position > last.Position {
+			last = e
+		}
 		return nil
 	})
 	if readErr != nil {
 		return nil, readErr
+	}
+	if err := s.saw(ctx, &last); err != nil {
+		return nil, err
 	}
 	var lost []uuid.UUID
 	for id, f := range followers {
@@ -105,6 +112,26 @@ func (s *Service) follow(ctx context.Context, known, fresh map[uuid.UUID]aggrega
 		fresh[id] = f.aggregate
 	}
 	return lost, nil
+}
+
+// maxMarks is how many marks the past may have between appends: every refusal reads, and adds one.
+const maxMarks = 16
+
+// saw takes note of what was read up to an event of the log. When the log turns out to have lost its end, nothing that the
+// batch has read before is to be trusted, and the error ends it.
+func (s *Service) saw(ctx context.Context, last *eventstore.Event) error {
+	if last.Position == 0 {
+		return nil
+	}
+	s.past.Saw(last.Position, last.EventID)
+	if s.past.Marks() < maxMarks {
+		return nil
+	}
+	held, err := s.store.Confirm(ctx, &s.past)
+	if err == nil && !held {
+		err = ErrContended
+	}
+	return err
 }
 
 // follower is an aggregate that is being brought up to the log.

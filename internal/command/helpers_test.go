@@ -426,7 +426,7 @@ func heldBy(t testing.TB, pool *pgxpool.Pool, s *command.Service, then func(), r
 func holdLock(t testing.TB, pool *pgxpool.Pool) (release func()) {
 	t.Helper()
 	// Appends are to wait for it as long as it takes a busy machine to get here.
-	if _, err := pool.Exec(t.Context(), "alter function append_events set lock_timeout = '2min'"); err != nil {
+	if _, err := pool.Exec(t.Context(), "alter function append_batch set lock_timeout = '2min'"); err != nil {
 		t.Fatal(err)
 	}
 	tx, err := pool.Begin(t.Context())

@@ -20,6 +20,8 @@ type round struct {
 	overlay map[uuid.UUID]aggregate
 	// fresh holds the accounts read from the log since the batch was taken up.
 	fresh map[uuid.UUID]aggregate
+	// lost says that the log the batch was decided on is not the one it was appended to.
+	lost bool
 }
 
 // decision is what became of a unit in a round: events to append, or the reason why not.
@@ -43,7 +45,7 @@ func (s *Service) process(ctx context.Context, batch []*unit) {
 		lost, err := s.pass(ctx, open, fresh)
 		if err != nil {
 			// The outcome of the append is not known, so neither is the state of any account.
-			s.cache.Purge()
+			s.forget()
 			s.finishAll(open, err)
 			return
 		}
@@ -76,14 +78,17 @@ func (s *Service) pass(ctx context.Context, open []*unit, fresh map[uuid.UUID]ag
 	}
 	var results []eventstore.UnitResult
 	if len(units) > 0 {
-		if results, err = s.append(ctx, units); err != nil {
+		var lost bool
+		if results, lost, err = s.append(ctx, units); err != nil {
 			return nil, err
 		}
+		r.lost = lost
 	}
 	return s.settle(ctx, decisions, results, stored, r), nil
 }
 
-func (s *Service) append(ctx context.Context, units []eventstore.Unit) ([]eventstore.UnitResult, error) {
+// append gives the units to the log. lost says that the log has lost what they were decided on, or may have.
+func (s *Service) append(ctx context.Context, units []eventstore.Unit) (results []eventstore.UnitResult, lost bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	over := func(error) {}
@@ -91,16 +96,16 @@ func (s *Service) append(ctx context.Context, units []eventstore.Unit) ([]events
 		ctx, over = s.appending(ctx, units)
 	}
 	began, events := time.Now(), 0
-	results, err := s.store.Append(ctx, units)
+	results, lost, err = s.store.AppendAfter(ctx, &s.past, units)
 	over(err)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for i := range units {
 		events += len(units[i].Events)
 	}
 	s.meter.Batch(events, time.Since(began))
-	return results, nil
+	return results, lost, nil
 }
 
 // settle answers what the append decided, keeps the aggregates it confirmed, and returns the units that are to be
@@ -110,6 +115,10 @@ func (s *Service) settle(ctx context.Context, decisions []decision, results []ev
 	stored map[[16]byte]eventstore.StoredKey, r *round,
 ) []*unit {
 	fates, stale, head := fatesOf(decisions, results)
+	if r.lost {
+		s.cache.Purge()
+		r.distrust(decisions, fates, stale)
+	}
 	s.keep(r, stale)
 	if head > 0 {
 		s.appended(head)
@@ -144,7 +153,7 @@ func (s *Service) settle(ctx context.Context, decisions []decision, results []ev
 	}
 	clear(r.fresh) // what was read before the append is no longer
 	if err := s.refresh(ctx, slices.Collect(maps.Keys(stale)), r.fresh); err != nil {
-		s.cache.Purge()
+		s.forget()
 		s.finishAll(again, err)
 		return nil
 	}
@@ -190,6 +199,23 @@ func fatesOf(decisions []decision, results []eventstore.UnitResult) (fates []fat
 		}
 	}
 	return fates, stale, head
+}
+
+// distrust makes stale every account of the round but those that the append has confirmed.
+func (r *round) distrust(decisions []decision, fates []fate, stale map[uuid.UUID]bool) {
+	confirmed := make(map[uuid.UUID]bool)
+	for i := range decisions {
+		if fates[i] == appended {
+			for j := range decisions[i].unit.Events {
+				confirmed[decisions[i].unit.Events[j].StreamID] = true
+			}
+		}
+	}
+	for id := range r.overlay {
+		if !confirmed[id] {
+			stale[id] = true
+		}
+	}
 }
 
 // touches reports whether one of the unit's requests is about one of the accounts.

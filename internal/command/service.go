@@ -75,7 +75,9 @@ type Service struct {
 	waiting  atomic.Int64 // units in the queue
 	// cache belongs to the goroutine of Run. What it holds may be behind the log when other instances write; that
 	// costs a conflict and never correctness, since the append checks every version.
-	cache  *simplelru.LRU[uuid.UUID, aggregate]
+	cache *simplelru.LRU[uuid.UUID, aggregate]
+	// past is what all that is cached was read from, and belongs to Run too.
+	past   eventstore.Past
 	upkeep *upkeep
 	meter  Meter
 	// appending is nil without tracing.
@@ -367,6 +369,12 @@ func (s *Service) Run(ctx context.Context) error {
 			clear(batch)
 		}
 	}
+}
+
+// forget empties the cache.
+func (s *Service) forget() {
+	s.cache.Purge()
+	s.past.Forget()
 }
 
 // fill takes what has queued up meanwhile, without waiting for more.

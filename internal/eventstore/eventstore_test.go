@@ -241,6 +241,7 @@ func TestPositionsAreCommitOrder(t *testing.T) {
 // writeSome appends batches to streams of its own; every tenth call is cut off at a random moment, after which only
 // the log can tell whether it took place.
 func writeSome(ctx context.Context, store *eventstore.Store, random *rand.Rand, batches int) error {
+	var past eventstore.Past
 	for range batches {
 		var units []eventstore.Unit
 		for range 1 + random.IntN(5) {
@@ -251,7 +252,12 @@ func writeSome(ctx context.Context, store *eventstore.Store, random *rand.Rand, 
 		if cut {
 			callCtx, cancel = context.WithTimeout(ctx, time.Duration(random.IntN(3000))*time.Microsecond)
 		}
-		_, err := store.Append(callCtx, units)
+		var err error
+		if random.IntN(4) == 0 {
+			_, err = store.Append(callCtx, units)
+		} else {
+			_, _, err = store.AppendAfter(callCtx, &past, units)
+		}
 		cancel()
 		if err != nil && !cut {
 			return err

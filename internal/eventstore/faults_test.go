@@ -43,7 +43,7 @@ func TestOneWinnerAStreamVersion(t *testing.T) {
 		won := make([]bool, rivals)
 		for i, store := range stores {
 			group.Go(func() error {
-				results, err := store.Append(t.Context(), []eventstore.Unit{unit(stream, version, 1)})
+				results, _, err := store.AppendAfter(t.Context(), new(eventstore.Past), []eventstore.Unit{unit(stream, version, 1)})
 				won[i] = err == nil && results[0].Outcome == eventstore.Appended
 				return err
 			})
