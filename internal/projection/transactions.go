@@ -90,7 +90,18 @@ var transactionColumns = []string{
 type transactions struct {
 	ledgers map[uuid.UUID]*ledger
 	rows    []transaction
+	// standings is where accounts stand that earlier batches were about, so that their last rows need not be read.
+	standings map[uuid.UUID]standing
 }
+
+// standing is where an account stood after one of its versions, which tells whether it stands there still.
+type standing struct {
+	version, balance int64
+	status           byte
+}
+
+// maxStandings bounds how many accounts are remembered from batch to batch.
+const maxStandings = 20_000
 
 // ledger is an account in a batch. Until Flush knows where the account stood, balance and status are not known.
 type ledger struct {
@@ -144,6 +155,9 @@ func (t *transactions) add(at projector.Event, row transaction) error {
 	return nil
 }
 
+// Follow implements projector.Sequel.
+func (t *transactions) Follow(before projector.Fold) { t.standings = before.(*transactions).standings }
+
 // Rows implements projector.Sized.
 func (t *transactions) Rows() int { return len(t.rows) }
 
@@ -171,14 +185,32 @@ func (t *transactions) Flush(ctx context.Context, tx pgx.Tx, generation int64) e
 	if _, err := tx.CopyFrom(ctx, pgx.Identifier{"transactions"}, transactionColumns, &source); err != nil {
 		return fmt.Errorf("transactions: copy: %w", err)
 	}
+	t.remember()
 	return nil
 }
 
-// goOn reads where the accounts stood that were there before the batch.
+// remember keeps where the accounts stand for the batch that follows, and nothing else.
+func (t *transactions) remember() {
+	if t.standings == nil || len(t.standings)+len(t.ledgers) > maxStandings {
+		t.standings = make(map[uuid.UUID]standing, len(t.ledgers))
+	}
+	for id, l := range t.ledgers {
+		t.standings[id] = standing{version: l.version, balance: l.balance, status: l.status}
+	}
+	t.ledgers, t.rows = nil, nil
+}
+
+// goOn finds out where the accounts stood that were there before the batch, and reads it for those that no batch before
+// has left there.
 func (t *transactions) goOn(ctx context.Context, tx pgx.Tx, generation int64) error {
 	var ids [][16]byte // which pgx writes as it is, and a uuid.UUID through its text form
 	for id, l := range t.ledgers {
-		if l.opened == nil {
+		if l.opened != nil {
+			continue
+		}
+		if last, ok := t.standings[id]; ok && last.version == l.before {
+			l.balance, l.status = last.balance, last.status
+		} else {
 			ids = append(ids, id)
 		}
 	}

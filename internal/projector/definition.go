@@ -38,6 +38,16 @@ type Sized interface {
 	Rows() int
 }
 
+// Sequel is a Fold that can go on from the one that was committed just before it, for the same rows: what that one left in
+// them need not be read again.
+type Sequel interface {
+	Fold
+	// Follow hands over the Fold before, which nobody else uses any more. The engine does so when nothing but it has written
+	// the rows since they were read, as far as the log, the checkpoint and the epoch can tell; parked streams, which are
+	// tried in between, are to be told by their versions.
+	Follow(before Fold)
+}
+
 // Projection is the definition of a read model: what it is called, where it is kept, and how.
 type Projection struct {
 	// ID names it in the API and in the projections table.

@@ -78,7 +78,7 @@ type Config struct {
 	// Pace is how long events are let gather, at most, after a batch that caught up; default 8 ms. Under load it makes
 	// few large batches of many small ones, at the price of that much delay. An event that comes alone is applied at once.
 	Pace time.Duration
-	// Batch is how many events are applied in one transaction at most, default 2,000; ReplayBatch the same for a
+	// Batch is how many events are applied in one transaction at most, default 8,000; ReplayBatch the same for a
 	// replay, default 56,000.
 	Batch, ReplayBatch int
 	// ReadBatch is how many events are read at once, default 8,000: what bounds the memory of a replay, whose batches
@@ -106,7 +106,7 @@ func New(cfg Config, projections ...*Projection) (*Engine, error) {
 	setDefault(&cfg.Lease, 3*time.Second)
 	setDefault(&cfg.Poll, 200*time.Millisecond)
 	setDefault(&cfg.Pace, 8*time.Millisecond)
-	setDefault(&cfg.Batch, 2_000)
+	setDefault(&cfg.Batch, 8_000)
 	setDefault(&cfg.ReplayBatch, 56_000)
 	setDefault(&cfg.ReadBatch, 8_000)
 	setDefault(&cfg.Retry, 30*time.Second)

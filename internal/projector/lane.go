@@ -25,6 +25,8 @@ type lane struct {
 	status     string // of the projection, when the lane is the live one
 	live       bool
 
+	before Fold // of the batch that was committed last, nil when it is not known what the rows are
+
 	limit, most int // events in the next batch; below most while one that cannot be written is being found
 
 	parked     map[uuid.UUID]bool // streams that are set aside, see parking.go
@@ -112,6 +114,7 @@ func (l *lane) step(ctx context.Context) (int64, error) {
 			return 0, err
 		}
 	}
+	l.before = nil // whatever becomes of it
 	err = l.commit(ctx, events[:min(int64(len(events)), b.count)], b)
 	if err != nil {
 		return 0, l.narrow(ctx, events, b, err)
@@ -168,6 +171,10 @@ func (l *lane) commit(ctx context.Context, events []eventstore.Event, b *batch) 
 func (l *lane) fold(events []eventstore.Event) (*batch, error) {
 	n, gap := contiguous(events, l.position)
 	b, err := l.w.fold(events[:n], l.parked)
+	if sequel, ok := b.fold.(Sequel); ok && l.before != nil {
+		sequel.Follow(l.before)
+		l.before = nil
+	}
 	if err == nil {
 		err = gap
 	}
@@ -242,7 +249,7 @@ func (l *lane) write(ctx context.Context, tx pgx.Tx, b *batch) error {
 
 // moved takes note of a batch that is committed.
 func (l *lane) moved(b *batch) {
-	l.position = b.last
+	l.position, l.before = b.last, b.fold
 	if l.failing <= b.last {
 		l.failing = 0
 	}

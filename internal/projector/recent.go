@@ -2,7 +2,6 @@ package projector
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,8 +10,9 @@ import (
 )
 
 const (
-	// recentEvents bounds how many events are kept for the projections that have yet to apply them.
-	recentEvents = 4_096
+	// recentEvents bounds how many events are kept for the projections that have yet to apply them: several batches, since
+	// under load one projection is ahead of another by that much. Some 200 bytes an event.
+	recentEvents = 24_000
 	// recentFor is how long events are answered from memory after they were read: long enough for the projections of one
 	// engine to share a read, and shorter than the first wait after a failure, so that one who tries again reads anew.
 	recentFor = 100 * time.Millisecond
@@ -25,11 +25,22 @@ type recent struct {
 
 	wakes atomic.Int64 // how often the log was said to have grown
 
+	// reading is held by who reads on from the end of what is kept, so that the others find it there.
+	reading sync.Mutex
+
 	mu     sync.Mutex
-	events []eventstore.Event // contiguous, the last read at the end
-	readAt time.Time
-	endAt  int64 // the count of wakes when the last event was the end of the log; -1 when it was not known to be
+	pieces []piece // contiguous, as they were read, the last one at the end
+	endAt  int64   // the count of wakes when the last event was the end of the log; -1 when it was not known to be
 }
+
+// piece is events that were read together, which nobody changes any more.
+type piece struct {
+	events []eventstore.Event
+	readAt time.Time
+}
+
+func (p *piece) first() int64 { return p.events[0].Position }
+func (p *piece) last() int64  { return p.events[len(p.events)-1].Position }
 
 // wake says that the log has grown: what is kept is not its end any more.
 func (r *recent) wake() { r.wakes.Add(1) }
@@ -37,9 +48,16 @@ func (r *recent) wake() { r.wakes.Add(1) }
 // ReadAfter implements Log. An answer of fewer events than the limit ends with what was the end of the log when it was
 // asked for, or when it was woken last: whoever waits for the next wake then misses nothing.
 func (r *recent) ReadAfter(ctx context.Context, after int64, limit int) ([]eventstore.Event, error) {
-	kept, whole := r.kept(after, limit)
+	kept, whole, atEnd := r.kept(after, limit)
 	if whole {
 		return kept, nil
+	}
+	if atEnd {
+		r.reading.Lock()
+		defer r.reading.Unlock()
+		if kept, whole, _ = r.kept(after, limit); whole {
+			return kept, nil
+		}
 	}
 	wakes, missing := r.wakes.Load(), limit-len(kept)
 	events, err := r.Log.ReadAfter(ctx, after+int64(len(kept)), missing)
@@ -50,23 +68,44 @@ func (r *recent) ReadAfter(ctx context.Context, after int64, limit int) ([]event
 		wakes = -1 // there may be more
 	}
 	r.keep(after+int64(len(kept)), events, wakes)
+	if len(kept) == 0 {
+		return events[:len(events):len(events)], nil
+	}
 	return append(kept, events...), nil
 }
 
-// kept answers what is kept of an answer, and whether it is all of it.
-func (r *recent) kept(after int64, limit int) (events []eventstore.Event, whole bool) {
+// kept answers what is kept of an answer, whether it is all of it, and whether what is missing comes after all that is kept.
+func (r *recent) kept(after int64, limit int) (events []eventstore.Event, whole, atEnd bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.events) == 0 || time.Since(r.readAt) > recentFor {
-		return nil, false
+	n := len(r.pieces)
+	if n == 0 || time.Since(r.pieces[n-1].readAt) > recentFor {
+		return nil, false, false
 	}
-	skip := after - r.events[0].Position + 1
-	if skip < 0 || skip >= int64(len(r.events)) {
-		return nil, false
+	last := r.pieces[n-1].last()
+	if after < r.pieces[0].first()-1 || after > last {
+		return nil, false, false
 	}
-	events = r.events[skip:]
-	events = slices.Clone(events[:min(len(events), limit)])
-	return events, len(events) == limit || r.endAt == r.wakes.Load()
+	if after == last {
+		return nil, false, true
+	}
+	for i := range r.pieces {
+		p := &r.pieces[i]
+		if p.last() <= after {
+			continue
+		}
+		part := p.events[max(0, after+1-p.first()):]
+		part = part[:min(len(part), limit-len(events))]
+		if events == nil {
+			events = part[:len(part):len(part)] // most answers are of one piece, and need no room of their own
+		} else {
+			events = append(events, part...)
+		}
+		if len(events) == limit {
+			return events, true, false
+		}
+	}
+	return events, r.endAt == r.wakes.Load(), true
 }
 
 // keep holds on to the events if they are the latest and without a gap.
@@ -77,9 +116,9 @@ func (r *recent) keep(after int64, events []eventstore.Event, endAt int64) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last := int64(0)
-	if len(r.events) > 0 {
-		last = r.events[len(r.events)-1].Position
+	last, fresh := int64(0), false
+	if k := len(r.pieces); k > 0 {
+		last, fresh = r.pieces[k-1].last(), time.Since(r.pieces[k-1].readAt) <= recentFor
 	}
 	if n == 0 {
 		if after == last {
@@ -87,16 +126,22 @@ func (r *recent) keep(after int64, events []eventstore.Event, endAt int64) {
 		}
 		return
 	}
+	next := piece{events: events, readAt: time.Now()}
 	switch {
-	case events[n-1].Position <= last && time.Since(r.readAt) <= recentFor:
+	case next.last() <= last && fresh:
 		return
-	case events[0].Position == last+1 && time.Since(r.readAt) <= recentFor:
-		r.events = append(r.events, events...)
+	case next.first() == last+1 && fresh:
+		r.pieces = append(r.pieces, next)
 	default:
-		r.events = slices.Clone(events)
+		r.pieces = []piece{next}
 	}
-	if over := len(r.events) - recentEvents; over > 0 {
-		r.events = slices.Delete(r.events, 0, over)
+	r.endAt = endAt
+	// Short pieces weigh more than their events, so their number is bounded too.
+	for len(r.pieces) > recentPieces || r.pieces[len(r.pieces)-1].last()-r.pieces[0].first() >= recentEvents {
+		r.pieces[0] = piece{}
+		r.pieces = r.pieces[1:]
 	}
-	r.readAt, r.endAt = time.Now(), endAt
 }
+
+// recentPieces bounds how many pieces are kept, and looked through.
+const recentPieces = 64

@@ -224,6 +224,7 @@ func (l *lane) catchUp(ctx context.Context, total int64) error {
 // so for each account, since no stream may be parked further back. The error is errAgain when the lane has to be
 // caught up once more.
 func (w *worker) flip(ctx context.Context, epoch int64, r rebuild, l *lane) error {
+	l.before = nil
 	reached := *l // what the transaction makes of it, if it is committed
 	err := w.begin(ctx, func(tx pgx.Tx) error {
 		var (

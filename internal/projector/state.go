@@ -140,6 +140,7 @@ func (l *lane) refresh(ctx context.Context, epoch int64) error {
 	case !ok:
 		return errFenced
 	}
+	l.before = nil
 	l.mark = live{l.w, epoch, st.generation}
 	l.generation, l.position, l.status = st.generation, st.position, st.status
 	return l.load(ctx)

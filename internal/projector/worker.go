@@ -118,14 +118,22 @@ func (w *worker) tail(ctx context.Context, epoch int64) {
 	}
 }
 
+// longestRest bounds the rest after a batch that was long.
+const longestRest = 100 * time.Millisecond
+
 // rest is how long events are let gather after a batch that took so long: what follows the log is to take a small part
-// of the time only, in few large batches.
+// of the time only, in few large batches. After a batch that took longer than the pace it is twice as long as the batch:
+// there is so much to do that it has to be done in fewer, larger ones.
 func (w *worker) rest(took time.Duration) time.Duration {
 	pace := w.cfg.Pace
 	if w.def.Pace > 0 {
 		pace = w.def.Pace
 	}
-	return min(max(4*took, pace/4), pace)
+	rest := min(max(4*took, pace/4), pace)
+	if took > pace {
+		rest = max(rest, min(2*took, longestRest))
+	}
+	return rest
 }
 
 // poll is how long to wait without having been woken: not so long that the lease would run out.
