@@ -10,6 +10,9 @@
 -- loses nothing but its end (in a failover), so while it holds an event it holds the past of that event. One look, mostly
 -- at the head that has to be read anyway, so stands for looking up the event before each of those that are appended.
 --
+-- What many events have in common comes once: kinds and metadata_of name, for each event, its entry in types and schemas
+-- and its entry in metadatas (from 1). Reading JSON is a fifth of what an append costs the database.
+--
 -- The lock comes first, then, in later statements and so with fresh snapshots (READ COMMITTED), the head, the marks and
 -- the inserts. It must be called in autocommit, so that the lock is never held across a round trip to the client.
 create function append_batch(
@@ -18,9 +21,11 @@ create function append_batch(
     streams        uuid[],
     versions       bigint[],
     event_ids      uuid[],
+    payloads       jsonb[],
+    kinds          integer[],
     types          text[],
     schemas        integer[],
-    payloads       jsonb[],
+    metadata_of    integer[],
     metadatas      jsonb[],
     keys           uuid[],
     fingerprints   uuid[],
@@ -70,9 +75,10 @@ begin
               from unnest(keys, fingerprints, key_first, key_events) as u(key, fingerprint, first, events);
         end if;
         insert into events (position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at)
-        select head + u.n, u.stream, u.version, u.event_id, u.type, u.schema, u.payload, u.metadata, recorded
-          from unnest(streams, versions, event_ids, types, schemas, payloads, metadatas)
-               with ordinality as u(stream, version, event_id, type, schema, payload, metadata, n);
+        select head + u.n, u.stream, u.version, u.event_id, types[u.kind], schemas[u.kind], u.payload, metadatas[u.metadata],
+               recorded
+          from unnest(streams, versions, event_ids, payloads, kinds, metadata_of)
+               with ordinality as u(stream, version, event_id, payload, kind, metadata, n);
     exception when unique_violation then
         head := null; -- both inserts are undone
     end;

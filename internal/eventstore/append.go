@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,8 @@ const (
 	appendSQL = `select head, recorded, conflicts, duplicates
 from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
 
-	appendBatchSQL = `select head, recorded, lost from append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+	appendBatchSQL = `select head, recorded, lost
+from append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`
 )
 
 // Append writes a batch of units in one round trip and one commit, and answers for each in the same order. When it
@@ -112,19 +114,29 @@ func (s *Store) suspect(err error) error {
 	return err
 }
 
-// batchArgs is a batch as append_batch takes it: an array a column.
+// batchArgs is a batch as append_batch takes it: an array a column, and once what many events have in common.
 type batchArgs struct {
-	// As [16]byte, which pgx writes as it is; a uuid.UUID would go through its text form.
-	streams   [][16]byte
-	versions  []int64
-	eventIDs  [][16]byte
-	types     []string
-	schemas   []int32
-	payloads  [][]byte
-	metadatas [][]byte
+	streams  uuids
+	versions int8s
+	eventIDs uuids
+	payloads jsonbs
 
-	keys, fingerprints  [][16]byte
-	keyFirst, keyEvents []int32
+	kinds   int4s
+	types   texts
+	schemas int4s
+	numbers map[kind]int32 // of the kinds so far
+
+	metadataOf int4s
+	metadatas  jsonbs
+
+	keys, prints        uuids
+	keyFirst, keyEvents int4s
+}
+
+// kind is what tells how a payload is read.
+type kind struct {
+	name   string
+	schema int
 }
 
 var noMetadata = []byte("{}")
@@ -136,17 +148,16 @@ func newBatchArgs(units []Unit) *batchArgs {
 		keys += len(units[i].Keys)
 	}
 	a := &batchArgs{
-		streams: make([][16]byte, 0, events), versions: make([]int64, 0, events), eventIDs: make([][16]byte, 0, events),
-		types: make([]string, 0, events), schemas: make([]int32, 0, events),
-		payloads: make([][]byte, 0, events), metadatas: make([][]byte, 0, events),
-		keys: make([][16]byte, 0, keys), fingerprints: make([][16]byte, 0, keys),
-		keyFirst: make([]int32, 0, keys), keyEvents: make([]int32, 0, keys),
+		streams: make(uuids, 0, events), versions: make(int8s, 0, events), eventIDs: make(uuids, 0, events),
+		payloads: make(jsonbs, 0, events), kinds: make(int4s, 0, events), metadataOf: make(int4s, 0, events),
+		keys: make(uuids, 0, keys), prints: make(uuids, 0, keys), keyFirst: make(int4s, 0, keys), keyEvents: make(int4s, 0, keys),
+		numbers: make(map[kind]int32, 1),
 	}
 	for i := range units {
 		first := int32(len(a.streams)) + 1 // SQL arrays count from 1
 		for _, k := range units[i].Keys {
 			a.keys = append(a.keys, k.Hash)
-			a.fingerprints = append(a.fingerprints, k.Fingerprint)
+			a.prints = append(a.prints, k.Fingerprint)
 			a.keyFirst = append(a.keyFirst, first+int32(k.First))
 			a.keyEvents = append(a.keyEvents, int32(k.Count))
 		}
@@ -158,41 +169,60 @@ func newBatchArgs(units []Unit) *batchArgs {
 }
 
 func (a *batchArgs) add(e *NewEvent) {
+	a.streams = append(a.streams, e.StreamID)
+	a.versions = append(a.versions, e.Version)
+	a.eventIDs = append(a.eventIDs, e.EventID)
+	a.payloads = append(a.payloads, e.Payload)
+	k := kind{e.Type, e.SchemaVersion}
+	number, known := a.numbers[k]
+	if !known {
+		a.types, a.schemas = append(a.types, e.Type), append(a.schemas, int32(e.SchemaVersion))
+		number = int32(len(a.types))
+		a.numbers[k] = number
+	}
+	a.kinds = append(a.kinds, number)
 	metadata := e.Metadata
 	if metadata == nil {
 		metadata = noMetadata
 	}
-	a.streams = append(a.streams, e.StreamID)
-	a.versions = append(a.versions, e.Version)
-	a.eventIDs = append(a.eventIDs, e.EventID)
-	a.types = append(a.types, e.Type)
-	a.schemas = append(a.schemas, int32(e.SchemaVersion))
-	a.payloads = append(a.payloads, e.Payload)
-	a.metadatas = append(a.metadatas, metadata)
+	// The events of one request follow each other.
+	if n := len(a.metadatas); n == 0 || !bytes.Equal(a.metadatas[n-1], metadata) {
+		a.metadatas = append(a.metadatas, metadata)
+	}
+	a.metadataOf = append(a.metadataOf, int32(len(a.metadatas)))
 }
 
 func (a *batchArgs) values(past *Past) []any {
 	return []any{
-		past.positions, past.events, a.streams, a.versions, a.eventIDs, a.types, a.schemas, a.payloads, a.metadatas,
-		a.keys, a.fingerprints, a.keyFirst, a.keyEvents,
+		int8s(past.positions), uuids(past.events), a.streams, a.versions, a.eventIDs, a.payloads, a.kinds, a.types, a.schemas,
+		a.metadataOf, a.metadatas, a.keys, a.prints, a.keyFirst, a.keyEvents,
 	}
+}
+
+// each spreads what is kept once over the events that have it in common.
+func each[S ~[]T, T any](values S, of int4s) S {
+	all := make(S, len(of))
+	for i, n := range of {
+		all[i] = values[n-1]
+	}
+	return all
 }
 
 // unitArgs is what append_events takes besides: which events and keys belong together, and what each event follows on.
 type unitArgs struct {
 	*batchArgs
 
-	unitFirst, unitEvents []int32
-	keyUnit               []int32
+	unitFirst, unitEvents int4s
+	keyUnit               int4s
 	follows               []pgtype.UUID
-	heads                 []int32
+	heads                 int4s
 }
 
 func newUnitArgs(units []Unit, batch *batchArgs) *unitArgs {
 	a := &unitArgs{
-		batchArgs: batch, unitFirst: make([]int32, 0, len(units)), unitEvents: make([]int32, 0, len(units)),
-		keyUnit: make([]int32, 0, len(batch.keys)), follows: make([]pgtype.UUID, 0, len(batch.streams)),
-		heads: make([]int32, 0, len(batch.streams)),
+		batchArgs: batch, unitFirst: make(int4s, 0, len(units)), unitEvents: make(int4s, 0, len(units)),
+		keyUnit: make(int4s, 0, len(batch.keys)), follows: make([]pgtype.UUID, 0, len(batch.streams)),
+		heads: make(int4s, 0, len(batch.streams)),
 	}
 	last := make(map[uuid.UUID]int, len(batch.streams)) // the last event of a stream so far
 	for i := range units {
@@ -217,7 +247,7 @@ func newUnitArgs(units []Unit, batch *batchArgs) *unitArgs {
 
 func (a *unitArgs) values() []any {
 	return []any{
-		a.unitFirst, a.unitEvents, a.streams, a.versions, a.follows, a.eventIDs, a.types, a.schemas, a.payloads,
-		a.metadatas, a.heads, a.keyUnit, a.keys, a.fingerprints, a.keyFirst, a.keyEvents,
+		a.unitFirst, a.unitEvents, a.streams, a.versions, a.follows, a.eventIDs, each(a.types, a.kinds), each(a.schemas, a.kinds),
+		a.payloads, each(a.metadatas, a.metadataOf), a.heads, a.keyUnit, a.keys, a.prints, a.keyFirst, a.keyEvents,
 	}
 }

@@ -25,6 +25,8 @@ type Event struct {
 	// RecordedAt is the database's clock under the append lock, to the microsecond. It never decreases as positions
 	// grow.
 	RecordedAt time.Time
+	// Decoded is what the payload says, where one reader has decoded it for several. The Store leaves it nil.
+	Decoded any
 }
 
 // NewEvent is an event to be appended.

@@ -99,6 +99,7 @@ func NewPool(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, er
 		return err.Code != readOnlyTransaction && (keep == nil || keep(conn, err))
 	}
 	config.ConnConfig.DialFunc = dialer().DialContext
+	config.AfterConnect = takeBinaryArrays
 	// Connections made together by a burst should not all end together an hour later.
 	if config.MaxConnLifetimeJitter == 0 {
 		config.MaxConnLifetimeJitter = config.MaxConnLifetime / 10

@@ -20,8 +20,8 @@ const appendOne = `select head from append_events(unit_first => '{1}', unit_even
   key_unit => '{}', keys => '{}', fingerprints => '{}', key_first => '{}', key_events => '{}')`
 
 const batchOne = `select head from append_batch(mark_positions => '{}', marks => '{}', streams => array[gen_random_uuid()], versions => '{1}',
-  event_ids => array[gen_random_uuid()], types => '{Tried}', schemas => '{1}', payloads => array['{}'::jsonb],
-  metadatas => array['{}'::jsonb], keys => '{}', fingerprints => '{}', key_first => '{}', key_events => '{}')`
+  event_ids => array[gen_random_uuid()], payloads => array['{}'::jsonb], kinds => '{1}', types => '{Tried}', schemas => '{1}',
+  metadata_of => '{1}', metadatas => array['{}'::jsonb], keys => '{}', fingerprints => '{}', key_first => '{}', key_events => '{}')`
 
 // TestTheLogIsAppendOnly attacks I9: as the service's role everything is tried that would change the log, or let it be
 // changed. Each is refused by PostgreSQL; what the service needs is not.
