@@ -3,7 +3,7 @@ package command
 import (
 	"context"
 	"fmt"
-	"maps"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -111,15 +111,20 @@ func accountsOf(r *Request) []uuid.UUID {
 // decideUnit decides the requests of a unit in order. When one is refused, none of them leaves a trace.
 func (r *round) decideUnit(p *unit) decision {
 	d := decision{of: p, recorded: make([][]Recorded, len(p.requests))}
-	before := make(map[uuid.UUID]aggregate, 2)
+	// What the accounts were before each request, undone from the last one on.
+	type was struct {
+		id uuid.UUID
+		aggregate
+	}
+	before := make([]was, 0, 2)
 	for i := range p.requests {
 		for _, id := range accountsOf(&p.requests[i]) {
-			if _, saved := before[id]; !saved {
-				before[id] = r.overlay[id]
-			}
+			before = append(before, was{id, r.overlay[id]})
 		}
 		if err := r.decideRequest(&d, i); err != nil {
-			maps.Copy(r.overlay, before)
+			for _, one := range slices.Backward(before) {
+				r.overlay[one.id] = one.aggregate
+			}
 			return decision{of: p, err: &ItemError{Index: i, Err: err}}
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -32,27 +31,6 @@ type decision struct {
 	err      error
 }
 
-// process decides a batch, appends it and answers every unit of it. A unit that lost against another instance is
-// brought up to date and decided again; its neighbours are not held up by it.
-func (s *Service) process(ctx context.Context, batch []*unit) {
-	open := batch
-	fresh := make(map[uuid.UUID]aggregate)
-	for try := 0; len(open) > 0; try++ {
-		if try == maxTries {
-			s.finishAll(open, ErrContended)
-			return
-		}
-		lost, err := s.pass(ctx, open, fresh)
-		if err != nil {
-			// The outcome of the append is not known, so neither is the state of any account.
-			s.forget()
-			s.finishAll(open, err)
-			return
-		}
-		open = lost
-	}
-}
-
 func (s *Service) finishAll(open []*unit, err error) {
 	for _, u := range open {
 		s.finish(u, nil, err)
@@ -70,42 +48,13 @@ func (s *Service) pass(ctx context.Context, open []*unit, fresh map[uuid.UUID]ag
 	if err != nil {
 		return nil, err
 	}
-	units := make([]eventstore.Unit, 0, len(decisions))
-	for i := range decisions {
-		if decisions[i].err == nil {
-			units = append(units, decisions[i].unit)
-		}
-	}
 	var results []eventstore.UnitResult
-	if len(units) > 0 {
-		var lost bool
-		if results, lost, err = s.append(ctx, units); err != nil {
+	if units := unitsOf(decisions); len(units) > 0 {
+		if results, r.lost, err = s.append(ctx, units); err != nil {
 			return nil, err
 		}
-		r.lost = lost
 	}
 	return s.settle(ctx, decisions, results, stored, r), nil
-}
-
-// append gives the units to the log. lost says that the log has lost what they were decided on, or may have.
-func (s *Service) append(ctx context.Context, units []eventstore.Unit) (results []eventstore.UnitResult, lost bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	over := func(error) {}
-	if s.appending != nil {
-		ctx, over = s.appending(ctx, units)
-	}
-	began, events := time.Now(), 0
-	results, lost, err = s.store.AppendAfter(ctx, &s.past, units)
-	over(err)
-	if err != nil {
-		return nil, false, err
-	}
-	for i := range units {
-		events += len(units[i].Events)
-	}
-	s.meter.Batch(events, time.Since(began))
-	return results, lost, nil
 }
 
 // settle answers what the append decided, keeps the aggregates it confirmed, and returns the units that are to be

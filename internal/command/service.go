@@ -72,7 +72,8 @@ type Service struct {
 	store    *eventstore.Store
 	appended func(int64)
 	queue    chan *call
-	waiting  atomic.Int64 // units in the queue
+	waiting  atomic.Int64  // units in the queue
+	many     chan struct{} // holds one: the queue has become large
 	// cache belongs to the goroutine of Run. What it holds may be behind the log when other instances write; that
 	// costs a conflict and never correctness, since the append checks every version.
 	cache *simplelru.LRU[uuid.UUID, aggregate]
@@ -116,6 +117,7 @@ func New(c Config) (*Service, error) {
 		store: c.Store, appended: c.Appended, cache: cache, meter: c.Meter, appending: c.Appending,
 		upkeep:   &upkeep{store: c.Store, log: c.Logger, keepKey: c.KeepKeys, unsaved: make(map[uuid.UUID]aggregate)},
 		queue:    make(chan *call, c.QueueSize),
+		many:     make(chan struct{}, 1),
 		inFlight: make(map[[16]byte]struct{}),
 		stopping: make(chan struct{}),
 	}, nil
@@ -260,12 +262,19 @@ func (s *Service) enqueue(c *call, wait bool) error {
 		return ErrUnavailable
 	default:
 	}
-	s.waiting.Add(int64(len(c.units)))
+	waiting := s.waiting.Add(int64(len(c.units)))
 	err := s.put(c, wait)
 	if err != nil {
 		s.waiting.Add(-int64(len(c.units)))
+		return err
 	}
-	return err
+	if waiting >= large {
+		select {
+		case s.many <- struct{}{}:
+		default:
+		}
+	}
+	return nil
 }
 
 func (s *Service) put(c *call, wait bool) error {
@@ -347,27 +356,6 @@ func (s *Service) finish(u *unit, results []Result, err error) {
 	s.count(u)
 	if u.call.open--; u.call.open == 0 {
 		close(u.call.done)
-	}
-}
-
-// Run takes commands until ctx ends, then finishes those it has taken, refuses those still queued with
-// ErrUnavailable, and returns nil. It must be called once.
-func (s *Service) Run(ctx context.Context) error {
-	var beside sync.WaitGroup
-	beside.Go(func() { s.upkeep.run(ctx) })
-	defer beside.Wait()
-	batch := make([]*unit, 0, 2*maxBatch)
-	for {
-		select {
-		case <-ctx.Done():
-			s.stop()
-			return nil
-		case c := <-s.queue:
-			batch = s.fill(s.take(batch[:0], c))
-			// The batch outlives the signal to stop: what was taken up is finished.
-			s.process(context.WithoutCancel(ctx), batch)
-			clear(batch)
-		}
 	}
 }
 
