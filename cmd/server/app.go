@@ -71,6 +71,7 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
+	queries.OnWait(engine.Hurry)
 	events := feed.New(feed.Config{
 		Log: feedLog{eventstore.New(pools["feed"])}, Logger: cfg.log, Transient: postgres.IsUnavailable, MaxStreams: cfg.maxStreams,
 	})

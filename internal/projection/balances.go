@@ -47,7 +47,7 @@ func Balances() *projector.Projection {
 const unhurried = 40 * time.Millisecond
 
 // Each statement takes an array a column. A batch opens accounts with the first and changes known ones with the
-// second; what an account's first batch does beyond opening it is in its inserted row already.
+// others; what an account's first batch does beyond opening it is in its inserted row already.
 const (
 	insertBalancesSQL = `insert into balances (generation, account_id, owner, currency, balance, overdraft_limit,
     deposited, withdrawn, status, version, position, opened_position, opened_at, updated_at, closed_at)
@@ -64,6 +64,15 @@ from unnest($2::uuid[], $3::text[]::numeric[], $4::text[]::numeric[], $5::text[]
     $10::timestamptz[], $11::timestamptz[])
     as u(account_id, balance, deposited, withdrawn, status, before, version, position, updated_at, closed_at)
 where b.generation = $1 and b.account_id = u.account_id and b.version = u.before`
+
+	// The same for accounts of which nothing but money has moved, in amounts that fit in 64 bits: nearly all there are. It
+	// takes two thirds of the time.
+	moveBalancesSQL = `update balances b
+set balance = b.balance + ($3::bigint[])[u.n], deposited = b.deposited + ($4::bigint[])[u.n],
+    withdrawn = b.withdrawn + ($5::bigint[])[u.n], version = ($7::bigint[])[u.n], position = ($8::bigint[])[u.n],
+    updated_at = ($9::timestamptz[])[u.n]
+from unnest($2::uuid[]) with ordinality as u(account_id, n)
+where b.generation = $1 and b.account_id = u.account_id and b.version = ($6::bigint[])[u.n]`
 )
 
 // balances folds a batch: what it does to each account it touches.
@@ -161,10 +170,14 @@ func (b *balances) Flush(ctx context.Context, tx pgx.Tx, generation int64) error
 func flushBalances(ctx context.Context, tx pgx.Tx, generation int64, rows []*balanceRow) error {
 	var opened openedColumns
 	var changed changedColumns
+	var moved movedColumns
 	for _, row := range rows {
-		if row.opened != nil {
+		switch {
+		case row.opened != nil:
 			opened.add(row)
-		} else {
+		case row.onlyMoved():
+			moved.add(row)
+		default:
 			changed.add(row)
 		}
 	}
@@ -173,14 +186,23 @@ func flushBalances(ctx context.Context, tx pgx.Tx, generation int64, rows []*bal
 			return fmt.Errorf("balances: insert: %w", err)
 		}
 	}
-	if len(changed.ids) > 0 {
-		tag, err := tx.Exec(ctx, updateBalancesSQL, changed.args(generation)...)
-		if err != nil {
-			return fmt.Errorf("balances: update: %w", err)
-		}
-		if n := int(tag.RowsAffected()); n != len(changed.ids) {
-			return fmt.Errorf("balances: %d of %d accounts are not at the version their events follow on", len(changed.ids)-n, len(changed.ids))
-		}
+	if err := update(ctx, tx, updateBalancesSQL, len(changed.ids), changed.args(generation)); err != nil {
+		return err
+	}
+	return update(ctx, tx, moveBalancesSQL, len(moved.ids), moved.args(generation))
+}
+
+// update changes so many rows with one of the statements.
+func update(ctx context.Context, tx pgx.Tx, sql string, rows int, args []any) error {
+	if rows == 0 {
+		return nil
+	}
+	tag, err := tx.Exec(ctx, sql, args...)
+	if err != nil {
+		return fmt.Errorf("balances: update: %w", err)
+	}
+	if n := int(tag.RowsAffected()); n != rows {
+		return fmt.Errorf("balances: %d of %d accounts are not at the version their events follow on", rows-n, rows)
 	}
 	return nil
 }
@@ -218,6 +240,33 @@ func (c *openedColumns) args(generation int64) []any {
 		generation, c.ids, c.owners, c.currencies, c.balances, c.overdrafts, c.deposited, c.withdrawn, c.statuses,
 		c.versions, c.positions, c.openPosition, c.openedAt, c.updatedAt, c.closedAt,
 	}
+}
+
+// onlyMoved tells whether moveBalancesSQL will do for the row.
+func (r *balanceRow) onlyMoved() bool {
+	return r.status == nil && r.closedAt == nil && r.change.wide == nil && r.deposited.wide == nil && r.withdrawn.wide == nil
+}
+
+type movedColumns struct {
+	ids                           [][16]byte
+	changes, deposited, withdrawn []int64
+	befores, versions, positions  []int64
+	updatedAt                     []time.Time
+}
+
+func (c *movedColumns) add(r *balanceRow) {
+	c.ids = append(c.ids, r.id)
+	c.changes = append(c.changes, r.change.small)
+	c.deposited = append(c.deposited, r.deposited.small)
+	c.withdrawn = append(c.withdrawn, r.withdrawn.small)
+	c.befores = append(c.befores, r.before)
+	c.versions = append(c.versions, r.version)
+	c.positions = append(c.positions, r.lastPosition)
+	c.updatedAt = append(c.updatedAt, r.updatedAt)
+}
+
+func (c *movedColumns) args(generation int64) []any {
+	return []any{generation, c.ids, c.changes, c.deposited, c.withdrawn, c.befores, c.versions, c.positions, c.updatedAt}
 }
 
 type changedColumns struct {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"passbook/internal/account"
 	"passbook/internal/money"
@@ -75,16 +74,13 @@ from unnest($2::uuid[]) as u(id)
 cross join lateral (select version, balance, status from transactions
     where generation = $1 and account_id = u.id order by position desc limit 1) as t`
 
+	copyTransactionsSQL = `copy transactions (generation, position, version, recorded_at, amount, balance, account_id,
+    counterparty, transfer_id, kind, status, reference) from stdin (format binary)`
+
 	insertTransactionAccountsSQL = `insert into transaction_accounts (generation, account_id, opened_position, owner,
     currency, overdraft_limit)
 select $1, u.* from unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bigint[]) as u`
 )
-
-// transactionColumns are what a row is copied to.
-var transactionColumns = []string{
-	"generation", "position", "version", "recorded_at", "amount", "balance", "account_id", "counterparty", "transfer_id",
-	"kind", "status", "reference",
-}
 
 // transactions folds a batch: its rows but for the balances, which go on from those of the batch before.
 type transactions struct {
@@ -182,7 +178,7 @@ func (t *transactions) Flush(ctx context.Context, tx pgx.Tx, generation int64) e
 		}
 	}
 	source := transactionSource{generation: generation, rows: t.rows}
-	if _, err := tx.CopyFrom(ctx, pgx.Identifier{"transactions"}, transactionColumns, &source); err != nil {
+	if _, err := tx.Conn().PgConn().CopyFrom(ctx, &source, copyTransactionsSQL); err != nil {
 		return fmt.Errorf("transactions: copy: %w", err)
 	}
 	t.remember()
@@ -270,40 +266,6 @@ func (t *transactions) open(ctx context.Context, tx pgx.Tx, generation int64) er
 	}
 	return nil
 }
-
-// transactionSource is the rows as they are copied.
-type transactionSource struct {
-	generation int64
-	rows       []transaction
-	next       int
-	values     [12]any
-}
-
-// Next implements pgx.CopyFromSource.
-func (s *transactionSource) Next() bool {
-	s.next++
-	return s.next <= len(s.rows)
-}
-
-// Values implements pgx.CopyFromSource.
-func (s *transactionSource) Values() ([]any, error) {
-	r := &s.rows[s.next-1]
-	s.values = [12]any{
-		s.generation, r.position, r.version, r.recordedAt, r.amount, r.balance, [16]byte(r.of.id), bytesOf(r.counterparty), bytesOf(r.transferID),
-		r.kind, r.status, r.reference,
-	}
-	return s.values[:], nil
-}
-
-func bytesOf(id *uuid.UUID) pgtype.UUID {
-	if id == nil {
-		return pgtype.UUID{}
-	}
-	return pgtype.UUID{Bytes: *id, Valid: true}
-}
-
-// Err implements pgx.CopyFromSource.
-func (s *transactionSource) Err() error { return nil }
 
 // apply takes the account past one of its rows, which gets the balance and the status after it.
 func (l *ledger) apply(r *transaction) error {

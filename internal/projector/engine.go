@@ -86,6 +86,8 @@ type Config struct {
 	ReadBatch int
 	// Retry is how often a parked stream is tried without having been asked for. Default 30 s.
 	Retry time.Duration
+	// tail is Log as those read it who follow it together.
+	tail *recent
 	// MaxParked is how many streams of a projection may be parked. With more, the reason will not be in the events, and
 	// the projection halts. Default 100.
 	MaxParked int
@@ -126,8 +128,8 @@ func New(cfg Config, projections ...*Projection) (*Engine, error) {
 	if cfg.Instance == "" || cfg.Pool == nil || cfg.Log == nil || cfg.Decode == nil {
 		return nil, errors.New("projector: an engine needs a pool, a log, a decoder and an instance name")
 	}
-	log := &recent{Log: cfg.Log}
-	cfg.Log = log
+	log := &recent{Log: cfg.Log, decode: cfg.Decode}
+	cfg.tail = log
 	e := &Engine{cfg: cfg, log: log, runners: make(map[string]runner)}
 	for _, p := range projections {
 		if e.runners[p.ID] != nil {
@@ -167,6 +169,13 @@ func (e *Engine) Wake() {
 	e.log.wake() // first: who is woken reads anew
 	for _, p := range e.runners {
 		p.wakeUp()
+	}
+}
+
+// Hurry tells the engine that somebody waits for a projection: a long rest of it is cut short. It never blocks.
+func (e *Engine) Hurry(id string) {
+	if w, ok := e.runners[id].(*worker); ok {
+		w.hurry.raise()
 	}
 }
 

@@ -105,7 +105,11 @@ func (k *keeper) follow(ctx context.Context) (int, error) {
 
 // apply reads a batch and applies it to a model, that of shared under its lock, and answers where the model is then.
 func (k *keeper) apply(ctx context.Context, model any, position int64, shared *memory) (int64, int, error) {
-	events, err := k.cfg.Log.ReadAfter(ctx, position, k.cfg.Batch)
+	var log Log = k.cfg.tail
+	if shared == nil { // a replay
+		log = k.cfg.Log
+	}
+	events, err := log.ReadAfter(ctx, position, k.cfg.Batch)
 	if err != nil || len(events) == 0 {
 		return position, 0, err
 	}
@@ -118,7 +122,7 @@ func (k *keeper) apply(ctx context.Context, model any, position int64, shared *m
 		if e.Position != position+1 {
 			return position, i, &EventError{Position: position + 1, Err: fmt.Errorf("%w: position %d follows on %d", ErrGap, e.Position, position)}
 		}
-		data, err := k.cfg.Decode(e.Type, e.SchemaVersion, e.Payload)
+		data, err := k.cfg.decoded(e)
 		if err == nil {
 			err = k.def.apply(model, eventOf(e), data)
 		}

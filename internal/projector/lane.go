@@ -205,7 +205,7 @@ func (w *worker) fold(events []eventstore.Event, parked map[uuid.UUID]bool) (*ba
 func (w *worker) foldOn(b *batch, events []eventstore.Event, parked map[uuid.UUID]bool) error {
 	for i := range events {
 		e := &events[i]
-		data, err := w.cfg.Decode(e.Type, e.SchemaVersion, e.Payload)
+		data, err := w.cfg.decoded(e)
 		if err != nil {
 			return &EventError{Position: e.Position, Err: err}
 		}
@@ -225,6 +225,14 @@ func (w *worker) foldOn(b *batch, events []eventstore.Event, parked map[uuid.UUI
 		b.count++
 	}
 	return nil
+}
+
+// decoded is what an event says.
+func (c *Config) decoded(e *eventstore.Event) (any, error) {
+	if e.Decoded != nil {
+		return e.Decoded, nil
+	}
+	return c.Decode(e.Type, e.SchemaVersion, e.Payload)
 }
 
 func eventOf(e *eventstore.Event) Event {

@@ -11,17 +11,19 @@ import (
 
 const (
 	// recentEvents bounds how many events are kept for the projections that have yet to apply them: several batches, since
-	// under load one projection is ahead of another by that much. Some 200 bytes an event.
-	recentEvents = 24_000
+	// under load one projection is ahead of another by that much. Some 300 bytes an event.
+	recentEvents = 16_000
 	// recentFor is how long events are answered from memory after they were read: long enough for the projections of one
 	// engine to share a read, and shorter than the first wait after a failure, so that one who tries again reads anew.
 	recentFor = 100 * time.Millisecond
 )
 
 // recent is a Log that keeps the end of what it has read, so that several projections which follow the log together
-// read each event once. The events of a position never change, so what is kept cannot be wrong.
+// read and decode each event once. The events of a position never change, so what is kept cannot be wrong.
 type recent struct {
 	Log
+
+	decode func(eventType string, schemaVersion int, payload []byte) (any, error)
 
 	wakes atomic.Int64 // how often the log was said to have grown
 
@@ -66,6 +68,11 @@ func (r *recent) ReadAfter(ctx context.Context, after int64, limit int) ([]event
 	}
 	if len(events) == missing {
 		wakes = -1 // there may be more
+	}
+	for i := range events {
+		e := &events[i]
+		// An error is left to those who come to the event, and so tell at which it is.
+		e.Decoded, _ = r.decode(e.Type, e.SchemaVersion, e.Payload)
 	}
 	r.keep(after+int64(len(kept)), events, wakes)
 	if len(kept) == 0 {

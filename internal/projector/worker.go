@@ -15,12 +15,13 @@ type worker struct {
 
 	wake       flag // the log has grown
 	wakeReplay flag // a replay was asked for
+	hurry      flag // somebody waits for it
 	rate       meter
 	retryAsked atomic.Bool // a parked stream is to be tried
 }
 
 func newWorker(cfg *Config, def *Projection) *worker {
-	return &worker{cfg: cfg, def: def, wake: newFlag(), wakeReplay: newFlag()}
+	return &worker{cfg: cfg, def: def, wake: newFlag(), wakeReplay: newFlag(), hurry: newFlag()}
 }
 
 func (w *worker) wakeUp() { w.wake.raise() }
@@ -72,7 +73,7 @@ func (w *worker) own(ctx context.Context, st state) {
 // halts the projection, which then tries again at growing intervals until the cause is gone.
 func (w *worker) tail(ctx context.Context, epoch int64) {
 	l := w.newLane(w.cfg.Batch)
-	l.live = true
+	l.log, l.live = w.cfg.tail, true
 	halts, stale, renewAt := 0, true, time.Time{}
 	for ctx.Err() == nil {
 		if stale || time.Now().After(renewAt) {
@@ -111,29 +112,26 @@ func (w *worker) tail(ctx context.Context, epoch int64) {
 			w.cfg.Observe(w.def.ID, applied, time.Since(began))
 			renewAt = time.Now().Add(w.cfg.Lease / 3)
 			if applied < int64(l.limit) { // caught up, or nearly
-				pause(ctx, w.rest(time.Since(began)))
+				w.rest(ctx, time.Since(began))
 				w.wake.waitFor(ctx, w.poll())
 			}
 		}
 	}
 }
 
-// longestRest bounds the rest after a batch that was long.
-const longestRest = 100 * time.Millisecond
+// longestRest bounds the rest after a long batch.
+const longestRest = 250 * time.Millisecond
 
-// rest is how long events are let gather after a batch that took so long: what follows the log is to take a small part
-// of the time only, in few large batches. After a batch that took longer than the pace it is twice as long as the batch:
-// there is so much to do that it has to be done in fewer, larger ones.
-func (w *worker) rest(took time.Duration) time.Duration {
+// rest lets events gather after a batch that took so long: what follows the log is to take a small part of the time only,
+// in few large batches. Somebody who waits for the projection cuts it short, to about as long as the batch took.
+func (w *worker) rest(ctx context.Context, took time.Duration) {
 	pace := w.cfg.Pace
 	if w.def.Pace > 0 {
 		pace = w.def.Pace
 	}
-	rest := min(max(4*took, pace/4), pace)
-	if took > pace {
-		rest = max(rest, min(2*took, longestRest))
-	}
-	return rest
+	short := min(max(took, pace/4), pace)
+	pause(ctx, short)
+	w.hurry.waitFor(ctx, max(pace, min(4*took, longestRest))-short)
 }
 
 // poll is how long to wait without having been woken: not so long that the lease would run out.

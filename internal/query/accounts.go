@@ -50,6 +50,10 @@ func (s *Service) Run(ctx context.Context) error {
 // Applied tells that a projection has moved in this process, so that waiters look at once. It never blocks.
 func (s *Service) Applied() { s.watcher.nudge() }
 
+// OnWait has f called with the projection that somebody begins to wait for, so that it can be hurried. f must not block.
+// It is for before Run.
+func (s *Service) OnWait(f func(projection string)) { s.watcher.awaited = f }
+
 const (
 	accountColumns = `b.account_id, b.owner, b.currency, b.balance, b.overdraft_limit, b.deposited::text, b.withdrawn::text,
        b.status, b.version, b.position, b.opened_at, b.updated_at, b.closed_at`

@@ -18,9 +18,11 @@ const lookEvery = 20 * time.Millisecond
 // watcher knows how far the projections have been applied, in the database that queries read, and lets any number of
 // callers wait for a position. One goroutine looks, for all of them and only while there are any.
 type watcher struct {
-	read  func(ctx context.Context) (map[string]int64, error)
-	every time.Duration
-	look  chan struct{} // holds one: a reason to look now
+	read func(ctx context.Context) (map[string]int64, error)
+	// awaited is told which projection somebody waits for, before each wait; it must not block.
+	awaited func(projection string)
+	every   time.Duration
+	look    chan struct{} // holds one: a reason to look now
 
 	mu        sync.Mutex
 	positions map[string]int64
@@ -30,7 +32,7 @@ type watcher struct {
 
 func newWatcher(read func(context.Context) (map[string]int64, error)) *watcher {
 	return &watcher{
-		read: read, every: lookEvery, look: make(chan struct{}, 1),
+		read: read, awaited: func(string) {}, every: lookEvery, look: make(chan struct{}, 1),
 		positions: make(map[string]int64), moved: make(chan struct{}),
 	}
 }
@@ -97,6 +99,7 @@ func (w *watcher) wait(ctx context.Context, projection string, position int64, t
 	for w.positions[projection] < position {
 		moved := w.moved
 		w.mu.Unlock()
+		w.awaited(projection)
 		w.nudge()
 		var err error
 		select {
