@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,7 +23,7 @@ var (
 // error: the function has become another one, and the control has to follow.
 func rewritten(setup string, change func(function, text string) string) func(context.Context, *pgx.Conn) error {
 	return func(ctx context.Context, conn *pgx.Conn) error {
-		script := setup + ";\n"
+		statements := []string{setup}
 		for _, function := range []string{usual, thorough} {
 			text, err := source(ctx, conn, function)
 			if err != nil {
@@ -32,10 +33,11 @@ func rewritten(setup string, change func(function, text string) string) func(con
 			if broken == text {
 				return errors.New(function + " has changed under the control: there is nothing to break")
 			}
-			script += broken + ";\n"
+			statements = append(statements, broken)
 		}
-		_, err := conn.Exec(ctx, script+"grant usage on schema faults to passbook;"+
+		statements = append(statements, "grant usage on schema faults to passbook",
 			"grant all on all tables in schema faults to passbook; grant all on all sequences in schema faults to passbook")
+		_, err := conn.Exec(ctx, strings.Join(statements, ";\n"))
 		return err
 	}
 }

@@ -18,16 +18,16 @@ func TestDecidedAhead(t *testing.T) {
 	t.Parallel()
 	const many = 300
 	for name, test := range map[string]struct {
-		// meanwhile happens before the batches, before lets either be appended, and is what they do not know of.
-		meanwhile func(t *testing.T, other *command.Service, id uuid.UUID)
+		// meanwhile is what another instance does to the account, and what the batches do not know of.
+		meanwhile func(id uuid.UUID) command.Request
 		// cut ends the first append in the middle.
 		cut bool
 		// first and second are how many withdrawals of 1.00 of each batch are to be accepted, of an account with 600.00.
 		first, second int
 	}{
 		"it goes in":                     {first: many, second: many},
-		"it loses to another instance":   {func(t *testing.T, other *command.Service, id uuid.UUID) { must(t, other, withdraw(id, "590")) }, false, 10, 0},
-		"it gains by another instance":   {func(t *testing.T, other *command.Service, id uuid.UUID) { must(t, other, deposit(id, "50")) }, false, many, many},
+		"it loses to another instance":   {func(id uuid.UUID) command.Request { return withdraw(id, "590") }, false, 10, 0},
+		"it gains by another instance":   {func(id uuid.UUID) command.Request { return deposit(id, "50") }, false, many, many},
 		"nobody knows what became of it": {cut: true, first: 0, second: many},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -37,7 +37,7 @@ func TestDecidedAhead(t *testing.T) {
 			s, other := start(t, newPool(t, url)), second(t, url)
 			id := open(t, s, "600")
 			if test.meanwhile != nil {
-				test.meanwhile(t, other, id)
+				must(t, other, test.meanwhile(id))
 			}
 			release := holdLock(t, pool)
 			first := eachAsync(t, s, withdrawals(id, many))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -85,9 +86,9 @@ func (s *Store) AppendAfter(ctx context.Context, past *Past, units []Unit) (resu
 			return nil, lost, err
 		}
 	}
-	for i := len(units) - 1; i >= 0; i-- {
-		if n := len(units[i].Events); results[i].Outcome == Appended && n > 0 {
-			past.Saw(results[i].First+int64(n)-1, units[i].Events[n-1].EventID)
+	for i, u := range slices.Backward(units) {
+		if n := len(u.Events); results[i].Outcome == Appended && n > 0 {
+			past.Saw(results[i].First+int64(n)-1, u.Events[n-1].EventID)
 			break
 		}
 	}

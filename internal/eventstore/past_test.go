@@ -17,53 +17,50 @@ func TestAppendAfter(t *testing.T) {
 	a, b := uuid.New(), uuid.New()
 	keyed := unit(b, 0, 1)
 	keyed.Keys = []eventstore.Key{{Hash: key(1), Fingerprint: key(2), First: 0, Count: 1}}
+	taken := unit(uuid.New(), 0, 1)
+	taken.Keys = keyed.Keys
+	other := unit(a, 1, 1)
+	other.Events[0].EventID = uuid.New()
 	for name, test := range map[string]struct {
-		// meanwhile is what happens between what was seen, which is a at version 2 and position 2, and the append.
-		meanwhile func(t *testing.T, s *eventstore.Store, forget func(after int64))
-		units     []eventstore.Unit
-		want      []eventstore.Outcome
-		lost      bool
-		marks     int
+		// Between what was seen, which is a at version 2 and position 2, and the append, the log loses its end from position
+		// loses on, if that is not 0, and goes on with the units of then.
+		loses int64
+		then  []eventstore.Unit
+		units []eventstore.Unit
+		want  []eventstore.Outcome
+		lost  bool
+		marks int
 	}{
 		"nothing happened": {
 			units: []eventstore.Unit{unit(a, 2, 2), unit(b, 0, 1), unit(a, 4, 1)}, want: []eventstore.Outcome{ok, ok, ok}, marks: 1,
 		},
 		"the log went on": {
-			meanwhile: func(t *testing.T, s *eventstore.Store, _ func(int64)) { mustAppend(t, s, unit(uuid.New(), 0, 3)) },
-			units:     []eventstore.Unit{unit(a, 2, 1)}, want: []eventstore.Outcome{ok}, marks: 1,
+			then:  []eventstore.Unit{unit(uuid.New(), 0, 3)},
+			units: []eventstore.Unit{unit(a, 2, 1)}, want: []eventstore.Outcome{ok}, marks: 1,
 		},
 		"the stream went on": {
-			meanwhile: func(t *testing.T, s *eventstore.Store, _ func(int64)) { mustAppend(t, s, unit(a, 2, 1)) },
-			units:     []eventstore.Unit{unit(b, 0, 1), unit(a, 2, 1)}, want: []eventstore.Outcome{ok, conflict}, marks: 2,
+			then:  []eventstore.Unit{unit(a, 2, 1)},
+			units: []eventstore.Unit{unit(b, 0, 1), unit(a, 2, 1)}, want: []eventstore.Outcome{ok, conflict}, marks: 2,
 		},
 		"a key was taken": {
-			meanwhile: func(t *testing.T, s *eventstore.Store, _ func(int64)) {
-				taken := keyed
-				taken.Events = unit(uuid.New(), 0, 1).Events
-				mustAppend(t, s, taken)
-			},
+			then:  []eventstore.Unit{taken},
 			units: []eventstore.Unit{keyed, unit(a, 2, 1)}, want: []eventstore.Outcome{duplicate, ok}, marks: 2,
 		},
 		"the end is gone": {
-			meanwhile: func(_ *testing.T, _ *eventstore.Store, forget func(int64)) { forget(1) },
-			units:     []eventstore.Unit{unit(a, 2, 1), unit(b, 0, 1)}, want: []eventstore.Outcome{conflict, ok}, lost: true, marks: 1,
+			loses: 2,
+			units: []eventstore.Unit{unit(a, 2, 1), unit(b, 0, 1)}, want: []eventstore.Outcome{conflict, ok}, lost: true, marks: 1,
 		},
 		"the end is gone, for all of the batch": {
-			meanwhile: func(_ *testing.T, _ *eventstore.Store, forget func(int64)) { forget(1) },
-			units:     []eventstore.Unit{unit(a, 2, 1)}, want: []eventstore.Outcome{conflict}, lost: true, marks: 0,
+			loses: 2,
+			units: []eventstore.Unit{unit(a, 2, 1)}, want: []eventstore.Outcome{conflict}, lost: true, marks: 0,
 		},
 		"another end is in its place": {
-			meanwhile: func(t *testing.T, s *eventstore.Store, forget func(int64)) {
-				forget(1)
-				other := unit(a, 1, 1)
-				other.Events[0].EventID = uuid.New()
-				mustAppend(t, s, other, unit(uuid.New(), 0, 1))
-			},
+			loses: 2, then: []eventstore.Unit{other, unit(uuid.New(), 0, 1)},
 			units: []eventstore.Unit{unit(a, 2, 1), unit(b, 0, 1)}, want: []eventstore.Outcome{conflict, ok}, lost: true, marks: 1,
 		},
 		"all is gone": {
-			meanwhile: func(_ *testing.T, _ *eventstore.Store, forget func(int64)) { forget(0) },
-			units:     []eventstore.Unit{unit(a, 2, 1), unit(b, 0, 1)}, want: []eventstore.Outcome{conflict, ok}, lost: true, marks: 1,
+			loses: 1,
+			units: []eventstore.Unit{unit(a, 2, 1), unit(b, 0, 1)}, want: []eventstore.Outcome{conflict, ok}, lost: true, marks: 1,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -73,14 +70,13 @@ func TestAppendAfter(t *testing.T) {
 			first := mustAppend(t, store, unit(a, 0, 2))
 			var past eventstore.Past
 			past.Saw(first[0].First+1, unit(a, 0, 2).Events[1].EventID)
-			if test.meanwhile != nil {
-				test.meanwhile(t, store, func(after int64) {
-					for _, table := range []string{"events where position", "idempotency_keys where first_position"} {
-						if _, err := pool.Exec(t.Context(), "delete from "+table+" > $1", after); err != nil {
-							t.Fatal(err)
-						}
-					}
-				})
+			for _, table := range []string{"events where position", "idempotency_keys where first_position"} {
+				if _, err := pool.Exec(t.Context(), "delete from "+table+" >= $1 and $1 > 0", test.loses); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if len(test.then) > 0 {
+				mustAppend(t, store, test.then...)
 			}
 			head, err := store.Head(t.Context())
 			if err != nil {

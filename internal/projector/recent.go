@@ -2,6 +2,7 @@ package projector
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,7 +77,7 @@ func (r *recent) ReadAfter(ctx context.Context, after int64, limit int) ([]event
 	}
 	r.keep(after+int64(len(kept)), events, wakes)
 	if len(kept) == 0 {
-		return events[:len(events):len(events)], nil
+		return slices.Clip(events), nil
 	}
 	return append(kept, events...), nil
 }
@@ -104,7 +105,7 @@ func (r *recent) kept(after int64, limit int) (events []eventstore.Event, whole,
 		part := p.events[max(0, after+1-p.first()):]
 		part = part[:min(len(part), limit-len(events))]
 		if events == nil {
-			events = part[:len(part):len(part)] // most answers are of one piece, and need no room of their own
+			events = slices.Clip(part) // most answers are of one piece, and need no room of their own
 		} else {
 			events = append(events, part...)
 		}
