@@ -10,11 +10,17 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"passbook/cmd/bench/internal/load"
 	"passbook/cmd/bench/internal/report"
 	"passbook/cmd/bench/internal/stand"
+	"passbook/internal/account"
+	"passbook/internal/command"
+	"passbook/internal/eventstore"
+	"passbook/internal/money"
+	"passbook/internal/postgres"
 )
 
 // receipt is an answer as long as that of a deposit.
@@ -81,11 +87,15 @@ func (b *bench) ceiling(ctx context.Context) (lines []report.Line, err error) {
 	return []report.Line{line}, nil
 }
 
-// oneClient compares what a single client waits for a deposit with what it waits for a bare INSERT.
+// oneClient compares what one caller alone waits for a deposit with what it waits for a bare INSERT over the same driver:
+// of the write side itself, and of the service over HTTP.
 func (b *bench) oneClient(ctx context.Context) (lines []report.Line, err error) {
-	line := report.Line{
-		ID: "LAT", What: "one client: POST /deposits, p50", Versus: "INSERT over pgx, p50", Unit: "ms",
-		Rule: report.Rule{Must: 1.5, AtMost: true},
+	rule := report.Rule{Must: 1.5, AtMost: true}
+	direct := report.Line{
+		ID: "LAT", What: "one caller: a deposit through internal/command, p50", Versus: "INSERT over pgx, p50", Unit: "ms", Rule: rule,
+	}
+	http := report.Line{
+		ID: "LAT HTTP", What: "one client: POST /deposits, a key on it, p50", Versus: "INSERT over pgx, p50", Unit: "ms", Rule: rule,
 	}
 	db, err := b.baseline(ctx, "lat_baseline")
 	if err != nil {
@@ -105,16 +115,73 @@ func (b *bench) oneClient(ctx context.Context) (lines []report.Line, err error) 
 	err = b.alternate(ctx,
 		func(ctx context.Context) (string, error) {
 			p50, err := b.insertAlone(ctx, db)
-			line.Baseline = append(line.Baseline, p50)
+			direct.Baseline = append(direct.Baseline, p50)
 			return fmt.Sprintf("INSERT over pgx p50 %.3f ms", p50), err
+		},
+		func(ctx context.Context) (string, error) {
+			p50, err := b.doAlone(ctx, at)
+			direct.Measured = append(direct.Measured, p50)
+			return fmt.Sprintf("internal/command p50 %.3f ms", p50), err
 		},
 		s.turn("one client"))
 	if err != nil {
 		return nil, err
 	}
-	s.fill(&line)
-	line.Measured = s.seen.p50
-	return []report.Line{line}, nil
+	s.fill(&http)
+	http.Measured, http.Baseline = s.seen.p50, direct.Baseline
+	direct.Notes = append(direct.Notes, "the write side ran in this process, and the projections of a server followed its log; like the INSERT, "+
+		"its deposits had no key")
+	return []report.Line{direct, http}, nil
+}
+
+// doAlone is the median latency, in milliseconds, of a deposit through the write side in this process, on a server's database.
+func (b *bench) doAlone(ctx context.Context, at *site) (p50 float64, err error) {
+	if err := b.stand.Checkpoint(ctx); err != nil {
+		return 0, err
+	}
+	pool, err := postgres.NewPool(ctx, at.db.URL, postgres.WithGenericPlans())
+	if err != nil {
+		return 0, err
+	}
+	defer pool.Close()
+	service, err := command.New(command.Config{Store: eventstore.New(pool)})
+	if err != nil {
+		return 0, err
+	}
+	running, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- service.Run(running) }()
+	defer func() { stop(); err = errors.Join(err, <-ended) }()
+
+	amount, err := money.ParseDecimal("1.00")
+	if err != nil {
+		return 0, err
+	}
+	currency, err := money.ParseCurrency("EUR")
+	if err != nil {
+		return 0, err
+	}
+	accounts := make([]uuid.UUID, min(b.accounts, 100))
+	for i := range accounts {
+		accounts[i] = uuid.New()
+		open := command.Request{AccountID: accounts[i], Command: account.Open{Owner: "Bench", Currency: currency}}
+		if _, err := service.Do(ctx, open); err != nil {
+			return 0, err
+		}
+	}
+	var seen load.Latencies
+	deadline := time.Now().Add(b.duration)
+	for i := 0; ; i++ {
+		start := time.Now()
+		if start.After(deadline) {
+			return seen.Quantiles().P50 / 1e3, nil
+		}
+		deposit := command.Request{AccountID: accounts[i%len(accounts)], Command: account.Deposit{Amount: amount, Currency: currency}}
+		if _, err := service.Do(ctx, deposit); err != nil {
+			return 0, err
+		}
+		seen.Add(time.Since(start))
+	}
 }
 
 // insertAlone is the median latency, in milliseconds, of inserting the baseline's row over one connection of the
