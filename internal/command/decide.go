@@ -49,7 +49,7 @@ func (r *round) unread() []uuid.UUID {
 
 // load fills the round with the aggregates its units are about, reading those that are not cached.
 func (s *Service) load(ctx context.Context, open []*unit, r *round) error {
-	r.overlay = make(map[uuid.UUID]aggregate)
+	r.overlay = make(map[uuid.UUID]aggregate, len(open))
 	var missing []uuid.UUID
 	for _, p := range open {
 		for i := range p.requests {
