@@ -169,6 +169,15 @@ func (b *bench) doAlone(ctx context.Context, at *site) (p50 float64, err error) 
 			return 0, err
 		}
 	}
+	return b.median(func(i int) error {
+		deposit := command.Request{AccountID: accounts[i%len(accounts)], Command: account.Deposit{Amount: amount, Currency: currency}}
+		_, err := service.Do(ctx, deposit)
+		return err
+	})
+}
+
+// median is the median latency, in milliseconds, of what is done again and again for the length of a round.
+func (b *bench) median(do func(i int) error) (float64, error) {
 	var seen load.Latencies
 	deadline := time.Now().Add(b.duration)
 	for i := 0; ; i++ {
@@ -176,8 +185,7 @@ func (b *bench) doAlone(ctx context.Context, at *site) (p50 float64, err error) 
 		if start.After(deadline) {
 			return seen.Quantiles().P50 / 1e3, nil
 		}
-		deposit := command.Request{AccountID: accounts[i%len(accounts)], Command: account.Deposit{Amount: amount, Currency: currency}}
-		if _, err := service.Do(ctx, deposit); err != nil {
+		if err := do(i); err != nil {
 			return 0, err
 		}
 		seen.Add(time.Since(start))
@@ -198,17 +206,8 @@ func (b *bench) insertAlone(ctx context.Context, db stand.Database) (float64, er
 	if _, err := conn.Prepare(ctx, "insert", baselineInsert+"select "+fmt.Sprintf(baselineRow, "$1::bigint")); err != nil {
 		return 0, err
 	}
-	var seen load.Latencies
-	deadline := time.Now().Add(b.duration)
-	for i := 0; ; i++ {
-		start := time.Now()
-		if start.After(deadline) {
-			break
-		}
-		if _, err := conn.Exec(ctx, "insert", 1+i%b.accounts); err != nil {
-			return 0, err
-		}
-		seen.Add(time.Since(start))
-	}
-	return seen.Quantiles().P50 / 1e3, nil
+	return b.median(func(i int) error {
+		_, err := conn.Exec(ctx, "insert", 1+i%b.accounts)
+		return err
+	})
 }

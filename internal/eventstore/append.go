@@ -77,7 +77,6 @@ func (s *Store) AppendAfter(ctx context.Context, past *Past, units []Unit) (resu
 	case head != nil:
 		results = make([]UnitResult, len(units))
 		place(results, units, *head+1, recordedAt)
-		past.Forget()
 	default:
 		if lost {
 			past.Forget()
@@ -88,6 +87,9 @@ func (s *Store) AppendAfter(ctx context.Context, past *Past, units []Unit) (resu
 	}
 	for i, u := range slices.Backward(units) {
 		if n := len(u.Events); results[i].Outcome == Appended && n > 0 {
+			if head != nil { // the log was seen to hold all other marks
+				past.Forget()
+			}
 			past.Saw(results[i].First+int64(n)-1, u.Events[n-1].EventID)
 			break
 		}

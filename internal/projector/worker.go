@@ -131,7 +131,7 @@ func (w *worker) rest(ctx context.Context, took time.Duration) {
 	}
 	short := min(max(took, pace/4), pace)
 	pause(ctx, short)
-	w.hurry.waitFor(ctx, max(pace, min(4*took, longestRest))-short)
+	w.hurry.waitFor(ctx, max(pace, min(4*took, longestRest, w.cfg.Lease/3))-short)
 }
 
 // poll is how long to wait without having been woken: not so long that the lease would run out.
