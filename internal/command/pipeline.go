@@ -2,6 +2,8 @@ package command
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -60,44 +62,89 @@ func (s *Service) Run(ctx context.Context) error {
 	beside.Go(func() { s.upkeep.run(ctx) })
 	defer beside.Wait()
 	// What was taken up is finished, also when it is time to stop.
-	work := context.WithoutCancel(ctx)
+	s.work = context.WithoutCancel(ctx)
+	s.turn <- struct{}{}
+	for s.wait(ctx) {
+		s.drain(ctx)
+		s.turn <- struct{}{}
+	}
+	s.stop()
+	return nil
+}
+
+// wait waits until something is queued, and then for the turn. It answers false once ctx has ended, and has the turn then
+// too: nobody gets it any more.
+func (s *Service) wait(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+	case <-s.some:
+	}
+	<-s.turn
+	return ctx.Err() == nil
+}
+
+// drain decides and appends what is queued, batch after batch, until nothing is or ctx has ended.
+func (s *Service) drain(ctx context.Context) {
 	var under *flight
 	for {
 		if under == nil {
-			units, ok := s.wait(ctx)
-			if !ok {
-				s.stop()
-				return nil
+			if ctx.Err() != nil {
+				return
 			}
-			under = s.begin(work, &batch{units: units})
+			units := s.fill(nil)
+			if len(units) == 0 {
+				return
+			}
+			under = s.launch(s.begin(&batch{units: units}))
 			continue
 		}
 		next := s.gather(ctx, under)
 		if next != nil && next.ahead && under.clean() {
-			took := s.launch(work, next, nil)
-			s.land(work, under)
+			took := s.launch(newFlight(next, nil))
+			s.land(under)
 			under = took
 			continue
 		}
-		s.land(work, under)
+		s.land(under)
 		under = nil
 		if next != nil {
-			under = s.begin(work, next)
+			under = s.launch(s.begin(next))
 		}
 	}
 }
 
-// wait takes a first call and what has queued up with it, without any timer. ok is false once ctx has ended.
-func (s *Service) wait(ctx context.Context) (units []*unit, ok bool) {
-	if ctx.Err() != nil {
-		return nil, false
+// launch has a flight fly beside what follows. There may be none.
+func (s *Service) launch(f *flight) *flight {
+	if f != nil {
+		go s.fly(f)
+	}
+	return f
+}
+
+// appendNow appends the units of a call at once, with what is queued, if nobody else is at it: a caller that is alone
+// is spared the way through the queue and back, which takes longer than the decision. It answers false when the call has to
+// be queued.
+func (s *Service) appendNow(c *call) bool {
+	if s.waiting.Load() > 0 {
+		return false
 	}
 	select {
-	case <-ctx.Done():
-		return nil, false
-	case c := <-s.queue:
-		return s.fill(s.take(nil, c)), true
+	case <-s.turn:
+	default:
+		return false
 	}
+	// Whoever serves the caller may recover from a panic. Here it would leave others waiting for ever.
+	defer func() {
+		if v := recover(); v != nil {
+			go panic(fmt.Sprintf("%v\n%s", v, debug.Stack()))
+		}
+	}()
+	if f := s.begin(&batch{units: s.fill(s.admit(nil, c))}); f != nil {
+		s.fly(f)
+		s.land(f)
+	}
+	s.turn <- struct{}{}
+	return true
 }
 
 // gather waits until the append under way is over. Meanwhile, once many units wait, it takes them and decides them ahead
@@ -151,9 +198,9 @@ func (s *Service) decideAhead(next *batch, before *round, u *unit) bool {
 	return d.err == nil
 }
 
-// begin decides a batch and has it appended. It answers nil when nothing is under way, since nothing of the batch is left
-// to append: then all of it has been answered.
-func (s *Service) begin(ctx context.Context, b *batch) *flight {
+// begin decides a batch, which is then to fly. It answers nil when nothing of the batch is left to append: then all of it
+// has been answered.
+func (s *Service) begin(b *batch) *flight {
 	if len(b.units) == 0 {
 		return nil
 	}
@@ -161,36 +208,33 @@ func (s *Service) begin(ctx context.Context, b *batch) *flight {
 		stored map[[16]byte]eventstore.StoredKey
 		err    error
 	)
-	b.decisions, b.round, err = s.decideAll(ctx, b.units, make(map[uuid.UUID]aggregate))
+	b.decisions, b.round, err = s.decideAll(s.work, b.units, make(map[uuid.UUID]aggregate))
 	if err == nil {
-		stored, err = s.keysOfRefused(ctx, b.decisions)
+		stored, err = s.keysOfRefused(s.work, b.decisions)
 	}
 	if err != nil {
 		s.forget()
 		s.finishAll(b.units, err)
 		return nil
 	}
-	return s.launch(ctx, b, stored)
+	return newFlight(b, stored)
 }
 
-// launch has a decided batch appended.
-func (s *Service) launch(ctx context.Context, b *batch, stored map[[16]byte]eventstore.StoredKey) *flight {
-	f := &flight{batch: b, stored: stored, landed: make(chan struct{})}
-	units := unitsOf(b.decisions)
-	if len(units) == 0 {
-		close(f.landed)
-		return f
+func newFlight(b *batch, stored map[[16]byte]eventstore.StoredKey) *flight {
+	return &flight{batch: b, stored: stored, landed: make(chan struct{})}
+}
+
+// fly has what was decided appended.
+func (s *Service) fly(f *flight) {
+	defer close(f.landed)
+	if units := unitsOf(f.batch.decisions); len(units) > 0 {
+		f.results, f.lost, f.err = s.append(s.work, units)
 	}
-	go func() {
-		defer close(f.landed)
-		f.results, f.lost, f.err = s.append(ctx, units)
-	}()
-	return f
 }
 
 // land answers a batch that has been appended. A unit that lost against another instance is brought up to date and
 // decided again; its neighbours are not held up by it.
-func (s *Service) land(ctx context.Context, f *flight) {
+func (s *Service) land(f *flight) {
 	if f.err != nil {
 		// The outcome of the append is not known, so neither is the state of any account.
 		s.forget()
@@ -198,7 +242,7 @@ func (s *Service) land(ctx context.Context, f *flight) {
 		return
 	}
 	f.batch.round.lost = f.lost
-	s.again(ctx, s.settle(ctx, f.batch.decisions, f.results, f.stored, f.batch.round), f.batch.round.fresh)
+	s.again(s.work, s.settle(s.work, f.batch.decisions, f.results, f.stored, f.batch.round), f.batch.round.fresh)
 }
 
 // again decides and appends units that lost, pass after pass, with a bound.

@@ -73,11 +73,16 @@ type Service struct {
 	appended func(int64)
 	queue    chan *call
 	waiting  atomic.Int64  // units in the queue
+	some     chan struct{} // holds one: there is a call in the queue
 	many     chan struct{} // holds one: the queue has become large
-	// cache belongs to the goroutine of Run. What it holds may be behind the log when other instances write; that
+	// turn holds one, which whoever decides and appends takes out: Run, or a caller of Do that finds nobody at it.
+	turn chan struct{}
+	// work is what is done under, whoever does it; of Run.
+	work context.Context //nolint:containedctx // a caller that takes its turn does the work of Run
+	// cache belongs to whoever has the turn. What it holds may be behind the log when other instances write; that
 	// costs a conflict and never correctness, since the append checks every version.
 	cache *simplelru.LRU[uuid.UUID, aggregate]
-	// past is what all that is cached was read from, and belongs to Run too.
+	// past is what all that is cached was read from, and belongs to whoever has the turn too.
 	past   eventstore.Past
 	upkeep *upkeep
 	meter  Meter
@@ -117,7 +122,9 @@ func New(c Config) (*Service, error) {
 		store: c.Store, appended: c.Appended, cache: cache, meter: c.Meter, appending: c.Appending,
 		upkeep:   &upkeep{store: c.Store, log: c.Logger, keepKey: c.KeepKeys, unsaved: make(map[uuid.UUID]aggregate)},
 		queue:    make(chan *call, c.QueueSize),
+		some:     make(chan struct{}, 1),
 		many:     make(chan struct{}, 1),
+		turn:     make(chan struct{}, 1),
 		inFlight: make(map[[16]byte]struct{}),
 		stopping: make(chan struct{}),
 	}, nil
@@ -132,7 +139,7 @@ type unit struct {
 	err     error
 }
 
-// call is the units that one caller waits for. Until done is closed it belongs to the goroutine of Run.
+// call is the units that one caller waits for. Once queued it belongs to whoever has the turn, until done is closed.
 type call struct {
 	// ctx is the caller's: when it ends before the call is taken up, the call is dropped.
 	ctx   context.Context
@@ -159,8 +166,8 @@ func (e *ItemError) Unwrap() error { return e.Err }
 
 // Do decides one command and appends its events. It returns when they are durable, or with the reason why there are
 // none: account.ErrNotFound, account.ErrExists, *account.Refusal, or an error of this package. Any other error is the
-// database's; the outcome is then not known. When ctx ends first, Do returns its error, and the command may still be
-// applied unless it was waiting in the queue.
+// database's; the outcome is then not known. When ctx ends while the command is in the queue, or in an append under way that
+// is another's, Do returns its error; the command may still be applied unless it was in the queue.
 func (s *Service) Do(ctx context.Context, r Request) (Result, error) {
 	c := &call{ctx: ctx, units: []unit{{requests: []Request{r}}}}
 	if err := s.submit(c, false); err != nil {
@@ -228,7 +235,7 @@ func (s *Service) submit(c *call, wait bool) error {
 		}
 		c.open++
 	}
-	if c.open == 0 {
+	if c.open == 0 || !wait && s.appendNow(c) {
 		return nil
 	}
 	if err := s.enqueue(c, wait); err != nil {
@@ -268,13 +275,19 @@ func (s *Service) enqueue(c *call, wait bool) error {
 		s.waiting.Add(-int64(len(c.units)))
 		return err
 	}
+	poke(s.some)
 	if waiting >= large {
-		select {
-		case s.many <- struct{}{}:
-		default:
-		}
+		poke(s.many)
 	}
 	return nil
+}
+
+// poke makes sure that there is something in a channel that holds one.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 func (s *Service) put(c *call, wait bool) error {
@@ -378,9 +391,14 @@ func (s *Service) fill(batch []*unit) []*unit {
 	return batch
 }
 
-// take adds the units of a call to the batch, unless its caller has hung up while it waited.
+// take adds the units of a call from the queue to the batch.
 func (s *Service) take(batch []*unit, c *call) []*unit {
 	s.waiting.Add(-int64(len(c.units)))
+	return s.admit(batch, c)
+}
+
+// admit adds the units of a call to the batch, unless its caller has hung up while it waited.
+func (s *Service) admit(batch []*unit, c *call) []*unit {
 	gone := c.ctx.Err()
 	for i := range c.units {
 		u := &c.units[i]
