@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -21,14 +22,16 @@ type Store struct {
 // New makes a Store on a pool, which stays the caller's to close.
 func New(pool *pgxpool.Pool) *Store { return &Store{pool: pool} }
 
-// The functions are in migrations/00001_event_log.sql and 00007_append_batch.sql. They must run in autocommit, or the
-// append lock would be held across a round trip.
+// The functions are in migrations/00001_event_log.sql, 00007_append_batch.sql and 00008_append_one.sql. They must run in
+// autocommit, or the append lock would be held across a round trip.
 const (
 	appendSQL = `select head, recorded, conflicts, duplicates
 from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
 
 	appendBatchSQL = `select head, recorded, lost
 from append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`
+
+	appendOneSQL = `select append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
 )
 
 // Append writes a batch of units in one round trip and one commit, and answers for each in the same order. When it
@@ -65,6 +68,11 @@ func (s *Store) Append(ctx context.Context, units []Unit) ([]UnitResult, error) 
 // known from before is to be trusted, but for the streams of the units that were appended. The past then goes on from the
 // batch. After an error it is not known whether it does.
 func (s *Store) AppendAfter(ctx context.Context, past *Past, units []Unit) (results []UnitResult, lost bool, err error) {
+	if isOne(units) && past.isHead() && !past.isShort() {
+		if results, err = s.appendOne(ctx, past, &units[0]); results != nil || err != nil {
+			return results, false, err
+		}
+	}
 	args := newBatchArgs(units)
 	var (
 		head       *int64
@@ -88,7 +96,7 @@ func (s *Store) AppendAfter(ctx context.Context, past *Past, units []Unit) (resu
 	for i, u := range slices.Backward(units) {
 		if n := len(u.Events); results[i].Outcome == Appended && n > 0 {
 			if head != nil { // the log was seen to hold all other marks
-				past.Forget()
+				past.wentOn(*head)
 			}
 			past.Saw(results[i].First+int64(n)-1, u.Events[n-1].EventID)
 			break
@@ -96,6 +104,44 @@ func (s *Store) AppendAfter(ctx context.Context, past *Past, units []Unit) (resu
 	}
 	return results, lost, nil
 }
+
+// isOne tells whether there is nothing but one event to append.
+func isOne(units []Unit) bool {
+	return len(units) == 1 && len(units[0].Events) == 1 && len(units[0].Keys) <= 1
+}
+
+// appendOne appends the one event of a unit right behind the past, which then goes on from it. It answers nothing when it
+// has done nothing: the event is then one for a batch.
+func (s *Store) appendOne(ctx context.Context, past *Past, u *Unit) ([]UnitResult, error) {
+	e := &u.Events[0]
+	var key, fingerprint pgtype.UUID
+	if len(u.Keys) > 0 {
+		key, fingerprint = pgtype.UUID{Bytes: u.Keys[0].Hash, Valid: true}, pgtype.UUID{Bytes: u.Keys[0].Fingerprint, Valid: true}
+	}
+	metadata := e.Metadata
+	if metadata == nil {
+		metadata = noMetadata
+	}
+	var recordedAt *time.Time
+	err := s.pool.QueryRow(ctx, appendOneSQL, past.events[0], [16]byte(e.StreamID), e.Version, [16]byte(e.EventID), e.Type, e.SchemaVersion,
+		e.Payload, metadata, key, fingerprint).Scan(&recordedAt)
+	var taken *pgconn.PgError
+	switch {
+	case errors.As(err, &taken) && taken.Code == uniqueViolation:
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("eventstore: append: %w", s.suspect(err))
+	case recordedAt == nil:
+		return nil, nil
+	}
+	first := past.positions[0] + 1
+	past.Forget()
+	past.Saw(first, e.EventID)
+	return []UnitResult{{Outcome: Appended, First: first, RecordedAt: recordedAt.UTC()}}, nil
+}
+
+// uniqueViolation is the SQLSTATE of that name.
+const uniqueViolation = "23505"
 
 // place gives the units that were appended their positions, the first of them next.
 func place(results []UnitResult, units []Unit, next int64, recordedAt time.Time) {

@@ -28,7 +28,8 @@ func newPool(t *testing.T, url string) *pgxpool.Pool {
 	return pool
 }
 
-// TestOneWinnerAStreamVersion attacks I3: of all who append the same version of one stream, one wins.
+// TestOneWinnerAStreamVersion attacks I3: of all who append the same version of one stream, one wins, also when all know the
+// head of the log and nothing else is appended.
 func TestOneWinnerAStreamVersion(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -38,12 +39,18 @@ func TestOneWinnerAStreamVersion(t *testing.T) {
 	for i := range stores {
 		stores[i] = eventstore.New(newPool(t, url))
 	}
+	const before = 1000 // append_one is not for a short log
+	mustAppend(t, stores[0], unit(uuid.New(), 0, before))
 	for version := range int64(rounds) {
 		var group errgroup.Group
 		won := make([]bool, rivals)
 		for i, store := range stores {
 			group.Go(func() error {
-				results, _, err := store.AppendAfter(t.Context(), new(eventstore.Past), []eventstore.Unit{unit(stream, version, 1)})
+				var past eventstore.Past
+				if version > 0 {
+					past.Saw(before+version, pgtest.EventID(stream, version))
+				}
+				results, _, err := store.AppendAfter(t.Context(), &past, []eventstore.Unit{unit(stream, version, 1)})
 				won[i] = err == nil && results[0].Outcome == eventstore.Appended
 				return err
 			})

@@ -3,6 +3,7 @@ package eventstore
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -13,6 +14,8 @@ import (
 type Past struct {
 	positions []int64
 	events    [][16]byte
+	// shared says that others had appended since, when this past last went on.
+	shared bool
 }
 
 // Saw notes what one statement has read: the event of the highest position, or any that is known to be at or after it.
@@ -27,6 +30,18 @@ func (p *Past) Saw(position int64, event uuid.UUID) {
 
 // Forget forgets all.
 func (p *Past) Forget() { p.positions, p.events = p.positions[:0], p.events[:0] }
+
+// isHead tells whether the past is likely to be all of the log: it has one mark, and nobody else appended the last time.
+func (p *Past) isHead() bool { return len(p.positions) == 1 && !p.shared }
+
+// isShort tells whether the log may be so short that a plan made now would read all of it.
+func (p *Past) isShort() bool { return len(p.positions) == 0 || p.positions[0] < 1000 }
+
+// wentOn forgets all, when the past goes on from an append behind head.
+func (p *Past) wentOn(head int64) {
+	p.shared = !slices.Contains(p.positions, head)
+	p.Forget()
+}
 
 // Marks is how many events the past rests on. What was read in one statement takes one; an append that went well, or
 // Confirm, makes one of all of them.
