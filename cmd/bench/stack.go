@@ -88,20 +88,26 @@ func (b *bench) ceiling(ctx context.Context) (lines []report.Line, err error) {
 }
 
 // oneClient compares what one caller alone waits for a deposit with what it waits for a bare INSERT over the same driver:
-// of the write side itself, and of the service over HTTP.
+// of the write side, which is held to it; and, to be seen beside it, of the service, whose answers also come over HTTP and
+// whose deposits have a key, with a bare INSERT and a bare handler, one after the other.
 func (b *bench) oneClient(ctx context.Context) (lines []report.Line, err error) {
-	rule := report.Rule{Must: 1.5, AtMost: true}
 	direct := report.Line{
-		ID: "LAT", What: "one caller: a deposit through internal/command, p50", Versus: "INSERT over pgx, p50", Unit: "ms", Rule: rule,
+		ID: "LAT", What: "one caller: a deposit through internal/command, p50", Versus: "INSERT over pgx, p50", Unit: "ms",
+		Rule: report.Rule{Must: 1.5, AtMost: true},
 	}
 	http := report.Line{
-		ID: "LAT HTTP", What: "one client: POST /deposits, a key on it, p50", Versus: "INSERT over pgx, p50", Unit: "ms", Rule: rule,
+		ID: "LAT HTTP", What: "one client: POST /deposits, a key on it, p50", Versus: "INSERT over pgx + bare chi handler, p50s", Unit: "ms",
 	}
 	db, err := b.baseline(ctx, "lat_baseline")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.stand.DropDatabase(context.WithoutCancel(ctx), db)) }()
+	bare, err := b.stand.StartProgram(ctx, b.self, "chi")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, bare.Stop()) }()
 	at, err := b.open(ctx, "lat", b.accounts)
 	if err != nil {
 		return nil, err
@@ -112,6 +118,7 @@ func (b *bench) oneClient(ctx context.Context) (lines []report.Line, err error) 
 	if err := s.warm(ctx); err != nil {
 		return nil, err
 	}
+	var handler report.Series
 	err = b.alternate(ctx,
 		func(ctx context.Context) (string, error) {
 			p50, err := b.insertAlone(ctx, db)
@@ -123,15 +130,36 @@ func (b *bench) oneClient(ctx context.Context) (lines []report.Line, err error) 
 			direct.Measured = append(direct.Measured, p50)
 			return fmt.Sprintf("internal/command p50 %.3f ms", p50), err
 		},
+		func(ctx context.Context) (string, error) {
+			p50, err := b.answerAlone(ctx, bare)
+			handler = append(handler, p50)
+			return fmt.Sprintf("bare handler p50 %.3f ms", p50), err
+		},
 		s.turn("one client"))
 	if err != nil {
 		return nil, err
 	}
 	s.fill(&http)
-	http.Measured, http.Baseline = s.seen.p50, direct.Baseline
+	http.Measured = s.seen.p50
+	for i, p50 := range handler {
+		http.Baseline = append(http.Baseline, direct.Baseline[i]+p50)
+	}
 	direct.Notes = append(direct.Notes, "the write side ran in this process, and the projections of a server followed its log; like the INSERT, "+
 		"its deposits had no key")
+	http.Notes = append(http.Notes, fmt.Sprintf("the bare handler's p50 was %.3f ms; beside the INSERT alone the deposit took %.2f times as long",
+		handler.Median(), http.Measured.Median()/direct.Baseline.Median()))
 	return []report.Line{direct, http}, nil
+}
+
+// answerAlone is the median latency, in milliseconds, of a request of one client to the bare handler.
+func (b *bench) answerAlone(ctx context.Context, bare *stand.Process) (p50 float64, err error) {
+	c := b.depositLoad()
+	c.Conns, c.Duration = 1, b.duration
+	r, err := b.generate(ctx, bare.Addr, c)
+	if err == nil && r.Errors > 0 {
+		err = fmt.Errorf("%d errors: %s", r.Errors, r.FirstError)
+	}
+	return r.Latency.P50 / 1e3, err
 }
 
 // doAlone is the median latency, in milliseconds, of a deposit through the write side in this process, on a server's database.
