@@ -77,7 +77,7 @@ type Config struct {
 	Poll time.Duration
 	// Pace is how long events are let gather after a batch that caught up; default 8 ms. Under load it makes few large
 	// batches of many small ones, at the price of that much delay. After a batch that took long it is more, up to a quarter
-	// of a second; Hurry makes it less. An event that comes alone is applied at once.
+	// of a second; Hurry makes it half at most. An event that comes alone is applied at once.
 	Pace time.Duration
 	// Batch is how many events are applied in one transaction at most, default 8,000; ReplayBatch the same for a
 	// replay, default 56,000.

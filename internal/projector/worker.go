@@ -123,13 +123,14 @@ func (w *worker) tail(ctx context.Context, epoch int64) {
 const longestRest = 250 * time.Millisecond
 
 // rest lets events gather after a batch that took so long: what follows the log is to take a small part of the time only,
-// in few large batches. Somebody who waits for the projection cuts it short, to about as long as the batch took.
+// in few large batches. Somebody who waits for the projection cuts it short: to as long as the batch took, and half the pace
+// at most.
 func (w *worker) rest(ctx context.Context, took time.Duration) {
 	pace := w.cfg.Pace
 	if w.def.Pace > 0 {
 		pace = w.def.Pace
 	}
-	short := min(max(took, pace/4), pace)
+	short := min(max(took, pace/4), pace/2)
 	pause(ctx, short)
 	w.hurry.waitFor(ctx, max(pace, min(4*took, longestRest, w.cfg.Lease/3))-short)
 }
