@@ -245,14 +245,19 @@ func (s *Service) land(f *flight) {
 	s.again(s.work, s.settle(s.work, f.batch.decisions, f.results, f.stored, f.batch.round), f.batch.round.fresh)
 }
 
-// again decides and appends units that lost, pass after pass, with a bound.
+// again decides and appends units that lost, pass after pass, with a bound. Whoever reads before each try loses against an
+// instance that is busy with the same accounts and need not read; so from some try on nobody else may append meanwhile.
 func (s *Service) again(ctx context.Context, open []*unit, fresh map[uuid.UUID]aggregate) {
 	for try := 1; len(open) > 0; try++ {
 		if try == maxTries {
 			s.finishAll(open, ErrContended)
 			return
 		}
-		lost, err := s.pass(ctx, open, fresh)
+		pass := s.pass
+		if try > triesInTurn {
+			pass = s.passLocked
+		}
+		lost, err := pass(ctx, open, fresh)
 		if err != nil {
 			s.forget()
 			s.finishAll(open, err)

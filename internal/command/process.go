@@ -57,6 +57,53 @@ func (s *Service) pass(ctx context.Context, open []*unit, fresh map[uuid.UUID]ag
 	return s.settle(ctx, decisions, results, stored, r), nil
 }
 
+// passLocked is pass while nobody else can append.
+func (s *Service) passLocked(ctx context.Context, open []*unit, fresh map[uuid.UUID]aggregate) ([]*unit, error) {
+	var (
+		decisions []decision
+		r         *round
+		stored    map[[16]byte]eventstore.StoredKey
+		results   []eventstore.UnitResult
+	)
+	log := s.store
+	limited, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	err := log.Locked(limited, func(locked *eventstore.Store) (err error) {
+		s.store = locked
+		defer func() { s.store = log }()
+		clear(fresh) // it was read before
+		if err = s.refresh(limited, accountsOfAll(open), fresh); err != nil {
+			return err
+		}
+		if decisions, r, err = s.decideAll(limited, open, fresh); err != nil {
+			return err
+		}
+		if stored, err = s.keysOfRefused(limited, decisions); err != nil {
+			return err
+		}
+		if units := unitsOf(decisions); len(units) > 0 {
+			results, r.lost, err = s.append(limited, units)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.settle(ctx, decisions, results, stored, r), nil
+}
+
+func accountsOfAll(units []*unit) []uuid.UUID {
+	accounts := make(map[uuid.UUID]bool)
+	for _, u := range units {
+		for i := range u.requests {
+			for _, id := range accountsOf(&u.requests[i]) {
+				accounts[id] = true
+			}
+		}
+	}
+	return slices.Collect(maps.Keys(accounts))
+}
+
 // settle answers what the append decided, keeps the aggregates it confirmed, and returns the units that are to be
 // decided again: those that conflicted, and those refused on a state that one of the batch's losers had a part in,
 // since that state never was.

@@ -24,8 +24,9 @@ const (
 	defaultQueue = 4096
 	// defaultCache is how many accounts are kept decided and ready.
 	defaultCache = 100_000
-	// maxTries is how often a command is decided again after another instance was first.
-	maxTries = 16
+	// maxTries is how often a command is decided again after another instance was first; after triesInTurn of them, with the
+	// append lock held.
+	maxTries, triesInTurn = 16, 3
 	// defaultKeepKeys is how long an idempotency key is good for.
 	defaultKeepKeys = 24 * time.Hour
 	// storeTimeout bounds one call of the log, beyond the lock and statement timeouts of the database.

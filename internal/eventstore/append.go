@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -17,13 +18,21 @@ import (
 // Store is the log in one database. It is safe for concurrent use.
 type Store struct {
 	pool *pgxpool.Pool
+	db   querier // the pool, or the transaction of Locked
+}
+
+// querier is what a pool and a transaction have in common.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
 // New makes a Store on a pool, which stays the caller's to close.
-func New(pool *pgxpool.Pool) *Store { return &Store{pool: pool} }
+func New(pool *pgxpool.Pool) *Store { return &Store{pool: pool, db: pool} }
 
-// The functions are in migrations/00001_event_log.sql, 00007_append_batch.sql and 00008_append_one.sql. They must run in
-// autocommit, or the append lock would be held across a round trip.
+// The functions are in migrations/00001_event_log.sql, 00007_append_batch.sql and 00008_append_one.sql. But for Locked they run
+// in autocommit, or the append lock would be held across a round trip.
 const (
 	appendSQL = `select head, recorded, conflicts, duplicates
 from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
@@ -47,7 +56,7 @@ func (s *Store) Append(ctx context.Context, units []Unit) ([]UnitResult, error) 
 		recordedAt            time.Time
 		conflicts, duplicates []int32
 	)
-	err := s.pool.QueryRow(ctx, appendSQL, newUnitArgs(units, args).values()...).Scan(&head, &recordedAt, &conflicts, &duplicates)
+	err := s.db.QueryRow(ctx, appendSQL, newUnitArgs(units, args).values()...).Scan(&head, &recordedAt, &conflicts, &duplicates)
 	if err != nil {
 		return nil, fmt.Errorf("eventstore: append: %w", s.suspect(err))
 	}
@@ -68,7 +77,7 @@ func (s *Store) Append(ctx context.Context, units []Unit) ([]UnitResult, error) 
 // known from before is to be trusted, but for the streams of the units that were appended. The past then goes on from the
 // batch. After an error it is not known whether it does.
 func (s *Store) AppendAfter(ctx context.Context, past *Past, units []Unit) (results []UnitResult, lost bool, err error) {
-	if isOne(units) && past.isHead() && !past.isShort() {
+	if isOne(units) && past.isHead() && !past.isShort() && !s.isLocked() {
 		if results, err = s.appendOne(ctx, past, &units[0]); results != nil || err != nil {
 			return results, false, err
 		}
@@ -78,7 +87,7 @@ func (s *Store) AppendAfter(ctx context.Context, past *Past, units []Unit) (resu
 		head       *int64
 		recordedAt time.Time
 	)
-	err = s.pool.QueryRow(ctx, appendBatchSQL, args.values(past)...).Scan(&head, &recordedAt, &lost)
+	err = s.db.QueryRow(ctx, appendBatchSQL, args.values(past)...).Scan(&head, &recordedAt, &lost)
 	switch {
 	case err != nil:
 		return nil, false, fmt.Errorf("eventstore: append: %w", s.suspect(err))
@@ -123,7 +132,7 @@ func (s *Store) appendOne(ctx context.Context, past *Past, u *Unit) ([]UnitResul
 		metadata = noMetadata
 	}
 	var recordedAt *time.Time
-	err := s.pool.QueryRow(ctx, appendOneSQL, past.events[0], [16]byte(e.StreamID), e.Version, [16]byte(e.EventID), e.Type, e.SchemaVersion,
+	err := s.db.QueryRow(ctx, appendOneSQL, past.events[0], [16]byte(e.StreamID), e.Version, [16]byte(e.EventID), e.Type, e.SchemaVersion,
 		e.Payload, metadata, key, fingerprint).Scan(&recordedAt)
 	var taken *pgconn.PgError
 	switch {

@@ -54,7 +54,7 @@ where exists (select from events e where e.position = m.position and e.event_id 
 // and what is known of the log from then is not to be trusted.
 func (s *Store) Confirm(ctx context.Context, p *Past) (bool, error) {
 	var held int
-	if err := s.pool.QueryRow(ctx, confirmSQL, p.positions, p.events).Scan(&held); err != nil {
+	if err := s.db.QueryRow(ctx, confirmSQL, p.positions, p.events).Scan(&held); err != nil {
 		return false, fmt.Errorf("eventstore: confirm: %w", s.suspect(err))
 	}
 	if held != p.Marks() {

@@ -30,7 +30,7 @@ from idempotency_keys where key = any ($1)`
 // Head answers the position of the last event in the log, 0 when it is empty.
 func (s *Store) Head(ctx context.Context) (int64, error) {
 	var head int64
-	err := s.pool.QueryRow(ctx, headSQL).Scan(&head)
+	err := s.db.QueryRow(ctx, headSQL).Scan(&head)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return 0, fmt.Errorf("eventstore: head: %w", err)
 	}
@@ -40,7 +40,7 @@ func (s *Store) Head(ctx context.Context) (int64, error) {
 // ReadAfter answers at most limit events that follow position after, in order. Who has seen an answer has seen
 // every event up to its last, forever: no event ever appears at an earlier position later on.
 func (s *Store) ReadAfter(ctx context.Context, after int64, limit int) ([]Event, error) {
-	rows, _ := s.pool.Query(ctx, readAfterSQL, after, limit)
+	rows, _ := s.db.Query(ctx, readAfterSQL, after, limit)
 	return collect("read after", rows)
 }
 
@@ -58,7 +58,7 @@ func (s *Store) ReadStreams(ctx context.Context, cursors []Cursor, each func(Eve
 	for i, c := range cursors {
 		ids[i], after[i] = c.StreamID, c.After
 	}
-	rows, err := s.pool.Query(ctx, readStreamsSQL, ids, after)
+	rows, err := s.db.Query(ctx, readStreamsSQL, ids, after)
 	if err != nil {
 		return fmt.Errorf("eventstore: read streams: %w", err)
 	}
@@ -83,7 +83,7 @@ func (s *Store) ReadStreams(ctx context.Context, cursors []Cursor, each func(Eve
 // append, whose outcome is then unknown), the commit is seen here although no standby has it, and would be lost with its
 // primary. An answer given again on the strength of that would have been a lie.
 func (s *Store) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey, error) {
-	rows, _ := s.pool.Query(ctx, lookupKeysSQL, hashes)
+	rows, _ := s.db.Query(ctx, lookupKeysSQL, hashes)
 	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (StoredKey, error) {
 		var k StoredKey
 		return k, row.Scan(&k.Hash, &k.Fingerprint, &k.First, &k.Count, nil)

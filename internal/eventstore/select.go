@@ -45,9 +45,9 @@ func (s *Store) Select(ctx context.Context, after, upTo int64, sel Selection, li
 	var rows pgx.Rows
 	switch {
 	case sel.StreamID != uuid.Nil:
-		rows, _ = s.pool.Query(ctx, selectByStreamSQL, sel.StreamID, after, upTo, sel.Types, limit)
+		rows, _ = s.db.Query(ctx, selectByStreamSQL, sel.StreamID, after, upTo, sel.Types, limit)
 	case sel.Types != nil:
-		rows, _ = s.pool.Query(ctx, selectByTypeSQL, after, upTo, sel.Types, limit)
+		rows, _ = s.db.Query(ctx, selectByTypeSQL, after, upTo, sel.Types, limit)
 	case upTo <= after:
 		return nil, nil
 	default:

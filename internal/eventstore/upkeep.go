@@ -42,7 +42,7 @@ func (s *Store) LoadSnapshots(ctx context.Context, streams []uuid.UUID) ([]Snaps
 	for i, id := range streams {
 		ids[i] = id
 	}
-	rows, _ := s.pool.Query(ctx, loadSnapshotsSQL, ids)
+	rows, _ := s.db.Query(ctx, loadSnapshotsSQL, ids)
 	snapshots, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Snapshot, error) {
 		var one Snapshot
 		return one, row.Scan(&one.StreamID, &one.Version, &one.EventID, &one.State)
@@ -61,7 +61,7 @@ func (s *Store) SaveSnapshots(ctx context.Context, snapshots []Snapshot) error {
 		streams[i], versions[i] = snapshots[i].StreamID, snapshots[i].Version
 		events[i], states[i] = snapshots[i].EventID, snapshots[i].State
 	}
-	if _, err := s.pool.Exec(ctx, saveSnapshotsSQL, streams, versions, events, states); err != nil {
+	if _, err := s.db.Exec(ctx, saveSnapshotsSQL, streams, versions, events, states); err != nil {
 		return fmt.Errorf("eventstore: save snapshots: %w", err)
 	}
 	return nil
@@ -72,7 +72,7 @@ func (s *Store) SaveSnapshots(ctx context.Context, snapshots []Snapshot) error {
 func (s *Store) ExpireKeys(ctx context.Context, age time.Duration) (int64, error) {
 	var deleted int64
 	for {
-		tag, err := s.pool.Exec(ctx, expireKeysSQL, fmt.Sprintf("%d microseconds", age.Microseconds()), expireStep)
+		tag, err := s.db.Exec(ctx, expireKeysSQL, fmt.Sprintf("%d microseconds", age.Microseconds()), expireStep)
 		if err != nil {
 			return deleted, fmt.Errorf("eventstore: expire keys: %w", err)
 		}
