@@ -429,25 +429,13 @@ func holdLock(t testing.TB, pool *pgxpool.Pool) (release func()) {
 	if _, err := pool.Exec(t.Context(), "alter function append_batch set lock_timeout = '2min'"); err != nil {
 		t.Fatal(err)
 	}
-	tx, err := pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tx.Exec(t.Context(), "select pg_advisory_xact_lock(7018230141)"); err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		if err := tx.Rollback(context.Background()); err != nil {
-			t.Errorf("release the append lock: %v", err)
-		}
-	}
+	return pgtest.HoldAppendLock(t, pool)
 }
 
 // plugIn sends a command of its own account and returns once its append waits for the lock.
 func plugIn(t testing.TB, pool *pgxpool.Pool, s *command.Service) <-chan answered {
 	t.Helper()
 	plug := async(context.Background(), s, request(uuid.New(), account.Open{Owner: "Plug", Currency: eur}))
-	until(t, pool, `select exists (select from pg_locks where locktype = 'advisory' and not granted
-and database = (select oid from pg_database where datname = current_database()))`)
+	until(t, pool, pgtest.AppendWaits)
 	return plug
 }

@@ -41,7 +41,7 @@ func TestDecidedAhead(t *testing.T) {
 			}
 			release := holdLock(t, pool)
 			first := eachAsync(t, s, withdrawals(id, many))
-			until(t, pool, waitsForTheLock)
+			until(t, pool, pgtest.AppendWaits)
 			then := withdrawals(id, many)
 			then[0] = keyed(then[0])
 			next := eachAsync(t, s, then)
@@ -64,9 +64,6 @@ func TestDecidedAhead(t *testing.T) {
 		})
 	}
 }
-
-const waitsForTheLock = `select exists (select from pg_locks where locktype = 'advisory' and not granted
-and database = (select oid from pg_database where datname = current_database()))`
 
 // cut ends the session whose append waits for the lock.
 func cut(t *testing.T, pool *pgxpool.Pool) {

@@ -77,7 +77,8 @@ func (s *Store) Append(ctx context.Context, units []Unit) ([]UnitResult, error) 
 // known from before is to be trusted, but for the streams of the units that were appended. The past then goes on from the
 // batch. After an error it is not known whether it does.
 func (s *Store) AppendAfter(ctx context.Context, past *Past, units []Unit) (results []UnitResult, lost bool, err error) {
-	if isOne(units) && past.isHead() && !past.isShort() && !s.isLocked() {
+	// What append_one meets may be an error, which a transaction of several statements would not survive.
+	if isOne(units) && past.isHead() && past.positions[0] >= shortLog && !s.isLocked() {
 		if results, err = s.appendOne(ctx, past, &units[0]); results != nil || err != nil {
 			return results, false, err
 		}

@@ -2,7 +2,6 @@ package eventstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -10,8 +9,8 @@ import (
 
 const (
 	// A session that falls silent with the lock is ended before the others give up waiting for it.
-	lockedLimitsSQL = `select set_config('lock_timeout', '5s', true), set_config('idle_in_transaction_session_timeout', '2s', true)`
-	lockSQL         = `select pg_advisory_xact_lock(7018230141)`
+	beginLocked = `begin isolation level read committed; set local lock_timeout = '5s'; set local idle_in_transaction_session_timeout = '2s'`
+	lockSQL     = `select pg_advisory_xact_lock(7018230141)`
 )
 
 // Locked calls do with a Store whose calls are one transaction under the append lock: what do reads is the end of the log
@@ -19,20 +18,16 @@ const (
 // meanwhile, for several round trips, so it is for those that would lose against them for ever. After an error it is not
 // known whether anything was appended. The Store is good until do returns, and for one goroutine.
 func (s *Store) Locked(ctx context.Context, do func(*Store) error) error {
-	var within error
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		for _, sql := range []string{lockedLimitsSQL, lockSQL} {
-			if _, err := tx.Exec(ctx, sql); err != nil {
-				return err //nolint:wrapcheck // below
-			}
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: beginLocked}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockSQL); err != nil {
+			return err //nolint:wrapcheck // below
 		}
-		within = do(&Store{pool: s.pool, db: tx})
-		return within
+		return do(&Store{pool: s.pool, db: tx})
 	})
-	if err == nil || (within != nil && errors.Is(err, within)) {
-		return within
+	if err != nil {
+		return fmt.Errorf("eventstore: under the append lock: %w", s.suspect(err))
 	}
-	return fmt.Errorf("eventstore: under the append lock: %w", s.suspect(err))
+	return nil
 }
 
 // isLocked tells whether the store is that of Locked.

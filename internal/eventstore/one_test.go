@@ -80,12 +80,11 @@ func TestAppendOne(t *testing.T) {
 	want(next(3), 10)
 	want(next(0), 11)
 
-	release := holdLock(t, pool)
+	release := pgtest.HoldAppendLock(t, pool)
 	var waits sync.WaitGroup
 	waits.Go(func() { want(next(4), 12) })
 	eventually(t, func() (waiting bool, err error) {
-		err = pool.QueryRow(t.Context(), `select exists (select from pg_locks where locktype = 'advisory' and not granted
-and database = (select oid from pg_database where datname = current_database()))`).Scan(&waiting)
+		err = pool.QueryRow(t.Context(), pgtest.AppendWaits).Scan(&waiting)
 		return waiting, err
 	})
 	release()
@@ -115,23 +114,6 @@ func without(t *testing.T, pool *pgxpool.Pool, functions ...string) (restore fun
 	}
 	rename("", "no_")
 	return func() { t.Helper(); rename("no_", "") }
-}
-
-func holdLock(t *testing.T, pool *pgxpool.Pool) (release func()) {
-	t.Helper()
-	tx, err := pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tx.Exec(t.Context(), "select pg_advisory_xact_lock(7018230141)"); err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		t.Helper()
-		if err := tx.Rollback(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}
 }
 
 // TestAppendOneGoesByTheIndexes has a plan made while PostgreSQL thinks that the log holds one event.

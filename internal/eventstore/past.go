@@ -34,8 +34,8 @@ func (p *Past) Forget() { p.positions, p.events = p.positions[:0], p.events[:0] 
 // isHead tells whether the past is likely to be all of the log: it has one mark, and nobody else appended the last time.
 func (p *Past) isHead() bool { return len(p.positions) == 1 && !p.shared }
 
-// isShort tells whether the log may be so short that a plan made now would read all of it.
-func (p *Past) isShort() bool { return len(p.positions) == 0 || p.positions[0] < 1000 }
+// shortLog is the length up to which a plan may be made that reads all of the log.
+const shortLog = 1000
 
 // wentOn forgets all, when the past goes on from an append behind head.
 func (p *Past) wentOn(head int64) {

@@ -245,6 +245,28 @@ func sweep() {
 	}
 }
 
+// AppendWaits is a query that tells whether an append waits for the lock that HoldAppendLock has taken.
+const AppendWaits = `select exists (select from pg_locks where locktype = 'advisory' and not granted
+and database = (select oid from pg_database where datname = current_database()))`
+
+// HoldAppendLock keeps everybody from appending, until release.
+func HoldAppendLock(t testing.TB, pool *pgxpool.Pool) (release func()) {
+	t.Helper()
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "select pg_advisory_xact_lock(7018230141)"); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := tx.Rollback(context.Background()); err != nil {
+			t.Errorf("release the append lock: %v", err)
+		}
+	}
+}
+
 // EventID is the id that tests give to the event of a version of a stream, so that they know what the next one follows
 // on; zero before the first.
 func EventID(stream uuid.UUID, version int64) uuid.UUID {

@@ -49,7 +49,7 @@ ORDER BY 1`
            CROSS JOIN unnest('{select,insert,update,delete,truncate}'::text[]) AS one
           WHERE to_regclass(g.name) IS NOT NULL
             AND has_table_privilege(r.oid, to_regclass(g.name), one) <> (one = ANY (string_to_array(g.rights, ', '))))))
-FROM pg_proc p LEFT JOIN pg_roles r ON r.rolname = $1 
+FROM pg_proc p LEFT JOIN pg_roles r ON r.rolname = $1
 WHERE p.oid IN (to_regproc('append_events'), to_regproc('append_batch'), to_regproc('append_one'))`
 
 	roleExists    = `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`
