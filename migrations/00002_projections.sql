@@ -1,22 +1,31 @@
--- The projector's own state, and the balances read model.
+-- The state of the projections, their replays, and the events that a handler could not apply.
+-- DESIGN: docs/adr/0002-replay-by-generations.md, docs/adr/0009-parking.md.
 
 -- +goose Up
 create table projections (
-    id             text        not null primary key,
+    id                  text        not null primary key,
     -- The code's version of the projection that built the live generation.
-    version        integer     not null,
-    generation     bigint      not null,
-    position       bigint      not null default 0,
-    last_event_id  uuid,
-    status         text        not null default 'running' check (status in ('running', 'paused', 'halted')),
+    version             integer     not null,
+    generation          bigint      not null,
+    position            bigint      not null default 0,
+    last_event_id       uuid,
+    status              text        not null default 'running' check (status in ('running', 'paused', 'halted')),
     -- The owner's epoch: raised each time the lease changes hands, and part of every compare-and-set.
-    epoch          bigint      not null default 0,
-    owner          text        not null default '',
-    lease_until    timestamptz not null default '-infinity',
-    error_count    integer     not null default 0,
-    last_error     text        not null default '',
-    error_position bigint      not null default 0,
-    updated_at     timestamptz not null default now()
+    epoch               bigint      not null default 0,
+    owner               text        not null default '',
+    lease_until         timestamptz not null default '-infinity',
+    error_count         integer     not null default 0,
+    last_error          text        not null default '',
+    error_position      bigint      not null default 0,
+    updated_at          timestamptz not null default now(),
+    -- How often an event could not be applied, ever, retries included.
+    failures            bigint      not null default 0,
+    -- The generation that was live before, while its rows are kept, and the position it stands at.
+    previous_generation bigint,
+    previous_version    integer,
+    previous_position   bigint,
+    -- Code of this version or below does not rebuild by itself: an operator has rolled back from what it had built.
+    declined_version    integer     not null default 0
 );
 
 create table projection_replays (
@@ -33,35 +42,39 @@ create table projection_replays (
     error       text        not null default '',
     started_at  timestamptz not null default clock_timestamp(),
     finished_at timestamptz,
-    unique (projection, generation)
+    kind        text        not null default 'replay' check (kind in ('replay', 'rollback')),
+    -- Streams parked in the generation when the replay ended.
+    parked      integer     not null default 0
 );
 create unique index projection_replays_one_running on projection_replays (projection) where state = 'running';
+-- A rollback brings a generation back that a replay has built.
+create unique index projection_replays_generation on projection_replays (projection, generation) where kind = 'replay';
+create index projection_replays_history on projection_replays (projection, started_at desc);
 
--- All amounts are in minor units of the currency.
-create table balances (
+-- One row for each stream that a handler has failed on: the event it failed on, and how many of the stream wait from it on.
+-- A stream waits for position .. the generation's checkpoint; what it waits for is read from the log, which cannot
+-- change. There is no foreign key, so that recording a failure takes no lock but the one on the projection's row.
+create table projection_failures (
+    projection      text        not null,
     generation      bigint      not null,
-    account_id      uuid        not null,
-    owner           text        not null,
-    currency        text        not null,
-    balance         bigint      not null,
-    overdraft_limit bigint      not null,
-    -- numeric, because a sum over an account's life may pass what a balance may not
-    deposited       numeric     not null,
-    withdrawn       numeric     not null,
-    status          text        not null,
-    version         bigint      not null,
+    stream_id       uuid        not null,
     position        bigint      not null,
-    opened_position bigint      not null,
-    opened_at       timestamptz not null,
-    updated_at      timestamptz not null,
-    closed_at       timestamptz,
-    primary key (generation, account_id)
-) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
--- Indexes only on columns that never change, so that an update of a balance stays on its page (HOT).
-create index balances_opened on balances (generation, opened_position);
-create index balances_owner on balances (generation, owner, account_id);
+    event_id        uuid        not null,
+    type            text        not null,
+    error           text        not null,
+    attempts        integer     not null,
+    -- Until the stream is parked, the whole projection waits at the event while it is retried.
+    parked          boolean     not null,
+    waiting         bigint      not null default 0,
+    -- An operator has asked for a retry.
+    retry           boolean     not null default false,
+    first_failed_at timestamptz not null default clock_timestamp(),
+    last_tried_at   timestamptz not null default clock_timestamp(),
+    primary key (projection, generation, stream_id)
+);
+create index projection_failures_position on projection_failures (projection, generation, position);
 
 -- +goose Down
-drop table balances;
+drop table projection_failures;
 drop table projection_replays;
 drop table projections;

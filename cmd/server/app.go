@@ -95,7 +95,7 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 		Commands: commands, Queries: queries, Statements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Authenticator: authenticator, RateLimit: cfg.rateLimit, MaxStreams: cfg.maxStreams,
 		Generations: engine, Failures: engine, Stats: liveStats(stats), Stopping: stopping,
-		Ready: a.readiness(pools["commands"], engine), Started: a.started.Load, Unavailable: postgres.IsUnavailable,
+		Ready: a.readiness(pools["commands"], engine, commands), Started: a.started.Load, Unavailable: postgres.IsUnavailable,
 		Logger: cfg.log, Registry: registry, Version: version,
 	})
 	if err != nil {
@@ -243,7 +243,7 @@ func decode(eventType string, schemaVersion int, payload []byte) (any, error) {
 
 // readiness tells whether the service can do its work, and how its projections stand. A halted projection does not
 // make the service unready: it would take away the reads that still work, on every instance at once.
-func (a *app) readiness(pool *pgxpool.Pool, engine *projector.Engine) func(context.Context) []httpapi.Check {
+func (a *app) readiness(pool *pgxpool.Pool, engine *projector.Engine, commands *command.Service) func(context.Context) []httpapi.Check {
 	return func(ctx context.Context) []httpapi.Check {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
@@ -258,7 +258,7 @@ func (a *app) readiness(pool *pgxpool.Pool, engine *projector.Engine) func(conte
 		if !a.started.Load() {
 			return append(checks, httpapi.Check{Name: "schema", Detail: *a.waiting.Load()})
 		}
-		checks = append(checks, httpapi.Check{Name: "roles", OK: true, Detail: *a.role.Load()})
+		checks = append(checks, commandsCheck(commands), httpapi.Check{Name: "roles", OK: true, Detail: *a.role.Load()})
 		all, err := engine.Projections(ctx)
 		if err != nil {
 			return append(checks, httpapi.Check{Name: "projections", Detail: "their state cannot be read"})
@@ -275,6 +275,14 @@ func (a *app) readiness(pool *pgxpool.Pool, engine *projector.Engine) func(conte
 		}
 		return checks
 	}
+}
+
+// commandsCheck tells whether the write side takes commands.
+func commandsCheck(commands *command.Service) httpapi.Check {
+	if err := commands.Stalled(); err != nil {
+		return httpapi.Check{Name: "commands", Detail: err.Error()}
+	}
+	return httpapi.Check{Name: "commands", OK: true, Detail: "are taken"}
 }
 
 // databaseCheck tells whether the database can be used. One that is read-only can, for reads: that all instances stopped

@@ -94,6 +94,9 @@ func outcomeOf(err error) int {
 			return refused
 		}
 	}
+	if _, ok := errors.AsType[*command.RefusedBefore](err); ok {
+		return replayed
+	}
 	if _, ok := errors.AsType[*account.Refusal](err); ok {
 		return refused
 	}

@@ -132,16 +132,12 @@ func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // appending makes a span for each request whose events are in an append, so that each trace has it. It is a
 // command.Config.Appending.
-func (t *tracing) appending(ctx context.Context, units []eventstore.Unit) (context.Context, func(error)) {
+func (t *tracing) appending(ctx context.Context, b *eventstore.Batch) (context.Context, func(error)) {
 	var parents []trace.SpanContext
-	events := 0
-	for i := range units {
-		events += len(units[i].Events)
-		for j := range units[i].Events {
-			parents = addParent(parents, units[i].Events[j].Metadata)
-		}
+	for i := range b.Events {
+		parents = addParent(parents, b.Events[i].Metadata)
 	}
-	return t.spans(ctx, "append", parents, attribute.Int("passbook.batch.events", events))
+	return t.spans(ctx, "append", parents, attribute.Int("passbook.batch.events", len(b.Events)))
 }
 
 // applying makes a span for each request whose events are in a batch of a projection. It is a projector.Config.Applying.

@@ -1,10 +1,11 @@
 package command
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
@@ -13,181 +14,187 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// decideAll decides every unit of a pass in order. A refusal is final only when it rests on states read since the
-// batch was taken up: the accounts of a unit refused on a cached state are first brought up to date, and all is
-// decided again. That may turn a neighbour that was accepted into one that is refused, so the second time every
-// account of the batch is read, and the third decision stands.
-func (s *Service) decideAll(ctx context.Context, open []*unit, fresh map[uuid.UUID]aggregate) ([]decision, *round, error) {
-	r := &round{fresh: fresh}
-	for first := true; ; first = false {
-		if err := s.load(ctx, open, r); err != nil {
-			return nil, nil, err
-		}
-		decisions, doubtful := r.decideOnce(open)
-		if len(doubtful) == 0 {
-			return decisions, r, nil
-		}
-		if !first {
-			doubtful = r.unread()
-		}
-		if err := s.refresh(ctx, doubtful, fresh); err != nil {
-			return nil, nil, err
-		}
-	}
+// round decides the groups of a batch in order, each on what the ones before it left.
+type round struct {
+	head      eventstore.Head
+	accounts  map[uuid.UUID]*held // as the groups decided so far leave them
+	batch     eventstore.Batch
+	decisions []decision
+	keys      map[[16]byte]first
+	failed    [][16]byte // keys of requests that failed, but not by the rules
+	undo      []undo     // of the group that is being decided
 }
 
-// unread names the accounts of the batch whose state is a cached one.
-func (r *round) unread() []uuid.UUID {
-	var ids []uuid.UUID
-	for id := range r.overlay {
-		if _, read := r.fresh[id]; !read {
-			ids = append(ids, id)
+// decision is what became of a group: a result for each request, positions still open, or the reason why there is none.
+type decision struct {
+	group   *group
+	results []Result
+	err     error // an *ItemError
+}
+
+// first is where a key of the batch occurs first: its fingerprint, and the result or the stored refusal of its request.
+type first struct {
+	fingerprint [16]byte
+	result      Result
+	refusal     []byte
+}
+
+// accountsOf returns the accounts that the groups' requests are about, without their states.
+func accountsOf(groups []*group) map[uuid.UUID]*held {
+	ids := make(map[uuid.UUID]*held, len(groups))
+	for _, g := range groups {
+		for i := range g.requests {
+			r := &g.requests[i]
+			ids[r.AccountID] = nil
+			if t, ok := r.Command.(account.Transfer); ok {
+				ids[t.To] = nil
+			}
 		}
 	}
 	return ids
 }
 
-// load fills the round with the aggregates its units are about, reading those that are not cached.
-func (s *Service) load(ctx context.Context, open []*unit, r *round) error {
-	r.overlay = make(map[uuid.UUID]aggregate, len(open))
-	var missing []uuid.UUID
-	for _, p := range open {
-		for i := range p.requests {
-			for _, id := range accountsOf(&p.requests[i]) {
-				if _, have := r.overlay[id]; have {
-					continue
-				}
-				a, ok := r.fresh[id]
-				if !ok {
-					a, ok = s.cache.Get(id)
-				}
-				r.overlay[id] = a
-				if !ok {
-					missing = append(missing, id)
-				}
-			}
-		}
+// decide decides the groups on the accounts, which it changes.
+func decide(head eventstore.Head, accounts map[uuid.UUID]*held, groups []*group) *round {
+	r := &round{head: head, accounts: accounts, decisions: make([]decision, 0, len(groups)), keys: make(map[[16]byte]first)}
+	r.batch.Events = make([]eventstore.NewEvent, 0, len(groups))
+	for _, g := range groups {
+		r.decisions = append(r.decisions, r.decideGroup(g))
 	}
-	if len(missing) == 0 {
-		return nil
-	}
-	if err := s.refresh(ctx, missing, r.fresh); err != nil {
-		return err
-	}
-	for _, id := range missing {
-		r.overlay[id] = r.fresh[id]
-	}
-	return nil
+	return r
 }
 
-// decideOnce decides the units on the overlay, and names the accounts that were refused on a state that is not fresh.
-func (r *round) decideOnce(open []*unit) (decisions []decision, doubtful []uuid.UUID) {
-	decisions = make([]decision, len(open))
-	seen := make(map[uuid.UUID]bool)
-	for i, p := range open {
-		decisions[i] = r.decideUnit(p)
-		if decisions[i].err == nil || !isRefusal(decisions[i].err) {
+// decideGroup decides the requests of a group in order. When one is refused, none of them leaves a trace, but for the key of
+// the refused one, which keeps the refusal.
+func (r *round) decideGroup(g *group) decision {
+	d := decision{group: g, results: make([]Result, len(g.requests))}
+	events, keys := len(r.batch.Events), len(r.batch.Keys)
+	r.undo = r.undo[:0]
+	for i := range g.requests {
+		err := r.decideRequest(&g.requests[i], &d.results[i])
+		if err == nil {
 			continue
 		}
-		for j := range p.requests {
-			for _, id := range accountsOf(&p.requests[j]) {
-				if _, fresh := r.fresh[id]; !fresh && !seen[id] {
-					seen[id] = true
-					doubtful = append(doubtful, id)
-				}
-			}
+		for _, u := range slices.Backward(r.undo) {
+			*r.accounts[u.id] = u.before
 		}
-	}
-	return decisions, doubtful
-}
-
-func accountsOf(r *Request) []uuid.UUID {
-	if t, ok := r.Command.(account.Transfer); ok {
-		return []uuid.UUID{r.AccountID, t.To}
-	}
-	return []uuid.UUID{r.AccountID}
-}
-
-// decideUnit decides the requests of a unit in order. When one is refused, none of them leaves a trace.
-func (r *round) decideUnit(p *unit) decision {
-	d := decision{of: p, recorded: make([][]Recorded, len(p.requests))}
-	// What the accounts were before each request, undone from the last one on.
-	type was struct {
-		id uuid.UUID
-		aggregate
-	}
-	before := make([]was, 0, 2)
-	for i := range p.requests {
-		for _, id := range accountsOf(&p.requests[i]) {
-			before = append(before, was{id, r.overlay[id]})
+		for _, k := range r.batch.Keys[keys:] {
+			delete(r.keys, k.Hash)
 		}
-		if err := r.decideRequest(&d, i); err != nil {
-			for _, one := range slices.Backward(before) {
-				r.overlay[one.id] = one.aggregate
-			}
-			return decision{of: p, err: &ItemError{Index: i, Err: err}}
-		}
+		r.batch.Events, r.batch.Keys = r.batch.Events[:events], r.batch.Keys[:keys]
+		r.keepRefusal(g.requests[i].Key, err)
+		return decision{group: g, err: &ItemError{Index: i, Err: err}}
 	}
 	return d
 }
 
-func (r *round) decideRequest(d *decision, i int) error {
-	req := &d.of.requests[i]
-	for _, id := range accountsOf(req) {
-		if err := r.overlay[id].err; err != nil {
-			return err
+// undo is an account as it was before an event.
+type undo struct {
+	id     uuid.UUID
+	before held
+}
+
+// keepRefusal has a key stand for the refusal, if that is what the error is. A key that fails otherwise is not stored, but may
+// have been before.
+func (r *round) keepRefusal(k *Key, err error) {
+	switch {
+	case k == nil:
+		return
+	case !isRefusal(err):
+		r.failed = append(r.failed, k.Hash)
+		return
+	}
+	answer := k.Refusal(err)
+	r.keys[k.Hash] = first{fingerprint: k.Fingerprint, refusal: answer}
+	r.batch.Keys = append(r.batch.Keys, eventstore.Key{Hash: k.Hash, Fingerprint: k.Fingerprint, Refusal: answer})
+}
+
+// isRefusal reports whether the rules have decided, so that the answer is the first and only one.
+func isRefusal(err error) bool {
+	var refusal *account.Refusal
+	var version *VersionError
+	return errors.As(err, &refusal) || errors.As(err, &version) ||
+		errors.Is(err, account.ErrNotFound) || errors.Is(err, account.ErrExists)
+}
+
+func (r *round) decideRequest(req *Request, result *Result) error {
+	if k := req.Key; k != nil {
+		if f, again := r.keys[k.Hash]; again {
+			return repeat(k, f, result)
 		}
 	}
-	a := r.overlay[req.AccountID]
-	if req.IfVersion != nil && a.version != *req.IfVersion {
-		if a.version == 0 {
-			return notFound(req)
-		}
-		return &VersionError{Have: a.version, Want: *req.IfVersion}
+	begin := len(r.batch.Events)
+	if err := r.decideCommand(req, result); err != nil {
+		return err
 	}
-	first := len(d.unit.Events)
-	metadata := req.Metadata.encode()
-	if t, ok := req.Command.(account.Transfer); ok {
-		sent, received, err := account.DecideTransfer(req.AccountID, a.state, r.overlay[t.To].state, t)
-		if err != nil {
-			return err
-		}
-		if err := r.add(d, i, req.AccountID, sent, metadata); err != nil {
-			return err
-		}
-		if err := r.add(d, i, t.To, received, metadata); err != nil {
-			return err
-		}
-	} else {
-		events, err := account.Decide(a.state, req.Command)
-		if err != nil {
-			return err
-		}
-		for _, e := range events {
-			if err := r.add(d, i, req.AccountID, e, metadata); err != nil {
-				return err
-			}
-		}
-	}
-	if req.Key != nil {
-		d.unit.Keys = append(d.unit.Keys, eventstore.Key{
-			Hash: req.Key.Hash, Fingerprint: req.Key.Fingerprint, First: first, Count: len(d.unit.Events) - first,
+	if k := req.Key; k != nil {
+		r.keys[k.Hash] = first{fingerprint: k.Fingerprint, result: Result{Events: result.Events, Replayed: true}}
+		r.batch.Keys = append(r.batch.Keys, eventstore.Key{
+			Hash: k.Hash, Fingerprint: k.Fingerprint, First: begin, Count: len(r.batch.Events) - begin,
 		})
 	}
 	return nil
 }
 
-// notFound is what account would say of a request whose own account does not exist.
-func notFound(r *Request) error {
-	if _, ok := r.Command.(account.Transfer); ok {
-		return &account.NotFoundError{AccountID: r.AccountID}
+// repeat answers a request whose key occurs for the second time in the batch as a replay of the first.
+func repeat(k *Key, f first, result *Result) error {
+	switch {
+	case f.fingerprint != k.Fingerprint:
+		return ErrKeyReused
+	case f.refusal != nil:
+		return &RefusedBefore{f.refusal}
 	}
-	return account.ErrNotFound
+	*result = f.result
+	return nil
 }
 
-// add appends an event to the unit and moves the overlay on by it.
-func (r *round) add(d *decision, request int, id uuid.UUID, e account.Event, metadata []byte) error {
-	a := r.overlay[id]
+func (r *round) decideCommand(req *Request, result *Result) error {
+	a := r.accounts[req.AccountID]
+	if a.err != nil {
+		return a.err
+	}
+	transfer, isTransfer := req.Command.(account.Transfer)
+	if req.IfVersions != nil && !slices.Contains(req.IfVersions, a.version) {
+		switch {
+		case a.version > 0:
+			return &VersionError{Have: a.version, Want: req.IfVersions}
+		case isTransfer:
+			return &account.NotFoundError{AccountID: req.AccountID}
+		}
+		return account.ErrNotFound
+	}
+	metadata := req.Metadata.encode()
+	if isTransfer {
+		to := r.accounts[transfer.To]
+		if to.err != nil {
+			return to.err
+		}
+		sent, received, err := account.DecideTransfer(req.AccountID, a.state, to.state, transfer)
+		if err != nil {
+			return err //nolint:wrapcheck // a refusal of the domain
+		}
+		result.Events = make([]Recorded, 0, 2)
+		if err := r.add(req.AccountID, sent, metadata, result); err != nil {
+			return err
+		}
+		return r.add(transfer.To, received, metadata, result)
+	}
+	events, err := account.Decide(a.state, req.Command)
+	if err != nil {
+		return err //nolint:wrapcheck // a refusal of the domain
+	}
+	result.Events = make([]Recorded, 0, len(events))
+	for _, e := range events {
+		if err := r.add(req.AccountID, e, metadata, result); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add adds an event to the batch and moves its account on by it.
+func (r *round) add(id uuid.UUID, e account.Event, metadata []byte, result *Result) error {
+	a := r.accounts[id]
 	state, err := account.Evolve(a.state, e)
 	if err != nil {
 		return fmt.Errorf("command: a decision that its own account cannot follow: %w", err)
@@ -200,24 +207,35 @@ func (r *round) add(d *decision, request int, id uuid.UUID, e account.Event, met
 	if err != nil {
 		return fmt.Errorf("command: event id: %w", err)
 	}
-	follows := a.last
-	a = aggregate{state: state, version: a.version + 1, last: eventID, saved: a.saved}
-	r.overlay[id] = a
-	d.unit.Events = append(d.unit.Events, eventstore.NewEvent{
-		StreamID: id, Version: a.version, Follows: follows, EventID: eventID,
+	r.undo = append(r.undo, undo{id, *a})
+	a.state, a.version, a.last = state, a.version+1, eventID
+	a.position = r.head.Position + int64(len(r.batch.Events)) + 1
+	r.batch.Events = append(r.batch.Events, eventstore.NewEvent{
+		StreamID: id, Version: a.version, EventID: eventID,
 		Type: encoded.Type, SchemaVersion: encoded.SchemaVersion, Payload: encoded.Payload, Metadata: metadata,
 	})
-	d.recorded[request] = append(d.recorded[request], Recorded{AccountID: id, EventID: eventID, Version: a.version, Event: e})
+	result.Events = append(result.Events, Recorded{
+		AccountID: id, EventID: eventID, Position: a.position, Version: a.version, Event: e,
+	})
 	return nil
 }
 
-// complete fills in what only the append could tell: the positions and the time.
-func (d *decision) complete(result eventstore.UnitResult) {
-	position := result.First
-	for i := range d.recorded {
-		for j := range d.recorded[i] {
-			d.recorded[i][j].Position, d.recorded[i][j].RecordedAt = position, result.RecordedAt
-			position++
+// end is the head that the log has once the batch is written.
+func (r *round) end() eventstore.Head {
+	n := len(r.batch.Events)
+	if n == 0 {
+		return r.head
+	}
+	return eventstore.Head{Position: r.head.Position + int64(n), EventID: r.batch.Events[n-1].EventID}
+}
+
+// recorded fills in what only the append could tell.
+func (r *round) recorded(at time.Time) {
+	for i := range r.decisions {
+		for _, result := range r.decisions[i].results {
+			for j := range result.Events { // those of a replay are those of its first, and get the same time twice
+				result.Events[j].RecordedAt = at
+			}
 		}
 	}
 }

@@ -120,6 +120,7 @@ func keyed(r command.Request) command.Request {
 	binary.BigEndian.PutUint64(k.Hash[:], keyCount.Add(1))
 	copy(k.Fingerprint[:], k.Hash[:])
 	k.Fingerprint[15] = 1
+	k.Refusal = func(err error) []byte { return fmt.Appendf(nil, "%d: %v", k.Hash, err) }
 	r.Key = k
 	return r
 }
@@ -151,6 +152,16 @@ func wantRefusal(t testing.TB, s *command.Service, r command.Request, code strin
 	var refusal *account.Refusal
 	if !errors.As(err, &refusal) || refusal.Code != code {
 		t.Errorf("%T on %s: %v, want a refusal %s", r.Command, r.AccountID, err, code)
+	}
+}
+
+// wantRefusedBefore asserts that the command is answered as it was when it was refused with first.
+func wantRefusedBefore(t testing.TB, s *command.Service, r command.Request, first error) {
+	t.Helper()
+	_, err := s.Do(t.Context(), r)
+	before, ok := errors.AsType[*command.RefusedBefore](err)
+	if want := r.Key.Refusal(first); !ok || string(before.Answer) != string(want) {
+		t.Errorf("%T on %s: %v, want the first refusal again: %s", r.Command, r.AccountID, err, want)
 	}
 }
 
@@ -406,7 +417,7 @@ func heldBy(t testing.TB, pool *pgxpool.Pool, s *command.Service, then func(), r
 	for i, q := range requests {
 		answers[i] = async(q.ctx, s, q.request)
 		// In order: the next is sent when this one is queued.
-		waitFor(t, "queued", func() bool { return s.Waiting() > i })
+		waitFor(t, "queued", func() bool { return s.Queued() > i })
 	}
 	if then != nil {
 		then()
@@ -425,10 +436,6 @@ func heldBy(t testing.TB, pool *pgxpool.Pool, s *command.Service, then func(), r
 // holdLock takes the append lock and returns what lets it go.
 func holdLock(t testing.TB, pool *pgxpool.Pool) (release func()) {
 	t.Helper()
-	// Appends are to wait for it as long as it takes a busy machine to get here.
-	if _, err := pool.Exec(t.Context(), "alter function append_batch set lock_timeout = '2min'"); err != nil {
-		t.Fatal(err)
-	}
 	return pgtest.HoldAppendLock(t, pool)
 }
 

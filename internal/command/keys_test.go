@@ -28,7 +28,7 @@ func TestSameKeySameAnswer(t *testing.T) {
 		keyed(request(a, account.Close{})), // from now on every one of them would be refused
 	}
 	ifVersion := requests[1]
-	ifVersion.IfVersion = new(int64(2))
+	ifVersion.IfVersions = []int64{2}
 	requests[1] = ifVersion
 	results := make([]command.Result, len(requests))
 	for i, r := range requests {
@@ -61,7 +61,7 @@ func TestSameKeyOtherRequest(t *testing.T) {
 		"would be refused":  account.Withdraw{Amount: dec("100")},
 	} {
 		reused := request(a, c)
-		reused.Key = &command.Key{Hash: first.Key.Hash, Fingerprint: [16]byte{1, 2, 3}}
+		reused.Key = &command.Key{Hash: first.Key.Hash, Fingerprint: [16]byte{1, 2, 3}, Refusal: first.Key.Refusal}
 		for range 2 {
 			if _, err := s.Do(t.Context(), reused); !errors.Is(err, command.ErrKeyReused) {
 				t.Errorf("%s: %v, want ErrKeyReused", name, err)
@@ -83,7 +83,7 @@ func TestKeyInFlight(t *testing.T) {
 	release := holdLock(t, pool)
 	plug := plugIn(t, pool, s)
 	first := async(t.Context(), s, r)
-	waitFor(t, "the first holds the key", func() bool { return s.Waiting() == 1 })
+	waitFor(t, "the first holds the key", func() bool { return s.Queued() == 1 })
 	if _, err := s.Do(t.Context(), r); !errors.Is(err, command.ErrKeyInFlight) {
 		t.Errorf("while the first is in flight: %v, want ErrKeyInFlight", err)
 	}
@@ -97,16 +97,163 @@ func TestKeyInFlight(t *testing.T) {
 	checkLog(t, pool)
 }
 
-// TestRefusalTakesNoKey asserts that a command once refused is decided anew under the same key.
-func TestRefusalTakesNoKey(t *testing.T) {
+// TestARefusalKeepsItsKey asserts that the first answer is the answer, also when the rules would decide otherwise by now: at
+// this instance, at another, and after a restart.
+func TestARefusalKeepsItsKey(t *testing.T) {
 	t.Parallel()
-	s := start(t, pgtest.New(t))
-	a := open(t, s, "1")
-	r := keyed(withdraw(a, "2"))
-	wantRefusal(t, s, r, account.CodeInsufficientFunds)
-	must(t, s, deposit(a, "1"))
-	first := must(t, s, r)
-	wantReplay(t, s, r, first)
+	url := pgtest.URL(t)
+	pool := newPool(t, url)
+	s, stop := startStoppable(t, pool)
+	defer stop()
+	other := second(t, url)
+	a, b, missing := open(t, s, "1"), open(t, s, "1"), uuid.New()
+	late := keyed(deposit(a, "1"))
+	late.IfVersions = []int64{1}
+	refused := []command.Request{
+		keyed(withdraw(a, "2")), keyed(transfer(a, missing, "1")), keyed(deposit(missing, "1")), late,
+		keyed(request(a, account.Open{Owner: "Eve", Currency: eur})),
+	}
+	errs := make([]error, len(refused))
+	for i, r := range refused {
+		if _, errs[i] = s.Do(t.Context(), r); errs[i] == nil {
+			t.Fatalf("%T was not refused", r.Command)
+		}
+		wantRefusedBefore(t, s, r, errs[i])
+	}
+	must(t, s, deposit(a, "10"))
+	must(t, s, request(missing, account.Open{Owner: "Ada", Currency: eur}))
+	stop()
+	restarted := start(t, pool)
+	for i, r := range refused {
+		wantRefusedBefore(t, other, r, errs[i])
+		wantRefusedBefore(t, restarted, r, errs[i])
+		reused := keyed(deposit(b, "1"))
+		reused.Key.Hash = r.Key.Hash
+		if _, err := other.Do(t.Context(), reused); !errors.Is(err, command.ErrKeyReused) {
+			t.Errorf("another request with the key of %T: %v", r.Command, err)
+		}
+	}
+	if log := checkLog(t, pool); len(log.events) != 4+2 {
+		t.Errorf("the log has %d events", len(log.events))
+	}
+}
+
+// TestADelayedCopyOfARefusedCommand has instance A hold the first copy of a withdrawal while B refuses the retry and the
+// account is filled. A's copy must then not take the money.
+func TestADelayedCopyOfARefusedCommand(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	gate := newGate(t, url)
+	a, b := start(t, gate.pool), second(t, url)
+	id := open(t, b, "1")
+	r := keyed(withdraw(id, "5"))
+	gate.close()
+	delayed := async(t.Context(), a, r)
+	gate.waits(t)
+	_, refusal := b.Do(t.Context(), r)
+	if refusal == nil {
+		t.Fatal("the retry was not refused")
+	}
+	must(t, b, deposit(id, "10"))
+	gate.open()
+	got := <-delayed
+	before, ok := errors.AsType[*command.RefusedBefore](got.err)
+	if !ok || string(before.Answer) != string(r.Key.Refusal(refusal)) {
+		t.Errorf("the delayed copy: %+v", got)
+	}
+	checkLog(t, newPool(t, url))
+}
+
+// TestAKeyTwiceInOneCall asserts that the second occurrence is a replay of the first, at once and at every retry.
+func TestAKeyTwiceInOneCall(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t)
+	s := start(t, pool)
+	a := open(t, s, "10")
+	paid, refused, reused := keyed(withdraw(a, "1")), keyed(withdraw(a, "100")), keyed(withdraw(a, "2"))
+	reused.Key.Hash = paid.Key.Hash
+	var first []command.Outcome
+	for try := range 3 {
+		got := s.DoEach(t.Context(), []command.Request{paid, refused, paid, refused, reused, deposit(a, "1")})
+		if try == 0 {
+			first = got
+			if got[0].Err != nil || got[0].Result.Replayed || codeOf(got[1].Err) != account.CodeInsufficientFunds {
+				t.Fatalf("the first occurrences: %+v", got[:2])
+			}
+		}
+		for i, outcome := range got {
+			switch again := try > 0 || i > 1; i {
+			case 0, 2:
+				if outcome.Err != nil || outcome.Result.Replayed != again {
+					t.Errorf("try %d, command %d: %+v", try, i, outcome)
+				}
+				sameEvents(t, outcome.Result, first[0].Result)
+			case 1, 3:
+				before, ok := errors.AsType[*command.RefusedBefore](outcome.Err)
+				if again && (!ok || string(before.Answer) != string(refused.Key.Refusal(first[1].Err))) {
+					t.Errorf("try %d, command %d: %+v", try, i, outcome)
+				}
+			case 4:
+				if !errors.Is(outcome.Err, command.ErrKeyReused) {
+					t.Errorf("try %d, the same key for another request: %+v", try, outcome)
+				}
+			case 5:
+				if outcome.Err != nil {
+					t.Errorf("try %d, a neighbour: %v", try, outcome.Err)
+				}
+			}
+		}
+	}
+	if log := checkLog(t, pool); log.accounts[a].Balance != 10_00-1_00+3_00 {
+		t.Errorf("the balance is %d", log.accounts[a].Balance)
+	}
+}
+
+// TestAKeyTwiceInAnAtomicGroup is the same for commands that stand or fall together.
+func TestAKeyTwiceInAnAtomicGroup(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t)
+	s := start(t, pool)
+	a := open(t, s, "10")
+	paid, more, refused := keyed(withdraw(a, "1")), keyed(withdraw(a, "2")), keyed(withdraw(a, "100"))
+	var first []command.Result
+	for try := range 3 {
+		got, err := s.DoAll(t.Context(), []command.Request{paid, paid, more})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if try == 0 {
+			first = got
+		}
+		for i, replayed := range []bool{try > 0, true, try > 0} {
+			if got[i].Replayed != replayed {
+				t.Errorf("try %d, command %d: %+v", try, i, got[i])
+			}
+			sameEvents(t, got[i], first[i])
+		}
+	}
+	deposited := keyed(deposit(a, "1"))
+	var refusal error
+	for try := range 2 {
+		_, err := s.DoAll(t.Context(), []command.Request{deposited, refused})
+		item, ok := errors.AsType[*command.ItemError](err)
+		if !ok || item.Index != 1 {
+			t.Fatalf("try %d: %v", try, err)
+		}
+		if try == 0 {
+			refusal = item.Err
+			continue
+		}
+		if before, ok := errors.AsType[*command.RefusedBefore](err); !ok || string(before.Answer) != string(refused.Key.Refusal(refusal)) {
+			t.Errorf("try %d: %v", try, err)
+		}
+	}
+	if got := must(t, s, deposited); got.Replayed { // nothing was decided about it
+		t.Errorf("%+v", got)
+	}
+	if log := checkLog(t, pool); log.accounts[a].Balance != 10_00-3_00+1_00 {
+		t.Errorf("the balance is %d", log.accounts[a].Balance)
+	}
 }
 
 // TestSameKeyAtTwoInstancesAtOnce asserts that of requests with one key at two instances one is carried out and the

@@ -26,7 +26,7 @@ func TestFailingCommandsDoNotFailTheirNeighbours(t *testing.T) {
 	reused := keyed(deposit(a, "2"))
 	reused.Key.Hash = first.Key.Hash
 	late := deposit(a, "1")
-	late.IfVersion = new(int64(1))
+	late.IfVersions = []int64{1}
 	got := held(t, pool, s, nil,
 		deposit(a, "1"), withdraw(b, "1"), deposit(uuid.New(), "1"), transfer(a, b, "2"), reused,
 		request(a, nil), transfer(a, b, "100"), late, withdraw(b, "2"), deposit(a, "0.01"),
@@ -148,7 +148,7 @@ func TestStopUnderLoad(t *testing.T) {
 			answers = append(answers, async(t.Context(), s, deposit(a, "1")))
 		}
 		if round%2 == 0 { // in the odd rounds some have not even queued up
-			waitFor(t, "queued", func() bool { return s.Waiting() == len(answers) })
+			waitFor(t, "queued", func() bool { return s.Queued() == len(answers) })
 		}
 		var group errgroup.Group
 		group.Go(func() error { stop(); return nil })

@@ -49,9 +49,9 @@ func TestSnapshotOfALostPast(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, snapshot := range map[string]eventstore.Snapshot{
-		"another event": {Version: 2, EventID: uuid.New(), State: state},
-		"a later event": {Version: 7, EventID: uuid.New(), State: state},
-		"unreadable":    {Version: 2, EventID: uuid.New(), State: []byte(`{"version": 99}`)},
+		"another event": {Version: 2, Position: 2, EventID: uuid.New(), State: state},
+		"a later event": {Version: 7, Position: 7, EventID: uuid.New(), State: state},
+		"unreadable":    {Version: 2, Position: 2, EventID: uuid.New(), State: []byte(`{"version": 99}`)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

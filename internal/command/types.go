@@ -1,9 +1,8 @@
-// Package command is the write side: it brings commands that arrive together into one append, decides each on
-// the current state of its account, and answers only once the events are durable.
 package command
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,44 +19,64 @@ var (
 	ErrKeyInFlight = errors.New("a request with this idempotency key is in flight")
 	// ErrOverloaded says that the queue is full; nothing was done and the command may be sent again.
 	ErrOverloaded = errors.New("too many commands are waiting")
-	// ErrUnavailable says that the service is stopping; nothing was done. A database that is away comes as its own
-	// error, wrapped: whether the command was applied is then not known, and sent again with the same idempotency
-	// key it is applied at most once.
+	// ErrUnavailable says that the service is stopping; nothing was done. A database that is unavailable comes as its own
+	// error, wrapped: whether the command was applied is then unknown, and retried with the same idempotency key it is
+	// applied at most once.
 	ErrUnavailable = errors.New("the service is stopping")
-	// ErrContended says that the account kept changing under the command for as many tries as are allowed.
-	ErrContended = errors.New("the account is changing too fast")
 )
 
-// VersionError says that an account is not at the version the caller named in If-Match. Nothing was done.
+// VersionError says that an account is at none of the versions the caller named in If-Match. Nothing was done.
 type VersionError struct {
-	// Have is the account's version now; Want is what the caller expected.
-	Have, Want int64
+	// Have is the account's version now; Want are those the caller expected.
+	Have int64
+	Want []int64
 }
 
 func (e *VersionError) Error() string { return "the account has moved on" }
 
+// RefusedBefore says that the rules refused the first request with this idempotency key. Answer is what Key.Refusal returned
+// for it then.
+type RefusedBefore struct{ Answer []byte }
+
+func (e *RefusedBefore) Error() string {
+	return "the first request with this idempotency key was refused"
+}
+
+// ItemError says which of the commands of a DoAll was refused, and why.
+type ItemError struct {
+	Index int
+	Err   error
+}
+
+func (e *ItemError) Error() string { return fmt.Sprintf("command %d: %v", e.Index, e.Err) }
+
+func (e *ItemError) Unwrap() error { return e.Err }
+
 // Request is one command with what it was asked under.
 type Request struct {
 	// AccountID is the account the command is for; of a transfer, the one that sends. For account.Open it is the
-	// id the account will have, chosen by the caller or made at the edge.
+	// id that the account will have.
 	AccountID uuid.UUID
 	// Command is what to do.
 	Command account.Command
-	// IfVersion, when not nil, must equal the account's version for the command to be decided at all.
-	IfVersion *int64
+	// IfVersions, when not nil, must contain the account's version for the command to be decided at all.
+	IfVersions []int64
 	// Key is nil when the request has no idempotency key.
 	Key *Key
 	// Metadata is kept with each event of the command.
 	Metadata Metadata
 }
 
-// Key is an idempotency key as the log keeps it: hashes only, so nothing the caller put in it is stored.
+// Key is an idempotency key. The log keeps its hashes only, so nothing the caller put in it is stored.
 type Key struct {
 	// Hash identifies the key within its scope: the first 16 bytes of SHA-256 over caller and key.
 	Hash [16]byte
-	// Fingerprint identifies the request the key came with: the first 16 bytes of SHA-256 over its method, path,
-	// and body. A key that comes again with another fingerprint is refused with ErrKeyReused.
+	// Fingerprint identifies the request the key came with. A key that comes again with another fingerprint is refused with
+	// ErrKeyReused.
 	Fingerprint [16]byte
+	// Refusal renders the answer to a refusal by the rules, which is stored with the key. It must not be nil. The batcher calls
+	// it, so it must be quick, and it may be called more than once.
+	Refusal func(error) []byte
 }
 
 // Metadata says where a command came from. Empty fields are left out of the log.
@@ -66,6 +85,12 @@ type Metadata struct {
 	CausationID   string `json:"causation_id,omitempty"`
 	Actor         string `json:"actor,omitempty"`
 	Traceparent   string `json:"traceparent,omitempty"`
+}
+
+// Outcome is what became of one command of DoEach: Result, or the error that Do would have returned.
+type Outcome struct {
+	Result Result
+	Err    error
 }
 
 // Result is what a command did. Events has at least one entry, in position order.

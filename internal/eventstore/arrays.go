@@ -12,6 +12,7 @@ type (
 	int4s  []int32
 	texts  []string
 	jsonbs [][]byte // each a JSON text
+	byteas [][]byte // nil is null
 )
 
 // The types' numbers, which PostgreSQL never changes.
@@ -21,6 +22,7 @@ const (
 	int4OID  = 23
 	textOID  = 25
 	jsonbOID = 3802
+	byteaOID = 17
 )
 
 func appendArray(b []byte, oid uint32, length int) []byte {
@@ -76,6 +78,21 @@ func (a jsonbs) AppendBinary(b []byte) ([]byte, error) {
 	for _, v := range a {
 		b = append(binary.BigEndian.AppendUint32(b, uint32(len(v))+1), 1)
 		b = append(b, v...)
+	}
+	return b, nil
+}
+
+// AppendBinary implements encoding.BinaryAppender.
+func (a byteas) AppendBinary(b []byte) ([]byte, error) {
+	start := len(b)
+	b = appendArray(b, byteaOID, len(a))
+	for _, v := range a {
+		if v == nil {
+			b[start+7] = 1 // there are nulls
+			b = append(b, 0xff, 0xff, 0xff, 0xff)
+			continue
+		}
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...)
 	}
 	return b, nil
 }

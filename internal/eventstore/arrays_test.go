@@ -22,6 +22,7 @@ func TestArraysAreThoseOfPgx(t *testing.T) {
 		small := rapid.SliceOfN(rapid.Int32(), 1, -1).Draw(t, "small")
 		words := rapid.SliceOfN(rapid.String(), 1, -1).Draw(t, "words")
 		documents := rapid.SliceOfN(json, 1, -1).Draw(t, "documents")
+		answers := rapid.SliceOfN(rapid.OneOf(json, rapid.Just[[]byte](nil)), 1, -1).Draw(t, "answers")
 		for _, one := range []struct {
 			oid   uint32
 			own   encoding.BinaryAppender
@@ -32,6 +33,7 @@ func TestArraysAreThoseOfPgx(t *testing.T) {
 			{pgtype.Int4ArrayOID, int4s(small), small},
 			{pgtype.TextArrayOID, texts(words), words},
 			{pgtype.JSONBArrayOID, jsonbs(documents), documents},
+			{pgtype.ByteaArrayOID, byteas(answers), answers},
 		} {
 			want, err := m.Encode(one.oid, pgtype.BinaryFormatCode, one.plain, []byte("before"))
 			if err != nil {

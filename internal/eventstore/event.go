@@ -1,6 +1,3 @@
-// Package eventstore is the log: one table of events whose positions run from 1 without a gap, in commit order.
-// It appends batches, reads streams and the log, and knows nothing of what the events mean. All SQL of the log is
-// here; docs/adr/0001-order-of-the-log.md says why it is done this way.
 package eventstore
 
 import (
@@ -25,17 +22,21 @@ type Event struct {
 	// RecordedAt is the database's clock under the append lock, to the microsecond. It never decreases as positions
 	// grow.
 	RecordedAt time.Time
-	// Decoded is what the payload says, where one reader has decoded it for several. The Store leaves it nil.
+	// Decoded is the decoded payload, where one reader has decoded it for several. The Store leaves it nil.
 	Decoded any
+}
+
+// Head is the last event of the log. The zero Head is that of an empty log.
+type Head struct {
+	Position int64
+	EventID  uuid.UUID
 }
 
 // NewEvent is an event to be appended.
 type NewEvent struct {
 	StreamID uuid.UUID
-	// Version is what the event's version must be: one more than that of the stream's last event.
-	Version int64
-	// Follows is the id of the event before it on the stream, the one it was decided on; zero for version 1.
-	Follows       uuid.UUID
+	// Version is one more than that of the stream's last event.
+	Version       int64
 	EventID       uuid.UUID
 	Type          string
 	SchemaVersion int
@@ -44,40 +45,30 @@ type NewEvent struct {
 	Metadata []byte
 }
 
-// Key is an idempotency key to be stored with the events of a unit.
+// Key is an idempotency key to be stored with a batch, and what it stands for: events of the batch, or a refusal.
 type Key struct {
 	Hash        [16]byte
 	Fingerprint [16]byte
-	// First and Count tell which events of the unit the key answers for: Count of them, from index First.
+	// First and Count are the events of the batch that the key answers for: Count of them, from index First.
 	First, Count int
+	// Refusal, when not nil, is the answer to a command that was refused; Count is then 0.
+	Refusal []byte
 }
 
-// Unit is what is appended whole or not at all: the events of one command, or of several that the caller wants
-// to stand or fall together.
-type Unit struct {
+// Batch is what one append writes. It may have no events (refusals with their keys), or nothing at all: the append then only
+// confirms that the head is still the log's.
+type Batch struct {
 	Events []NewEvent
-	Keys   []Key
+	Keys   []Key // no Hash occurs twice
 }
 
-// Outcome is what became of a unit.
-type Outcome uint8
-
-// The outcomes of a unit.
-const (
-	// Appended says that the unit's events are in the log, durably.
-	Appended Outcome = iota
-	// Conflict says that one of its streams has moved on (or back); nothing of the unit was written.
-	Conflict
-	// Duplicate says that one of its keys is taken; nothing of the unit was written.
-	Duplicate
-)
-
-// UnitResult is what Append answers for each unit.
-type UnitResult struct {
-	Outcome Outcome
-	// First is the position of the unit's first event; the others follow without a gap. 0 unless Appended.
-	First int64
-	// RecordedAt is the same for all events of a batch.
+// Appended is the outcome of an append. When neither Moved nor Taken is set, everything was written.
+type Appended struct {
+	// Moved says that the log's head is another than the one given. Nothing was written.
+	Moved bool
+	// Taken lists the hashes of those keys that were stored before. Nothing was written.
+	Taken [][16]byte
+	// RecordedAt is the time of all events of the batch.
 	RecordedAt time.Time
 }
 
@@ -85,7 +76,8 @@ type UnitResult struct {
 type StoredKey struct {
 	Hash        [16]byte
 	Fingerprint [16]byte
-	// First is the position of the first event the key answers for, Count how many there are.
-	First int64
-	Count int
+	// First is the position of the first event the key answers for, Count how many there are; 0 with a Refusal.
+	First   int64
+	Count   int
+	Refusal []byte
 }

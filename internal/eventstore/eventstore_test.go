@@ -2,8 +2,10 @@ package eventstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -18,52 +20,43 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// unit makes a unit of events that are to continue a stream after a version.
-func unit(stream uuid.UUID, after int64, events int) eventstore.Unit {
-	var u eventstore.Unit
+// happened returns events that continue a stream after a version.
+func happened(stream uuid.UUID, after int64, events int) []eventstore.NewEvent {
+	var all []eventstore.NewEvent
 	for i := range events {
-		u.Events = append(u.Events, eventstore.NewEvent{
-			StreamID: stream, Version: after + int64(i) + 1, Follows: pgtest.EventID(stream, after+int64(i)),
-			EventID: pgtest.EventID(stream, after+int64(i)+1), Type: "Happened", SchemaVersion: 1,
+		version := after + int64(i) + 1
+		all = append(all, eventstore.NewEvent{
+			StreamID: stream, Version: version, EventID: pgtest.EventID(stream, version), Type: "Happened", SchemaVersion: 1,
 			Payload: fmt.Appendf(nil, `{"n": %d}`, i),
 		})
 	}
-	return u
+	return all
+}
+
+func batch(events ...[]eventstore.NewEvent) *eventstore.Batch {
+	return &eventstore.Batch{Events: slices.Concat(events...)}
 }
 
 func key(b byte) [16]byte { return [16]byte{b} }
 
-func mustAppend(t *testing.T, s *eventstore.Store, units ...eventstore.Unit) []eventstore.UnitResult {
+// mustAppend appends events, whoever else appends, and returns the position of the first.
+func mustAppend(t *testing.T, s *eventstore.Store, events ...[]eventstore.NewEvent) int64 {
 	t.Helper()
-	results, err := s.Append(t.Context(), units)
-	if err != nil {
-		t.Fatalf("append: %v", err)
-	}
-	return results
-}
-
-func outcomes(results []eventstore.UnitResult) []eventstore.Outcome {
-	var all []eventstore.Outcome
-	for _, r := range results {
-		all = append(all, r.Outcome)
-	}
-	return all
+	first, _ := pgtest.Append(t, s, slices.Concat(events...)...)
+	return first
 }
 
 func TestAppendGivesPositionsInOrder(t *testing.T) {
 	t.Parallel()
 	store := eventstore.New(pgtest.New(t))
 	a, b := uuid.New(), uuid.New()
-
-	results := mustAppend(t, store, unit(a, 0, 2), unit(b, 0, 1), unit(a, 2, 1))
-	for i, want := range []int64{1, 3, 4} {
-		if results[i].Outcome != eventstore.Appended || results[i].First != want {
-			t.Errorf("unit %d: %+v, want position %d", i, results[i], want)
-		}
+	if head, err := store.Last(t.Context()); err != nil || head != (eventstore.Head{}) {
+		t.Errorf("the head of an empty log is %+v, %v", head, err)
 	}
-	more := mustAppend(t, store, unit(b, 1, 1))
-	if more[0].First != 5 || more[0].RecordedAt.Before(results[0].RecordedAt) {
-		t.Errorf("the next batch got %+v after %+v", more[0], results[0])
+	first, before := pgtest.Append(t, store, slices.Concat(happened(a, 0, 2), happened(b, 0, 1), happened(a, 2, 1))...)
+	next, after := pgtest.Append(t, store, happened(b, 1, 1)...)
+	if first != 1 || next != 5 || after.Before(before) {
+		t.Errorf("positions %d and %d, recorded %s and %s", first, next, before, after)
 	}
 	events, err := store.ReadAfter(t.Context(), 0, 100)
 	if err != nil {
@@ -81,112 +74,140 @@ func TestAppendGivesPositionsInOrder(t *testing.T) {
 			t.Errorf("event %d is %+v", i, e)
 		}
 	}
-	if head, err := store.Head(t.Context()); err != nil || head != 5 {
-		t.Errorf("head is %d, %v", head, err)
+	if head, err := store.Last(t.Context()); err != nil || head != (eventstore.Head{Position: 5, EventID: events[4].EventID}) {
+		t.Errorf("head is %+v, %v", head, err)
 	}
 }
 
-func TestHeadOfAnEmptyLogIsZero(t *testing.T) {
+// TestAppend runs batches against a log that holds stream a at version 2 and the key 1, in autocommit and with the lock held.
+func TestAppend(t *testing.T) {
 	t.Parallel()
-	store := eventstore.New(pgtest.New(t))
-	if head, err := store.Head(t.Context()); err != nil || head != 0 {
-		t.Errorf("head is %d, %v", head, err)
+	a, b := uuid.New(), uuid.New()
+	at := func(position int64, event uuid.UUID) eventstore.Head {
+		return eventstore.Head{Position: position, EventID: event}
 	}
-}
-
-// TestAppendOutcomes runs batches against a log that holds stream A at version 2 and the key 1.
-func TestAppendOutcomes(t *testing.T) {
-	t.Parallel()
-	a, b, c := uuid.New(), uuid.New(), uuid.New()
-	keyed := func(u eventstore.Unit, k byte) eventstore.Unit {
-		u.Keys = []eventstore.Key{{Hash: key(k), Fingerprint: key(k + 100), First: 0, Count: len(u.Events)}}
-		return u
+	head := at(2, pgtest.EventID(a, 2))
+	keyed := func(k byte, events []eventstore.NewEvent) *eventstore.Batch {
+		return &eventstore.Batch{Events: events, Keys: []eventstore.Key{{Hash: key(k), Fingerprint: key(k + 100), Count: len(events)}}}
 	}
-	both := unit(a, 2, 1) // touches two streams, as a transfer does
-	both.Events = append(both.Events, unit(b, 0, 1).Events...)
-	// rival has the versions that the unit is to have, but other events.
-	rival := func(u eventstore.Unit) eventstore.Unit {
-		for i := range u.Events {
-			u.Events[i].EventID = uuid.New()
-		}
-		return u
-	}
-	on := func(u, before eventstore.Unit) eventstore.Unit {
-		u.Events = slices.Clone(u.Events)
-		u.Events[0].Follows = before.Events[len(before.Events)-1].EventID
-		return u
-	}
-	lost := rival(unit(a, 1, 1))
-	elsewhere := rival(unit(a, 0, 2)) // as another instance wrote it
-	nothing := unit(a, 2, 1)
-	nothing.Events[0].Follows = uuid.Nil
-	const ok, conflict, duplicate = eventstore.Appended, eventstore.Conflict, eventstore.Duplicate
+	refusal := &eventstore.Batch{Keys: []eventstore.Key{{Hash: key(2), Fingerprint: key(102), Refusal: []byte("no")}}}
 	for name, test := range map[string]struct {
-		units []eventstore.Unit
-		want  []eventstore.Outcome
-		first []int64
+		head  eventstore.Head
+		batch *eventstore.Batch
+		moved bool
+		taken [][16]byte
 	}{
-		"continues":                  {[]eventstore.Unit{unit(a, 2, 1)}, []eventstore.Outcome{ok}, []int64{3}},
-		"behind":                     {[]eventstore.Unit{unit(a, 1, 1)}, []eventstore.Outcome{conflict}, []int64{0}},
-		"ahead":                      {[]eventstore.Unit{unit(a, 3, 1)}, []eventstore.Outcome{conflict}, []int64{0}},
-		"new stream not from one":    {[]eventstore.Unit{unit(b, 1, 1)}, []eventstore.Outcome{conflict}, []int64{0}},
-		"key taken":                  {[]eventstore.Unit{keyed(unit(a, 2, 1), 1)}, []eventstore.Outcome{duplicate}, []int64{0}},
-		"key taken and behind":       {[]eventstore.Unit{keyed(unit(a, 1, 1), 1)}, []eventstore.Outcome{duplicate}, []int64{0}},
-		"a loser among winners":      {[]eventstore.Unit{unit(b, 0, 2), unit(a, 0, 1), unit(c, 0, 1)}, []eventstore.Outcome{ok, conflict, ok}, []int64{3, 0, 5}},
-		"a duplicate among winners":  {[]eventstore.Unit{unit(b, 0, 1), keyed(unit(a, 2, 1), 1), keyed(unit(c, 0, 1), 2)}, []eventstore.Outcome{ok, duplicate, ok}, []int64{3, 0, 4}},
-		"what follows a loser loses": {[]eventstore.Unit{lost, on(unit(a, 2, 1), lost), unit(b, 0, 1)}, []eventstore.Outcome{conflict, conflict, ok}, []int64{0, 0, 3}},
-		"loses over two streams":     {[]eventstore.Unit{lost, on(both, lost), unit(b, 1, 1), unit(c, 0, 1)}, []eventstore.Outcome{conflict, conflict, conflict, ok}, []int64{0, 0, 0, 3}},
-		"loses to a duplicate":       {[]eventstore.Unit{keyed(lost, 1), on(unit(a, 2, 1), lost)}, []eventstore.Outcome{duplicate, conflict}, []int64{0, 0}},
-		"chained on a duplicate":     {[]eventstore.Unit{keyed(unit(a, 2, 1), 1), unit(a, 3, 1)}, []eventstore.Outcome{duplicate, conflict}, []int64{0, 0}},
-		"two streams, both or none":  {[]eventstore.Unit{unit(b, 0, 1), both}, []eventstore.Outcome{ok, conflict}, []int64{3, 0}},
-		"fits by its version alone":  {[]eventstore.Unit{on(unit(a, 2, 1), elsewhere)}, []eventstore.Outcome{conflict}, []int64{0}},
-		"fits one of several":        {[]eventstore.Unit{unit(c, 0, 1), on(unit(a, 2, 1), elsewhere)}, []eventstore.Outcome{ok, conflict}, []int64{3, 0}},
-		"follows on nothing":         {[]eventstore.Unit{nothing}, []eventstore.Outcome{conflict}, []int64{0}},
-		"a unit twice":               {[]eventstore.Unit{unit(a, 2, 1), unit(a, 2, 1)}, []eventstore.Outcome{ok, conflict}, []int64{3, 0}},
-		"a hole inside a unit":       {[]eventstore.Unit{{Events: []eventstore.NewEvent{unit(a, 2, 1).Events[0], unit(a, 4, 1).Events[0]}}}, []eventstore.Outcome{conflict}, []int64{0}},
+		"on the head":                  {head: head, batch: batch(happened(a, 2, 1), happened(b, 0, 2))},
+		"behind":                       {head: at(1, pgtest.EventID(a, 1)), batch: batch(happened(a, 2, 1)), moved: true},
+		"ahead":                        {head: at(3, pgtest.EventID(a, 3)), batch: batch(happened(a, 3, 1)), moved: true},
+		"before the log began":         {batch: batch(happened(b, 0, 1)), moved: true},
+		"the position, another event":  {head: at(2, uuid.New()), batch: batch(happened(a, 2, 1)), moved: true},
+		"the event, another position":  {head: at(1, pgtest.EventID(a, 2)), batch: batch(happened(a, 2, 1)), moved: true},
+		"a new key":                    {head: head, batch: keyed(2, happened(a, 2, 1))},
+		"a stored key":                 {head: head, batch: keyed(1, happened(a, 2, 1)), taken: [][16]byte{key(1)}},
+		"a stored key, behind":         {head: at(1, pgtest.EventID(a, 1)), batch: keyed(1, happened(a, 2, 1)), moved: true},
+		"a refusal":                    {head: head, batch: refusal},
+		"a refusal, behind":            {head: at(1, pgtest.EventID(a, 1)), batch: refusal, moved: true},
+		"nothing, confirmed":           {head: head, batch: &eventstore.Batch{}},
+		"nothing, behind":              {head: at(1, pgtest.EventID(a, 1)), batch: &eventstore.Batch{}, moved: true},
+		"nothing, of a log that began": {batch: &eventstore.Batch{}, moved: true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			store := eventstore.New(pgtest.New(t))
-			mustAppend(t, store, keyed(unit(a, 0, 2), 1))
-			results := mustAppend(t, store, test.units...)
-			if got := outcomes(results); !slices.Equal(got, test.want) {
-				t.Fatalf("outcomes %v, want %v", got, test.want)
-			}
-			for i, r := range results {
-				if r.First != test.first[i] {
-					t.Errorf("unit %d is at %d, want %d", i, r.First, test.first[i])
+		for _, locked := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/%v", name, locked), func(t *testing.T) {
+				t.Parallel()
+				store := eventstore.New(pgtest.New(t))
+				if _, err := store.Append(t.Context(), eventstore.Head{}, keyed(1, happened(a, 0, 2))); err != nil {
+					t.Fatal(err)
 				}
-			}
-			checkLog(t, store)
-		})
+				got, err := appendEither(t, store, locked, test.head, test.batch)
+				if err != nil || got.Moved != test.moved || !slices.Equal(got.Taken, test.taken) {
+					t.Fatalf("%+v, %v; want moved %v, taken %x", got, err, test.moved, test.taken)
+				}
+				written := !test.moved && test.taken == nil
+				wantHead := int64(2)
+				if written {
+					wantHead += int64(len(test.batch.Events))
+				}
+				if head, err := store.Head(t.Context()); err != nil || head != wantHead {
+					t.Errorf("the head is at %d, want %d (%v)", head, wantHead, err)
+				}
+				stored, err := store.LookupKeys(t.Context(), [][16]byte{key(2)})
+				if wantKey := written && len(test.batch.Keys) == 1; err != nil || (len(stored) == 1) != wantKey {
+					t.Errorf("stored keys %+v, %v", stored, err)
+				}
+				checkLog(t, store)
+			})
+		}
 	}
 }
 
-func TestKeysAreStoredWithTheEventsTheyAnswerFor(t *testing.T) {
+func appendEither(t *testing.T, store *eventstore.Store, locked bool, head eventstore.Head, b *eventstore.Batch) (eventstore.Appended, error) {
+	t.Helper()
+	if !locked {
+		return store.Append(t.Context(), head, b)
+	}
+	l, _, err := store.Lock(t.Context(), head, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Release()
+	return l.Append(t.Context(), head, b)
+}
+
+// TestAFailedAppendLeavesNothing gives append what only a bug could: a version that is there already.
+func TestAFailedAppendLeavesNothing(t *testing.T) {
 	t.Parallel()
 	store := eventstore.New(pgtest.New(t))
-	u := unit(uuid.New(), 0, 3)
-	u.Keys = []eventstore.Key{
-		{Hash: key(1), Fingerprint: key(11), First: 0, Count: 1},
-		{Hash: key(2), Fingerprint: key(12), First: 1, Count: 2},
+	a := uuid.New()
+	mustAppend(t, store, happened(a, 0, 2))
+	head, err := store.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	mustAppend(t, store, unit(uuid.New(), 0, 4), u)
-	slow := unit(uuid.New(), 0, 2)
-	slow.Keys = []eventstore.Key{{Hash: key(3), Fingerprint: key(13), First: 1, Count: 1}}
-	mustAppend(t, store, unit(uuid.New(), 7, 1), slow) // a conflict in the batch, so unit by unit
+	for _, locked := range []bool{false, true} {
+		bad := batch(happened(uuid.New(), 0, 1), happened(a, 1, 1))
+		bad.Keys = []eventstore.Key{{Hash: key(1), Fingerprint: key(1), Count: 1}}
+		if _, err := appendEither(t, store, locked, head, bad); err == nil {
+			t.Error("a version was appended twice")
+		}
+		if stored, err := store.LookupKeys(t.Context(), [][16]byte{key(1)}); err != nil || len(stored) > 0 {
+			t.Errorf("its key was stored: %+v, %v", stored, err)
+		}
+	}
+	if first := mustAppend(t, store, happened(a, 2, 1)); first != 3 {
+		t.Errorf("the next event is at %d: a failure burned a position", first)
+	}
+	checkLog(t, store)
+}
 
+func TestKeysAreStoredWithWhatTheyStandFor(t *testing.T) {
+	t.Parallel()
+	store := eventstore.New(pgtest.New(t))
+	mustAppend(t, store, happened(uuid.New(), 0, 4))
+	head, err := store.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := batch(happened(uuid.New(), 0, 3))
+	b.Keys = []eventstore.Key{
+		{Hash: key(1), Fingerprint: key(11), First: 0, Count: 1},
+		{Hash: key(2), Fingerprint: key(12), Refusal: []byte(`{"refused":"\u0000"}`)},
+		{Hash: key(3), Fingerprint: key(13), First: 1, Count: 2},
+	}
+	if result, err := store.Append(t.Context(), head, b); err != nil || result.Moved {
+		t.Fatalf("%+v, %v", result, err)
+	}
 	stored, err := store.LookupKeys(t.Context(), [][16]byte{key(1), key(2), key(3), key(9)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.SortFunc(stored, func(a, b eventstore.StoredKey) int { return int(a.First - b.First) })
+	slices.SortFunc(stored, func(a, b eventstore.StoredKey) int { return int(a.Hash[0]) - int(b.Hash[0]) })
 	want := []eventstore.StoredKey{
 		{Hash: key(1), Fingerprint: key(11), First: 5, Count: 1},
-		{Hash: key(2), Fingerprint: key(12), First: 6, Count: 2},
-		{Hash: key(3), Fingerprint: key(13), First: 9, Count: 1},
+		{Hash: key(2), Fingerprint: key(12), First: 4, Refusal: []byte(`{"refused":"\u0000"}`)},
+		{Hash: key(3), Fingerprint: key(13), First: 6, Count: 2},
 	}
-	if !slices.Equal(stored, want) {
+	if !reflect.DeepEqual(stored, want) {
 		t.Errorf("keys %+v, want %+v", stored, want)
 	}
 }
@@ -195,19 +216,53 @@ func TestReadStreams(t *testing.T) {
 	t.Parallel()
 	store := eventstore.New(pgtest.New(t))
 	a, b := uuid.New(), uuid.New()
-	mustAppend(t, store, unit(a, 0, 3), unit(b, 0, 2), unit(a, 3, 1))
-	var got []string
-	cursors := []eventstore.Cursor{{StreamID: a, After: 2}, {StreamID: uuid.New()}, {StreamID: b}}
-	err := store.ReadStreams(t.Context(), cursors, func(e eventstore.Event) error {
-		got = append(got, fmt.Sprintf("%v %d", e.StreamID == a, e.Version))
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
+	mustAppend(t, store, happened(a, 0, 3), happened(b, 0, 2), happened(a, 3, 1), happened(b, 2, 1))
+	for upTo, want := range map[int64][]string{
+		7: {"true 3", "true 4", "false 1", "false 2", "false 3"},
+		6: {"true 3", "true 4", "false 1", "false 2"},
+		5: {"true 3", "false 1", "false 2"},
+		0: nil,
+	} {
+		var got []string
+		cursors := []eventstore.Cursor{{StreamID: a, After: 2}, {StreamID: uuid.New()}, {StreamID: b}}
+		err := store.ReadStreams(t.Context(), cursors, upTo, func(e *eventstore.Event) error {
+			got = append(got, fmt.Sprintf("%v %d", e.StreamID == a, e.Version))
+			return nil
+		})
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("up to %d: got %v, want %v (%v)", upTo, got, want, err)
+		}
 	}
-	if want := []string{"true 3", "true 4", "false 1", "false 2"}; !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
+}
+
+// TestReadFrom reads from heads that the log has, has lost, and has never had; with the lock held it is the same.
+func TestReadFrom(t *testing.T) {
+	t.Parallel()
+	store := eventstore.New(pgtest.New(t))
+	a := uuid.New()
+	mustAppend(t, store, happened(a, 0, 5))
+	for position, want := range map[int64][]int64{0: {1, 2, 3}, 1: {1, 2, 3}, 4: {4, 5}, 5: {5}, 6: nil} {
+		head := eventstore.Head{Position: position}
+		events, err := store.ReadFrom(t.Context(), head, 3)
+		if got := positions(events); err != nil || !slices.Equal(got, want) {
+			t.Errorf("from %d: %v, want %v (%v)", position, got, want, err)
+		}
+		locked, events, err := store.Lock(t.Context(), head, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := positions(events); !slices.Equal(got, want) {
+			t.Errorf("locked, from %d: %v, want %v", position, got, want)
+		}
+		locked.Release()
 	}
+}
+
+func positions(events []eventstore.Event) (all []int64) {
+	for i := range events {
+		all = append(all, events[i].Position)
+	}
+	return all
 }
 
 // TestPositionsAreCommitOrder attacks I1: many instances append batches of all sizes at once, some of which are
@@ -216,7 +271,6 @@ func TestPositionsAreCommitOrder(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	const writers, batches = 8, 60
-	mustAppend(t, eventstore.New(newPool(t, url)), unit(uuid.New(), 0, 1000)) // append_one is not for a short log
 	group, ctx := errgroup.WithContext(t.Context())
 	var writing sync.WaitGroup
 	for w := range writers {
@@ -239,35 +293,54 @@ func TestPositionsAreCommitOrder(t *testing.T) {
 	checkLog(t, eventstore.New(newPool(t, url)))
 }
 
-// writeSome appends batches to streams of its own; every tenth call is cut off at a random moment, after which only
-// the log can tell whether it took place.
+// writeSome appends batches to streams of its own, in either way; every tenth call is cut off at a random moment, after which
+// only the log can tell whether it took place.
 func writeSome(ctx context.Context, store *eventstore.Store, random *rand.Rand, batches int) error {
-	var past eventstore.Past
 	for range batches {
-		var units []eventstore.Unit
+		b := new(eventstore.Batch)
 		for range 1 + random.IntN(5) {
-			units = append(units, unit(uuid.New(), 0, 1+random.IntN(4)))
-		}
-		if random.IntN(3) == 0 { // for append_one
-			units = []eventstore.Unit{unit(uuid.New(), 0, 1)}
+			b.Events = append(b.Events, happened(uuid.New(), 0, 1+random.IntN(4))...)
 		}
 		callCtx, cancel := ctx, context.CancelFunc(func() {})
 		cut := random.IntN(10) == 0
 		if cut {
 			callCtx, cancel = context.WithTimeout(ctx, time.Duration(random.IntN(3000))*time.Microsecond)
 		}
-		var err error
-		if random.IntN(4) == 0 {
-			_, err = store.Append(callCtx, units)
-		} else {
-			_, _, err = store.AppendAfter(callCtx, &past, units)
-		}
+		err := writeOne(callCtx, store, b, random.IntN(3) == 0)
 		cancel()
 		if err != nil && !cut {
 			return err
 		}
 	}
 	return nil
+}
+
+func writeOne(ctx context.Context, store *eventstore.Store, b *eventstore.Batch, lockFirst bool) error {
+	if lockFirst {
+		locked, _, err := store.Lock(ctx, eventstore.Head{}, 0)
+		if err != nil {
+			return err
+		}
+		defer locked.Release()
+		head, err := locked.Last(ctx)
+		if err != nil {
+			return err
+		}
+		result, err := locked.Append(ctx, head, b)
+		if err == nil && result.Moved {
+			return errors.New("the log moved under the lock")
+		}
+		return err
+	}
+	for {
+		head, err := store.Last(ctx)
+		if err != nil {
+			return err
+		}
+		if result, err := store.Append(ctx, head, b); err != nil || !result.Moved {
+			return err
+		}
+	}
 }
 
 // tail reads the log as it grows and fails at the first event that is not the one after the last.

@@ -28,30 +28,26 @@ func newPool(t *testing.T, url string) *pgxpool.Pool {
 	return pool
 }
 
-// TestOneWinnerAStreamVersion attacks I3: of all who append the same version of one stream, one wins, also when all know the
-// head of the log and nothing else is appended.
-func TestOneWinnerAStreamVersion(t *testing.T) {
+// TestOneWinnerOnAHead attacks I3: of all who append on one head, one wins, whichever way they take.
+func TestOneWinnerOnAHead(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
-	stream := uuid.New()
 	const rivals, rounds = 8, 25
 	stores := make([]*eventstore.Store, rivals)
 	for i := range stores {
 		stores[i] = eventstore.New(newPool(t, url))
 	}
-	const before = 1000 // append_one is not for a short log
-	mustAppend(t, stores[0], unit(uuid.New(), 0, before))
-	for version := range int64(rounds) {
+	for round := range rounds {
+		head, err := stores[0].Last(t.Context())
+		if err != nil || head.Position != int64(round) {
+			t.Fatalf("the head is %+v, %v", head, err)
+		}
 		var group errgroup.Group
 		won := make([]bool, rivals)
 		for i, store := range stores {
 			group.Go(func() error {
-				var past eventstore.Past
-				if version > 0 {
-					past.Saw(before+version, pgtest.EventID(stream, version))
-				}
-				results, _, err := store.AppendAfter(t.Context(), &past, []eventstore.Unit{unit(stream, version, 1)})
-				won[i] = err == nil && results[0].Outcome == eventstore.Appended
+				result, err := appendEither(t, store, i%4 == 0, head, batch(happened(uuid.New(), 0, 1)))
+				won[i] = err == nil && !result.Moved
 				return err
 			})
 		}
@@ -65,18 +61,22 @@ func TestOneWinnerAStreamVersion(t *testing.T) {
 			}
 		}
 		if winners != 1 {
-			t.Fatalf("version %d has %d winners", version+1, winners)
+			t.Fatalf("round %d has %d winners", round, winners)
 		}
 	}
 	checkLog(t, stores[0])
 }
 
-// TestAppendLockHeldByAStuckSession sees an append give up after the lock timeout, and the log go on once the holder
-// is gone.
+// TestAppendLockHeldByAStuckSession sees appends give up after the lock timeout, and the log go on once the holder is gone.
 func TestAppendLockHeldByAStuckSession(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
-	store := eventstore.New(newPool(t, url))
+	pool, err := postgres.NewPool(t.Context(), url, postgres.WithLockTimeout(time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	store := eventstore.New(pool)
 	holder, err := newPool(t, url).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -84,17 +84,39 @@ func TestAppendLockHeldByAStuckSession(t *testing.T) {
 	if _, err := holder.Exec(t.Context(), "select pg_advisory_xact_lock(7018230141)"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = store.Append(t.Context(), []eventstore.Unit{unit(uuid.New(), 0, 1)})
-	var refused *pgconn.PgError
-	if !errors.As(err, &refused) || refused.Code != "55P03" || !postgres.IsUnavailable(err) {
-		t.Errorf("append under a held lock: %v, want a lock timeout that counts as unavailable", err)
+	_, appendErr := store.Append(t.Context(), eventstore.Head{}, batch(happened(uuid.New(), 0, 1)))
+	_, _, lockErr := store.Lock(t.Context(), eventstore.Head{}, 0)
+	for _, err := range []error{appendErr, lockErr} {
+		var refused *pgconn.PgError
+		if !errors.As(err, &refused) || refused.Code != "55P03" || !postgres.IsUnavailable(err) {
+			t.Errorf("with the lock held: %v, want a lock timeout that counts as unavailable", err)
+		}
 	}
 	if err := holder.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := mustAppend(t, store, unit(uuid.New(), 0, 1)); got[0].First != 1 {
-		t.Errorf("after the failed append the next position is %d: a failure burned a position", got[0].First)
+	if first := mustAppend(t, store, happened(uuid.New(), 0, 1)); first != 1 {
+		t.Errorf("after the failed append the next position is %d: a failure burned a position", first)
 	}
+}
+
+// TestALockHolderThatFallsSilent sees the database end a session that holds the lock and does nothing.
+func TestALockHolderThatFallsSilent(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	silent, other := eventstore.New(newPool(t, url)), eventstore.New(newPool(t, url))
+	locked, _, err := silent.Lock(t.Context(), eventstore.Head{}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer locked.Release()
+	if first := mustAppend(t, other, happened(uuid.New(), 0, 1)); first != 1 {
+		t.Errorf("the other's event is at %d", first)
+	}
+	if _, err := locked.Append(t.Context(), eventstore.Head{}, batch(happened(uuid.New(), 0, 1))); !postgres.IsUnavailable(err) {
+		t.Errorf("the silent one's append: %v", err)
+	}
+	checkLog(t, other)
 }
 
 // TestAHostThatFallsSilent has a database that takes statements and says nothing: after the first time limit, none of the
@@ -103,7 +125,7 @@ func TestAHostThatFallsSilent(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	store := eventstore.New(pool)
-	mustAppend(t, store, unit(uuid.New(), 0, 1))
+	mustAppend(t, store, happened(uuid.New(), 0, 1))
 	pids := func() (all []uint32) {
 		t.Helper()
 		var held []*pgxpool.Conn
@@ -131,7 +153,7 @@ func TestAHostThatFallsSilent(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := store.Append(short, []eventstore.Unit{unit(uuid.New(), 0, 1)}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := store.Append(short, eventstore.Head{}, batch(happened(uuid.New(), 0, 1))); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("an append behind a held lock: %v", err)
 	}
 	if _, err := holder.Exec(t.Context(), "select pg_advisory_unlock_all()"); err != nil {

@@ -1,6 +1,7 @@
 package eventstore_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/uuid"
@@ -12,93 +13,77 @@ import (
 
 // logModel is a log as simply as it can be said.
 type logModel struct {
-	ids     []uuid.UUID
-	streams map[uuid.UUID]tip
-	keys    map[[16]byte]int64 // the position of the first event they answer for
-	head    int64
+	events   []uuid.UUID
+	versions map[uuid.UUID]int64
+	keys     map[[16]byte]eventstore.StoredKey
 }
 
-// tip is the last event of a stream.
-type tip struct {
-	version int64
-	id      uuid.UUID
+func (m *logModel) head() eventstore.Head {
+	if n := len(m.events); n > 0 {
+		return eventstore.Head{Position: int64(n), EventID: m.events[n-1]}
+	}
+	return eventstore.Head{}
 }
 
-// append says what becomes of a batch, unit by unit.
-func (m *logModel) append(units []eventstore.Unit) (want []eventstore.UnitResult) {
-	for _, u := range units {
-		r := eventstore.UnitResult{Outcome: eventstore.Appended, First: m.head + 1}
-		next := make(map[uuid.UUID]tip)
-		for _, e := range u.Events {
-			before, seen := next[e.StreamID]
-			if !seen {
-				before = m.streams[e.StreamID]
-			}
-			if e.Version != before.version+1 || e.Follows != before.id {
-				r = eventstore.UnitResult{Outcome: eventstore.Conflict}
-			}
-			next[e.StreamID] = tip{before.version + 1, e.EventID}
+// append says what becomes of a batch.
+func (m *logModel) append(head eventstore.Head, b *eventstore.Batch) (want eventstore.Appended) {
+	if head != m.head() {
+		return eventstore.Appended{Moved: true}
+	}
+	for _, k := range b.Keys {
+		if _, stored := m.keys[k.Hash]; stored {
+			want.Taken = append(want.Taken, k.Hash)
 		}
-		for _, k := range u.Keys {
-			if m.keys[k.Hash] > 0 {
-				r = eventstore.UnitResult{Outcome: eventstore.Duplicate}
-			}
+	}
+	if want.Taken != nil {
+		return want
+	}
+	for _, k := range b.Keys {
+		stored := eventstore.StoredKey{Hash: k.Hash, Fingerprint: k.Fingerprint, First: head.Position, Refusal: k.Refusal}
+		if k.Refusal == nil {
+			stored.First, stored.Count = head.Position+1+int64(k.First), k.Count
 		}
-		for _, e := range u.Events {
-			if r.Outcome == eventstore.Appended {
-				m.head, m.streams[e.StreamID] = m.head+1, tip{e.Version, e.EventID}
-			}
-		}
-		if r.Outcome == eventstore.Appended {
-			for _, k := range u.Keys {
-				m.keys[k.Hash] = r.First + int64(k.First)
-			}
-		}
-		want = append(want, r)
+		m.keys[k.Hash] = stored
+	}
+	for _, e := range b.Events {
+		m.events = append(m.events, e.EventID)
+		m.versions[e.StreamID] = e.Version
 	}
 	return want
 }
 
-// draw makes a batch as a writer does whose view of some streams is behind the log, or ahead of it: each unit goes on
-// where the ones before it would leave its streams.
-func (m *logModel) draw(t *rapid.T) (units []eventstore.Unit) {
-	view := make(map[uuid.UUID]tip)
-	for _, id := range m.ids {
-		at := m.streams[id]
-		switch off := rapid.SampledFrom([]int64{0, 0, 0, 0, 0, -1, 1, 2}).Draw(t, "off"); {
-		case off == 2 && at.version > 0:
-			at.id = uuid.New() // the version is right, but another event was there when it was decided
-		case off < 2 && at.version+off > 0 && off != 0:
-			at = tip{at.version + off, uuid.New()}
-		}
-		view[id] = at
-	}
+// draw makes a batch of events that continue their streams, with keys for some of them and for refusals.
+func (m *logModel) draw(t *rapid.T, streams []uuid.UUID) *eventstore.Batch {
+	b := new(eventstore.Batch)
+	next := make(map[uuid.UUID]int64)
 	used := make(map[[16]byte]bool)
-	for range rapid.IntRange(1, 6).Draw(t, "units") {
-		var u eventstore.Unit
-		for range rapid.IntRange(1, 2).Draw(t, "streams") {
-			id := rapid.SampledFrom(m.ids).Draw(t, "stream")
-			more := unit(id, view[id].version, rapid.IntRange(1, 3).Draw(t, "events"))
-			for i := range more.Events {
-				e := &more.Events[i]
-				e.Follows, e.EventID = view[id].id, uuid.New()
-				view[id] = tip{e.Version, e.EventID}
-			}
-			u.Events = append(u.Events, more.Events...)
+	for range rapid.IntRange(0, 6).Draw(t, "events") {
+		id := rapid.SampledFrom(streams).Draw(t, "stream")
+		if next[id] == 0 {
+			next[id] = m.versions[id]
 		}
+		e := happened(id, next[id], 1)[0]
+		e.EventID = uuid.New()
+		next[id] = e.Version
+		b.Events = append(b.Events, e)
 		k := key(rapid.Byte().Draw(t, "key"))
-		if rapid.Bool().Draw(t, "keyed") && !used[k] {
-			used[k] = true
-			first := rapid.IntRange(0, len(u.Events)-1).Draw(t, "first")
-			u.Keys = []eventstore.Key{{Hash: k, Fingerprint: k, First: first, Count: len(u.Events) - first}}
+		if used[k] {
+			continue
 		}
-		units = append(units, u)
+		switch rapid.IntRange(0, 3).Draw(t, "keyed") {
+		case 0:
+			first := rapid.IntRange(0, len(b.Events)-1).Draw(t, "first")
+			b.Keys = append(b.Keys, eventstore.Key{Hash: k, Fingerprint: k, First: first, Count: len(b.Events) - first})
+		case 1:
+			b.Keys = append(b.Keys, eventstore.Key{Hash: k, Fingerprint: k, Refusal: []byte{k[0], 0, 1}})
+		}
+		used[k] = true
 	}
-	return units
+	return b
 }
 
-// TestLogAgainstAModel appends random batches, some decided on a stale view and some a second time, by two stores in turn:
-// each unit becomes what the model says, at the position that it says, and the keys answer for the events they came with.
+// TestLogAgainstAModel appends random batches by two stores in turn, on the head, on earlier heads, on heads that never were,
+// and after the log has lost its tail. Each becomes what the model says, and the keys stand for what they came with.
 func TestLogAgainstAModel(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -108,40 +93,50 @@ func TestLogAgainstAModel(t *testing.T) {
 		if _, err := pool.Exec(t.Context(), `truncate events, idempotency_keys`); err != nil {
 			r.Fatal(err)
 		}
-		m := &logModel{streams: make(map[uuid.UUID]tip), keys: make(map[[16]byte]int64)}
-		for range 4 {
-			m.ids = append(m.ids, uuid.New())
-		}
-		var past [][]eventstore.Unit
+		m := &logModel{versions: make(map[uuid.UUID]int64), keys: make(map[[16]byte]eventstore.StoredKey)}
+		streams := []uuid.UUID{uuid.New(), uuid.New(), uuid.New(), uuid.New()}
+		heads := []eventstore.Head{{}}
 		for range rapid.IntRange(1, 12).Draw(r, "batches") {
-			units := m.draw(r)
-			if len(past) > 0 && rapid.IntRange(0, 4).Draw(r, "again") == 0 {
-				units = rapid.SampledFrom(past).Draw(r, "past")
+			head := m.head()
+			switch rapid.IntRange(0, 5).Draw(r, "on") {
+			case 0:
+				head = rapid.SampledFrom(heads).Draw(r, "earlier")
+			case 1:
+				head = eventstore.Head{Position: max(head.Position, 1), EventID: uuid.New()}
 			}
-			past = append(past, units)
-			got, err := rapid.SampledFrom(stores).Draw(r, "store").Append(t.Context(), units)
-			if err != nil {
-				r.Fatal(err)
+			b := m.draw(r, streams)
+			store := rapid.SampledFrom(stores).Draw(r, "store")
+			got, err := appendEither(t, store, rapid.Bool().Draw(r, "locked"), head, b)
+			want := m.append(head, b)
+			slices.SortFunc(got.Taken, func(a, b [16]byte) int { return slices.Compare(a[:], b[:]) })
+			slices.SortFunc(want.Taken, func(a, b [16]byte) int { return slices.Compare(a[:], b[:]) })
+			if err != nil || got.Moved != want.Moved || !slices.Equal(got.Taken, want.Taken) {
+				r.Fatalf("%+v on %+v is %+v, %v; want %+v", b, head, got, err, want)
 			}
-			for i, want := range m.append(units) {
-				if got[i].Outcome != want.Outcome || got[i].First != want.First {
-					r.Fatalf("unit %d of %+v is %+v, want %+v", i, units, got[i], want)
-				}
-			}
+			heads = append(heads, m.head())
 		}
-		var all [][16]byte
-		for k := range m.keys {
-			all = append(all, k)
-		}
-		stored, err := stores[0].LookupKeys(t.Context(), all)
-		if err != nil || len(stored) != len(all) {
-			r.Fatalf("%d of %d keys, %v", len(stored), len(all), err)
-		}
-		for _, k := range stored {
-			if k.First != m.keys[k.Hash] {
-				r.Fatalf("key %x answers for position %d, want %d", k.Hash, k.First, m.keys[k.Hash])
-			}
-		}
-		checkLog(t, stores[0])
+		m.check(t, r, stores[0])
 	})
+}
+
+func (m *logModel) check(t *testing.T, r *rapid.T, store *eventstore.Store) {
+	t.Helper()
+	var all [][16]byte
+	for k := range m.keys {
+		all = append(all, k)
+	}
+	stored, err := store.LookupKeys(t.Context(), all)
+	if err != nil || len(stored) != len(all) {
+		r.Fatalf("%d of %d keys, %v", len(stored), len(all), err)
+	}
+	for _, k := range stored {
+		want := m.keys[k.Hash]
+		if k.First != want.First || k.Count != want.Count || k.Fingerprint != want.Fingerprint || !slices.Equal(k.Refusal, want.Refusal) {
+			r.Fatalf("key %+v, want %+v", k, want)
+		}
+	}
+	if head, err := store.Last(t.Context()); err != nil || head != m.head() {
+		r.Fatalf("the head is %+v, want %+v (%v)", head, m.head(), err)
+	}
+	checkLog(t, store)
 }

@@ -7,41 +7,60 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 const (
-	headSQL = `select position from events order by position desc limit 1`
+	lastSQL = `select position, event_id from events order by position desc limit 1`
 
 	readAfterSQL = `select position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at
 from events where position > $1 order by position limit $2`
 
 	// One index range a stream, so that the cost grows with the events read and with nothing else.
-	readStreamsSQL = `select e.position, e.stream_id, e.version, e.event_id, e.type, e.schema_version, e.payload,
-       e.metadata, e.recorded_at
+	readStreamsSQL = `select e.position, e.stream_id, e.version, e.event_id, e.type, e.schema_version, e.payload, e.recorded_at
 from unnest($1::uuid[], $2::bigint[]) as s(id, after)
-cross join lateral (select * from events e where e.stream_id = s.id and e.version > s.after order by e.version) as e`
+cross join lateral (select * from events e where e.stream_id = s.id and e.version > s.after order by e.version) as e
+where e.position <= $3`
 
 	// The message makes the statement one that writes, so that its commit waits for a synchronous standby, and by the
 	// order of the WAL for all that was committed before it: see LookupKeys.
-	lookupKeysSQL = `select key, fingerprint, first_position, event_count, pg_logical_emit_message(true, 'passbook', '')
+	lookupKeysSQL = `select key, fingerprint, first_position, event_count, refusal, pg_logical_emit_message(true, 'passbook', '')
 from idempotency_keys where key = any ($1)`
 )
 
-// Head answers the position of the last event in the log, 0 when it is empty.
-func (s *Store) Head(ctx context.Context) (int64, error) {
-	var head int64
-	err := s.db.QueryRow(ctx, headSQL).Scan(&head)
+// reader reads the log, in autocommit or in the transaction of Locked.
+type reader struct {
+	db   querier
+	pool *pgxpool.Pool // that db is of
+}
+
+// Last returns the head of the log.
+func (r reader) Last(ctx context.Context) (Head, error) {
+	var head Head
+	err := r.db.QueryRow(ctx, lastSQL).Scan(&head.Position, &head.EventID)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return 0, fmt.Errorf("eventstore: head: %w", err)
+		return Head{}, fmt.Errorf("eventstore: head: %w", r.suspect(err))
 	}
 	return head, nil
 }
 
-// ReadAfter answers at most limit events that follow position after, in order. Who has seen an answer has seen
-// every event up to its last, forever: no event ever appears at an earlier position later on.
-func (s *Store) ReadAfter(ctx context.Context, after int64, limit int) ([]Event, error) {
-	rows, _ := s.db.Query(ctx, readAfterSQL, after, limit)
+// Head returns the position of the last event in the log, 0 when it is empty.
+func (r reader) Head(ctx context.Context) (int64, error) {
+	head, err := r.Last(ctx)
+	return head.Position, err
+}
+
+// ReadAfter returns at most limit events that follow position after, in order.
+func (r reader) ReadAfter(ctx context.Context, after int64, limit int) ([]Event, error) {
+	rows, _ := r.db.Query(ctx, readAfterSQL, after, limit)
 	return collect("read after", rows)
+}
+
+// ReadFrom returns at most limit events from that of the head on, in order and without metadata. The first is the event at
+// the head's position, which is another if the log has lost the head's; there is none if the log has become shorter. From the
+// zero Head on it is all events.
+func (r reader) ReadFrom(ctx context.Context, head Head, limit int) ([]Event, error) {
+	return r.tail(ctx, head.Position-1, limit)
 }
 
 // Cursor names a stream and the last version of it that is known already.
@@ -50,46 +69,47 @@ type Cursor struct {
 	After    int64
 }
 
-// ReadStreams calls each with all events of the streams after their cursors, each stream's in version order and the
-// streams in the order given. A stream that does not exist adds nothing. It holds no more than one event in memory, so
-// that a stream may be of any length. It ends with the first error of each.
-func (s *Store) ReadStreams(ctx context.Context, cursors []Cursor, each func(Event) error) error {
+// ReadStreams calls each with the events of the streams after their cursors and up to position upTo, without metadata; each
+// stream's in version order, and the streams in the order given. A stream that does not exist adds nothing. It holds no more
+// than one event in memory, so that a stream may be of any length. It ends with the first error of each.
+func (r reader) ReadStreams(ctx context.Context, cursors []Cursor, upTo int64, each func(*Event) error) error {
 	ids, after := make([][16]byte, len(cursors)), make([]int64, len(cursors))
 	for i, c := range cursors {
 		ids[i], after[i] = c.StreamID, c.After
 	}
-	rows, err := s.db.Query(ctx, readStreamsSQL, ids, after)
+	rows, err := r.db.Query(ctx, readStreamsSQL, tailFormats, ids, after, upTo)
 	if err != nil {
-		return fmt.Errorf("eventstore: read streams: %w", err)
+		return fmt.Errorf("eventstore: read streams: %w", r.suspect(err))
 	}
 	defer rows.Close()
+	types := make(map[string]string)
 	for rows.Next() {
-		e, err := scanEvent(rows)
-		if err != nil {
-			return fmt.Errorf("eventstore: read streams: %w", err)
+		var e Event
+		if err := readTail(&e, rows.RawValues(), new(arena), types); err != nil {
+			return err
 		}
-		if err := each(e); err != nil {
+		if err := each(&e); err != nil {
 			return err
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("eventstore: read streams: %w", err)
+		return fmt.Errorf("eventstore: read streams: %w", r.suspect(err))
 	}
 	return nil
 }
 
-// LookupKeys answers those of the idempotency keys that the log holds, once what they stand for is as durable as an append
+// LookupKeys returns those of the idempotency keys that the log holds, once what they stand for is as durable as an append
 // that was acknowledged. It need not be yet: when the wait for a synchronous standby is broken off (by the time limit of an
 // append, whose outcome is then unknown), the commit is seen here although no standby has it, and would be lost with its
 // primary. An answer given again on the strength of that would have been a lie.
-func (s *Store) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey, error) {
-	rows, _ := s.db.Query(ctx, lookupKeysSQL, hashes)
+func (r reader) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey, error) {
+	rows, _ := r.db.Query(ctx, lookupKeysSQL, hashes)
 	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (StoredKey, error) {
 		var k StoredKey
-		return k, row.Scan(&k.Hash, &k.Fingerprint, &k.First, &k.Count, nil)
+		return k, row.Scan(&k.Hash, &k.Fingerprint, &k.First, &k.Count, &k.Refusal, nil)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("eventstore: look up keys: %w", s.suspect(err))
+		return nil, fmt.Errorf("eventstore: look up keys: %w", r.suspect(err))
 	}
 	return keys, nil
 }

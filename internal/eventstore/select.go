@@ -38,20 +38,20 @@ type Selection struct {
 	Types []string
 }
 
-// Select answers, in order, at most limit of the selected events after position after and up to position upTo, which
+// Select returns, in order, at most limit of the selected events after position after and up to position upTo, which
 // must not lie beyond the head. Every position of that range is looked at, so that the cost of a selection by type
 // grows with the range; that of a selection by stream grows with the answer alone.
-func (s *Store) Select(ctx context.Context, after, upTo int64, sel Selection, limit int) ([]Event, error) {
+func (r reader) Select(ctx context.Context, after, upTo int64, sel Selection, limit int) ([]Event, error) {
 	var rows pgx.Rows
 	switch {
 	case sel.StreamID != uuid.Nil:
-		rows, _ = s.db.Query(ctx, selectByStreamSQL, sel.StreamID, after, upTo, sel.Types, limit)
+		rows, _ = r.db.Query(ctx, selectByStreamSQL, sel.StreamID, after, upTo, sel.Types, limit)
 	case sel.Types != nil:
-		rows, _ = s.db.Query(ctx, selectByTypeSQL, after, upTo, sel.Types, limit)
+		rows, _ = r.db.Query(ctx, selectByTypeSQL, after, upTo, sel.Types, limit)
 	case upTo <= after:
 		return nil, nil
 	default:
-		return s.ReadAfter(ctx, after, int(min(int64(limit), upTo-after)))
+		return r.ReadAfter(ctx, after, int(min(int64(limit), upTo-after)))
 	}
 	events, err := pgx.CollectRows(rows, scanEvent)
 	if err != nil {

@@ -16,11 +16,11 @@ func TestSelect(t *testing.T) {
 	store := eventstore.New(pgtest.New(t))
 	a, b := uuid.New(), uuid.New()
 	for i := range int64(20) { // a gets every third event and more
-		mustAppend(t, store, unit(a, i*2, 1), unit(b, i, 1), unit(a, i*2+1, 1))
+		mustAppend(t, store, happened(a, i*2, 1), happened(b, i, 1), happened(a, i*2+1, 1))
 	}
-	other := unit(a, 40, 1)
-	other.Events[0].Type = "Else"
-	mustAppend(t, store, other, unit(b, 20, 2))
+	other := happened(a, 40, 1)
+	other[0].Type = "Else"
+	mustAppend(t, store, other, happened(b, 20, 2))
 	const head = 63
 	all, err := store.ReadAfter(t.Context(), 0, head)
 	if err != nil || len(all) != head {

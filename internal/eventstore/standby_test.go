@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 
 	"passbook/internal/eventstore"
 	"passbook/internal/localpg"
-	"passbook/internal/pgtest"
 	"passbook/internal/postgres"
 )
 
@@ -86,9 +84,9 @@ func TestAnswersWaitForTheStandby(t *testing.T) {
 	breakOff, off := context.WithCancel(ctx)
 	broken := make(chan error, 1)
 	go func() {
-		one := unit(uuid.New(), 0, 1)
+		one := batch(happened(uuid.New(), 0, 1))
 		one.Keys = []eventstore.Key{{Hash: key(1), Fingerprint: key(2), Count: 1}}
-		_, err := store.Append(breakOff, []eventstore.Unit{one})
+		_, err := store.Append(breakOff, eventstore.Head{}, one)
 		broken <- err
 	}()
 	within("select exists (select from pg_stat_activity where wait_event = 'SyncRep')")
@@ -111,21 +109,5 @@ func TestAnswersWaitForTheStandby(t *testing.T) {
 	require("")
 	if found, err := store.LookupKeys(ctx, [][16]byte{key(1)}); err != nil || len(found) != 1 {
 		t.Errorf("once no standby is waited for: %v, %v", found, err)
-	}
-}
-
-// TestExpiryAsksForItsPositionOnce looks at the plan: for every row, it would take minutes.
-func TestExpiryAsksForItsPositionOnce(t *testing.T) {
-	t.Parallel()
-	pool := pgtest.New(t)
-	rows, _ := pool.Query(t.Context(), "explain (verbose) "+eventstore.ExpireKeysSQL, "1 hour", 10)
-	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range plan {
-		if (strings.Contains(line, "Filter") || strings.Contains(line, "Cond")) && strings.Contains(line, "position_at") {
-			t.Errorf("asked for each row: %s", line)
-		}
 	}
 }

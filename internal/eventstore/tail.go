@@ -23,15 +23,28 @@ var tailFormats = pgx.QueryResultFormats{
 	pgx.BinaryFormatCode, pgx.TextFormatCode, pgx.BinaryFormatCode,
 }
 
-// fewEvents is how many events an answer has when nobody is far behind.
+// fewEvents is how many events a result has when its reader is not far behind.
 const fewEvents = 512
 
 // ReadAfter is Store.ReadAfter, but leaves Metadata nil. The payloads of one answer share their memory.
 func (t Tail) ReadAfter(ctx context.Context, after int64, limit int) ([]Event, error) {
-	rows, err := t.pool.Query(ctx, tailSQL, tailFormats, after, limit)
+	return t.tail(ctx, after, limit)
+}
+
+func (r reader) tail(ctx context.Context, after int64, limit int) ([]Event, error) {
+	rows, err := r.db.Query(ctx, tailSQL, tailFormats, after, limit)
 	if err != nil {
-		return nil, fmt.Errorf("eventstore: tail: %w", err)
+		return nil, fmt.Errorf("eventstore: tail: %w", r.suspect(err))
 	}
+	events, err := scanTail(rows, limit)
+	if err != nil {
+		return nil, fmt.Errorf("eventstore: tail: %w", r.suspect(err))
+	}
+	return events, nil
+}
+
+// scanTail reads and closes the rows of tailSQL.
+func scanTail(rows pgx.Rows, limit int) ([]Event, error) {
 	defer rows.Close()
 	var (
 		events []Event
@@ -48,10 +61,7 @@ func (t Tail) ReadAfter(ctx context.Context, after int64, limit int) ([]Event, e
 			return nil, err
 		}
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("eventstore: tail: %w", err)
-	}
-	return events, nil
+	return events, rows.Err() //nolint:wrapcheck // by the callers
 }
 
 var errRow = errors.New("eventstore: a row of events is not of the form that was asked for")

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"passbook/internal/command"
 )
 
@@ -38,6 +36,7 @@ func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params RunC
 		return
 	}
 	b := &bulk{server: s, r: r, w: w, conn: http.NewResponseController(w), mediaType: mediaType, key: key}
+	b.requestID = exchangeOf(r.Context()).requestID
 	if mediaType == "application/json" {
 		b.items = newArrayReader(r.Body)
 	} else {
@@ -58,6 +57,7 @@ type bulk struct {
 	conn      *http.ResponseController
 	mediaType string
 	key       string
+	requestID string // as the problems among the results say it
 	items     itemReader
 	read      int // how many commands were read
 	wrote     int // how many results were written
@@ -229,14 +229,10 @@ func (b *bulk) append(buf []byte, it *item, out command.Outcome) ([]byte, error)
 	}
 	buf = b.appendSeparator(buf)
 	b.wrote++
-	if err != nil {
-		p := b.server.explain(b.r, err)
-		body := p.body
-		body.RequestID = exchangeOf(b.r.Context()).requestID
-		text, err := json.Marshal(&body)
-		if err != nil {
-			return nil, fmt.Errorf("httpapi: write a problem: %w", err)
-		}
+	if _, text, replayed := storedRefusal(err); replayed {
+		buf = append(append(buf, `{"replayed":true,`...), text[1:]...) // without its brace
+	} else if err != nil {
+		_, text := problemText(b.server.explain(b.r, err), b.requestID)
 		buf = append(buf, text...)
 	} else {
 		text, err := receipt(out.Result.Events)
@@ -329,6 +325,9 @@ func (b *bulk) decideAll(c *chunk) error {
 	}
 	if err != nil && !errors.As(err, &refused) {
 		return err //nolint:wrapcheck // problem.go matches it
+	}
+	if first, ok := errors.AsType[*command.RefusedBefore](err); ok {
+		b.requestID = requestIDOf(first.Answer) // so that the other results, too, are those of the first request
 	}
 	for i := range c.items {
 		switch {

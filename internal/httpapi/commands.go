@@ -170,19 +170,20 @@ func readCommand(w http.ResponseWriter, r *http.Request, k *commandKind, id uuid
 	if err != nil {
 		return request, headerProblem("Idempotency-Key", err)
 	}
-	if request.IfVersion, err = ifMatch(r.Header, k.opens); err != nil {
+	if request.IfVersions, err = ifMatch(r.Header, k.opens); err != nil {
 		return request, headerProblem("If-Match", err)
 	}
 	raw, err := readBody(w, r)
 	if err != nil {
 		return request, err
 	}
-	if given {
-		request.Key = hashKey(callerScope(r.Context()), key, r.Method+"\x00"+r.URL.Path, raw)
-	}
+	operation := r.Method + "\x00" + r.URL.Path
 	if m, plain := readPlainMovement(raw, false); plain {
 		if account, c, ok := m.build(k.name); ok {
 			request.AccountID, request.Command = account, c
+			if given {
+				request.Key = newKey(r, key, operation, m.canonical())
+			}
 			return request, nil
 		}
 	}
@@ -196,6 +197,9 @@ func readCommand(w http.ResponseWriter, r *http.Request, k *commandKind, id uuid
 		return request, newProblem(kindInvalidJSON, "The body is empty; it must be a JSON object.")
 	}
 	request.AccountID, request.Command = k.build(f, id)
+	if given {
+		request.Key = newKey(r, key, operation, appendCanonical(nil, "", f.members))
+	}
 	return request, f.err()
 }
 
@@ -210,17 +214,22 @@ func idempotencyKey(h http.Header) (key string, given bool, err error) {
 	return "", true, errRepeated
 }
 
-func ifMatch(h http.Header, opens bool) (*int64, error) {
+// ifMatch returns the versions that If-Match names, nil for no condition.
+func ifMatch(h http.Header, opens bool) ([]int64, error) {
 	values := h["If-Match"]
 	switch {
 	case len(values) == 0:
-		return nil, nil //nolint:nilnil // no condition
+		return nil, nil
 	case opens:
 		return nil, errNothingToMatch
 	case len(values) > 1:
 		return nil, errRepeated
 	}
-	return parseIfMatch(values[0])
+	version, err := parseIfMatch(values[0])
+	if version == nil {
+		return nil, err
+	}
+	return []int64{*version}, nil
 }
 
 func activeCurrency(code string) (money.Currency, bool) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -214,7 +215,7 @@ func TestSuccessOfACommand(t *testing.T) {
 		if location := h.Get("Location"); (location == account) != (tt.path == "/accounts") {
 			t.Errorf("%s: Location %q", tt.path, location)
 		}
-		if r, _ := s.last(); r.AccountID != accountID || r.Key != nil || r.IfVersion != nil {
+		if r, _ := s.last(); r.AccountID != accountID || r.Key != nil || r.IfVersions != nil {
 			t.Errorf("%s: %+v", tt.path, r)
 		}
 	}
@@ -254,13 +255,12 @@ func TestErrorsOfCommands(t *testing.T) {
 		{account.ErrNotFound, 404, "account-not-found", "", ""},
 		{&account.NotFoundError{AccountID: accountID}, 404, "account-not-found", "", ""},
 		{fmt.Errorf("wrapped: %w", account.ErrExists), 409, "account-exists", "", ""},
-		{&command.VersionError{Have: 4, Want: 3}, 412, "version-mismatch", "", ""},
+		{&command.VersionError{Have: 4, Want: []int64{3}}, 412, "version-mismatch", "", ""},
 		{command.ErrKeyReused, 422, "idempotency-key-reused", "", ""},
 		{command.ErrKeyInFlight, 409, "idempotency-key-in-flight", "", "1"},
 		{command.ErrOverloaded, 503, "overloaded", "", "1"},
 		{command.ErrUnavailable, 503, "unavailable", "", "1"},
 		{fmt.Errorf("append: %w", errAway), 503, "unavailable", "", "1"},
-		{command.ErrContended, 503, "contended", "", "1"},
 		{errors.New("secret cause"), 500, "internal-error", "", ""},
 	} {
 		t.Run(tt.code, func(t *testing.T) {
@@ -295,14 +295,15 @@ func TestIdempotencyKey(t *testing.T) {
 		return result, nil
 	}}
 	a := serve(t, s)
-	keyOf := func(path, body, key string) command.Key {
+	type hashes struct{ Hash, Fingerprint [16]byte }
+	keyOf := func(path, body, key string) hashes {
 		t.Helper()
 		got := a.send("POST", path, body, "Idempotency-Key", key)
 		r, _ := s.last()
 		if got.status != http.StatusCreated || r.Key == nil || got.header.Get("Idempotency-Replayed") != "true" {
 			t.Fatalf("%q: %d %s %v", key, got.status, got.text, got.header)
 		}
-		return *r.Key
+		return hashes{r.Key.Hash, r.Key.Fingerprint}
 	}
 	first := keyOf("/deposits", deposit("1"), "k-1")
 	if again := keyOf("/deposits", deposit("1"), `"k-1"`); again != first {
@@ -317,6 +318,24 @@ func TestIdempotencyKey(t *testing.T) {
 	if other := keyOf("/withdrawals", deposit("1"), "k-1"); other.Hash != first.Hash || other.Fingerprint == first.Fingerprint {
 		t.Error("the same key with another path")
 	}
+	id := accountID.String()
+	for _, same := range []string{
+		`{"amount":1,"account_id":"` + id + `"}`, `{ "account_id" : "` + id + `", "amount" : 1.00 }`,
+		`{"amount":"1.0","account_id":"` + id + `"}`, `{"\u0061mount":"\u0031","account_id":"` + id + `"}`,
+	} {
+		if again := keyOf("/deposits", same, "k-1"); again != first {
+			t.Errorf("%s is another request than %s", same, deposit("1"))
+		}
+	}
+	for _, other := range []string{
+		`{"amount":10,"account_id":"` + id + `"}`, `{"amount":0.1,"account_id":"` + id + `"}`,
+		`{"amount":1,"account_id":"` + id + `","reference":"r"}`, `{"amount":1,"account_id":"` + id + `","reference":"\"r"}`,
+		`{"amount":1,"account_id":"` + id + `","reference":"1.0"}`, `{"amount":1,"account_id":"` + id + `","reference":"1"}`,
+	} {
+		if again := keyOf("/deposits", other, "k-1"); again.Fingerprint == first.Fingerprint {
+			t.Errorf("%s is the same request as %s", other, deposit("1"))
+		}
+	}
 	keyOf("/deposits", deposit("1"), strings.Repeat("k", 255))
 	for _, bad := range []string{" ", "a b", "ключ", strings.Repeat("k", 256), `"`, `""`, `"a`, `"a"b"`, `"a\b"`, `"a b"`, `"a\"`} {
 		got := a.send("POST", "/deposits", deposit("1"), "Idempotency-Key", bad)
@@ -329,19 +348,43 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 }
 
+// The first refusal of a request with a key is rendered for the log, and given again byte for byte.
+func TestARefusalIsGivenAgain(t *testing.T) {
+	t.Parallel()
+	refusal := &account.Refusal{Code: "insufficient-funds", Detail: "the balance is 1.00"}
+	var stored []byte
+	s := &service{do: func(r command.Request) (command.Result, error) {
+		if stored != nil {
+			return command.Result{}, &command.RefusedBefore{Answer: stored}
+		}
+		stored = r.Key.Refusal(refusal)
+		return command.Result{}, refusal
+	}}
+	a := serve(t, s)
+	first := a.send("POST", "/withdrawals", deposit("2"), "Idempotency-Key", "k", "X-Request-Id", "first")
+	again := a.send("POST", "/withdrawals", deposit("2"), "Idempotency-Key", "k", "X-Request-Id", "again")
+	if first.status != 422 || again.status != 422 || again.text != first.text {
+		t.Errorf("%d %s, then %d %s", first.status, first.text, again.status, again.text)
+	}
+	if first.header.Get("Idempotency-Replayed") != "" || again.header.Get("Idempotency-Replayed") != "true" ||
+		again.header.Get("Content-Type") != "application/problem+json" {
+		t.Errorf("%v, then %v", first.header, again.header)
+	}
+}
+
 func TestIfMatch(t *testing.T) {
 	t.Parallel()
 	s := new(service)
 	a := serve(t, s)
 	for value, want := range map[string]int64{`"3"`: 3, `"0"`: 0, `"9223372036854775807"`: 9223372036854775807} {
 		got := a.send("POST", "/deposits", deposit("1"), "If-Match", value)
-		if r, _ := s.last(); got.status != http.StatusCreated || r.IfVersion == nil || *r.IfVersion != want {
+		if r, _ := s.last(); got.status != http.StatusCreated || !slices.Equal(r.IfVersions, []int64{want}) {
 			t.Errorf("%s: %d %+v", value, got.status, r)
 		}
 	}
 	a.send("POST", "/deposits", deposit("1"), "If-Match", "*")
-	if r, _ := s.last(); r.IfVersion != nil {
-		t.Errorf("*: %d", *r.IfVersion)
+	if r, _ := s.last(); r.IfVersions != nil {
+		t.Errorf("*: %v", r.IfVersions)
 	}
 	for _, bad := range []string{`3`, `W/"3"`, `"x"`, `""`, `"03"`, `"-1"`, `"3", "4"`, `"9223372036854775808"`, `"`, `"3`, `"+3"`} {
 		got := a.send("POST", "/deposits", deposit("1"), "If-Match", bad)

@@ -114,6 +114,20 @@ func plainNumber(raw []byte, i int) (text []byte, after int, ok bool) {
 	return raw[i:j], j, j > i
 }
 
+// canonical is what appendCanonical writes for the same body.
+func (m *plainMovement) canonical() []byte {
+	b := append(make([]byte, 0, 160), '{')
+	for _, member := range [...]struct {
+		name  string
+		value []byte
+	}{{"account_id", m.accountID}, {"amount", m.amount}, {"command", m.command}, {"currency", m.currency}, {"reference", m.reference}} {
+		if member.value != nil {
+			b = appendCanonical(appendText(b, member.name), member.name, string(member.value))
+		}
+	}
+	return append(b, '}')
+}
+
 // maxReference is the bound of the schema Text; in a plain body a character is a byte.
 const maxReference = 500
 

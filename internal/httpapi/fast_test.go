@@ -47,8 +47,11 @@ func FuzzPlainMovement(f *testing.F) {
 			}
 		}
 		if m, plain := readPlainMovement(raw, true); plain {
-			if it, ok := s.plainItem(r, raw, &m, "whole", 3); ok {
+			if it, ok := s.plainItem(r, &m, "whole", 3); ok {
 				want := s.readGeneralItem(r, raw, "whole", 3)
+				if it.request.Key != nil && want.request.Key != nil { // functions cannot be compared
+					it.request.Key.Refusal, want.request.Key.Refusal = nil, nil
+				}
 				if want.problem != nil || !reflect.DeepEqual(it, want) {
 					t.Fatalf("%q: %+v, want %+v", raw, it, want)
 				}

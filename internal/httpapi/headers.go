@@ -1,13 +1,10 @@
 package httpapi
 
 import (
-	"crypto/sha256"
 	"errors"
 	"strconv"
 	"strings"
 	"time"
-
-	"passbook/internal/command"
 )
 
 // maxKeyLen bounds an idempotency key, in characters.
@@ -53,21 +50,6 @@ func parseIdempotencyKey(value string) (string, error) {
 		return "", errBadKey
 	}
 	return string(key), nil
-}
-
-// hashKey hides a key and the request it came with behind hashes: operation and body are what must be the same for a
-// request to be the same. The parts are joined by NUL bytes, which neither a key nor an operation holds otherwise.
-func hashKey(scope, key, operation string, body []byte) *command.Key {
-	k := new(command.Key)
-	buf := make([]byte, 0, 512)
-	buf = append(append(append(buf, scope...), 0), key...)
-	sum := sha256.Sum256(buf)
-	copy(k.Hash[:], sum[:])
-	buf = append(append(buf[:0], operation...), 0)
-	buf = append(buf, body...)
-	sum = sha256.Sum256(buf)
-	copy(k.Fingerprint[:], sum[:])
-	return k
 }
 
 // parseIfMatch reads the value of an If-Match on a command: the version the account must be at, or nil for "*". Weak

@@ -155,7 +155,7 @@ type item struct {
 }
 
 // plainItem is readItem for a plain deposit or withdrawal.
-func (s *server) plainItem(r *http.Request, raw []byte, m *plainMovement, headerKey string, index int) (item, bool) {
+func (s *server) plainItem(r *http.Request, m *plainMovement, headerKey string, index int) (item, bool) {
 	k := s.kinds[string(m.command)]
 	if k == nil || m.key != nil && !visibleASCII(string(m.key), maxKeyLen) {
 		return item{}, false
@@ -167,22 +167,20 @@ func (s *server) plainItem(r *http.Request, raw []byte, m *plainMovement, header
 	request := command.Request{AccountID: id, Command: c, Metadata: metadata(r)}
 	switch {
 	case m.key != nil:
-		request.Key = itemKey(r, string(m.key), raw)
+		request.Key = newKey(r, string(m.key), itemOperation, m.canonical())
 	case headerKey != "":
-		request.Key = itemKey(r, headerKey+"\x00"+strconv.Itoa(index), raw)
+		request.Key = newKey(r, headerKey+"\x00"+strconv.Itoa(index), itemOperation, m.canonical())
 	}
 	return item{request: request, kind: k}, true
 }
 
-func itemKey(r *http.Request, key string, raw []byte) *command.Key {
-	return hashKey(callerScope(r.Context()), key, "POST\x00/commands", raw)
-}
+const itemOperation = "POST\x00/commands"
 
 // readItem makes a request of the text of one command. headerKey is the Idempotency-Key of the whole, or "": each
 // command then has a key made of it and of its place.
 func (s *server) readItem(r *http.Request, raw []byte, headerKey string, index int) item {
 	if m, plain := readPlainMovement(raw, true); plain {
-		if it, ok := s.plainItem(r, raw, &m, headerKey, index); ok {
+		if it, ok := s.plainItem(r, &m, headerKey, index); ok {
 			return it
 		}
 	}
@@ -207,14 +205,15 @@ func (s *server) readGeneralItem(r *http.Request, raw []byte, headerKey string, 
 	request := command.Request{Metadata: metadata(r)}
 	var refused []finding
 	key, given := members["idempotency_key"]
+	delete(members, "idempotency_key")
 	text, isText := key.(string)
 	switch {
 	case given && (!isText || !visibleASCII(text, maxKeyLen)):
 		refused = append(refused, finding{path: []string{"idempotency_key"}, code: "malformed", sentence: "must be 1 to 255 visible ASCII characters"})
 	case given:
-		request.Key = itemKey(r, text, raw)
+		request.Key = newKey(r, text, itemOperation, appendCanonical(nil, "", members))
 	case headerKey != "":
-		request.Key = itemKey(r, headerKey+"\x00"+strconv.Itoa(index), raw)
+		request.Key = newKey(r, headerKey+"\x00"+strconv.Itoa(index), itemOperation, appendCanonical(nil, "", members))
 	}
 	if version, given := members["if_version"]; given {
 		literal, isNumber := version.(stdjson.Number)
@@ -222,10 +221,9 @@ func (s *server) readGeneralItem(r *http.Request, raw []byte, headerKey string, 
 		if !isNumber || err != nil || n < 0 || k.opens {
 			refused = append(refused, finding{path: []string{"if_version"}, code: "malformed", sentence: "must be the version of an account that is open"})
 		}
-		request.IfVersion = &n
+		request.IfVersions = []int64{n}
 	}
 	delete(members, "command")
-	delete(members, "idempotency_key")
 	delete(members, "if_version")
 	f := newForm(members, k.item)
 	for _, found := range refused {

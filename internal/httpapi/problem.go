@@ -46,7 +46,6 @@ var (
 	kindKeyInFlight     = kind{http.StatusConflict, "idempotency-key-in-flight", "The first request is not answered yet"}
 	kindOverloaded      = kind{http.StatusServiceUnavailable, "overloaded", "Too many commands are waiting"}
 	kindUnavailable     = kind{http.StatusServiceUnavailable, "unavailable", "The database is away"}
-	kindContended       = kind{http.StatusServiceUnavailable, "contended", "The account is changing too fast"}
 
 	kindBehind             = kind{http.StatusServiceUnavailable, "projection-behind", "The read model is behind"}
 	kindProjectionNotFound = kind{http.StatusNotFound, "projection-not-found", "No such projection"}
@@ -113,7 +112,6 @@ var known = []struct {
 	},
 	{command.ErrOverloaded, kindOverloaded, "Nothing was done; try again shortly.", 1},
 	{command.ErrUnavailable, kindUnavailable, "The service is stopping; nothing was done. Try again shortly.", 1},
-	{command.ErrContended, kindContended, "Nothing was done; try again shortly.", 1},
 	{query.ErrNotOpenYet, kindAccountNotFound, "The account was not open yet then.", 0},
 	{query.ErrNotFound, kindAccountNotFound, "The read model has no account with this id.", 0},
 	{query.ErrBehind, kindBehind, "The read model has not applied the position yet; try again shortly.", 1},
@@ -154,7 +152,7 @@ func problemOf(err error) *problem {
 		return newProblem(kindAccountNotFound, "No account has the id "+notFound.AccountID.String()+".")
 	case errors.As(err, &version):
 		p = newProblem(kindVersionMismatch, "The account is at version "+strconv.FormatInt(version.Have, 10)+
-			", not "+strconv.FormatInt(version.Want, 10)+" as If-Match says; read it again and decide anew.")
+			", which If-Match does not name; read it again and decide anew.")
 		p.body.Version = version.Have
 		return p
 	case errors.As(err, &running):
@@ -246,18 +244,48 @@ func (s *server) explain(r *http.Request, err error) *problem {
 	return newProblem(kindInternal, internalDetail)
 }
 
-// fail answers a request with the problem that err stands for.
-func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	p := s.explain(r, err)
+// problemText renders a problem as the answer to a request. The same problem and request id give the same bytes.
+func problemText(p *problem, requestID string) (status int, text []byte) {
 	body := p.body // a copy: p may be shared
-	body.RequestID = exchangeOf(r.Context()).requestID
+	body.RequestID = requestID
 	text, err := json.Marshal(&body)
 	if err != nil { // not reachable: a Problem has nothing that cannot be written
-		http.Error(w, internalDetail, http.StatusInternalServerError)
-		return
+		return http.StatusInternalServerError, []byte(`{}`)
 	}
+	return body.Status, text
+}
+
+// storedRefusal returns the first answer to a request that is repeated, if that was a refusal: its status and its text.
+func storedRefusal(err error) (status int, text []byte, ok bool) {
+	before, ok := errors.AsType[*command.RefusedBefore](err)
+	if !ok {
+		return 0, nil, false
+	}
+	var p Problem
+	if json.Unmarshal(before.Answer, &p) != nil || p.Status < 400 || p.Status > 499 {
+		return 0, nil, false
+	}
+	return p.Status, before.Answer, true
+}
+
+// requestIDOf returns the request id in the text of a problem.
+func requestIDOf(text []byte) string {
+	var p Problem
+	_ = json.Unmarshal(text, &p) // a stored refusal is a problem, or storedRefusal passes it over
+	return p.RequestID
+}
+
+// fail answers a request with the problem that err stands for.
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	h := w.Header()
 	h.Del("Etag")
+	if status, text, ok := storedRefusal(err); ok {
+		h.Set("Idempotency-Replayed", "true")
+		write(w, status, "application/problem+json", text)
+		return
+	}
+	p := s.explain(r, err)
+	status, text := problemText(p, exchangeOf(r.Context()).requestID)
 	if p.location != "" {
 		h.Set("Location", p.location)
 	}
@@ -267,7 +295,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
 	}
-	write(w, body.Status, "application/problem+json", text)
+	write(w, status, "application/problem+json", text)
 }
 
 // write sends a whole answer. The connection's own errors are net/http's to deal with: the answer cannot be changed

@@ -22,7 +22,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -265,13 +264,4 @@ func HoldAppendLock(t testing.TB, pool *pgxpool.Pool) (release func()) {
 			t.Errorf("release the append lock: %v", err)
 		}
 	}
-}
-
-// EventID is the id that tests give to the event of a version of a stream, so that they know what the next one follows
-// on; zero before the first.
-func EventID(stream uuid.UUID, version int64) uuid.UUID {
-	if version < 1 {
-		return uuid.Nil
-	}
-	return uuid.NewSHA1(stream, fmt.Appendf(nil, "%d", version))
 }

@@ -33,6 +33,7 @@ func takeBinaryArrays(_ context.Context, conn *pgx.Conn) error {
 	types := conn.TypeMap()
 	for _, oid := range []uint32{
 		pgtype.UUIDArrayOID, pgtype.Int8ArrayOID, pgtype.Int4ArrayOID, pgtype.TextArrayOID, pgtype.JSONBArrayOID,
+		pgtype.ByteaArrayOID,
 	} {
 		if t, ok := types.TypeForOID(oid); ok {
 			if codec, ok := t.Codec.(*pgtype.ArrayCodec); ok {

@@ -17,7 +17,7 @@ const ServiceRole = "passbook_service"
 
 // tableRights are what the service may do with each table that is no read model.
 var tableRights = []struct{ table, rights string }{
-	// Written by append_events, append_batch and append_one alone, which have the rights of their owner.
+	// Written by append alone, which has the rights of its owner.
 	{"events", "select"},
 	{"idempotency_keys", "select, delete"}, // they expire
 	{versionTable, "select"},
@@ -42,26 +42,23 @@ WHERE c.relnamespace = log.relnamespace AND c.relowner = log.relowner AND c.relk
 ORDER BY 1`
 
 	// Rights are compared one by one, those that are too many as well as those that are missing.
-	// append_one has no search_path: it names in full what it uses.
-	rightsInOrder = `SELECT bool_and(p.prosecdef AND (p.proname = 'append_one' OR p.proconfig::text LIKE '%search_path=%') AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
+	rightsInOrder = `SELECT bool_and(p.prosecdef AND coalesce(p.proconfig::text LIKE '%search_path=%', false) AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
    AND (r.oid IS NULL OR has_function_privilege(r.oid, p.oid, 'EXECUTE') AND NOT EXISTS (
          SELECT FROM unnest($2::text[], $3::text[]) AS g(name, rights)
            CROSS JOIN unnest('{select,insert,update,delete,truncate}'::text[]) AS one
           WHERE to_regclass(g.name) IS NOT NULL
             AND has_table_privilege(r.oid, to_regclass(g.name), one) <> (one = ANY (string_to_array(g.rights, ', '))))))
 FROM pg_proc p LEFT JOIN pg_roles r ON r.rolname = $1
-WHERE p.oid IN (to_regproc('append_events'), to_regproc('append_batch'), to_regproc('append_one'))`
+WHERE p.oid = to_regproc('append')`
 
 	roleExists    = `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`
 	mayMakeRoles  = `SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user`
 	mayUseSchema  = `SELECT has_schema_privilege($1, relnamespace, 'USAGE') FROM pg_class WHERE oid = to_regclass('events')`
 	lockRights    = `SELECT pg_advisory_xact_lock($1)`
 	makeRole      = `DO $$ BEGIN CREATE ROLE ` + ServiceRole + ` NOLOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`
-	appendAsOwner = `REVOKE EXECUTE ON FUNCTION append_events, append_batch, append_one FROM PUBLIC;
-ALTER FUNCTION append_events SECURITY DEFINER SET search_path = pg_catalog, %[1]s, pg_temp;
-ALTER FUNCTION append_batch SECURITY DEFINER SET search_path = pg_catalog, %[1]s, pg_temp;
-ALTER FUNCTION append_one SECURITY DEFINER`
-	grantFunctions = `GRANT EXECUTE ON FUNCTION append_events, append_batch, append_one, position_at TO ` + ServiceRole
+	appendAsOwner = `REVOKE EXECUTE ON FUNCTION append FROM PUBLIC;
+ALTER FUNCTION append SECURITY DEFINER SET search_path = pg_catalog, %s, pg_temp`
+	grantFunctions = `GRANT EXECUTE ON FUNCTION append, position_at TO ` + ServiceRole
 )
 
 // grant gives the service role its rights, where the connection's role owns the log, and takes away all others on the
@@ -186,7 +183,7 @@ type Role struct {
 	Separate bool
 }
 
-// A role that may make functions in the log's schema could have append_events call them as the owner.
+// A role that may make functions in the log's schema could have append call them as the owner.
 const selectRole = `SELECT current_user, NOT (pg_has_role(c.relowner, 'USAGE') OR has_schema_privilege(c.relnamespace, 'CREATE')
    OR has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER, REFERENCES'))
 FROM pg_class c WHERE c.oid = to_regclass('events')`

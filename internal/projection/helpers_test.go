@@ -41,27 +41,24 @@ type happening struct {
 	event account.Event
 }
 
-// appendAll puts events at the end of an empty log, and answers when they were recorded.
+// appendAll appends events to an empty log, and returns when they were recorded.
 func appendAll(t failer, pool *pgxpool.Pool, all []happening) time.Time {
 	t.Helper()
 	versions := make(map[uuid.UUID]int64)
-	var unit eventstore.Unit
+	events := make([]eventstore.NewEvent, 0, len(all))
 	for _, h := range all {
 		e, err := account.Encode(h.event)
 		if err != nil {
 			t.Fatalf("encode: %v", err)
 		}
 		versions[h.id]++
-		unit.Events = append(unit.Events, eventstore.NewEvent{
-			StreamID: h.id, Version: versions[h.id], Follows: pgtest.EventID(h.id, versions[h.id]-1),
+		events = append(events, eventstore.NewEvent{
+			StreamID: h.id, Version: versions[h.id],
 			EventID: pgtest.EventID(h.id, versions[h.id]), Type: e.Type, SchemaVersion: e.SchemaVersion, Payload: e.Payload,
 		})
 	}
-	results, err := eventstore.New(pool).Append(context.Background(), []eventstore.Unit{unit})
-	if err != nil || results[0].Outcome != eventstore.Appended {
-		t.Fatalf("append: %+v, %v", results, err)
-	}
-	return results[0].RecordedAt
+	_, recordedAt := pgtest.Append(t, eventstore.New(pool), events...)
+	return recordedAt
 }
 
 // project applies the whole log to a projection by batches of a size, from the beginning, until all is applied or

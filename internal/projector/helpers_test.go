@@ -277,14 +277,14 @@ func (w *writer) next(s account.State) account.Event {
 // append appends n events, in one batch, to accounts chosen at random; those not opened yet come first.
 func (w *writer) append(t failer, n int) {
 	t.Helper()
-	units := make([]eventstore.Unit, n)
+	events := make([]eventstore.NewEvent, n)
 	type added struct {
 		id      uuid.UUID
 		version int
 	}
 	order := make([]added, n)
 	w.mu.Lock()
-	for i := range units {
+	for i := range events {
 		id := w.ids[w.rand.IntN(len(w.ids))]
 		if len(w.states) < len(w.ids) {
 			id = w.ids[len(w.states)]
@@ -297,45 +297,36 @@ func (w *writer) append(t failer, n int) {
 		w.states[id] = state
 		w.history[id] = append(w.history[id], moment{state: state})
 		order[i] = added{id, len(w.history[id])}
-		units[i] = unitOf(t, id, int64(order[i].version), e)
+		events[i] = eventOf(t, id, int64(order[i].version), e)
 	}
 	w.mu.Unlock()
-	results, err := w.log.Append(context.Background(), units)
-	if err != nil {
-		t.Fatalf("append: %v", err)
-	}
+	first, _ := pgtest.Append(t, w.log, events...)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i, r := range results {
-		if r.Outcome != eventstore.Appended {
-			t.Fatalf("append: unit %d: outcome %d", i, r.Outcome)
-		}
-		w.history[order[i].id][order[i].version-1].position = r.First
+	for i := range order {
+		w.history[order[i].id][order[i].version-1].position = first + int64(i)
 	}
 }
 
-func unitOf(t failer, id uuid.UUID, version int64, e account.Event) eventstore.Unit {
+func eventOf(t failer, id uuid.UUID, version int64, e account.Event) eventstore.NewEvent {
 	t.Helper()
 	encoded, err := account.Encode(e)
 	if err != nil {
 		t.Fatalf("encode: %v", err)
 	}
-	return eventstore.Unit{Events: []eventstore.NewEvent{{
-		StreamID: id, Version: version, Follows: pgtest.EventID(id, version-1), EventID: pgtest.EventID(id, version),
+	return eventstore.NewEvent{
+		StreamID: id, Version: version, EventID: pgtest.EventID(id, version),
 		Type: encoded.Type, SchemaVersion: encoded.SchemaVersion, Payload: encoded.Payload,
-	}}}
+	}
 }
 
 // mystery appends an event of a type that nothing knows, and answers its stream.
 func (f *fixture) mystery(t failer) uuid.UUID {
 	t.Helper()
 	id := uuid.New()
-	unit := eventstore.Unit{Events: []eventstore.NewEvent{{
+	pgtest.Append(t, f.log, eventstore.NewEvent{
 		StreamID: id, Version: 1, EventID: uuid.New(), Type: "Mystery", SchemaVersion: 1, Payload: []byte(`{}`),
-	}}}
-	if _, err := f.log.Append(context.Background(), []eventstore.Unit{unit}); err != nil {
-		t.Fatalf("append: %v", err)
-	}
+	})
 	return id
 }
 

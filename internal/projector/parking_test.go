@@ -11,8 +11,8 @@ import (
 	"github.com/google/uuid"
 
 	"passbook/internal/account"
-	"passbook/internal/eventstore"
 	"passbook/internal/money"
+	"passbook/internal/pgtest"
 	"passbook/internal/projection"
 	"passbook/internal/projector"
 )
@@ -83,14 +83,11 @@ func (w *writer) deposit(t failer, id uuid.UUID, n int) (first int64) {
 		if err != nil {
 			t.Fatalf("deposit: %v", err)
 		}
-		results, err := w.log.Append(context.Background(), []eventstore.Unit{unitOf(t, id, int64(len(w.history[id])+1), e)})
-		if err != nil || results[0].Outcome != eventstore.Appended {
-			t.Fatalf("deposit: %+v, %v", results, err)
-		}
+		position, _ := pgtest.Append(t, w.log, eventOf(t, id, int64(len(w.history[id])+1), e))
 		w.states[id] = state
-		w.history[id] = append(w.history[id], moment{state, results[0].First})
+		w.history[id] = append(w.history[id], moment{state, position})
 		if first == 0 {
-			first = results[0].First
+			first = position
 		}
 	}
 	return first

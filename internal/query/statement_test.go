@@ -38,10 +38,9 @@ func (f *fixture) happen(t *rapid.T) []recorded {
 	states, versions := make(map[uuid.UUID]account.State), make(map[uuid.UUID]int64)
 	var log []recorded
 	for range rapid.IntRange(1, 8).Draw(t, "appends") {
-		var units []eventstore.Unit
+		var events []eventstore.NewEvent
 		from := len(log)
 		for range rapid.IntRange(1, 6).Draw(t, "steps") {
-			var unit eventstore.Unit
 			for _, r := range anyStep(t, states) {
 				next, err := account.Evolve(states[r.id], r.event)
 				if err != nil {
@@ -55,21 +54,15 @@ func (f *fixture) happen(t *rapid.T) []recorded {
 				if err != nil {
 					t.Fatalf("encode: %v", err)
 				}
-				unit.Events = append(unit.Events, eventstore.NewEvent{
-					StreamID: r.id, Version: r.version, Follows: pgtest.EventID(r.id, r.version-1),
+				events = append(events, eventstore.NewEvent{
+					StreamID: r.id, Version: r.version,
 					EventID: pgtest.EventID(r.id, r.version), Type: e.Type, SchemaVersion: e.SchemaVersion, Payload: e.Payload,
 				})
 			}
-			if len(unit.Events) > 0 {
-				units = append(units, unit)
-			}
 		}
-		results, err := eventstore.New(f.pool).Append(t.Context(), units)
-		if err != nil {
-			t.Fatalf("append: %v", err)
-		}
+		_, at := pgtest.Append(t, eventstore.New(f.pool), events...)
 		for i := from; i < len(log); i++ {
-			log[i].at = results[0].RecordedAt
+			log[i].at = at
 		}
 	}
 	f.project(t, rapid.IntRange(1, 10).Draw(t, "batch"))

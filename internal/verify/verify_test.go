@@ -38,7 +38,7 @@ func cents(n int64) money.Amount { return money.New(n, eur) }
 func books(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	versions := make(map[uuid.UUID]int64)
-	var unit eventstore.Unit
+	var events []eventstore.NewEvent
 	for _, h := range []struct {
 		id    uuid.UUID
 		event account.Event
@@ -64,14 +64,12 @@ func books(t *testing.T, pool *pgxpool.Pool) {
 			t.Fatal(err)
 		}
 		versions[h.id]++
-		unit.Events = append(unit.Events, eventstore.NewEvent{
-			StreamID: h.id, Version: versions[h.id], Follows: pgtest.EventID(h.id, versions[h.id]-1),
+		events = append(events, eventstore.NewEvent{
+			StreamID: h.id, Version: versions[h.id],
 			EventID: pgtest.EventID(h.id, versions[h.id]), Type: e.Type, SchemaVersion: e.SchemaVersion, Payload: e.Payload,
 		})
 	}
-	if _, err := eventstore.New(pool).Append(t.Context(), []eventstore.Unit{unit}); err != nil {
-		t.Fatal(err)
-	}
+	pgtest.Append(t, eventstore.New(pool), events...)
 }
 
 // project applies the log to all read models, by batches of a size.

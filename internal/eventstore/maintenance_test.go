@@ -46,31 +46,33 @@ func TestPositionAt(t *testing.T) {
 	}
 }
 
-// TestExpireKeys deletes the keys of old events, in more than one step, and no others.
+// TestExpireKeys deletes the keys that are old, in more than one step, and no others: neither one of an old event nor a refusal
+// in a log that has been quiet for long.
 func TestExpireKeys(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	store := eventstore.New(pool)
-	_, err := pool.Exec(t.Context(), `insert into events select n, gen_random_uuid(), 1, gen_random_uuid(), 'Happened', 1, '{}', '{}',
-		now() - interval '30 hours' from generate_series(1, 12000) n`)
+	_, err := pool.Exec(t.Context(), `insert into idempotency_keys
+select gen_random_uuid(), gen_random_uuid(), n, now() - interval '30 hours', 1, null from generate_series(1, 12000) n`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = pool.Exec(t.Context(), `insert into idempotency_keys select gen_random_uuid(), gen_random_uuid(), n, 1 from generate_series(1, 12000) n`)
-	if err != nil {
+	fresh := batch(happened(uuid.New(), 0, 1))
+	fresh.Keys = []eventstore.Key{
+		{Hash: key(1), Fingerprint: key(2), Count: 1},
+		{Hash: key(2), Fingerprint: key(2), Refusal: []byte("no")},
+	}
+	if _, err := store.Append(t.Context(), eventstore.Head{}, fresh); err != nil {
 		t.Fatal(err)
 	}
-	fresh := unit(uuid.New(), 0, 1)
-	fresh.Keys = []eventstore.Key{{Hash: key(1), Fingerprint: key(2), Count: 1}}
-	mustAppend(t, store, fresh)
 	if n, err := store.ExpireKeys(t.Context(), 31*time.Hour); err != nil || n != 0 {
 		t.Errorf("%d keys of the last 31 hours were expired (%v)", n, err)
 	}
 	if n, err := store.ExpireKeys(t.Context(), 24*time.Hour); err != nil || n != 12000 {
 		t.Errorf("%d keys were expired, want 12000 (%v)", n, err)
 	}
-	if kept, err := store.LookupKeys(t.Context(), [][16]byte{key(1)}); err != nil || len(kept) != 1 {
-		t.Errorf("the fresh key: %v, %v", kept, err)
+	if kept, err := store.LookupKeys(t.Context(), [][16]byte{key(1), key(2)}); err != nil || len(kept) != 2 {
+		t.Errorf("the fresh keys: %v, %v", kept, err)
 	}
 }
 

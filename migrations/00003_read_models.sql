@@ -1,6 +1,30 @@
--- Two more read models: the statement of each account, and what all accounts of a currency come to.
+-- The read models. Every row belongs to a generation, one build of the read model by its projection; all amounts are in
+-- minor units of the account's currency.
 
 -- +goose Up
+create table balances (
+    generation      bigint      not null,
+    account_id      uuid        not null,
+    owner           text        not null,
+    currency        text        not null,
+    balance         bigint      not null,
+    overdraft_limit bigint      not null,
+    -- numeric, because a sum over an account's life may pass what a balance may not
+    deposited       numeric     not null,
+    withdrawn       numeric     not null,
+    status          text        not null,
+    version         bigint      not null,
+    position        bigint      not null,
+    opened_position bigint      not null,
+    opened_at       timestamptz not null,
+    updated_at      timestamptz not null,
+    closed_at       timestamptz,
+    primary key (generation, account_id)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+-- Indexes only on columns that never change, so that an update of a balance stays on its page (HOT).
+create index balances_opened on balances (generation, opened_position);
+create index balances_owner on balances (generation, owner, account_id);
+
 -- A row an event of an account, with the balance and the status that it left: the last row at or before a position is
 -- the account as it stood then. Rows are never updated. The columns are ordered so that none is padded.
 create table transactions (
@@ -56,3 +80,4 @@ create table totals (
 drop table totals;
 drop table transaction_accounts;
 drop table transactions;
+drop table balances;

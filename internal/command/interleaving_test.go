@@ -1,0 +1,349 @@
+package command_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"passbook/internal/account"
+	"passbook/internal/command"
+	"passbook/internal/eventstore"
+	"passbook/internal/pgtest"
+	"passbook/internal/postgres"
+)
+
+// TestInterleavings walks three instances through the protocol statement by statement, in random order, with answers that are
+// lost, instances that crash, and a log that loses its tail. Every event that gets in must be allowed by the fold of all that
+// is before it, and every refusal must be right on the log as it was at some moment while its command ran.
+func TestInterleavings(t *testing.T) {
+	t.Parallel()
+	const walks = 60
+	w := newWalk(t)
+	for seed := range uint64(walks) {
+		if err := w.run(t, seed); err != nil {
+			t.Fatalf("walk %d: %v", seed, err)
+		}
+	}
+	t.Logf("%d walks: %+v", walks, w.seen)
+	if s := w.seen; s.accepted == 0 || s.refused == 0 || s.unknown == 0 || s.lost == 0 || s.locked == 0 {
+		t.Errorf("something was never tried: %+v", s)
+	}
+}
+
+// TestBrokenProtocolsAreFound breaks the protocol on purpose, one part at a time, and wants the same walk to notice.
+func TestBrokenProtocolsAreFound(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		instead [2]string // in the statements of the instances
+		sql     string    // run on the database
+	}{
+		"the head is not compared": {sql: `do $$ begin execute replace(pg_get_functiondef('append'::regproc),
+'moved := last_position <> head_position or last_event is distinct from head_event;', 'moved := false; head_position := last_position;'); end $$`},
+		"catching up skips events":     {instead: [2]string{"select position, stream_id, version,", "select position,  event_id, version,"}},
+		"the lock does not come first": {instead: [2]string{"select pg_advisory_xact_lock(7018230141)", "select pg_advisory_xact_lock(7018230142)"}},
+		"loading goes past the head":   {instead: [2]string{"where e.position <= $3", "where e.position*0<=$3"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const walks = 1000
+			w := newWalk(t, test.instead)
+			if test.sql != "" {
+				if _, err := w.pool.Exec(t.Context(), test.sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for seed := range uint64(walks) {
+				if err := w.run(t, seed); err != nil {
+					t.Logf("walk %d: %v", seed, err)
+					return
+				}
+			}
+			t.Errorf("%d walks noticed nothing: %+v", walks, w.seen)
+		})
+	}
+}
+
+// walk is a database with three instances on it.
+type walk struct {
+	url     string
+	pool    *pgxpool.Pool // as the owner
+	instead [][2]string
+	ids     []uuid.UUID
+	writers []*writer
+	states  []map[uuid.UUID]int64 // the balances after each event, and after each loss of the tail
+	log     []uuid.UUID           // the event ids, as last seen
+	broken  error                 // what a look has found wrong
+	seen    struct{ accepted, refused, unknown, lost, crashed, locked int }
+}
+
+// writer is one instance, which runs at most one command.
+type writer struct {
+	gate    *gate
+	service *command.Service
+	stop    func()
+	request command.Request
+	answer  <-chan answered // nil when it is idle
+	held    bool            // a statement of it is held
+	since   int             // the index in states of when its command began
+}
+
+func newWalk(t *testing.T, instead ...[2]string) *walk {
+	t.Helper()
+	w := &walk{url: pgtest.URL(t)}
+	for _, pair := range instead {
+		if pair[0] != "" {
+			w.instead = append(w.instead, pair)
+		}
+	}
+	w.pool = newPool(t, w.url)
+	return w
+}
+
+// run makes one walk on an empty log.
+func (w *walk) run(t *testing.T, seed uint64) error {
+	t.Helper()
+	if _, err := w.pool.Exec(t.Context(), "truncate events, idempotency_keys, snapshots"); err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(seed, 7))
+	w.ids = []uuid.UUID{uuid.New(), uuid.New()}
+	w.writers, w.states, w.log, w.broken = nil, nil, nil, nil
+	for range 3 {
+		w.writers = append(w.writers, w.start(t))
+	}
+	defer func() {
+		for _, writer := range w.writers {
+			writer.end()
+		}
+	}()
+	for _, id := range w.ids {
+		must(t, w.writers[0].service, request(id, account.Open{Owner: "Ada", Currency: eur}))
+		must(t, w.writers[0].service, deposit(id, "3"))
+	}
+	w.look(t)
+	for _, writer := range w.writers {
+		writer.gate.close()
+	}
+	for range 60 {
+		if err := errors.Join(w.step(t, random), w.broken); err != nil {
+			return err
+		}
+	}
+	return w.finish(t)
+}
+
+func (w *walk) start(t *testing.T) *writer {
+	t.Helper()
+	g := newGate(t, w.url, w.instead...)
+	service, stop := startStoppable(t, g.pool, cacheSize(1+len(w.writers)), func(c *command.Config) { c.Logger = nil })
+	return &writer{gate: g, service: service, stop: stop}
+}
+
+func (writer *writer) end() {
+	writer.gate.open()
+	writer.stop()
+	writer.gate.pool.Close()
+}
+
+// step does one thing at random.
+func (w *walk) step(t *testing.T, random *rand.Rand) error {
+	t.Helper()
+	writer := w.writers[random.IntN(len(w.writers))]
+	switch n := random.IntN(100); {
+	case n < 4:
+		w.loseTail(t, random)
+		return nil
+	case n < 6 && writer.answer == nil:
+		w.seen.crashed++
+		writer.end()
+		*writer = *w.start(t)
+		writer.gate.close()
+		return nil
+	case writer.answer == nil:
+		writer.request = keyed(w.anyCommand(random))
+		writer.answer, writer.since = async(context.Background(), writer.service, writer.request), len(w.states)-1
+		return w.settle(t, writer)
+	case writer.held:
+		if random.IntN(12) == 0 {
+			writer.gate.lose.Store(true)
+		}
+		writer.held = false
+		writer.gate.step()
+	}
+	return w.settle(t, writer)
+}
+
+func (w *walk) anyCommand(random *rand.Rand) command.Request {
+	i := random.IntN(len(w.ids))
+	switch amount := fmt.Sprint(1 + random.IntN(3)); random.IntN(3) {
+	case 0:
+		return deposit(w.ids[i], amount)
+	case 1:
+		return withdraw(w.ids[i], amount)
+	default:
+		return transfer(w.ids[i], w.ids[1-i], amount)
+	}
+}
+
+// settle waits until a writer is held again, has its answer, or waits for the append lock, and takes note of the log.
+func (w *walk) settle(t *testing.T, writer *writer) error {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		select {
+		case <-writer.gate.arrived:
+			writer.held = true
+			w.look(t)
+			return nil
+		case got := <-writer.answer:
+			writer.gate.lose.Store(false)
+			w.look(t)
+			return w.judge(writer, got)
+		case <-time.After(time.Millisecond):
+		}
+		if appendWaits(t, w.pool) {
+			w.seen.locked++
+			w.look(t)
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return errors.New("an instance stands still")
+		}
+	}
+}
+
+// judge compares an answer with the log.
+func (w *walk) judge(writer *writer, got answered) error {
+	writer.answer = nil
+	var refusal *account.Refusal
+	switch {
+	case got.err == nil:
+		w.seen.accepted++
+		return nil // look has seen whether its events were allowed
+	case errors.Is(got.err, errLost) || postgres.IsUnavailable(got.err):
+		w.seen.unknown++
+		return nil
+	case errors.As(got.err, &refusal):
+		w.seen.refused++
+		for _, balances := range w.states[writer.since:] {
+			if !allows(balances, writer.request) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%T was refused (%v), and the log never said so: %v", writer.request.Command, refusal, w.states[writer.since:])
+	}
+	return fmt.Errorf("%T: %w", writer.request.Command, got.err)
+}
+
+func allows(balances map[uuid.UUID]int64, r command.Request) bool {
+	switch c := r.Command.(type) {
+	case account.Withdraw:
+		return balances[r.AccountID] >= minor(c.Amount, "EUR")
+	case account.Transfer:
+		return balances[r.AccountID] >= minor(c.Amount, "EUR")
+	}
+	return true
+}
+
+// loseTail takes events off the end of the log, as a failover to a standby that had not received them does. With the
+// transaction of Locked open it does nothing: a failover would have ended it.
+func (w *walk) loseTail(t *testing.T, random *rand.Rand) {
+	t.Helper()
+	const locked = `select exists (select from pg_locks where locktype = 'advisory' and granted
+and database = (select oid from pg_database where datname = current_database()))`
+	var held bool
+	if err := w.pool.QueryRow(t.Context(), locked).Scan(&held); err != nil {
+		t.Fatal(err)
+	}
+	first := len(w.log) - random.IntN(3)
+	if held || first <= 4 {
+		return
+	}
+	w.seen.lost++
+	forget(t, w.pool, int64(first-1))
+	w.look(t)
+}
+
+// look folds the log if it has changed.
+func (w *walk) look(t *testing.T) {
+	t.Helper()
+	events, err := eventstore.New(w.pool).ReadAfter(t.Context(), 0, 10_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := make([]uuid.UUID, len(events))
+	for i := range events {
+		ids[i] = events[i].EventID
+	}
+	if w.states != nil && slices.Equal(ids, w.log) {
+		return
+	}
+	// More than one append may have come in since the last look.
+	common := 0
+	for common < min(len(ids), len(w.log)) && ids[common] == w.log[common] {
+		common++
+	}
+	w.log = ids
+	for n := common; n <= len(events); n++ {
+		balances, err := foldAllowed(events[:n])
+		w.states, w.broken = append(w.states, balances), errors.Join(w.broken, err)
+	}
+}
+
+// foldAllowed returns the balances after the events, and an error when the log is not whole or an event was not allowed.
+func foldAllowed(events []eventstore.Event) (balances map[uuid.UUID]int64, err error) {
+	balances, versions := make(map[uuid.UUID]int64), make(map[uuid.UUID]int64)
+	for i := range events {
+		e := &events[i]
+		if e.Position != int64(i)+1 {
+			return balances, fmt.Errorf("position %d follows on %d", e.Position, i)
+		}
+		if versions[e.StreamID]++; e.Version != versions[e.StreamID] {
+			return balances, fmt.Errorf("position %d has version %d, want %d", e.Position, e.Version, versions[e.StreamID])
+		}
+		decoded, err := account.Decode(e.Type, e.SchemaVersion, e.Payload)
+		if err != nil {
+			return balances, err
+		}
+		switch d := decoded.(type) {
+		case account.MoneyDeposited:
+			balances[e.StreamID] += d.Amount.Minor()
+		case account.MoneyWithdrawn:
+			balances[e.StreamID] -= d.Amount.Minor()
+		case account.TransferSent:
+			balances[e.StreamID] -= d.Amount.Minor()
+		case account.TransferReceived:
+			balances[e.StreamID] += d.Amount.Minor()
+		}
+		if balances[e.StreamID] < 0 {
+			return balances, fmt.Errorf("position %d (%s) takes %s to %d", e.Position, e.Type, e.StreamID, balances[e.StreamID])
+		}
+	}
+	return balances, nil
+}
+
+// finish lets every instance end its command, and asserts that the log is whole and that every event in it was allowed.
+func (w *walk) finish(t *testing.T) error {
+	t.Helper()
+	for _, writer := range w.writers {
+		writer.gate.lose.Store(false)
+		writer.gate.open()
+	}
+	for _, writer := range w.writers {
+		if writer.answer != nil {
+			got := <-writer.answer
+			w.look(t)
+			if err := w.judge(writer, got); err != nil {
+				return err
+			}
+		}
+	}
+	return w.broken
+}

@@ -1,0 +1,185 @@
+package command
+
+import (
+	"context"
+	"sync"
+)
+
+// Bounds of a batch, in commands.
+const (
+	// maxBatch is well past the point where the commit's cost is spread thin.
+	maxBatch = 1024
+	// maxBulk is how many commands of bulk calls a batch takes. It bounds how long a single command waits beside them.
+	maxBulk = 512
+)
+
+// group is an atomic group: commands that are appended whole or not at all. It is one command, or those of one DoAll.
+type group struct {
+	call     *call
+	requests []Request
+	// The answer, once finished: a result for each request, or an error.
+	results []Result
+	err     error
+}
+
+// call is the groups that one caller waits for. Once pushed it belongs to the batcher, until done is closed.
+type call struct {
+	// ctx is the caller's: groups that have not been taken when it ends are dropped.
+	ctx    context.Context //nolint:containedctx // it belongs to the call, as that of an http.Request does
+	groups []group
+	bulk   bool
+	next   int // of groups, the first not taken yet
+	open   int // groups that are not finished
+	done   chan struct{}
+}
+
+// queue holds the calls that wait, and the idempotency keys that have not been answered.
+type queue struct {
+	size int
+	wake chan struct{} // has room for one: there is something to take
+
+	mu       sync.Mutex
+	single   []*call
+	bulk     []*call
+	waiting  int // groups
+	stopped  bool
+	inFlight map[[16]byte]claim
+}
+
+// claim says which call has a key, and how often.
+type claim struct {
+	by    *call
+	times int
+}
+
+func newQueue(size int) *queue {
+	return &queue{size: size, wake: make(chan struct{}, 1), inFlight: make(map[[16]byte]claim)}
+}
+
+// push claims the keys of a call and queues it. A group one of whose keys another call has gets ErrKeyInFlight; a call all of
+// whose groups do is done at once. On an error nothing is queued and no key claimed.
+func (q *queue) push(c *call) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.stopped:
+		return ErrUnavailable
+	case !c.bulk && len(q.single) >= q.size:
+		return ErrOverloaded
+	}
+	for i := range c.groups {
+		if g := &c.groups[i]; q.claim(g) {
+			c.open++
+		} else {
+			g.err = ErrKeyInFlight
+		}
+	}
+	if c.open == 0 {
+		close(c.done)
+		return nil
+	}
+	if c.bulk {
+		q.bulk = append(q.bulk, c)
+	} else {
+		q.single = append(q.single, c)
+	}
+	q.waiting += len(c.groups)
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// claim claims all keys of a group or none.
+func (q *queue) claim(g *group) bool {
+	for i := range g.requests {
+		if k := g.requests[i].Key; k != nil {
+			if c, taken := q.inFlight[k.Hash]; taken && c.by != g.call {
+				return false
+			}
+		}
+	}
+	for i := range g.requests {
+		if k := g.requests[i].Key; k != nil {
+			q.inFlight[k.Hash] = claim{g.call, q.inFlight[k.Hash].times + 1}
+		}
+	}
+	return true
+}
+
+// release gives up the keys of a group.
+func (q *queue) release(g *group) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range g.requests {
+		k := g.requests[i].Key
+		if k == nil {
+			continue
+		}
+		if c := q.inFlight[k.Hash]; c.times > 1 {
+			q.inFlight[k.Hash] = claim{c.by, c.times - 1}
+		} else {
+			delete(q.inFlight, k.Hash)
+		}
+	}
+}
+
+// take takes the groups of the next batch, none when nothing waits: all single commands first, then bulk calls in turn, each
+// in its own order.
+func (q *queue) take() []*group {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := min(len(q.single), maxBatch)
+	groups := make([]*group, 0, n)
+	for _, c := range q.single[:n] {
+		groups, _ = q.takeFrom(c, groups, 1)
+	}
+	q.single = remove(q.single, n)
+	for room := min(maxBulk, maxBatch-n); room > 0 && len(q.bulk) > 0; {
+		c := q.bulk[0]
+		if first := len(c.groups[c.next].requests); first > room && len(groups) > 0 {
+			break // an atomic group is never split; it gets a batch of its own
+		}
+		groups, room = q.takeFrom(c, groups, room)
+		q.bulk = remove(q.bulk, 1)
+		if c.next < len(c.groups) {
+			q.bulk = append(q.bulk, c)
+		}
+	}
+	return groups
+}
+
+// takeFrom takes groups of a call until there is no more room, in requests, which may become negative.
+func (q *queue) takeFrom(c *call, groups []*group, room int) ([]*group, int) {
+	for c.next < len(c.groups) && room > 0 {
+		g := &c.groups[c.next]
+		c.next++
+		q.waiting--
+		if g.err == nil { // no key of it was in flight
+			groups = append(groups, g)
+			room -= len(g.requests)
+		}
+	}
+	return groups, room
+}
+
+// remove removes the first n calls and keeps the slice's memory.
+func remove(calls []*call, n int) []*call {
+	rest := append(calls[:0], calls[n:]...)
+	clear(calls[len(rest):])
+	return rest
+}
+
+// stop has push refuse every call from now on. What waits can still be taken.
+func (q *queue) stop() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stopped = true
+}
+
+func (q *queue) length() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.waiting
+}

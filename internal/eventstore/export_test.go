@@ -1,3 +1,0 @@
-package eventstore
-
-const ExpireKeysSQL = expireKeysSQL

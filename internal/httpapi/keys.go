@@ -1,0 +1,99 @@
+package httpapi
+
+import (
+	"crypto/sha256"
+	stdjson "encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"passbook/internal/command"
+)
+
+// newKey makes the idempotency key of a command: the key and the request it came with are hidden behind hashes. Operation and
+// canonical, as appendCanonical writes it, are what must be the same for a request to be the same.
+func newKey(r *http.Request, key, operation string, canonical []byte) *command.Key {
+	id := exchangeOf(r.Context()).requestID
+	k := &command.Key{Refusal: func(err error) []byte {
+		_, text := problemText(problemOf(err), id)
+		return text
+	}}
+	buf := make([]byte, 0, 512)
+	// NUL bytes join the parts, since neither a key nor an operation holds one.
+	buf = append(append(append(buf, callerScope(r.Context())...), 0), key...)
+	sum := sha256.Sum256(buf)
+	copy(k.Hash[:], sum[:])
+	buf = append(append(buf[:0], operation...), 0)
+	buf = append(buf, canonical...)
+	sum = sha256.Sum256(buf)
+	copy(k.Fingerprint[:], sum[:])
+	return k
+}
+
+// appendCanonical writes a JSON value, as decodeJSON returns it, so that equal values are written the same however they were
+// spelled: members are sorted, and an amount is its value, as a number or a string and with or without trailing zeros.
+func appendCanonical(b []byte, name string, value any) []byte {
+	switch v := value.(type) {
+	case map[string]any:
+		b = append(b, '{')
+		for _, member := range slices.Sorted(maps.Keys(v)) {
+			b = appendCanonical(appendText(b, member), member, v[member])
+		}
+		return append(b, '}')
+	case []any:
+		b = append(b, '[')
+		for _, element := range v {
+			b = appendCanonical(b, "", element)
+		}
+		return append(b, ']')
+	case stdjson.Number:
+		return appendText(b, canonicalDecimal(string(v)))
+	case string:
+		if isAmount(name) {
+			v = canonicalDecimal(v)
+		}
+		return appendText(b, v)
+	case bool:
+		if v {
+			return append(b, 't')
+		}
+		return append(b, 'f')
+	}
+	return append(b, 'n')
+}
+
+// isAmount tells the members that hold an amount, which may be a number or a string.
+func isAmount(name string) bool {
+	switch name {
+	case "amount", "overdraft_limit", "initial_deposit":
+		return true
+	}
+	return false
+}
+
+// appendText writes a string between quotes; one within it is doubled, so that no two values are written the same.
+func appendText(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := range len(s) {
+		if s[i] == '"' {
+			b = append(b, '"')
+		}
+		b = append(b, s[i])
+	}
+	return append(b, '"')
+}
+
+// canonicalDecimal takes off the zeros that do not change the value of a decimal.
+func canonicalDecimal(s string) string {
+	if strings.IndexByte(s, '.') >= 0 && strings.IndexAny(s, "eE") < 0 {
+		s = strings.TrimRight(s, "0")
+		s = strings.TrimSuffix(s, ".")
+	}
+	if trimmed := strings.TrimLeft(s, "0"); trimmed != "" && trimmed[0] != '.' {
+		return trimmed
+	} else if trimmed != s {
+		return "0" + trimmed
+	}
+	return s
+}
