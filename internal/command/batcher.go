@@ -147,8 +147,8 @@ func (s *Service) attempt(ctx context.Context, l log, open []*group, atEnd bool)
 		return nil, err
 	}
 	r := decide(s.accounts.head, ids, open)
-	if len(r.failed) > 0 {
-		if rest, err := s.answerStored(ctx, l, open, r.failed); err != nil || len(rest) < len(open) {
+	if r.failed {
+		if rest, err := s.answerStored(ctx, l, open); err != nil || len(rest) < len(open) {
 			return rest, err
 		}
 	}
@@ -159,7 +159,7 @@ func (s *Service) attempt(ctx context.Context, l log, open []*group, atEnd bool)
 	case result.Moved:
 		return nil, errMoved
 	case len(result.Taken) > 0:
-		return s.answerStored(ctx, l, open, result.Taken)
+		return s.answerStored(ctx, l, open)
 	}
 	r.recorded(result.RecordedAt)
 	s.keep(r)
@@ -199,24 +199,12 @@ func (s *Service) keep(r *round) {
 	s.appended(r.end().Position)
 }
 
-// answerStored finishes the groups that have a key among those taken, with the first answers, and returns the others.
-func (s *Service) answerStored(ctx context.Context, l log, open []*group, taken [][16]byte) ([]*group, error) {
-	isTaken := make(map[[16]byte]bool, len(taken))
-	for _, hash := range taken {
-		isTaken[hash] = true
-	}
-	var repeated, rest []*group
+// answerStored finishes the groups that have a stored key with their first answers, and returns the others.
+func (s *Service) answerStored(ctx context.Context, l log, open []*group) (rest []*group, err error) {
 	var hashes [][16]byte
 	for _, g := range open {
-		if !g.hasKey(func(hash [16]byte) bool { return isTaken[hash] }) {
-			rest = append(rest, g)
-			continue
-		}
-		repeated = append(repeated, g)
-		for i := range g.requests {
-			if k := g.requests[i].Key; k != nil {
-				hashes = append(hashes, k.Hash)
-			}
+		for k := range g.keys() {
+			hashes = append(hashes, k.Hash)
 		}
 	}
 	keys, err := l.LookupKeys(ctx, hashes)
@@ -227,33 +215,27 @@ func (s *Service) answerStored(ctx context.Context, l log, open []*group, taken 
 	for i := range keys {
 		stored[keys[i].Hash] = &keys[i]
 	}
-	for _, g := range repeated {
-		if !g.hasKey(func(hash [16]byte) bool { return stored[hash] != nil }) {
-			rest = append(rest, g) // it has expired since
-			continue
+groups:
+	for _, g := range open {
+		for k := range g.keys() {
+			if stored[k.Hash] != nil {
+				results, err := s.firstAnswer(ctx, g, stored)
+				s.finish(g, results, err)
+				continue groups
+			}
 		}
-		results, err := s.firstAnswer(ctx, g, stored)
-		s.finish(g, results, err)
+		rest = append(rest, g)
 	}
 	return rest, nil
 }
 
-func (g *group) hasKey(is func(hash [16]byte) bool) bool {
-	for i := range g.requests {
-		if k := g.requests[i].Key; k != nil && is(k.Hash) {
-			return true
-		}
-	}
-	return false
-}
-
-// finish answers a group and releases its keys; with the last group of a call its caller goes on. The keys go first: a caller
-// that has its answer may use the key again at once.
+// finish answers a group; with the last group of a call its caller goes on. The call's keys go first: a caller that has its
+// answer may use them again at once.
 func (s *Service) finish(g *group, results []Result, err error) {
-	s.queue.release(g)
 	g.results, g.err = results, err
 	s.count(g)
 	if g.call.open--; g.call.open == 0 {
+		s.queue.release(g.call)
 		close(g.call.done)
 	}
 }

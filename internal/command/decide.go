@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 
@@ -21,8 +22,8 @@ type round struct {
 	batch     eventstore.Batch
 	decisions []decision
 	keys      map[[16]byte]first
-	failed    [][16]byte // keys of requests that failed, but not by the rules
-	undo      []undo     // of the group that is being decided
+	failed    bool   // a request with a key failed, but not by the rules
+	undo      []undo // of the group that is being decided
 }
 
 // decision is what became of a group: a result for each request, positions still open, or the reason why there is none.
@@ -101,7 +102,7 @@ func (r *round) keepRefusal(k *Key, err error) {
 	case k == nil:
 		return
 	case !isRefusal(err):
-		r.failed = append(r.failed, k.Hash)
+		r.failed = true
 		return
 	}
 	answer := k.Refusal(err)
@@ -163,7 +164,10 @@ func (r *round) decideCommand(req *Request, result *Result) error {
 		}
 		return account.ErrNotFound
 	}
-	metadata := req.Metadata.encode()
+	metadata, err := req.Metadata.encode()
+	if err != nil {
+		return err
+	}
 	if isTransfer {
 		to := r.accounts[transfer.To]
 		if to.err != nil {
@@ -240,28 +244,14 @@ func (r *round) recorded(at time.Time) {
 	}
 }
 
-// encode renders the metadata as a JSON object, nil when it is empty.
-func (m *Metadata) encode() []byte {
-	if *m == (Metadata{}) {
-		return nil
+// encode renders the metadata as a JSON object, nil when it is empty. Where a command came from may be inexact, but must not fail
+// it, nor with it the batch: NUL, which jsonb cannot hold, is left out, and invalid UTF-8 replaced.
+func (m Metadata) encode() ([]byte, error) {
+	if m == (Metadata{}) {
+		return nil, nil
 	}
-	b := []byte{'{'}
-	for _, field := range [...]struct{ name, value string }{
-		{`"correlation_id":`, m.CorrelationID},
-		{`"causation_id":`, m.CausationID},
-		{`"actor":`, m.Actor},
-		{`"traceparent":`, m.Traceparent},
-	} {
-		if field.value == "" {
-			continue
-		}
-		if len(b) > 1 {
-			b = append(b, ',')
-		}
-		b = append(b, field.name...)
-		// Where a command came from may be inexact, but must not fail it, nor with it the batch: NUL, which jsonb has
-		// no room for, is left out, and an error of AppendQuote means invalid UTF-8, which it has replaced.
-		b, _ = jsontext.AppendQuote(b, strings.ReplaceAll(field.value, "\x00", ""))
+	for _, field := range []*string{&m.CorrelationID, &m.CausationID, &m.Actor, &m.Traceparent} {
+		*field = strings.ReplaceAll(*field, "\x00", "")
 	}
-	return append(b, '}')
+	return json.Marshal(&m, jsontext.AllowInvalidUTF8(true)) //nolint:wrapcheck // it cannot fail
 }

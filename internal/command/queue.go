@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"iter"
 	"sync"
 )
 
@@ -20,6 +21,17 @@ type group struct {
 	// The answer, once finished: a result for each request, or an error.
 	results []Result
 	err     error
+}
+
+// keys iterates over the idempotency keys of the group's requests.
+func (g *group) keys() iter.Seq[*Key] {
+	return func(yield func(*Key) bool) {
+		for i := range g.requests {
+			if k := g.requests[i].Key; k != nil && !yield(k) {
+				return
+			}
+		}
+	}
 }
 
 // call is the groups that one caller waits for. Once pushed it belongs to the batcher, until done is closed.
@@ -43,17 +55,11 @@ type queue struct {
 	bulk     []*call
 	waiting  int // groups
 	stopped  bool
-	inFlight map[[16]byte]claim
-}
-
-// claim says which call has a key, and how often.
-type claim struct {
-	by    *call
-	times int
+	inFlight map[[16]byte]*call
 }
 
 func newQueue(size int) *queue {
-	return &queue{size: size, wake: make(chan struct{}, 1), inFlight: make(map[[16]byte]claim)}
+	return &queue{size: size, wake: make(chan struct{}, 1), inFlight: make(map[[16]byte]*call)}
 }
 
 // push claims the keys of a call and queues it. A group one of whose keys another call has gets ErrKeyInFlight; a call all of
@@ -91,36 +97,28 @@ func (q *queue) push(c *call) error {
 	return nil
 }
 
-// claim claims all keys of a group or none.
+// claim claims all keys of a group for its call, or none.
 func (q *queue) claim(g *group) bool {
-	for i := range g.requests {
-		if k := g.requests[i].Key; k != nil {
-			if c, taken := q.inFlight[k.Hash]; taken && c.by != g.call {
-				return false
-			}
+	for k := range g.keys() {
+		if other := q.inFlight[k.Hash]; other != nil && other != g.call {
+			return false
 		}
 	}
-	for i := range g.requests {
-		if k := g.requests[i].Key; k != nil {
-			q.inFlight[k.Hash] = claim{g.call, q.inFlight[k.Hash].times + 1}
-		}
+	for k := range g.keys() {
+		q.inFlight[k.Hash] = g.call
 	}
 	return true
 }
 
-// release gives up the keys of a group.
-func (q *queue) release(g *group) {
+// release gives up the keys of a call.
+func (q *queue) release(c *call) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i := range g.requests {
-		k := g.requests[i].Key
-		if k == nil {
-			continue
-		}
-		if c := q.inFlight[k.Hash]; c.times > 1 {
-			q.inFlight[k.Hash] = claim{c.by, c.times - 1}
-		} else {
-			delete(q.inFlight, k.Hash)
+	for i := range c.groups {
+		for k := range c.groups[i].keys() {
+			if q.inFlight[k.Hash] == c {
+				delete(q.inFlight, k.Hash)
+			}
 		}
 	}
 }

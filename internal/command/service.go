@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,27 +77,18 @@ type Service struct {
 
 // New makes a Service. Nothing happens until Run.
 func New(c Config) (*Service, error) {
-	if c.QueueSize <= 0 {
-		c.QueueSize = defaultQueue
-	}
-	if c.CacheSize <= 0 {
-		c.CacheSize = defaultCache
-	}
-	cache, err := simplelru.NewLRU[uuid.UUID, *held](c.CacheSize, nil)
-	if err != nil {
-		return nil, fmt.Errorf("command: cache: %w", err)
-	}
-	if c.KeepKeys <= 0 {
-		c.KeepKeys = defaultKeepKeys
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.QueueSize, c.CacheSize = cmp.Or(max(c.QueueSize, 0), defaultQueue), cmp.Or(max(c.CacheSize, 0), defaultCache)
+	c.KeepKeys = cmp.Or(max(c.KeepKeys, 0), defaultKeepKeys)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Appended == nil {
 		c.Appended = func(int64) {}
 	}
 	if c.Meter == nil {
 		c.Meter = noMeter{}
+	}
+	cache, err := simplelru.NewLRU[uuid.UUID, *held](c.CacheSize, nil)
+	if err != nil {
+		return nil, fmt.Errorf("command: cache: %w", err)
 	}
 	return &Service{
 		store: c.Store, queue: newQueue(c.QueueSize), meter: c.Meter, appended: c.Appended, appending: c.Appending,

@@ -88,7 +88,7 @@ func (l *Locked) begin(ctx context.Context, head Head, limit int) (events []Even
 		steps.Queue(sql)
 	}
 	steps.Queue(tailSQL, head.Position-1, limit).Query(func(rows pgx.Rows) error {
-		events, err = scanTail(rows, limit)
+		events, err = scan(rows, limit)
 		return err
 	})
 	return events, l.conn.SendBatch(ctx, &steps).Close() //nolint:wrapcheck // by the caller
@@ -120,60 +120,55 @@ func (r reader) suspect(err error) error {
 	return err
 }
 
-// kind is what tells how a payload is read.
-type kind struct {
-	name   string
-	schema int
-}
-
 var noMetadata = []byte("{}")
 
-// appendArgs are the arguments of the function append: an array for each column, and once what events have in common.
+// appendArgs returns the arguments of the function append: an array for each column, and once what events have in common.
 func appendArgs(head Head, b *Batch) []any {
-	n, keys := len(b.Events), len(b.Keys)
-	var (
-		streams, eventIDs = make(uuids, n), make(uuids, n)
-		versions          = make(int8s, n)
-		payloads          = make(jsonbs, n)
-		kinds, metadataOf = make(int4s, n), make(int4s, n)
-		types             texts
-		schemas           int4s
-		metadatas         jsonbs
-		numbers           = make(map[kind]int32, 1)
-		hashes, prints    = make(uuids, keys), make(uuids, keys)
-		first, counts     = make(int4s, keys), make(int4s, keys)
-		refusals          byteas // a short array stands for nulls
-	)
+	uuids := func() *array { return &array{oid: typeUUID} }
+	int4s := func() *array { return &array{oid: typeInt4} }
+	streams, versions, eventIDs, payloads := uuids(), &array{oid: typeInt8}, uuids(), &array{oid: typeJSONB}
+	kinds, types, schemas := int4s(), &array{oid: typeText}, int4s()
+	metadataOf, metadatas := int4s(), &array{oid: typeJSONB}
+	hashes, prints, first, counts, refusals := uuids(), uuids(), int4s(), int4s(), &array{oid: typeBytea}
+	type kind struct {
+		name   string
+		schema int
+	}
+	numbers, last := make(map[kind]int, 1), []byte(nil)
 	for i := range b.Events {
 		e := &b.Events[i]
-		streams[i], versions[i], eventIDs[i], payloads[i] = e.StreamID, e.Version, e.EventID, e.Payload
+		streams.add(e.StreamID[:])
+		versions.addInt8(e.Version)
+		eventIDs.add(e.EventID[:])
+		payloads.addJSON(e.Payload)
 		k := kind{e.Type, e.SchemaVersion}
-		number, known := numbers[k]
-		if !known {
-			types, schemas = append(types, e.Type), append(schemas, int32(e.SchemaVersion))
-			number = int32(len(types)) // SQL arrays count from 1
-			numbers[k] = number
+		if numbers[k] == 0 {
+			types.add([]byte(e.Type))
+			schemas.addInt4(e.SchemaVersion)
+			numbers[k] = len(numbers) + 1 // SQL arrays count from 1
 		}
-		kinds[i] = number
+		kinds.addInt4(numbers[k])
 		metadata := e.Metadata
 		if metadata == nil {
 			metadata = noMetadata
 		}
-		// The events of one request follow each other.
-		if last := len(metadatas); last == 0 || !bytes.Equal(metadatas[last-1], metadata) {
-			metadatas = append(metadatas, metadata)
+		if i == 0 || !bytes.Equal(last, metadata) { // the events of one request follow each other
+			metadatas.addJSON(metadata)
+			last = metadata
 		}
-		metadataOf[i] = int32(len(metadatas))
+		metadataOf.addInt4(int(metadatas.n))
 	}
 	for i := range b.Keys {
 		k := &b.Keys[i]
-		hashes[i], prints[i], counts[i] = k.Hash, k.Fingerprint, int32(k.Count)
+		hashes.add(k.Hash[:])
+		prints.add(k.Fingerprint[:])
+		counts.addInt4(k.Count)
+		refusals.add(k.Refusal)
 		if k.Refusal == nil {
-			first[i] = int32(k.First) + 1
-			continue
+			first.addInt4(k.First + 1)
+		} else {
+			first.addInt4(0)
 		}
-		refusals = append(refusals, make(byteas, i+1-len(refusals))...)
-		refusals[i] = k.Refusal
 	}
 	var headEvent any
 	if head.Position > 0 {

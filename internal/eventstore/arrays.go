@@ -2,97 +2,63 @@ package eventstore
 
 import "encoding/binary"
 
-// The arrays of an append write themselves in PostgreSQL's binary format (encoding.BinaryAppender), which the pools of
-// internal/postgres make use of; with any other pool they are encoded as the slices they are. The format is that of
-// array_send: the number of dimensions, whether there are nulls, the type of the elements, for the one dimension its length
-// and first subscript, and then each element with its length before it.
-type (
-	uuids  [][16]byte
-	int8s  []int64
-	int4s  []int32
-	texts  []string
-	jsonbs [][]byte // each a JSON text
-	byteas [][]byte // nil is null
-)
+// array is a column of a batch, encoded as its elements are added. It writes itself in PostgreSQL's binary format
+// (encoding.BinaryAppender), of which the pools of internal/postgres make use; asking pgx for each element what it is takes as
+// long as deciding the batch does. The format is that of array_send: the number of dimensions, whether there are nulls, the
+// type of the elements, the length and first subscript of the one dimension, and then each element after its length.
+type array struct {
+	oid      uint32 // of the elements' type
+	n        int32
+	nulls    byte
+	elements []byte
+}
 
-// The types' numbers, which PostgreSQL never changes.
+// The elements' types. PostgreSQL never changes their numbers.
 const (
-	uuidOID  = 2950
-	int8OID  = 20
-	int4OID  = 23
-	textOID  = 25
-	jsonbOID = 3802
-	byteaOID = 17
+	typeBytea = 17
+	typeInt8  = 20
+	typeInt4  = 23
+	typeText  = 25
+	typeUUID  = 2950
+	typeJSONB = 3802
 )
 
-func appendArray(b []byte, oid uint32, length int) []byte {
-	if length == 0 {
-		b = append(b, 0, 0, 0, 0, 0, 0, 0, 0)
-		return binary.BigEndian.AppendUint32(b, oid)
+// add adds an element; nil is null.
+func (a *array) add(element []byte) {
+	a.n++
+	if element == nil {
+		a.nulls = 1
+		a.elements = append(a.elements, 0xff, 0xff, 0xff, 0xff)
+		return
 	}
-	b = append(b, 0, 0, 0, 1, 0, 0, 0, 0)
-	b = binary.BigEndian.AppendUint32(b, oid)
-	b = binary.BigEndian.AppendUint32(b, uint32(length))
-	return append(b, 0, 0, 0, 1)
+	a.elements = binary.BigEndian.AppendUint32(a.elements, uint32(len(element)))
+	a.elements = append(a.elements, element...)
+}
+
+func (a *array) addInt8(v int64) {
+	a.n++
+	a.elements = binary.BigEndian.AppendUint64(append(a.elements, 0, 0, 0, 8), uint64(v))
+}
+
+func (a *array) addInt4(v int) {
+	a.n++
+	a.elements = binary.BigEndian.AppendUint32(append(a.elements, 0, 0, 0, 4), uint32(v))
+}
+
+// addJSON adds a JSON text, after the version of its format.
+func (a *array) addJSON(text []byte) {
+	a.n++
+	a.elements = append(binary.BigEndian.AppendUint32(a.elements, uint32(len(text))+1), 1)
+	a.elements = append(a.elements, text...)
 }
 
 // AppendBinary implements encoding.BinaryAppender.
-func (a uuids) AppendBinary(b []byte) ([]byte, error) {
-	b = appendArray(b, uuidOID, len(a))
-	for i := range a {
-		b = append(append(b, 0, 0, 0, 16), a[i][:]...)
+func (a *array) AppendBinary(b []byte) ([]byte, error) {
+	if a.n == 0 {
+		return binary.BigEndian.AppendUint32(append(b, 0, 0, 0, 0, 0, 0, 0, 0), a.oid), nil
 	}
-	return b, nil
-}
-
-// AppendBinary implements encoding.BinaryAppender.
-func (a int8s) AppendBinary(b []byte) ([]byte, error) {
-	b = appendArray(b, int8OID, len(a))
-	for _, v := range a {
-		b = binary.BigEndian.AppendUint64(append(b, 0, 0, 0, 8), uint64(v))
-	}
-	return b, nil
-}
-
-// AppendBinary implements encoding.BinaryAppender.
-func (a int4s) AppendBinary(b []byte) ([]byte, error) {
-	b = appendArray(b, int4OID, len(a))
-	for _, v := range a {
-		b = binary.BigEndian.AppendUint32(append(b, 0, 0, 0, 4), uint32(v))
-	}
-	return b, nil
-}
-
-// AppendBinary implements encoding.BinaryAppender.
-func (a texts) AppendBinary(b []byte) ([]byte, error) {
-	b = appendArray(b, textOID, len(a))
-	for _, v := range a {
-		b = append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...)
-	}
-	return b, nil
-}
-
-// AppendBinary implements encoding.BinaryAppender. An element is the version of its format, which is 1, and its text.
-func (a jsonbs) AppendBinary(b []byte) ([]byte, error) {
-	b = appendArray(b, jsonbOID, len(a))
-	for _, v := range a {
-		b = append(binary.BigEndian.AppendUint32(b, uint32(len(v))+1), 1)
-		b = append(b, v...)
-	}
-	return b, nil
-}
-
-// AppendBinary implements encoding.BinaryAppender.
-func (a byteas) AppendBinary(b []byte) ([]byte, error) {
-	start := len(b)
-	b = appendArray(b, byteaOID, len(a))
-	for _, v := range a {
-		if v == nil {
-			b[start+7] = 1 // there are nulls
-			b = append(b, 0xff, 0xff, 0xff, 0xff)
-			continue
-		}
-		b = append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...)
-	}
-	return b, nil
+	b = append(b, 0, 0, 0, 1, 0, 0, 0, a.nulls)
+	b = binary.BigEndian.AppendUint32(b, a.oid)
+	b = binary.BigEndian.AppendUint32(b, uint32(a.n))
+	return append(append(b, 0, 0, 0, 1), a.elements...), nil
 }

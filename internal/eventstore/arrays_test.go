@@ -2,15 +2,14 @@ package eventstore
 
 import (
 	"bytes"
-	"encoding"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgtype"
 	"pgregory.net/rapid"
 )
 
-// TestArraysAreThoseOfPgx compares what the arrays write of themselves with what pgx makes of the slices they are. Of an
-// array without elements pgx writes one dimension of length 0, and PostgreSQL none, as is done here.
+// TestArraysAreThoseOfPgx compares what the arrays write with what pgx makes of slices of the same elements. Of an array without
+// elements pgx writes one dimension of length 0, and PostgreSQL none, as is done here.
 func TestArraysAreThoseOfPgx(t *testing.T) {
 	t.Parallel()
 	m := pgtype.NewMap()
@@ -24,16 +23,17 @@ func TestArraysAreThoseOfPgx(t *testing.T) {
 		documents := rapid.SliceOfN(json, 1, -1).Draw(t, "documents")
 		answers := rapid.SliceOfN(rapid.OneOf(json, rapid.Just[[]byte](nil)), 1, -1).Draw(t, "answers")
 		for _, one := range []struct {
+			name  string
 			oid   uint32
-			own   encoding.BinaryAppender
+			own   *array
 			plain any
 		}{
-			{pgtype.UUIDArrayOID, uuids(ids), ids},
-			{pgtype.Int8ArrayOID, int8s(numbers), numbers},
-			{pgtype.Int4ArrayOID, int4s(small), small},
-			{pgtype.TextArrayOID, texts(words), words},
-			{pgtype.JSONBArrayOID, jsonbs(documents), documents},
-			{pgtype.ByteaArrayOID, byteas(answers), answers},
+			{"uuid", pgtype.UUIDArrayOID, arrayOf(typeUUID, ids, func(a *array, v [16]byte) { a.add(v[:]) }), ids},
+			{"int8", pgtype.Int8ArrayOID, arrayOf(typeInt8, numbers, (*array).addInt8), numbers},
+			{"int4", pgtype.Int4ArrayOID, arrayOf(typeInt4, small, func(a *array, v int32) { a.addInt4(int(v)) }), small},
+			{"text", pgtype.TextArrayOID, arrayOf(typeText, words, func(a *array, v string) { a.add([]byte(v)) }), words},
+			{"jsonb", pgtype.JSONBArrayOID, arrayOf(typeJSONB, documents, (*array).addJSON), documents},
+			{"bytea", pgtype.ByteaArrayOID, arrayOf(typeBytea, answers, (*array).add), answers},
 		} {
 			want, err := m.Encode(one.oid, pgtype.BinaryFormatCode, one.plain, []byte("before"))
 			if err != nil {
@@ -41,12 +41,16 @@ func TestArraysAreThoseOfPgx(t *testing.T) {
 			}
 			got, err := one.own.AppendBinary([]byte("before"))
 			if err != nil || !bytes.Equal(got, want) {
-				t.Errorf("%T: %x, and pgx writes %x", one.own, got, want)
-			}
-			// A pool that knows nothing of this takes them as slices.
-			if got, err = m.Encode(one.oid, pgtype.BinaryFormatCode, one.own, []byte("before")); err != nil || !bytes.Equal(got, want) {
-				t.Errorf("%T given to pgx: %x, %v", one.own, got, err)
+				t.Errorf("%s: %x, and pgx writes %x", one.name, got, want)
 			}
 		}
 	})
+}
+
+func arrayOf[T any](oid uint32, values []T, add func(*array, T)) *array {
+	a := &array{oid: oid}
+	for _, v := range values {
+		add(a, v)
+	}
+	return a
 }

@@ -13,7 +13,11 @@ import (
 const (
 	lastSQL = `select position, event_id from events order by position desc limit 1`
 
-	readAfterSQL = `select position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at
+	readAfterSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at, metadata
+from events where position > $1 order by position limit $2`
+
+	// tailSQL leaves out the metadata, which takes as long to read as the payload and is wanted by few.
+	tailSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
 from events where position > $1 order by position limit $2`
 
 	// One index range a stream, so that the cost grows with the events read and with nothing else.
@@ -52,15 +56,14 @@ func (r reader) Head(ctx context.Context) (int64, error) {
 
 // ReadAfter returns at most limit events that follow position after, in order.
 func (r reader) ReadAfter(ctx context.Context, after int64, limit int) ([]Event, error) {
-	rows, _ := r.db.Query(ctx, readAfterSQL, after, limit)
-	return collect("read after", rows)
+	return r.events(ctx, limit, readAfterSQL, after, limit)
 }
 
 // ReadFrom returns at most limit events from that of the head on, in order and without metadata. The first is the event at
 // the head's position, which is another if the log has lost the head's; there is none if the log has become shorter. From the
 // zero Head on it is all events.
 func (r reader) ReadFrom(ctx context.Context, head Head, limit int) ([]Event, error) {
-	return r.tail(ctx, head.Position-1, limit)
+	return r.events(ctx, limit, tailSQL, head.Position-1, limit)
 }
 
 // Cursor names a stream and the last version of it that is known already.
@@ -77,7 +80,7 @@ func (r reader) ReadStreams(ctx context.Context, cursors []Cursor, upTo int64, e
 	for i, c := range cursors {
 		ids[i], after[i] = c.StreamID, c.After
 	}
-	rows, err := r.db.Query(ctx, readStreamsSQL, tailFormats, ids, after, upTo)
+	rows, err := r.db.Query(ctx, readStreamsSQL, ids, after, upTo)
 	if err != nil {
 		return fmt.Errorf("eventstore: read streams: %w", r.suspect(err))
 	}
@@ -85,7 +88,7 @@ func (r reader) ReadStreams(ctx context.Context, cursors []Cursor, upTo int64, e
 	types := make(map[string]string)
 	for rows.Next() {
 		var e Event
-		if err := readTail(&e, rows.RawValues(), new(arena), types); err != nil {
+		if err := e.read(rows.RawValues(), new(arena), types); err != nil {
 			return err
 		}
 		if err := each(&e); err != nil {
@@ -112,20 +115,4 @@ func (r reader) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey,
 		return nil, fmt.Errorf("eventstore: look up keys: %w", r.suspect(err))
 	}
 	return keys, nil
-}
-
-func collect(op string, rows pgx.Rows) ([]Event, error) {
-	events, err := pgx.CollectRows(rows, scanEvent)
-	if err != nil {
-		return nil, fmt.Errorf("eventstore: %s: %w", op, err)
-	}
-	return events, nil
-}
-
-func scanEvent(row pgx.CollectableRow) (Event, error) {
-	var e Event
-	err := row.Scan(&e.Position, &e.StreamID, &e.Version, &e.EventID, &e.Type, &e.SchemaVersion, &e.Payload,
-		&e.Metadata, &e.RecordedAt)
-	e.RecordedAt = e.RecordedAt.UTC()
-	return e, err //nolint:wrapcheck // the callers wrap it
 }

@@ -2,14 +2,12 @@ package eventstore
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 )
 
 const (
-	selectByTypeSQL = `select position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at
+	selectByTypeSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at, metadata
 from events where position > $1 and position <= $2 and type = any ($3) order by position limit $4`
 
 	// The versions of a stream grow with its positions, so that a binary search finds where to begin, however long the
@@ -23,7 +21,7 @@ from events where position > $1 and position <= $2 and type = any ($3) order by 
     cross join lateral (
         select e.position > $2 as past from events e where e.stream_id = $1 and e.version = s.middle) as m
 )
-select position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at
+select position, stream_id, version, event_id, type, schema_version, payload, recorded_at, metadata
 from events
 where stream_id = $1 and version > (select max(low) from search) and position + 0 > $2 and position + 0 <= $3
   and (type = any ($4) or $4 is null)
@@ -42,20 +40,13 @@ type Selection struct {
 // must not lie beyond the head. Every position of that range is looked at, so that the cost of a selection by type
 // grows with the range; that of a selection by stream grows with the answer alone.
 func (r reader) Select(ctx context.Context, after, upTo int64, sel Selection, limit int) ([]Event, error) {
-	var rows pgx.Rows
 	switch {
 	case sel.StreamID != uuid.Nil:
-		rows, _ = r.db.Query(ctx, selectByStreamSQL, sel.StreamID, after, upTo, sel.Types, limit)
+		return r.events(ctx, limit, selectByStreamSQL, sel.StreamID, after, upTo, sel.Types, limit)
 	case sel.Types != nil:
-		rows, _ = r.db.Query(ctx, selectByTypeSQL, after, upTo, sel.Types, limit)
+		return r.events(ctx, limit, selectByTypeSQL, after, upTo, sel.Types, limit)
 	case upTo <= after:
 		return nil, nil
-	default:
-		return r.ReadAfter(ctx, after, int(min(int64(limit), upTo-after)))
 	}
-	events, err := pgx.CollectRows(rows, scanEvent)
-	if err != nil {
-		return nil, fmt.Errorf("eventstore: select: %w", err)
-	}
-	return events, nil
+	return r.ReadAfter(ctx, after, int(min(int64(limit), upTo-after)))
 }

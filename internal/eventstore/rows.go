@@ -10,41 +10,32 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Tail is a Store as a projector reads it: without metadata, in bulk, and by hand. A replay reads millions of events,
-// and the general way of scanning a row costs more than all the rest of applying it.
+// Tail is a Store as a projector reads it, without metadata: a replay reads millions of events.
 type Tail struct{ *Store }
 
-const tailSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
-from events where position > $1 order by position limit $2`
-
-// The formats of the columns above: binary but for the payload, which is wanted as the text of its JSON.
-var tailFormats = pgx.QueryResultFormats{
-	pgx.BinaryFormatCode, pgx.BinaryFormatCode, pgx.BinaryFormatCode, pgx.BinaryFormatCode, pgx.TextFormatCode,
-	pgx.BinaryFormatCode, pgx.TextFormatCode, pgx.BinaryFormatCode,
+// ReadAfter is Store.ReadAfter, but leaves Metadata nil.
+func (t Tail) ReadAfter(ctx context.Context, after int64, limit int) ([]Event, error) {
+	return t.events(ctx, limit, tailSQL, after, limit)
 }
 
 // fewEvents is how many events a result has when its reader is not far behind.
 const fewEvents = 512
 
-// ReadAfter is Store.ReadAfter, but leaves Metadata nil. The payloads of one answer share their memory.
-func (t Tail) ReadAfter(ctx context.Context, after int64, limit int) ([]Event, error) {
-	return t.tail(ctx, after, limit)
-}
-
-func (r reader) tail(ctx context.Context, after int64, limit int) ([]Event, error) {
-	rows, err := r.db.Query(ctx, tailSQL, tailFormats, after, limit)
+// events runs a statement that reads at most limit events.
+func (r reader) events(ctx context.Context, limit int, sql string, args ...any) ([]Event, error) {
+	rows, err := r.db.Query(ctx, sql, args...)
 	if err != nil {
-		return nil, fmt.Errorf("eventstore: tail: %w", r.suspect(err))
+		return nil, fmt.Errorf("eventstore: read events: %w", r.suspect(err))
 	}
-	events, err := scanTail(rows, limit)
+	events, err := scan(rows, limit)
 	if err != nil {
-		return nil, fmt.Errorf("eventstore: tail: %w", r.suspect(err))
+		return nil, fmt.Errorf("eventstore: read events: %w", r.suspect(err))
 	}
 	return events, nil
 }
 
-// scanTail reads and closes the rows of tailSQL.
-func scanTail(rows pgx.Rows, limit int) ([]Event, error) {
+// scan reads and closes rows of events, whose payloads share their memory.
+func scan(rows pgx.Rows, limit int) ([]Event, error) {
 	defer rows.Close()
 	var (
 		events []Event
@@ -57,7 +48,7 @@ func scanTail(rows pgx.Rows, limit int) ([]Event, error) {
 			events = append(make([]Event, 0, max(limit, fewEvents+1)), events...)
 		}
 		events = append(events, Event{})
-		if err := readTail(&events[len(events)-1], rows.RawValues(), &texts, types); err != nil {
+		if err := events[len(events)-1].read(rows.RawValues(), &texts, types); err != nil {
 			return nil, err
 		}
 	}
@@ -69,8 +60,11 @@ var errRow = errors.New("eventstore: a row of events is not of the form that was
 // postgresEpoch is where a binary timestamptz counts its microseconds from.
 var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
-func readTail(e *Event, raw [][]byte, texts *arena, types map[string]string) error {
-	if len(raw) != 8 || len(raw[0]) != 8 || len(raw[1]) != 16 || len(raw[2]) != 8 || len(raw[3]) != 16 ||
+// read reads a row by hand, since the general way of scanning it costs more than applying the event. Its columns are position,
+// stream_id, version, event_id, type, schema_version, payload, recorded_at and, where it is wanted, metadata. pgx has them sent
+// in binary, but for text and JSON.
+func (e *Event) read(raw [][]byte, texts *arena, types map[string]string) error {
+	if len(raw) < 8 || len(raw[0]) != 8 || len(raw[1]) != 16 || len(raw[2]) != 8 || len(raw[3]) != 16 ||
 		len(raw[5]) != 4 || len(raw[7]) != 8 {
 		return errRow
 	}
@@ -87,6 +81,9 @@ func readTail(e *Event, raw [][]byte, texts *arena, types map[string]string) err
 	e.SchemaVersion = int(int32(binary.BigEndian.Uint32(raw[5])))
 	e.Payload = texts.hold(raw[6])
 	e.RecordedAt = time.UnixMicro(postgresEpoch + int64(binary.BigEndian.Uint64(raw[7]))).UTC()
+	if len(raw) > 8 {
+		e.Metadata = texts.hold(raw[8])
+	}
 	return nil
 }
 
