@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -80,15 +79,12 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) error {
 }
 
 func migrate(ctx context.Context, url string, files fs.FS, log *slog.Logger) (err error) {
-	config, err := pgx.ParseConfig(url)
+	config, err := parse(url, defaultApplicationName+"-migrate")
 	if err != nil {
-		return fmt.Errorf("database URL: %w", err)
+		return err
 	}
-	config.RuntimeParams["application_name"] = defaultApplicationName + "-migrate"
-	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = defaultConnectTimeout
-	}
-	db := stdlib.OpenDB(*config)
+	setDefaults(config)
+	db := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionBeforeConnect(config.BeforeConnect))
 	defer func() { err = errors.Join(err, db.Close()) }()
 
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLock), lock.WithLockTimeout(1, lockTries))

@@ -35,8 +35,7 @@ func WithMaxConns(n int32) Option {
 }
 
 // WithStatementTimeout bounds every statement. The server ends one that takes longer with SQLSTATE 57014. It is sent
-// when a connection is opened, like the other timeouts; PgBouncer has to be told to let them pass
-// (ignore_startup_parameters).
+// when a connection is opened, like the other settings; behind a pooler all but the name are those of the role.
 func WithStatementTimeout(d time.Duration) Option { return timeout("statement_timeout", d) }
 
 // WithLockTimeout bounds every wait for a lock. The server ends one that takes longer with SQLSTATE 55P03.
@@ -54,6 +53,16 @@ func WithGenericPlans() Option {
 	return func(c *pgxpool.Config) { setDefault(c, "plan_cache_mode", "force_generic_plan") }
 }
 
+// WithIndexLookups has rows looked up by index and joined by nested loops, whatever the statistics say: statements that ask
+// for a few rows of large tables by their keys must not be planned on what a table was when it was small.
+func WithIndexLookups() Option {
+	return func(c *pgxpool.Config) {
+		for _, name := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
+			setDefault(c, name, "off")
+		}
+	}
+}
+
 // WithTracer has every connection report to tracer, which may implement more of pgx's tracer interfaces than the
 // one for queries.
 func WithTracer(tracer pgx.QueryTracer) Option {
@@ -66,9 +75,9 @@ func timeout(name string, d time.Duration) Option {
 	return func(c *pgxpool.Config) { setDefault(c, name, strconv.FormatInt(int64(ms), 10)) }
 }
 
-// setDefault sets a parameter unless the URL has set it.
+// setDefault sets a parameter unless it is set already, by the URL say.
 func setDefault(c *pgxpool.Config, name, value string) {
-	if _, ok := c.ConnConfig.RuntimeParams[name]; !ok {
+	if _, ok := c.ConnConfig.RuntimeParams[name]; !ok && value != "" {
 		c.ConnConfig.RuntimeParams[name] = value
 	}
 }
@@ -77,9 +86,9 @@ func setDefault(c *pgxpool.Config, name, value string) {
 // first noticed by the first use (see IsUnavailable), and found again when it is back. An error means that the URL
 // cannot be understood; it does not quote the password. The caller closes the pool.
 func NewPool(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(url)
+	config, err := parse(url, "")
 	if err != nil {
-		return nil, fmt.Errorf("database URL: %w", err)
+		return nil, err
 	}
 	fromURL := config.MaxConns
 	config.MaxConns = int32(min(max(8, 4*runtime.GOMAXPROCS(0)), 32))
@@ -90,15 +99,12 @@ func NewPool(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, er
 		config.MaxConns = fromURL
 	}
 	setDefault(config, "application_name", defaultApplicationName)
-	if config.ConnConfig.ConnectTimeout == 0 {
-		config.ConnConfig.ConnectTimeout = defaultConnectTimeout
-	}
+	setDefaults(config)
 	// A session that began while the database was read-only may stay so when it is not any more: it is not used again.
 	keep := config.ConnConfig.OnPgError
 	config.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
 		return err.Code != readOnlyTransaction && (keep == nil || keep(conn, err))
 	}
-	config.ConnConfig.DialFunc = dialer().DialContext
 	config.AfterConnect = takeBinaryArrays
 	// Connections made together by a burst should not all end together an hour later.
 	if config.MaxConnLifetimeJitter == 0 {
