@@ -13,7 +13,8 @@ import (
 )
 
 // IsUnavailable tells whether err means that the database is away, starting, shutting down, read-only, full of
-// connections or stuck, or that the connection was cut or a time limit ran out: conditions that pass without a
+// connections or stuck, that the connection was cut or a time limit ran out, or that a commit did not wait for the
+// synchronous standby: conditions that pass without a
 // change to the request. Whether the statement took effect is not known, except that it cannot have when the error
 // is pgconn.SafeToRetry. It is false for nil, for a context the caller cancelled, and for everything that is wrong
 // with the request, the data or the code.
@@ -48,11 +49,12 @@ const readOnlyTransaction = "25006"
 func unavailableState(code string) bool {
 	switch code {
 	case readOnlyTransaction,
-		"25P03", // idle_in_transaction_session_timeout
-		"25P04", // transaction_timeout
-		"40001", // serialization_failure: a standby ended a query to keep up with its primary; nothing here asks for more
-		"55P03", // lock_not_available: lock_timeout
-		"57014": // query_canceled: statement_timeout
+		unconfirmedState, // the synchronous standby may not have it: see unconfirmed.go
+		"25P03",          // idle_in_transaction_session_timeout
+		"25P04",          // transaction_timeout
+		"40001",          // serialization_failure: a standby ended a query to keep up with its primary; nothing here asks for more
+		"55P03",          // lock_not_available: lock_timeout
+		"57014":          // query_canceled: statement_timeout
 		return true
 	}
 	// 08 connection exception, 53 insufficient resources, 57P operator intervention: shutdown, crash, starting up,

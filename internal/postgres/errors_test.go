@@ -38,6 +38,7 @@ func TestIsUnavailable(t *testing.T) {
 		{"lock timeout", state("55P03"), true},
 		{"statement timeout", state("57014"), true},
 		{"conflict with recovery", state("40001"), true},
+		{"not confirmed by the standby", state("01000"), true},
 		{"wrapped", fmt.Errorf("append: %w", state("57P01")), true},
 
 		{"unique violation", state("23505"), false},

@@ -85,6 +85,8 @@ func setDefault(c *pgxpool.Config, name, value string) {
 // NewPool returns a pool of connections to the database at url. It does not connect: a database that is away is
 // first noticed by the first use (see IsUnavailable), and found again when it is back. An error means that the URL
 // cannot be understood; it does not quote the password. The caller closes the pool.
+//
+// A statement whose commit did not wait for the synchronous standby fails, with an error that IsUnavailable knows.
 func NewPool(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, error) {
 	config, err := parse(url, "")
 	if err != nil {
@@ -105,6 +107,7 @@ func NewPool(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, er
 	config.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
 		return err.Code != readOnlyTransaction && (keep == nil || keep(conn, err))
 	}
+	config.ConnConfig.BuildFrontend = newFrontend
 	config.AfterConnect = takeBinaryArrays
 	// Connections made together by a burst should not all end together an hour later.
 	if config.MaxConnLifetimeJitter == 0 {
