@@ -17,7 +17,7 @@ func TestEachTestHasItsOwnMigratedDatabase(t *testing.T) {
 			t.Parallel()
 			pool := pgtest.New(t)
 			var version int64
-			if err := pool.QueryRow(t.Context(), "SELECT max(version_id) FROM goose_db_version").Scan(&version); err != nil || version < 1 {
+			if err := pool.QueryRow(t.Context(), "SELECT max(version_id) FROM passbook_db_version").Scan(&version); err != nil || version < 1 {
 				t.Fatalf("schema version = %d, %v; want a migrated database", version, err)
 			}
 			// It would exist already if the database were shared.

@@ -16,15 +16,20 @@ import (
 )
 
 const (
-	// versionTable is goose's own table: one row a migration.
-	versionTable = "goose_db_version"
+	// versionTable has one row a migration. Its name is Passbook's own, since goose's is shared by all that use goose.
+	versionTable = "passbook_db_version"
 	// migrationLock is the key of the advisory lock that lets one instance at a time migrate: "passbook" in ASCII.
 	migrationLock int64 = 0x70617373626f6f6b
 	// lockTries is how many seconds an instance waits for another one's migration.
 	lockTries = 600
 
-	versionTableExists = `SELECT to_regclass($1) IS NOT NULL`
-	selectVersion      = `SELECT coalesce(max(version_id), 0) FROM ` + versionTable + ` WHERE is_applied`
+	tableExists   = `SELECT to_regclass($1) IS NOT NULL`
+	selectVersion = `SELECT coalesce(max(version_id), 0) FROM ` + versionTable + ` WHERE is_applied`
+	// Passbook is in one schema, the first of the search path, and looks nowhere else. The role may have none.
+	selectPlace = `SELECT coalesce(current_schema(), ''),
+	EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1),
+	EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'events'),
+	coalesce((SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = to_regclass($1)), '')`
 	// Who owns the table of versions owns the schema; before the first migration it is whoever may create tables.
 	mayMigrate = `SELECT current_user, coalesce((SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass($1)),
 	has_schema_privilege(current_schema(), 'CREATE'), false)`
@@ -69,16 +74,16 @@ func (e *NewerDatabaseError) Is(target error) bool { return target == ErrNewerDa
 
 // Migrate brings the schema of the database at url up to the newest version this binary has, one transaction a
 // version. Several instances may call it at once: one migrates and the others wait. A database that is newer than
-// the binary is left alone, with ErrNewerDatabase. The connection must not go through PgBouncer in transaction mode,
-// which cannot hold the lock.
+// the binary is left alone, with ErrNewerDatabase. A schema of the newest version that is not as the migrations make it is a
+// *SchemaError. What is to be done through a connection pooler, which cannot hold the lock, is a *SessionError.
 //
 // Then it gives the service role its rights. A role that does not own the schema changes nothing: it is answered nil
 // when the schema is the newest, and otherwise ErrOlderDatabase.
 func Migrate(ctx context.Context, url string, log *slog.Logger) error {
-	return migrate(ctx, url, migrations.FS, log)
+	return migrate(ctx, url, migrations.FS, log, func(db *sql.DB) error { return checkSchema(db.QueryRowContext(ctx, readSchema)) })
 }
 
-func migrate(ctx context.Context, url string, files fs.FS, log *slog.Logger) (err error) {
+func migrate(ctx context.Context, url string, files fs.FS, log *slog.Logger, check func(*sql.DB) error) (err error) {
 	config, err := parse(url, defaultApplicationName+"-migrate")
 	if err != nil {
 		return err
@@ -108,6 +113,9 @@ func migrate(ctx context.Context, url string, files fs.FS, log *slog.Logger) (er
 		if err := mustOwn(ctx, db, current, known); err != nil {
 			return err
 		}
+		if err := mustBeDirect(ctx, db); err != nil {
+			return err
+		}
 		if _, err := provider.Up(ctx); err != nil {
 			return fmt.Errorf("migrate the database: %w", err)
 		}
@@ -116,7 +124,28 @@ func migrate(ctx context.Context, url string, files fs.FS, log *slog.Logger) (er
 			return err
 		}
 	}
+	if err := check(db); err != nil {
+		return err
+	}
 	return grant(ctx, db, log)
+}
+
+// mustBeDirect refuses to migrate through a pooler: the lock, and what else belongs to a session, would be of another one
+// with every transaction.
+func mustBeDirect(ctx context.Context, db *sql.DB) error {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("look for a pooler: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	return conn.Raw(func(driver any) error { //nolint:wrapcheck // ours
+		pooled, err := Pooled(ctx, driver.(*stdlib.Conn).Conn())
+		if err == nil && pooled {
+			err = &SessionError{"the database cannot be migrated through a connection pooler: " +
+				"set PASSBOOK_DIRECT_DATABASE_URL to the address of PostgreSQL itself"}
+		}
+		return err
+	})
 }
 
 func mustOwn(ctx context.Context, db *sql.DB, current, known int64) error {
@@ -133,13 +162,25 @@ func mustOwn(ctx context.Context, db *sql.DB, current, known int64) error {
 	return nil
 }
 
-// schemaVersion is the version of the database, 0 before the first migration. One beyond known is an error.
+// schemaVersion is the version of the database, 0 before the first migration. One beyond known is an error, and so is a
+// schema that is another program's, or not the one that Passbook has been in.
 func schemaVersion(ctx context.Context, db *sql.DB, known int64) (int64, error) {
-	var exists bool
-	if err := db.QueryRowContext(ctx, versionTableExists, versionTable).Scan(&exists); err != nil {
+	var (
+		schema, elsewhere string
+		exists, occupied  bool
+	)
+	if err := db.QueryRowContext(ctx, selectPlace, versionTable).Scan(&schema, &exists, &occupied, &elsewhere); err != nil {
 		return 0, fmt.Errorf("read the version of the database: %w", err)
 	}
-	if !exists {
+	switch {
+	case exists:
+	case elsewhere != "":
+		return 0, fmt.Errorf("Passbook is in the schema %s, which is not the first of the search path any more (%s): "+
+			"set search_path in DATABASE_URL, or on the role", elsewhere, schema)
+	case occupied:
+		return 0, fmt.Errorf("the schema %s has a table events, and no %s: it is another program's, or was made by a Passbook "+
+			"from before the first release, which cannot be upgraded; use an empty database", schema, versionTable)
+	default:
 		return 0, nil
 	}
 	var version int64

@@ -185,7 +185,7 @@ func version(t *testing.T, raw string) (version, rows int64) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.WithoutCancel(t.Context()))
-	err = conn.QueryRow(t.Context(), "SELECT max(version_id), count(*) FROM goose_db_version").Scan(&version, &rows)
+	err = conn.QueryRow(t.Context(), "SELECT max(version_id), count(*) FROM passbook_db_version").Scan(&version, &rows)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -159,7 +159,7 @@ func grantIn(ctx context.Context, tx *sql.Tx, schema string, tables, rights []st
 	}
 	for i, table := range tables {
 		var there bool
-		if err := tx.QueryRowContext(ctx, versionTableExists, table).Scan(&there); err != nil {
+		if err := tx.QueryRowContext(ctx, tableExists, table).Scan(&there); err != nil {
 			return err //nolint:wrapcheck // by the caller
 		}
 		if there {

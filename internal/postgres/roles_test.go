@@ -69,7 +69,7 @@ from events where position = 3`,
 		"set session_replication_role = replica",
 		"insert into idempotency_keys select gen_random_uuid(), gen_random_uuid(), 1, now(), 1, null",
 		"update idempotency_keys set first_position = 1",
-		"update goose_db_version set version_id = 1",
+		"update passbook_db_version set version_id = 1",
 		"drop table balances",
 		"truncate balances",
 	} {
@@ -110,7 +110,7 @@ func TestTheServiceMayUseEveryTable(t *testing.T) {
 	t.Parallel()
 	owner := open(t, pgtest.URL(t))
 	rows, _ := owner.Query(t.Context(), `select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v', 'm', 'S')
-and not has_table_privilege('passbook_service', oid, 'select') and relname not like 'goose%seq'`)
+and not has_table_privilege('passbook_service', oid, 'select') and relname not like 'passbook_db_version%seq'`)
 	missing, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil || len(missing) > 0 {
 		t.Errorf("%v: no rights for %v in roles.go", err, missing)

@@ -1,0 +1,98 @@
+package postgres
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// expectedSchema is what the migrations make, as readSchema describes it: a line each for a table, a column, a constraint
+// and so on. After a change to a migration: go test ./internal/postgres -run TestExpectedSchema -update
+//
+//go:embed schema.txt
+var expectedSchema string
+
+// The catalog's description of all tables and functions in the first schema of the search path. It has no NOT NULL
+// constraints, which PostgreSQL 18 has names for; columns say the same.
+const readSchema = `WITH t AS (
+  SELECT c.oid, c.relname, c.relpersistence, c.relrowsecurity, quote_ident(n.nspname) || '.' AS prefix
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+   WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND c.relname <> '` + versionTable + `')
+SELECT coalesce(string_agg(line, E'\n' ORDER BY line COLLATE "C"), '') FROM (
+  SELECT relname || ': ' || CASE relpersistence WHEN 'u' THEN 'unlogged ' ELSE '' END || 'table' ||
+         CASE WHEN relrowsecurity THEN ' with row security' ELSE '' END AS line
+    FROM t
+  UNION ALL
+  SELECT relname || ': column ' || attname || ' ' || format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' not null' ELSE '' END ||
+         coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '') || attidentity::text || attgenerated::text
+    FROM t JOIN pg_attribute a ON attrelid = t.oid AND attnum > 0 AND NOT attisdropped
+    LEFT JOIN pg_attrdef d ON d.adrelid = t.oid AND d.adnum = a.attnum
+  UNION ALL
+  SELECT relname || ': constraint ' || conname || ' ' || pg_get_constraintdef(k.oid) FROM t JOIN pg_constraint k ON conrelid = t.oid WHERE contype <> 'n'
+  UNION ALL
+  SELECT relname || ': index ' || replace(pg_get_indexdef(indexrelid), prefix, '') || CASE WHEN indisvalid THEN '' ELSE ' invalid' END
+    FROM t JOIN pg_index ON indrelid = t.oid WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND conrelid = t.oid)
+  UNION ALL
+  SELECT relname || ': ' || replace(pg_get_triggerdef(g.oid), prefix, '') FROM t JOIN pg_trigger g ON tgrelid = t.oid WHERE NOT tgisinternal
+  UNION ALL
+  SELECT relname || ': rule ' || rulename FROM t JOIN pg_rewrite ON ev_class = t.oid
+  UNION ALL
+  SELECT proname || '(): function (' || pg_get_function_arguments(p.oid) || ') ' || lanname || ' ' || provolatile::text || ' ' || md5(prosrc)
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace JOIN pg_language l ON l.oid = prolang WHERE n.nspname = current_schema()
+) AS lines`
+
+// SchemaError says that a database of the version that the binary expects has not the schema of that version: it was made
+// by a migration that has been edited since, or somebody has changed it.
+type SchemaError struct {
+	// Differences are told one by one, such as "events: column type text not null is missing".
+	Differences []string
+}
+
+func (e *SchemaError) Error() string {
+	const shown = 5
+	told := strings.Join(e.Differences[:min(shown, len(e.Differences))], "; ")
+	if more := len(e.Differences) - shown; more > 0 {
+		told += fmt.Sprintf("; and %d more", more)
+	}
+	return "the schema of the database is not what this binary expects: " + told
+}
+
+// CheckSchema returns a *SchemaError when the tables and functions in the database are not those that the migrations make.
+// Further indexes are an administrator's to have, and so are tables and functions under names of their own.
+func CheckSchema(ctx context.Context, pool *pgxpool.Pool) error {
+	return checkSchema(pool.QueryRow(ctx, readSchema))
+}
+
+func checkSchema(row interface{ Scan(dest ...any) error }) error {
+	var text string
+	if err := row.Scan(&text); err != nil {
+		return fmt.Errorf("read the schema of the database: %w", err)
+	}
+	if differences := compareSchema(text, expectedSchema); len(differences) > 0 {
+		return &SchemaError{differences}
+	}
+	return nil
+}
+
+func compareSchema(has, want string) (differences []string) {
+	found, expected := strings.Split(strings.TrimSpace(has), "\n"), strings.Split(strings.TrimSpace(want), "\n")
+	ours := make(map[string]bool)
+	for _, line := range expected {
+		name, _, _ := strings.Cut(line, ":")
+		ours[name] = true
+		if !slices.Contains(found, line) {
+			differences = append(differences, line+" is missing")
+		}
+	}
+	for _, line := range found {
+		name, what, _ := strings.Cut(line, ": ")
+		if ours[name] && !strings.HasPrefix(what, "index CREATE INDEX ") && !slices.Contains(expected, line) {
+			differences = append(differences, line+" should not be there")
+		}
+	}
+	return differences
+}

@@ -1,0 +1,137 @@
+package postgres_test
+
+import (
+	"errors"
+	"flag"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"passbook/internal/pgtest"
+	"passbook/internal/postgres"
+	"passbook/migrations"
+)
+
+var update = flag.Bool("update", false, "write schema.txt anew")
+
+// TestExpectedSchema has what the migrations make in schema.txt. The database is not one of pgtest's, which are checked
+// against it.
+func TestExpectedSchema(t *testing.T) {
+	t.Parallel()
+	raw := server(t, map[string]string{})
+	if err := postgres.MigrateFiles(t.Context(), raw, migrations.FS, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	var schema string
+	if err := open(t, raw).QueryRow(t.Context(), postgres.ReadSchema).Scan(&schema); err != nil {
+		t.Fatal(err)
+	}
+	schema += "\n"
+	if *update {
+		if err := os.WriteFile("schema.txt", []byte(schema), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile("schema.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if differences := postgres.CompareSchema(schema, string(want)); len(differences) > 0 || schema != string(want) {
+		t.Errorf("schema.txt is not what the migrations make; run this test with -update: %s", strings.Join(differences, "\n"))
+	}
+}
+
+// TestAnotherSchemaIsNoticed changes a database as an edited migration, or somebody in a hurry, leaves it.
+func TestAnotherSchemaIsNoticed(t *testing.T) {
+	t.Parallel()
+	for change, want := range map[string]string{
+		"alter table idempotency_keys drop column refusal cascade":                                                            "idempotency_keys: column refusal bytea is missing",
+		"alter table events alter column version type integer":                                                                "events: column version bigint not null is missing",
+		"alter table events alter column type drop not null":                                                                  "events: column type text not null is missing",
+		"alter table events drop constraint events_stream_version":                                                            "events: constraint events_stream_version UNIQUE (stream_id, version) is missing",
+		"alter table events add column more int not null default 1":                                                           "events: column more integer not null default 1 should not be there",
+		"alter table events set unlogged":                                                                                     "events: table is missing",
+		"alter table balances enable row level security":                                                                      "balances: table is missing",
+		"drop index balances_owner":                                                                                           "balances: index CREATE INDEX balances_owner ON balances USING btree (generation, owner, account_id) is missing",
+		"drop table snapshots":                                                                                                "snapshots: table is missing",
+		"create rule r as on delete to events do instead nothing":                                                             "events: rule r should not be there",
+		"create function append(int) returns int language sql as 'select 1'":                                                  "append(): function (integer) sql v",
+		"create or replace function position_at(moment timestamptz) returns bigint language sql stable as 'select 1::bigint'": "position_at(): function (moment timestamp with time zone) sql s",
+		"create trigger t before insert on events for each row execute function suppress_redundant_updates_trigger()":         "events: CREATE TRIGGER t BEFORE INSERT ON events",
+		"create index i on events (type)":                                                                                     "",
+		"create table theirs (id int)":                                                                                        "",
+	} {
+		t.Run(change, func(t *testing.T) {
+			t.Parallel()
+			raw := pgtest.URL(t)
+			pool := open(t, raw)
+			if _, err := pool.Exec(t.Context(), change); err != nil {
+				t.Fatal(err)
+			}
+			for who, err := range map[string]error{
+				"migrate": postgres.Migrate(t.Context(), raw, slog.New(slog.DiscardHandler)),
+				"check":   postgres.CheckSchema(t.Context(), pool),
+			} {
+				differs, ok := errors.AsType[*postgres.SchemaError](err)
+				switch {
+				case want == "" && err != nil, want != "" && !ok:
+					t.Errorf("%s: %v", who, err)
+				case ok && !strings.Contains(strings.Join(differs.Differences, "\n"), want):
+					t.Errorf("%s: %q does not say %q", who, differs.Differences, want)
+				}
+			}
+		})
+	}
+}
+
+// TestOthersInTheSameSchema has another program that uses goose, and has got further.
+func TestOthersInTheSameSchema(t *testing.T) {
+	t.Parallel()
+	raw := empty(t)
+	pool := open(t, raw)
+	run(t, pool, "create table goose_db_version (id int generated by default as identity, version_id bigint, is_applied bool, tstamp timestamp default now())",
+		"insert into goose_db_version (version_id, is_applied) select n, true from generate_series(0, 5) n")
+	for range 2 {
+		if err := postgres.Migrate(t.Context(), raw, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var theirs int
+	if err := pool.QueryRow(t.Context(), "select count(*) from goose_db_version").Scan(&theirs); err != nil || theirs != 6 {
+		t.Errorf("the other program's versions were written to: %d rows, %v", theirs, err)
+	}
+}
+
+// TestPassbookIsInOneSchema has schemas that are not Passbook's, or not any more.
+func TestPassbookIsInOneSchema(t *testing.T) {
+	t.Parallel()
+	raw := empty(t)
+	pool := open(t, raw)
+	refused := func(url, want string) {
+		t.Helper()
+		if err := postgres.Migrate(t.Context(), url, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+	}
+	run(t, pool, "create schema old", "create table old.events (id int)", "create table old.goose_db_version (version_id bigint, is_applied bool)",
+		"insert into old.goose_db_version values (8, true)")
+	refused(with(t, raw, "search_path", "old"), "from before the first release")
+	if err := postgres.Migrate(t.Context(), with(t, raw, "search_path", "fresh,old"), slog.New(slog.DiscardHandler)); err != nil {
+		t.Errorf("a schema further back matters: %v", err)
+	}
+	run(t, pool, "create schema nearer")
+	refused(with(t, raw, "search_path", "nearer,fresh"), "Passbook is in the schema fresh")
+}
+
+func run(t *testing.T, pool *pgxpool.Pool, statements ...string) {
+	t.Helper()
+	for _, one := range statements {
+		if _, err := pool.Exec(t.Context(), one); err != nil {
+			t.Fatalf("%s: %v", one, err)
+		}
+	}
+}
