@@ -35,19 +35,31 @@ const (
 	selectLog = `SELECT quote_ident(n.nspname), pg_has_role(c.relowner, 'USAGE')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('events')`
 
+	// selectWriters are the roles, but for the owner, that may write to the log, with a right on the table or on a column, or
+	// give others the right to.
+	selectWriters = `SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+   FROM pg_class c CROSS JOIN LATERAL (
+     SELECT (aclexplode(c.relacl)).*
+      UNION ALL SELECT (aclexplode(attacl)).* FROM pg_attribute WHERE attrelid = c.oid) AS a
+  WHERE c.oid = to_regclass('events') AND a.grantee <> c.relowner AND (a.privilege_type <> 'SELECT' OR a.is_grantable)`
+
 	// A read model is told by its generations, so that one more takes nothing but its migration.
 	selectReadModels = `SELECT quote_ident(c.relname) FROM pg_class c JOIN pg_class log ON log.oid = to_regclass('events')
 WHERE c.relnamespace = log.relnamespace AND c.relowner = log.relowner AND c.relkind IN ('r', 'p') AND NOT c.relname = ANY ($1::text[])
   AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'generation' AND NOT a.attisdropped)
 ORDER BY 1`
 
-	// Rights are compared one by one, those that are too many as well as those that are missing.
+	// Rights are compared one by one, those that are too many as well as those that are missing. Some can be had on a column
+	// alone. Nobody but the owner writes to what append alone writes.
 	rightsInOrder = `SELECT bool_and(p.prosecdef AND coalesce(p.proconfig::text LIKE '%search_path=%', false) AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
    AND (r.oid IS NULL OR has_function_privilege(r.oid, p.oid, 'EXECUTE') AND NOT EXISTS (
          SELECT FROM unnest($2::text[], $3::text[]) AS g(name, rights)
-           CROSS JOIN unnest('{select,insert,update,delete,truncate}'::text[]) AS one
+           CROSS JOIN unnest('{select,insert,update,delete,truncate,references,trigger}'::text[]) AS one
           WHERE to_regclass(g.name) IS NOT NULL
-            AND has_table_privilege(r.oid, to_regclass(g.name), one) <> (one = ANY (string_to_array(g.rights, ', '))))))
+            AND CASE WHEN one IN ('insert', 'update', 'references') AND one <> ALL (string_to_array(g.rights, ', '))
+                     THEN has_any_column_privilege(r.oid, to_regclass(g.name), one)
+                     ELSE has_table_privilege(r.oid, to_regclass(g.name), one) <> (one = ANY (string_to_array(g.rights, ', '))) END)))
+  AND NOT EXISTS (` + selectWriters + `)
 FROM pg_proc p LEFT JOIN pg_roles r ON r.rolname = $1
 WHERE p.oid = to_regproc('append')`
 
@@ -135,6 +147,9 @@ func grantIn(ctx context.Context, tx *sql.Tx, schema string, tables, rights []st
 	if _, err := tx.ExecContext(ctx, fmt.Sprintf(appendAsOwner, schema)); err != nil {
 		return err //nolint:wrapcheck // by the caller
 	}
+	if err := revokeWrites(ctx, tx); err != nil {
+		return err
+	}
 	if !haveRole {
 		var may bool
 		if err := tx.QueryRowContext(ctx, mayMakeRoles).Scan(&may); err != nil {
@@ -176,6 +191,35 @@ func grantIn(ctx context.Context, tx *sql.Tx, schema string, tables, rights []st
 	return nil
 }
 
+// revokeWrites takes from everybody but the owner what would change the log.
+func revokeWrites(ctx context.Context, tx *sql.Tx) error {
+	var writers []string
+	rows, err := tx.QueryContext(ctx, selectWriters)
+	if err != nil {
+		return err //nolint:wrapcheck // by the caller
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var writer string
+		if err := rows.Scan(&writer); err != nil {
+			return err //nolint:wrapcheck // by the caller
+		}
+		writers = append(writers, writer)
+	}
+	if err := rows.Err(); err != nil {
+		return err //nolint:wrapcheck // by the caller
+	}
+	for _, writer := range writers {
+		// What is revoked on a table is revoked on its columns too.
+		for _, right := range []string{"INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER", "GRANT OPTION FOR SELECT"} {
+			if _, err := tx.ExecContext(ctx, "REVOKE "+right+" ON TABLE events FROM "+writer+" CASCADE"); err != nil {
+				return fmt.Errorf("revoke what %s may do to the log: %w", writer, err)
+			}
+		}
+	}
+	return nil
+}
+
 // Role is the role that a service connects as.
 type Role struct {
 	Name string
@@ -183,9 +227,12 @@ type Role struct {
 	Separate bool
 }
 
-// A role that may make functions in the log's schema could have append call them as the owner.
-const selectRole = `SELECT current_user, NOT (pg_has_role(c.relowner, 'USAGE') OR has_schema_privilege(c.relnamespace, 'CREATE')
-   OR has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER, REFERENCES'))
+// A role that may make functions in the log's schema could have append call them as the owner. One that may make roles
+// could take the owner's, before PostgreSQL 16.
+const selectRole = `SELECT current_user, NOT (pg_has_role(c.relowner, 'MEMBER') OR has_schema_privilege(c.relnamespace, 'CREATE')
+   OR has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER, REFERENCES')
+   OR has_any_column_privilege(c.oid, 'INSERT, UPDATE, REFERENCES')
+   OR (SELECT rolcreaterole AND current_setting('server_version_num')::int < 160000 FROM pg_roles WHERE rolname = current_user))
 FROM pg_class c WHERE c.oid = to_regclass('events')`
 
 // RoleOf tells which role the connections of a pool have, and whether the log is safe from it (I9).

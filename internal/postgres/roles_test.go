@@ -128,6 +128,13 @@ func TestRightsComeBack(t *testing.T) {
 	for _, damage := range []string{
 		"revoke all on all tables in schema public from passbook_service",
 		"grant update on events to passbook_service",
+		"grant update (payload) on events to passbook_service",
+		"grant insert (position), references (position) on events to passbook_service",
+		"grant trigger on events to passbook_service",
+		"grant update (fingerprint) on idempotency_keys to passbook_service",
+		"grant update (payload), delete on events to passbook_app",
+		"grant delete on events to public",
+		"grant truncate on events to passbook_app with grant option",
 		"grant execute on function append to public",
 		"alter function append security invoker",
 		"alter function append reset search_path",
@@ -156,6 +163,7 @@ func TestRightsComeBack(t *testing.T) {
 func acl(t *testing.T, pool *pgxpool.Pool) []string {
 	t.Helper()
 	rows, _ := pool.Query(t.Context(), `select concat(relname, relacl) from pg_class where relname in ('events', 'balances')
+union all select concat(attname, attacl) from pg_attribute where attrelid in ('events'::regclass, 'idempotency_keys'::regclass)
 union all select concat(prosecdef, proacl, proconfig) from pg_proc where proname = 'append' order by 1`)
 	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
@@ -189,4 +197,27 @@ func open(t *testing.T, url string) *pgxpool.Pool {
 	}
 	t.Cleanup(pool.Close)
 	return pool
+}
+
+// TestEachRightToTheLogIsNoticed gives the service's login role, or one that it can become, what it should not have.
+func TestEachRightToTheLogIsNoticed(t *testing.T) {
+	t.Parallel()
+	owners := pgtest.URL(t)
+	owner, service := open(t, owners), open(t, pgtest.ServiceURL(t, owners))
+	for give, take := range map[string]string{
+		"grant update (payload) on events to passbook_app":      "revoke update (payload) on events from passbook_app",
+		"grant insert (position) on events to passbook_service": "revoke insert (position) on events from passbook_service",
+		"grant references (position) on events to public":       "revoke references (position) on events from public",
+		"grant truncate on events to public":                    "revoke truncate on events from public",
+		"grant create on schema public to passbook_service":     "revoke create on schema public from passbook_service",
+	} {
+		run(t, owner, give)
+		if role, err := postgres.RoleOf(t.Context(), service); err != nil || role.Separate {
+			t.Errorf("%s: not noticed: %+v, %v", give, role, err)
+		}
+		run(t, owner, take)
+		if role, err := postgres.RoleOf(t.Context(), service); err != nil || !role.Separate {
+			t.Errorf("%s: still noticed: %+v, %v", take, role, err)
+		}
+	}
 }
