@@ -179,9 +179,3 @@ func installCommand(goos string, lookPath func(string) (string, error), euid int
 	}
 	return "the package manager of this system (the package is usually called postgresql)"
 }
-
-// environment is all that initdb and postgres are given: what is in the environment of the service, secrets
-// among it, is none of theirs, and PGDATA, PGPORT and LC_* would change what they do.
-func environment(binDir string) []string {
-	return []string{"LC_ALL=C", "TZ=UTC", "PATH=" + binDir + ":/usr/local/bin:/usr/bin:/bin"}
-}

@@ -73,11 +73,17 @@ type Server struct {
 // and returns once the database answers. The context bounds the start, not the life of the server: that ends with
 // Stop or with the process, whichever is first. The caller must call Stop.
 //
+// From here on the process has none of the PG* variables that PostgreSQL's clients read, so that the private PostgreSQL,
+// and who connects to it, depends on none of them. They are for databases that DATABASE_URL names.
+//
 // Errors to tell apart are ErrNotInstalled and ErrInUse; all others say what to do as far as is known.
 func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 	s := &Server{log: opts.Logger}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if err := forgetClientSettings(); err != nil {
+		return nil, fmt.Errorf("private PostgreSQL: %w", err)
 	}
 	if s.data, err = openDataDir(ctx, opts.DataDir); err != nil {
 		return nil, fmt.Errorf("private PostgreSQL: %w", err)
