@@ -35,9 +35,9 @@ type app struct {
 	started atomic.Bool
 	// stopping is set once the service has been told to stop.
 	stopping atomic.Bool
-	// waiting is what the start waits for, role who the service is in the database; "" until that is known.
-	waiting, role atomic.Pointer[string]
-	workers       []func(context.Context) error
+	// waiting is what the start waits for.
+	waiting atomic.Pointer[string]
+	workers []func(context.Context) error
 	// endStreams ends answers that would go on for ever; http.Server.Shutdown waits for them otherwise.
 	endStreams func()
 	tracing    *tracing // nil when it is off
@@ -63,7 +63,7 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	registry := newRegistry(pools)
 	queries := query.New(pools["queries"])
 	instance, stats := d.instance(), projection.NewStats()
-	alarm := eventstore.NewAlarm(pools["projector"], instance)
+	alarm := eventstore.NewAlarm(pools["notifications"], instance)
 	engine, err := a.newEngine(cfg, pools["projector"], projector.Config{
 		Instance: instance, Alarm: alarm, Observe: newApplyMeter(registry).observe,
 		Applied: func(string, int64) { queries.Applied() },
@@ -95,7 +95,7 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 		Commands: commands, Queries: queries, Statements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Authenticator: authenticator, RateLimit: cfg.rateLimit, MaxStreams: cfg.maxStreams,
 		Generations: engine, Failures: engine, Stats: liveStats(stats), Stopping: stopping,
-		Ready: a.readiness(pools["commands"], engine, commands), Started: a.started.Load, Unavailable: postgres.IsUnavailable,
+		Ready: a.readiness(pools, engine, commands), Started: a.started.Load, Unavailable: unavailable,
 		Logger: cfg.log, Registry: registry, Version: version,
 	})
 	if err != nil {
@@ -144,6 +144,14 @@ func (a *app) openPools(ctx context.Context, d *database) (map[string]*pgxpool.P
 		}
 		pools[p.name] = pool
 	}
+	pools["notifications"] = pools["projector"]
+	if d.directURL != d.url {
+		pool, err := a.pool(ctx, d.directURL, "passbook notifications", 1, 10*time.Second)
+		if err != nil {
+			return nil, err
+		}
+		pools["notifications"] = pool
+	}
 	return pools, nil
 }
 
@@ -169,20 +177,26 @@ func (a *app) run(ctx context.Context, cfg config, d *database, up func()) error
 	return group.Wait()
 }
 
-// learnRole finds out whether the log is safe from the role that the service has in the database.
+// learnRole says in the log when that is not safe from the role that the service has in the database.
 func (a *app) learnRole(ctx context.Context, cfg config) error {
 	role, err := postgres.RoleOf(ctx, a.pools[0])
 	if err != nil {
 		return err
 	}
-	detail := "separate: the service can add to the log and cannot change it"
 	if !role.Separate {
-		detail = "not separate: the service's role could change the log"
 		cfg.log.InfoContext(ctx, "roles are not separate: the service's role could change the log; see docs/roles.md",
 			"role", role.Name)
 	}
-	a.role.Store(&detail)
-	return nil
+	conn, err := a.pools[0].Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("look for a pooler: %w", err)
+	}
+	defer conn.Release()
+	pooled, err := postgres.Pooled(ctx, conn.Conn())
+	if pooled {
+		cfg.log.InfoContext(ctx, "the database is behind a connection pooler: time limits are those of the service's role; see docs/operations.md")
+	}
+	return err
 }
 
 func (a *app) closePools() {
@@ -243,14 +257,16 @@ func decode(eventType string, schemaVersion int, payload []byte) (any, error) {
 
 // readiness tells whether the service can do its work, and how its projections stand. A halted projection does not
 // make the service unready: it would take away the reads that still work, on every instance at once.
-func (a *app) readiness(pool *pgxpool.Pool, engine *projector.Engine, commands *command.Service) func(context.Context) []httpapi.Check {
+func (a *app) readiness(pools map[string]*pgxpool.Pool, engine *projector.Engine, commands *command.Service) func(context.Context) []httpapi.Check {
+	primary, queries := pools["commands"], pools["queries"]
+	replica := queries.Config().ConnString() != primary.Config().ConnString()
 	return func(ctx context.Context) []httpapi.Check {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
 		if a.stopping.Load() {
 			return []httpapi.Check{{Name: "process", Detail: "is stopping; another instance takes requests"}}
 		}
-		database := databaseCheck(ctx, pool)
+		database := databaseCheck(ctx, primary, "is read-only: commands are answered with 503 until it is not")
 		checks := []httpapi.Check{database}
 		if !database.OK {
 			return checks
@@ -258,20 +274,15 @@ func (a *app) readiness(pool *pgxpool.Pool, engine *projector.Engine, commands *
 		if !a.started.Load() {
 			return append(checks, httpapi.Check{Name: "schema", Detail: *a.waiting.Load()})
 		}
-		checks = append(checks, commandsCheck(commands), httpapi.Check{Name: "roles", OK: true, Detail: *a.role.Load()})
-		all, err := engine.Projections(ctx)
-		if err != nil {
-			return append(checks, httpapi.Check{Name: "projections", Detail: "their state cannot be read"})
-		}
-		for _, p := range all {
-			detail := fmt.Sprintf("%s at position %d of %d", p.State, p.Position, p.Head)
-			if p.Error != "" {
-				detail += fmt.Sprintf("; stopped by the event at position %d", p.ErrorPosition)
+		checks = append(checks, commandsCheck(commands), schemaCheck(ctx, primary), roleCheck(ctx, primary))
+		checks = append(checks, projectionChecks(ctx, engine)...)
+		if replica { // last, since it may use up the time
+			check := databaseCheck(ctx, queries, "answers")
+			if check.OK {
+				check = schemaCheck(ctx, queries)
 			}
-			if p.Parked > 0 {
-				detail += fmt.Sprintf("; %d accounts are parked, GET /projections/%s/failures lists them", p.Parked, p.ID)
-			}
-			checks = append(checks, httpapi.Check{Name: "projection " + p.ID, OK: true, Detail: detail})
+			check.Name = "query database"
+			checks = append(checks, check)
 		}
 		return checks
 	}
@@ -285,18 +296,73 @@ func commandsCheck(commands *command.Service) httpapi.Check {
 	return httpapi.Check{Name: "commands", OK: true, Detail: "are taken"}
 }
 
-// databaseCheck tells whether the database can be used. One that is read-only can, for reads: that all instances stopped
+func projectionChecks(ctx context.Context, engine *projector.Engine) []httpapi.Check {
+	all, err := engine.Projections(ctx)
+	if err != nil {
+		return []httpapi.Check{{Name: "projections", Detail: "their state cannot be read"}}
+	}
+	checks := make([]httpapi.Check, len(all))
+	for i, p := range all {
+		detail := fmt.Sprintf("%s at position %d of %d", p.State, p.Position, p.Head)
+		if p.Error != "" {
+			detail += fmt.Sprintf("; stopped by the event at position %d", p.ErrorPosition)
+		}
+		if p.Parked > 0 {
+			detail += fmt.Sprintf("; %d accounts are parked, GET /projections/%s/failures lists them", p.Parked, p.ID)
+		}
+		checks[i] = httpapi.Check{Name: "projection " + p.ID, OK: true, Detail: detail}
+	}
+	return checks
+}
+
+// unavailable tells the errors that are answered with 503: also those of a database whose schema is not there, or another.
+func unavailable(err error) bool { return postgres.IsUnavailable(err) || postgres.IsWrongSchema(err) }
+
+// schemaCheck tells whether tables and functions are those that this binary works with.
+func schemaCheck(ctx context.Context, pool *pgxpool.Pool) httpapi.Check {
+	check := httpapi.Check{Name: "schema"}
+	err := postgres.CheckSchema(ctx, pool)
+	switch {
+	case err == nil:
+		check.OK, check.Detail = true, "is as expected"
+	case postgres.IsWrongSchema(err):
+		check.Detail = "is not what this version expects: run server verify, which says what differs"
+	default:
+		check.Detail = "cannot be read"
+	}
+	return check
+}
+
+// roleCheck tells whether the log is safe from the service's role. That it is not does not keep the service from working.
+func roleCheck(ctx context.Context, pool *pgxpool.Pool) httpapi.Check {
+	check := httpapi.Check{Name: "roles", OK: true}
+	role, err := postgres.RoleOf(ctx, pool)
+	switch {
+	case err != nil:
+		check.Detail = "cannot be read"
+	case role.Separate:
+		check.Detail = "separate: the service can add to the log and cannot change it"
+	default:
+		check.Detail = "not separate: the service's role could change the log"
+	}
+	return check
+}
+
+// databaseCheck tells whether a database can be used. One that is read-only can, for reads: that all instances stopped
 // being ready at once would take those away too.
-func databaseCheck(ctx context.Context, pool *pgxpool.Pool) httpapi.Check {
+func databaseCheck(ctx context.Context, pool *pgxpool.Pool, whenReadOnly string) httpapi.Check {
 	check := httpapi.Check{Name: "database"}
 	var readOnly bool
 	err := pool.QueryRow(ctx, "select current_setting('transaction_read_only')::bool").Scan(&readOnly)
 	refused, ok := errors.AsType[*pgconn.PgError](err)
+	_, unfit := errors.AsType[*postgres.SessionError](err)
 	switch {
 	case err == nil && readOnly:
-		check.OK, check.Detail = true, "is read-only: commands are answered with 503 until it is not"
+		check.OK, check.Detail = true, whenReadOnly
 	case err == nil:
 		check.OK, check.Detail = true, "answers"
+	case unfit:
+		check.Detail = "has settings that the service cannot work with; its log says which"
 	case ok && refused.Code == "53300":
 		check.Detail = "has no connection free"
 	case ok && refused.Code == "57P03":

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -117,24 +118,24 @@ func secured(l net.Listener, cfg *config) (net.Listener, error) {
 // database is where the service keeps its data: a private PostgreSQL, or the one that DATABASE_URL names.
 type database struct {
 	url, queryURL string
-	// ownerURL is url as a role that may change the schema, where it is known.
-	ownerURL string
-	private  *localpg.Server // nil with DATABASE_URL
+	// directURL is url without a pooler in between, ownerURL that as a role that may change the schema, where it is known.
+	directURL, ownerURL string
+	private             *localpg.Server // nil with DATABASE_URL
 }
 
 func openDatabase(ctx context.Context, cfg config) (*database, error) {
 	if cfg.databaseURL != "" {
-		d := &database{url: cfg.databaseURL, queryURL: cfg.queryDatabaseURL, ownerURL: cfg.databaseURL}
-		if d.queryURL == "" {
-			d.queryURL = d.url
-		}
-		return d, nil
+		direct := cmp.Or(cfg.directDatabaseURL, cfg.databaseURL)
+		return &database{
+			url: cfg.databaseURL, queryURL: cmp.Or(cfg.queryDatabaseURL, cfg.databaseURL), directURL: direct, ownerURL: direct,
+		}, nil
 	}
 	private, err := localpg.Start(ctx, privateOptions(cfg))
 	if err != nil {
 		return nil, err
 	}
-	return &database{url: private.ServiceURL(), queryURL: private.ServiceURL(), ownerURL: private.URL(), private: private}, nil
+	url := private.ServiceURL()
+	return &database{url: url, queryURL: url, directURL: url, ownerURL: private.URL(), private: private}, nil
 }
 
 func privateOptions(cfg config) localpg.Options {
@@ -168,6 +169,9 @@ func (d *database) instance() string {
 func migrateWhenUp(ctx context.Context, cfg config, url string, waiting func(string), next func(context.Context) error) error {
 	for {
 		err := postgres.Migrate(ctx, url, cfg.log)
+		if _, never := errors.AsType[*postgres.SessionError](err); never {
+			return err
+		}
 		if err == nil {
 			err = next(ctx)
 		}

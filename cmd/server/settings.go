@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 )
@@ -23,15 +24,17 @@ type config struct {
 	// databaseURL is empty when the service is to run a private PostgreSQL in dataDir.
 	databaseURL      string
 	queryDatabaseURL string
-	dataDir          string
-	pgBin            string
-	runtimeDir       string
-	addr             string
-	idempotencyTTL   time.Duration
-	otlpEndpoint     string
-	shutdownDelay    time.Duration
-	shutdownTimeout  time.Duration
-	log              *slog.Logger
+	// directDatabaseURL is databaseURL past a connection pooler; the same unless set.
+	directDatabaseURL string
+	dataDir           string
+	pgBin             string
+	runtimeDir        string
+	addr              string
+	idempotencyTTL    time.Duration
+	otlpEndpoint      string
+	shutdownDelay     time.Duration
+	shutdownTimeout   time.Duration
+	log               *slog.Logger
 	access
 }
 
@@ -51,6 +54,7 @@ type settings struct {
 
 	databaseURL, queryDatabaseURL, dataDir, pgBin *setting
 	databaseURLFile, queryDatabaseURLFile         *setting
+	directDatabaseURL, directDatabaseURLFile      *setting
 	addr, logLevel, logFormat                     *setting
 	idempotencyTTL                                *setting
 	shutdownDelay, shutdownTimeout, otlpEndpoint  *setting
@@ -68,9 +72,13 @@ func newSettings(getenv func(string) string) *settings {
 		"PostgreSQL to use, as a URL or as keyword=value pairs")
 	s.queryDatabaseURL = add("PASSBOOK_QUERY_DATABASE_URL", "query-database-url", "", "the same as DATABASE_URL",
 		"read replica that queries go to")
+	s.directDatabaseURL = add("PASSBOOK_DIRECT_DATABASE_URL", "direct-database-url", "", "the same as DATABASE_URL",
+		"DATABASE_URL past a connection pooler such as PgBouncer, for migrations and for notifications")
 	s.databaseURLFile = add("DATABASE_URL_FILE", "database-url-file", "", "none", "file to read DATABASE_URL from")
 	s.queryDatabaseURLFile = add("PASSBOOK_QUERY_DATABASE_URL_FILE", "query-database-url-file", "", "none",
 		"file to read PASSBOOK_QUERY_DATABASE_URL from")
+	s.directDatabaseURLFile = add("PASSBOOK_DIRECT_DATABASE_URL_FILE", "direct-database-url-file", "", "none",
+		"file to read PASSBOOK_DIRECT_DATABASE_URL from")
 	s.dataDir = add("PASSBOOK_DATA_DIR", "data-dir", "", "the user's data directory",
 		"directory of the private PostgreSQL")
 	s.pgBin = add("PG_BIN", "pg-bin", "", "the usual places, then PATH", "directory of the programs initdb and postgres")
@@ -119,21 +127,25 @@ func (s *settings) load(stderr io.Writer) (config, error) {
 		problems = append(problems, fmt.Errorf("%s (--%s): %s", one.env, one.flag, fmt.Sprintf(format, args...)))
 	}
 	c := config{
-		databaseURL:      s.secret(s.databaseURL, s.databaseURLFile, wrong),
-		queryDatabaseURL: s.secret(s.queryDatabaseURL, s.queryDatabaseURLFile, wrong),
-		pgBin:            s.get(s.pgBin), runtimeDir: s.getenv("XDG_RUNTIME_DIR"), addr: s.get(s.addr),
+		databaseURL:       s.secret(s.databaseURL, s.databaseURLFile, wrong),
+		queryDatabaseURL:  s.secret(s.queryDatabaseURL, s.queryDatabaseURLFile, wrong),
+		directDatabaseURL: s.secret(s.directDatabaseURL, s.directDatabaseURLFile, wrong),
+		pgBin:             s.get(s.pgBin), runtimeDir: s.getenv("XDG_RUNTIME_DIR"), addr: s.get(s.addr),
 	}
 	for _, u := range []struct {
 		one   *setting
 		value string
-	}{{s.databaseURL, c.databaseURL}, {s.queryDatabaseURL, c.queryDatabaseURL}} {
-		if _, err := pgx.ParseConfig(u.value); u.value != "" && err != nil {
+	}{{s.databaseURL, c.databaseURL}, {s.queryDatabaseURL, c.queryDatabaseURL}, {s.directDatabaseURL, c.directDatabaseURL}} {
+		if _, err := pgxpool.ParseConfig(u.value); u.value != "" && err != nil {
 			// The error of pgx leaves the password out.
 			wrong(u.one, "not a PostgreSQL connection string: %v", err)
 		}
 	}
 	if c.queryDatabaseURL != "" && c.databaseURL == "" {
 		wrong(s.queryDatabaseURL, "a replica needs DATABASE_URL too; the private PostgreSQL has none")
+	}
+	if c.directDatabaseURL != "" && c.databaseURL == "" {
+		wrong(s.directDatabaseURL, "is for a DATABASE_URL that leads through a pooler, and there is none")
 	}
 	var err error
 	if c.dataDir, err = s.dataDirectory(); err != nil {

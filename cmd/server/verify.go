@@ -58,10 +58,10 @@ func verifyBooks(ctx context.Context, cfg config, limit int, asJSON bool, out io
 		return err
 	}
 	defer pool.Close()
-	report, err := verify.Run(ctx, pool, limit, nil)
-	if errors.Is(err, verify.ErrNoSchema) {
-		return fmt.Errorf("%w; start the server on it once, or run server migrate", err)
+	if err := postgres.CheckSchema(ctx, pool); err != nil {
+		return fmt.Errorf("verify: %w", err)
 	}
+	report, err := verify.Run(ctx, pool, limit, nil)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func attachDatabase(ctx context.Context, cfg config) (*database, error) {
 	url, err := localpg.Attach(ctx, cfg.dataDir)
 	switch {
 	case err == nil:
-		return &database{url: url, queryURL: url, ownerURL: url}, nil
+		return &database{url: url, queryURL: url, directURL: url, ownerURL: url}, nil
 	case errors.Is(err, localpg.ErrNotRunning):
 		return openDatabase(ctx, cfg)
 	case errors.Is(err, localpg.ErrNoData):

@@ -10,7 +10,9 @@ import (
 )
 
 const (
-	listenSQL = `listen passbook_events`
+	// Behind a pooler it is not the process that the connection was told of.
+	processSQL = `select pg_backend_pid()`
+	listenSQL  = `listen passbook_events`
 
 	// A notification makes its transaction one that writes, whose commit would wait for the disk; a lost one costs a
 	// poll, so it need not. The setting holds until the statement's transaction ends.
@@ -30,7 +32,7 @@ type Alarm struct {
 }
 
 // NewAlarm makes the Alarm of an instance. The pool stays the caller's to close; Listen takes no connection of it but one
-// of its own, made in the same way. The connection must be a session: behind PgBouncer in transaction mode nothing is heard.
+// of its own, made in the same way. Through a connection pooler such as PgBouncer nothing can be heard.
 func NewAlarm(pool *pgxpool.Pool, instance string) *Alarm {
 	return &Alarm{pool: pool, instance: instance, raised: make(chan struct{}, 1)}
 }
@@ -66,7 +68,13 @@ func (a *Alarm) Run(ctx context.Context) error {
 // Listen calls wake when it has begun to listen, for what was missed before, and then whenever another instance has
 // appended. It ends with the error that cut its connection, or with that of ctx.
 func (a *Alarm) Listen(ctx context.Context, wake func()) error {
-	conn, err := pgx.ConnectConfig(ctx, a.pool.Config().ConnConfig)
+	config := a.pool.Config()
+	if config.BeforeConnect != nil {
+		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
+			return fmt.Errorf("eventstore: listen: %w", err)
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
 	if err != nil {
 		return fmt.Errorf("eventstore: listen: %w", err)
 	}
@@ -75,6 +83,16 @@ func (a *Alarm) Listen(ctx context.Context, wake func()) error {
 		defer cancel()
 		_ = conn.Close(closing)
 	}()
+	var process uint32
+	if err := conn.QueryRow(ctx, processSQL).Scan(&process); err != nil {
+		return fmt.Errorf("eventstore: listen: %w", err)
+	}
+	if process != conn.PgConn().PID() {
+		// Another client would hear, on the session that has listened.
+		_ = conn.Close(ctx)
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	if _, err := conn.Exec(ctx, listenSQL); err != nil {
 		return fmt.Errorf("eventstore: listen: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -40,6 +41,21 @@ func IsUnavailable(err error) bool {
 	}
 	_, network := errors.AsType[net.Error](err)
 	return network || pgconn.Timeout(err)
+}
+
+// IsWrongSchema tells whether err means that the database has not the tables or functions that this binary works with:
+// neither the request's fault nor one that passes by itself.
+func IsWrongSchema(err error) bool {
+	if _, ok := errors.AsType[*SchemaError](err); ok {
+		return true
+	}
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.Contains([]string{
+		"3F000", // invalid_schema_name
+		"42703", // undefined_column
+		"42883", // undefined_function
+		"42P01", // undefined_table
+	}, pgErr.Code)
 }
 
 // readOnlyTransaction is what a standby answers, before or after a failover, to what would write.

@@ -3,11 +3,17 @@ package postgres
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/pressly/goose/v3"
+
+	"passbook/migrations"
 )
 
 // expectedSchema is what the migrations make, as readSchema describes it: a line each for a table, a column, a constraint
@@ -61,9 +67,37 @@ func (e *SchemaError) Error() string {
 	return "the schema of the database is not what this binary expects: " + told
 }
 
+// newest is the version that this binary has the last migration to.
+func newest() (version int64, err error) {
+	names, err := fs.Glob(migrations.FS, "*.sql")
+	if err != nil {
+		return 0, fmt.Errorf("read the migrations: %w", err)
+	}
+	for _, name := range names {
+		number, err := goose.NumericComponent(name)
+		if err != nil {
+			return 0, fmt.Errorf("read the migrations: %w", err)
+		}
+		version = max(version, number)
+	}
+	return version, nil
+}
+
 // CheckSchema returns a *SchemaError when the tables and functions in the database are not those that the migrations make.
-// Further indexes are an administrator's to have, and so are tables and functions under names of their own.
+// Further indexes are an administrator's to have, and so are tables and functions under names of their own. A schema that a
+// newer binary has migrated is not looked at: it leaves this one working.
 func CheckSchema(ctx context.Context, pool *pgxpool.Pool) error {
+	var version int64
+	err := pool.QueryRow(ctx, selectVersion).Scan(&version)
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok && refused.Code == "42P01" {
+		return &SchemaError{[]string{versionTable + " is missing; start the server on it once, or run server migrate"}}
+	}
+	if err != nil {
+		return fmt.Errorf("read the version of the database: %w", err)
+	}
+	if known, err := newest(); err != nil || version > known {
+		return err
+	}
 	return checkSchema(pool.QueryRow(ctx, readSchema))
 }
 

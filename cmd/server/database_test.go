@@ -1,0 +1,115 @@
+package main
+
+import (
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"passbook/internal/httpapi/apitest"
+)
+
+// TestReadinessLooksAtTheSchemaAndTheRole changes the database under a running service.
+func TestReadinessLooksAtTheSchemaAndTheRole(t *testing.T) {
+	t.Parallel()
+	bin, to := build(t), runRolesSQL(t)
+	migrateAs(t, bin, to("passbook_owner"))
+	p := launch(t, bin, "DATABASE_URL="+to("passbook_app"))
+	p.awaitReady(t, time.Minute)
+	owner := connect(t, to("passbook_owner"))
+	for _, change := range []struct {
+		do, undo, check, says string
+		status                int
+	}{
+		{
+			"drop index balances_owner", "create index balances_owner on balances (generation, owner, account_id)",
+			"schema", "run server verify", 503,
+		},
+		{
+			"alter table events add column extra int not null default 1", "alter table events drop column extra",
+			"schema", "run server verify", 503,
+		},
+		{
+			"grant update (payload) on events to passbook_service", "revoke update (payload) on events from passbook_service",
+			"roles", "could change the log", 200,
+		},
+	} {
+		if _, err := owner.Exec(t.Context(), change.do); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := exchange(t.Context(), "GET", p.base+"/readyz", "", change.status)
+		if err != nil || !strings.Contains(detailOf(answer, change.check), change.says) {
+			t.Errorf("%s: %v, %v", change.do, err, answer)
+		}
+		code, out := runVerify(t, bin, to("passbook_app"))
+		if differs := change.check == "schema"; differs != (code == 1 && strings.Contains(out, "is not what this binary expects")) {
+			t.Errorf("%s: verify: exit code %d\n%s", change.do, code, out)
+		}
+		if _, err := owner.Exec(t.Context(), change.undo); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := exchange(t.Context(), "GET", p.base+"/readyz", "", 200); err != nil {
+			t.Errorf("%s: %v", change.undo, err)
+		}
+	}
+}
+
+// TestReadinessLooksAtTheQueryDatabase has queries go to a database that lacks the schema at first, and is away later.
+func TestReadinessLooksAtTheQueryDatabase(t *testing.T) {
+	t.Parallel()
+	bin := build(t)
+	primary, replica := postgresIn(t, shortDir(t)), postgresIn(t, shortDir(t))
+	p := launch(t, bin, "DATABASE_URL="+primary.URL(), "PASSBOOK_QUERY_DATABASE_URL="+replica.URL())
+	p.awaitPort(t)
+	says := func(what string) func() bool {
+		return func() bool {
+			answer, err := exchange(t.Context(), "GET", p.base+"/readyz", "", 503)
+			return err == nil && strings.Contains(detailOf(answer, "query database"), what)
+		}
+	}
+	eventuallyTrue(t, time.Minute, "not ready without the schema", says("is not what this version expects"))
+	a := api{t, apitest.Client(t), p.base}
+	const account = "/accounts/0190a0d2-6f0e-7000-8000-000000000001"
+	queries := []string{account, account + "/balance", account + "/transactions", "/accounts", "/totals", "/events"}
+	for _, query := range queries {
+		a.call("GET", query, "", 503)
+	}
+	migrateAs(t, bin, replica.URL())
+	p.awaitReady(t, time.Minute)
+	stopNow(t, replica)
+	eventuallyTrue(t, time.Minute, "not ready without it", says("does not answer"))
+	for _, query := range queries {
+		a.call("GET", query, "", 503)
+	}
+}
+
+// TestUnfitDatabaseEndsTheStart has what would never work end the start, with the reason.
+func TestUnfitDatabaseEndsTheStart(t *testing.T) {
+	t.Parallel()
+	bin, database := build(t), postgresIn(t, shortDir(t))
+	admin := connect(t, as(t, "postgres", database.URL()))
+	if _, err := admin.Exec(t.Context(), "create database latin template template0 encoding 'LATIN1' locale 'C' owner passbook"); err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(database.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/latin"
+	server := exec.CommandContext(t.Context(), bin)
+	server.Env = append(os.Environ(), "DATABASE_URL="+u.String(), "PASSBOOK_ADDR=127.0.0.1:0")
+	if out, err := server.CombinedOutput(); err == nil || !strings.Contains(string(out), "the database has the encoding LATIN1") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func migrateAs(t *testing.T, bin, databaseURL string) {
+	t.Helper()
+	migrate := exec.CommandContext(t.Context(), bin, "migrate")
+	migrate.Env = append(os.Environ(), "DATABASE_URL="+databaseURL)
+	if out, err := migrate.CombinedOutput(); err != nil {
+		t.Fatalf("server migrate: %v: %s", err, out)
+	}
+}
