@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/url"
 	"os"
 	"os/exec"
@@ -98,7 +99,9 @@ func TestUnfitDatabaseEndsTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	u.Path = "/latin"
-	server := exec.CommandContext(t.Context(), bin)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	server := exec.CommandContext(ctx, bin)
 	server.Env = append(os.Environ(), "DATABASE_URL="+u.String(), "PASSBOOK_ADDR=127.0.0.1:0")
 	if out, err := server.CombinedOutput(); err == nil || !strings.Contains(string(out), "the database has the encoding LATIN1") {
 		t.Errorf("%v: %s", err, out)

@@ -104,6 +104,8 @@ server completion prints completions for a shell.`,
 		newReplay(settings),
 		newVerify(settings),
 		newKeys(settings),
+		newBackup(settings),
+		newRestore(settings),
 		newDemo(settings),
 		newHealthcheck(settings),
 		&cobra.Command{

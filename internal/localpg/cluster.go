@@ -252,11 +252,15 @@ func runAs(ctx context.Context, acc account, dir string, bin binaries, program s
 	}
 	<-p.done
 	if p.err != nil {
-		lines := bytes.Split(bytes.TrimSpace(output.Bytes()), []byte("\n"))
-		last := bytes.Join(lines[max(0, len(lines)-5):], []byte("; "))
-		return fmt.Errorf("%s: %w: %s", program, p.err, last)
+		return fmt.Errorf("%s: %w: %s", program, p.err, lastLines(output.Bytes()))
 	}
 	return nil
+}
+
+// lastLines is the end of what a program has said, on one line.
+func lastLines(output []byte) []byte {
+	lines := bytes.Split(bytes.TrimSpace(output), []byte("\n"))
+	return bytes.Join(lines[max(0, len(lines)-5):], []byte("; "))
 }
 
 // serverArgs are the arguments of postgres. Settings given here win over every configuration file, so the ones that

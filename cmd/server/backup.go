@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"passbook/internal/localpg"
+	"passbook/internal/postgres"
+)
+
+func newBackup(settings *settings) *cobra.Command {
+	return &cobra.Command{
+		Use:   "backup FILE",
+		Short: "Write all data of the private PostgreSQL to a file",
+		Long: `Backup writes what the private PostgreSQL in PASSBOOK_DATA_DIR holds to a file, in the custom format of pg_dump: one
+consistent snapshot, whether a server runs on it or not. The file is there when it is complete, and not before; one of the
+same name is replaced then. server restore reads it.
+
+It runs the pg_dump that belongs to the private PostgreSQL. For a database of your own (DATABASE_URL), docs/operations.md has
+the commands.`,
+		Example: `  server backup passbook.dump
+  server backup /backup/passbook-$(date +%F).dump`,
+		Args: oneFile,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := privateOnly(settings, cmd)
+			if err != nil {
+				return err
+			}
+			return backup(cmd.Context(), cfg, args[0], cmd.OutOrStdout())
+		},
+	}
+}
+
+func newRestore(settings *settings) *cobra.Command {
+	return &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Make a private PostgreSQL from what backup has written",
+		Long: `Restore makes the private PostgreSQL in PASSBOOK_DATA_DIR and reads the file into it, all of it or nothing, then brings
+the schema up to date. Where there is data already it changes nothing and fails: name another directory, or move that one
+away. No server may run on it.
+
+server verify then holds every read model against the log.`,
+		Example: `  server restore passbook.dump
+  server restore passbook.dump --data-dir /var/lib/passbook-restored`,
+		Args: oneFile,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := privateOnly(settings, cmd)
+			if err != nil {
+				return err
+			}
+			return restore(cmd.Context(), cfg, args[0], cmd.OutOrStdout())
+		},
+	}
+}
+
+func oneFile(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usageError{errors.New("name one file")}
+	}
+	return nil
+}
+
+// privateOnly loads the settings of a command that is for the private PostgreSQL only.
+func privateOnly(settings *settings, cmd *cobra.Command) (config, error) {
+	cfg, err := settings.load(cmd.ErrOrStderr())
+	if err == nil && cfg.databaseURL != "" {
+		err = usageError{fmt.Errorf("server %s is for the private PostgreSQL, and DATABASE_URL names another: "+
+			"use pg_dump and pg_restore, as docs/operations.md says", cmd.Name())}
+	}
+	return cfg, err
+}
+
+func backup(ctx context.Context, cfg config, path string, out io.Writer) (err error) {
+	d, err := attachDatabase(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.stop()) }()
+	part := path + ".part"
+	file, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(part) }()
+	err = localpg.Dump(ctx, privateOptions(cfg), d.ownerURL, file)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	info, err := os.Stat(part)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(part, path); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%s: %d bytes; server restore reads it\n", path, info.Size())
+	return err //nolint:wrapcheck // of the terminal
+}
+
+func restore(ctx context.Context, cfg config, path string, out io.Writer) (err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	d, err := openDatabase(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.stop()) }()
+	pool, err := postgres.NewPool(ctx, d.ownerURL, postgres.WithApplicationName("passbook restore"), postgres.WithMaxConns(1))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	var tables int64
+	if err := pool.QueryRow(ctx, "select count(*) from pg_tables where schemaname = current_schema()").Scan(&tables); err != nil {
+		return fmt.Errorf("look for data: %w", err)
+	}
+	if tables > 0 {
+		return fmt.Errorf("there is a database in %s already, and nothing was changed: name another directory with --data-dir, or move that one away", cfg.dataDir)
+	}
+	if err := localpg.Restore(ctx, privateOptions(cfg), d.ownerURL, file); err != nil {
+		return err
+	}
+	if err := postgres.Migrate(ctx, d.ownerURL, cfg.log); err != nil {
+		return err
+	}
+	var events int64
+	if err := pool.QueryRow(ctx, "select count(*) from events").Scan(&events); err != nil {
+		return fmt.Errorf("count the events: %w", err)
+	}
+	_, err = fmt.Fprintf(out, "%d events are in %s; server verify holds the read models against them\n", events, cfg.dataDir)
+	return err //nolint:wrapcheck // of the terminal
+}
