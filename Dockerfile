@@ -1,4 +1,4 @@
-FROM golang:1.26-bookworm AS build
+FROM golang:1.26.8-bookworm AS build
 WORKDIR /src
 ENV CGO_ENABLED=0 GOFLAGS=-buildvcs=false
 # The modules are a layer of their own, so that a change to the code does not download them again.
@@ -6,8 +6,14 @@ ARG GOPROXY=https://proxy.golang.org,direct
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-ARG VERSION=dev
-RUN go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/server ./cmd/server
+# A version is given, or it is the commit of the checkout.
+ARG VERSION
+RUN version=$VERSION; head=$(cat .git/HEAD 2>/dev/null || true); ref=${head#ref: }; \
+    if [ -z "$version" ] && [ -n "$ref" ]; then \
+      commit=$(cat ".git/$ref" 2>/dev/null || sed -n "s|^\([0-9a-f]*\) $ref\$|\1|p" .git/packed-refs 2>/dev/null || true); \
+      version=$(echo "${commit:-$ref}" | cut -c1-12); \
+    fi; \
+    go build -trimpath -ldflags "-s -w -X main.version=${version:-unknown}" -o /out/server ./cmd/server
 
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /out/server /server
