@@ -96,3 +96,27 @@ func (p *process) stop(t *testing.T) {
 		t.Errorf("stopped: %v", p.err)
 	}
 }
+
+// TestDumpCommandsOfTheDocuments runs what docs/operations.md says for a database of one's own.
+func TestDumpCommandsOfTheDocuments(t *testing.T) {
+	t.Parallel()
+	bin, to := build(t), runRolesSQL(t)
+	migrateAs(t, bin, to("passbook_owner"))
+	p := launch(t, bin, "DATABASE_URL="+to("passbook_app"))
+	p.awaitReady(t, time.Minute)
+	a := api{t, apitest.Client(t), p.base}
+	id := a.call("POST", "/accounts", `{"owner":"Ada","currency":"EUR"}`, 201)["account_id"].(string)
+	a.call("GET", "/accounts/"+id+"/balance?min_position=1", "", 200)
+
+	script := exec.CommandContext(t.Context(), "bash", "-euc", "server() { "+bin+" \"$@\"; }\n"+blockOf(t, "## Backup and restore", "sh"))
+	script.Dir = t.TempDir()
+	database := func(role, name string) string { return strings.Replace(to(role), "/passbook?", "/"+name+"?", 1) }
+	script.Env = append(os.Environ(), "owner="+to("passbook_owner"), "restored="+database("passbook_owner", "passbook_restored"),
+		"admin="+database("postgres", "postgres"))
+	out, err := script.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "1 events in the log") || !strings.Contains(string(out), "nothing differs") {
+		t.Errorf("%v: %s", err, out)
+	}
+	b := launch(t, bin, "DATABASE_URL="+database("passbook_app", "passbook_restored"))
+	b.awaitReady(t, time.Minute)
+}
