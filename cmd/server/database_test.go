@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -105,6 +107,54 @@ func TestUnfitDatabaseEndsTheStart(t *testing.T) {
 	server.Env = append(os.Environ(), "DATABASE_URL="+u.String(), "PASSBOOK_ADDR=127.0.0.1:0")
 	if out, err := server.CombinedOutput(); err == nil || !strings.Contains(string(out), "the database has the encoding LATIN1") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestPresetsOfTheDatabaseDoNotMatter has a database on which everything is preset that a session's statements mean otherwise
+// by, and does what the service does.
+func TestPresetsOfTheDatabaseDoNotMatter(t *testing.T) {
+	t.Parallel()
+	bin, database := build(t), postgresIn(t, shortDir(t))
+	admin := connect(t, as(t, "postgres", database.URL()))
+	for _, preset := range []string{
+		"default_transaction_isolation = 'repeatable read'", "client_encoding = 'LATIN1'", "datestyle = 'SQL, DMY'", "intervalstyle = 'sql_standard'",
+		"timezone = 'Asia/Kathmandu'", "standard_conforming_strings = off", "bytea_output = 'escape'", "extra_float_digits = -15",
+		"array_nulls = off", "transform_null_equals = on", "quote_all_identifiers = on", "statement_timeout = '5ms'", "lock_timeout = '5ms'",
+		"idle_in_transaction_session_timeout = '5ms'", "idle_session_timeout = '50ms'",
+	} {
+		if _, err := admin.Exec(t.Context(), "alter database passbook set "+preset); err != nil {
+			t.Fatal(err)
+		}
+	}
+	location := database.URL() + "&pool_max_conns=8" // as docs/operations.md has it
+	p := launch(t, bin, "DATABASE_URL="+location)
+	q := launch(t, bin, "DATABASE_URL="+location)
+	p.awaitReady(t, time.Minute)
+	q.awaitReady(t, time.Minute)
+	a := api{t, apitest.Client(t), p.base}
+	id := a.call("POST", "/accounts", `{"owner":"Åsa Λ","currency":"EUR"}`, 201)["account_id"].(string)
+	var clients sync.WaitGroup
+	for n := range 8 {
+		clients.Go(func() {
+			who := api{t, apitest.Client(t), []string{p.base, q.base}[n%2]}
+			for range 20 {
+				position := who.call("POST", "/deposits", `{"account_id":"`+id+`","amount":"1.00","reference":"it's \\\\ ä"}`, 201)["position"].(float64)
+				who.call("GET", fmt.Sprintf("/accounts/%s/balance?min_position=%d", id, int(position)), "", 200)
+			}
+		})
+	}
+	clients.Wait()
+	if got := a.call("GET", "/accounts/"+id+"/balance?min_position=161", "", 200); got["balance"] != "160.00" || got["owner"] != "Åsa Λ" {
+		t.Errorf("%v", got)
+	}
+	a.call("GET", "/accounts/"+id+"/balance?at="+time.Now().Add(-time.Millisecond).UTC().Format(time.RFC3339Nano), "", 200)
+	a.call("GET", "/accounts/"+id+"/transactions?limit=5", "", 200)
+	a.awaitReplay(a.call("POST", "/projections/balances/replay", "", 202)["id"].(string))
+	if code, out := runVerify(t, bin, location); code != 0 {
+		t.Errorf("verify: exit code %d\n%s", code, out)
+	}
+	if code, out := runWith(t, bin, "DATABASE_URL="+location, "keys", "create", "--name", "ops", "--scope", "events:read"); code != 0 {
+		t.Errorf("keys create: exit code %d: %s", code, out)
 	}
 }
 

@@ -69,7 +69,6 @@ func TestBehindPgBouncer(t *testing.T) {
 		}
 		who.call("GET", "/accounts/"+id+"/transactions", "", 200)
 		who.call("GET", "/totals", "", 200)
-		who.call("GET", "/events", "", 200)
 	}
 	a.awaitReplay(a.call("POST", "/projections/balances/replay", "", 202)["id"].(string))
 	if code, out := runVerify(t, bin, through); code != 0 {
