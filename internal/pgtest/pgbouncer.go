@@ -36,25 +36,9 @@ func PgBouncer(t testing.TB, socketDir, ini string, replace map[string]string) (
 	_, port, _ := net.SplitHostPort(address)
 	_ = listener.Close()
 
-	dir := t.TempDir()
-	users, config := filepath.Join(dir, "users"), filepath.Join(dir, "ini")
-	pairs := []string{"6432", port, "/etc/pgbouncer/userlist.txt", users}
-	for from, to := range replace {
-		pairs = append(pairs, from, to)
-	}
-	ini = strings.NewReplacer(pairs...).Replace(ini) + "\nunix_socket_dir =\n"
-	for path, text := range map[string]string{config: ini, users: "\"passbook\" \"\"\n\"passbook_app\" \"\"\n\"postgres\" \"\"\n"} {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil { //nolint:gosec // read by another user
-			t.Fatalf("pgtest: %v", err)
-		}
-	}
-	for parent := dir; len(parent) > len(os.TempDir()); parent = filepath.Dir(parent) {
-		if err := os.Chmod(parent, 0o755); err != nil { //nolint:gosec // read by another user
-			t.Fatalf("pgtest: %v", err)
-		}
-	}
+	config := writePgBouncer(t, port, ini, replace)
 	var said strings.Builder
-	cmd := programs.Command(program, config)
+	cmd := programs.CommandContext(context.WithoutCancel(t.Context()), program, config)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", &said, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if os.Geteuid() == 0 { // it refuses to run as root
@@ -72,6 +56,8 @@ func PgBouncer(t testing.TB, socketDir, ini string, replace map[string]string) (
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), cleanupLimit)
 	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 		if err == nil {
@@ -81,8 +67,32 @@ func PgBouncer(t testing.TB, socketDir, ini string, replace map[string]string) (
 		if ctx.Err() != nil {
 			t.Fatalf("pgtest: pgbouncer does not answer: %v", err)
 		}
-		time.Sleep(20 * time.Millisecond)
+		<-tick.C
 	}
+}
+
+// writePgBouncer writes an ini, and the users it names, where any user can read them.
+func writePgBouncer(t testing.TB, port, ini string, replace map[string]string) (config string) {
+	t.Helper()
+	dir := t.TempDir()
+	users := filepath.Join(dir, "users")
+	config = filepath.Join(dir, "ini")
+	pairs := []string{"6432", port, "/etc/pgbouncer/userlist.txt", users}
+	for from, to := range replace {
+		pairs = append(pairs, from, to)
+	}
+	ini = strings.NewReplacer(pairs...).Replace(ini) + "\nunix_socket_dir =\n"
+	for path, text := range map[string]string{config: ini, users: "\"passbook\" \"\"\n\"passbook_app\" \"\"\n\"postgres\" \"\"\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatalf("pgtest: %v", err)
+		}
+	}
+	for parent := dir; len(parent) > len(os.TempDir()); parent = filepath.Dir(parent) {
+		if err := os.Chmod(parent, 0o755); err != nil {
+			t.Fatalf("pgtest: %v", err)
+		}
+	}
+	return config
 }
 
 func pgBouncerProgram(t testing.TB) string {
