@@ -132,13 +132,18 @@ func (a *app) openPools(ctx context.Context, d *database) (map[string]*pgxpool.P
 		name, url string
 		size      int32
 		timeout   time.Duration // of a statement
+		options   []postgres.Option
 	}{
-		{"commands", d.url, 4, 10 * time.Second},
-		{"projector", d.url, 10, time.Minute},
-		{"queries", d.queryURL, 8, 10 * time.Second},
-		{"feed", d.queryURL, 4, 10 * time.Second},
+		{"commands", d.url, 4, 10 * time.Second, []postgres.Option{
+			// An append waits for the lock of others; one that holds it and falls silent is ended before they give up.
+			postgres.WithLockTimeout(5 * time.Second), postgres.WithIdleInTransactionTimeout(2 * time.Second),
+			postgres.WithIndexLookups(),
+		}},
+		{"projector", d.url, 10, time.Minute, nil},
+		{"queries", d.queryURL, 8, 10 * time.Second, nil},
+		{"feed", d.queryURL, 4, 10 * time.Second, nil},
 	} {
-		pool, err := a.pool(ctx, p.url, "passbook "+p.name, p.size, p.timeout)
+		pool, err := a.pool(ctx, p.url, "passbook "+p.name, p.size, p.timeout, p.options...)
 		if err != nil {
 			return nil, err
 		}
@@ -205,10 +210,13 @@ func (a *app) closePools() {
 	}
 }
 
-func (a *app) pool(ctx context.Context, url, name string, size int32, statementTimeout time.Duration) (*pgxpool.Pool, error) {
-	p, err := postgres.NewPool(ctx, url, append(a.tracing.poolOptions(), postgres.WithApplicationName(name), postgres.WithMaxConns(size),
+// pool opens a pool. The options come before those that every pool has, and so win over them.
+func (a *app) pool(ctx context.Context, url, name string, size int32, statementTimeout time.Duration, options ...postgres.Option,
+) (*pgxpool.Pool, error) {
+	options = append(append(a.tracing.poolOptions(), options...), postgres.WithApplicationName(name), postgres.WithMaxConns(size),
 		postgres.WithStatementTimeout(statementTimeout), postgres.WithIdleInTransactionTimeout(30*time.Second),
-		postgres.WithGenericPlans())...)
+		postgres.WithGenericPlans())
+	p, err := postgres.NewPool(ctx, url, options...)
 	if err != nil {
 		return nil, err
 	}
