@@ -30,17 +30,18 @@ build: ## Build bin/server
 test: ## Run all tests with the race detector, on TEST_DATABASE_URL or a private PostgreSQL
 	@[[ -n "$${TEST_DATABASE_URL:-}" ]] || scripts/ensure-postgres
 	$(GOTEST) $(PACKAGES)
+	$(if $(filter ./...,$(PACKAGES)),cd test && $(GOTEST) ./...)
 
 .PHONY: bench
 bench: build ## Measure against raw PostgreSQL: BENCH=P1,P3 for some, BENCH_DOC=1 to write docs/benchmarks.md, BENCH_FLAGS for more
 	@scripts/ensure-postgres
-	go build -trimpath -o bin/bench ./cmd/bench
+	go build -C test -trimpath -o ../bin/bench ./bench
 	bin/bench $(if $(BENCH),-run $(BENCH)) $(if $(BENCH_DOC),-doc docs/benchmarks.md) $(BENCH_FLAGS)
 
 .PHONY: faults
 faults: build ## Break the service on purpose and attack it: SEED to repeat a run, DURATION=3m, FAULTS=kill-server,replay for some
 	@scripts/ensure-postgres
-	go build -trimpath -o bin/faults ./cmd/faults
+	go build -C test -trimpath -o ../bin/faults ./faults
 	bin/faults $(if $(SEED),-seed $(SEED)) $(if $(DURATION),-duration $(DURATION)) $(if $(FAULTS),-only $(FAULTS)) $(FAULTS_FLAGS)
 
 .PHONY: faults-short
@@ -54,13 +55,13 @@ fuzz: ## Run each fuzz target in turn: FUZZTIME=30s for how long, FUZZ=Cursor fo
 .PHONY: soak
 soak: build ## Watch a server under load for what grows: DURATION=1h
 	@scripts/ensure-postgres
-	go build -trimpath -o bin/bench ./cmd/bench
+	go build -C test -trimpath -o ../bin/bench ./bench
 	bin/bench soak $(if $(DURATION),-duration $(DURATION)) $(BENCH_FLAGS)
 
 .PHONY: scale
 scale: build ## Hold a log of EVENTS=100000000 (about 45 GB of disk) against one of a million
 	@scripts/ensure-postgres
-	go build -trimpath -o bin/bench ./cmd/bench
+	go build -C test -trimpath -o ../bin/bench ./bench
 	bin/bench scale $(if $(EVENTS),-events $(EVENTS)) $(BENCH_FLAGS)
 
 .PHONY: test-containers
@@ -72,9 +73,9 @@ test-console: ## Run the web console's tests in Chromium; screenshots go to dist
 	@[[ -n "$${TEST_DATABASE_URL:-}" ]] || scripts/ensure-postgres
 	go build -race -o bin/server-race ./cmd/server
 	@chromium=$$(scripts/ensure-chromium); axe=$$(scripts/axe-core); \
-	if [[ -z $$chromium ]]; then echo "SKIPPED: there is no Chromium"; exit; fi; set -x; \
+	if [[ -z $$chromium ]]; then echo "SKIPPED: there is no Chromium"; exit; fi; set -x; cd test; \
 	CONSOLE_SERVER=$(CURDIR)/bin/server-race CHROMIUM=$$chromium AXE_CORE=$$axe \
-		CONSOLE_SCREENSHOTS="$${CONSOLE_SCREENSHOTS:-$(CURDIR)/dist/console}" $(GOTEST) -tags browser ./internal/consoletest
+		CONSOLE_SCREENSHOTS="$${CONSOLE_SCREENSHOTS:-$(CURDIR)/dist/console}" $(GOTEST) -tags browser ./console
 
 .PHONY: cover
 cover: ## Run all tests and write coverage.html
@@ -87,8 +88,10 @@ cover: ## Run all tests and write coverage.html
 .PHONY: lint
 lint: ## Check formatting, go vet, the linters, the import rules, the alert rules, and for known vulnerabilities
 	go vet ./...
+	cd test && go vet ./...
 	scripts/golangci-lint fmt --diff
 	scripts/golangci-lint run
+	cd test && ../scripts/golangci-lint run
 	scripts/promtool check rules deploy/prometheus/alerts.yml
 	scripts/promtool test rules deploy/prometheus/alerts_test.yml
 	scripts/govulncheck
@@ -105,7 +108,7 @@ generate: ## Generate the code that comes from api/openapi.yaml
 	go generate ./...
 
 .PHONY: verify
-verify: ## Fail if generated code or go.mod is stale
+verify: ## Fail if generated code or a go.mod is stale
 	scripts/verify
 
 .PHONY: check-kubernetes

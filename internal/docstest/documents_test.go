@@ -259,7 +259,7 @@ func TestNamedTestsExist(t *testing.T) {
 
 func TestNamedPathsExist(t *testing.T) {
 	t.Parallel()
-	named := regexp.MustCompile(`^((?:\.ci|api|client|cmd|docs|internal|migrations|scripts|web)(?:/[\w.-]+)*)$`)
+	named := regexp.MustCompile(`^((?:\.ci|api|client|cmd|docs|internal|migrations|scripts|test|web)(?:/[\w.-]+)*)$`)
 	for _, d := range documents(t) {
 		for path := range submatches(named, d.spans()...) {
 			if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(path))); err != nil {

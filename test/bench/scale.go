@@ -1,0 +1,308 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"passbook/test/bench/internal/load"
+	"passbook/test/bench/internal/report"
+	"passbook/test/bench/internal/stand"
+)
+
+const (
+	// perAccount is how many events each account has, at every size of the log.
+	perAccount = 100
+	// smallLog is what a long log is held against.
+	smallLog = 1_000_000
+	// reads is how often each read is done, one after the other, each of another account and position.
+	reads = 300
+	// workingSet is how many accounts the deposits go to.
+	workingSet = 1000
+)
+
+// scaleOptions are the command line of bench scale.
+type scaleOptions struct {
+	options
+	keep, phase string
+	replayFor   time.Duration
+}
+
+// runScale is bench scale: what a log of a million events is asked is asked of a long one.
+func runScale(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	o, err := parseScale(args, getenv, stderr)
+	if err != nil {
+		return err
+	}
+	b := &bench{options: o.options, progress: newProgress(stderr)}
+	if b.stand, err = stand.New(ctx, stand.Options{Dir: o.dir, Keep: o.keep, PGBin: o.pgBin, Server: o.server, Path: o.path}); err != nil {
+		return err
+	}
+	err = b.scale(ctx, o, stdout)
+	return errors.Join(err, b.stand.Close())
+}
+
+func parseScale(args []string, getenv func(string) string, stderr io.Writer) (scaleOptions, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return scaleOptions{}, err
+	}
+	o := scaleOptions{options: options{self: self, pgBin: getenv("PG_BIN"), path: getenv("PATH"), clients: 64, duration: 8 * time.Second, rounds: 1}}
+	flags := flag.NewFlagSet("bench scale", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.IntVar(&o.events, "events", 100_000_000, "events in the long log, about 450 bytes of disk each")
+	flags.StringVar(&o.server, "server", filepath.Join(filepath.Dir(self), "server"), "the server's binary")
+	flags.StringVar(&o.dir, "dir", "", "directory for a temporary one with the databases; the system's when empty")
+	flags.StringVar(&o.keep, "keep", "", "directory to keep the databases in, so that a filling that was interrupted goes on")
+	flags.StringVar(&o.phase, "phase", "all", "fill, measure (what a directory that was kept holds), or all")
+	flags.DurationVar(&o.duration, "duration", o.duration, "how long deposits are made")
+	flags.DurationVar(&o.replayFor, "replay", 30*time.Second, "how long a replay is watched before it is cancelled")
+	flags.StringVar(&o.doc, "doc", "", "Markdown document to put the table into")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if o.events%(perAccount*workingSet) != 0 || o.events < smallLog {
+		return o, fmt.Errorf("-events must be a multiple of %d, and %d at least", perAccount*workingSet, smallLog)
+	}
+	return o, nil
+}
+
+func (b *bench) scale(ctx context.Context, o scaleOptions, stdout io.Writer) error {
+	var logs []scaled
+	for _, events := range []int{smallLog, o.events} {
+		b.current = count(events)
+		l := scaled{b: b, whole: stand.Whole{Accounts: events / perAccount, PerAccount: perAccount}, replayFor: o.replayFor}
+		var err error
+		if l.db, err = b.stand.EnsureDatabase(ctx, fmt.Sprintf("scale_%d", events)); err != nil {
+			return err
+		}
+		if o.phase != "measure" {
+			if err := l.fill(ctx); err != nil {
+				return err
+			}
+		}
+		if o.phase != "fill" {
+			if err := l.measure(ctx); err != nil {
+				return err
+			}
+		}
+		logs = append(logs, l)
+	}
+	if o.phase == "fill" {
+		return nil
+	}
+	text := scaleTable(logs[0].figures, logs[1].figures, count(o.events), b.stand.PostgresVersion)
+	if _, err := io.WriteString(stdout, text); err != nil || o.doc == "" {
+		return err
+	}
+	return report.Put(o.doc, "scale", text)
+}
+
+// scaled is a log of one size, and what it is like to work with.
+type scaled struct {
+	b         *bench
+	db        stand.Database
+	whole     stand.Whole
+	replayFor time.Duration
+	server    *stand.Process
+	figures   []figure
+}
+
+// figure is one row of the table.
+type figure struct {
+	what, unit string
+	value, p99 float64 // p99 is 0 where there is none
+	// grows says why a figure is not to be the same for a log of any length; "" when it is.
+	grows string
+}
+
+func (l *scaled) fill(ctx context.Context) error {
+	total := int64(l.whole.Events())
+	err := l.b.stand.FillWhole(ctx, l.db, l.whole, func(what string, done int64) {
+		if done%(10*500_000) == 0 || done == 1 || done == total {
+			l.b.say("filled: %s %d", what, done)
+		}
+	})
+	if err != nil || l.whole.Events() > smallLog {
+		return err
+	}
+	// What fills a small log right fills a large one right.
+	verify := exec.CommandContext(ctx, l.b.server, "verify")
+	verify.Env = []string{"DATABASE_URL=" + l.db.URL, "PATH=" + l.b.path}
+	if out, err := verify.CombinedOutput(); err != nil {
+		return fmt.Errorf("server verify of the filled log: %w: %s", err, out)
+	}
+	l.b.say("server verify finds nothing in it")
+	return nil
+}
+
+func (l *scaled) add(what, unit string, value, p99 float64, grows string) {
+	l.figures = append(l.figures, figure{what, unit, value, p99, grows})
+	l.b.say("%s: %s %s; %.0f MiB resident", what, threeDigits(value), unit, l.server.ResidentMiB())
+}
+
+// measure asks everything once. The live statistics, which are in memory and begin with the first event, are held back
+// meanwhile, but for a moment in which their speed is seen.
+func (l *scaled) measure(ctx context.Context) (err error) {
+	began := time.Now()
+	if l.server, err = l.b.stand.StartServer(ctx, l.db); err != nil {
+		return err
+	}
+	l.add("start of the server to ready", "ms", float64(time.Since(began).Microseconds())/1000, 0, "")
+	defer func() { err = errors.Join(err, l.server.Stop()) }()
+	for _, step := range []func(context.Context) error{l.stats, l.reading, l.writing, l.replaying, l.disk} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stats sees how fast the statistics in memory come up.
+func (l *scaled) stats(ctx context.Context) error {
+	const watch = 5 * time.Second
+	var st struct{ Position int64 }
+	began := time.Now()
+	timer := time.NewTimer(watch)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := l.server.Call(ctx, http.MethodPost, "/projections/stats/pause", "", http.StatusOK, &st); err != nil {
+		return err
+	}
+	if st.Position < int64(l.whole.Events()) {
+		rate := float64(st.Position) / time.Since(began).Seconds()
+		l.add("until GET /stats knows the whole log, by its speed at first", "s", float64(l.whole.Events())/rate, 0,
+			"it is kept in memory, and reads the log from the beginning after each start, beside everything else")
+		return nil
+	}
+	l.add("until GET /stats knows the whole log, by its speed at first", "s", watch.Seconds(), 0, "")
+	return nil
+}
+
+// reading times reads at places all over the log, one after the other.
+func (l *scaled) reading(ctx context.Context) error {
+	random := rand.New(rand.NewPCG(1, 2))
+	events, accounts := int64(l.whole.Events()), int64(l.whole.Accounts)
+	position := func() int64 { return 1 + random.Int64N(events) }
+	later := func() int64 { return accounts + random.Int64N(events-accounts+1) } // when every account is open
+	account := func() string { return "/accounts/" + load.AccountID(1+random.IntN(l.whole.Accounts)) }
+	for _, read := range []struct {
+		what string
+		path func() string
+	}{
+		{"GET /accounts/{id}/balance", func() string { return account() + "/balance" }},
+		{"the same at a position", func() string { return fmt.Sprintf("%s/balance?at_position=%d", account(), later()) }},
+		{"the same at a moment", func() string {
+			return account() + "/balance?at=" + l.whole.RecordedAt(later()).Format(time.RFC3339Nano)
+		}},
+		{"GET /accounts/{id}/transactions, 50 of them", func() string { return account() + "/transactions?limit=50" }},
+		{"GET /accounts, a page of 50", func() string { return "/accounts?limit=50" }},
+		{"GET /totals", func() string { return "/totals" }},
+		{"GET /events, 100 after a position", func() string { return fmt.Sprintf("/events?limit=100&after=%d", position()-1) }},
+		{"GET /events of an account, 100 from the beginning", func() string { return "/events?limit=100&after=0&subject=" + account()[len("/accounts/"):] }},
+	} {
+		var all report.Series
+		for range reads {
+			path := read.path()
+			began := time.Now()
+			if err := l.server.Call(ctx, http.MethodGet, path, "", http.StatusOK, nil); err != nil {
+				return err
+			}
+			all = append(all, float64(time.Since(began).Microseconds())/1000)
+		}
+		l.add(read.what, "ms", all.Median(), all.Quantile(0.99), "")
+	}
+	return nil
+}
+
+// writing times deposits: into a working set as fast as they go, and the first into accounts that are not in memory.
+func (l *scaled) writing(ctx context.Context) error {
+	if err := l.b.stand.Checkpoint(ctx); err != nil {
+		return err
+	}
+	cold, err := l.b.generate(ctx, l.server.Addr, load.Config{Mode: load.Touch, Conns: 1, First: workingSet + 1, Accounts: reads})
+	if err == nil && cold.Errors > 0 {
+		err = errors.New(cold.FirstError)
+	}
+	if err != nil {
+		return err
+	}
+	l.add("POST /deposits, the first into an account, one client", "ms", cold.Latency.P50/1000, cold.Latency.P99/1000, "")
+	for _, duration := range []time.Duration{l.b.duration / 4, l.b.duration} { // the first warms up
+		r, err := l.b.generate(ctx, l.server.Addr, load.Config{Mode: load.Deposit, Conns: l.b.clients, Duration: duration, Accounts: workingSet})
+		if err == nil && r.Errors > 0 {
+			err = errors.New(r.FirstError)
+		}
+		if err != nil {
+			return err
+		}
+		if duration == l.b.duration {
+			l.add(fmt.Sprintf("POST /deposits, %d clients, %d accounts", l.b.clients, workingSet), "/s", r.Rate, 0, "")
+		}
+	}
+	behind, err := l.server.CatchUp(ctx, catchUpTimeout)
+	if err == nil {
+		l.b.say("the balances caught up after %.2f s", behind.Seconds())
+	}
+	return err
+}
+
+// replaying watches a replay of balances, to its end or for so long.
+func (l *scaled) replaying(ctx context.Context) error {
+	var r struct {
+		ID               string `json:"id"`
+		State            string `json:"state"`
+		Processed, Total int64
+		Rate             float64
+	}
+	if err := l.server.Call(ctx, http.MethodPost, "/projections/balances/replay", "", http.StatusAccepted, &r); err != nil {
+		return err
+	}
+	path := "/projections/balances/replays/" + r.ID
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); r.State == "running" && time.Since(began) < l.replayFor; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := l.server.Call(ctx, http.MethodGet, path, "", http.StatusOK, &r); err != nil {
+			return err
+		}
+	}
+	l.add("replay of balances", "events/s", r.Rate, 0, "")
+	l.b.say("it had processed %d of %d events", r.Processed, r.Total)
+	if r.State != "running" {
+		return nil
+	}
+	return l.server.Call(ctx, http.MethodDelete, path, "", http.StatusOK, nil)
+}
+
+// disk tells what an event takes, and what the server has needed.
+func (l *scaled) disk(ctx context.Context) error {
+	for _, table := range []string{"events", "transactions"} {
+		var heap, indexes, events float64
+		err := l.b.stand.Scan(ctx, l.db, fmt.Sprintf(`select pg_table_size('%[1]s')::float8, pg_indexes_size('%[1]s')::float8,
+    (select max(position) from events)::float8`, table), &heap, &indexes, &events)
+		if err != nil {
+			return err
+		}
+		l.add(table+", the table", "bytes an event", heap/events, 0, "")
+		l.add(table+", its indexes", "bytes an event", indexes/events, 0, "")
+	}
+	l.add("most memory the server had resident", "MiB", l.server.PeakMiB(), 0, "")
+	return nil
+}

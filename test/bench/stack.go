@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"passbook/internal/account"
+	"passbook/internal/command"
+	"passbook/internal/eventstore"
+	"passbook/internal/money"
+	"passbook/internal/postgres"
+	"passbook/test/bench/internal/load"
+	"passbook/test/bench/internal/report"
+	"passbook/test/bench/internal/stand"
+)
+
+// receipt is an answer as long as that of a deposit.
+const receipt = `{"account_id":"00000000-0000-4000-8000-000000000001","event_id":"00000000-0000-7000-8000-000000000001",` +
+	`"position":1000000,"version":1000,"type":"MoneyDeposited","recorded_at":"2026-01-02T15:04:05.000000Z"}`
+
+// runChi serves a bare chi router until ctx ends: bench chi.
+func runChi(ctx context.Context, args []string, stderr io.Writer) error {
+	flags := flag.NewFlagSet("bench chi", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	addr := flags.String("addr", "127.0.0.1:8081", "address to listen on")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	router := chi.NewRouter()
+	router.Get("/livez", func(http.ResponseWriter, *http.Request) {})
+	router.Post("/deposits", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, receipt)
+	})
+	server := &http.Server{Addr: *addr, Handler: router, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// ceiling is what the HTTP stack and the load generator reach with no service behind them.
+func (b *bench) ceiling(ctx context.Context) (lines []report.Line, err error) {
+	p, err := b.stand.StartProgram(ctx, b.self, "chi")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, p.Stop()) }()
+	line := report.Line{ID: "HTTP", What: "a chi handler that does nothing, the same requests as P1", Unit: "/s"}
+	var seen rounds
+	err = b.alternate(ctx, func(ctx context.Context) (string, error) {
+		c := b.depositLoad()
+		c.Duration = b.duration
+		before := b.stand.CPU(p)
+		r, err := b.generate(ctx, p.Addr, c)
+		if err != nil {
+			return "", err
+		}
+		if r.Errors > 0 {
+			return "", fmt.Errorf("%d errors: %s", r.Errors, r.FirstError)
+		}
+		seen.add(&r)
+		seen.server = append(seen.server, (b.stand.CPU(p).Server-before.Server)/r.Seconds)
+		seen.client = append(seen.client, r.CPUSeconds/r.Seconds)
+		return fmt.Sprintf("bare handler %.0f/s", r.Rate), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := subject{site: &site{b: b, server: p}, seen: seen}
+	s.fill(&line)
+	return []report.Line{line}, nil
+}
+
+// oneClient compares what one caller alone waits for a deposit with what it waits for a bare INSERT over the same driver:
+// of the write side, which is held to it; and, to be seen beside it, of the service, whose answers also come over HTTP and
+// whose deposits have a key, with a bare INSERT and a bare handler, one after the other.
+func (b *bench) oneClient(ctx context.Context) (lines []report.Line, err error) {
+	direct := report.Line{
+		ID: "LAT", What: "one caller: a deposit through internal/command, p50", Versus: "INSERT over pgx, p50", Unit: "ms",
+		Rule: report.Rule{Must: 1.5, AtMost: true},
+	}
+	http := report.Line{
+		ID: "LAT HTTP", What: "one client: POST /deposits, a key on it, p50", Versus: "INSERT over pgx + bare chi handler, p50s", Unit: "ms",
+	}
+	db, err := b.baseline(ctx, "lat_baseline")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.stand.DropDatabase(context.WithoutCancel(ctx), db)) }()
+	bare, err := b.stand.StartProgram(ctx, b.self, "chi")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, bare.Stop()) }()
+	at, err := b.open(ctx, "lat", b.accounts)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, at.close(ctx)) }()
+	s := &subject{site: at, load: b.depositLoad()}
+	s.load.Conns = 1
+	if err := s.warm(ctx); err != nil {
+		return nil, err
+	}
+	var handler report.Series
+	err = b.alternate(ctx,
+		func(ctx context.Context) (string, error) {
+			p50, err := b.insertAlone(ctx, db)
+			direct.Baseline = append(direct.Baseline, p50)
+			return fmt.Sprintf("INSERT over pgx p50 %.3f ms", p50), err
+		},
+		func(ctx context.Context) (string, error) {
+			p50, err := b.doAlone(ctx, at)
+			direct.Measured = append(direct.Measured, p50)
+			return fmt.Sprintf("internal/command p50 %.3f ms", p50), err
+		},
+		func(ctx context.Context) (string, error) {
+			p50, err := b.answerAlone(ctx, bare)
+			handler = append(handler, p50)
+			return fmt.Sprintf("bare handler p50 %.3f ms", p50), err
+		},
+		s.turn("one client"))
+	if err != nil {
+		return nil, err
+	}
+	s.fill(&http)
+	http.Measured = s.seen.p50
+	for i, p50 := range handler {
+		http.Baseline = append(http.Baseline, direct.Baseline[i]+p50)
+	}
+	direct.Notes = append(direct.Notes, "the write side ran in this process, and the projections of a server followed its log; like the INSERT, "+
+		"its deposits had no key")
+	http.Notes = append(http.Notes, fmt.Sprintf("the bare handler's p50 was %.3f ms; beside the INSERT alone the deposit took %.2f times as long",
+		handler.Median(), http.Measured.Median()/direct.Baseline.Median()))
+	return []report.Line{direct, http}, nil
+}
+
+// answerAlone is the median latency, in milliseconds, of a request of one client to the bare handler.
+func (b *bench) answerAlone(ctx context.Context, bare *stand.Process) (p50 float64, err error) {
+	c := b.depositLoad()
+	c.Conns, c.Duration = 1, b.duration
+	r, err := b.generate(ctx, bare.Addr, c)
+	if err == nil && r.Errors > 0 {
+		err = fmt.Errorf("%d errors: %s", r.Errors, r.FirstError)
+	}
+	return r.Latency.P50 / 1e3, err
+}
+
+// doAlone is the median latency, in milliseconds, of a deposit through the write side in this process, on a server's database.
+func (b *bench) doAlone(ctx context.Context, at *site) (p50 float64, err error) {
+	if err := b.stand.Checkpoint(ctx); err != nil {
+		return 0, err
+	}
+	pool, err := postgres.NewPool(ctx, at.db.URL, postgres.WithGenericPlans())
+	if err != nil {
+		return 0, err
+	}
+	defer pool.Close()
+	service, err := command.New(command.Config{Store: eventstore.New(pool)})
+	if err != nil {
+		return 0, err
+	}
+	running, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- service.Run(running) }()
+	defer func() { stop(); err = errors.Join(err, <-ended) }()
+
+	amount, err := money.ParseDecimal("1.00")
+	if err != nil {
+		return 0, err
+	}
+	currency, err := money.ParseCurrency("EUR")
+	if err != nil {
+		return 0, err
+	}
+	accounts := make([]uuid.UUID, min(b.accounts, 100))
+	for i := range accounts {
+		accounts[i] = uuid.New()
+		open := command.Request{AccountID: accounts[i], Command: account.Open{Owner: "Bench", Currency: currency}}
+		if _, err := service.Do(ctx, open); err != nil {
+			return 0, err
+		}
+	}
+	return b.median(func(i int) error {
+		deposit := command.Request{AccountID: accounts[i%len(accounts)], Command: account.Deposit{Amount: amount, Currency: currency}}
+		_, err := service.Do(ctx, deposit)
+		return err
+	})
+}
+
+// median is the median latency, in milliseconds, of what is done again and again for the length of a round.
+func (b *bench) median(do func(i int) error) (float64, error) {
+	var seen load.Latencies
+	deadline := time.Now().Add(b.duration)
+	for i := 0; ; i++ {
+		start := time.Now()
+		if start.After(deadline) {
+			return seen.Quantiles().P50 / 1e3, nil
+		}
+		if err := do(i); err != nil {
+			return 0, err
+		}
+		seen.Add(time.Since(start))
+	}
+}
+
+// insertAlone is the median latency, in milliseconds, of inserting the baseline's row over one connection of the
+// driver the server has.
+func (b *bench) insertAlone(ctx context.Context, db stand.Database) (float64, error) {
+	if err := b.stand.Checkpoint(ctx); err != nil {
+		return 0, err
+	}
+	conn, err := pgx.Connect(ctx, db.AdminURL)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if _, err := conn.Prepare(ctx, "insert", baselineInsert+"select "+fmt.Sprintf(baselineRow, "$1::bigint")); err != nil {
+		return 0, err
+	}
+	return b.median(func(i int) error {
+		_, err := conn.Exec(ctx, "insert", 1+i%b.accounts)
+		return err
+	})
+}

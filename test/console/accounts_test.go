@@ -1,0 +1,215 @@
+//go:build browser
+
+package console
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// beside waits until the open form shows an error beside a field, tied to it for those who cannot see it.
+func (b *tab) beside(name string) {
+	b.t.Helper()
+	b.until(fmt.Sprintf(`(() => {
+		const e = document.querySelector('dialog[open] [name=%q]');
+		const said = e.getAttribute('aria-describedby').split(' ').map((id) => document.getElementById(id)).filter((d) => d.matches('.field-error') && d.checkVisibility() && d.innerText);
+		return e.getAttribute('aria-invalid') === 'true' && said.length === 1;
+	})()`, name))
+}
+
+// atTop waits until the open form shows a problem that concerns no field.
+func (b *tab) atTop(piece string) {
+	b.t.Helper()
+	b.until(fmt.Sprintf(`document.querySelector('dialog[open] .problem[role=alert]:not([hidden])').innerText.includes(%q)`, piece))
+}
+
+// submitted sends the form, which must be accepted.
+func (b *tab) submitted() {
+	b.t.Helper()
+	b.submit()
+	b.until(`!document.querySelector('dialog')`)
+}
+
+func (b *tab) shows(balance string) {
+	b.t.Helper()
+	b.until(fmt.Sprintf(`document.querySelector('#balance').innerText === %q`, balance))
+}
+
+// TestAnAccountsLife opens an account and does with it all that can be done, wrongly first.
+func TestAnAccountsLife(t *testing.T) {
+	t.Parallel()
+	s := serve(t, nil)
+	other := s.open("Grace Hopper", "EUR")
+	b := browse(t, s.gate.URL, "/accounts", "status of 422", "status of 404", "status of 503")
+
+	b.button("Open an account")
+	b.submit()
+	b.beside("owner")
+	b.beside("currency")
+	b.until(`document.activeElement.name === 'owner'`)
+	b.fill("owner", "Ada Lovelace")
+	b.fill("currency", "EUR")
+	b.fill("overdraft_limit", "lots")
+	b.submit()
+	b.beside("overdraft_limit")
+	b.until(`!document.querySelector('dialog [name=owner]').hasAttribute('aria-invalid')`)
+	b.fill("overdraft_limit", "")
+	b.submitted()
+	b.sees("Ada Lovelace")
+	b.shows("0.00")
+	ada := b.text("#account-id")
+
+	b.button("Deposit")
+	b.fill("amount", "12.345")
+	b.submit()
+	b.beside("amount")
+	b.fill("amount", "100.00")
+	b.fill("reference", "first")
+	b.submitted()
+	b.shows("100.00")
+	b.sees("first", "+100.00")
+	b.losesAnAnswer(s)
+	b.shows("101.00")
+
+	b.button("Withdraw")
+	b.fill("amount", "1000")
+	b.submit()
+	b.beside("amount")
+	b.fill("amount", "31")
+	b.submitted()
+	b.shows("70.00")
+
+	b.button("Transfer")
+	b.fill("to_account_id", "nobody")
+	b.fill("amount", "20")
+	b.submit()
+	b.beside("to_account_id")
+	b.fill("to_account_id", "0190a0d2-0000-7000-8000-00000000ffff")
+	b.submit()
+	b.until(`document.querySelector('dialog .problem:not([hidden]), dialog .field-error:not([hidden])').innerText.includes('No account has the id')`)
+	b.fill("to_account_id", other)
+	b.submitted()
+	b.shows("50.00")
+	b.until(fmt.Sprintf(`document.querySelector('td a[href="#/accounts/%s"]')`, other))
+
+	b.button("Suspend")
+	b.fill("reason", "under review")
+	b.submitted()
+	b.until(`document.querySelector('.title .badge').innerText === 'suspended'`)
+	b.button("Deposit")
+	b.fill("amount", "1")
+	b.submit()
+	b.atTop("suspended")
+	b.button("Cancel")
+	b.button("Reactivate")
+	b.submitted()
+	b.until(`document.querySelector('.title .badge').innerText === 'active'`)
+	b.button("Close")
+	b.submit()
+	b.atTop("balance")
+	b.button("Cancel")
+	b.button("Withdraw")
+	b.fill("amount", "50")
+	b.submitted()
+	b.shows("0.00")
+	b.button("Close")
+	b.submitted()
+	b.sees("Nothing can be done on a closed account.")
+
+	b.choose(`.filters [name="kind"]`, "transfer_out")
+	b.until(`document.querySelectorAll('tbody tr').length === 1`)
+	b.visit("/accounts/" + ada + "/events")
+	b.sees("AccountCreated", "MoneyDeposited", "MoneyWithdrawn", "TransferSent", "AccountSuspended", "AccountReactivated", "AccountClosed", "under review")
+	readsOwnWrites(t, s, ada)
+}
+
+// losesAnAnswer deposits 1.00 while the network loses the server's first answer: sent again, the form has the same key.
+func (b *tab) losesAnAnswer(s *stand) {
+	b.t.Helper()
+	s.gate.instead(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/deposits" {
+			return false
+		}
+		s.gate.instead(nil)
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			b.t.Error(err)
+		}
+		again, err := http.NewRequestWithContext(r.Context(), r.Method, s.base+r.URL.Path, strings.NewReader(string(body)))
+		if err != nil {
+			b.t.Error(err)
+			return false
+		}
+		again.Header, again.Close = r.Header.Clone(), true
+		if response, err := http.DefaultClient.Do(again); err != nil || response.StatusCode != http.StatusCreated || response.Body.Close() != nil {
+			b.t.Errorf("%v %v", response, err)
+		}
+		problem(w, http.StatusServiceUnavailable, `{"title":"The answer is lost","status":503,"code":"unavailable","detail":"Try again."}`)
+		return true
+	})
+	before := len(s.gate.requests("POST", "/deposits"))
+	b.button("Deposit")
+	b.fill("amount", "1")
+	b.submit()
+	b.atTop("The answer is lost")
+	b.submitted()
+	tries := s.gate.requests("POST", "/deposits")
+	if len(tries) != before+2 || tries[before].header.Get("Idempotency-Key") != tries[before+1].header.Get("Idempotency-Key") {
+		b.t.Errorf("a form that was sent again has another key: %v", tries[before:])
+	}
+	if tries[0].header.Get("Idempotency-Key") == tries[before].header.Get("Idempotency-Key") || tries[0].header.Get("Idempotency-Key") == "" {
+		b.t.Error("two forms have the same key, or none")
+	}
+}
+
+func readsOwnWrites(t *testing.T, s *stand, account string) {
+	t.Helper()
+	waits := 0
+	for _, r := range s.gate.requests("GET", "/accounts/"+account) {
+		if strings.Contains(r.query, "min_position=") && r.header.Get("Prefer") != "" {
+			waits++
+		}
+	}
+	if waits < 8 {
+		t.Errorf("the account was read at the position of a write %d times", waits)
+	}
+}
+
+// TestFindingAccounts filters the list, and goes through its pages.
+func TestFindingAccounts(t *testing.T) {
+	t.Parallel()
+	s := serve(t, past(t))
+	for n := range 20 {
+		s.open(fmt.Sprintf("Owner %02d", n), "SEK")
+	}
+	b := browse(t, s.gate.URL, "/accounts", "status of 400")
+	b.until(`document.querySelectorAll('tbody tr').length === 25`)
+	b.link("Next page")
+	b.until(`document.querySelectorAll('tbody tr').length === 7`)
+	b.link("First page")
+	b.until(`document.querySelectorAll('tbody tr').length === 25`)
+	b.choose(`[name="sort"]`, "-owner")
+	b.until(`document.querySelector('tbody a').innerText === 'Sophie Germain'`)
+	b.fillIn("", "currency", "chf\r")
+	b.until(`document.querySelectorAll('tbody tr').length === 2`)
+	b.fillIn("", "currency", "nothing\r")
+	b.until(`document.querySelector('main .state.bad')`)
+	b.fillIn("", "currency", "\r")
+	b.choose(`[name="status"]`, "closed")
+	b.sees("No account is like this.")
+	b.choose(`[name="status"]`, "")
+	b.fillIn("", "owner", "Hypatia\r")
+	b.until(`document.querySelectorAll('tbody tr').length === 1`)
+	b.link("Hypatia")
+	b.until(`document.querySelector('h1').innerText === 'Hypatia'`)
+	b.visit("/accounts")
+	b.until(`document.querySelectorAll('tbody tr').length === 25`)
+	b.fillIn("", "owner", pastAccount(3)+"\r")
+	b.until(`document.querySelector('h1').innerText === 'Emmy Noether'`)
+	b.until(`document.querySelector('.chart .line')`)
+	b.link("Next page")
+	b.link("First page")
+}

@@ -1,0 +1,70 @@
+//go:build browser
+
+package console
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestTheLiveLog follows the log, pauses it, loses its connection, and looks at one event.
+func TestTheLiveLog(t *testing.T) {
+	t.Parallel()
+	s := serve(t, nil)
+	ada, rich := s.open("Ada Lovelace", "EUR"), s.open("Croesus", "EUR")
+	b := browse(t, s.gate.URL, "/log", "ERR_")
+	b.until(`document.querySelectorAll('tbody tr').length === 2 && document.querySelector('[role=status]').innerText === 'live'`)
+
+	// Amounts are exact where a JavaScript number is not.
+	s.deposit(rich, "92233720368547758.07")
+	b.sees("+92,233,720,368,547,758.07 EUR")
+	b.button("Pause")
+	b.until(`document.querySelector('[role=status]').innerText === 'paused'`)
+	last := s.deposit(ada, "1.01")
+	s.deposit(ada, "1.02")
+	before := len(s.gate.requests("GET", "/events"))
+	b.button("Continue")
+	b.sees("+1.01 EUR", "+1.02 EUR")
+	requests := s.gate.requests("GET", "/events")
+	if got := requests[before].header.Get("Last-Event-Id"); got != strconv.FormatInt(last-1, 10) {
+		t.Errorf("goes on after %q, want %d", got, last-1)
+	}
+	s.gate.CloseClientConnections()
+	s.deposit(ada, "1.03")
+	b.sees("+1.03 EUR")
+	b.until(`document.querySelector('[role=status]').innerText === 'live'`)
+	b.until(`new Set([...document.querySelectorAll('tbody tr')].map((r) => r.dataset.key)).size === document.querySelectorAll('tbody tr').length`)
+
+	b.fillIn("", "subject", rich+"\r")
+	b.until(`document.querySelectorAll('tbody tr').length === 2`)
+	b.choose(`[name="type"]`, "AccountCreated")
+	b.until(`document.querySelectorAll('tbody tr').length === 1`)
+	s.deposit(ada, "1.04")
+	b.fillIn("", "subject", "\r")
+	b.until(`document.querySelectorAll('tbody tr').length === 2 && document.querySelector('tbody').innerText.includes('Croesus')`)
+	b.choose(`[name="type"]`, "")
+	b.until(`document.querySelectorAll('tbody tr').length >= 6`)
+
+	// The page holds no more rows than it can show.
+	var many strings.Builder
+	for n := range 700 {
+		fmt.Fprintf(&many, `,{"command":"deposit","account_id":%q,"amount":"%d"}`, ada, 1000+n)
+	}
+	if status, raw, err := s.send("POST", "/commands", "["+many.String()[1:]+"]"); err != nil || status != 200 {
+		t.Fatalf("%d %.200s %v", status, raw, err)
+	}
+	b.sees("+1,699.00 EUR")
+	b.until(`document.querySelectorAll('tbody tr').length === 300`)
+
+	newest := b.text("tbody a")
+	b.click("tbody a", newest)
+	b.until(`document.querySelector('h1').innerText.startsWith('Event ')`)
+	b.visit("/log/3")
+	b.until(`document.querySelector('pre').innerText.includes('"amount": 9223372036854775807')`)
+	b.link("Previous")
+	b.until(`document.querySelector('h1').innerText === 'Event 2' && document.querySelector('pre').innerText.includes('Croesus')`)
+	b.visit("/log/99999")
+	b.sees("The log does not reach that far yet.")
+}

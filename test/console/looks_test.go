@@ -1,0 +1,134 @@
+//go:build browser
+
+package console
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// axeRun answers the violations that keep somebody from using the page, as lines.
+const axeRun = `axe.run(document, { resultTypes: ['violations'] }).then((result) => result.violations
+  .filter((v) => v.impact === 'serious' || v.impact === 'critical')
+  .map((v) => v.id + ' (' + v.impact + '): ' + v.help + '\n  ' + v.nodes.map((n) => n.html + ' ' + (n.any[0]?.message ?? '')).join('\n  ')).join('\n'))`
+
+// axe is the source of axe-core, or "" where it could not be fetched.
+func axe(t *testing.T) string {
+	t.Helper()
+	path := os.Getenv("AXE_CORE")
+	if path == "" {
+		return ""
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(source)
+}
+
+// accessible fails the test for each serious violation that axe-core finds on the page.
+func (b *tab) accessible(source, what string) {
+	b.t.Helper()
+	if source == "" {
+		return
+	}
+	if there, err := eval[bool](b, `typeof axe === 'object'`); err != nil || !there {
+		if _, err := eval[bool](b, source+`; true`); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	found, err := eval[string](b, axeRun)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if found != "" {
+		b.t.Errorf("%s is not accessible:\n%s", what, found)
+	}
+}
+
+// fits fails the test if the page is wider than the window.
+func (b *tab) fits(what string, width int64) {
+	b.t.Helper()
+	over, err := eval[[]string](b, fmt.Sprintf(`document.documentElement.scrollWidth <= %[1]d && innerWidth <= %[1]d ? [] : ['the page', ...[...document.querySelectorAll('main *')]
+		.filter((e) => e.getBoundingClientRect().right > %[1]d && !e.closest('.scroll, .tabs, pre, .canvas')).map((e) => e.outerHTML.slice(0, 120))]`, width))
+	if err != nil || len(over) > 0 {
+		b.t.Errorf("%s has to be scrolled sideways (%v): %s", what, err, strings.Join(over, "\n"))
+	}
+}
+
+// TestEveryPage looks at every page, light and dark, at both widths: it fits, it is accessible, and the browser has
+// nothing to report.
+func TestEveryPage(t *testing.T) {
+	t.Parallel()
+	source := axe(t)
+	s := serve(t, past(t))
+	ada := pastAccount(0)
+	s.call("POST", "/accounts/"+pastAccount(11)+"/suspend", `{"reason":"under review"}`)
+	s.deposit(ada, "1234.56")
+	ctx, stop := context.WithCancel(t.Context())
+	busy := make(chan struct{})
+	go func() { defer close(busy); keepBusy(ctx, s) }()
+	defer func() { stop(); <-busy }()
+	b := browse(t, s.gate.URL, "/")
+	for _, look := range []struct {
+		name, path, shown string
+		open              string // a button to click on
+	}{
+		{"overview", "/", `document.querySelectorAll('tbody tr').length >= 4 && document.querySelectorAll('.checks li').length >= 5 && document.querySelectorAll('.chart .line').length === 5`, ""},
+		{"accounts", "/accounts", `document.querySelectorAll('tbody tr').length >= 12`, ""},
+		{"open-account", "/accounts", `document.querySelector('dialog[open]')`, "Open an account"},
+		{"account", "/accounts/" + ada, `document.querySelector('.chart .line') && document.querySelectorAll('tbody tr').length >= 20`, ""},
+		{"deposit", "/accounts/" + ada, `document.querySelector('dialog[open]')`, "Deposit"},
+		{"account-events", "/accounts/" + ada + "/events", `document.querySelectorAll('tbody tr').length >= 100 && document.querySelector('.chart .line')`, ""},
+		{"log", "/log", `document.querySelectorAll('tbody tr').length >= 50 && document.querySelector('[role=status] .good')`, ""},
+		{"event", "/log/400", `document.querySelector('pre')`, ""},
+		{"projections", "/projections", `document.querySelectorAll('.projection').length === 4`, ""},
+		{"projection", "/projections/balances", `document.querySelector('.projection dd')`, ""},
+		{"replay", "/projections/balances", `document.querySelector('dialog[open]')`, "Replay"},
+		{"time-travel", "/time-travel?account=" + ada + "&at=" + time.Now().Add(-30*24*time.Hour).UTC().Format(time.RFC3339), `document.querySelector('.chart .mark') && document.querySelector('#then')`, ""},
+		{"missing", "/nowhere", `document.querySelector('h1').innerText === 'No such page'`, ""},
+	} {
+		b.visit(look.path)
+		if look.open != "" {
+			b.button(look.open)
+		}
+		b.until(look.shown)
+		for _, width := range []int64{360, 1440} {
+			b.size(width)
+			for _, theme := range []string{"light", "dark"} {
+				b.theme(theme)
+				what := fmt.Sprintf("%s-%d-%s", look.name, width, theme)
+				b.until(look.shown)
+				b.fits(what, width)
+				b.accessible(source, what)
+				b.shoot(what)
+			}
+		}
+		if look.open != "" {
+			b.button("Cancel")
+		}
+	}
+	if source == "" {
+		t.Skip("AXE_CORE is not set: accessibility was not checked, because axe-core could not be fetched (scripts/axe-core)")
+	}
+}
+
+// keepBusy deposits now and then, so that what is live shows something.
+func keepBusy(ctx context.Context, s *stand) {
+	tick := time.NewTicker(150 * time.Millisecond)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for range 1 + n%5 {
+			_, _, _ = s.send("POST", "/deposits", fmt.Sprintf(`{"account_id":%q,"amount":"%d","reference":"live"}`, pastAccount(1+n%5), 1+n%90))
+		}
+	}
+}

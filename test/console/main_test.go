@@ -1,0 +1,171 @@
+//go:build browser
+
+// Package console drives the web console in a real browser, against the real binary on a real PostgreSQL. It is run
+// by make test-console, which builds the server (CONSOLE_SERVER) and finds Chromium (CHROMIUM) and axe-core (AXE_CORE).
+// Screenshots are written to the directory that CONSOLE_SCREENSHOTS names, if it does.
+package console
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"passbook/internal/pgtest"
+	"passbook/internal/postgres"
+)
+
+// patience bounds every wait for something that is sure to happen. The machine may be slow.
+const patience = time.Minute
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// stand is a running server with a database and a gate of its own. Browsers and tests reach it through the gate.
+type stand struct {
+	t    *testing.T
+	pool *pgxpool.Pool
+	gate *gate
+	base string
+}
+
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+// serve starts the real binary, after prepare has had the empty database.
+func serve(t *testing.T, prepare func(*pgxpool.Pool)) *stand {
+	t.Helper()
+	path := os.Getenv("CONSOLE_SERVER")
+	if path == "" {
+		t.Skip("CONSOLE_SERVER does not name the server's binary: run make test-console")
+	}
+	url := pgtest.URL(t)
+	pool, err := postgres.NewPool(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	if prepare != nil {
+		prepare(pool)
+	}
+	var listen net.ListenConfig
+	l, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	out, ended := new(output), make(chan error, 1)
+	cmd := exec.Command(path)
+	cmd.Env = append(os.Environ(), "DATABASE_URL="+url, "PASSBOOK_ADDR="+addr, "PASSBOOK_LOG_LEVEL=warn")
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := <-ended; err != nil {
+			t.Errorf("the server ended: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("the server said:\n%s", out.b.String())
+		}
+	})
+	s := &stand{t: t, pool: pool, base: "http://" + addr}
+	s.eventually("the server is ready", func() bool {
+		status, _, err := s.send(http.MethodGet, "/readyz", "")
+		return err == nil && status == http.StatusOK
+	})
+	s.gate = newGate(t, s.base)
+	return s
+}
+
+// eventually waits until something holds.
+func (s *stand) eventually(what string, holds func() bool) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			s.t.Fatalf("it did not come true that %s", what)
+		}
+	}
+}
+
+func (s *stand) send(method, path, body string) (int, []byte, error) {
+	request, err := http.NewRequestWithContext(s.t.Context(), method, s.base+path, strings.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	raw, err := io.ReadAll(response.Body)
+	return response.StatusCode, raw, err
+}
+
+// call is send for what must succeed.
+func (s *stand) call(method, path, body string) map[string]any {
+	s.t.Helper()
+	status, raw, err := s.send(method, path, body)
+	var answer map[string]any
+	if err != nil || status >= 300 || json.Unmarshal(raw, &answer) != nil {
+		s.t.Fatalf("%s %s %s: %d %s %v", method, path, body, status, raw, err)
+	}
+	return answer
+}
+
+// open opens an account and answers its id.
+func (s *stand) open(owner, currency string) string {
+	s.t.Helper()
+	return s.call("POST", "/accounts", fmt.Sprintf(`{"owner":%q,"currency":%q}`, owner, currency))["account_id"].(string)
+}
+
+// deposit answers the position.
+func (s *stand) deposit(account, amount string) int64 {
+	s.t.Helper()
+	return int64(s.call("POST", "/deposits", fmt.Sprintf(`{"account_id":%q,"amount":%q}`, account, amount))["position"].(float64))
+}
+
+// balance answers it as the read model has it when all that was recorded is applied.
+func (s *stand) balance(account string, position int64) string {
+	s.t.Helper()
+	return s.call("GET", fmt.Sprintf("/accounts/%s/balance?min_position=%d", account, position), "")["balance"].(string)
+}
+
+func (s *stand) exec(sql string, arguments ...any) {
+	s.t.Helper()
+	if _, err := s.pool.Exec(s.t.Context(), sql, arguments...); err != nil {
+		s.t.Fatal(err)
+	}
+}

@@ -1,0 +1,302 @@
+//go:build browser
+
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+// tab is a browser with an empty profile, on one page of the console. What the page reports as an error fails the test.
+type tab struct {
+	t   *testing.T
+	ctx context.Context
+	// allowed are pieces of what the browser may report: requests that a test makes fail.
+	allowed []string
+}
+
+// watch reports violations of the Content-Security-Policy to the console, where they count as errors.
+const watch = `addEventListener('securitypolicyviolation', (e) => console.error('policy: ' + e.violatedDirective + ' ' + e.blockedURI));`
+
+// browse starts a browser and goes to a page, such as /accounts. It may report what has one of the allowed pieces, such
+// as "status of 422".
+func browse(t *testing.T, base, where string, allowed ...string) *tab {
+	t.Helper()
+	chromium := os.Getenv("CHROMIUM")
+	if chromium == "" {
+		t.Skip("CHROMIUM is not set: there is no browser to test with (make test-console looks for one)")
+	}
+	home := t.TempDir()
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(chromium), chromedp.UserDataDir(filepath.Join(home, "profile")), chromedp.Env("HOME="+home, "TZ=UTC"),
+		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.WindowSize(1440, 1000),
+		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("disable-crash-reporter", true),
+	)
+	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, closeTab := chromedp.NewContext(allocator)
+	t.Cleanup(func() {
+		_ = chromedp.Cancel(ctx) // waits for the browser's end
+		closeTab()
+		stop()
+	})
+	b := &tab{t: t, ctx: ctx, allowed: allowed}
+	// The first use makes the browser, which must not end with a context of its own.
+	if err := chromedp.Listen(ctx, b.heard); err != nil {
+		t.Fatal(err)
+	}
+	call(b, log.Enable, cdp.Empty{})
+	call(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: watch})
+	b.size(1440)
+	b.run(chromedp.Navigate(base + "/console#" + where))
+	b.until(`document.querySelector('main h1') !== null`)
+	return b
+}
+
+func (b *tab) heard(event any) {
+	var text string
+	switch e := event.(type) {
+	case *runtime.EventExceptionThrown:
+		text = "exception: " + e.ExceptionDetails.Text
+		if e.ExceptionDetails.Exception != nil {
+			text += " " + e.ExceptionDetails.Exception.Description
+		}
+	case *runtime.EventConsoleAPICalled:
+		if e.Type == runtime.ConsoleAPICalledTypeError || e.Type == runtime.ConsoleAPICalledTypeWarning || e.Type == runtime.ConsoleAPICalledTypeAssert {
+			for _, argument := range e.Args {
+				text += string(argument.Value) + argument.Description
+			}
+		}
+	case *log.EventEntryAdded:
+		if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {
+			text = fmt.Sprintf("%s: %s %s", e.Entry.Source, e.Entry.Text, e.Entry.URL)
+		}
+	}
+	for _, piece := range b.allowed {
+		if strings.Contains(text, piece) {
+			return
+		}
+	}
+	if text != "" {
+		b.t.Errorf("the browser reports: %s", text)
+	}
+}
+
+// run runs actions, which must succeed within the time.
+func (b *tab) run(actions ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		b.fail("%v", err)
+	}
+}
+
+// call sends a command of the protocol, which must succeed.
+func call[P, R any](b *tab, command cdp.Command[P, R], parameters P) R {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	result, err := chromedp.Call(ctx, command, parameters)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return result
+}
+
+// eval returns the value of an expression, or of the promise that it is.
+func eval[T any](b *tab, expression string) (T, error) {
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	return chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+}
+
+// script runs a statement in the page.
+func (b *tab) script(format string, arguments ...any) {
+	b.t.Helper()
+	if _, err := eval[bool](b, "(() => { "+fmt.Sprintf(format, arguments...)+"; return true })()"); err != nil {
+		b.fail("%v", err)
+	}
+}
+
+// fail ends the test, and says what is on the page.
+func (b *tab) fail(format string, arguments ...any) {
+	b.t.Helper()
+	text, _ := eval[string](b, `document.body.innerText`)
+	b.shoot("failed-" + strings.ReplaceAll(b.t.Name(), "/", "-"))
+	b.t.Fatalf("%s; the page says:\n%s", fmt.Sprintf(format, arguments...), text)
+}
+
+// until waits until an expression is true. One that throws is not.
+func (b *tab) until(expression string) {
+	b.t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		holds, err := eval[bool](b, `(() => { try { return Boolean(`+expression+`) } catch { return false } })()`)
+		if err == nil && holds {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			b.fail("it did not come true: %s (%v)", expression, err)
+		}
+	}
+}
+
+// sees waits until the page shows a text.
+func (b *tab) sees(texts ...string) {
+	b.t.Helper()
+	for _, text := range texts {
+		quoted, err := json.Marshal(text)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		b.until(`document.body.innerText.includes(` + string(quoted) + `)`)
+	}
+}
+
+// text returns that of the first element of a selector.
+func (b *tab) text(selector string) string {
+	b.t.Helper()
+	b.until(fmt.Sprintf(`document.querySelector(%q)`, selector))
+	text, err := eval[string](b, fmt.Sprintf(`document.querySelector(%q).innerText`, selector))
+	if err != nil {
+		b.fail("%v", err)
+	}
+	return text
+}
+
+// click clicks with the mouse on the first visible element of a selector that has the text, or any if that is "". It waits
+// until there is one that stays where it is and that nothing covers.
+func (b *tab) click(selector, text string) {
+	b.t.Helper()
+	find := fmt.Sprintf(`(async () => {
+		const e = [...document.querySelectorAll(%q)].find((e) => e.checkVisibility() && (%[2]q === '' || e.innerText.trim() === %[2]q));
+		e?.scrollIntoView({ block: 'center' });
+		const middle = () => { const r = e?.getBoundingClientRect(); return r ? [r.x + r.width / 2, r.y + r.height / 2] : []; };
+		const at = middle();
+		await new Promise((resolve) => setTimeout(resolve, 60));
+		return e?.contains(document.elementFromPoint(...at)) && middle().join() === at.join() ? at : [];
+	})()`, selector, text)
+	deadline := time.Now().Add(patience)
+	for {
+		at, err := eval[[]float64](b, find)
+		if err == nil && len(at) == 2 {
+			b.run(chromedp.MouseClickXY(at[0], at[1]))
+			return
+		}
+		if time.Now().After(deadline) {
+			b.fail("there is no %s %q to click on (%v)", selector, text, err)
+		}
+	}
+}
+
+// button clicks on a button by its text, and link on a link.
+func (b *tab) button(text string) {
+	b.t.Helper()
+	b.click("button", text)
+}
+
+func (b *tab) link(text string) {
+	b.t.Helper()
+	b.click("a", text)
+}
+
+// submit clicks on the button of the open dialog that sends it, and waits until it is answered: the focus moves then.
+func (b *tab) submit() {
+	b.t.Helper()
+	b.click("dialog[open] button[type=submit]", "")
+	b.until(`!document.querySelector('dialog button[aria-disabled="true"]')`)
+}
+
+// fill puts a text in place of what the input of the open dialog has. Its name is that of the field.
+func (b *tab) fill(name, text string) {
+	b.t.Helper()
+	b.fillIn("dialog ", name, text)
+}
+
+func (b *tab) fillIn(within, name, text string) {
+	b.t.Helper()
+	selector := fmt.Sprintf(`%s[name="%s"]`, within, name)
+	b.until(fmt.Sprintf(`document.querySelector(%q)`, selector))
+	b.script(`const e = document.querySelector(%q); e.focus(); e.select()`, selector)
+	// Keys go to what has the focus. SendKeys of chromedp looks at its copy of the page, which is being changed meanwhile.
+	b.run(chromedp.KeyEvent(kb.Delete))
+	if text != "" {
+		b.run(chromedp.KeyEvent(text))
+	}
+}
+
+// choose takes an option of a select.
+func (b *tab) choose(selector, value string) {
+	b.t.Helper()
+	b.until(fmt.Sprintf(`document.querySelector(%q)`, selector))
+	b.script(`const e = document.querySelector(%q); e.value = %q; e.dispatchEvent(new Event('change', { bubbles: true }))`, selector, value)
+}
+
+// visit goes to another page of the console.
+func (b *tab) visit(where string) {
+	b.t.Helper()
+	b.script(`location.hash = %q`, where)
+}
+
+// size makes the window so many pixels wide.
+func (b *tab) size(width int64) {
+	b.t.Helper()
+	height := int64(1000)
+	if width < 600 {
+		height = 740
+	}
+	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
+		Width: width, Height: height, DeviceScaleFactor: 1, Mobile: width < 600,
+	})
+}
+
+// theme is what the system says that people like: light or dark.
+func (b *tab) theme(name string) {
+	b.t.Helper()
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}},
+	})
+}
+
+// shoot writes a picture of the page, if a directory for them is set.
+func (b *tab) shoot(name string) {
+	b.t.Helper()
+	dir := os.Getenv("CONSOLE_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	picture := call(b, page.CaptureScreenshot, page.CaptureScreenshotParams{}).Data
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644)
+	}
+	if err != nil {
+		b.t.Errorf("screenshot %s: %v", name, err)
+	}
+}
+
+// press sends a key.
+func (b *tab) press(key string) {
+	b.t.Helper()
+	b.run(chromedp.KeyEvent(key))
+}

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"passbook/test/faults/internal/wire"
+	"passbook/test/faults/internal/world"
+)
+
+var (
+	lockStatement = regexp.MustCompile(`perform pg_advisory_xact_lock\(\d+\);`)
+	headStatement = regexp.MustCompile(`(?s)select e\.position, [^;]*?greatest\(.*?limit 1;\s*if head is null then.*?end if;`)
+)
+
+// noAppendOne leaves every append to the other functions. What append_one does is held by the constraints of the tables, whatever
+// is broken in it.
+const noAppendOne = `create function faults.append_one(uuid, uuid, bigint, uuid, text, integer, jsonb, jsonb, uuid, uuid)
+returns timestamptz language sql as 'select null::timestamptz'`
+
+// rewritten replaces both functions that append batches by what change makes of them. A change that finds nothing to change
+// is an error: the function has become another one, and the control has to follow.
+func rewritten(setup string, change func(function, text string) string) func(context.Context, *pgx.Conn) error {
+	return func(ctx context.Context, conn *pgx.Conn) error {
+		statements := []string{setup, noAppendOne}
+		for _, function := range []string{usual, thorough} {
+			text, err := source(ctx, conn, function)
+			if err != nil {
+				return err
+			}
+			broken := change(function, text)
+			if broken == text {
+				return errors.New(function + " has changed under the control: there is nothing to break")
+			}
+			statements = append(statements, broken)
+		}
+		statements = append(statements, "grant usage on schema faults to passbook",
+			"grant all on all tables in schema faults to passbook; grant all on all sequences in schema faults to passbook")
+		_, err := conn.Exec(ctx, strings.Join(statements, ";\n"))
+		return err
+	}
+}
+
+// replaced is pattern replaced by text, everywhere; the whole is unchanged unless all patterns are there.
+func replaced(text string, pairs ...any) string {
+	whole := text
+	for i := 0; i < len(pairs); i += 2 {
+		pattern, by := pairs[i].(*regexp.Regexp), pairs[i+1].(string)
+		if !pattern.MatchString(whole) {
+			return text
+		}
+		whole = pattern.ReplaceAllLiteralString(whole, by)
+	}
+	return whole
+}
+
+const (
+	begin    = "begin; set local idle_in_transaction_session_timeout"
+	advance  = "set position = $2, last_event_id = $3"
+	lockLive = "select position, status, generation from projections where id = $1 and epoch = $2 for update"
+	flip     = "previous_generation = generation, previous_version = version"
+)
+
+// controls are all there are.
+func controls() []control { return append(appendControls(), projectionControls()...) }
+
+// appendControls break the write side.
+func appendControls() []control {
+	return []control{
+		{
+			name: "positions from a sequence, taken outside the lock", invariants: []string{"I1"},
+			overlay: rewritten(`create sequence faults.serial`, func(_, text string) string {
+				return replaced(text, lockStatement, "", headStatement, `perform pg_advisory_lock(1);
+    head := nextval('faults.serial') - 1;
+    perform setval('faults.serial', head + cardinality(streams));
+    perform pg_advisory_unlock(1);
+    recorded := clock_timestamp();
+    perform pg_sleep(random() * 0.05);`)
+			}),
+		},
+		{
+			name: "the head is read before the lock is taken", invariants: []string{"I10", "I1"},
+			overlay: rewritten(`select 1`, func(_, text string) string {
+				head := headStatement.FindString(text)
+				lock := lockStatement.FindString(text)
+				return replaced(text, lockStatement, "", headStatement, head+"\n    perform pg_sleep(random() * 0.02);\n    "+lock)
+			}),
+		},
+		{
+			name: "versions are not checked: decided on a stale state", invariants: []string{"I3"},
+			overlay: rewritten(`select 1`, func(function, text string) string {
+				checks := ""
+				if function == thorough {
+					checks = "heads := '{}';"
+				}
+				return replaced(text, regexp.MustCompile(`(?m)^begin$`), `begin
+    perform pg_advisory_xact_lock(1);
+    select array_agg(coalesce((select max(e.version) from events e where e.stream_id = u.s), 0) + u.k order by u.n) into versions
+      from (select s, n, row_number() over (partition by s order by n) as k
+              from unnest(streams) with ordinality as w(s, n)) as u;
+    `+checks)
+			}),
+		},
+		{
+			name: "keys are stored after the append", invariants: []string{"I2"},
+			overlay: rewritten(`create table faults.late_keys (like idempotency_keys)`, func(_, text string) string {
+				return replaced(text, regexp.MustCompile(`insert into idempotency_keys`), "insert into faults.late_keys")
+			}),
+			act: storeKeysLate,
+		},
+		{
+			name: "a transfer loses a cent", invariants: []string{"I8"},
+			overlay: execute(`create function faults.skim() returns trigger language plpgsql as
+$$ begin new.payload := jsonb_set(new.payload, '{amount}', to_jsonb((new.payload->>'amount')::bigint + 1)); return new; end $$;
+create trigger faults_skim before insert on events for each row when (new.type = 'TransferReceived') execute function faults.skim()`),
+		},
+	}
+}
+
+// projectionControls break the projector and the reads.
+func projectionControls() []control {
+	return []control{
+		{
+			name: "the checkpoint moves in a transaction of its own", invariants: []string{"I4"},
+			rules: func(st *stage) []*wire.Rule {
+				return []*wire.Rule{{Match: advance, Then: "commit; begin"}, st.holding("", "update balances b")}
+			},
+			act: killBetween,
+		},
+		{
+			name: "the epoch is not compared: a stalled owner writes", invariants: []string{"I5"},
+			rules: func(*stage) []*wire.Rule {
+				return []*wire.Rule{{Match: advance, Old: "and epoch = $5 and", New: "and $5::bigint is not null and"}}
+			},
+			act: stallOwner,
+		},
+		{
+			name: "a generation goes live without a look at its position", invariants: []string{"I6"},
+			rules: func(*stage) []*wire.Rule {
+				return []*wire.Rule{
+					{Match: lockLive, Old: "select position,", New: "select 0::bigint,"},
+					{Match: flip, Old: " and position <= $4", New: ""},
+				}
+			},
+			act: flipBehind,
+		},
+		{
+			name: "what cannot be applied is forgotten", invariants: []string{"I4", "I7"},
+			overlay: execute(`create function faults.forget() returns trigger language plpgsql security definer as
+$$ begin delete from projection_failures where projection = new.id and parked; return null; end $$;
+create constraint trigger faults_forget after update on projections deferrable initially deferred
+for each row when (new.position <> old.position) execute function faults.forget()`),
+			act: func(ctx context.Context, st *stage) error {
+				return st.w.With(ctx, func(conn *pgx.Conn) error {
+					return poison(ctx, conn, st.w.Load.Commands()[0].Legs[0].Account)
+				})
+			},
+		},
+		{
+			name: "reads do not wait for min_position", invariants: []string{"linearizability"},
+			rules: func(*stage) []*wire.Rule {
+				return []*wire.Rule{
+					{Match: "select id, position from projections", Old: "position from", New: "position + 1000000000 from"},
+					{Match: "select p.position, b.account_id", Old: "p.position", New: "p.position + 1000000000"},
+				}
+			},
+			act: func(ctx context.Context, _ *stage) error { pause(ctx, 3*time.Second); return nil },
+			then: func(w *world.World) {
+				w.CheckLinear()
+			},
+		},
+	}
+}
+
+func execute(sql string) func(context.Context, *pgx.Conn) error {
+	return func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, sql)
+		return err
+	}
+}
+
+// storeKeysLate is what the broken service does with the keys, a little later.
+func storeKeysLate(ctx context.Context, st *stage) error {
+	return st.w.With(ctx, func(conn *pgx.Conn) error {
+		for ctx.Err() == nil {
+			_, err := conn.Exec(ctx, `with late as (delete from faults.late_keys returning *)
+insert into idempotency_keys select * from late on conflict do nothing`)
+			if err != nil && ctx.Err() == nil {
+				return err
+			}
+			pause(ctx, 100*time.Millisecond)
+		}
+		return nil
+	})
+}
+
+// killBetween kills the instance that has moved a checkpoint and not written the rows yet.
+func killBetween(ctx context.Context, st *stage) error {
+	st.held.Store("", true)
+	if err := eventually(ctx, "a batch is written", func() (bool, error) { return st.reached.Load() > 0, nil }); err != nil {
+		return err
+	}
+	for _, s := range st.w.Servers {
+		if err := s.Stop(syscall.SIGKILL); err != nil {
+			return err
+		}
+	}
+	st.held.Delete("")
+	for _, s := range st.w.Servers {
+		if err := s.Start(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stallOwner keeps the owner of the balances from beginning a batch until the other instance has taken over, and lets it
+// go on before the other has begun one.
+func stallOwner(ctx context.Context, st *stage) error {
+	first, epoch, err := owner(ctx, st.w)
+	if err != nil {
+		return err
+	}
+	for _, s := range st.w.Servers {
+		st.held.Store(s.Name, true)
+	}
+	err = eventually(ctx, "the other instance takes over", func() (bool, error) {
+		other, now, err := owner(ctx, st.w)
+		return err == nil && other != first && now > epoch, err
+	})
+	if err != nil {
+		return err
+	}
+	st.held.Delete(first.Name)
+	pause(ctx, 500*time.Millisecond)
+	st.held.Clear()
+	return nil
+}
+
+// flipBehind holds a flip until the live generation has moved on.
+func flipBehind(ctx context.Context, st *stage) error {
+	position := func() (n int64, err error) {
+		err = st.w.With(ctx, func(conn *pgx.Conn) error {
+			return conn.QueryRow(ctx, `select position from projections where id = 'balances'`).Scan(&n)
+		})
+		return n, err
+	}
+	name := st.w.Database + "-flip"
+	st.held.Store(name, true)
+	if err := call(ctx, "POST", st.w.Servers[0].Direct()+"/projections/balances/replay", nil); err != nil {
+		return err
+	}
+	if err := eventually(ctx, "the generation is complete", func() (bool, error) { return st.reached.Load() > 0, nil }); err != nil {
+		return err
+	}
+	then, err := position()
+	if err != nil {
+		return err
+	}
+	err = eventually(ctx, "the live generation moves on", func() (bool, error) {
+		now, err := position()
+		return now > then+20, err
+	})
+	st.held.Delete(name)
+	return err
+}

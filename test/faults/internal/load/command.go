@@ -1,0 +1,209 @@
+package load
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"passbook/test/faults/internal/oracle"
+)
+
+// command is one command of a client. It is sent again, byte for byte, until it is answered for good.
+type command struct {
+	kind, key   string
+	account, to string
+	amount      int64
+	currency    string
+	limit       int64
+	// atomically says that it goes with others, all or nothing: it is decided on what those ahead of it would leave.
+	atomically bool
+
+	// What became of it.
+	fate     oracle.Fate
+	code     string
+	receipt  receipt
+	from, at time.Time // first sent, and answered for good
+}
+
+// receipt is what is answered for a command, or for an item of a bulk, or the problem.
+type receipt struct {
+	oracle.Leg
+	From   *oracle.Leg `json:"from"`
+	To     *oracle.Leg `json:"to"`
+	Code   string      `json:"code"`
+	Status int         `json:"status"`
+	Detail string      `json:"detail"`
+}
+
+func (r *receipt) legs() []oracle.Leg {
+	if r.From != nil && r.To != nil {
+		return []oracle.Leg{*r.From, *r.To}
+	}
+	return []oracle.Leg{r.Leg}
+}
+
+// events is how many events the command makes.
+func (c *command) events() int {
+	if c.kind == "transfer" {
+		return 2
+	}
+	return 1
+}
+
+func (c *command) path() string {
+	switch c.kind {
+	case "open":
+		return "/accounts"
+	case "deposit", "withdraw":
+		return map[string]string{"deposit": "/deposits", "withdraw": "/withdrawals"}[c.kind]
+	case "transfer":
+		return "/transfers"
+	}
+	return "/accounts/" + c.account + "/" + c.kind
+}
+
+// fields are those of the body; its key is where the event keeps it, for the oracle.
+func (c *command) fields() map[string]any {
+	switch c.kind {
+	case "open":
+		return map[string]any{"account_id": c.account, "owner": c.key, "currency": c.currency, "overdraft_limit": decimal(c.limit)}
+	case "deposit", "withdraw":
+		return map[string]any{"account_id": c.account, "amount": decimal(c.amount), "reference": c.key}
+	case "transfer":
+		return map[string]any{"from_account_id": c.account, "to_account_id": c.to, "amount": decimal(c.amount), "reference": c.key}
+	}
+	return map[string]any{"reason": c.key}
+}
+
+func (c *command) body() []byte { return mustJSON(c.fields()) }
+
+// line is the command as an item of a bulk.
+func (c *command) line() []byte {
+	fields := c.fields()
+	fields["command"], fields["idempotency_key"], fields["account_id"] = c.kind, c.key, c.account
+	if c.kind == "transfer" {
+		delete(fields, "account_id")
+	}
+	return append(mustJSON(fields), '\n')
+}
+
+func mustJSON(v any) []byte {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // maps of strings
+	}
+	return text
+}
+
+// settle takes the answer into the command, and reports whether it is a definite one.
+func (c *command) settle(status int, r receipt) bool {
+	switch {
+	case status == 200 || status == 201:
+		c.fate, c.receipt = oracle.Applied, r
+	case status >= 500, status == 409 && r.Code == "idempotency-key-in-flight":
+		return false
+	default:
+		c.fate, c.code = oracle.Refused, r.Code
+	}
+	c.at = time.Now()
+	return true
+}
+
+// expected are the refusals that a client has to be prepared for; any other is a violation.
+var expected = map[string]bool{
+	"insufficient-funds": true, "account-suspended": true, "account-closed": true, "account-not-suspended": true,
+	"balance-not-zero": true, "not-applied": true,
+}
+
+// steps are the command as operations on the accounts.
+func (c *command) steps(client int) []oracle.Step {
+	one := oracle.Step{
+		Client: client, Account: c.account, Kind: c.kind, Amount: c.amount, Limit: c.limit, Fate: c.fate, Code: c.code,
+		Version: c.receipt.Version, From: c.from, To: c.at,
+	}
+	if c.atomically && c.fate == oracle.Refused { // on a state that never was
+		return nil
+	}
+	switch c.kind {
+	case "deposit":
+		one.Kind = "credit"
+	case "withdraw":
+		one.Kind = "debit"
+	case "transfer":
+		one.Kind = "debit"
+		other := one
+		other.Account, other.Kind = c.to, "credit"
+		switch {
+		case c.fate == oracle.Applied:
+			one.Version, other.Version = c.receipt.From.Version, c.receipt.To.Version
+		case c.fate == oracle.Refused && c.code == "insufficient-funds":
+			return []oracle.Step{one}
+		case c.fate == oracle.Refused: // because of either
+			return nil
+		}
+		return []oracle.Step{one, other}
+	}
+	return []oracle.Step{one}
+}
+
+// random makes the next command of a client.
+func (l *Load) random(rng *rand.Rand, key string) *command {
+	n := rng.IntN(len(l.accounts))
+	a := l.accounts[n]
+	c := &command{key: key, account: a.id, amount: 1 + rng.Int64N(3000)}
+	switch p := rng.IntN(100); {
+	case p < 34:
+		c.kind = "deposit"
+	case p < 64:
+		c.kind = "withdraw"
+	case p < 90:
+		// To an account of the same currency: every second one is.
+		c.kind, c.to = "transfer", l.accounts[(n+2+2*rng.IntN(len(l.accounts)/2-1))%len(l.accounts)].id
+	case p < 92:
+		c.kind = "suspend"
+	case p < 97, p == 99 && a.id == l.Unread(): // that one has to have a future
+		c.kind = "reactivate"
+	case p < 99:
+		c.kind, c.account, c.currency = "open", newID(rng), a.currency
+	default:
+		c.kind = "close"
+	}
+	return c
+}
+
+// newID is a UUID of version 4.
+func newID(rng *rand.Rand) string {
+	a, b := rng.Uint64(), rng.Uint64()
+	return fmt.Sprintf("%08x-%04x-4%03x-%04x-%012x", a>>32, a>>16&0xffff, a&0xfff, 0x8000|b>>48&0x3fff, b&0xffffffffffff)
+}
+
+// decimal is minor units of a currency with two decimals.
+func decimal(minor int64) string { return fmt.Sprintf("%d.%02d", minor/100, minor%100) }
+
+// minor reads what decimal writes, and a sign.
+func minor(text string) (int64, error) {
+	digits, negative := strings.CutPrefix(strings.Replace(text, ".", "", 1), "-")
+	var n int64
+	if _, err := fmt.Sscan(strings.TrimLeft(digits, "0")+"", &n); err != nil && strings.Trim(digits, "0") != "" {
+		return 0, fmt.Errorf("amount %q: %w", text, err)
+	}
+	if negative {
+		n = -n
+	}
+	return n, nil
+}
+
+// parseLines reads the answers to the items of a bulk; ok is false when there are not as many as items.
+func parseLines(text []byte, items int) (all []receipt, ok bool) {
+	for line := range bytes.Lines(text) {
+		var r receipt
+		if err := json.Unmarshal(line, &r); err != nil || r.Status == 0 {
+			return nil, false
+		}
+		all = append(all, r)
+	}
+	return all, len(all) == items
+}
