@@ -9,6 +9,7 @@ import (
 	"io"
 	"os/exec"
 	"strconv"
+	"strings"
 	"time"
 
 	"passbook/test/bench/internal/load"
@@ -43,11 +44,32 @@ func (p *progress) say(format string, args ...any) {
 	fmt.Fprintf(p.out, "%6.0f s  %-4s %s\n", time.Since(p.start).Seconds(), p.current, fmt.Sprintf(format, args...))
 }
 
-// site is a database with a server on it.
+// site is a database with a server on it, or several.
 type site struct {
 	b      *bench
 	db     stand.Database
 	server *stand.Process
+	others []*stand.Process
+}
+
+func (s *site) servers() []*stand.Process { return append([]*stand.Process{s.server}, s.others...) }
+
+// addrs are where the load generator reaches the servers.
+func (s *site) addrs() string {
+	var all []string
+	for _, p := range s.servers() {
+		all = append(all, p.Addr)
+	}
+	return strings.Join(all, ",")
+}
+
+// another starts one more server on the database.
+func (s *site) another(ctx context.Context) error {
+	p, err := s.b.stand.StartServer(ctx, s.db)
+	if err == nil {
+		s.others = append(s.others, p)
+	}
+	return err
 }
 
 // open makes a database, starts a server on it, and opens the accounts through the API.
@@ -82,9 +104,13 @@ func (b *bench) serve(ctx context.Context, db stand.Database) (*site, error) {
 	return &site{b: b, db: db, server: server}, nil
 }
 
-// close stops the server and drops the database.
+// close stops the servers and drops the database.
 func (s *site) close(ctx context.Context) error {
-	return errors.Join(s.server.Stop(), s.b.stand.DropDatabase(context.WithoutCancel(ctx), s.db))
+	var err error
+	for _, p := range s.servers() {
+		err = errors.Join(err, p.Stop())
+	}
+	return errors.Join(err, s.b.stand.DropDatabase(context.WithoutCancel(ctx), s.db))
 }
 
 // generate runs the load generator as a process of its own.
@@ -122,6 +148,7 @@ type rounds struct {
 	p50, p99, p999     report.Series // of all requests, ms
 	visible50          report.Series // ms
 	visible99          report.Series // ms
+	beside50           report.Series // ms
 	server, pg, client report.Series // processors kept busy
 	behind             report.Series // s, until the projection had applied what the round wrote
 	requests, errors   int64
@@ -133,7 +160,7 @@ type rounds struct {
 func (s *subject) warm(ctx context.Context) error {
 	c := s.load
 	c.Duration = min(s.site.b.duration/4, 2*time.Second)
-	r, err := s.site.b.generate(ctx, s.site.server.Addr, c)
+	r, err := s.site.b.generate(ctx, s.site.addrs(), c)
 	s.seen.unavailable = r.Unavailable
 	return err
 }
@@ -147,12 +174,12 @@ func (s *subject) round(ctx context.Context) error {
 	}
 	c := s.load
 	c.Duration = b.duration
-	before, start := b.stand.CPU(s.site.server), time.Now()
-	r, err := b.generate(ctx, s.site.server.Addr, c)
+	before, start := b.stand.CPU(s.site.servers()...), time.Now()
+	r, err := b.generate(ctx, s.site.addrs(), c)
 	if err != nil {
 		return err
 	}
-	took, after := time.Since(start).Seconds(), b.stand.CPU(s.site.server)
+	took, after := time.Since(start).Seconds(), b.stand.CPU(s.site.servers()...)
 	behind, err := s.site.server.CatchUp(ctx, catchUpTimeout)
 	if err != nil {
 		return err
@@ -178,6 +205,9 @@ func (r *rounds) add(l *load.Result) {
 		r.visible50 = append(r.visible50, l.Visible.P50*ms)
 		r.visible99 = append(r.visible99, l.Visible.P99*ms)
 	}
+	if l.Beside != nil {
+		r.beside50 = append(r.beside50, l.Beside.P50*ms)
+	}
 	r.requests += l.Requests
 	r.errors += l.Errors
 	if r.firstError == "" {
@@ -191,7 +221,9 @@ func (s *subject) fill(l *report.Line) {
 	l.Latency = &report.Latency{P50: s.seen.p50.Median(), P99: s.seen.p99.Median(), P999: s.seen.p999.Median()}
 	l.Usage = &report.Usage{
 		Server: s.seen.server.Median(), Postgres: s.seen.pg.Median(), Load: s.seen.client.Median(),
-		PeakMiB: s.site.server.PeakMiB(),
+	}
+	for _, p := range s.site.servers() {
+		l.Usage.PeakMiB = max(l.Usage.PeakMiB, p.PeakMiB())
 	}
 	if s.seen.errors > 0 {
 		l.Notes = append(l.Notes, fmt.Sprintf("%d of %d requests were not answered as expected and do not count: %s",

@@ -168,8 +168,8 @@ func runLoad(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	flags := flag.NewFlagSet("bench load", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	var c load.Config
-	flags.StringVar(&c.Addr, "addr", "127.0.0.1:8080", "the server's address")
-	mode := flags.String("mode", string(load.Deposit), "open, touch, deposit, balance, visible or commands")
+	flags.StringVar(&c.Addr, "addr", "127.0.0.1:8080", "the servers' addresses, with commas between them")
+	mode := flags.String("mode", string(load.Deposit), "open, touch, deposit, balance, visible, refused, commands or beside")
 	flags.IntVar(&c.Conns, "conns", 64, "connections")
 	flags.DurationVar(&c.Duration, "duration", 8*time.Second, "length of the window that counts")
 	flags.Float64Var(&c.Rate, "rate", 0, "requests a second over all connections; 0 for as many as there are answers")

@@ -23,9 +23,10 @@ type measurement struct {
 // plan is what there is to measure, in the order in which it is done: the filled log comes late, because it takes the
 // longest, and the cold starts last.
 var plan = []measurement{
-	{id: "HTTP", run: (*bench).ceiling},
 	{id: "LAT", run: (*bench).oneClient},
 	{id: "P1", run: (*bench).deposits},
+	{id: "P1-TWO", run: (*bench).twoInstances},
+	{id: "P1-BULK", run: (*bench).besideBulk},
 	{id: "P2", run: (*bench).bulk},
 	{id: "P3", run: (*bench).balances},
 	{id: "P4", run: (*bench).visibility},

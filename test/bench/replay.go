@@ -56,7 +56,7 @@ func (b *bench) replay(ctx context.Context) (lines []report.Line, err error) {
 	b.say("the live projection has caught up with the filled log in %.1f s", behind.Seconds())
 	line := report.Line{
 		ID: "P5", What: fmt.Sprintf("replay of %s events into balances", count(b.events)), Versus: "COPY TO /dev/null",
-		Unit: "events/s", Rule: report.Rule{Must: 0.7, Goal: 1},
+		Unit: "events/s", Rule: report.Rule{Must: 0.9, Goal: 1.3},
 		Notes: []string{fmt.Sprintf("before it, the live projection caught up with the same events at %.0f a second",
 			float64(b.events)/behind.Seconds())},
 	}
@@ -114,8 +114,8 @@ func (b *bench) coldStart(ctx context.Context) ([]report.Line, error) {
 	atMost := func(must, goal float64) report.Rule {
 		return report.Rule{Must: must, Goal: goal, OfValue: true, AtMost: true}
 	}
-	empty := report.Line{ID: "P9", What: "start to first command, empty data directory", Unit: "s", Rule: atMost(10, 4)}
-	again := report.Line{ID: "P9", What: "start to first command, again", Unit: "s", Rule: atMost(2, 1)}
+	empty := report.Line{ID: "P9", What: "start to first command, empty data directory", Unit: "s", Rule: atMost(4, 1)}
+	again := report.Line{ID: "P9", What: "start to first command, again", Unit: "s", Rule: atMost(1, 0.2)}
 	var emptyLive, againLive report.Series
 	for i := range b.rounds {
 		dir := fmt.Sprintf("p9-%d", i+1)

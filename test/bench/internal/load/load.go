@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -29,13 +30,18 @@ const (
 	// Visible does what Deposit does, and has one more connection that posts a deposit and then reads the balance with
 	// min_position: from the one answer to the other is how long the commit took to become visible.
 	Visible Mode = "visible"
+	// Refused does what Deposit does, but every second request of a connection is a withdrawal beyond the balance, which is
+	// to be refused.
+	Refused Mode = "refused"
 	// Commands posts streams of deposits to POST /commands as NDJSON and reads the results while it writes.
 	Commands Mode = "commands"
+	// Beside does what Commands does, and has one more connection that does what Deposit does, counted apart.
+	Beside Mode = "beside"
 )
 
 // Config is a run of the load generator. All fields but the ones that say otherwise are needed.
 type Config struct {
-	// Addr is the server's host:port.
+	// Addr is the server's host:port. The connections are spread over several, with commas between them.
 	Addr  string
 	Mode  Mode
 	Conns int
@@ -46,9 +52,9 @@ type Config struct {
 	Rate float64
 	// First is the number of the first account (see AccountID) and Accounts how many there are.
 	First, Accounts int
-	// Lines is the length of a stream of Commands.
+	// Lines is the length of a stream of Commands and Beside.
 	Lines int
-	// Keys gives every item of Commands an idempotency key.
+	// Keys gives every item of a stream an idempotency key.
 	Keys bool
 }
 
@@ -62,7 +68,7 @@ type Quantiles struct {
 
 // Result is what a run saw.
 type Result struct {
-	// Requests counts the answers that came within the window and were as expected; with Commands, the items.
+	// Requests counts the answers that came within the window and were as expected; with Commands and Beside, the items.
 	Requests int64   `json:"requests"`
 	Seconds  float64 `json:"seconds"`
 	Rate     float64 `json:"rate"`
@@ -70,8 +76,9 @@ type Result struct {
 	Errors     int64     `json:"errors"`
 	FirstError string    `json:"first_error,omitempty"`
 	Latency    Quantiles `json:"latency"`
-	// Visible is set by the mode of that name.
+	// Visible and Beside are set by the modes of these names; Beside is the latency of the single deposits.
 	Visible *Quantiles `json:"visible,omitempty"`
+	Beside  *Quantiles `json:"beside,omitempty"`
 	// Unavailable is the status with which the server said that it does not have the route.
 	Unavailable int `json:"unavailable,omitempty"`
 	// CPUSeconds is what the load generator itself used; the caller fills it in.
@@ -89,10 +96,14 @@ type worker interface {
 
 // tally is what one worker counted.
 type tally struct {
-	requests, errors int64
-	firstError       error
-	unavailable      int
-	latency, visible histogram
+	requests, errors         int64
+	firstError               error
+	unavailable              int
+	latency, visible, beside *Latencies
+}
+
+func newTally() tally {
+	return tally{latency: NewLatencies(), visible: NewLatencies(), beside: NewLatencies()}
 }
 
 func (t *tally) counted() *tally { return t }
@@ -138,37 +149,43 @@ func (c *Config) workers() ([]worker, error) {
 	nonce := make([]byte, 8)
 	_, _ = rand.Read(nonce) // never fails
 	ids := accountIDs(c.First, c.Accounts)
+	addrs := strings.Split(c.Addr, ",")
 	var workers []worker
 	for i := range c.Conns {
+		addr := addrs[i%len(addrs)]
 		key := newKey(hex.EncodeToString(nonce), i)
 		pick := newPicker(ids, uint64(i))
 		var w worker
 		switch c.Mode {
 		case Open:
-			w = &loop{addr: c.Addr, want: 201, next: each(ids, i, c.Conns, openRequest)}
+			w = newLoop(addr, nil, expecting{each(ids, i, c.Conns, openRequest), 201})
 		case Touch:
-			w = &loop{addr: c.Addr, want: 201, next: each(ids, i, c.Conns, touchRequest)}
+			w = newLoop(addr, nil, expecting{each(ids, i, c.Conns, touchRequest), 201})
 		case Deposit, Visible:
-			w = &loop{addr: c.Addr, want: 201, next: depositRequests(pick, key), pace: newPace(c.Rate, i, c.Conns)}
+			w = newLoop(addr, newPace(c.Rate, i, c.Conns), expecting{depositRequests(pick, key), 201})
+		case Refused:
+			w = newLoop(addr, nil, expecting{depositRequests(pick, key), 201}, expecting{refusedRequests(pick, key), 422})
 		case Balance:
-			w = &loop{addr: c.Addr, want: 200, next: balanceRequests(pick), pace: newPace(c.Rate, i, c.Conns)}
-		case Commands:
-			w = &stream{addr: c.Addr, lines: c.Lines, pick: pick, key: key, keyed: c.Keys}
+			w = newLoop(addr, newPace(c.Rate, i, c.Conns), expecting{balanceRequests(pick), 200})
+		case Commands, Beside:
+			w = &stream{tally: newTally(), addr: addr, lines: c.Lines, pick: pick, key: key, keyed: c.Keys}
 		default:
 			return nil, fmt.Errorf("load: no mode %q", c.Mode)
 		}
 		workers = append(workers, w)
 	}
-	if c.Mode == Visible {
-		workers = append(workers, &sampler{
-			addr: c.Addr, deposits: depositRequests(newPicker(ids, uint64(c.Conns)), newKey(hex.EncodeToString(nonce), c.Conns)),
-		})
+	alone := depositRequests(newPicker(ids, uint64(c.Conns)), newKey(hex.EncodeToString(nonce), c.Conns))
+	switch c.Mode {
+	case Visible:
+		workers = append(workers, &sampler{tally: newTally(), addr: addrs[0], deposits: alone})
+	case Beside:
+		workers = append(workers, &single{newLoop(addrs[0], nil, expecting{alone, 201})})
 	}
 	return workers, nil
 }
 
 func total(workers []worker, window time.Duration) Result {
-	var sum tally
+	sum := newTally()
 	for _, w := range workers {
 		t := w.counted()
 		sum.requests += t.requests
@@ -177,19 +194,23 @@ func total(workers []worker, window time.Duration) Result {
 			sum.firstError = t.firstError
 		}
 		sum.unavailable = max(sum.unavailable, t.unavailable)
-		sum.latency.merge(&t.latency)
-		sum.visible.merge(&t.visible)
+		sum.latency.merge(t.latency)
+		sum.visible.merge(t.visible)
+		sum.beside.merge(t.beside)
 	}
 	r := Result{
-		Requests: sum.requests, Errors: sum.errors, Seconds: window.Seconds(), Latency: sum.latency.quantiles(),
+		Requests: sum.requests, Errors: sum.errors, Seconds: window.Seconds(), Latency: sum.latency.Quantiles(),
 		Unavailable: sum.unavailable,
 	}
 	r.Rate = float64(r.Requests) / r.Seconds
 	if sum.firstError != nil {
 		r.FirstError = sum.firstError.Error()
 	}
-	if sum.visible.count > 0 {
-		r.Visible = new(sum.visible.quantiles())
+	if visible := sum.visible.Quantiles(); visible.Count > 0 {
+		r.Visible = &visible
+	}
+	if beside := sum.beside.Quantiles(); beside.Count > 0 {
+		r.Beside = &beside
 	}
 	return r
 }

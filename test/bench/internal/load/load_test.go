@@ -27,6 +27,7 @@ type service struct {
 	accounts map[string]int
 	position atomic.Int64
 	failures atomic.Int64 // how many of the next deposits to refuse
+	refused  atomic.Int64
 }
 
 func newService(t *testing.T) (*service, string) {
@@ -35,6 +36,7 @@ func newService(t *testing.T) (*service, string) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /accounts", s.command)
 	mux.HandleFunc("POST /deposits", s.command)
+	mux.HandleFunc("POST /withdrawals", s.refuse)
 	mux.HandleFunc("GET /accounts/{id}/balance", func(w http.ResponseWriter, r *http.Request) {
 		if wanted := r.URL.Query().Get("min_position"); wanted != "" {
 			if n, err := strconv.ParseInt(wanted, 10, 64); err != nil || n < 1 || n > s.position.Load() {
@@ -67,6 +69,16 @@ func (s *service) command(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(http.StatusCreated)
 	fmt.Fprintf(w, `{"position":%d,"version":1}`, s.position.Add(1))
+}
+
+func (s *service) refuse(w http.ResponseWriter, r *http.Request) {
+	var body commandBody
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		s.t.Errorf("body: %v", err)
+	}
+	s.note(body.AccountID, r.Header.Get("Idempotency-Key"))
+	s.refused.Add(1)
+	http.Error(w, "not enough", http.StatusUnprocessableEntity)
 }
 
 func (s *service) note(account, key string) {
@@ -142,6 +154,19 @@ func TestRates(t *testing.T) {
 				t.Errorf("%d keys for %d items in %d streams", len(s.keys), r.Requests, r.Latency.Count)
 			}
 		}},
+		"refused": {Config{Mode: Refused}, func(t *testing.T, _ Result, s *service) {
+			t.Helper()
+			// Each of the four connections begins with one that is not.
+			if made, refused := s.position.Load(), s.refused.Load(); refused > made || refused < made-4 {
+				t.Errorf("%d refused beside %d that were not, want half", refused, made)
+			}
+		}},
+		"beside": {Config{Mode: Beside, Lines: 50}, func(t *testing.T, r Result, s *service) {
+			t.Helper()
+			if r.Beside == nil || r.Beside.Count == 0 || r.Beside.Count > int64(len(s.keys)) {
+				t.Errorf("%+v beside the streams, with %d keys", r.Beside, len(s.keys))
+			}
+		}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -170,6 +195,16 @@ func TestVisible(t *testing.T) {
 	})
 	if err != nil || r.Errors != 0 || r.Visible == nil || r.Visible.Count == 0 {
 		t.Fatalf("%+v, %v", r, err)
+	}
+}
+
+func TestServersShareTheConnections(t *testing.T) {
+	t.Parallel()
+	one, a := newService(t)
+	two, b := newService(t)
+	r, err := Run(t.Context(), Config{Addr: a + "," + b, Mode: Open, Conns: 4, First: 1, Accounts: 100})
+	if err != nil || r.Requests != 100 || len(one.accounts) != 50 || len(two.accounts) != 50 {
+		t.Fatalf("%+v, %v: %d and %d accounts", r, err, len(one.accounts), len(two.accounts))
 	}
 }
 
@@ -225,45 +260,40 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestHistogram(t *testing.T) {
+func TestLatencies(t *testing.T) {
 	t.Parallel()
-	var h histogram
+	l := NewLatencies()
 	for i := 1; i <= 10_000; i++ {
-		h.add(time.Duration(i) * time.Microsecond)
+		l.Add(time.Duration(i) * time.Microsecond)
 	}
-	for q, want := range map[float64]float64{0.5: 5000, 0.99: 9900, 0.999: 9990} {
-		if got := h.quantile(q); got < want || got > want*1.01 {
-			t.Errorf("quantile %v: %v, want %v and at most a percent more", q, got, want)
-		}
+	near := func(got, want float64) bool { return got >= want && got <= want*1.01 }
+	if q := l.Quantiles(); q.Count != 10_000 || !near(q.P50, 5000) || !near(q.P99, 9900) || !near(q.P999, 9990) {
+		t.Errorf("%+v", q)
 	}
-	for _, ns := range []uint64{0, 1, 127, 128, 255, 256, 257, 1000, 1 << 40, 1<<63 - 1} {
-		i := bucketOf(ns)
-		if top := bucketTop(i); top < float64(ns) || float64(ns) > 0 && top > float64(ns)*1.01 {
-			t.Errorf("%d ns are in a bucket up to %v", ns, top)
-		}
+	sum := NewLatencies()
+	sum.merge(l)
+	sum.merge(l)
+	if q := sum.Quantiles(); q.Count != 20_000 || q.P50 != l.Quantiles().P50 {
+		t.Errorf("merged twice: %+v", q)
 	}
-	var sum histogram
-	sum.merge(&h)
-	sum.merge(&h)
-	if sum.count != 20_000 || sum.quantile(0.5) != h.quantile(0.5) {
-		t.Error("merging a histogram twice does not keep its median")
+	sum.Add(24 * time.Hour)
+	if q := sum.Quantiles(); q.Count != 20_001 {
+		t.Errorf("one that is too long is not counted: %+v", q)
 	}
-	if (&histogram{}).quantile(0.5) != 0 {
-		t.Error("the median of nothing is not 0")
+	if q := NewLatencies().Quantiles(); q != (Quantiles{}) {
+		t.Errorf("of nothing: %+v", q)
 	}
 }
 
 func TestRequestsAllocateNothing(t *testing.T) { //nolint:paralleltest // it counts allocations
 	next := depositRequests(newPicker(accountIDs(1, 10), 1), newKey("0123456789abcdef", 1))
 	in := []byte("HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nab")
-	var (
-		a answer
-		h histogram
-	)
+	var a answer
+	l := NewLatencies()
 	if n := testing.AllocsPerRun(100, func() {
 		next()
 		_, _ = a.parse(in)
-		h.add(time.Millisecond)
+		l.Add(time.Millisecond)
 	}); n != 0 {
 		t.Errorf("%v allocations a request", n)
 	}

@@ -12,14 +12,34 @@ import (
 // maxFailures is how often in a row a worker may fail before it gives up.
 const maxFailures = 10
 
-// loop sends one request after the other over one connection, and expects one status.
+// loop sends one request after the other over one connection.
 type loop struct {
 	tally
 	addr string
-	want int
+	pace *pace
+	// turns are what is sent, in turn.
+	turns []expecting
+	sent  int
+}
+
+// expecting is a kind of request, and the status to be answered with.
+type expecting struct {
 	// next makes the next request, valid until it is called again; nil ends the loop.
 	next func() []byte
-	pace *pace
+	want int
+}
+
+func newLoop(addr string, p *pace, turns ...expecting) *loop {
+	return &loop{tally: newTally(), addr: addr, pace: p, turns: turns}
+}
+
+// single is a loop whose requests are counted apart from those of all others.
+type single struct{ *loop }
+
+func (s *single) counted() *tally {
+	apart := newTally()
+	apart.errors, apart.firstError, apart.beside = s.errors, s.firstError, s.latency
+	return &apart
 }
 
 func (l *loop) run(ctx context.Context, start, deadline time.Time) {
@@ -35,11 +55,13 @@ func (l *loop) run(ctx context.Context, start, deadline time.Time) {
 		if l.pace != nil {
 			sent = l.pace.wait(ctx, start, deadline)
 		}
-		request := l.next()
+		turn := l.turns[l.sent%len(l.turns)]
+		l.sent++
+		request := turn.next()
 		if request == nil || !sent.Before(deadline) || ctx.Err() != nil {
 			return
 		}
-		done, err := l.once(ctx, &c, request, deadline)
+		done, err := l.once(ctx, &c, request, turn.want, deadline)
 		if err != nil {
 			l.fail(err)
 			failures++
@@ -48,19 +70,19 @@ func (l *loop) run(ctx context.Context, start, deadline time.Time) {
 		failures = 0
 		if !done.After(deadline) {
 			l.requests++
-			l.latency.add(done.Sub(sent))
+			l.latency.Add(done.Sub(sent))
 		}
 	}
 }
 
 // once sends a request over the connection, which it makes if there is none.
-func (l *loop) once(ctx context.Context, c **conn, request []byte, deadline time.Time) (time.Time, error) {
+func (l *loop) once(ctx context.Context, c **conn, request []byte, want int, deadline time.Time) (time.Time, error) {
 	a, err := exchange(ctx, c, l.addr, request, deadline)
 	done := time.Now()
 	if err != nil {
 		return done, err
 	}
-	return done, a.expect(l.want)
+	return done, a.expect(want)
 }
 
 func exchange(ctx context.Context, c **conn, addr string, request []byte, deadline time.Time) (*answer, error) {
@@ -169,7 +191,7 @@ func (s *sampler) sample(ctx context.Context, c **conn, deadline time.Time) erro
 	if err := a.expect(200); err != nil {
 		return err
 	}
-	s.visible.add(time.Since(committed))
+	s.visible.Add(time.Since(committed))
 	return nil
 }
 

@@ -64,11 +64,20 @@ func post(path, headers, body string) []byte {
 		"Content-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body)
 }
 
-// depositRequests makes requests in one buffer: the account and the key are put into a template.
 func depositRequests(pick *picker, k *key) func() []byte {
+	return movementRequests("/deposits", "1.00", pick, k)
+}
+
+// refusedRequests are withdrawals of more than any account has.
+func refusedRequests(pick *picker, k *key) func() []byte {
+	return movementRequests("/withdrawals", "1000000000000.00", pick, k)
+}
+
+// movementRequests makes requests in one buffer: the account and the key are put into a template.
+func movementRequests(path, amount string, pick *picker, k *key) func() []byte {
 	const keyHeader = "Idempotency-Key: "
-	body := `{"account_id":"` + blank(idLen) + `","amount":"1.00"}`
-	request := post("/deposits", keyHeader+blank(keyLen)+"\r\n", body)
+	body := `{"account_id":"` + blank(idLen) + `","amount":"` + amount + `"}`
+	request := post(path, keyHeader+blank(keyLen)+"\r\n", body)
 	keyAt := indexOf(request, keyHeader) + len(keyHeader)
 	idAt := indexOf(request, `{"account_id":"`) + len(`{"account_id":"`)
 	return func() []byte {

@@ -62,7 +62,7 @@ func (s *stream) run(ctx context.Context, _, deadline time.Time) {
 			failures++
 			continue
 		}
-		s.latency.add(time.Since(began))
+		s.latency.Add(time.Since(began))
 		failures = 0
 	}
 }

@@ -14,12 +14,16 @@ import (
 // clockTicks is the unit of CPU times in /proc: a hundredth of a second on every Linux.
 const clockTicks = 100
 
-// CPU is seconds of processor time used so far by the server and by all of PostgreSQL; 0 where there is no /proc.
+// CPU is seconds of processor time used so far by servers and by all of PostgreSQL; 0 where there is no /proc.
 type CPU struct{ Server, Postgres float64 }
 
-// CPU reads the times of the process and of PostgreSQL.
-func (s *Stand) CPU(p *Process) CPU {
-	return CPU{Server: cpuOf(p.PID), Postgres: s.postgresCPU()}
+// CPU reads the times of the processes, added up, and of PostgreSQL.
+func (s *Stand) CPU(servers ...*Process) CPU {
+	c := CPU{Postgres: s.postgresCPU()}
+	for _, p := range servers {
+		c.Server += cpuOf(p.PID)
+	}
+	return c
 }
 
 // postgresCPU is the time of the postmaster, its children, and the children it has already seen end.
