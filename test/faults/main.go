@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"passbook/test/faults/internal/load"
+	"passbook/test/faults/internal/oracle"
 	"passbook/test/faults/internal/world"
 )
 
@@ -106,6 +107,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		if err := s.playAll(ctx); err != nil {
 			return err
 		}
+	}
+	if err := s.fightAll(ctx); err != nil {
+		return err
 	}
 	if err := s.attack(ctx); err != nil {
 		return err
@@ -212,17 +216,22 @@ func (s *suite) attack(ctx context.Context) error {
 	}
 	steps := w.CheckLinear()
 	violations := w.Violations()
-	for i, v := range violations {
-		if i < 20 {
-			s.say("VIOLATION %s", v)
-		}
-	}
+	s.sayViolations(violations)
 	s.say("faults injected: %d; commands acknowledged: %d; events: %d; operations checked for linearizability: %d; violations: %d",
 		injected, w.Load.Acknowledged(), events, steps, len(violations))
 	if len(violations) > 0 {
 		s.failed = append(s.failed, fmt.Sprintf("violations: %d (seed %d)", len(violations), s.seed))
 	}
 	return ctx.Err()
+}
+
+// sayViolations prints the first of them.
+func (s *suite) sayViolations(all []oracle.Violation) {
+	for i, v := range all {
+		if i < 20 {
+			s.say("VIOLATION %s", v)
+		}
+	}
 }
 
 // plan answers which faults are next: first each alone, then pairs at random until the time is over. The short form

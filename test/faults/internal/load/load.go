@@ -69,7 +69,7 @@ type Load struct {
 func New(cfg Config, seed uint64, base func() string, report func(oracle.Violation)) *Load {
 	l := &Load{
 		cfg: cfg, seed: seed, base: base, report: report, acks: make(map[string]ack),
-		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512}},
 	}
 	l.attempts, l.abandon = context.WithCancel(context.Background())
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -264,6 +264,11 @@ func (l *Load) resend(c *command, first []byte) {
 func (l *Load) post(ctx context.Context, url, mediaType, key string, body []byte) (status int, answer []byte, replayed string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
+	return l.send(ctx, url, mediaType, key, body)
+}
+
+// send posts once. With an error comes what was answered before it.
+func (l *Load) send(ctx context.Context, url, mediaType, key string, body []byte) (status int, answer []byte, replayed string, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, "", err
@@ -279,6 +284,9 @@ func (l *Load) post(ctx context.Context, url, mediaType, key string, body []byte
 	answer, err = io.ReadAll(response.Body)
 	return response.StatusCode, answer, response.Header.Get("Idempotency-Replayed"), errors.Join(err, response.Body.Close())
 }
+
+// nobody is the client whose commands are no part of a history.
+const nobody = -1
 
 // record remembers a command that has ended.
 func (l *Load) record(client int, c *command) {
@@ -297,7 +305,9 @@ func (l *Load) record(client int, c *command) {
 		}
 	}
 	l.done = append(l.done, done)
-	l.steps = append(l.steps, c.steps(client)...)
+	if client != nobody {
+		l.steps = append(l.steps, c.steps(client)...)
+	}
 }
 
 // reader reads balances, each as of a command that was acknowledged, or later.
