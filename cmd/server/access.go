@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -22,6 +23,8 @@ const (
 type access struct {
 	// auth is a kind of authentication; issuer and audience are those of authOIDC.
 	auth, issuer, audience string
+	// hosts are names that requests may be addressed to without authentication, beside loopback ones.
+	hosts []string
 	// rateLimit is in requests a second for each caller; 0 is none.
 	rateLimit float64
 	// maxStreams bounds the requests of one kind that go on for long.
@@ -35,6 +38,7 @@ type access struct {
 // accessSettings are the settings that make access.
 type accessSettings struct {
 	auth, insecure, oidcIssuer, oidcAudience *setting
+	hosts                                    *setting
 	rateLimit, maxStreams, tlsCert, tlsKey   *setting
 	key, keyFile                             *setting
 }
@@ -42,6 +46,8 @@ type accessSettings struct {
 func (s *settings) addAccess(add func(env, flag, fallback, shown, usage string) *setting) {
 	s.auth = add("PASSBOOK_AUTH", "auth", authNone, "", "who is let in: none (everybody; for loopback only), keys (see server keys) or oidc")
 	s.insecure = add("PASSBOOK_INSECURE", "insecure", "false", "", "allow an address beyond loopback without authentication")
+	s.hosts = add("PASSBOOK_HOSTS", "hosts", "", "loopback names only",
+		"names or addresses, separated by commas, that requests may be addressed to (Host) without authentication, beside loopback ones")
 	s.oidcIssuer = add("PASSBOOK_OIDC_ISSUER", "oidc-issuer", "", "none", "URL of the OpenID Connect issuer whose tokens are taken, for oidc")
 	s.oidcAudience = add("PASSBOOK_OIDC_AUDIENCE", "oidc-audience", "", "none", "what tokens must have among their audience, for oidc")
 	s.rateLimit = add("PASSBOOK_RATE_LIMIT", "rate-limit", "0", "", "requests a second that a caller may send, by key, token or address; 0 is no limit")
@@ -75,8 +81,27 @@ func (s *settings) loadAccess(wrong func(one *setting, format string, args ...an
 	default:
 		wrong(s.auth, "%q is not a kind of authentication; use none, keys or oidc", a.auth)
 	}
+	a.hosts = s.loadHosts(wrong)
 	s.loadLimits(&a, wrong)
 	return a
+}
+
+// hostName is a host name or an IPv4 address, as a Host header has it.
+var hostName = regexp.MustCompile(`^[0-9A-Za-z_]([0-9A-Za-z_.-]*[0-9A-Za-z_])?$`)
+
+func (s *settings) loadHosts(wrong func(one *setting, format string, args ...any)) []string {
+	var hosts []string
+	for host := range strings.SplitSeq(s.get(s.hosts), ",") {
+		host = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(host), "["), "]")
+		switch {
+		case host == "":
+		case hostName.MatchString(host) || net.ParseIP(host) != nil:
+			hosts = append(hosts, host)
+		default:
+			wrong(s.hosts, "%q is not a host name or an address, such as bank.example.com, without scheme and port", host)
+		}
+	}
+	return hosts
 }
 
 func (s *settings) loadLimits(a *access, wrong func(one *setting, format string, args ...any)) {

@@ -198,6 +198,9 @@ func migrateWhenUp(ctx context.Context, cfg config, url string, waiting func(str
 // lines work as they stand.
 func announce(cfg config, addr net.Addr, d *database, stdout io.Writer) {
 	cfg.log.Info("serving", "addr", addr.String(), "database", redact(d.url), "version", version)
+	if tcp, ok := addr.(*net.TCPAddr); ok && cfg.auth == authNone && len(cfg.hosts) == 0 && !tcp.IP.IsLoopback() {
+		cfg.log.Warn("only requests to localhost, 127.0.0.1 and [::1] are answered; name others in PASSBOOK_HOSTS")
+	}
 	if cfg.databaseURL != "" {
 		return
 	}

@@ -224,7 +224,7 @@ func serve(t *testing.T, s *service) *harness {
 	a := &harness{t: t, client: apitest.Client(t), log: new(syncBuffer), feed: serveFeed(t, s)}
 	h, err := httpapi.New(httpapi.Config{
 		Commands: s, Queries: s, Statements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Stats: s.Stats, Stopping: s.stopping, Feed: a.feed, Streams: httpapi.StreamTimes{Heartbeat: 20 * time.Millisecond, Patience: 2 * time.Second},
-		Authenticator: s.auth, RateLimit: s.rateLimit, MaxStreams: s.maxStreams,
+		Authenticator: s.auth, Hosts: []string{"Bank.example"}, RateLimit: s.rateLimit, MaxStreams: s.maxStreams,
 		Ready:       func(context.Context) []httpapi.Check { return s.checks },
 		Started:     func() bool { return !s.starting.Load() },
 		Unavailable: func(err error) bool { return errors.Is(err, errAway) },

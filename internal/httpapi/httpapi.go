@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -106,6 +107,10 @@ type Config struct {
 	Streams StreamTimes
 	// Authenticator tells callers from each other and what each may do; without one everybody may do everything.
 	Authenticator Authenticator
+	// Hosts are the host names and addresses, without ports, that requests may be addressed to beside loopback ones.
+	// They count without an Authenticator only: then any other Host is refused, and so is a cross-origin request that
+	// changes something.
+	Hosts []string
 	// RateLimit is how many requests a second a caller may send; 0 is no limit. Without authentication, and of requests
 	// without a good credential, a caller is an address.
 	RateLimit float64
@@ -203,7 +208,19 @@ func New(c Config) (http.Handler, error) {
 		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, kinds: newCommandKinds(spec), docs: docs, console: console,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}
-	return s.routes(m, s.guard(c.RateLimit)), nil
+	return s.routes(m, s.origin(c.Hosts), s.guard(c.RateLimit)), nil
+}
+
+// origin is nil with authentication.
+func (s *server) origin(hosts []string) *origin {
+	if s.authenticator != nil {
+		return nil
+	}
+	o := &origin{crossOrigin: http.NewCrossOriginProtection(), fail: s.fail}
+	for _, host := range hosts {
+		o.hosts = append(o.hosts, strings.ToLower(host))
+	}
+	return o
 }
 
 // usualStreams is how many requests that go on for long there may be of a kind, unless set.
@@ -221,9 +238,12 @@ func (s *server) guard(rateLimit float64) *guard {
 	return g
 }
 
-func (s *server) routes(m *metrics, g *guard) http.Handler {
+func (s *server) routes(m *metrics, o *origin, g *guard) http.Handler {
 	mux := chi.NewRouter()
 	mux.Use((&edge{log: s.log, metrics: m, fail: s.fail}).handle)
+	if o != nil {
+		mux.Use(o.protect)
+	}
 	if g != nil {
 		mux.Use(g.identify)
 	}

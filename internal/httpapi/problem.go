@@ -64,6 +64,8 @@ var (
 	kindBadCredential   = kind{http.StatusUnauthorized, "invalid-credential", "The credential is not valid"}
 	kindScope           = kind{http.StatusForbidden, "insufficient-scope", "The credential does not allow this"}
 	kindIssuerAway      = kind{http.StatusServiceUnavailable, "issuer-unavailable", "Tokens cannot be checked"}
+	kindMisdirected     = kind{http.StatusMisdirectedRequest, "misdirected-request", "The request is addressed to another host"}
+	kindCrossOrigin     = kind{http.StatusForbidden, "cross-origin-request", "A page of another origin sent the request"}
 	kindRateLimited     = kind{http.StatusTooManyRequests, "rate-limited", "Too many requests"}
 
 	kindInternal = kind{http.StatusInternalServerError, "internal-error", "Something went wrong"}

@@ -184,7 +184,7 @@ func (s *sampler) sample(ctx context.Context, c **conn, deadline time.Time) erro
 		return errNoPosition
 	}
 	s.query = strconv.AppendInt(append(s.query, "/balance?min_position="...), position, 10)
-	s.query = append(s.query, " HTTP/1.1\r\nHost: passbook\r\nPrefer: wait=10\r\n\r\n"...)
+	s.query = append(s.query, " HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=10\r\n\r\n"...)
 	if a, err = exchange(ctx, c, s.addr, s.query, deadline); err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (k *key) next(dst []byte) {
 func blank(n int) string { return fmt.Sprintf("%*s", n, "") }
 
 func post(path, headers, body string) []byte {
-	return []byte("POST " + path + " HTTP/1.1\r\nHost: passbook\r\nContent-Type: application/json\r\n" + headers +
+	return []byte("POST " + path + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + headers +
 		"Content-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body)
 }
 
@@ -89,7 +89,7 @@ func movementRequests(path, amount string, pick *picker, k *key) func() []byte {
 
 func balanceRequests(pick *picker) func() []byte {
 	const start = "GET /accounts/"
-	request := []byte(start + blank(idLen) + "/balance HTTP/1.1\r\nHost: passbook\r\n\r\n")
+	request := []byte(start + blank(idLen) + "/balance HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	return func() []byte {
 		copy(request[len(start):], pick.next())
 		return request

@@ -88,7 +88,7 @@ func (s *stream) once(tcp net.Conn, in *bufio.Reader, deadline time.Time) error 
 	for _, at := range s.keyAt {
 		s.key.next(s.body[at : at+keyLen])
 	}
-	header := "POST /commands HTTP/1.1\r\nHost: passbook\r\nContent-Type: application/x-ndjson\r\n" +
+	header := "POST /commands HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n" +
 		"Accept: application/x-ndjson\r\nContent-Length: " + strconv.Itoa(len(s.body)) + "\r\n\r\n"
 	written := make(chan error, 1)
 	go func() {

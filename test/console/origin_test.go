@@ -1,0 +1,93 @@
+//go:build browser
+
+package console
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+// TestAForeignPage has a page of another origin send what a browser lets it: requests without a preflight, whose answers it
+// may not read. Then the service is given the page's own name, as DNS rebinding does.
+func TestAForeignPage(t *testing.T) {
+	t.Parallel()
+	s := serve(t, nil)
+	ada := s.open("Ada", "EUR")
+	foreign := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = w.Write([]byte("<!doctype html><title>foreign</title><h1>foreign</h1>"))
+	}))
+	defer foreign.Close()
+	b := foreignTab(t)
+
+	b.run(chromedp.Navigate(foreign.URL))
+	for _, path := range []string{
+		"/projections/balances/pause", "/projections/totals/replay", "/accounts/" + ada + "/suspend", "/accounts/" + ada + "/close",
+	} {
+		b.script(`globalThis.sent = undefined; fetch(%q, {method: 'POST', mode: 'no-cors'}).finally(() => { globalThis.sent = true })`, s.base+path)
+		b.until(`globalThis.sent === true`)
+	}
+	b.script(`const f = document.createElement('form'); f.method = 'post'; f.action = %q; document.body.append(f); f.submit()`,
+		s.base+"/accounts/"+ada+"/suspend")
+	b.until(`document.body.innerText.includes('cross-origin-request')`)
+	if got := s.call("GET", "/accounts/"+ada, "")["status"]; got != "active" {
+		t.Errorf("the account is %v", got)
+	}
+	if got := s.call("GET", "/projections/balances", "")["state"]; got != "running" {
+		t.Errorf("the projection is %v", got)
+	}
+	if got := s.call("GET", "/projections/totals/replays", "")["replays"].([]any); len(got) != 0 {
+		t.Errorf("replays: %v", got)
+	}
+
+	u, err := url.Parse(s.base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.run(chromedp.Navigate("http://evil.test:" + u.Port() + "/accounts"))
+	b.until(`document.body.innerText.includes('misdirected-request')`)
+	b.script(`fetch('/accounts/%s/suspend', {method: 'POST'}).then((r) => { globalThis.sent = r.status })`, ada)
+	b.until(`globalThis.sent === 421`)
+	if got := s.call("GET", "/accounts/"+ada, "")["status"]; got != "active" {
+		t.Errorf("the account is %v", got)
+	}
+
+	// The console itself may do all of it.
+	own := browse(t, s.base, "/projections/balances")
+	own.button("Pause")
+	s.eventually("the console has paused the projection", func() bool {
+		return s.call("GET", "/projections/balances", "")["state"] == "paused"
+	})
+}
+
+// foreignTab is a browser for which evil.test is this machine.
+func foreignTab(t *testing.T) *tab {
+	t.Helper()
+	chromium := os.Getenv("CHROMIUM")
+	if chromium == "" {
+		t.Skip("CHROMIUM is not set: there is no browser to test with (make test-console looks for one)")
+	}
+	home := t.TempDir()
+	allocator, stop := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(chromium), chromedp.UserDataDir(filepath.Join(home, "profile")), chromedp.Env("HOME="+home, "TZ=UTC"),
+		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.Flag("disable-dev-shm-usage", true),
+		chromedp.Flag("host-resolver-rules", "MAP evil.test 127.0.0.1"))...)
+	ctx, closeTab := chromedp.NewContext(allocator)
+	t.Cleanup(func() {
+		_ = chromedp.Cancel(ctx)
+		closeTab()
+		stop()
+	})
+	b := &tab{t: t, ctx: ctx, allowed: []string{""}} // it reports what is refused
+	// The first use makes the browser, which must not end with a context of its own.
+	if err := chromedp.Listen(ctx, b.heard); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
