@@ -35,7 +35,9 @@ func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params RunC
 		s.fail(w, r, headerProblem("Idempotency-Key", err))
 		return
 	}
-	b := &bulk{server: s, r: r, w: w, conn: http.NewResponseController(w), mediaType: mediaType, key: key}
+	out := newSender(w, bulkPatience)
+	defer out.end()
+	b := &bulk{server: s, r: r, w: w, out: out, conn: out.conn, mediaType: mediaType, key: key}
 	b.requestID = exchangeOf(r.Context()).requestID
 	if mediaType == "application/json" {
 		b.items = newArrayReader(r.Body)
@@ -54,6 +56,7 @@ type bulk struct {
 	server    *server
 	r         *http.Request
 	w         http.ResponseWriter
+	out       *sender
 	conn      *http.ResponseController
 	mediaType string
 	key       string
@@ -210,12 +213,8 @@ func (b *bulk) onlyProblem(c *chunk) bool {
 }
 
 func (b *bulk) send(text []byte) error {
-	_ = b.conn.SetWriteDeadline(time.Now().Add(bulkPatience))
 	b.w.Header()["Content-Type"] = []string{b.mediaType}
-	if _, err := b.w.Write(text); err != nil {
-		return fmt.Errorf("httpapi: send results: %w", err)
-	}
-	if err := b.conn.Flush(); err != nil {
+	if err := b.out.send(text); err != nil {
 		return fmt.Errorf("httpapi: send results: %w", err)
 	}
 	return nil
@@ -303,6 +302,7 @@ func (b *bulk) runAtomic() {
 			return
 		}
 	}
+	b.out.end()
 	write(b.w, http.StatusOK, b.mediaType, b.appendEnd(buf))
 }
 

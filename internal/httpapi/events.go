@@ -142,9 +142,9 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter fee
 	if r.Method == http.MethodHead {
 		return
 	}
-	e := &eventStream{w: w, conn: http.NewResponseController(w), told: stream.Position(), times: s.streams}
-	// The server's time for reading a request would end the stream.
-	_ = e.conn.SetReadDeadline(time.Time{})
+	e := newEventStream(w, s.streams)
+	defer e.out.end()
+	e.told = stream.Position()
 	if err := e.run(r.Context(), stream); err != nil {
 		_ = s.explain(r, err) // logs it; the answer has begun, so that it can only end
 	}
@@ -155,14 +155,20 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter fee
 
 // eventStream is an answer in the format of server-sent events (HTML standard, section 9.2).
 type eventStream struct {
-	w     http.ResponseWriter
-	conn  *http.ResponseController
+	out   *sender
 	times StreamTimes
 	// told is the last position that the reader has as its Last-Event-ID.
 	told int64
 	// cut says that the reader did not take what was sent.
 	cut bool
 	buf []byte
+}
+
+func newEventStream(w http.ResponseWriter, times StreamTimes) *eventStream {
+	e := &eventStream{out: newSender(w, times.Patience), times: times}
+	// The server's time for reading a request would end the stream.
+	_ = e.out.conn.SetReadDeadline(time.Time{})
+	return e
 }
 
 // run sends events until the reader goes, is cut off, or the service stops. Its error is none of these.
@@ -219,11 +225,7 @@ func (e *eventStream) flush() bool {
 	if len(e.buf) == 0 {
 		return true
 	}
-	_ = e.conn.SetWriteDeadline(time.Now().Add(e.times.Patience))
-	_, err := e.w.Write(e.buf)
-	if err == nil {
-		err = e.conn.Flush()
-	}
+	err := e.out.send(e.buf)
 	e.buf = e.buf[:0]
 	e.cut = err != nil
 	return err == nil

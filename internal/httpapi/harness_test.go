@@ -56,6 +56,7 @@ type service struct {
 	stopping chan struct{} // of streams of a replay's progress
 	checks   []httpapi.Check
 	feed     feed.Config // Log and Logger are set when it is empty
+	streams  httpapi.StreamTimes
 	starting atomic.Bool
 
 	auth       httpapi.Authenticator
@@ -222,8 +223,11 @@ func (b *syncBuffer) String() string {
 func serve(t *testing.T, s *service) *harness {
 	t.Helper()
 	a := &harness{t: t, client: apitest.Client(t), log: new(syncBuffer), feed: serveFeed(t, s)}
+	if s.streams == (httpapi.StreamTimes{}) {
+		s.streams = httpapi.StreamTimes{Heartbeat: 20 * time.Millisecond, Patience: 2 * time.Second}
+	}
 	h, err := httpapi.New(httpapi.Config{
-		Commands: s, Queries: s, Statements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Stats: s.Stats, Stopping: s.stopping, Feed: a.feed, Streams: httpapi.StreamTimes{Heartbeat: 20 * time.Millisecond, Patience: 2 * time.Second},
+		Commands: s, Queries: s, Statements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Stats: s.Stats, Stopping: s.stopping, Feed: a.feed, Streams: s.streams,
 		Authenticator: s.auth, Hosts: []string{"Bank.example"}, RateLimit: s.rateLimit, MaxStreams: s.maxStreams,
 		Ready:       func(context.Context) []httpapi.Check { return s.checks },
 		Started:     func() bool { return !s.starting.Load() },

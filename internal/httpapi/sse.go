@@ -35,9 +35,8 @@ func (s *server) streamReplay(w http.ResponseWriter, r *http.Request, replay *pr
 	if r.Method == http.MethodHead {
 		return
 	}
-	e := &eventStream{w: w, conn: http.NewResponseController(w), times: s.streams}
-	// The server's time for reading a request would end the stream.
-	_ = e.conn.SetReadDeadline(time.Time{})
+	e := newEventStream(w, s.streams)
+	defer e.out.end()
 	if err := s.watch(r, e, replay); err != nil {
 		_ = s.explain(r, err) // logs it; the answer has begun, so that it can only end
 	}
