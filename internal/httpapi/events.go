@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"mime"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,7 +42,7 @@ const (
 // ListEvents serves GET /events: a page, or the live feed.
 func (s *server) ListEvents(w http.ResponseWriter, r *http.Request, p ListEventsParams) {
 	filter := feed.Filter{Type: string(p.Type), Subject: p.Subject}
-	if asksForStream(r.Header.Values("Accept")) {
+	if s.negotiate(w, r) == eventStreamType {
 		s.streamEvents(w, r, filter, p.After)
 		return
 	}
@@ -76,19 +74,6 @@ func (s *server) ListEvents(w http.ResponseWriter, r *http.Request, p ListEvents
 		w.Header().Set("Link", "<"+r.URL.Path+"?"+next.Encode()+`>; rel="next"`)
 	}
 	write(w, http.StatusOK, "application/cloudevents-batch+json", append(body, ']'))
-}
-
-// asksForStream tells whether an Accept header names text/event-stream, with a weight that is not 0.
-func asksForStream(accept []string) bool {
-	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {
-		mediaType, parameters, err := mime.ParseMediaType(part)
-		if err != nil || mediaType != "text/event-stream" {
-			continue
-		}
-		weight, err := strconv.ParseFloat(parameters["q"], 64)
-		return err != nil || weight > 0
-	}
-	return false
 }
 
 // errBadEventID says that a Last-Event-ID is not one of ours.
@@ -134,7 +119,7 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter fee
 	}
 	defer stream.Close()
 	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
+	h.Set("Content-Type", eventStreamType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back until a buffer is full
 	h.Set("Passbook-Position", strconv.FormatInt(stream.Position(), 10))

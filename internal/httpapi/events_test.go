@@ -312,7 +312,17 @@ func TestWhatAsksForAStream(t *testing.T) {
 		{nil, false},
 		{[]string{"*/*"}, false},
 		{[]string{"text/event-stream"}, true},
-		{[]string{"application/json, TEXT/Event-Stream;q=0.5"}, true},
+		{[]string{"application/json, TEXT/Event-Stream;q=0.5"}, true}, // of these two it has only the second
+		{[]string{"application/cloudevents-batch+json, text/event-stream;q=0.5"}, false},
+		{[]string{"text/event-stream;q=0.5", "application/cloudevents-batch+json"}, false},
+		{[]string{"application/cloudevents-batch+json;q=0.5, text/event-stream"}, true},
+		{[]string{"text/event-stream;q=0.9,application/*;q=0.8"}, true},
+		{[]string{"text/event-stream;q=0.001,application/*;q=0.8"}, false},
+		{[]string{"text/*"}, true},
+		{[]string{"text/event-stream, */*"}, true},
+		{[]string{"*/*;q=0.1, text/event-stream"}, true},
+		{[]string{"text/event-stream; charset=utf-8; q=0.7, */*;q=0.1"}, false}, // that is another media type
+		{[]string{"text/event-stream;q=0, text/*"}, false},
 		{[]string{"application/json", "text/event-stream"}, true},
 		{[]string{"text/event-stream;q=0"}, false},
 		{[]string{"text/event-stream-x"}, false},

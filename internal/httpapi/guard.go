@@ -135,7 +135,7 @@ func (s *server) permit(w http.ResponseWriter, r *http.Request, op *operation, n
 		s.fail(w, r, p)
 		return
 	}
-	streams := op.streams && asksForStream(r.Header.Values("Accept"))
+	streams := op.wanted(r.Header) == eventStreamType
 	if !streams && !op.bulk {
 		next.ServeHTTP(w, r)
 		return

@@ -51,7 +51,7 @@ func (s *server) StartReplay(w http.ResponseWriter, r *http.Request, id Projecti
 // GetReplay serves GET /projections/{projection_id}/replays/{replay_id}: once, or as it goes on.
 func (s *server) GetReplay(w http.ResponseWriter, r *http.Request, id ProjectionID, replayID ReplayID) {
 	replay, err := s.replays.Replay(r.Context(), id, replayID)
-	if err == nil && asksForStream(r.Header.Values("Accept")) {
+	if s.negotiate(w, r) == eventStreamType && err == nil {
 		s.streamReplay(w, r, &replay)
 		return
 	}

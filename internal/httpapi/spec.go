@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/elnormous/contenttype"
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
@@ -35,8 +36,10 @@ type operation struct {
 	// public says that nobody has to say who they are; else scope is what it takes.
 	public bool
 	scope  auth.Scopes
-	// streams says that the operation may answer for as long as its caller likes, bulk that it may read so long.
-	streams, bulk bool
+	// offers are the media types of a success, the one for callers that do not say which first. With text/event-stream among
+	// them, the operation may answer for as long as its caller likes; with bulk it may read so long.
+	offers []contenttype.MediaType
+	bulk   bool
 }
 
 // admit reads who may have the operation, and whether it may go on for long.
@@ -49,7 +52,11 @@ func (o *operation) admit(op *openapi3.Operation) error {
 		return fmt.Errorf("httpapi: openapi.yaml: %s has the x-required-scope %q, which is none", op.OperationID, name)
 	}
 	if answer := op.Responses.Status(http.StatusOK); answer != nil {
-		o.streams = answer.Value.Content["text/event-stream"] != nil
+		offers, err := offersOf(answer.Value.Content)
+		if err != nil {
+			return fmt.Errorf("httpapi: openapi.yaml: %s: %w", op.OperationID, err)
+		}
+		o.offers = offers
 	}
 	o.bulk = op.RequestBody != nil && op.RequestBody.Value.Content["application/x-ndjson"] != nil
 	return nil

@@ -28,7 +28,7 @@ func (s *server) streamReplay(w http.ResponseWriter, r *http.Request, replay *pr
 		return
 	}
 	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
+	h.Set("Content-Type", eventStreamType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back until a buffer is full
 	w.WriteHeader(http.StatusOK)

@@ -1,0 +1,58 @@
+package httpapi
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/elnormous/contenttype"
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+const eventStreamType = "text/event-stream"
+
+// offersOf are media types in alphabetical order, but for text/event-stream, which goes only to those who name it.
+func offersOf(content openapi3.Content) ([]contenttype.MediaType, error) {
+	names := slices.SortedFunc(maps.Keys(content), func(a, b string) int {
+		if (a == eventStreamType) != (b == eventStreamType) {
+			return map[bool]int{true: 1, false: -1}[a == eventStreamType]
+		}
+		return strings.Compare(a, b)
+	})
+	offers := make([]contenttype.MediaType, len(names))
+	for i, name := range names {
+		var err error
+		if offers[i], err = contenttype.ParseMediaType(name); err != nil {
+			return nil, err //nolint:wrapcheck // the caller says of which operation
+		}
+	}
+	return offers, nil
+}
+
+// wanted is the media type of those that the operation offers which the caller prefers (RFC 9110, section 12.5.1): the
+// first of them when the caller does not say, wants none of them, or says it in a way that cannot be read.
+func (o *operation) wanted(h http.Header) string {
+	if len(o.offers) == 0 {
+		return ""
+	}
+	if accept := h["Accept"]; len(o.offers) > 1 && len(accept) > 0 {
+		chosen, _, err := contenttype.GetAcceptableMediaTypeFromHeader(strings.Join(accept, ","), o.offers)
+		if err == nil {
+			return chosen.MIME()
+		}
+	}
+	return o.offers[0].MIME()
+}
+
+// negotiate is the media type to answer a request in, which the answer then says that it depends on.
+func (s *server) negotiate(w http.ResponseWriter, r *http.Request) string {
+	op := s.spec.operation(r)
+	if op == nil {
+		return ""
+	}
+	if len(op.offers) > 1 {
+		w.Header()["Vary"] = []string{"Accept"}
+	}
+	return op.wanted(r.Header)
+}
