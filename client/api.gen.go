@@ -1036,6 +1036,9 @@ type ProjectionID = string
 // ReplayID defines model for ReplayId.
 type ReplayID = uuid.UUID
 
+// Unnamed defines model for Unnamed.
+type Unnamed = bool
+
 // Forbidden An RFC 9457 problem document.
 type Forbidden = Problem
 
@@ -1215,6 +1218,9 @@ type ListEventsParams struct {
 	// Subject Only events of this account.
 	Subject uuid.UUID `form:"subject,omitempty" json:"subject,omitempty,omitzero"`
 
+	// Unnamed Of a stream, leaves `event` out of each server-sent event, so that they reach `EventSource.onmessage` and other readers that take no names. `data` says the same.
+	Unnamed Unnamed `form:"unnamed,omitempty" json:"unnamed,omitempty,omitzero"`
+
 	// LastEventID Of a stream, the id of the last event that was seen. It goes before `after`.
 	LastEventID string `json:"Last-Event-ID,omitempty,omitzero"`
 }
@@ -1232,6 +1238,12 @@ type ListFailuresParams struct {
 type ListReplaysParams struct {
 	// Limit How many to list.
 	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// GetReplayParams defines parameters for GetReplay.
+type GetReplayParams struct {
+	// Unnamed Of a stream, leaves `event` out of each server-sent event, so that they reach `EventSource.onmessage` and other readers that take no names. `data` says the same.
+	Unnamed Unnamed `form:"unnamed,omitempty" json:"unnamed,omitempty,omitzero"`
 }
 
 // GetTotalsParams defines parameters for GetTotals.
@@ -1742,6 +1754,13 @@ func newListEventsRequest(ctx context.Context, server string, params *ListEvents
 			}
 			query = append(query, part)
 		}
+		if !reflect.ValueOf(params.Unnamed).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "unnamed", params.Unnamed, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
 		if len(query) > 0 {
 			target += "?" + strings.Join(query, "&")
 		}
@@ -1908,7 +1927,7 @@ func newCancelReplayRequest(ctx context.Context, server string, projectionID Pro
 }
 
 // newGetReplayRequest makes the request of GET /projections/{projection_id}/replays/{replay_id}.
-func newGetReplayRequest(ctx context.Context, server string, projectionID ProjectionID, replayID ReplayID) (*http.Request, error) {
+func newGetReplayRequest(ctx context.Context, server string, projectionID ProjectionID, replayID ReplayID, params *GetReplayParams) (*http.Request, error) {
 	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "projection_id", projectionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
 	if err != nil {
 		return nil, err
@@ -1918,6 +1937,19 @@ func newGetReplayRequest(ctx context.Context, server string, projectionID Projec
 		return nil, err
 	}
 	target := server + fmt.Sprintf("/projections/%s/replays/%s", pathParam0, pathParam1)
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.Unnamed).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "unnamed", params.Unnamed, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return nil, err

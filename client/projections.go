@@ -66,7 +66,7 @@ func (c *Client) StartReplay(ctx context.Context, projection string) (*Replay, e
 
 // Replay tells how a replay gets on.
 func (c *Client) Replay(ctx context.Context, projection string, id uuid.UUID) (*Replay, error) {
-	req, err := newGetReplayRequest(ctx, c.base, projection, id)
+	req, err := newGetReplayRequest(ctx, c.base, projection, id, &GetReplayParams{})
 	r, _, err := ask[Replay](c, again, req, err)
 	return r, err
 }
@@ -117,7 +117,7 @@ func (c *Client) watchReplay(
 ) (over bool, err error) {
 	reading, cancel := context.WithCancel(ctx)
 	defer cancel()
-	req, err := newGetReplayRequest(reading, c.base, projection, id)
+	req, err := newGetReplayRequest(reading, c.base, projection, id, &GetReplayParams{})
 	if err != nil {
 		return false, fmt.Errorf("client: %w", err)
 	}

@@ -1107,6 +1107,9 @@ type ProjectionID = string
 // ReplayID defines model for ReplayId.
 type ReplayID = uuid.UUID
 
+// Unnamed defines model for Unnamed.
+type Unnamed = bool
+
 // Forbidden An RFC 9457 problem document.
 type Forbidden = Problem
 
@@ -1286,6 +1289,9 @@ type ListEventsParams struct {
 	// Subject Only events of this account.
 	Subject uuid.UUID `form:"subject,omitempty" json:"subject,omitempty,omitzero"`
 
+	// Unnamed Of a stream, leaves `event` out of each server-sent event, so that they reach `EventSource.onmessage` and other readers that take no names. `data` says the same.
+	Unnamed Unnamed `form:"unnamed,omitempty" json:"unnamed,omitempty,omitzero"`
+
 	// LastEventID Of a stream, the id of the last event that was seen. It goes before `after`.
 	LastEventID string `json:"Last-Event-ID,omitempty,omitzero"`
 }
@@ -1303,6 +1309,12 @@ type ListFailuresParams struct {
 type ListReplaysParams struct {
 	// Limit How many to list.
 	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// GetReplayParams defines parameters for GetReplay.
+type GetReplayParams struct {
+	// Unnamed Of a stream, leaves `event` out of each server-sent event, so that they reach `EventSource.onmessage` and other readers that take no names. `data` says the same.
+	Unnamed Unnamed `form:"unnamed,omitempty" json:"unnamed,omitempty,omitzero"`
 }
 
 // GetTotalsParams defines parameters for GetTotals.
@@ -1514,7 +1526,7 @@ type ServerInterface interface {
 	CancelReplay(w http.ResponseWriter, r *http.Request, projectionID ProjectionID, replayID ReplayID)
 	// GetReplay Read a replay's progress, once or live
 	// (GET /projections/{projection_id}/replays/{replay_id})
-	GetReplay(w http.ResponseWriter, r *http.Request, projectionID ProjectionID, replayID ReplayID)
+	GetReplay(w http.ResponseWriter, r *http.Request, projectionID ProjectionID, replayID ReplayID, params GetReplayParams)
 	// ResumeProjection Go on applying events
 	// (POST /projections/{projection_id}/resume)
 	ResumeProjection(w http.ResponseWriter, r *http.Request, projectionID ProjectionID)
@@ -1688,7 +1700,7 @@ func (_ Unimplemented) CancelReplay(w http.ResponseWriter, r *http.Request, proj
 
 // GetReplay Read a replay's progress, once or live
 // (GET /projections/{projection_id}/replays/{replay_id})
-func (_ Unimplemented) GetReplay(w http.ResponseWriter, r *http.Request, projectionID ProjectionID, replayID ReplayID) {
+func (_ Unimplemented) GetReplay(w http.ResponseWriter, r *http.Request, projectionID ProjectionID, replayID ReplayID, params GetReplayParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2695,6 +2707,19 @@ func (siw *ServerInterfaceWrapper) ListEvents(w http.ResponseWriter, r *http.Req
 		return
 	}
 
+	// ------------- Optional query parameter "unnamed" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "unnamed", r.URL.Query(), &params.Unnamed, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "unnamed"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "unnamed", Err: err})
+		}
+		return
+	}
+
 	headers := r.Header
 
 	// ------------- Optional header parameter "Last-Event-ID" -------------
@@ -3052,8 +3077,24 @@ func (siw *ServerInterfaceWrapper) GetReplay(w http.ResponseWriter, r *http.Requ
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetReplayParams
+
+	// ------------- Optional query parameter "unnamed" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "unnamed", r.URL.Query(), &params.Unnamed, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "unnamed"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "unnamed", Err: err})
+		}
+		return
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.GetReplay(w, r, projectionID, replayID)
+		siw.Handler.GetReplay(w, r, projectionID, replayID, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {

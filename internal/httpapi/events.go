@@ -43,7 +43,7 @@ const (
 func (s *server) ListEvents(w http.ResponseWriter, r *http.Request, p ListEventsParams) {
 	filter := feed.Filter{Type: string(p.Type), Subject: p.Subject}
 	if s.negotiate(w, r) == eventStreamType {
-		s.streamEvents(w, r, filter, p.After)
+		s.streamEvents(w, r, filter, p)
 		return
 	}
 	limit := int(p.Limit)
@@ -106,8 +106,8 @@ func streamStart(r *http.Request, after int64) (int64, error) {
 	return after, nil
 }
 
-func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter feed.Filter, after int64) {
-	after, err := streamStart(r, after)
+func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter feed.Filter, p ListEventsParams) {
+	after, err := streamStart(r, p.After)
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -127,9 +127,9 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter fee
 	if r.Method == http.MethodHead {
 		return
 	}
-	e := newEventStream(w, s.streams)
+	e := newEventStream(w, s.streams, p.Unnamed)
 	defer e.out.end()
-	e.told = stream.Position()
+	e.begin(stream.Position(), after < 0)
 	if err := e.run(r.Context(), stream); err != nil {
 		_ = s.explain(r, err) // logs it; the answer has begun, so that it can only end
 	}
@@ -144,21 +144,40 @@ type eventStream struct {
 	times StreamTimes
 	// told is the last position that the reader has as its Last-Event-ID.
 	told int64
+	// unnamed leaves the names of events out.
+	unnamed bool
 	// cut says that the reader did not take what was sent.
 	cut bool
 	buf []byte
 }
 
-func newEventStream(w http.ResponseWriter, times StreamTimes) *eventStream {
-	e := &eventStream{out: newSender(w, times.Patience), times: times}
+func newEventStream(w http.ResponseWriter, times StreamTimes, unnamed bool) *eventStream {
+	e := &eventStream{out: newSender(w, times.Patience), times: times, unnamed: unnamed}
 	// The server's time for reading a request would end the stream.
 	_ = e.out.conn.SetReadDeadline(time.Time{})
 	return e
 }
 
+// begin says when to come back, and to a reader that did not say itself where to begin, where that is. An id alone is no
+// event (HTML standard, section 9.2.6), but some readers take it for an empty one, so that it is sent to nobody else.
+func (e *eventStream) begin(position int64, unsaid bool) {
+	e.told = position
+	e.buf = fmt.Appendf(e.buf, "retry: %d\n", reconnectAfter.Milliseconds())
+	if unsaid {
+		e.buf = fmt.Appendf(e.buf, "id: %d\n", position)
+	}
+	e.buf = append(e.buf, '\n')
+}
+
+// name begins an event.
+func (e *eventStream) name(name string) {
+	if !e.unnamed {
+		e.buf = append(append(append(e.buf, "event: "...), name...), '\n')
+	}
+}
+
 // run sends events until the reader goes, is cut off, or the service stops. Its error is none of these.
 func (e *eventStream) run(ctx context.Context, stream *feed.Stream) error {
-	e.buf = fmt.Appendf(e.buf, "retry: %d\nid: %d\n\n", reconnectAfter.Milliseconds(), e.told)
 	for {
 		if !e.flush() {
 			return nil
@@ -198,9 +217,9 @@ func (e *eventStream) beat(position int64, due bool) {
 
 func (e *eventStream) send(it *feed.Item) bool {
 	e.told = it.Position
-	e.buf = strconv.AppendInt(append(e.buf, "id: "...), it.Position, 10)
-	e.buf = append(append(e.buf, "\nevent: "...), it.Type...)
-	e.buf = append(append(e.buf, "\ndata: "...), it.JSON...)
+	e.buf = append(strconv.AppendInt(append(e.buf, "id: "...), it.Position, 10), '\n')
+	e.name(it.Type)
+	e.buf = append(append(e.buf, "data: "...), it.JSON...)
 	e.buf = append(e.buf, "\n\n"...)
 	return len(e.buf) < streamPiece || e.flush()
 }

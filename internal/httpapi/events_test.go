@@ -263,6 +263,39 @@ func TestStreamOfEvents(t *testing.T) {
 	resumed.take(991, 510)
 }
 
+// What an EventSource with nothing but onmessage sees are events without a name, and what some readers take for an empty
+// event is an id without data.
+func TestUnnamedEvents(t *testing.T) {
+	t.Parallel()
+	l := &events{data: `{"amount": 1234, "currency": "EUR"}`}
+	l.head.Store(3)
+	a := serve(t, &service{feed: feed.Config{Log: l, Poll: time.Millisecond}})
+	for path, want := range map[string]string{
+		"/events?after=0&unnamed=true": "", "/events?after=0&unnamed=false": "MoneyDeposited", "/events?after=0": "MoneyDeposited",
+		"/projections/balances/replays/" + replayID.String():                    "progress",
+		"/projections/balances/replays/" + replayID.String() + "?unnamed=true": "",
+	} {
+		stream := a.follow(path)
+		if strings.HasPrefix(path, "/events") {
+			if first, _ := stream.next(); first != (sent{}) {
+				t.Errorf("%s begins with %+v", path, first)
+			}
+		}
+		if first, _ := stream.next(); first.event != want || first.data == "" {
+			t.Errorf("%s: %+v", path, first)
+		}
+	}
+	if first, _ := a.follow("/events", "Last-Event-ID", "3").next(); first.id != "" {
+		t.Errorf("told what it said itself: %+v", first)
+	}
+	if first, _ := a.follow("/events").next(); first.id != "3" {
+		t.Errorf("not told where it began: %+v", first)
+	}
+	if got := a.send("GET", "/events?unnamed=1", ""); got.status != http.StatusBadRequest {
+		t.Errorf("%d %s", got.status, got.text)
+	}
+}
+
 // A stream whose filter takes nothing still moves the reader's Last-Event-ID, and shows that it is alive.
 func TestQuietStream(t *testing.T) {
 	t.Parallel()

@@ -49,10 +49,10 @@ func (s *server) StartReplay(w http.ResponseWriter, r *http.Request, id Projecti
 }
 
 // GetReplay serves GET /projections/{projection_id}/replays/{replay_id}: once, or as it goes on.
-func (s *server) GetReplay(w http.ResponseWriter, r *http.Request, id ProjectionID, replayID ReplayID) {
+func (s *server) GetReplay(w http.ResponseWriter, r *http.Request, id ProjectionID, replayID ReplayID, p GetReplayParams) {
 	replay, err := s.replays.Replay(r.Context(), id, replayID)
 	if s.negotiate(w, r) == eventStreamType && err == nil {
-		s.streamReplay(w, r, &replay)
+		s.streamReplay(w, r, &replay, p.Unnamed)
 		return
 	}
 	s.reply(w, r, http.StatusOK, new(replayOf(&replay)), err)

@@ -19,7 +19,7 @@ const (
 
 // streamReplay sends a replay's progress as server-sent events until it is over, its reader is gone, or the service
 // stops.
-func (s *server) streamReplay(w http.ResponseWriter, r *http.Request, replay *projector.Replay) {
+func (s *server) streamReplay(w http.ResponseWriter, r *http.Request, replay *projector.Replay, unnamed bool) {
 	defer s.watching.Add(-1)
 	if s.watching.Add(1) > maxWatching {
 		p := newProblem(kindTooManyStreams, "Too many watch replays already; ask for the progress without a stream.")
@@ -35,7 +35,7 @@ func (s *server) streamReplay(w http.ResponseWriter, r *http.Request, replay *pr
 	if r.Method == http.MethodHead {
 		return
 	}
-	e := newEventStream(w, s.streams)
+	e := newEventStream(w, s.streams, unnamed)
 	defer e.out.end()
 	if err := s.watch(r, e, replay); err != nil {
 		_ = s.explain(r, err) // logs it; the answer has begun, so that it can only end
@@ -66,7 +66,8 @@ func (s *server) watch(r *http.Request, e *eventStream, replay *projector.Replay
 			if over {
 				name = replay.State
 			}
-			e.buf = fmt.Appendf(e.buf, "event: %s\ndata: %s\n\n", name, text)
+			e.name(name)
+			e.buf = fmt.Appendf(e.buf, "data: %s\n\n", text)
 			last, lastAt = now, time.Now()
 		case time.Since(lastAt) >= e.times.Heartbeat:
 			e.buf = append(e.buf, ": heartbeat\n\n"...)
