@@ -215,14 +215,14 @@ func ExampleClient_Follow() {
 			if err := json.Unmarshal(event.Data, &data); err != nil {
 				log.Fatal(err)
 			}
-			fmt.Println(data.Amount, "cents:", data.Reference)
+			fmt.Println(data.Amount, data.Currency, data.Reference)
 			break // without it, it waits for more
 		}
 	}
 	// Output:
 	// 1 AccountCreated
 	// 2 MoneyDeposited
-	// 750 cents: gift
+	// 7.50 EUR gift
 }
 
 // A read model is rebuilt while it goes on serving.

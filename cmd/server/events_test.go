@@ -75,13 +75,21 @@ func TestFeedOfARealServer(t *testing.T) {
 	live := p.follow(t, "")
 	id := a.call("POST", "/accounts", `{"owner":"Ada","currency":"EUR"}`, 201)["account_id"].(string)
 	other := a.call("POST", "/accounts", `{"owner":"Bob","currency":"EUR"}`, 201)["account_id"].(string)
-	a.call("POST", "/deposits", `{"account_id":"`+id+`","amount":"12.34","reference":"a \"b\""}`, 201)
+	a.call("POST", "/deposits", `{"account_id":"`+id+`","amount":"90071992547409.93","reference":"a \"b\""}`, 201)
 	a.call("POST", "/transfers", `{"from_account_id":"`+id+`","to_account_id":"`+other+`","amount":"1"}`, 201)
 	for i, want := range []string{"AccountCreated", "AccountCreated", "MoneyDeposited", "TransferSent", "TransferReceived"} {
 		if e := await(t, live, string(rune('1'+i))); e.Type() != want || e.Validate() != nil || e.Extensions()["correlationid"] == nil {
 			t.Errorf("%v", e)
 		}
 	}
+	opened := p.follow(t, "?after=0&subject="+id)
+	if e := await(t, opened, "1"); !strings.Contains(string(e.Data()), `"overdraft_limit":"0.00"`) {
+		t.Errorf("%s", e.Data())
+	}
+	if e := await(t, opened, "3"); !strings.Contains(string(e.Data()), `"amount":"90071992547409.93","currency":"EUR"`) {
+		t.Errorf("%s", e.Data())
+	}
+	await(t, opened, "4")
 	of := p.follow(t, "?after=1&subject="+id+"&type=TransferSent")
 	await(t, of, "4")
 
@@ -99,10 +107,9 @@ func TestFeedOfARealServer(t *testing.T) {
 		t.Fatalf("%v, %v", batch, err)
 	}
 	var deposit struct {
-		Amount              int64
-		Currency, Reference string
+		Amount, Currency, Reference string
 	}
-	if err := batch[1].DataAs(&deposit); err != nil || deposit.Amount != 1234 || deposit.Reference != `a "b"` || batch[1].Subject() != id {
+	if err := batch[1].DataAs(&deposit); err != nil || deposit.Amount != "90071992547409.93" || deposit.Currency != "EUR" || deposit.Reference != `a "b"` || batch[1].Subject() != id {
 		t.Errorf("%v: %+v, %v", batch[1], deposit, err)
 	}
 
@@ -112,7 +119,7 @@ func TestFeedOfARealServer(t *testing.T) {
 	if <-p.done; p.err != nil { // as it has when requests are still open once drainTimeout is over
 		t.Errorf("with streams open the server stopped with %v", p.err)
 	}
-	for _, stream := range []<-chan event.Event{live, of} {
+	for _, stream := range []<-chan event.Event{live, of, opened} {
 		if e, ok := <-stream; ok {
 			t.Errorf("%v after the end", e)
 		}

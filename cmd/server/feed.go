@@ -12,7 +12,8 @@ import (
 	"passbook/internal/httpapi/feed"
 )
 
-// feedLog is the log as package feed reads it: payloads of older schema versions are shown in the newest.
+// feedLog is the log as package feed reads it: payloads of older schema versions are shown in the newest, and amounts as
+// decimals.
 type feedLog struct{ store *eventstore.Store }
 
 // Head implements feed.Log.
@@ -56,6 +57,11 @@ func feedEvent(e *eventstore.Event) (feed.Event, error) {
 		}
 		shown.SchemaVersion, shown.Data = newest.SchemaVersion, newest.Payload
 	}
+	data, err := account.Shown(shown.Data)
+	if err != nil {
+		return shown, fmt.Errorf("feed: event at position %d: %w", e.Position, err)
+	}
+	shown.Data = data
 	var m command.Metadata
 	if err := json.Unmarshal(e.Metadata, &m); err != nil {
 		return shown, fmt.Errorf("feed: event at position %d: metadata: %w", e.Position, err)

@@ -377,12 +377,14 @@ type AccountCreatedData struct {
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
 
-	// Decimals How many decimals the amounts of the account's events have, so that they can be read without a table of currencies: with 2, an amount of 1234 is 12.34.
+	// Decimals How many decimals the amounts of the account's events have, so that they can be read without a table of currencies.
 	Decimals int `json:"decimals"`
 
-	// OverdraftLimit An amount in the smallest unit of its currency, such as cents. Not negative.
-	OverdraftLimit MinorUnits `json:"overdraft_limit"`
-	Owner          string     `json:"owner"`
+	// OverdraftLimit A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	OverdraftLimit Decimal `json:"overdraft_limit"`
+	Owner          string  `json:"owner"`
 }
 
 // AccountPage defines model for AccountPage.
@@ -440,7 +442,7 @@ type CloudEvent struct {
 	// Correlationid The `X-Correlation-Id` of the command, or its request id.
 	Correlationid string `json:"correlationid,omitempty,omitzero"`
 
-	// Data By `type`: AccountCreatedData, MoneyData (MoneyDeposited, MoneyWithdrawn), TransferSentData, TransferReceivedData, StatusData (AccountSuspended, AccountReactivated, AccountClosed).
+	// Data By `type`: AccountCreatedData, MoneyData (MoneyDeposited, MoneyWithdrawn), TransferSentData, TransferReceivedData, StatusData (AccountSuspended, AccountReactivated, AccountClosed). Amounts are decimal strings, with their currency beside them.
 	Data            map[string]interface{}    `json:"data"`
 	Datacontenttype CloudEventDatacontenttype `json:"datacontenttype"`
 	ID              uuid.UUID                 `json:"id"`
@@ -626,13 +628,12 @@ type Liveness struct {
 // LivenessStatus defines model for Liveness.Status.
 type LivenessStatus string
 
-// MinorUnits An amount in the smallest unit of its currency, such as cents. Not negative.
-type MinorUnits = int64
-
 // MoneyData The data of MoneyDeposited and MoneyWithdrawn.
 type MoneyData struct {
-	// Amount An amount in the smallest unit of its currency, such as cents. Not negative.
-	Amount MinorUnits `json:"amount"`
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
 
 	// Currency An ISO 4217 code.
 	//
@@ -1057,8 +1058,10 @@ type TransferReceipt struct {
 
 // TransferReceivedData The data of TransferReceived, an event of the account that the money went to. It follows on TransferSent.
 type TransferReceivedData struct {
-	// Amount An amount in the smallest unit of its currency, such as cents. Not negative.
-	Amount MinorUnits `json:"amount"`
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
 
 	// Currency An ISO 4217 code.
 	//
@@ -1071,8 +1074,10 @@ type TransferReceivedData struct {
 
 // TransferSentData The data of TransferSent, an event of the account that the money came from.
 type TransferSentData struct {
-	// Amount An amount in the smallest unit of its currency, such as cents. Not negative.
-	Amount MinorUnits `json:"amount"`
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
 
 	// Currency An ISO 4217 code.
 	//

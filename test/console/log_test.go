@@ -62,7 +62,7 @@ func TestTheLiveLog(t *testing.T) {
 	b.click("tbody a", newest)
 	b.until(`document.querySelector('h1').innerText.startsWith('Event ')`)
 	b.visit("/log/3")
-	b.until(`document.querySelector('pre').innerText.includes('"amount": 9223372036854775807')`)
+	b.until(`document.querySelector('pre').innerText.includes('"amount": "92233720368547758.07"')`)
 	b.link("Previous")
 	b.until(`document.querySelector('h1').innerText === 'Event 2' && document.querySelector('pre').innerText.includes('Croesus')`)
 	b.visit("/log/99999")

@@ -18,15 +18,6 @@ export function amount(decimal) {
   return (sign ? '−' : '') + whole.replace(/\B(?=(\d{3})+$)/g, ',') + (rest ?? '');
 }
 
-// decimals is how many digits a decimal has after its point.
-export const decimals = (decimal) => (decimal.split('.')[1] ?? '').length;
-
-// minor shows an amount in the smallest unit, as events have it, in a currency of so many decimals.
-export function minor(units, places) {
-  const digits = String(units).padStart(places + 1, '0');
-  return amount(places === 0 ? digits : `${digits.slice(0, -places)}.${digits.slice(-places)}`);
-}
-
 // balances tells whether a sum of decimals of one currency is right, exactly: they are compared in the smallest unit.
 export function balances(deposited, withdrawn, balance) {
   const units = (decimal) => BigInt(decimal.replace('.', ''));

@@ -4,7 +4,7 @@ import { batch, get } from '../api.js';
 import { chart } from '../chart.js';
 import { buttons } from '../commands.js';
 import { describe } from '../events.js';
-import { amount, count, decimals, drawn, short, time, words } from '../format.js';
+import { amount, count, drawn, short, time, words } from '../format.js';
 import { badge, filters, latest, load, note, pager, pairs, panel, table } from '../parts.js';
 
 export function show({ root, parts: [id, tab], query, signal }) {
@@ -134,11 +134,10 @@ function statementOf(view, query) {
 
 // eventsOf shows the account's events from its first on, a page more at a time.
 function eventsOf({ id, signal, body }) {
-  const places = { of: null };
   const rows = table('Events', [
     { head: 'Version', cell: (event) => count(event.version) },
     { head: 'Type', class: 'lead', cell: (event) => event.type },
-    { head: 'What', cell: (event) => describe(event, () => places.of) },
+    { head: 'What', cell: (event) => describe(event) },
     { head: 'Recorded', cell: (event) => time(event.time) },
     { head: 'Position', num: true, cell: (event) => h('a', { href: `#/log/${event.position}` }, count(event.position)) },
   ]);
@@ -147,8 +146,6 @@ function eventsOf({ id, signal, body }) {
   fill(body, list.element, turn);
   let found = [];
   const page = async (after) => {
-    const { body: account } = await get(`/accounts/${id}`, { signal });
-    places.of = decimals(account.balance);
     const next = await batch({ subject: id, after, limit: 100 }, signal);
     found = after === 0 ? next.events : [...found, ...next.events];
     rows.rows(found);

@@ -2,7 +2,7 @@
 import { h, fill, put } from '../dom.js';
 import { batch, get, parse, raw } from '../api.js';
 import { TYPES, describe } from '../events.js';
-import { count, decimals, indent, short, time } from '../format.js';
+import { count, indent, short, time } from '../format.js';
 import { badge, filters, load, note, pairs, panel, table, trouble } from '../parts.js';
 import { Tail } from '../tail.js';
 
@@ -13,19 +13,7 @@ export function show({ root, parts: [position], query, signal }) {
   return position ? one(root, Number(position), signal) : all(root, query, signal);
 }
 
-// currencies learns how many decimals each currency has from the totals, which show every currency there is.
-function currencies(signal) {
-  const known = new Map();
-  const read = async () => {
-    const { body } = await get('/totals', { signal });
-    for (const total of body.totals) known.set(total.currency, decimals(total.balance));
-  };
-  const ready = read().catch(() => {}); // without them amounts are shown in their smallest unit
-  return { ready, of: (code) => known.get(code), missing: (code) => code && !known.has(code), read: () => read().catch(() => {}) };
-}
-
 function all(root, query, signal) {
-  const places = currencies(signal);
   const search = filters('/log', [
     { name: 'type', label: 'Type', options: [['', 'Any'], ...TYPES.map((type) => [type, type])] },
     { name: 'subject', label: 'Account id', width: 'grow', placeholder: 'any' },
@@ -34,7 +22,7 @@ function all(root, query, signal) {
     { head: 'Position', cell: (event) => h('a', { href: `#/log/${event.position}` }, count(event.position)) },
     { head: 'Type', class: 'lead', cell: (event) => event.type },
     { head: 'Account', cell: (event) => h('a', { href: `#/accounts/${event.subject}` }, h('code', { title: event.subject }, short(event.subject))) },
-    { head: 'What', cell: (event) => describe(event, places.of) },
+    { head: 'What', cell: (event) => describe(event) },
     { head: 'Recorded', cell: (event) => time(event.time) },
   ], { empty: 'No event yet. What is recorded from now on appears here.', key: (event) => event.position });
   const state = h('span', { role: 'status' }, badge('connecting'));
@@ -48,7 +36,7 @@ function all(root, query, signal) {
   let follow = null;
   const begin = (asked) => {
     follow?.end();
-    follow = following({ asked, rows, list, older, state, toggle, places, signal });
+    follow = following({ asked, rows, list, older, state, toggle, signal });
   };
   toggle.addEventListener('click', () => follow.toggle());
   signal.addEventListener('abort', () => follow.end());
@@ -57,7 +45,7 @@ function all(root, query, signal) {
 }
 
 // following shows the events of one choice of filters, from the time it is chosen.
-function following({ asked, rows, list, older, state, toggle, places, signal }) {
+function following({ asked, rows, list, older, state, toggle, signal }) {
   const wanted = { type: asked.get('type'), subject: asked.get('subject') };
   const ended = new AbortController();
   signal.addEventListener('abort', () => ended.abort(), { signal: ended.signal });
@@ -70,7 +58,6 @@ function following({ asked, rows, list, older, state, toggle, places, signal }) 
       return;
     }
     const fresh = messages.slice(-MOST).map(({ text }) => parse(text)).reverse();
-    if (fresh.some((event) => places.missing(event.data.currency))) places.read();
     if (fresh.length === 0) return;
     if (shown.length === 0) rows.rows(fresh);
     else rows.body.prepend(...fresh.map(rows.row));
@@ -93,7 +80,6 @@ function following({ asked, rows, list, older, state, toggle, places, signal }) 
   });
   // back reads what came before the stream began, window by window until there is something to show.
   const back = (before) => load(list.body, ended.signal, async () => {
-    await places.ready;
     let upTo = before;
     let found = [];
     for (let tries = 0; upTo > 0 && found.length < 50 && tries < 10; tries += 1) {
@@ -132,12 +118,10 @@ function one(root, position, signal) {
     h('nav', { class: 'actions', 'aria-label': 'Other events' },
       position > 1 && h('a', { class: 'button', href: `#/log/${position - 1}` }, 'Previous'), h('a', { class: 'button', href: `#/log/${position + 1}` }, 'Next'))), body);
   load(body, signal, async () => {
-    const places = currencies(signal);
-    await places.ready;
-    const text = await raw(position, signal);
+      const text = await raw(position, signal);
     if (text === null) return note('The log does not reach that far yet. ', h('a', { href: '#/log' }, 'Follow it'));
     const event = parse(text);
-    const facts = panel(event.type, { about: h('span', null, describe(event, places.of)) });
+    const facts = panel(event.type, { about: h('span', null, describe(event)) });
     fill(facts.body, pairs([
       ['Account', h('a', { href: `#/accounts/${event.subject}` }, h('code', null, event.subject))],
       ['Version of the account', count(event.version)],

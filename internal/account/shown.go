@@ -1,0 +1,88 @@
+package account
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"passbook/internal/money"
+)
+
+// amounts are the members of payloads that hold minor units of the payload's currency.
+var amounts = map[string]bool{"amount": true, "overdraft_limit": true}
+
+// Shown returns a payload as the outside gets it: amounts are decimal strings, such as "12.34", since many a reader of
+// JSON has no integer of 64 bits. All else stays as it is, and so does a payload whose currency this code does not know:
+// a newer release wrote it.
+func Shown(payload []byte) ([]byte, error) {
+	var code string
+	if err := eachMember(payload, func(name string, value jsontext.Value) error {
+		if name != "currency" {
+			return nil
+		}
+		text, err := jsontext.AppendUnquote(nil, value)
+		code = string(text)
+		return err //nolint:wrapcheck // wrapped below
+	}); err != nil {
+		return nil, fmt.Errorf("account: show a payload: %w", err)
+	}
+	currency, known := money.LookupCurrency(code)
+	if !known {
+		return payload, nil
+	}
+	shown := make([]byte, 0, len(payload)+16)
+	err := eachMember(payload, func(name string, value jsontext.Value) (err error) {
+		if len(shown) == 0 {
+			shown = append(shown, '{')
+		} else {
+			shown = append(shown, ',')
+		}
+		if shown, err = jsontext.AppendQuote(shown, name); err != nil {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		shown = append(shown, ':')
+		if !amounts[name] {
+			shown = append(shown, value...)
+			return nil
+		}
+		minor, err := strconv.ParseInt(string(value), 10, 64)
+		if err != nil {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		shown, err = jsontext.AppendQuote(shown, money.FormatMinor(minor, currency))
+		return err //nolint:wrapcheck // wrapped below
+	})
+	if err != nil {
+		return nil, fmt.Errorf("account: show a payload: %w", err)
+	}
+	return append(shown, '}'), nil
+}
+
+// eachMember calls f for the members of a JSON object in their order.
+func eachMember(object []byte, f func(name string, value jsontext.Value) error) error {
+	d := jsontext.NewDecoder(bytes.NewReader(object))
+	if begin, err := d.ReadToken(); err != nil {
+		return err //nolint:wrapcheck // the caller wraps it
+	} else if begin.Kind() != jsontext.KindBeginObject {
+		return errors.New("it is not an object")
+	}
+	for d.PeekKind() == jsontext.KindString {
+		token, err := d.ReadToken()
+		if err != nil {
+			return err //nolint:wrapcheck // the caller wraps it
+		}
+		name := token.String()
+		value, err := d.ReadValue()
+		if err != nil {
+			return err //nolint:wrapcheck // the caller wraps it
+		}
+		if err := f(name, value); err != nil {
+			return err
+		}
+	}
+	_, err := d.ReadToken()
+	return err //nolint:wrapcheck // the caller wraps it
+}

@@ -1,0 +1,65 @@
+package account_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"passbook/internal/account"
+)
+
+func TestShown(t *testing.T) {
+	t.Parallel()
+	for payload, want := range map[string]string{
+		`{"amount":9007199254740993,"currency":"EUR"}`:                              `{"amount":"90071992547409.93","currency":"EUR"}`,
+		`{"amount":9223372036854775807,"currency":"KWD","reference":"a \"b\" {1}"}`: `{"amount":"9223372036854775.807","currency":"KWD","reference":"a \"b\" {1}"}`,
+		`{"currency": "JPY", "amount": 500}`:                                        `{"currency":"JPY","amount":"500"}`,
+		`{"owner":"Ada","currency":"EUR","overdraft_limit":5000,"decimals":2}`:      `{"owner":"Ada","currency":"EUR","overdraft_limit":"50.00","decimals":2}`,
+		`{"reason":"amount"}`: `{"reason":"amount"}`,
+		`{}`:                  `{}`,
+		`{"amount":1,"currency":"a currency of tomorrow"}`: `{"amount":1,"currency":"a currency of tomorrow"}`,
+	} {
+		if got, err := account.Shown([]byte(payload)); err != nil || string(got) != want {
+			t.Errorf("%s: %s, %v", payload, got, err)
+		}
+	}
+	for _, payload := range []string{``, `{`, `[]`, `{"currency":1}`, `{"currency":"EUR","amount":1.5}`, `{"currency":"EUR","amount":"1"}`, `{"currency":"EUR"`} {
+		if got, err := account.Shown([]byte(payload)); err == nil {
+			t.Errorf("%s: %s", payload, got)
+		}
+	}
+}
+
+// TestNoAmountIsShownAsANumber holds the events of every version against a list of the numbers that are no money.
+func TestNoAmountIsShownAsANumber(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/golden/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if strings.HasPrefix(filepath.Base(file), "State.") {
+			continue // a snapshot, which nobody is shown
+		}
+		payload, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown, err := account.Shown(bytes.TrimSpace(payload))
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		var members map[string]any
+		if err := json.Unmarshal(shown, &members); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		for name, value := range members {
+			if _, number := value.(float64); number && name != "decimals" {
+				t.Errorf("%s shows %s as a number: %s", file, name, shown)
+			}
+		}
+	}
+}
