@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -259,5 +261,15 @@ func TestBadParameters(t *testing.T) {
 				t.Errorf("%s: %s is not named in %s", path, name, got.text)
 			}
 		}
+	}
+}
+
+// A cursor holds an owner of 200 characters, each of which may have four bytes.
+func TestLongestCursor(t *testing.T) {
+	t.Parallel()
+	a := serve(t, new(service))
+	longest := strings.Repeat("A", base64.RawURLEncoding.EncodedLen(8+1+36+1+200*utf8.UTFMax))
+	if got := a.send("GET", "/accounts?sort=owner&cursor="+longest, ""); got.status != http.StatusOK {
+		t.Errorf("%d %s", got.status, got.text)
 	}
 }

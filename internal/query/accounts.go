@@ -129,7 +129,7 @@ func decimal(minor string, c money.Currency) (string, error) {
 }
 
 // Accounts answers a page of accounts, with the position the read model had applied. It answers ErrBadCursor for a
-// cursor that it did not make for the same sort order.
+// cursor that it did not make for the same filters and sort order.
 func (s *Service) Accounts(ctx context.Context, f ListFilter, w Wait) (Page, int64, error) {
 	list, err := newList(f)
 	if err != nil {
@@ -168,6 +168,7 @@ func (s *Service) Accounts(ctx context.Context, f ListFilter, w Wait) (Page, int
 
 // list is a page to be read: its statement and its arguments, after the generation.
 type list struct {
+	id      listID
 	where   strings.Builder
 	args    []any
 	desc    bool
@@ -176,7 +177,7 @@ type list struct {
 }
 
 func newList(f ListFilter) (*list, error) {
-	l := &list{limit: min(max(f.Limit, 1), maxLimit)}
+	l := &list{id: listOf(f), limit: min(max(f.Limit, 1), maxLimit)}
 	name, desc := strings.CutPrefix(f.Sort, "-")
 	l.desc, l.byOwner = desc, name == "owner"
 	for _, c := range []struct{ column, value string }{{"owner", f.Owner}, {"currency", f.Currency}, {"status", f.Status}} {
@@ -196,7 +197,7 @@ func newList(f ListFilter) (*list, error) {
 		comparison = "<"
 	}
 	c, err := parseCursor(f.Cursor)
-	if err != nil || c.byOwner != l.byOwner {
+	if err != nil || c.list != l.id || c.byOwner != l.byOwner {
 		return nil, ErrBadCursor
 	}
 	if l.byOwner {
@@ -255,9 +256,9 @@ func (l *list) read(ctx context.Context, tx pgx.Tx, generation int64) (Page, err
 	if len(all) > l.limit {
 		all = all[:l.limit]
 		last := all[len(all)-1]
-		c := cursor{byOwner: l.byOwner, position: last.opened}
+		c := cursor{list: l.id, position: last.opened}
 		if l.byOwner {
-			c = cursor{byOwner: true, owner: last.Owner, id: last.ID}
+			c = cursor{list: l.id, byOwner: true, owner: last.Owner, id: last.ID}
 		}
 		page.Next = c.String()
 	}

@@ -1,7 +1,10 @@
 package query
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -11,29 +14,43 @@ import (
 // cursor is the sort key of the last row shown: an owner and an account id, or else the position an account was
 // opened at.
 type cursor struct {
+	list     listID
 	byOwner  bool
 	owner    string
 	id       uuid.UUID
 	position int64
 }
 
-// String is the cursor as callers get it. A letter says which order it is for; the owner comes last, since it may
+// listID tells lists of accounts from each other: it is a hash of what selects and orders one.
+type listID [8]byte
+
+func listOf(f ListFilter) (id listID) {
+	f.Cursor, f.Limit = "", 0 // a page more of the same list
+	f.Sort = cmp.Or(f.Sort, "opened_at")
+	sum := sha256.Sum256(fmt.Appendf(nil, "%#v", f))
+	copy(id[:], sum[:])
+	return id
+}
+
+// String is the cursor as callers get it. It begins with the list it is for. A letter says which order it is for; the owner comes last, since it may
 // hold any character.
 func (c cursor) String() string {
 	text := "p" + strconv.FormatInt(c.position, 10)
 	if c.byOwner {
 		text = "o" + c.id.String() + "|" + c.owner
 	}
-	return base64.RawURLEncoding.EncodeToString([]byte(text))
+	return base64.RawURLEncoding.EncodeToString(append(c.list[:], text...))
 }
 
 // parseCursor is the inverse of String. It answers ErrBadCursor for every text that String does not make.
 func parseCursor(text string) (cursor, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || len(raw) == 0 {
+	if err != nil || len(raw) <= len(listID{}) {
 		return cursor{}, ErrBadCursor
 	}
-	c := cursor{byOwner: raw[0] == 'o'}
+	c := cursor{list: listID(raw)}
+	raw = raw[len(c.list):]
+	c.byOwner = raw[0] == 'o'
 	if key := string(raw[1:]); c.byOwner {
 		var id string
 		id, c.owner, _ = strings.Cut(key, "|")

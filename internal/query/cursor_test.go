@@ -12,7 +12,9 @@ import (
 
 func TestParseCursorRefuses(t *testing.T) {
 	t.Parallel()
-	encode := base64.RawURLEncoding.EncodeToString
+	encode := func(key []byte) string { // after the list it is for
+		return base64.RawURLEncoding.EncodeToString(append([]byte("12345678"), key...))
+	}
 	id := "00000000-0000-4000-8000-00000000000a"
 	for name, text := range map[string]string{
 		"no base64":             "!",
@@ -32,7 +34,8 @@ func TestParseCursorRefuses(t *testing.T) {
 		"an owner not in UTF-8": encode([]byte("o" + id + "|\xff")),
 		"a line break":          encode([]byte("p1")) + "\n",
 		"padding":               encode([]byte("p1")) + "==",
-		"stray bits":            "cDF",
+		"stray bits":            "MTIzNDU2NzhwMR",
+		"no list":               base64.RawURLEncoding.EncodeToString([]byte("p1")),
 	} {
 		if c, err := parseCursor(text); !errors.Is(err, ErrBadCursor) {
 			t.Errorf("%s: %+v, %v", name, c, err)

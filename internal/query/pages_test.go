@@ -123,12 +123,20 @@ func (f *fixture) tamper(t *rapid.T, filter query.ListFilter, cursor string) {
 	if _, _, err := f.svc.Accounts(t.Context(), filter, query.Wait{}); err != nil && !errors.Is(err, query.ErrBadCursor) {
 		t.Fatalf("cursor %q: %v", filter.Cursor, err)
 	}
+	// A cursor is for one list: not for another order, and not for other filters.
 	filter.Cursor = cursor
-	if filter.Sort = "owner"; cursor[0] == 'b' { // base64 of 'o', the letter for that order
-		filter.Sort = "opened_at"
-	}
-	if _, _, err := f.svc.Accounts(t.Context(), filter, query.Wait{}); !errors.Is(err, query.ErrBadCursor) {
-		t.Fatalf("cursor %q for the order %q: %v", cursor, filter.Sort, err)
+	for _, other := range []query.ListFilter{
+		{Sort: "opened_at"}, {Sort: "-opened_at"}, {Sort: "owner"}, {Sort: "-owner"},
+		{Sort: filter.Sort, Owner: filter.Owner + "x"}, {Sort: filter.Sort, Currency: "USD"}, {Sort: filter.Sort, Status: "closed"},
+	} {
+		if cmp.Or(other.Sort, "opened_at") == cmp.Or(filter.Sort, "opened_at") && other.Owner == filter.Owner &&
+			other.Currency == filter.Currency && other.Status == filter.Status {
+			continue
+		}
+		other.Cursor, other.Limit = cursor, filter.Limit
+		if _, _, err := f.svc.Accounts(t.Context(), other, query.Wait{}); !errors.Is(err, query.ErrBadCursor) {
+			t.Fatalf("cursor %q of %+v is taken for %+v: %v", cursor, filter, other, err)
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ var (
 	ErrFuture = errors.New("the moment is in the future")
 	// ErrBehind says that the read model had not applied the wanted position when the wait ended.
 	ErrBehind = errors.New("the projection has not applied the position yet")
-	// ErrBadCursor says that a page cursor was not made by this service, or for another sort order.
+	// ErrBadCursor says that a page cursor was not made by this service, or for another list.
 	ErrBadCursor = errors.New("the cursor is not valid")
 )
 
