@@ -272,7 +272,7 @@ func TestUnnamedEvents(t *testing.T) {
 	a := serve(t, &service{feed: feed.Config{Log: l, Poll: time.Millisecond}})
 	for path, want := range map[string]string{
 		"/events?after=0&unnamed=true": "", "/events?after=0&unnamed=false": "MoneyDeposited", "/events?after=0": "MoneyDeposited",
-		"/projections/balances/replays/" + replayID.String():                    "progress",
+		"/projections/balances/replays/" + replayID.String():                   "progress",
 		"/projections/balances/replays/" + replayID.String() + "?unnamed=true": "",
 	} {
 		stream := a.follow(path)

@@ -4,11 +4,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/elnormous/contenttype"
@@ -216,7 +214,7 @@ func (p parameter) check(text string, errs []FieldError) []FieldError {
 			return append(errs, parameterError(p.name, "malformed", uuidSentence))
 		}
 	}
-	for _, f := range findings(p.schema.VisitJSON(value, openapi3.MultiErrors())) {
+	for _, f := range findings(p.schema.VisitJSON(value, openapi3.MultiErrors(), withTimes)) {
 		errs = append(errs, parameterError(p.name, f.code, f.sentence))
 	}
 	return errs
@@ -246,19 +244,4 @@ func parseUUID(text string) (uuid.UUID, bool) {
 	}
 	id, err := uuid.Parse(text)
 	return id, err == nil
-}
-
-const timeSentence = "must be an RFC 3339 time, such as 2026-01-02T15:04:05Z; in a URL, + is written %2B"
-
-// timeShape is the form of RFC 3339, without what package time takes as well: hours of one digit, a comma.
-var timeShape = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$`)
-
-// parseTime takes RFC 3339 and nothing that resembles it.
-func parseTime(text string) (time.Time, bool) {
-	if !timeShape.MatchString(text) {
-		return time.Time{}, false
-	}
-	var t time.Time
-	err := t.UnmarshalText([]byte(text))
-	return t, err == nil
 }

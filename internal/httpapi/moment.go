@@ -1,0 +1,65 @@
+package httpapi
+
+import (
+	"errors"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+const timeSentence = "must be an RFC 3339 time, such as 2026-01-02T15:04:05Z; in a URL, + is written %2B"
+
+// timeShape is date-time of RFC 3339, section 5.6, whose letters may be of either case. Package time takes more (hours of
+// one digit, a comma) and less (no lower case, no leap second).
+var timeShape = regexp.MustCompile(`^(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d):(\d\d)(?:\.(\d+))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)$`)
+
+// withTimes has a schema's date-time be what parseTime takes.
+var withTimes = openapi3.WithStringFormatValidator("date-time", openapi3.NewCallbackValidator(func(text string) error {
+	if _, ok := parseTime(text); !ok {
+		return errors.New(timeSentence)
+	}
+	return nil
+}))
+
+// parseTime takes RFC 3339 and nothing that resembles it. A leap second is the second after it, as PostgreSQL has it, and
+// is one only where such a second can be: at the end of a month, in UTC. Of a fraction nine digits are kept. What is
+// between two microseconds stays between them, so that it compares with the log's times, which are of microseconds, as it
+// should.
+func parseTime(text string) (time.Time, bool) {
+	part := timeShape.FindStringSubmatch(text)
+	if part == nil {
+		return time.Time{}, false
+	}
+	date, minute, second, fraction, zone := part[1], part[2], part[3], part[4], strings.ToUpper(part[5])
+	leap := second == "60"
+	if leap {
+		second = "59"
+	}
+	var t time.Time
+	if err := t.UnmarshalText([]byte(date + "T" + minute + ":" + second + zone)); err != nil {
+		return time.Time{}, false
+	}
+	if leap {
+		t = t.Add(time.Second)
+		if next := t.UTC(); next.Day() != 1 || !next.Equal(next.Truncate(24*time.Hour)) {
+			return time.Time{}, false
+		}
+	}
+	return t.Add(nanoseconds(fraction)), true
+}
+
+// nanoseconds reads the digits of a fraction of a second.
+func nanoseconds(digits string) time.Duration {
+	const kept = 9
+	n, err := strconv.Atoi((digits + strings.Repeat("0", kept))[:kept])
+	if err != nil { // not reachable: they are digits
+		return 0
+	}
+	if len(digits) > kept && strings.Trim(digits[kept:], "0") != "" && n%int(time.Microsecond) == 0 {
+		n++
+	}
+	return time.Duration(n)
+}
