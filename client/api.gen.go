@@ -1133,7 +1133,7 @@ type CloseAccountParams struct {
 	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
-	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version.
+	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
@@ -1142,7 +1142,7 @@ type ReactivateAccountParams struct {
 	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
-	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version.
+	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
@@ -1151,7 +1151,7 @@ type SuspendAccountParams struct {
 	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
-	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version.
+	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
@@ -1205,7 +1205,7 @@ type DepositParams struct {
 	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
-	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version.
+	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
@@ -1268,7 +1268,7 @@ type TransferParams struct {
 	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
-	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version.
+	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
@@ -1277,7 +1277,7 @@ type WithdrawParams struct {
 	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
-	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version.
+	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 

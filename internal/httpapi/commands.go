@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -222,14 +223,8 @@ func ifMatch(h http.Header, opens bool) ([]int64, error) {
 		return nil, nil
 	case opens:
 		return nil, errNothingToMatch
-	case len(values) > 1:
-		return nil, errRepeated
 	}
-	version, err := parseIfMatch(values[0])
-	if version == nil {
-		return nil, err
-	}
-	return []int64{*version}, nil
+	return parseIfMatch(strings.Join(values, ", "))
 }
 
 func activeCurrency(code string) (money.Currency, bool) {

@@ -376,9 +376,11 @@ func TestIfMatch(t *testing.T) {
 	t.Parallel()
 	s := new(service)
 	a := serve(t, s)
-	for value, want := range map[string]int64{`"3"`: 3, `"0"`: 0, `"9223372036854775807"`: 9223372036854775807} {
+	for value, want := range map[string][]int64{
+		`"3"`: {3}, `"0"`: {0}, `"9223372036854775807"`: {9223372036854775807}, `"3", "4"`: {3, 4}, `"3",W/"5" , "x"`: {3},
+	} {
 		got := a.send("POST", "/deposits", deposit("1"), "If-Match", value)
-		if r, _ := s.last(); got.status != http.StatusCreated || !slices.Equal(r.IfVersions, []int64{want}) {
+		if r, _ := s.last(); got.status != http.StatusCreated || !slices.Equal(r.IfVersions, want) {
 			t.Errorf("%s: %d %+v", value, got.status, r)
 		}
 	}
@@ -386,7 +388,13 @@ func TestIfMatch(t *testing.T) {
 	if r, _ := s.last(); r.IfVersions != nil {
 		t.Errorf("*: %v", r.IfVersions)
 	}
-	for _, bad := range []string{`3`, `W/"3"`, `"x"`, `""`, `"03"`, `"-1"`, `"3", "4"`, `"9223372036854775808"`, `"`, `"3`, `"+3"`} {
+	for _, never := range []string{`W/"3"`, `"x"`, `""`, `"03"`, `"-1"`, `"9223372036854775808"`, `"+3"`, `W/"3", "x"`} {
+		got := a.send("POST", "/deposits", deposit("1"), "If-Match", never)
+		if r, _ := s.last(); got.status != http.StatusCreated || r.IfVersions == nil || len(r.IfVersions) != 0 {
+			t.Errorf("%s: %d %+v", never, got.status, r)
+		}
+	}
+	for _, bad := range []string{`3`, `"`, `"3`, `"3" "4"`, `*, "3"`, `,`, `w/"3"`} {
 		got := a.send("POST", "/deposits", deposit("1"), "If-Match", bad)
 		if _, errs := got.problem(t); got.status != http.StatusBadRequest || errs["If-Match"] == "" {
 			t.Errorf("%s: %d %s", bad, got.status, got.text)

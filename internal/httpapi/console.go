@@ -60,23 +60,23 @@ func newConsole() (console, error) {
 	return c, nil
 }
 
-// serve sends a file, which a browser may keep but asks about again, so that a new server never meets old scripts.
-func (c console) serve(w http.ResponseWriter, r *http.Request, where string) {
-	file := c[where]
+// serveConsole sends a file, which a browser may keep but asks about again, so that a new server never meets old scripts.
+func (s *server) serveConsole(w http.ResponseWriter, r *http.Request, where string) {
+	file := s.console[where]
 	h := w.Header()
 	h.Set("Content-Security-Policy", consolePolicy)
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	if !notModified(w, r, file.tag) {
+	if !s.notModified(w, r, file.tag) {
 		write(w, http.StatusOK, file.mediaType, file.body)
 	}
 }
 
-// routes adds the files that the page needs. They are open, and need no database.
-func (c console) routes(mux chi.Router) {
-	for where := range c {
+// consoleRoutes adds the files that the page needs. They are open, and need no database.
+func (s *server) consoleRoutes(mux chi.Router) {
+	for where := range s.console {
 		if where != "/console" {
-			mux.Get(where, func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, where) })
+			mux.Get(where, func(w http.ResponseWriter, r *http.Request) { s.serveConsole(w, r, where) })
 		}
 	}
 	mux.Get("/console/", func(w http.ResponseWriter, r *http.Request) {
@@ -85,4 +85,4 @@ func (c console) routes(mux chi.Router) {
 }
 
 // Console serves GET /console.
-func (s *server) Console(w http.ResponseWriter, r *http.Request) { s.console.serve(w, r, "/console") }
+func (s *server) Console(w http.ResponseWriter, r *http.Request) { s.serveConsole(w, r, "/console") }

@@ -15,7 +15,7 @@ var (
 	errRepeated       = errors.New("is given more than once")
 	errNothingToMatch = errors.New("has no meaning here: an account that is not open yet has no version")
 
-	errBadTag = errors.New(`must be one version in quotes, such as "3", or *`)
+	errBadTag       = errors.New(`must be versions in quotes, such as "3" or "3", "5", or *`)
 )
 
 // parseIdempotencyKey reads the value of an Idempotency-Key: a structured-field string as the IETF draft has it
@@ -52,21 +52,52 @@ func parseIdempotencyKey(value string) (string, error) {
 	return string(key), nil
 }
 
-// parseIfMatch reads the value of an If-Match on a command: the version the account must be at, or nil for "*". Weak
-// tags never match by RFC 9110, and a list of versions makes no sense for a command, so both are refused.
-func parseIfMatch(value string) (*int64, error) {
+// strongTags reads the value of an If-Match (RFC 9110, section 13.1.1): the strong ones of its entity tags, with their
+// quotes; nil for "*". Weak ones are left out, because they never match.
+func strongTags(value string) ([]string, error) {
 	if value == "*" {
-		return nil, nil //nolint:nilnil // any version is no condition
+		return nil, nil
 	}
-	if len(value) < 3 || value[0] != '"' || value[len(value)-1] != '"' {
+	strong, some := []string{}, false
+	for rest := strings.TrimLeft(value, " \t,"); rest != ""; rest = strings.TrimLeft(rest, " \t,") {
+		opaque, weak := strings.CutPrefix(rest, "W/")
+		if !strings.HasPrefix(opaque, `"`) {
+			return nil, errBadTag
+		}
+		end := 1 + strings.IndexByte(opaque[1:], '"')
+		if end == 0 || strings.ContainsFunc(opaque[1:end], func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+			return nil, errBadTag
+		}
+		if !weak {
+			strong = append(strong, opaque[:end+1])
+		}
+		some = true
+		rest = strings.TrimLeft(opaque[end+1:], " \t")
+		if rest != "" && rest[0] != ',' {
+			return nil, errBadTag
+		}
+	}
+	if !some {
 		return nil, errBadTag
 	}
-	digits := value[1 : len(value)-1]
-	version, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || strconv.FormatInt(version, 10) != digits || version < 0 {
-		return nil, errBadTag
+	return strong, nil
+}
+
+// parseIfMatch reads the value of an If-Match on a command: the versions one of which the account must be at, or nil for
+// "*". It is empty when no version can match: all tags are weak, or none of ours.
+func parseIfMatch(value string) ([]int64, error) {
+	tags, err := strongTags(value)
+	if err != nil || tags == nil {
+		return nil, err
 	}
-	return &version, nil
+	versions := []int64{}
+	for _, tag := range tags {
+		version, err := strconv.ParseInt(tag[1:len(tag)-1], 10, 64)
+		if err == nil && version >= 0 && versionTag(version) == tag {
+			versions = append(versions, version)
+		}
+	}
+	return versions, nil
 }
 
 // versionTag is the ETag of an account at a version.

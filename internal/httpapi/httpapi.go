@@ -254,7 +254,7 @@ func (s *server) routes(m *metrics, o *origin, g *guard) http.Handler {
 	mux.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) { s.methodNotAllowed(mux, w, r) })
 	mux.Get("/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/docs", http.StatusFound) })
 	s.docs.routes(mux)
-	s.console.routes(mux)
+	s.consoleRoutes(mux)
 	chain := chi.Middlewares{s.awaitStart, s.validateParameters}
 	if s.authenticator != nil {
 		chain = append(chi.Middlewares{s.authorize}, chain...)

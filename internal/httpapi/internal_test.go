@@ -3,6 +3,7 @@ package httpapi
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -121,7 +122,25 @@ func FuzzIdempotencyKey(f *testing.F) {
 	})
 }
 
-// A version that is taken is written as it was read, and its tag matches itself.
+func TestParseIfMatch(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string][]int64{
+		`*`: nil, `"3"`: {3}, `"3", "5"`: {3, 5}, `"3","5" ,, "7",`: {3, 5, 7}, `W/"3"`: {}, `W/"3", "4"`: {4}, `"abc"`: {}, `"03"`: {},
+		`"a,b", "2"`: {2}, `"9223372036854775808", "9223372036854775807"`: {9223372036854775807}, `""`: {}, "\"\xff\"": {},
+	} {
+		got, err := parseIfMatch(value)
+		if err != nil || (got == nil) != (want == nil) || !slices.Equal(got, want) {
+			t.Errorf("%s: %#v, %v, not %#v", value, got, err, want)
+		}
+	}
+	for _, value := range []string{``, `,`, `3`, `"3`, `"3" "4"`, `*, "3"`, `"3", *`, `w/"3"`, `W/ "3"`, `"a b"`, "\"\x7f\"", `"3"x`} {
+		if got, err := parseIfMatch(value); err == nil {
+			t.Errorf("%s: %v", value, got)
+		}
+	}
+}
+
+// A version that is taken stands in the list as it is written, and its tag matches.
 func FuzzIfMatch(f *testing.F) {
 	for _, value := range []string{`*`, `"3"`, `"0"`, `"03"`, `W/"3"`, `"-1"`, `"9223372036854775807"`, `"9223372036854775808"`, `"`, ``} {
 		f.Add(value)
@@ -129,13 +148,14 @@ func FuzzIfMatch(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value string) {
 		_ = noneMatch(value, `"3"`)
 		_, _ = preferredWait(value)
-		version, err := parseIfMatch(value)
-		switch {
-		case err != nil:
-		case version == nil && value != "*", version != nil && versionTag(*version) != value:
-			t.Fatalf("%q: took %v", value, version)
-		case noneMatch(value, value):
-			t.Fatalf("%q does not match itself", value)
+		versions, err := parseIfMatch(value)
+		if err == nil && versions == nil && value != "*" {
+			t.Fatalf("%q is taken for *", value)
+		}
+		for _, version := range versions {
+			if !strings.Contains(value, versionTag(version)) || noneMatch(value, versionTag(version)) {
+				t.Fatalf("%q: took %v", value, version)
+			}
 		}
 	})
 }

@@ -42,6 +42,7 @@ var (
 	kindAccountNotFound = kind{http.StatusNotFound, "account-not-found", "No such account"}
 	kindAccountExists   = kind{http.StatusConflict, "account-exists", "The account exists already"}
 	kindVersionMismatch = kind{http.StatusPreconditionFailed, "version-mismatch", "The account has moved on"}
+	kindPrecondition    = kind{http.StatusPreconditionFailed, "precondition-failed", "The condition does not hold"}
 	kindKeyReused       = kind{http.StatusUnprocessableEntity, "idempotency-key-reused", "The key was used before"}
 	kindKeyInFlight     = kind{http.StatusConflict, "idempotency-key-in-flight", "The first request is not answered yet"}
 	kindOverloaded      = kind{http.StatusServiceUnavailable, "overloaded", "Too many commands are waiting"}

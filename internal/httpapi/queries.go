@@ -5,7 +5,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -101,7 +103,7 @@ func (s *server) applied(w http.ResponseWriter, r *http.Request, position int64,
 
 // answer sends a result, or 304 when the caller has it already, in which case the body is not made.
 func (s *server) answer(w http.ResponseWriter, r *http.Request, tag string, body func() any) {
-	if notModified(w, r, tag) {
+	if s.notModified(w, r, tag) {
 		return
 	}
 	text, err := json.Marshal(body())
@@ -113,14 +115,26 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, tag string, body
 }
 
 func (s *server) answerText(w http.ResponseWriter, r *http.Request, tag string, text []byte) {
-	if !notModified(w, r, tag) {
+	if !s.notModified(w, r, tag) {
 		write(w, http.StatusOK, "application/json", text)
 	}
 }
 
-// notModified sets the ETag, and answers 304 when the caller has what it stands for.
-func notModified(w http.ResponseWriter, r *http.Request, tag string) bool {
+// notModified sets the ETag and evaluates the caller's conditions in the order of RFC 9110, section 13.2.2. It answers 412
+// when the caller wants something else than what the ETag stands for, and 304 when it has that already.
+func (s *server) notModified(w http.ResponseWriter, r *http.Request, tag string) bool {
 	w.Header()["Etag"] = []string{tag}
+	if wanted := r.Header["If-Match"]; len(wanted) > 0 {
+		tags, err := strongTags(strings.Join(wanted, ", "))
+		switch {
+		case err != nil:
+			s.fail(w, r, headerProblem("If-Match", err))
+			return true
+		case tags != nil && !slices.Contains(tags, tag):
+			s.fail(w, r, newProblem(kindPrecondition, "What is here has another ETag than those in If-Match."))
+			return true
+		}
+	}
 	if have := r.Header.Get("If-None-Match"); have == "" || noneMatch(have, tag) {
 		return false
 	}

@@ -273,3 +273,27 @@ func TestLongestCursor(t *testing.T) {
 		t.Errorf("%d %s", got.status, got.text)
 	}
 }
+
+// TestConditionsOnGet is RFC 9110, sections 13.1.1 and 13.2.2: If-Match counts first, and a weak tag never matches.
+func TestConditionsOnGet(t *testing.T) {
+	t.Parallel()
+	a := serve(t, new(service))
+	list := a.send("GET", "/accounts", "").header.Get("Etag")
+	for _, tt := range []struct {
+		path, match, none string
+		status            int
+	}{
+		{balancePath, `"5"`, ``, 200}, {balancePath, `"4", "5"`, ``, 200}, {balancePath, `*`, ``, 200},
+		{balancePath, `"4"`, ``, 412}, {balancePath, `W/"5"`, ``, 412}, {balancePath, `"x"`, `"5"`, 412}, {balancePath, `"5"`, `"5"`, 304},
+		{balancePath, `5`, ``, 400}, {"/accounts", list, ``, 200}, {"/accounts", `"5"`, ``, 412}, {"/console", `"x"`, ``, 412},
+		{"/openapi.yaml", `*`, ``, 200}, {"/openapi.yaml", `"x"`, ``, 412}, {"/totals", `"x"`, ``, 412}, {"/none", `"x"`, ``, 404},
+	} {
+		got := a.send("GET", tt.path, "", "If-Match", tt.match, "If-None-Match", tt.none)
+		if got.status != tt.status {
+			t.Errorf("%s with If-Match: %s, If-None-Match: %s: %d %.200s", tt.path, tt.match, tt.none, got.status, got.text)
+		}
+		if tt.status == 412 && got.json(t)["code"] != "precondition-failed" {
+			t.Errorf("%s: %s", tt.path, got.text)
+		}
+	}
+}

@@ -36,7 +36,7 @@ func (s *server) Metrics(w http.ResponseWriter, r *http.Request) { s.metrics.Ser
 
 // OpenapiDocument serves GET /openapi.yaml.
 func (s *server) OpenapiDocument(w http.ResponseWriter, r *http.Request) {
-	if !notModified(w, r, s.docs.documentTag) {
+	if !s.notModified(w, r, s.docs.documentTag) {
 		write(w, http.StatusOK, "application/yaml", api.Document())
 	}
 }

@@ -130,7 +130,7 @@ func (s *server) validateParameters(next http.Handler) http.Handler {
 			return
 		}
 		// Of these a request may have several lines; by RFC 9110 they mean the same as one with commas.
-		for _, name := range [...]string{"Prefer", "If-None-Match"} {
+		for _, name := range [...]string{"Prefer", "If-Match", "If-None-Match"} {
 			if values := r.Header[name]; len(values) > 1 {
 				r.Header[name] = []string{strings.Join(values, ", ")}
 			}
