@@ -121,8 +121,8 @@ func (e *edge) finish(x *exchange, r *http.Request, took time.Duration) {
 	}
 	e.metrics.observe(r.Method, route, status, took)
 	level := slog.LevelInfo
-	switch route {
-	case "/livez", "/readyz", "/metrics":
+	switch {
+	case route == "/livez", route == "/readyz", route == "/metrics", static(route) && status < http.StatusBadRequest:
 		level = slog.LevelDebug
 	}
 	if !e.log.Enabled(r.Context(), level) {

@@ -30,6 +30,11 @@ func open(path string) bool {
 	case "/", "/livez", "/readyz", "/openapi.yaml", "/docs", "/console":
 		return true
 	}
+	return static(path)
+}
+
+// static tells the paths of the files that the documentation and the console consist of.
+func static(path string) bool {
 	return strings.HasPrefix(path, "/docs/") || strings.HasPrefix(path, "/console/")
 }
 

@@ -165,6 +165,7 @@ type server struct {
 	version     string
 	spec        *spec
 	kinds       map[string]*commandKind
+	mux         chi.Routes
 	docs        *docs
 	console     console
 	metrics     http.Handler
@@ -240,6 +241,7 @@ func (s *server) guard(rateLimit float64) *guard {
 
 func (s *server) routes(m *metrics, o *origin, g *guard) http.Handler {
 	mux := chi.NewRouter()
+	s.mux = mux
 	mux.Use((&edge{log: s.log, metrics: m, fail: s.fail}).handle)
 	if o != nil {
 		mux.Use(o.protect)
@@ -248,9 +250,7 @@ func (s *server) routes(m *metrics, o *origin, g *guard) http.Handler {
 		mux.Use(g.identify)
 	}
 	mux.Use(middleware.GetHead)
-	mux.NotFound(func(w http.ResponseWriter, r *http.Request) {
-		s.fail(w, r, newProblem(kindRouteNotFound, "There is nothing at this path; /docs lists what there is."))
-	})
+	mux.NotFound(s.routeNotFound)
 	mux.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) { s.methodNotAllowed(mux, w, r) })
 	mux.Get("/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/docs", http.StatusFound) })
 	s.docs.routes(mux)
@@ -284,6 +284,10 @@ func (s *server) awaitStart(next http.Handler) http.Handler {
 	})
 }
 
+func (s *server) routeNotFound(w http.ResponseWriter, r *http.Request) {
+	s.fail(w, r, newProblem(kindRouteNotFound, "There is nothing at this path; /docs lists what there is."))
+}
+
 // methods are those a route may have, in the order they are shown in Allow.
 var methods = []string{
 	http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
@@ -306,6 +310,10 @@ func (s *server) methodNotAllowed(mux chi.Routes, w http.ResponseWriter, r *http
 			}
 			allow += method
 		}
+	}
+	if allow == "" { // a method that the router does not know, on a path that is not there
+		s.routeNotFound(w, r)
+		return
 	}
 	w.Header().Set("Allow", allow)
 	s.fail(w, r, newProblem(kindMethodNotAllowed, "This path takes "+allow+"."))

@@ -101,6 +101,8 @@ func TestPathsAndMethodsThatAreNotThere(t *testing.T) {
 		{"GET", "/deposits", 405, "POST"},
 		{"OPTIONS", "/deposits", 405, "POST"},
 		{"BREW", "/deposits", 405, "POST"},
+		{"BREW", "/nothing", 404, ""},
+		{"PROPFIND", "/docs/nothing.js", 404, ""},
 		{"POST", "/docs", 405, "GET, HEAD"},
 		{"POST", replayPath, 405, "GET, HEAD, DELETE"},
 	} {
@@ -186,6 +188,8 @@ func TestMetricsAndLog(t *testing.T) {
 	a.send("GET", "/accounts/x", "")
 	a.send("GET", "/nothing/"+accountID.String(), "")
 	a.send("BREW", "/deposits", "")
+	a.send("GET", "/console/main.js", "")
+	a.send("GET", "/docs/swagger-ui.css", "")
 	got := a.send("GET", "/metrics", "").text
 	for _, line := range []string{
 		`passbook_http_requests_total{method="GET",route="/accounts/{account_id}/balance",status="2xx"} 1`,
@@ -208,8 +212,8 @@ func TestMetricsAndLog(t *testing.T) {
 			t.Errorf("no %s in %s", part, line)
 		}
 	}
-	if strings.Contains(a.log.String(), "/metrics") {
-		t.Errorf("the probes fill the log: %s", a.log)
+	if text := a.log.String(); strings.Contains(text, "/metrics") || strings.Contains(text, "/console/") || strings.Contains(text, "/docs/") {
+		t.Errorf("probes and files fill the log: %s", a.log)
 	}
 }
 
