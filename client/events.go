@@ -21,6 +21,10 @@ const FromNow int64 = -1
 // silence is after how long without a word a stream is taken for dead. The server sends something every 10 seconds.
 const silence = 30 * time.Second
 
+// streamOrProblem takes server-sent events. With them alone a server that cannot serve a stream now would answer with an
+// empty one.
+const streamOrProblem = "text/event-stream, application/problem+json"
+
 // EventFilter selects events; the zero value selects all.
 type EventFilter struct {
 	// Type is that of the events; all when empty.
@@ -89,7 +93,7 @@ func (c *Client) follow(ctx context.Context, after *int64, filter EventFilter, t
 	if err != nil {
 		return false, fmt.Errorf("client: %w", err)
 	}
-	req.Header.Set("Accept", "text/event-stream")
+	req.Header.Set("Accept", streamOrProblem)
 	got, err := c.open(req)
 	if err != nil {
 		return false, err

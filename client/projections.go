@@ -135,7 +135,7 @@ func (c *Client) watchReplay(
 		}
 		return told(got.body)
 	}
-	req.Header.Set("Accept", "text/event-stream, application/json;q=0.5")
+	req.Header.Set("Accept", streamOrProblem+", application/json;q=0.5")
 	got, err := c.open(req)
 	var p *Problem
 	if errors.As(err, &p) && (p.Code == "too-many-streams" || p.Status == http.StatusNotAcceptable) {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -323,7 +324,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	a := serve(t, &service{feed: feed.Config{MaxStreams: 1, Poll: time.Millisecond}})
 	first := a.follow("/events")
 	first.next()
-	got := a.send("GET", "/events", "", "Accept", "text/event-stream")
+	got := a.send("GET", "/events", "", "Accept", "text/event-stream, application/problem+json")
 	if code, _ := got.problem(t); got.status != 503 || code != "too-many-streams" || got.header.Get("Retry-After") == "" {
 		t.Errorf("%d %s", got.status, got.text)
 	}
@@ -332,6 +333,55 @@ func TestStreamsAreBounded(t *testing.T) {
 	}
 	if text := a.send("GET", "/metrics", "").text; !strings.Contains(text, "passbook_feed_streams 1") {
 		t.Error("the metrics do not tell of the stream")
+	}
+}
+
+// TestAStreamThatCannotBeServedNow asks for streams as an EventSource does, which any status but 200 would end for good.
+func TestAStreamThatCannotBeServedNow(t *testing.T) {
+	t.Parallel()
+	starting := &service{}
+	starting.starting.Store(true)
+	full := &service{feed: feed.Config{MaxStreams: 1, Poll: time.Millisecond}}
+	away := &events{}
+	away.away.Store(true)
+	for name, test := range map[string]struct {
+		service *service
+		header  string
+	}{
+		"too many streams":          {full, ""},
+		"starting":                  {starting, ""},
+		"the database is away":      {&service{feed: feed.Config{Log: away}}, ""},
+		"credentials not checkable": {&service{auth: &callers{err: errAway}}, "Bearer events:read"},
+		"too many requests":         {&service{rateLimit: 0.001}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := serve(t, test.service)
+			switch test.service {
+			case full:
+				a.follow("/events").next()
+			default:
+				a.send("GET", "/totals", "") // uses the rate up
+			}
+			got := a.send("GET", "/events", "", "Accept", "text/event-stream", "Authorization", test.header)
+			if !regexp.MustCompile(`^: .+\nretry: \d+\n\n$`).MatchString(got.text) || got.status != 200 || got.header.Get("Content-Type") != "text/event-stream" {
+				t.Errorf("%d %s", got.status, got.text)
+			}
+			for _, other := range [][2]string{
+				{"/events", "text/event-stream, application/problem+json"}, {"/events", "text/event-stream, */*"}, {"/events", "*/*"},
+				{"/totals", "text/event-stream"},
+			} {
+				if test.service == full && !strings.HasPrefix(other[1], "text/event-stream,") {
+					continue
+				}
+				if name == "the database is away" && other[0] != "/events" {
+					continue
+				}
+				if got := a.send("GET", other[0], "", "Accept", other[1], "Authorization", test.header); got.status != 503 && got.status != 429 {
+					t.Errorf("%s with Accept: %s: %d %s", other[0], other[1], got.status, got.text)
+				}
+			}
+		})
 	}
 }
 
@@ -430,7 +480,7 @@ func TestStreamsEndWhenTheServiceStops(t *testing.T) {
 	if block, ok := stream.next(); ok || stream.lines.Err() != nil {
 		t.Errorf("%+v, %v", block, stream.lines.Err())
 	}
-	if got := a.send("GET", "/events", "", "Accept", "text/event-stream"); got.status != 503 {
+	if got := a.send("GET", "/events", "", "Accept", "text/event-stream, application/problem+json"); got.status != 503 {
 		t.Errorf("%d %s", got.status, got.text)
 	}
 }

@@ -206,7 +206,7 @@ func TestReplayStreamsAreBounded(t *testing.T) {
 			t.Fatalf("%q, %v", line, err)
 		}
 	}
-	got := a.send("GET", replayPath, "", eventStreams...)
+	got := a.send("GET", replayPath, "", "Accept", "text/event-stream, application/problem+json")
 	if code, _ := got.problem(t); got.status != 503 || code != "too-many-streams" || got.header.Get("Retry-After") == "" {
 		t.Errorf("one more: %d %s", got.status, got.text)
 	}

@@ -288,6 +288,10 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	p := s.explain(r, err)
+	if p.retryAfter > 0 && s.takesNoProblem(r) {
+		comeBack(w, p)
+		return
+	}
 	status, text := problemText(p, exchangeOf(r.Context()).requestID)
 	if p.location != "" {
 		h.Set("Location", p.location)

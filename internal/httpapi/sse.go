@@ -3,8 +3,11 @@ package httpapi
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
+	"github.com/elnormous/contenttype"
+	"github.com/go-chi/chi/v5"
 	"github.com/go-json-experiment/json"
 
 	"passbook/internal/projector"
@@ -93,4 +96,33 @@ func (s *server) watch(r *http.Request, e *eventStream, replay *projector.Replay
 			return err
 		}
 	}
+}
+
+// problemType is that of an answer that says what went wrong.
+var problemType = contenttype.NewMediaType("application/problem+json")
+
+// takesNoProblem tells whether a request is for server-sent events and for nothing else, as those of a browser's
+// EventSource are. It may be asked before routing.
+func (s *server) takesNoProblem(r *http.Request) bool {
+	accept := strings.Join(r.Header["Accept"], ",")
+	if !strings.Contains(accept, eventStreamType) {
+		return false
+	}
+	op := s.spec.operation(r)
+	if match := chi.NewRouteContext(); op == nil && s.mux.Match(match, http.MethodGet, r.URL.Path) {
+		op = s.spec.operations[operationKey{r.Method, match.RoutePattern()}]
+	}
+	if op == nil || op.wanted(r.Header) != eventStreamType {
+		return false
+	}
+	_, _, err := contenttype.GetAcceptableMediaTypeFromHeader(accept, []contenttype.MediaType{problemType})
+	return err != nil
+}
+
+// comeBack answers a stream that cannot be served now: with 200, and an end. Any other status ends an EventSource for good
+// (HTML standard, section 9.2.3), where one that has ended is opened again after the time it says.
+func comeBack(w http.ResponseWriter, p *problem) {
+	w.Header().Del("Etag")
+	text := fmt.Sprintf(": %s\nretry: %d\n\n", p.Error(), int64(p.retryAfter)*1000)
+	write(w, http.StatusOK, eventStreamType, []byte(text))
 }

@@ -110,7 +110,7 @@ export async function raw(position, signal) {
 // stream follows the log. An EventSource cannot send an Authorization header, so the answer is read as it comes.
 // It returns the position it begins after and the messages, as { id, text }; it ends with the connection.
 export async function stream(query, { lastEventID, signal }) {
-  const headers = { Accept: 'text/event-stream' };
+  const headers = { Accept: 'text/event-stream, application/problem+json' };
   if (lastEventID !== undefined) headers['Last-Event-ID'] = String(lastEventID);
   const answer = await exchange('GET', '/events', { query, headers, signal });
   return { position: Number(answer.headers.get('Passbook-Position')), messages: messages(answer.body) };
