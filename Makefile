@@ -29,6 +29,7 @@ build: ## Build bin/server
 .PHONY: test
 test: ## Run all tests with the race detector, on TEST_DATABASE_URL or a private PostgreSQL
 	@[[ -n "$${TEST_DATABASE_URL:-}" ]] || scripts/ensure-postgres
+	@scripts/ensure-proxies || true
 	$(GOTEST) $(PACKAGES)
 	$(if $(filter ./...,$(PACKAGES)),cd test && $(GOTEST) ./...)
 
