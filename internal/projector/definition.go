@@ -3,8 +3,11 @@ package projector
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"reflect"
-	"runtime/debug"
+	"regexp"
+	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -66,11 +69,33 @@ type Projection struct {
 }
 
 // Define makes a Projection whose batches are gathered by folds that newFold makes. Handlers are added with On.
+//
+// Like all that defines a projection it panics when what it is given cannot work, since that is a mistake in the program.
 func Define(id string, version int, tables []string, newFold func() Fold) *Projection {
-	return &Projection{
-		ID: id, Version: version, Tables: tables, newFold: newFold,
-		handlers: make(map[reflect.Type]func(any, Event, any) error),
+	p := define(id, version)
+	if newFold == nil || newFold() == nil {
+		p.refuse("it takes a function that makes a fold")
 	}
+	p.Tables, p.newFold = tables, newFold
+	return p
+}
+
+// ids are what may be in a URL, and in a label of a metric, as it is.
+var ids = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+func define(id string, version int) *Projection {
+	p := &Projection{ID: id, Version: version, handlers: make(map[reflect.Type]func(any, Event, any) error)}
+	if !ids.MatchString(id) {
+		p.refuse("an id has lower-case letters, digits and _")
+	}
+	if version < 1 {
+		p.refuse("versions count from 1")
+	}
+	return p
+}
+
+func (p *Projection) refuse(format string, args ...any) {
+	panic(fmt.Sprintf("projector: projection %q: %s", p.ID, fmt.Sprintf(format, args...)))
 }
 
 // Memory is a Projection that each instance holds in its own memory, as a model of type M, and rebuilds from the log
@@ -79,7 +104,7 @@ type Memory[M any] struct{ *Projection }
 
 // DefineMemory makes a Memory whose model newModel makes, empty: at the start, and for each replay.
 func DefineMemory[M any](id string, version int, newModel func() M) *Memory[M] {
-	p := Define(id, version, nil, nil)
+	p := define(id, version)
 	p.memory = &memory{newModel: func() any { return newModel() }}
 	p.memory.model = newModel()
 	return &Memory[M]{p}
@@ -102,12 +127,37 @@ type memory struct {
 	position int64
 }
 
+// Content is what an event says, decoded. Its EventType is the event's name in the log.
+type Content interface{ EventType() string }
+
 // On registers the handler for events of type E, as decoded by Config.Decode. A type without a handler only advances
 // the checkpoint. The handler may change nothing but the fold, which is dropped when it fails: an error parks the
 // event's stream. F is the type that the projection's newFold makes. With a projection in memory it is the model's, which
 // a handler that fails must leave as it was: an error halts the projection.
-func On[E, F any](p *Projection, handle func(fold F, at Event, e E) error) {
-	p.handlers[reflect.TypeFor[E]()] = func(fold any, at Event, e any) error {
+//
+// On panics when the handler could never be called, since events are values of the types that Decode returns, or could
+// never work, since it takes another fold than the projection makes.
+func On[E Content, F any](p *Projection, handle func(fold F, at Event, e E) error) {
+	event := reflect.TypeFor[E]()
+	var fold any
+	if p.memory != nil {
+		fold = p.memory.model
+	} else {
+		fold = p.newFold()
+	}
+	switch _, fits := fold.(F); {
+	case event.Kind() == reflect.Pointer:
+		p.refuse("no event is a %v: events are values, such as %v", event, event.Elem())
+	case event.Kind() == reflect.Interface:
+		p.refuse("no event is an %v: each type of event takes a handler of its own", event)
+	case handle == nil:
+		p.refuse("the handler of %v is nil", event)
+	case p.handlers[event] != nil:
+		p.refuse("%v has two handlers", event)
+	case !fits:
+		p.refuse("the handler of %v takes a %v, and is given a %T", event, reflect.TypeFor[F](), fold)
+	}
+	p.handlers[event] = func(fold any, at Event, e any) error {
 		return handle(fold.(F), at, e.(E))
 	}
 }
@@ -124,12 +174,27 @@ func (p *Projection) apply(fold any, at Event, data any) error {
 	return nil
 }
 
-// guard turns a panic of a read model's code into an error, so that it halts one projection and not the service.
+// guard turns a panic of a read model's code into an error that says where it was, so that it halts one projection and
+// not the service.
 func guard(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("panic: %v, at %s", p, panicked())
 		}
 	}()
 	return f()
+}
+
+// panicked is the line that has panicked, for a deferred function to ask: the first one below the runtime's.
+func panicked() string {
+	var pcs [32]uintptr
+	frames, below := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])]), false
+	for {
+		frame, more := frames.Next()
+		inRuntime := strings.HasPrefix(frame.Function, "runtime.")
+		if below && !inRuntime || !more {
+			return fmt.Sprintf("%s:%d", filepath.Base(frame.File), frame.Line)
+		}
+		below = below || inRuntime
+	}
 }
