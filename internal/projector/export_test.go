@@ -49,3 +49,6 @@ func (p *Projection) WithFault(fault func(at Event) error) *Projection {
 	}
 	return &q
 }
+
+// FoldOf makes an empty fold of a projection's.
+func FoldOf(p *Projection) Fold { return p.newFold() }
