@@ -26,6 +26,9 @@ It reads the database itself (DATABASE_URL, or the private PostgreSQL in PASSBOO
 or not), in one snapshot, and writes nothing: it may run beside a live service, or on a standby. It reads the whole log
 a few times, which takes minutes for tens of millions of events.
 
+What it does not know it says it has not checked: the rows of a projection of your own, until internal/verify has a check
+for it.
+
 It exits 0 when nothing differs and 1 when something does, or when it could not be told.`,
 		Example: `  server verify
   server verify --json | jq '.checks[] | select(.differences > 0)'
@@ -126,6 +129,9 @@ func printReport(r *verify.Report, out io.Writer) error {
 		if more := c.Differences - int64(len(c.Told)); more > 0 {
 			fmt.Fprintf(w, "      and %d more\n", more)
 		}
+	}
+	for _, id := range r.NotChecked {
+		fmt.Fprintf(w, "----  %-21s not checked: no check knows the rows of this projection\n", id)
 	}
 	if r.OK {
 		fmt.Fprintf(w, "\nnothing differs (%.1f s)\n", r.Seconds)

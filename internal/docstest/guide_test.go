@@ -32,12 +32,21 @@ func TestGuideAddsAProjection(t *testing.T) {
 			place("migrations/99999_daily_deposits.sql", source)
 		case d.language(n) == "go" && strings.HasPrefix(source, "package projection_test\n"):
 			place("internal/projection/daily_deposits_test.go", source)
+		case d.language(n) == "go" && strings.HasPrefix(source, "package verify\n"):
+			place("internal/verify/daily_deposits.go", source)
 		case d.language(n) == "go":
 			place("internal/projection/daily_deposits.go", source)
+		case d.language(n) == "text" && strings.Contains(source, "dailyDepositsSQL}"):
+			const list = "internal/verify/checks.go"
+			checks, err := os.ReadFile(filepath.Join(root, list))
+			if err != nil {
+				t.Fatal(err)
+			}
+			place(list, strings.Replace(string(checks), "\n}\n", "\n"+source+"}\n", 1))
 		}
 	}
-	if len(replace) != 3 {
-		t.Fatalf("the guide has %d files and not 3", len(replace))
+	if len(replace) != 5 {
+		t.Fatalf("the guide has %d files and not 5", len(replace))
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {

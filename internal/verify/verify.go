@@ -26,6 +26,8 @@ type Report struct {
 	Head        int64        `json:"head"`
 	Projections []Projection `json:"projections"`
 	Checks      []Check      `json:"checks"`
+	// NotChecked are the projections whose rows no check knows, so that OK says nothing of them.
+	NotChecked []string `json:"not_checked"`
 	Seconds     float64      `json:"seconds"`
 }
 
@@ -99,7 +101,7 @@ func Run(ctx context.Context, db DB, limit int, before func(Check)) (Report, err
 }
 
 func within(ctx context.Context, tx pgx.Tx, limit int, before func(Check)) (Report, error) {
-	report := Report{OK: true}
+	report := Report{OK: true, NotChecked: []string{}}
 	if _, err := tx.Exec(ctx, memorySQL); err != nil {
 		return report, fmt.Errorf("set work_mem: %w", err)
 	}
@@ -110,6 +112,15 @@ func within(ctx context.Context, tx pgx.Tx, limit int, before func(Check)) (Repo
 	var err error
 	if report.Projections, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Projection]); err != nil {
 		return report, fmt.Errorf("projections: %w", err)
+	}
+	known := make(map[string]bool)
+	for _, c := range checks {
+		known[c.projection] = true
+	}
+	for i := range report.Projections {
+		if id := report.Projections[i].ID; !known[id] {
+			report.NotChecked = append(report.NotChecked, id)
+		}
 	}
 	for _, c := range checks {
 		check := Check{Name: c.name, About: c.about}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -346,6 +347,25 @@ func TestTellingIsBounded(t *testing.T) {
 	for _, c := range report.Checks {
 		if c.Name == "transactions" && (c.Differences != 15 || len(c.Told) != 2 || c.Told[0].Item != "account "+ada.String()+" at position 1") {
 			t.Errorf("%+v", c)
+		}
+	}
+}
+
+// TestUnknownProjectionIsNotChecked sees the report own up to the rows that no check looks at.
+func TestUnknownProjectionIsNotChecked(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t)
+	books(t, pool)
+	project(t, pool, 100)
+	for _, want := range [][]string{{}, {"largest_deposits"}} {
+		report, err := verify.Run(t.Context(), pool, 2, nil)
+		if err != nil || !report.OK || !slices.Equal(report.NotChecked, want) {
+			t.Errorf("%+v, %v, want %q not to be checked", report, err, want)
+		}
+		_, err = pool.Exec(t.Context(), `insert into projections (id, version, generation, position, last_event_id)
+			select 'largest_deposits', 1, 1, position, event_id from events where position = 3 on conflict do nothing`)
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 }
