@@ -1,7 +1,7 @@
-// Package docstest holds the documents to what they say: the commands of README.md, docs/api.md and docs/tutorial.md are
-// run, and links, make targets, routes, settings, tests and paths that a document names must exist.
+// Package docstest holds the documents to what they say: the commands of README.md, docs/quickstart.md, docs/api.md and
+// docs/tutorial.md are run, and links, make targets, routes, settings, tests and paths that a document names must exist.
 //
-// The conventions are few. Every block of these three in bash or sh is run, in order and in one bash, against the real
+// The conventions are few. Every block of these four in bash or sh is run, in order and in one bash, against the real
 // binary; http://127.0.0.1:8080 stands for where it listens. A block in text that follows such a block at once is what
 // it prints, with … for what differs from run to run; a block without one prints nothing. A comment
 // <!-- not-run: reason --> before a block keeps it from being run; that is for the few that start services.
@@ -259,7 +259,7 @@ func TestNamedTestsExist(t *testing.T) {
 
 func TestNamedPathsExist(t *testing.T) {
 	t.Parallel()
-	named := regexp.MustCompile(`^((?:\.ci|api|client|cmd|docs|internal|migrations|scripts|test|web)(?:/[\w.-]+)*)$`)
+	named := regexp.MustCompile(`^((?:\.ci|api|client|cmd|docs|examples|internal|migrations|scripts|test|web)(?:/[\w.-]+)*)$`)
 	for _, d := range documents(t) {
 		for path := range submatches(named, d.spans()...) {
 			if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(path))); err != nil {
@@ -270,21 +270,60 @@ func TestNamedPathsExist(t *testing.T) {
 }
 
 // same fails the test for each name that is documented and not there, or the other way round.
-func same(t *testing.T, what string, documented, there map[string]bool) {
+func same(t *testing.T, d document, what string, documented, there map[string]bool) {
 	t.Helper()
 	for name := range documented {
 		if !there[name] {
-			t.Errorf("README.md lists %s %s, which does not exist", what, name)
+			t.Errorf("%s lists %s %s, which does not exist", d.path, what, name)
 		}
 	}
 	for name := range there {
 		if !documented[name] {
-			t.Errorf("README.md does not list %s %s", what, name)
+			t.Errorf("%s does not list %s %s", d.path, what, name)
 		}
 	}
 }
 
-func TestReadmeListsEveryRoute(t *testing.T) {
+// TestReadmeIsShort holds the README to what fits a visit, and its Go code to the guide's, which is run.
+func TestReadmeIsShort(t *testing.T) {
+	t.Parallel()
+	d := readme(t)
+	if words := len(strings.Fields(string(d.source))); words > 1000 {
+		t.Errorf("%s has %d words, of 1000 at most", d.path, words)
+	}
+	flat := func(code string) string { return strings.ReplaceAll(code, "\t", "") }
+	guide := flat(strings.Join(read(t, filepath.Join(root, "docs", "guide", "add-a-projection.md")).code(), "\n"))
+	shown := 0
+	for n := d.tree.FirstChild(); n != nil; n = n.NextSibling() {
+		if d.language(n) != "go" {
+			continue
+		}
+		shown++
+		for part := range strings.SplitSeq(strings.TrimSpace(d.lines(n)), "\n\n") {
+			if !strings.Contains(guide, flat(part)) {
+				t.Errorf("%s shows code that is not the guide's:\n%s", d.path, part)
+			}
+		}
+	}
+	if shown == 0 {
+		t.Errorf("%s shows no Go code", d.path)
+	}
+}
+
+// TestIndexListsEveryPage sees that nothing is written which nobody finds.
+func TestIndexListsEveryPage(t *testing.T) {
+	t.Parallel()
+	index := read(t, filepath.Join(root, "docs", "README.md"))
+	links := index.links()
+	for _, path := range files(t, ".md") {
+		page, err := filepath.Rel(filepath.Dir(index.path), path)
+		if err == nil && !strings.HasPrefix(page, "..") && !strings.HasPrefix(page, "adr/") && page != "README.md" && !slices.Contains(links, page) {
+			t.Errorf("%s does not list %s", index.path, page)
+		}
+	}
+}
+
+func TestEveryRouteIsListed(t *testing.T) {
 	t.Parallel()
 	document, err := openapi3.NewLoader().LoadFromData(api.Document())
 	if err != nil {
@@ -296,5 +335,6 @@ func TestReadmeListsEveryRoute(t *testing.T) {
 			routes[method+" "+path] = true
 		}
 	}
-	same(t, "the route", submatches(regexp.MustCompile(`^((?:GET|POST|PUT|PATCH|DELETE) /\S+)$`), readme(t).spans()...), routes)
+	d := read(t, filepath.Join(root, "docs", "routes.md"))
+	same(t, d, "the route", submatches(regexp.MustCompile(`^((?:GET|POST|PUT|PATCH|DELETE) /\S+)$`), d.spans()...), routes)
 }

@@ -26,10 +26,10 @@ const (
 	startLimit, scriptLimit = 2 * time.Minute, 5 * time.Minute
 )
 
-// block is one code block of the README that is to be run.
+// block is one code block of a document that is to be run.
 type block struct {
 	script string
-	// prints is what it prints by the README, a line an entry.
+	// prints is what it prints by the document, a line an entry.
 	prints []string
 }
 
@@ -39,7 +39,7 @@ var (
 	startsService = regexp.MustCompile(`\b(make run|docker compose|git clone)\b`)
 )
 
-// blocks returns the README's code blocks that are to be run.
+// blocks returns the document's code blocks that are to be run.
 func blocks(t *testing.T, d document) []block {
 	t.Helper()
 	var run []block
@@ -112,7 +112,8 @@ func TestReadmeOnTheRealBinary(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		same(t, "the setting",
+		d := read(t, filepath.Join(root, "docs", "settings.md"))
+		same(t, d, "the setting",
 			submatches(regexp.MustCompile(`^(DATABASE_URL(?:_FILE)?|PG_BIN|OTEL_EXPORTER_OTLP_ENDPOINT|PASSBOOK_[A-Z_]+)$`), d.spans()...),
 			submatches(regexp.MustCompile(`\(([A-Z_]+); default`), string(help)))
 	})
@@ -130,10 +131,10 @@ func TestReadmeOnTheRealBinary(t *testing.T) {
 		}
 	})
 	at := place{dir: t.TempDir()}
-	t.Run("quickstart", func(t *testing.T) { quickstart(t, d, base, at) })
-	t.Run("the API by task", func(t *testing.T) {
-		quickstart(t, read(t, filepath.Join(root, "docs", "api.md")), base, at)
-	})
+	t.Run("README", func(t *testing.T) { quickstart(t, d, base, at) })
+	for _, page := range []string{"quickstart.md", "api.md"} {
+		t.Run(page, func(t *testing.T) { quickstart(t, read(t, filepath.Join(root, "docs", page)), base, at) })
+	}
 }
 
 // quickstart runs the blocks of a document in one bash, with a line between what they print.

@@ -28,7 +28,7 @@ type Report struct {
 	Checks      []Check      `json:"checks"`
 	// NotChecked are the projections whose rows no check knows, so that OK says nothing of them.
 	NotChecked []string `json:"not_checked"`
-	Seconds     float64      `json:"seconds"`
+	Seconds    float64  `json:"seconds"`
 }
 
 // Projection is how far a read model was in the snapshot: its rows must be the fold of events 1 to Position.
