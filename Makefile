@@ -69,6 +69,10 @@ scale: build ## Hold a log of EVENTS=100000000 (about 45 GB of disk) against one
 test-containers: ## Run the log's and the projector's tests on postgres:18 in a container
 	go run ./internal/pgtest/containers
 
+.PHONY: test-versions
+test-versions: ## Run the log's, the projector's and the schema's tests on PostgreSQL 16, 17 and 18: VERSIONS=18 for some
+	scripts/postgres-versions $(VERSIONS)
+
 .PHONY: test-console
 test-console: ## Run the web console's tests in Chromium; screenshots go to dist/console (CONSOLE_SCREENSHOTS)
 	@[[ -n "$${TEST_DATABASE_URL:-}" ]] || scripts/ensure-postgres
