@@ -255,7 +255,7 @@ func (a *app) authenticator(ctx context.Context, cfg *config, d *database) (http
 		a.workers = append(a.workers, issuer.Run)
 		return issuer, nil
 	}
-	return nil, nil //nolint:nilnil // nobody has to say who they are
+	return nil, nil
 }
 
 // decode is account.Decode for an engine that knows nothing of accounts.

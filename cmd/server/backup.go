@@ -102,7 +102,7 @@ func backup(ctx context.Context, cfg config, path string, out io.Writer) (err er
 		return err
 	}
 	_, err = fmt.Fprintf(out, "%s: %d bytes; server restore reads it\n", path, info.Size())
-	return err //nolint:wrapcheck // of the terminal
+	return err
 }
 
 func restore(ctx context.Context, cfg config, path string, out io.Writer) (err error) {
@@ -139,5 +139,5 @@ func restore(ctx context.Context, cfg config, path string, out io.Writer) (err e
 		return fmt.Errorf("count the events: %w", err)
 	}
 	_, err = fmt.Fprintf(out, "%d events are in %s; server verify holds the read models against them\n", events, cfg.dataDir)
-	return err //nolint:wrapcheck // of the terminal
+	return err
 }

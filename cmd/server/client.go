@@ -44,7 +44,7 @@ func ownServer(cfg *config) (base string, c *http.Client, err error) {
 		return "", nil, err
 	}
 	if cfg.tlsCert == "" {
-		return "http://" + reachable, &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, nil //nolint:forcetypeassert // it is one
+		return "http://" + reachable, &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, nil
 	}
 	return "https://" + reachable,
 		&http.Client{Transport: &http.Transport{TLSClientConfig: trustOwn(cfg.tlsCert), ForceAttemptHTTP2: true}}, nil

@@ -18,7 +18,7 @@ type feedLog struct{ store *eventstore.Store }
 
 // Head implements feed.Log.
 func (l feedLog) Head(ctx context.Context) (int64, error) {
-	return l.store.Head(ctx) //nolint:wrapcheck // it says whose it is
+	return l.store.Head(ctx)
 }
 
 // Read implements feed.Log.
@@ -29,7 +29,7 @@ func (l feedLog) Read(ctx context.Context, after, upTo int64, f feed.Filter, lim
 	}
 	recorded, err := l.store.Select(ctx, after, upTo, selection, limit)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it says whose it is
+		return nil, err
 	}
 	events := make([]feed.Event, len(recorded))
 	for i := range recorded {

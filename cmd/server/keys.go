@@ -108,7 +108,7 @@ func createKey(ctx context.Context, cfg config, name string, scopes auth.Scopes,
 			}{key, text})
 		}
 		_, err = fmt.Fprintf(out, "key %s of %s, for %s\nIt is shown only this once:\n\n%s\n", key.ID, name, strings.Join(key.Scopes, ", "), text)
-		return err //nolint:wrapcheck // of the terminal
+		return err
 	})
 }
 
@@ -145,7 +145,7 @@ func newKeysList(settings *settings) *cobra.Command {
 func printKeys(all []auth.Key, out io.Writer) error {
 	if len(all) == 0 {
 		_, err := fmt.Fprintln(out, "There are no keys; server keys create makes one.")
-		return err //nolint:wrapcheck // of the terminal
+		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tNAME\tSCOPES\tCREATED\tLAST USED\tREVOKED")
@@ -159,7 +159,7 @@ func printKeys(all []auth.Key, out io.Writer) error {
 		k := &all[i]
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, strings.Join(k.Scopes, ","), when(&k.CreatedAt), when(k.LastUsedAt), when(k.RevokedAt))
 	}
-	return w.Flush() //nolint:wrapcheck // of the terminal
+	return w.Flush()
 }
 
 func newKeysRevoke(settings *settings) *cobra.Command {
@@ -194,7 +194,7 @@ within seconds, and ends the streams that were opened with it.`,
 				return printJSON(cmd.OutOrStdout(), &key)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "revoked key %s of %s; servers refuse it within 5 seconds\n", key.ID, key.Name)
-			return err //nolint:wrapcheck // of the terminal
+			return err
 		})
 	}
 	return cmd
@@ -231,5 +231,5 @@ func withKeys(ctx context.Context, cfg config, create bool, use func(*auth.Store
 func printJSON(out io.Writer, value any) error {
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode(value) //nolint:wrapcheck // of the terminal
+	return encoder.Encode(value)
 }

@@ -96,7 +96,7 @@ func replay(ctx context.Context, c *client.Client, server, projection string, fo
 		r, err = c.Replay(ctx, projection, refused.ReplayID)
 	}
 	if err != nil {
-		return err //nolint:wrapcheck // it says whose it is
+		return err
 	}
 	shown.show(r)
 	if !follow {

@@ -97,7 +97,7 @@ type standing struct {
 func status(ctx context.Context, c *client.Client, asJSON bool, before string, out io.Writer) error {
 	list, err := c.Projections(ctx)
 	if err != nil {
-		return err //nolint:wrapcheck // it says whose it is
+		return err
 	}
 	now := standing{Projections: list, Failures: make(map[string][]client.Failure)}
 	for i := range list {
@@ -112,10 +112,10 @@ func status(ctx context.Context, c *client.Client, asJSON bool, before string, o
 		}
 	}
 	if asJSON {
-		return json.NewEncoder(out).Encode(now) //nolint:wrapcheck // of the terminal
+		return json.NewEncoder(out).Encode(now)
 	}
 	if _, err := io.WriteString(out, before); err != nil {
-		return err //nolint:wrapcheck // of the terminal
+		return err
 	}
 	return printStatus(&now, out)
 }
@@ -139,7 +139,7 @@ func printStatus(now *standing, out io.Writer) error {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%.0f/s\t%d\t%d\t%s\n", p.ID, p.State, p.Position, p.Head, lag, p.Rate, p.Parked, p.Generation, replay)
 	}
 	if err := w.Flush(); err != nil {
-		return err //nolint:wrapcheck // of the terminal
+		return err
 	}
 	told := &errWriter{w: out}
 	for i := range now.Projections {

@@ -151,5 +151,5 @@ func (w *errWriter) Write(p []byte) (int, error) {
 	}
 	var n int
 	n, w.err = w.w.Write(p)
-	return n, w.err //nolint:wrapcheck // of the one below
+	return n, w.err
 }

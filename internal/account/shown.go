@@ -25,7 +25,7 @@ func Shown(payload []byte) ([]byte, error) {
 		}
 		text, err := jsontext.AppendUnquote(nil, value)
 		code = string(text)
-		return err //nolint:wrapcheck // wrapped below
+		return err
 	}); err != nil {
 		return nil, fmt.Errorf("account: show a payload: %w", err)
 	}
@@ -41,7 +41,7 @@ func Shown(payload []byte) ([]byte, error) {
 			shown = append(shown, ',')
 		}
 		if shown, err = jsontext.AppendQuote(shown, name); err != nil {
-			return err //nolint:wrapcheck // wrapped below
+			return err
 		}
 		shown = append(shown, ':')
 		if !amounts[name] {
@@ -50,10 +50,10 @@ func Shown(payload []byte) ([]byte, error) {
 		}
 		minor, err := strconv.ParseInt(string(value), 10, 64)
 		if err != nil {
-			return err //nolint:wrapcheck // wrapped below
+			return err
 		}
 		shown, err = jsontext.AppendQuote(shown, money.FormatMinor(minor, currency))
-		return err //nolint:wrapcheck // wrapped below
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("account: show a payload: %w", err)
@@ -65,24 +65,24 @@ func Shown(payload []byte) ([]byte, error) {
 func eachMember(object []byte, f func(name string, value jsontext.Value) error) error {
 	d := jsontext.NewDecoder(bytes.NewReader(object))
 	if begin, err := d.ReadToken(); err != nil {
-		return err //nolint:wrapcheck // the caller wraps it
+		return err
 	} else if begin.Kind() != jsontext.KindBeginObject {
 		return errors.New("it is not an object")
 	}
 	for d.PeekKind() == jsontext.KindString {
 		token, err := d.ReadToken()
 		if err != nil {
-			return err //nolint:wrapcheck // the caller wraps it
+			return err
 		}
 		name := token.String()
 		value, err := d.ReadValue()
 		if err != nil {
-			return err //nolint:wrapcheck // the caller wraps it
+			return err
 		}
 		if err := f(name, value); err != nil {
 			return err
 		}
 	}
 	_, err := d.ReadToken()
-	return err //nolint:wrapcheck // the caller wraps it
+	return err
 }

@@ -84,7 +84,7 @@ func (k *keySet) VerifySignature(ctx context.Context, token string) ([]byte, err
 			*away = err
 		}
 	}
-	return payload, err //nolint:wrapcheck // the library says whose it is
+	return payload, err
 }
 
 // words reads a claim that is a string of words or a list of them.
@@ -97,5 +97,5 @@ func (w *words) UnmarshalJSON(text []byte) error {
 		*w = strings.Fields(line)
 		return nil
 	}
-	return json.Unmarshal(text, (*[]string)(w)) //nolint:wrapcheck // whoever reads the claims says what they are
+	return json.Unmarshal(text, (*[]string)(w))
 }

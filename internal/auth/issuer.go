@@ -154,7 +154,7 @@ func (i *Issuer) current(ctx context.Context, now time.Time) (*oidc.IDTokenVerif
 		verifier, _ = result.Val.(*oidc.IDTokenVerifier)
 		return verifier, nil
 	case <-ctx.Done():
-		return nil, ctx.Err() //nolint:wrapcheck // the caller's own
+		return nil, ctx.Err()
 	}
 }
 
@@ -177,7 +177,7 @@ func (i *Issuer) discover(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 	if err != nil {
 		i.failedAt = time.Now()
 		i.log.Warn("the issuer of tokens does not answer as it should", "issuer", i.url, "error", err)
-		return nil, err //nolint:wrapcheck // it says whose it is
+		return nil, err
 	}
 	i.renewAt = time.Now().Add(renewEvery)
 	i.verifier = oidc.NewVerifier(i.url, &keySet{oidc.NewRemoteKeySet(ctx, document.Keys)},

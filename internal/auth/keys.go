@@ -129,7 +129,7 @@ func (k *Keys) find(ctx context.Context, id string) (*entry, error) {
 			return nil, result.Err
 		}
 	case <-ctx.Done():
-		return nil, ctx.Err() //nolint:wrapcheck // the caller's own
+		return nil, ctx.Err()
 	}
 	if e, ok := k.entries.Get(id); ok {
 		return e, nil

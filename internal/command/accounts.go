@@ -105,7 +105,7 @@ func (a *accounts) load(ctx context.Context, log history, ids map[uuid.UUID]*hel
 	}
 	snapshots, err := log.LoadSnapshots(ctx, missing)
 	if err != nil {
-		return err //nolint:wrapcheck // the log's own
+		return err
 	}
 	for i := range snapshots {
 		s := &snapshots[i]
@@ -161,7 +161,7 @@ func (a *accounts) read(ctx context.Context, log history, missing []uuid.UUID, i
 		return nil
 	})
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the log's own
+		return nil, err
 	}
 	var unfounded []uuid.UUID
 	for id, ok := range founded {

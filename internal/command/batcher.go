@@ -102,7 +102,7 @@ func (s *Service) writeOptimistic(ctx context.Context, open []*group) ([]*group,
 	}
 	events, err := s.store.ReadFrom(ctx, s.accounts.head, maxFollowed)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the log's own
+		return nil, err
 	}
 	s.accounts.follow(events)
 	return nil, errMoved
@@ -119,7 +119,7 @@ func (s *Service) writeLocked(ctx context.Context, open []*group) ([]*group, err
 	before := s.accounts.head
 	locked, events, err := s.store.Lock(ctx, before, limit)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the log's own
+		return nil, err
 	}
 	defer locked.Release()
 	if s.accounts.known {
@@ -182,7 +182,7 @@ func (s *Service) append(ctx context.Context, l log, r *round) (eventstore.Appen
 	if err == nil && !result.Moved && len(result.Taken) == 0 && len(r.batch.Events) > 0 {
 		s.meter.Batch(len(r.batch.Events), time.Since(began))
 	}
-	return result, err //nolint:wrapcheck // the log's own
+	return result, err
 }
 
 // keep takes over what was written, has snapshots made of accounts that have fallen far behind theirs, and wakes the readers.
@@ -209,7 +209,7 @@ func (s *Service) answerStored(ctx context.Context, l log, open []*group) (rest 
 	}
 	keys, err := l.LookupKeys(ctx, hashes)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the log's own
+		return nil, err
 	}
 	stored := make(map[[16]byte]*eventstore.StoredKey, len(keys))
 	for i := range keys {

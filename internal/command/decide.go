@@ -175,7 +175,7 @@ func (r *round) decideCommand(req *Request, result *Result) error {
 		}
 		sent, received, err := account.DecideTransfer(req.AccountID, a.state, to.state, transfer)
 		if err != nil {
-			return err //nolint:wrapcheck // a refusal of the domain
+			return err
 		}
 		result.Events = make([]Recorded, 0, 2)
 		if err := r.add(req.AccountID, sent, metadata, result); err != nil {
@@ -185,7 +185,7 @@ func (r *round) decideCommand(req *Request, result *Result) error {
 	}
 	events, err := account.Decide(a.state, req.Command)
 	if err != nil {
-		return err //nolint:wrapcheck // a refusal of the domain
+		return err
 	}
 	result.Events = make([]Recorded, 0, len(events))
 	for _, e := range events {
@@ -253,5 +253,5 @@ func (m Metadata) encode() ([]byte, error) {
 	for _, field := range []*string{&m.CorrelationID, &m.CausationID, &m.Actor, &m.Traceparent} {
 		*field = strings.ReplaceAll(*field, "\x00", "")
 	}
-	return json.Marshal(&m, jsontext.AllowInvalidUTF8(true)) //nolint:wrapcheck // it cannot fail
+	return json.Marshal(&m, jsontext.AllowInvalidUTF8(true))
 }

@@ -37,7 +37,7 @@ func (g *group) keys() iter.Seq[*Key] {
 // call is the groups that one caller waits for. Once pushed it belongs to the batcher, until done is closed.
 type call struct {
 	// ctx is the caller's: groups that have not been taken when it ends are dropped.
-	ctx    context.Context //nolint:containedctx // it belongs to the call, as that of an http.Request does
+	ctx    context.Context
 	groups []group
 	bulk   bool
 	next   int // of groups, the first not taken yet

@@ -42,7 +42,7 @@ func (s *Service) firstAnswer(ctx context.Context, g *group, stored map[[16]byte
 func (s *Service) firstResult(ctx context.Context, key *eventstore.StoredKey) (Result, error) {
 	events, err := s.store.ReadAfter(ctx, key.First-1, key.Count)
 	if err != nil {
-		return Result{}, err //nolint:wrapcheck // the log's own
+		return Result{}, err
 	}
 	if len(events) != key.Count || events[0].Position != key.First {
 		return Result{}, fmt.Errorf("command: an idempotency key answers for %d events from position %d, which the log does not hold",

@@ -43,7 +43,7 @@ func (s *Store) Append(ctx context.Context, head Head, b *Batch) (Appended, erro
 
 func scanAppended(row pgx.Row) (result Appended, err error) {
 	if err = row.Scan(&result.Moved, &result.RecordedAt, &result.Taken); err != nil {
-		return Appended{}, err //nolint:wrapcheck // by the caller
+		return Appended{}, err
 	}
 	result.RecordedAt = result.RecordedAt.UTC()
 	return result, nil
@@ -91,7 +91,7 @@ func (l *Locked) begin(ctx context.Context, head Head, limit int) (events []Even
 		events, err = scan(rows, limit)
 		return err
 	})
-	return events, l.conn.SendBatch(ctx, &steps).Close() //nolint:wrapcheck // by the caller
+	return events, l.conn.SendBatch(ctx, &steps).Close()
 }
 
 // Append is Store.Append, and ends the transaction: with a commit when the batch was written.

@@ -52,7 +52,7 @@ func scan(rows pgx.Rows, limit int) ([]Event, error) {
 			return nil, err
 		}
 	}
-	return events, rows.Err() //nolint:wrapcheck // by the callers
+	return events, rows.Err()
 }
 
 var errRow = errors.New("eventstore: a row of events is not of the form that was asked for")

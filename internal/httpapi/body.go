@@ -137,7 +137,7 @@ func decodeValue(d *jsontext.Decoder, depth int) (any, error) {
 	}
 	token, err := d.ReadToken()
 	if err != nil {
-		return nil, err //nolint:wrapcheck // syntaxProblem says it in words
+		return nil, err
 	}
 	switch token.Kind() {
 	case jsontext.KindString:
@@ -145,7 +145,7 @@ func decodeValue(d *jsontext.Decoder, depth int) (any, error) {
 	case jsontext.KindTrue, jsontext.KindFalse:
 		return token.Bool(), nil
 	}
-	return nil, nil //nolint:nilnil // null
+	return nil, nil
 }
 
 func decodeObject(d *jsontext.Decoder, depth int) (any, error) {
@@ -153,13 +153,13 @@ func decodeObject(d *jsontext.Decoder, depth int) (any, error) {
 		return nil, errTooDeep
 	}
 	if _, err := d.ReadToken(); err != nil {
-		return nil, err //nolint:wrapcheck // syntaxProblem says it in words
+		return nil, err
 	}
 	members := make(map[string]any)
 	for d.PeekKind() != jsontext.KindEndObject {
 		name, err := d.ReadToken()
 		if err != nil {
-			return nil, err //nolint:wrapcheck // syntaxProblem says it in words
+			return nil, err
 		}
 		key := name.String()
 		if members[key], err = decodeValue(d, depth); err != nil {
@@ -167,7 +167,7 @@ func decodeObject(d *jsontext.Decoder, depth int) (any, error) {
 		}
 	}
 	_, err := d.ReadToken()
-	return members, err //nolint:wrapcheck // syntaxProblem says it in words
+	return members, err
 }
 
 func decodeArray(d *jsontext.Decoder, depth int) (any, error) {
@@ -175,7 +175,7 @@ func decodeArray(d *jsontext.Decoder, depth int) (any, error) {
 		return nil, errTooDeep
 	}
 	if _, err := d.ReadToken(); err != nil {
-		return nil, err //nolint:wrapcheck // syntaxProblem says it in words
+		return nil, err
 	}
 	elements := []any{}
 	for d.PeekKind() != jsontext.KindEndArray {
@@ -186,7 +186,7 @@ func decodeArray(d *jsontext.Decoder, depth int) (any, error) {
 		elements = append(elements, element)
 	}
 	_, err := d.ReadToken()
-	return elements, err //nolint:wrapcheck // syntaxProblem says it in words
+	return elements, err
 }
 
 // syntaxProblem says where a JSON text is wrong; last is what was read before the error.

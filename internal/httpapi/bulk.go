@@ -324,7 +324,7 @@ func (b *bulk) decideAll(c *chunk) error {
 		results, err = b.server.commands.DoAll(b.r.Context(), requests)
 	}
 	if err != nil && !errors.As(err, &refused) {
-		return err //nolint:wrapcheck // problem.go matches it
+		return err
 	}
 	if first, ok := errors.AsType[*command.RefusedBefore](err); ok {
 		b.requestID = requestIDOf(first.Answer) // so that the other results, too, are those of the first request

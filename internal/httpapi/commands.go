@@ -249,7 +249,7 @@ func receipt(events []command.Recorded) ([]byte, error) {
 	if !ok {
 		return appendReceipt(make([]byte, 0, 256), first), nil
 	}
-	return json.Marshal(&TransferReceipt{ //nolint:wrapcheck // an unexpected error, logged as it is
+	return json.Marshal(&TransferReceipt{
 		AccountID: first.AccountID, EventID: first.EventID, Position: last.Position, Version: first.Version,
 		Type: first.Event.EventType(), RecordedAt: timeText(first.RecordedAt),
 		TransferID: sent.TransferID, From: leg(first), To: leg(last),

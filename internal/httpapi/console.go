@@ -41,7 +41,7 @@ func newConsole() (console, error) {
 		}
 		body, err := fs.ReadFile(files, name)
 		if err != nil {
-			return err //nolint:wrapcheck // wrapped below
+			return err
 		}
 		mediaType, known := mediaTypes[path.Ext(name)]
 		if !known {

@@ -32,7 +32,7 @@ func newDocs() (*docs, error) {
 	// The page is the same for every request; to be hashed, it is made once.
 	request, err := http.NewRequest(http.MethodGet, "/docs/", http.NoBody) //nolint:noctx // goes nowhere
 	if err != nil {
-		return nil, err //nolint:wrapcheck // cannot be
+		return nil, err
 	}
 	page := &pageWriter{header: make(http.Header), status: http.StatusOK}
 	ui.ServeHTTP(page, request)

@@ -189,7 +189,7 @@ func (e *eventStream) run(ctx context.Context, stream *feed.Stream) error {
 		case errors.Is(err, feed.ErrQuiet):
 			e.beat(stream.Position(), true)
 		case err != nil:
-			return err //nolint:wrapcheck // it says whose it is
+			return err
 		case len(items) == 0:
 			e.beat(stream.Position(), false)
 		}

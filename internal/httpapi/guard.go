@@ -91,7 +91,7 @@ func (g *guard) authenticate(r *http.Request) (*auth.Caller, error) {
 	if errors.Is(err, auth.ErrBadCredential) {
 		return nil, badCredential()
 	}
-	return caller, err //nolint:wrapcheck // problem.go matches it
+	return caller, err
 }
 
 // badCredential does not say what is wrong with it: whoever has a good one need not know, nobody else may.

@@ -54,7 +54,7 @@ func (l *lineReader) next() ([]byte, error) {
 			_, err = l.buf.ReadSlice('\n')
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, err //nolint:wrapcheck // the connection's
+			return nil, err
 		}
 		if tooLong {
 			return nil, tooLarge()
@@ -144,7 +144,7 @@ func (b *budget) Read(p []byte) (int, error) {
 	}
 	n, err := b.r.Read(p[:min(len(p), b.left, 4<<10)])
 	b.left -= n
-	return n, err //nolint:wrapcheck // a reader hands on what the one below says
+	return n, err
 }
 
 // item is one command of a bulk request: a request to carry out, or the problem that it is instead.

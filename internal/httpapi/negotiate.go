@@ -24,7 +24,7 @@ func offersOf(content openapi3.Content) ([]contenttype.MediaType, error) {
 	for i, name := range names {
 		var err error
 		if offers[i], err = contenttype.ParseMediaType(name); err != nil {
-			return nil, err //nolint:wrapcheck // the caller says of which operation
+			return nil, err
 		}
 	}
 	return offers, nil

@@ -25,10 +25,10 @@ func newSender(w http.ResponseWriter, patience time.Duration) *sender {
 func (s *sender) send(piece []byte) error {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(s.patience))
 	if _, err := s.w.Write(piece); err != nil {
-		return err //nolint:wrapcheck // the connection's
+		return err
 	}
 	if err := s.conn.Flush(); err != nil {
-		return err //nolint:wrapcheck // the connection's
+		return err
 	}
 	_ = s.conn.SetWriteDeadline(time.Time{})
 	return nil

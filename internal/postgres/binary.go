@@ -25,7 +25,7 @@ type appendPlan struct{}
 
 // Encode implements pgtype.EncodePlan.
 func (appendPlan) Encode(value any, buf []byte) ([]byte, error) {
-	return value.(encoding.BinaryAppender).AppendBinary(buf) //nolint:wrapcheck // the value's own
+	return value.(encoding.BinaryAppender).AppendBinary(buf)
 }
 
 // takeBinaryArrays has a connection take arrays that write themselves.

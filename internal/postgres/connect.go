@@ -129,7 +129,7 @@ func isPooled(ctx context.Context, config *pgx.ConnConfig) (bool, error) {
 		return true, nil
 	}
 	if err != nil {
-		return false, err //nolint:wrapcheck // as the connection itself would have failed
+		return false, err
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	results, err := conn.Exec(ctx, "select pg_backend_pid()").ReadAll()

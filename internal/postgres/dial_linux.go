@@ -17,7 +17,7 @@ func limitUnacked(network, _ string, raw syscall.RawConn) error {
 		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unackedTimeout.Milliseconds()))
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // of the dialer, which says where to
+		return err
 	}
 	return failed
 }

@@ -138,7 +138,7 @@ func mustBeDirect(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("look for a pooler: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	return conn.Raw(func(driver any) error { //nolint:wrapcheck // ours
+	return conn.Raw(func(driver any) error {
 		pooled, err := Pooled(ctx, driver.(*stdlib.Conn).Conn())
 		if err == nil && pooled {
 			err = &SessionError{"the database cannot be migrated through a connection pooler: " +

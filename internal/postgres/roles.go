@@ -142,10 +142,10 @@ func rightsOn(ctx context.Context, db *sql.DB) (tables, rights []string, err err
 func grantIn(ctx context.Context, tx *sql.Tx, schema string, tables, rights []string, haveRole bool, log *slog.Logger) error {
 	// Two at once would update the same rows of the catalog, which PostgreSQL refuses.
 	if _, err := tx.ExecContext(ctx, lockRights, migrationLock); err != nil {
-		return err //nolint:wrapcheck // by the caller
+		return err
 	}
 	if _, err := tx.ExecContext(ctx, fmt.Sprintf(appendAsOwner, schema)); err != nil {
-		return err //nolint:wrapcheck // by the caller
+		return err
 	}
 	if err := revokeWrites(ctx, tx); err != nil {
 		return err
@@ -153,7 +153,7 @@ func grantIn(ctx context.Context, tx *sql.Tx, schema string, tables, rights []st
 	if !haveRole {
 		var may bool
 		if err := tx.QueryRowContext(ctx, mayMakeRoles).Scan(&may); err != nil {
-			return err //nolint:wrapcheck // by the caller
+			return err
 		}
 		if !may {
 			log.InfoContext(ctx, "no role of the service: an administrator can make it with CREATE ROLE, then run migrate again",
@@ -161,12 +161,12 @@ func grantIn(ctx context.Context, tx *sql.Tx, schema string, tables, rights []st
 			return nil
 		}
 		if _, err := tx.ExecContext(ctx, makeRole); err != nil {
-			return err //nolint:wrapcheck // by the caller
+			return err
 		}
 	}
 	var usable bool
 	if err := tx.QueryRowContext(ctx, mayUseSchema, ServiceRole).Scan(&usable); err != nil {
-		return err //nolint:wrapcheck // by the caller
+		return err
 	}
 	statements := []string{grantFunctions}
 	if !usable {
@@ -175,7 +175,7 @@ func grantIn(ctx context.Context, tx *sql.Tx, schema string, tables, rights []st
 	for i, table := range tables {
 		var there bool
 		if err := tx.QueryRowContext(ctx, tableExists, table).Scan(&there); err != nil {
-			return err //nolint:wrapcheck // by the caller
+			return err
 		}
 		if there {
 			statements = append(statements,
@@ -196,18 +196,18 @@ func revokeWrites(ctx context.Context, tx *sql.Tx) error {
 	var writers []string
 	rows, err := tx.QueryContext(ctx, selectWriters)
 	if err != nil {
-		return err //nolint:wrapcheck // by the caller
+		return err
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		var writer string
 		if err := rows.Scan(&writer); err != nil {
-			return err //nolint:wrapcheck // by the caller
+			return err
 		}
 		writers = append(writers, writer)
 	}
 	if err := rows.Err(); err != nil {
-		return err //nolint:wrapcheck // by the caller
+		return err
 	}
 	for _, writer := range writers {
 		// What is revoked on a table is revoked on its columns too.

@@ -54,7 +54,7 @@ func (r *warningReader) Read(p []byte) (int, error) {
 			passed := r.look(p[:n])
 			r.part = append(r.part, p[passed:n]...)
 			if passed > 0 || err != nil || n == 0 {
-				return passed, err //nolint:wrapcheck // of the connection
+				return passed, err
 			}
 			continue
 		}
@@ -62,7 +62,7 @@ func (r *warningReader) Read(p []byte) (int, error) {
 		n, err := r.from.Read(rest)
 		r.part = append(r.part, rest[:n]...)
 		if err != nil {
-			return 0, err //nolint:wrapcheck // of the connection
+			return 0, err
 		}
 		passed := r.look(r.part)
 		r.ready, r.part = r.part[:passed], append([]byte(nil), r.part[passed:]...)

@@ -91,5 +91,5 @@ func (w *worker) askRetry(ctx context.Context, position int64) (Failure, error) 
 func scanFailure(row pgx.Row) (f Failure, err error) {
 	err = row.Scan(&f.Position, &f.EventID, &f.Type, &f.StreamID, &f.Error, &f.Attempts, &f.Parked, &f.Waiting, &f.RetryAsked,
 		&f.FirstFailedAt, &f.LastTriedAt)
-	return f, err //nolint:wrapcheck // the callers wrap it
+	return f, err
 }

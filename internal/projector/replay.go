@@ -309,7 +309,7 @@ func (l *lane) meet(ctx context.Context, tx pgx.Tx, position int64) error {
 // eventAt answers the id of the event at a position, nil at 0.
 func (w *worker) eventAt(ctx context.Context, position int64) (*uuid.UUID, error) {
 	if position == 0 {
-		return nil, nil //nolint:nilnil // there is none
+		return nil, nil
 	}
 	events, err := w.cfg.Log.ReadAfter(ctx, position-1, 1)
 	if err != nil {

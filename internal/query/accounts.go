@@ -250,7 +250,7 @@ func (l *list) read(ctx context.Context, tx pgx.Tx, generation int64) (Page, err
 		all = append(all, at)
 	}
 	if err := rows.Err(); err != nil {
-		return Page{}, err //nolint:wrapcheck // the caller wraps it
+		return Page{}, err
 	}
 	var page Page
 	if len(all) > l.limit {

@@ -132,7 +132,7 @@ func scanAccount(rows pgx.Rows, leading *int64) (*Account, error) {
 		if err := rows.Scan(leading, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil); err != nil {
 			return nil, fmt.Errorf("query: account: %w", err)
 		}
-		return nil, nil //nolint:nilnil // no account
+		return nil, nil
 	}
 	err := rows.Scan(leading, &row.ID, &row.Owner, &row.currency, &row.Balance, &row.Overdraft, &row.deposited, &row.withdrawn,
 		&row.Status, &row.Version, &row.Position, &row.OpenedAt, &row.UpdatedAt, &row.closedAt)

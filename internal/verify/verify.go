@@ -143,5 +143,5 @@ func (c *Check) run(ctx context.Context, tx pgx.Tx, sql string, limit int) error
 		var d Difference
 		return d, row.Scan(&d.Item, &d.Field, &d.Has, &d.Want, &c.Differences)
 	})
-	return err //nolint:wrapcheck // Run wraps it
+	return err
 }

@@ -74,14 +74,14 @@ type transport struct {
 func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := tr.base.RoundTrip(r)
 	if err != nil || tr.doc == nil {
-		return response, err //nolint:wrapcheck // a RoundTripper hands on what the one below says
+		return response, err
 	}
 	body, err := io.ReadAll(response.Body)
 	if err == nil {
 		err = response.Body.Close()
 	}
 	if err != nil {
-		return nil, err //nolint:wrapcheck // a RoundTripper hands on what the one below says
+		return nil, err
 	}
 	response.Body = io.NopCloser(bytes.NewReader(body))
 	for _, problem := range check(tr.doc, r, response, body) {

@@ -139,7 +139,7 @@ func (f *Feed) Page(ctx context.Context, after int64, filter Filter, limit int) 
 	limit = min(max(limit, 1), MaxLimit)
 	head, err := f.log.Head(ctx)
 	if err != nil {
-		return Page{}, err //nolint:wrapcheck // it says whose it is
+		return Page{}, err
 	}
 	page := Page{UpTo: after, Head: head}
 	if head <= after {
@@ -155,7 +155,7 @@ func (f *Feed) Page(ctx context.Context, after int64, filter Filter, limit int) 
 	}
 	events, err := f.log.Read(ctx, after, upTo, filter, limit)
 	if err != nil {
-		return Page{}, err //nolint:wrapcheck // it says whose it is
+		return Page{}, err
 	}
 	if page.Items, err = renderAll(events); err != nil {
 		return Page{}, err
@@ -215,12 +215,12 @@ func (f *Feed) tailFrom(ctx context.Context, tail int64) error {
 	for {
 		head, err := f.log.Head(ctx)
 		if err != nil || head <= tail {
-			return err //nolint:wrapcheck // it says whose it is
+			return err
 		}
 		upTo := min(head, tail+batchSize)
 		events, err := f.log.Read(ctx, tail, upTo, Filter{}, batchSize)
 		if err != nil {
-			return err //nolint:wrapcheck // it says whose it is
+			return err
 		}
 		if int64(len(events)) != upTo-tail {
 			return fmt.Errorf("feed: the log has %d events after position %d up to %d", len(events), tail, upTo)

@@ -41,7 +41,7 @@ func (f *Feed) Open(ctx context.Context, after int64, filter Filter) (*Stream, e
 		var err error
 		if s.position, err = f.log.Head(ctx); err != nil {
 			s.Close()
-			return nil, err //nolint:wrapcheck // it says whose it is
+			return nil, err
 		}
 	}
 	return s, nil
@@ -100,7 +100,7 @@ func (s *Stream) Next(ctx context.Context, patience time.Duration) ([]Item, erro
 		case <-s.feed.stopping:
 			return nil, ErrStopping
 		case <-ctx.Done():
-			return nil, ctx.Err() //nolint:wrapcheck // the caller's own
+			return nil, ctx.Err()
 		}
 	}
 }
@@ -149,7 +149,7 @@ func (s *Stream) read(ctx context.Context, quiet <-chan time.Time) (items []Item
 	wait := s.feed.poll
 	switch {
 	case ctx.Err() != nil:
-		return nil, false, ctx.Err() //nolint:wrapcheck // the caller's own
+		return nil, false, ctx.Err()
 	case err != nil && !s.feed.transient(err):
 		return nil, false, err
 	case err != nil:
@@ -170,6 +170,6 @@ func (s *Stream) read(ctx context.Context, quiet <-chan time.Time) (items []Item
 	case <-s.feed.stopping:
 		return nil, false, ErrStopping
 	case <-ctx.Done():
-		return nil, false, ctx.Err() //nolint:wrapcheck // the caller's own
+		return nil, false, ctx.Err()
 	}
 }

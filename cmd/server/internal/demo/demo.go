@@ -88,7 +88,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err() //nolint:wrapcheck // of the caller
+		return ctx.Err()
 	}
 }
 

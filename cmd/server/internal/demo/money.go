@@ -24,7 +24,7 @@ func (w *walk) start(ctx context.Context, s *step, show *presenter) error {
 	})
 	var err error
 	if w.client, err = client.New(w.stage.base(), client.WithReadYourWrites(), client.WithPatience(time.Minute)); err != nil {
-		return err //nolint:wrapcheck // it says whose it is
+		return err
 	}
 	got, err := w.get(ctx, s, "/readyz")
 	if err != nil {

@@ -148,5 +148,5 @@ func (s *stage) verify(ctx context.Context) ([]byte, error) {
 
 // databaseURL is where the server's database is.
 func (s *stage) databaseURL(ctx context.Context) (string, error) {
-	return localpg.Attach(ctx, s.data()) //nolint:wrapcheck // it says whose it is
+	return localpg.Attach(ctx, s.data())
 }

@@ -182,7 +182,7 @@ func (w *walk) fill(ctx context.Context, s *step) error {
 		}
 		results, err := w.client.RunAll(ctx, commands)
 		if err != nil {
-			return err //nolint:wrapcheck // it says whose it is
+			return err
 		}
 		for _, r := range results {
 			if r.Problem != nil {
@@ -236,7 +236,7 @@ func (w *walk) replay(ctx context.Context, s *step, show *presenter) error {
 	}
 	var last int64
 	if _, err := w.client.Balance(ctx, id, client.Applied(&last)); err != nil {
-		return err //nolint:wrapcheck // it says whose it is
+		return err
 	}
 	r, err := w.startReplay(ctx, s)
 	if err != nil {
@@ -256,7 +256,7 @@ func (w *walk) replay(ctx context.Context, s *step, show *presenter) error {
 			var applied int64
 			balance, err := w.client.Balance(ctx, id, client.Applied(&applied))
 			if err != nil {
-				return err //nolint:wrapcheck // it says whose it is
+				return err
 			}
 			if balance.Balance != "51.00" || applied < last {
 				wrong = fmt.Sprintf("%s at position %d after %d", balance.Balance, applied, last)
