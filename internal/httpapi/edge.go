@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -35,6 +36,14 @@ type exchange struct {
 	caller *auth.Caller
 	status int // 0 until the header is written
 	bytes  int64
+	outage atomic.Int64 // when it was logged that the database is away, in seconds; 0 if it was not
+}
+
+// logsOutage tells whether it is to be logged that the database is away: once a minute, however many commands of the
+// request wait for it.
+func (x *exchange) logsOutage(now time.Time) bool {
+	last := x.outage.Load()
+	return now.Unix()-last >= 60 && x.outage.CompareAndSwap(last, now.Unix())
 }
 
 type exchangeKey struct{}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -238,7 +239,9 @@ func (s *server) explain(r *http.Request, err error) *problem {
 			slog.String("request_id", exchangeOf(r.Context()).requestID), slog.Any("error", err))
 	}
 	if s.unavailable(err) {
-		log(slog.LevelWarn, "the database is away")
+		if exchangeOf(r.Context()).logsOutage(time.Now()) {
+			log(slog.LevelWarn, "the database is away")
+		}
 		p := newProblem(kindUnavailable, unavailableDetail)
 		p.retryAfter = 1
 		return p
