@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,6 +46,8 @@ It exits 0 only when every expectation held.`,
 		if *deposits < 0 {
 			return usageError{errors.New("--deposits: at least 0")}
 		}
+		// A reader that leaves is an error of writing, and not the end before the directory is removed.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 		binary, err := os.Executable()
 		if err != nil {
 			return fmt.Errorf("demo: where this program is: %w", err)

@@ -13,9 +13,13 @@ import (
 // demonstrate runs server demo in a directory for temporary files that is the test's own.
 func demonstrate(t *testing.T, args ...string) (stdout, stderr, dir string, err error) {
 	t.Helper()
+	return demonstrateAs(t, exec.Command(build(t), append([]string{"demo"}, args...)...))
+}
+
+func demonstrateAs(t *testing.T, cmd *exec.Cmd) (stdout, stderr, dir string, err error) {
+	t.Helper()
 	dir = t.TempDir()
 	passable(t, dir)
-	cmd := exec.Command(build(t), append([]string{"demo"}, args...)...)
 	// What is set for a real server must be left alone.
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "DATABASE_URL=postgres://nobody@127.0.0.1:1/nothing", "PASSBOOK_DATA_DIR="+filepath.Join(dir, "mine"))
 	var out, errs bytes.Buffer
@@ -51,5 +55,17 @@ func TestDemo(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestDemoWithoutReaders sees the demonstration end, and leave nothing, when nobody reads on.
+func TestDemoWithoutReaders(t *testing.T) {
+	t.Parallel()
+	stdout, stderr, dir, err := demonstrateAs(t, exec.Command("bash", "-c", build(t)+" demo --json --deposits 200 | head -n 1"))
+	if err != nil || strings.Count(stdout, "\n") != 1 {
+		t.Fatalf("%v\n%s\n%s", err, stderr, stdout)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v\n%s", left, err, stderr)
 	}
 }

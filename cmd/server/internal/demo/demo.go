@@ -38,8 +38,16 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	out := &reader{w: cfg.Out, left: leave}
+	defer func() {
+		if out.err != nil { // all else has gone wrong for that reason
+			err = fmt.Errorf("demo: nobody reads on: %w", out.err)
+		}
+	}()
 	stage := &stage{dir: dir, binary: cfg.Binary, pgBin: cfg.PgBin}
-	show := &presenter{out: cfg.Out, json: cfg.JSON, colour: cfg.Colour}
+	show := &presenter{out: out, json: cfg.JSON, colour: cfg.Colour}
 	defer func() {
 		err = errors.Join(err, stage.close())
 		if cfg.Keep {
@@ -79,6 +87,22 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	show.over(len(w.steps()))
 	return nil
+}
+
+// reader is who reads what is told, and may leave: then the walk is over.
+type reader struct {
+	w    io.Writer
+	left func()
+	err  error
+}
+
+func (r *reader) Write(p []byte) (int, error) {
+	n, err := r.w.Write(p)
+	if err != nil && r.err == nil {
+		r.err = err
+		r.left()
+	}
+	return n, err
 }
 
 func pause(ctx context.Context, d time.Duration) error {
