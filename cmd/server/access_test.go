@@ -46,7 +46,7 @@ func host(t *testing.T, settings ...string) *hosted {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan int, 1)
-	go func() { done <- run(ctx, nil, func(k string) string { return env[k] }, h.log, h.log) }()
+	go func() { done <- run(ctx, nil, environ(env), h.log, h.log) }()
 	t.Cleanup(func() {
 		cancel()
 		if code := <-done; code != exitOK {

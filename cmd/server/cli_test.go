@@ -23,14 +23,17 @@ import (
 
 // invoke runs a command of the binary in this process, with settings as NAME=value.
 func invoke(ctx context.Context, args []string, settings ...string) (code int, stdout, stderr string) {
-	env := make(map[string]string)
-	for _, s := range settings {
-		name, value, _ := strings.Cut(s, "=")
-		env[name] = value
-	}
 	var out, errs bytes.Buffer
-	code = run(ctx, args, func(k string) string { return env[k] }, &out, &errs)
+	code = run(ctx, args, settings, &out, &errs)
 	return code, out.String(), errs.String()
+}
+
+func environ(env map[string]string) []string {
+	var all []string
+	for name, value := range env {
+		all = append(all, name+"="+value)
+	}
+	return all
 }
 
 // TestLookingAfterAServer runs the commands an operator has against a real server with a private PostgreSQL.

@@ -57,6 +57,7 @@ stored. A running server takes it at once. On a database that is empty yet the s
 	}
 	name := cmd.Flags().String("name", "", "whose key it is; one that no other key in use has")
 	scopes := cmd.Flags().StringSlice("scope", nil, "what the key allows, one of: "+strings.Join(auth.ScopeNames(), ", "))
+	complete(cmd, "scope", auth.ScopeNames()...)
 	asJSON := cmd.Flags().Bool("json", false, `print one JSON object on one line; "key" is the key`)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := settings.load(cmd.ErrOrStderr())

@@ -35,7 +35,7 @@ func main() {
 	uuid.EnableRandPool()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	code := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	os.Exit(code)
 }
 
@@ -45,9 +45,9 @@ type usageError struct{ error }
 func (e usageError) Unwrap() error { return e.error }
 
 // run is the whole program but for the process around it. A second signal while it shuts down is the caller's to
-// handle.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	root := newRoot(getenv)
+// handle. Settings are read from environ, NAME=value each.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	root := newRoot(environ)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -65,8 +65,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 }
 
-func newRoot(getenv func(string) string) *cobra.Command {
-	settings := newSettings(getenv)
+func newRoot(environ []string) *cobra.Command {
+	settings := newSettings(environ)
 	serve := func(cmd *cobra.Command, _ []string) error {
 		cfg, err := settings.load(cmd.ErrOrStderr())
 		if err != nil {
@@ -97,6 +97,11 @@ server completion prints completions for a shell.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	settings.register(root.PersistentFlags())
+	complete(root, settings.auth.flag, authNone, authKeys, authOIDC)
+	complete(root, settings.logLevel.flag, "debug", "info", "warn", "error")
+	complete(root, settings.logFormat.flag, "text", "json")
+	root.Version = version
+	root.SetVersionTemplate("passbook {{.Version}}\n")
 	root.AddCommand(
 		&cobra.Command{Use: "serve", Short: "Serve the API until interrupted (the default)", Args: noArgs, RunE: serve},
 		newMigrate(settings),
@@ -114,6 +119,13 @@ server completion prints completions for a shell.`,
 		},
 	)
 	return root
+}
+
+// complete tells shells the values of a flag.
+func complete(cmd *cobra.Command, flag string, values ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // there is no such flag
+	}
 }
 
 func newMigrate(settings *settings) *cobra.Command {

@@ -21,10 +21,33 @@ func TestCommandLine(t *testing.T) {
 		// out and err are pieces that must be on stdout and stderr.
 		out, err []string
 	}{
-		"version":         {args: []string{"version"}, out: []string{"passbook dev"}},
-		"help":            {args: []string{"--help"}, out: []string{"DATABASE_URL", "PASSBOOK_QUERY_DATABASE_URL", "PASSBOOK_DATA_DIR", "PASSBOOK_ADDR", "PASSBOOK_AUTH", "PASSBOOK_INSECURE", "PASSBOOK_HOSTS", "PASSBOOK_OIDC_ISSUER", "PASSBOOK_OIDC_AUDIENCE", "PASSBOOK_RATE_LIMIT", "PASSBOOK_MAX_STREAMS", "PASSBOOK_TLS_CERT", "PASSBOOK_TLS_KEY", "PASSBOOK_KEY", "PASSBOOK_KEY_FILE", "DATABASE_URL_FILE", "PASSBOOK_QUERY_DATABASE_URL_FILE", "PASSBOOK_LOG_LEVEL", "PASSBOOK_LOG_FORMAT", "127.0.0.1:8080", "migrate", "healthcheck", "version"}},
-		"unknown command": {args: []string{"sevre"}, code: 2, err: []string{`unknown command "sevre"`, "--help"}},
-		"unknown flag":    {args: []string{"--adr", "x"}, code: 2, err: []string{"unknown flag: --adr"}},
+		"version":   {args: []string{"version"}, out: []string{"passbook dev"}},
+		"--version": {args: []string{"--version"}, out: []string{"passbook dev"}},
+		"settings that are none": {
+			args: []string{"healthcheck", "--addr", "127.0.0.1:1"}, code: 2,
+			env: map[string]string{"PASSBOOK_AUHT": "keys", "PASSBOOK_DATABASE_URL": "postgres://u:secret@h/db"},
+			err: []string{
+				"PASSBOOK_AUHT: there is no such setting; PASSBOOK_AUTH is meant?\nPASSBOOK_DATABASE_URL: there is no such setting",
+				"server --help",
+			},
+		},
+		"variables that Kubernetes makes for a service called passbook": {
+			args: []string{"healthcheck", "--addr", "127.0.0.1:1"}, code: 1,
+			env: map[string]string{
+				"PASSBOOK_PORT": "tcp://10.0.0.1:80", "PASSBOOK_SERVICE_HOST": "10.0.0.1", "PASSBOOK_SERVICE_PORT_HTTP": "80",
+				"PASSBOOK_PORT_80_TCP_ADDR": "10.0.0.1", "PASSBOOK_DB_SERVICE_HOST": "10.0.0.2", "PASSBOOK_TOOLS": "/var/cache",
+			},
+			err: []string{"refused"},
+		},
+		"blanks around a database": {
+			env: map[string]string{"DATABASE_URL": " postgres://u:secret@h/db", "PASSBOOK_QUERY_DATABASE_URL": "postgres://u:secret@h/db\n"}, code: 2,
+			err: []string{"DATABASE_URL (--database-url): has blanks around it", "PASSBOOK_QUERY_DATABASE_URL (--query-database-url): has blanks around it"},
+		},
+		"completion of a scope":                  {args: []string{"__complete", "keys", "create", "--scope", ""}, out: []string{"accounts:write\n", "projections:admin\n"}},
+		"completion of a kind of authentication": {args: []string{"__complete", "--auth", ""}, out: []string{"none\nkeys\noidc\n"}},
+		"help":                                   {args: []string{"--help"}, out: []string{"DATABASE_URL", "PASSBOOK_QUERY_DATABASE_URL", "PASSBOOK_DATA_DIR", "PASSBOOK_ADDR", "PASSBOOK_AUTH", "PASSBOOK_INSECURE", "PASSBOOK_HOSTS", "PASSBOOK_OIDC_ISSUER", "PASSBOOK_OIDC_AUDIENCE", "PASSBOOK_RATE_LIMIT", "PASSBOOK_MAX_STREAMS", "PASSBOOK_TLS_CERT", "PASSBOOK_TLS_KEY", "PASSBOOK_KEY", "PASSBOOK_KEY_FILE", "DATABASE_URL_FILE", "PASSBOOK_QUERY_DATABASE_URL_FILE", "PASSBOOK_LOG_LEVEL", "PASSBOOK_LOG_FORMAT", "127.0.0.1:8080", "migrate", "healthcheck", "version"}},
+		"unknown command":                        {args: []string{"sevre"}, code: 2, err: []string{`unknown command "sevre"`, "--help"}},
+		"unknown flag":                           {args: []string{"--adr", "x"}, code: 2, err: []string{"unknown flag: --adr"}},
 		"open to all": {
 			env: map[string]string{"PASSBOOK_ADDR": "0.0.0.0:8080"}, code: 2,
 			err: []string{"PASSBOOK_ADDR", "127.0.0.1", "PASSBOOK_INSECURE=true", "PASSBOOK_AUTH=keys", "server keys create", "PASSBOOK_AUTH=oidc", "PASSBOOK_OIDC_ISSUER"},
@@ -75,7 +98,7 @@ func TestCommandLine(t *testing.T) {
 			env := map[string]string{"HOME": t.TempDir()}
 			maps.Copy(env, test.env)
 			var stdout, stderr bytes.Buffer
-			code := run(context.Background(), test.args, func(k string) string { return env[k] }, &stdout, &stderr)
+			code := run(context.Background(), test.args, environ(env), &stdout, &stderr)
 			if code != test.code {
 				t.Errorf("exit code %d, want %d; stderr: %s", code, test.code, &stderr)
 			}

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,9 +51,9 @@ type setting struct {
 
 // settings knows all settings; load parses them once.
 type settings struct {
-	getenv func(string) string
-	flags  *pflag.FlagSet
-	all    []*setting
+	environ map[string]string
+	flags   *pflag.FlagSet
+	all     []*setting
 
 	databaseURL, queryDatabaseURL, dataDir, pgBin *setting
 	databaseURLFile, queryDatabaseURLFile         *setting
@@ -61,8 +64,12 @@ type settings struct {
 	accessSettings
 }
 
-func newSettings(getenv func(string) string) *settings {
-	s := &settings{getenv: getenv}
+func newSettings(environ []string) *settings {
+	s := &settings{environ: make(map[string]string)}
+	for _, one := range environ {
+		name, value, _ := strings.Cut(one, "=")
+		s.environ[name] = value
+	}
 	add := func(env, flag, fallback, shown, usage string) *setting {
 		one := &setting{env: env, flag: flag, fallback: fallback, shown: shown, usage: usage}
 		s.all = append(s.all, one)
@@ -95,6 +102,8 @@ func newSettings(getenv func(string) string) *settings {
 	return s
 }
 
+func (s *settings) getenv(name string) string { return s.environ[name] }
+
 // register adds the flags. Their defaults are shown by the usage text, since the environment comes in between.
 func (s *settings) register(flags *pflag.FlagSet) {
 	s.flags = flags
@@ -122,7 +131,7 @@ func (s *settings) get(one *setting) string {
 
 // load checks all settings and reports everything that is wrong with them together, as a usageError.
 func (s *settings) load(stderr io.Writer) (config, error) {
-	var problems []error
+	problems := s.unknown()
 	wrong := func(one *setting, format string, args ...any) {
 		problems = append(problems, fmt.Errorf("%s (--%s): %s", one.env, one.flag, fmt.Sprintf(format, args...)))
 	}
@@ -136,7 +145,9 @@ func (s *settings) load(stderr io.Writer) (config, error) {
 		one   *setting
 		value string
 	}{{s.databaseURL, c.databaseURL}, {s.queryDatabaseURL, c.queryDatabaseURL}, {s.directDatabaseURL, c.directDatabaseURL}} {
-		if _, err := pgxpool.ParseConfig(u.value); u.value != "" && err != nil {
+		if strings.TrimSpace(u.value) != u.value { // pgx would take a URL behind a blank for no URL, and the local socket
+			wrong(u.one, "has blanks around it")
+		} else if _, err := pgxpool.ParseConfig(u.value); u.value != "" && err != nil {
 			// The error of pgx leaves the password out.
 			wrong(u.one, "not a PostgreSQL connection string: %v", err)
 		}
@@ -178,6 +189,38 @@ func (s *settings) load(stderr io.Writer) (config, error) {
 		return config{}, usageError{errors.Join(problems...)}
 	}
 	return c, nil
+}
+
+// foreign are names that are not Passbook's to check: the variables that Kubernetes makes in each pod for a service whose
+// name begins with passbook, and where the scripts of the repository keep their tools.
+var foreign = regexp.MustCompile(`^PASSBOOK_((\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)|TOOLS)$`)
+
+// unknown reports the variables that look like settings and are none, which most often are misspelt.
+func (s *settings) unknown() (problems []error) {
+	known := make(map[string]bool)
+	for _, one := range s.all {
+		known[one.env] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.environ)) {
+		if !strings.HasPrefix(name, "PASSBOOK_") || known[name] || foreign.MatchString(name) {
+			continue
+		}
+		meant := ""
+		for _, one := range s.all {
+			if letters(one.env) == letters(name) {
+				meant = "; " + one.env + " is meant?"
+			}
+		}
+		problems = append(problems, fmt.Errorf("%s: there is no such setting%s", name, meant))
+	}
+	return problems
+}
+
+// letters are those of a name, in the order of the alphabet: most slips change places or a line.
+func letters(name string) string {
+	all := []rune(strings.ReplaceAll(strings.ToUpper(name), "_", ""))
+	slices.Sort(all)
+	return string(all)
 }
 
 // dataDirectory is where the private PostgreSQL lives unless said otherwise, by the XDG base directory specification.

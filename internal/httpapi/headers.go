@@ -15,7 +15,7 @@ var (
 	errRepeated       = errors.New("is given more than once")
 	errNothingToMatch = errors.New("has no meaning here: an account that is not open yet has no version")
 
-	errBadTag       = errors.New(`must be versions in quotes, such as "3" or "3", "5", or *`)
+	errBadTag = errors.New(`must be versions in quotes, such as "3" or "3", "5", or *`)
 )
 
 // parseIdempotencyKey reads the value of an Idempotency-Key: a structured-field string as the IETF draft has it
