@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -23,16 +24,24 @@ func newRegistry(pools map[string]*pgxpool.Pool) *prometheus.Registry {
 
 // projectionMetrics reads the projections' state when it is scraped.
 type projectionMetrics struct {
-	engine *projector.Engine
+	engine projectionStates
 	// ready tells whether the database can be asked at all.
 	ready                              func() bool
 	position, head, lag, seconds, halt *prometheus.Desc
 	parked, failures, paused           *prometheus.Desc
 	replaying, replayed, replayTotal   *prometheus.Desc
 	database                           *prometheus.Desc
+
+	mu    sync.Mutex
+	known []projector.Status // what the database said last
 }
 
-func newProjectionMetrics(engine *projector.Engine, ready func() bool) *projectionMetrics {
+// projectionStates is what knows how the projections stand: an engine.
+type projectionStates interface {
+	Projections(ctx context.Context) ([]projector.Status, error)
+}
+
+func newProjectionMetrics(engine projectionStates, ready func() bool) *projectionMetrics {
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("passbook_projection_"+name, help, []string{"projection"}, nil)
 	}
@@ -65,12 +74,18 @@ func (m *projectionMetrics) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. When the database is away there is nothing else to tell.
+// Collect implements prometheus.Collector. While the database is away it tells what was known last: an alert of a halted
+// projection would resolve otherwise.
 func (m *projectionMetrics) Collect(out chan<- prometheus.Metric) {
 	all, err := m.state()
 	out <- prometheus.MustNewConstMetric(m.database, prometheus.GaugeValue, oneIf(err == nil))
-	for i := range all {
-		m.collect(&all[i], out)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil {
+		m.known = all
+	}
+	for i := range m.known {
+		m.collect(&m.known[i], out)
 	}
 }
 
