@@ -53,7 +53,7 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 			a.closePools()
 		}
 	}()
-	if a.tracing, err = newTracing(ctx, cfg.otlpEndpoint); err != nil {
+	if a.tracing, err = newTracing(ctx, cfg.otlpEndpoint, cfg.log); err != nil {
 		return nil, err
 	}
 	pools, err := a.openPools(ctx, d)

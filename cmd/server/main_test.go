@@ -43,6 +43,12 @@ func TestCommandLine(t *testing.T) {
 			env: map[string]string{"DATABASE_URL": " postgres://u:secret@h/db", "PASSBOOK_QUERY_DATABASE_URL": "postgres://u:secret@h/db\n"}, code: 2,
 			err: []string{"DATABASE_URL (--database-url): has blanks around it", "PASSBOOK_QUERY_DATABASE_URL (--query-database-url): has blanks around it"},
 		},
+		"tracing that cannot be": {
+			env: map[string]string{
+				"OTEL_TRACES_EXPORTER": "zipkin", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317",
+			}, code: 2,
+			err: []string{`OTEL_TRACES_EXPORTER: "zipkin" is not one that Passbook has; use otlp or none`, `OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" is not one that Passbook speaks; use http/protobuf`},
+		},
 		"completion of a scope":                  {args: []string{"__complete", "keys", "create", "--scope", ""}, out: []string{"accounts:write\n", "projections:admin\n"}},
 		"completion of a kind of authentication": {args: []string{"__complete", "--auth", ""}, out: []string{"none\nkeys\noidc\n"}},
 		"help":                                   {args: []string{"--help"}, out: []string{"DATABASE_URL", "PASSBOOK_QUERY_DATABASE_URL", "PASSBOOK_DATA_DIR", "PASSBOOK_ADDR", "PASSBOOK_AUTH", "PASSBOOK_INSECURE", "PASSBOOK_HOSTS", "PASSBOOK_OIDC_ISSUER", "PASSBOOK_OIDC_AUDIENCE", "PASSBOOK_RATE_LIMIT", "PASSBOOK_MAX_STREAMS", "PASSBOOK_TLS_CERT", "PASSBOOK_TLS_KEY", "PASSBOOK_KEY", "PASSBOOK_KEY_FILE", "DATABASE_URL_FILE", "PASSBOOK_QUERY_DATABASE_URL_FILE", "PASSBOOK_LOG_LEVEL", "PASSBOOK_LOG_FORMAT", "127.0.0.1:8080", "migrate", "healthcheck", "version"}},

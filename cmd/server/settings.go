@@ -169,10 +169,8 @@ func (s *settings) load(stderr io.Writer) (config, error) {
 	if c.idempotencyTTL, err = time.ParseDuration(s.get(s.idempotencyTTL)); err != nil || c.idempotencyTTL < time.Minute {
 		wrong(s.idempotencyTTL, "%q is not a duration of at least 1m, such as 24h", s.get(s.idempotencyTTL))
 	}
-	if c.otlpEndpoint = s.get(s.otlpEndpoint); c.otlpEndpoint != "" {
-		if u, err := url.Parse(c.otlpEndpoint); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			wrong(s.otlpEndpoint, "%q is not the URL of a collector, such as http://127.0.0.1:4318", c.otlpEndpoint)
-		}
+	if c.otlpEndpoint, err = s.tracesURL(); err != nil {
+		problems = append(problems, err)
 	}
 	for _, one := range []struct {
 		*setting
@@ -189,6 +187,36 @@ func (s *settings) load(stderr io.Writer) (config, error) {
 		return config{}, usageError{errors.Join(problems...)}
 	}
 	return c, nil
+}
+
+// tracesURL is where traces go, "" when tracing is off. Beside the setting it heeds the variables of OpenTelemetry's
+// specification that say whether traces are sent, where, and how; the SDK reads the others itself.
+func (s *settings) tracesURL() (string, error) {
+	var problems []error
+	where := s.getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+	if general := s.get(s.otlpEndpoint); where == "" && general != "" {
+		where = strings.TrimRight(general, "/") + "/v1/traces"
+	}
+	exporter := s.getenv("OTEL_TRACES_EXPORTER")
+	if where == "" || exporter == "none" || strings.EqualFold(s.getenv("OTEL_SDK_DISABLED"), "true") {
+		return "", nil
+	}
+	if exporter != "" && exporter != "otlp" {
+		problems = append(problems, fmt.Errorf("OTEL_TRACES_EXPORTER: %q is not one that Passbook has; use otlp or none", exporter))
+	}
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"} {
+		if protocol := s.getenv(name); protocol == "http/protobuf" {
+			break // the first of them decides
+		} else if protocol != "" {
+			problems = append(problems, fmt.Errorf("%s: %q is not one that Passbook speaks; use http/protobuf", name, protocol))
+			break
+		}
+	}
+	if u, err := url.Parse(where); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		problems = append(problems, fmt.Errorf("%s (--%s): %q is not the URL of a collector, such as http://127.0.0.1:4318",
+			s.otlpEndpoint.env, s.otlpEndpoint.flag, where))
+	}
+	return where, errors.Join(problems...)
 }
 
 // foreign are names that are not Passbook's to check: the variables that Kubernetes makes in each pod for a service whose

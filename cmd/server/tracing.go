@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-logr/logr"
 	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -35,13 +37,16 @@ type tracing struct {
 	tracer   trace.Tracer
 }
 
-// newTracing sends to the collector at endpoint, the URL that OTEL_EXPORTER_OTLP_ENDPOINT names, over HTTP. It does not
-// connect yet. Whoever calls it stops it. Without an endpoint there is none, which is a nil *tracing.
-func newTracing(ctx context.Context, endpoint string) (*tracing, error) {
+// newTracing sends to the collector at endpoint, a URL for traces, over HTTP. It does not connect yet. Whoever calls it
+// stops it. Without an endpoint there is none, which is a nil *tracing. What goes wrong in OpenTelemetry's SDK, which has
+// one place for it in a process, is logged.
+func newTracing(ctx context.Context, endpoint string, log *slog.Logger) (*tracing, error) {
 	if endpoint == "" {
 		return nil, nil
 	}
-	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(strings.TrimRight(endpoint, "/")+"/v1/traces"))
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("tracing failed", "error", err) }))
+	otel.SetLogger(logr.FromSlogHandler(log.Handler()))
+	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(endpoint))
 	if err != nil {
 		return nil, fmt.Errorf("tracing: %w", err)
 	}
