@@ -39,51 +39,6 @@ func (e AccountStatus) Valid() bool {
 	}
 }
 
-// Defines values for CloudEventDatacontenttype.
-const (
-	ApplicationJSON CloudEventDatacontenttype = "application/json"
-)
-
-// Valid indicates whether the value is a known member of the CloudEventDatacontenttype enum.
-func (e CloudEventDatacontenttype) Valid() bool {
-	switch e {
-	case ApplicationJSON:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for CloudEventSource.
-const (
-	Passbook CloudEventSource = "/passbook"
-)
-
-// Valid indicates whether the value is a known member of the CloudEventSource enum.
-func (e CloudEventSource) Valid() bool {
-	switch e {
-	case Passbook:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for CloudEventSpecversion.
-const (
-	N10 CloudEventSpecversion = "1.0"
-)
-
-// Valid indicates whether the value is a known member of the CloudEventSpecversion enum.
-func (e CloudEventSpecversion) Valid() bool {
-	switch e {
-	case N10:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for CommandCommand.
 const (
 	CommandCommandClose      CommandCommand = "close"
@@ -402,7 +357,7 @@ type Balance struct {
 	Version int64 `json:"version"`
 }
 
-// CloudEvent An event as a CloudEvent 1.0. `source` and `id` together name it; `position` and `version` are strings because a CloudEvents integer has 32 bits.
+// CloudEvent An event as a CloudEvent 1.0. `type` says which of these it is, and so what `data` has.
 type CloudEvent struct {
 	// Actor Who sent the command, with authentication: `key:`, the key's id, a space and its name; or `oidc:` and the token's subject.
 	Actor string `json:"actor,omitempty,omitzero"`
@@ -411,20 +366,20 @@ type CloudEvent struct {
 	Causationid string `json:"causationid,omitempty,omitzero"`
 
 	// Correlationid The `X-Correlation-Id` of the command, or its request id.
-	Correlationid string `json:"correlationid,omitempty,omitzero"`
-
-	// Data By `type`: AccountCreatedData, MoneyData (MoneyDeposited, MoneyWithdrawn), TransferSentData, TransferReceivedData, StatusData (AccountSuspended, AccountReactivated, AccountClosed). Amounts are decimal strings, with their currency beside them.
-	Data            json.RawMessage           `json:"data"`
-	Datacontenttype CloudEventDatacontenttype `json:"datacontenttype"`
-	ID              uuid.UUID                 `json:"id"`
+	Correlationid   string          `json:"correlationid,omitempty,omitzero"`
+	Data            json.RawMessage `json:"data"`
+	Datacontenttype string          `json:"datacontenttype"`
+	ID              uuid.UUID       `json:"id"`
 
 	// Position Where the event is in the log.
 	Position Number `json:"position"`
 
 	// Schemaversion The version of the schema of `data`. Events that were recorded in an older one are shown in the newest.
-	Schemaversion int32                 `json:"schemaversion"`
-	Source        CloudEventSource      `json:"source"`
-	Specversion   CloudEventSpecversion `json:"specversion"`
+	Schemaversion int32 `json:"schemaversion"`
+
+	// Source The service. `/passbook` unless the server is set to say another.
+	Source      string `json:"source"`
+	Specversion string `json:"specversion"`
 
 	// Subject The account.
 	Subject uuid.UUID `json:"subject"`
@@ -443,15 +398,6 @@ type CloudEvent struct {
 	// Version The number of the event among those of its account, which is the account's version after it.
 	Version Number `json:"version"`
 }
-
-// CloudEventDatacontenttype defines model for CloudEvent.Datacontenttype.
-type CloudEventDatacontenttype string
-
-// CloudEventSource defines model for CloudEvent.Source.
-type CloudEventSource string
-
-// CloudEventSpecversion defines model for CloudEvent.Specversion.
-type CloudEventSpecversion string
 
 // Command The fields of the command's own route, with its name and, if you like, an idempotency key. For suspend, reactivate and close the account is named by `account_id`. Which fields a command needs, and which it may have, is as on its route.
 type Command struct {
@@ -985,7 +931,7 @@ type TransferReceipt struct {
 	Version int64 `json:"version"`
 }
 
-// TransferReceivedData The data of TransferReceived, an event of the account that the money went to. It follows on TransferSent.
+// TransferReceivedData The data of TransferReceived, an event of the account that the money went to.
 type TransferReceivedData struct {
 	// Amount A decimal with as many decimals as the currency has.
 	//

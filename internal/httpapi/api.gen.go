@@ -35,51 +35,6 @@ func (e AccountStatus) Valid() bool {
 	}
 }
 
-// Defines values for CloudEventDatacontenttype.
-const (
-	ApplicationJSON CloudEventDatacontenttype = "application/json"
-)
-
-// Valid indicates whether the value is a known member of the CloudEventDatacontenttype enum.
-func (e CloudEventDatacontenttype) Valid() bool {
-	switch e {
-	case ApplicationJSON:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for CloudEventSource.
-const (
-	Passbook CloudEventSource = "/passbook"
-)
-
-// Valid indicates whether the value is a known member of the CloudEventSource enum.
-func (e CloudEventSource) Valid() bool {
-	switch e {
-	case Passbook:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for CloudEventSpecversion.
-const (
-	N10 CloudEventSpecversion = "1.0"
-)
-
-// Valid indicates whether the value is a known member of the CloudEventSpecversion enum.
-func (e CloudEventSpecversion) Valid() bool {
-	switch e {
-	case N10:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for CommandCommand.
 const (
 	CommandCommandClose      CommandCommand = "close"
@@ -315,7 +270,7 @@ func (e ListTransactionsParamsSort) Valid() bool {
 type Account struct {
 	AccountID uuid.UUID `json:"account_id"`
 
-	// Available The balance and the overdraft limit together.
+	// Available A decimal with as many decimals as the currency has.
 	//
 	// Examples: 120.00
 	Available Decimal `json:"available"`
@@ -333,7 +288,7 @@ type Account struct {
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
 
-	// Deposited All money that ever came in.
+	// Deposited A decimal with as many decimals as the currency has.
 	//
 	// Examples: 120.00
 	Deposited Decimal `json:"deposited"`
@@ -357,7 +312,7 @@ type Account struct {
 	UpdatedAt Time  `json:"updated_at"`
 	Version   int64 `json:"version"`
 
-	// Withdrawn All money that ever went out.
+	// Withdrawn A decimal with as many decimals as the currency has.
 	//
 	// Examples: 120.00
 	Withdrawn Decimal `json:"withdrawn"`
@@ -402,7 +357,7 @@ type AccountStatus string
 type Balance struct {
 	AccountID uuid.UUID `json:"account_id"`
 
-	// Available The balance and the overdraft limit together.
+	// Available A decimal with as many decimals as the currency has.
 	//
 	// Examples: 120.00
 	Available Decimal `json:"available"`
@@ -430,57 +385,6 @@ type Balance struct {
 	// Version That of the account's last applied event.
 	Version int64 `json:"version"`
 }
-
-// CloudEvent An event as a CloudEvent 1.0. `source` and `id` together name it; `position` and `version` are strings because a CloudEvents integer has 32 bits.
-type CloudEvent struct {
-	// Actor Who sent the command, with authentication: `key:`, the key's id, a space and its name; or `oidc:` and the token's subject.
-	Actor string `json:"actor,omitempty,omitzero"`
-
-	// Causationid The `X-Causation-Id` of the command.
-	Causationid string `json:"causationid,omitempty,omitzero"`
-
-	// Correlationid The `X-Correlation-Id` of the command, or its request id.
-	Correlationid string `json:"correlationid,omitempty,omitzero"`
-
-	// Data By `type`: AccountCreatedData, MoneyData (MoneyDeposited, MoneyWithdrawn), TransferSentData, TransferReceivedData, StatusData (AccountSuspended, AccountReactivated, AccountClosed). Amounts are decimal strings, with their currency beside them.
-	Data            map[string]interface{}    `json:"data"`
-	Datacontenttype CloudEventDatacontenttype `json:"datacontenttype"`
-	ID              uuid.UUID                 `json:"id"`
-
-	// Position Where the event is in the log.
-	Position string `json:"position"`
-
-	// Schemaversion The version of the schema of `data`. Events that were recorded in an older one are shown in the newest.
-	Schemaversion int32                 `json:"schemaversion"`
-	Source        CloudEventSource      `json:"source"`
-	Specversion   CloudEventSpecversion `json:"specversion"`
-
-	// Subject The account.
-	Subject uuid.UUID `json:"subject"`
-
-	// Time RFC 3339, in UTC, to the microsecond.
-	//
-	// Examples: 2026-01-02T15:04:05.000000Z
-	Time Time `json:"time"`
-
-	// Traceparent The W3C trace context of the command.
-	Traceparent string `json:"traceparent,omitempty,omitzero"`
-
-	// Type The type of an event. A name never changes its meaning.
-	Type EventType `json:"type"`
-
-	// Version The number of the event among those of its account, which is the account's version after it.
-	Version string `json:"version"`
-}
-
-// CloudEventDatacontenttype defines model for CloudEvent.Datacontenttype.
-type CloudEventDatacontenttype string
-
-// CloudEventSource defines model for CloudEvent.Source.
-type CloudEventSource string
-
-// CloudEventSpecversion defines model for CloudEvent.Specversion.
-type CloudEventSpecversion string
 
 // Command The fields of the command's own route, with its name and, if you like, an idempotency key. For suspend, reactivate and close the account is named by `account_id`. Which fields a command needs, and which it may have, is as on its route.
 type Command struct {
@@ -524,8 +428,9 @@ type Command struct {
 // CommandCommand defines model for Command.Command.
 type CommandCommand string
 
-// CommandResult A receipt with its `status` (201 or 200, and `replayed` when its key had been used before), or a problem.
+// CommandResult A receipt with its `status`, 201 or 200, or a problem.
 type CommandResult struct {
+	// Replayed True when the key had been used before: then this is what was answered the first time, a refusal too.
 	Replayed             bool                   `json:"replayed,omitempty,omitzero"`
 	Status               int                    `json:"status"`
 	AdditionalProperties map[string]interface{} `json:"-"`
@@ -651,18 +556,18 @@ type MoneyMovement struct {
 	// Examples: 12.34, 100
 	Amount DecimalInput `json:"amount"`
 
-	// Currency Must be the account's, when given.
+	// Currency An ISO 4217 code.
 	//
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency,omitempty,omitzero"`
 
-	// Reference What it is for; kept with the event.
+	// Reference Text of the caller's own; it may have several lines.
 	Reference Text `json:"reference,omitempty,omitzero"`
 }
 
 // Moved defines model for Moved.
 type Moved struct {
-	// Amount Deposited, withdrawn and transferred, together.
+	// Amount A decimal with as many decimals as the currency has.
 	//
 	// Examples: 120.00
 	Amount Decimal `json:"amount"`
@@ -686,7 +591,7 @@ type OpenAccount struct {
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
 
-	// OverdraftLimit How far below zero the balance may go; nothing when not given.
+	// OverdraftLimit A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
 	//
 	// Examples: 12.34, 100
 	OverdraftLimit DecimalInput `json:"overdraft_limit,omitempty,omitzero"`
@@ -893,14 +798,6 @@ type Stats struct {
 
 // StatusChange defines model for StatusChange.
 type StatusChange struct {
-	// Reason Kept with the event.
-	Reason Text `json:"reason,omitempty,omitzero"`
-}
-
-// StatusCommand defines model for StatusCommand.
-type StatusCommand struct {
-	AccountID uuid.UUID `json:"account_id"`
-
 	// Reason Text of the caller's own; it may have several lines.
 	Reason Text `json:"reason,omitempty,omitzero"`
 }
@@ -923,7 +820,7 @@ type Total struct {
 	// Accounts How many were ever opened.
 	Accounts int64 `json:"accounts"`
 
-	// Balance The sum of all balances. Between the two sides of a transfer its amount counts as still with the sender.
+	// Balance A decimal with as many decimals as the currency has.
 	//
 	// Examples: 120.00
 	Balance Decimal `json:"balance"`
@@ -933,12 +830,12 @@ type Total struct {
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
 
-	// Deposited All money that came in from outside; transfers are not counted.
+	// Deposited A decimal with as many decimals as the currency has.
 	//
 	// Examples: 120.00
 	Deposited Decimal `json:"deposited"`
 
-	// Withdrawn All money that went out again; transfers are not counted.
+	// Withdrawn A decimal with as many decimals as the currency has.
 	//
 	// Examples: 120.00
 	Withdrawn Decimal `json:"withdrawn"`
@@ -952,12 +849,12 @@ type TotalList struct {
 
 // Transaction One movement of money on an account.
 type Transaction struct {
-	// Amount What was moved, above zero; `kind` says in which direction.
+	// Amount A decimal with as many decimals as the currency has.
 	//
 	// Examples: 120.00
 	Amount Decimal `json:"amount"`
 
-	// Balance What the account then had.
+	// Balance A decimal with as many decimals as the currency has.
 	//
 	// Examples: 120.00
 	Balance Decimal `json:"balance"`
@@ -1008,13 +905,13 @@ type Transfer struct {
 	// Examples: 12.34, 100
 	Amount DecimalInput `json:"amount"`
 
-	// Currency Must be that of both accounts, when given.
+	// Currency An ISO 4217 code.
 	//
 	// Examples: EUR
 	Currency      CurrencyCode `json:"currency,omitempty,omitzero"`
 	FromAccountID uuid.UUID    `json:"from_account_id"`
 
-	// Reference What it is for; kept with both events.
+	// Reference Text of the caller's own; it may have several lines.
 	Reference   Text      `json:"reference,omitempty,omitzero"`
 	ToAccountID uuid.UUID `json:"to_account_id"`
 
@@ -1056,7 +953,7 @@ type TransferReceipt struct {
 	Version int64 `json:"version"`
 }
 
-// TransferReceivedData The data of TransferReceived, an event of the account that the money went to. It follows on TransferSent.
+// TransferReceivedData The data of TransferReceived, an event of the account that the money went to.
 type TransferReceivedData struct {
 	// Amount A decimal with as many decimals as the currency has.
 	//
@@ -3508,34 +3405,40 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/accounts/{account_id}/balance", wrapper.GetBalance)
 	})
 	r.Group(func(r chi.Router) {
-		r.Get(options.BaseURL+"/accounts/{account_id}/transactions", wrapper.ListTransactions)
-	})
-	r.Group(func(r chi.Router) {
-		r.Get(options.BaseURL+"/totals", wrapper.GetTotals)
-	})
-	r.Group(func(r chi.Router) {
-		r.Post(options.BaseURL+"/transfers", wrapper.Transfer)
-	})
-	r.Group(func(r chi.Router) {
-		r.Post(options.BaseURL+"/commands", wrapper.RunCommands)
-	})
-	r.Group(func(r chi.Router) {
-		r.Post(options.BaseURL+"/accounts/{account_id}/suspend", wrapper.SuspendAccount)
+		r.Post(options.BaseURL+"/accounts/{account_id}/close", wrapper.CloseAccount)
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/accounts/{account_id}/reactivate", wrapper.ReactivateAccount)
 	})
 	r.Group(func(r chi.Router) {
-		r.Post(options.BaseURL+"/accounts/{account_id}/close", wrapper.CloseAccount)
+		r.Post(options.BaseURL+"/accounts/{account_id}/suspend", wrapper.SuspendAccount)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/accounts/{account_id}/transactions", wrapper.ListTransactions)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/commands", wrapper.RunCommands)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/console", wrapper.Console)
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/deposits", wrapper.Deposit)
 	})
 	r.Group(func(r chi.Router) {
-		r.Post(options.BaseURL+"/withdrawals", wrapper.Withdraw)
+		r.Get(options.BaseURL+"/docs", wrapper.Docs)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/events", wrapper.ListEvents)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/livez", wrapper.Livez)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/metrics", wrapper.Metrics)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/openapi.yaml", wrapper.OpenapiDocument)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/projections", wrapper.ListProjections)
@@ -3544,22 +3447,16 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/projections/{projection_id}", wrapper.GetProjection)
 	})
 	r.Group(func(r chi.Router) {
-		r.Post(options.BaseURL+"/projections/{projection_id}/pause", wrapper.PauseProjection)
-	})
-	r.Group(func(r chi.Router) {
-		r.Post(options.BaseURL+"/projections/{projection_id}/resume", wrapper.ResumeProjection)
-	})
-	r.Group(func(r chi.Router) {
-		r.Post(options.BaseURL+"/projections/{projection_id}/replay", wrapper.StartReplay)
-	})
-	r.Group(func(r chi.Router) {
-		r.Post(options.BaseURL+"/projections/{projection_id}/rollback", wrapper.RollbackProjection)
-	})
-	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/projections/{projection_id}/failures", wrapper.ListFailures)
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/projections/{projection_id}/failures/{position}/retry", wrapper.RetryFailure)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/projections/{projection_id}/pause", wrapper.PauseProjection)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/projections/{projection_id}/replay", wrapper.StartReplay)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/projections/{projection_id}/replays", wrapper.ListReplays)
@@ -3571,25 +3468,25 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/projections/{projection_id}/replays/{replay_id}", wrapper.GetReplay)
 	})
 	r.Group(func(r chi.Router) {
-		r.Get(options.BaseURL+"/stats", wrapper.GetStats)
+		r.Post(options.BaseURL+"/projections/{projection_id}/resume", wrapper.ResumeProjection)
 	})
 	r.Group(func(r chi.Router) {
-		r.Get(options.BaseURL+"/livez", wrapper.Livez)
+		r.Post(options.BaseURL+"/projections/{projection_id}/rollback", wrapper.RollbackProjection)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/readyz", wrapper.Readyz)
 	})
 	r.Group(func(r chi.Router) {
-		r.Get(options.BaseURL+"/metrics", wrapper.Metrics)
+		r.Get(options.BaseURL+"/stats", wrapper.GetStats)
 	})
 	r.Group(func(r chi.Router) {
-		r.Get(options.BaseURL+"/openapi.yaml", wrapper.OpenapiDocument)
+		r.Get(options.BaseURL+"/totals", wrapper.GetTotals)
 	})
 	r.Group(func(r chi.Router) {
-		r.Get(options.BaseURL+"/docs", wrapper.Docs)
+		r.Post(options.BaseURL+"/transfers", wrapper.Transfer)
 	})
 	r.Group(func(r chi.Router) {
-		r.Get(options.BaseURL+"/console", wrapper.Console)
+		r.Post(options.BaseURL+"/withdrawals", wrapper.Withdraw)
 	})
 
 	return r

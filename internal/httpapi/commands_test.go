@@ -81,6 +81,21 @@ func TestBadAmountsNameTheField(t *testing.T) {
 	}
 }
 
+// What an amount must be is said in words, although the schema has one alternative for each type.
+func TestAnAmountOfTheWrongKind(t *testing.T) {
+	t.Parallel()
+	a := serve(t, new(service))
+	for amount, want := range map[string]string{
+		`true`: "amount must be a string or a number, not a boolean", `null`: "amount must be a string or a number, not null",
+		`{}`: "amount must be a string or a number, not an object", `-1`: "amount must not be negative", `[]`: "amount must be a string or a number, not an array",
+	} {
+		_, errs := a.send("POST", "/deposits", deposit(amount)).problem(t)
+		if errs["/amount"] != want {
+			t.Errorf("%s: %q, want %q", amount, errs["/amount"], want)
+		}
+	}
+}
+
 func TestAllBadFieldsAreReportedTogether(t *testing.T) {
 	t.Parallel()
 	s := new(service)

@@ -57,7 +57,7 @@ func serveFeed(t *testing.T, s *service) *feed.Feed {
 	t.Helper()
 	c := s.feed
 	if c.Log == nil {
-		c.Log = &events{data: `{"amount": 1234, "currency": "EUR"}`}
+		c.Log = &events{data: `{"amount": "12.34", "currency": "EUR"}`}
 	}
 	c.Logger = slog.New(slog.DiscardHandler)
 	c.Transient = func(err error) bool { return errors.Is(err, errAway) }
@@ -71,7 +71,7 @@ func serveFeed(t *testing.T, s *service) *feed.Feed {
 
 func TestPageOfEvents(t *testing.T) {
 	t.Parallel()
-	l := &events{data: `{"amount": 1234, "currency": "EUR"}`}
+	l := &events{data: `{"amount": "12.34", "currency": "EUR"}`}
 	l.head.Store(250)
 	a := serve(t, &service{feed: feed.Config{Log: l}})
 	for path, want := range map[string]struct {
@@ -134,17 +134,16 @@ func checkCloudEvent(t *testing.T, e *event.Event, position int64) {
 		}
 	}
 	var data struct {
-		Amount   int64
-		Currency string
+		Amount, Currency string
 	}
-	if err := e.DataAs(&data); err != nil || data.Amount != 1234 || data.Currency != "EUR" {
+	if err := e.DataAs(&data); err != nil || data.Amount != "12.34" || data.Currency != "EUR" {
 		t.Errorf("position %d: data %s: %v", position, e.Data(), err)
 	}
 }
 
 func TestCloudEventsSDKReadsABatch(t *testing.T) {
 	t.Parallel()
-	l := &events{data: `{"amount": 1234, "currency": "EUR"}`}
+	l := &events{data: `{"amount": "12.34", "currency": "EUR"}`}
 	l.head.Store(3_000_000_000) // more than a CloudEvents integer holds
 	a := serve(t, &service{feed: feed.Config{Log: l}})
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.url+"/events?after=2999999995", http.NoBody)
@@ -242,7 +241,7 @@ func (s *source) take(first int64, n int) {
 
 func TestStreamOfEvents(t *testing.T) {
 	t.Parallel()
-	l := &events{data: `{"amount": 1234, "currency": "EUR"}`}
+	l := &events{data: `{"amount": "12.34", "currency": "EUR"}`}
 	l.head.Store(1000)
 	s := &service{feed: feed.Config{Log: l, Poll: time.Millisecond}}
 	a := serve(t, s)
@@ -440,7 +439,7 @@ func TestLastEventID(t *testing.T) {
 
 // TestSlowReaderIsCutOff has a reader that asks for a stream and takes nothing of it: it is cut off, and others get on.
 func TestSlowReaderIsCutOff(t *testing.T) { //nolint:paralleltest // it fills the heap, and is the better for a machine of its own
-	l := &events{data: `{"amount": 1234, "currency": "EUR", "reference": "` + strings.Repeat("x", 10_000) + `"}`}
+	l := &events{data: `{"amount": "12.34", "currency": "EUR", "reference": "` + strings.Repeat("x", 10_000) + `"}`}
 	a := serve(t, &service{feed: feed.Config{Log: l, Poll: time.Millisecond}})
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(t.Context(), "tcp", strings.TrimPrefix(a.url, "http://"))

@@ -26,6 +26,10 @@ func findings(err error) []finding {
 	if err == nil {
 		return nil
 	}
+	//nolint:errorlint // what it wraps is what each alternative finds
+	if schemaErr, ok := err.(*openapi3.SchemaError); ok && schemaErr.SchemaField == "oneOf" {
+		return alternatives(schemaErr.JSONPointer(), schemaErr)
+	}
 	if multi, ok := errors.AsType[openapi3.MultiError](err); ok {
 		return findingsOf(multi)
 	}
@@ -56,6 +60,23 @@ func findingsOf(multi openapi3.MultiError) []finding {
 		all = append(all, findings(e)...)
 	}
 	return all
+}
+
+// alternatives says what is wrong with a value that is none of several things: what the one of its type finds, or, when
+// there is none, which types it may have.
+func alternatives(path []string, err *openapi3.SchemaError) []finding {
+	var types []string
+	for _, ref := range err.Schema.OneOf {
+		found := findings(ref.Value.VisitJSON(err.Value, openapi3.MultiErrors()))
+		if !slices.ContainsFunc(found, func(f finding) bool { return len(f.path) == 0 && f.code == "wrong-type" }) {
+			for i := range found {
+				found[i].path = slices.Concat(path, found[i].path)
+			}
+			return found
+		}
+		types = append(types, ref.Value.Type.Slice()...)
+	}
+	return []finding{{path: path, code: "wrong-type", sentence: "must be " + typeNames(types) + ", not " + typeOf(err.Value)}}
 }
 
 func unknownFields(path []string, err *openapi3.SchemaError) []finding {

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -99,7 +100,7 @@ func loadSpec() (*spec, error) {
 	}
 	for name, schema := range map[string]**openapi3.Schema{
 		"OpenAccount": &sp.openAccount, "MoneyMovement": &sp.moneyMovement, "Transfer": &sp.transfer,
-		"StatusChange": &sp.statusChange, "StatusCommand": &sp.statusCommand,
+		"StatusChange": &sp.statusChange,
 	} {
 		ref := doc.Components.Schemas[name]
 		if ref == nil {
@@ -107,7 +108,17 @@ func loadSpec() (*spec, error) {
 		}
 		*schema = ref.Value
 	}
+	sp.statusCommand = withAccountID(sp.statusChange, sp.moneyMovement.Properties["account_id"])
 	return sp, nil
+}
+
+// withAccountID is the schema of a change of status that names its account itself, as an item of POST /commands does.
+func withAccountID(statusChange *openapi3.Schema, id *openapi3.SchemaRef) *openapi3.Schema {
+	item := *statusChange
+	item.Properties = maps.Clone(item.Properties)
+	item.Properties["account_id"] = id
+	item.Required = []string{"account_id"}
+	return &item
 }
 
 // validateParameters refuses parameters that the specification does not allow, all of them in one answer. Headers are

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"slices"
@@ -53,6 +54,9 @@ var load = sync.OnceValues(func() (*openapi3.T, error) {
 		}
 	}
 	for _, ref := range doc.Components.Schemas {
+		if len(ref.Value.AllOf) > 0 {
+			merge(ref.Value)
+		}
 		closeObject(ref)
 		for _, property := range ref.Value.Properties {
 			closeObject(property)
@@ -60,6 +64,16 @@ var load = sync.OnceValues(func() (*openapi3.T, error) {
 	}
 	return doc, nil
 })
+
+// merge makes one object of the objects that a schema is all of, since each alone would be closed to the others' members.
+func merge(whole *openapi3.Schema) {
+	whole.Type, whole.Properties = &openapi3.Types{openapi3.TypeObject}, make(openapi3.Schemas)
+	for _, part := range whole.AllOf {
+		maps.Copy(whole.Properties, part.Value.Properties)
+		whole.Required = append(whole.Required, part.Value.Required...)
+	}
+	whole.AllOf = nil
+}
 
 var uuidFormat = openapi3.WithStringFormatValidator("uuid",
 	openapi3.NewRegexpFormatValidator("^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"))

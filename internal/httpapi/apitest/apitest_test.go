@@ -27,6 +27,9 @@ func (w *witness) Errorf(format string, args ...any) {
 const (
 	receipt = `{"account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","event_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f",` +
 		`"position":1,"version":1,"type":"MoneyDeposited","recorded_at":"2026-01-02T15:04:05.000000Z"}`
+	event = `[{"specversion":"1.0","id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","source":"/passbook","type":"MoneyDeposited",` +
+		`"subject":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","time":"2026-01-02T15:04:05.000000Z","position":"1","version":"1",` +
+		`"schemaversion":1,"datacontenttype":"application/json","data":{"amount":"12.34","currency":"EUR"}}]`
 	problem = `{"type":"urn:passbook:problem:x","title":"x","status":404,"code":"x","request_id":"r"}`
 )
 
@@ -48,6 +51,13 @@ func (a *answers) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	}
 	w.WriteHeader(a.status)
 	_, _ = io.WriteString(w, a.body)
+}
+
+// event makes it a page with an event, in which one thing is replaced.
+func (a *answers) event(old, replacement string) {
+	a.method, a.path, a.status, a.mediaType = "GET", "/events", 200, "application/cloudevents-batch+json"
+	a.header = map[string]string{"Passbook-Position": "1"}
+	a.body = strings.Replace(event, old, replacement, 1)
 }
 
 func TestClient(t *testing.T) {
@@ -74,6 +84,12 @@ func TestClient(t *testing.T) {
 		{"problem", func(a *answers) { a.status, a.mediaType, a.body = 404, "application/problem+json", problem }, ""},
 		{"problem of another status", func(a *answers) { a.status, a.mediaType, a.body = 409, "application/problem+json", problem }, "says status 404"},
 		{"JSON instead of a problem", func(a *answers) { a.status, a.body = 404, problem }, "media type"},
+		{"event", func(a *answers) { a.event("", "") }, ""},
+		{"event of another type", func(a *answers) { a.event("MoneyDeposited", "AccountCreated") }, "owner"},
+		{"event of no type", func(a *answers) { a.event("MoneyDeposited", "Nothing") }, "Nothing"},
+		{"event with a number for an amount", func(a *answers) { a.event(`"12.34"`, "1234") }, "value must be a string"},
+		{"event with an unknown attribute", func(a *answers) { a.event(`{"spec`, `{"x":1,"spec`) }, `"x"`},
+		{"event with unknown data", func(a *answers) { a.event(`{"amount`, `{"x":1,"amount`) }, `"x"`},
 		{"no route", func(a *answers) {
 			a.path, a.status, a.mediaType, a.body = "/x", 404, "application/problem+json", problem
 		}, ""},
