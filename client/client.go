@@ -1,4 +1,5 @@
-// Package client speaks to a Passbook server.
+// Package client is for programs that use a Passbook server: it opens accounts, moves money, reads what it wrote, and
+// follows the log.
 //
 //	c, err := client.New("http://127.0.0.1:8080", client.WithReadYourWrites())
 //	account, err := c.Open(ctx, client.OpenAccount{Owner: "Ada", Currency: "EUR"})

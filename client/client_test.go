@@ -2,12 +2,14 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -212,7 +214,7 @@ func TestReadYourWrites(t *testing.T) {
 func TestBatchOfUnequalLength(t *testing.T) {
 	t.Parallel()
 	s := script(t, step{status: 200, body: `{"status":201,"position":3}` + "\n"})
-	deposit := client.Command{Command: client.CommandCommandDeposit, AccountID: uuid.MustParse(someID), Amount: "1"}
+	deposit := client.Command{Command: client.CommandDeposit, AccountID: uuid.MustParse(someID), Amount: "1"}
 	_, err := s.client(t).RunAtomic(t.Context(), []client.Command{deposit, deposit})
 	asked, sent := s.got()
 	if err == nil || asked[0].URL.RawQuery != "atomic=true" {
@@ -220,6 +222,72 @@ func TestBatchOfUnequalLength(t *testing.T) {
 	}
 	if lines := strings.Split(strings.TrimSpace(sent[0]), "\n"); len(lines) != 2 || strings.Count(sent[0], "idempotency_key") != 2 || lines[0] == lines[1] {
 		t.Errorf("%s", sent[0])
+	}
+}
+
+// TestUnavailableItemsAreRunAgain has some commands of a request answered with 503: they alone are sent again, with the
+// keys they had, which the caller has too.
+func TestUnavailableItemsAreRunAgain(t *testing.T) {
+	t.Parallel()
+	const applied, unavailable = `{"status":201,"position":%d}` + "\n", `{"status":503,"code":"unavailable"}` + "\n"
+	s := script(t,
+		step{status: 200, body: fmt.Sprintf(applied, 3) + unavailable + `{"status":422,"code":"insufficient-funds"}` + "\n" + unavailable},
+		step{status: 200, body: fmt.Sprintf(applied, 4) + unavailable},
+		step{status: 200, body: fmt.Sprintf(applied, 5)})
+	commands := make([]client.Command, 4)
+	for i := range commands {
+		commands[i] = client.Command{Command: client.CommandDeposit, AccountID: uuid.MustParse(someID), Amount: strconv.Itoa(i)}
+	}
+	commands[1].IdempotencyKey = "mine"
+	results, err := s.client(t).RunAll(t.Context(), commands)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{201, 201, 422, 201} {
+		if results[i].Status != want {
+			t.Errorf("command %d has the result %d, want %d", i, results[i].Status, want)
+		}
+	}
+	_, sent := s.got()
+	if len(sent) != 3 {
+		t.Fatalf("%d requests, want 3", len(sent))
+	}
+	for n, want := range [][]int{{0, 1, 2, 3}, {1, 3}, {3}} {
+		lines := strings.Split(strings.TrimSpace(sent[n]), "\n")
+		if len(lines) != len(want) {
+			t.Fatalf("request %d has %d commands, want %d", n, len(lines), len(want))
+		}
+		for k, i := range want {
+			var one client.Command
+			if err := json.Unmarshal([]byte(lines[k]), &one); err != nil || one != commands[i] || one.IdempotencyKey == "" {
+				t.Errorf("request %d: %s, want %+v (%v)", n, lines[k], commands[i], err)
+			}
+		}
+	}
+}
+
+// TestAnAtomicGroupIsRunAgainWhole has one command answered with 503, so that none was applied.
+func TestAnAtomicGroupIsRunAgainWhole(t *testing.T) {
+	t.Parallel()
+	s := script(t,
+		step{status: 200, body: `{"status":424,"code":"not-applied"}` + "\n" + `{"status":503,"code":"unavailable"}` + "\n"},
+		step{status: 200, body: `{"status":201,"position":3}` + "\n" + `{"status":201,"position":4}` + "\n"})
+	deposit := client.Command{Command: client.CommandDeposit, AccountID: uuid.MustParse(someID), Amount: "1"}
+	results, err := s.client(t).RunAtomic(t.Context(), []client.Command{deposit, deposit})
+	_, sent := s.got()
+	if err != nil || len(sent) != 2 || sent[0] != sent[1] || results[0].Receipt == nil || results[1].Receipt == nil {
+		t.Errorf("%+v, %v; %q", results, err, sent)
+	}
+}
+
+// TestKeysOutliveAFailure has no answer at all: the caller still has the keys to run the commands again with.
+func TestKeysOutliveAFailure(t *testing.T) {
+	t.Parallel()
+	s := script(t, step{status: 400, body: `{"status":400,"code":"invalid-json"}`})
+	commands := make([]client.Command, 2)
+	_, err := s.client(t).RunAll(t.Context(), commands)
+	if err == nil || commands[0].IdempotencyKey == "" || commands[0].IdempotencyKey == commands[1].IdempotencyKey {
+		t.Errorf("%v; %+v", err, commands)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -76,35 +77,35 @@ func command[T any, P interface {
 // Open opens an account. Without AccountID the server makes an id, which is in the receipt.
 func (c *Client) Open(ctx context.Context, account OpenAccount, opts ...CommandOption) (*Receipt, error) {
 	o := commandOptionsOf(opts)
-	req, err := newOpenAccountRequest(ctx, c.base, &OpenAccountParams{IdempotencyKey: o.key}, account)
+	req, err := newOpenAccountRequest(ctx, c.base, &openAccountParams{IdempotencyKey: o.key}, account)
 	return command[Receipt](c, &o, req, err)
 }
 
 // Deposit puts money into an account.
 func (c *Client) Deposit(ctx context.Context, m MoneyMovement, opts ...CommandOption) (*Receipt, error) {
 	o := commandOptionsOf(opts)
-	req, err := newDepositRequest(ctx, c.base, &DepositParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}, m)
+	req, err := newDepositRequest(ctx, c.base, &depositParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}, m)
 	return command[Receipt](c, &o, req, err)
 }
 
 // Withdraw takes money out of an account.
 func (c *Client) Withdraw(ctx context.Context, m MoneyMovement, opts ...CommandOption) (*Receipt, error) {
 	o := commandOptionsOf(opts)
-	req, err := newWithdrawRequest(ctx, c.base, &WithdrawParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}, m)
+	req, err := newWithdrawRequest(ctx, c.base, &withdrawParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}, m)
 	return command[Receipt](c, &o, req, err)
 }
 
 // Transfer moves money between two accounts, both or neither. [IfVersion] is about the one that sends.
 func (c *Client) Transfer(ctx context.Context, t Transfer, opts ...CommandOption) (*TransferReceipt, error) {
 	o := commandOptionsOf(opts)
-	req, err := newTransferRequest(ctx, c.base, &TransferParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}, t)
+	req, err := newTransferRequest(ctx, c.base, &transferParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}, t)
 	return command[TransferReceipt](c, &o, req, err)
 }
 
 // Suspend stops money from moving on an account. The reason may be empty.
 func (c *Client) Suspend(ctx context.Context, id uuid.UUID, reason string, opts ...CommandOption) (*Receipt, error) {
 	o := commandOptionsOf(opts)
-	params := &SuspendAccountParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}
+	params := &suspendAccountParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}
 	req, err := newSuspendAccountRequest(ctx, c.base, id, params, StatusChange{Reason: reason})
 	return command[Receipt](c, &o, req, err)
 }
@@ -112,7 +113,7 @@ func (c *Client) Suspend(ctx context.Context, id uuid.UUID, reason string, opts 
 // Reactivate lets money move again on a suspended account. The reason may be empty.
 func (c *Client) Reactivate(ctx context.Context, id uuid.UUID, reason string, opts ...CommandOption) (*Receipt, error) {
 	o := commandOptionsOf(opts)
-	params := &ReactivateAccountParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}
+	params := &reactivateAccountParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}
 	req, err := newReactivateAccountRequest(ctx, c.base, id, params, StatusChange{Reason: reason})
 	return command[Receipt](c, &o, req, err)
 }
@@ -120,7 +121,7 @@ func (c *Client) Reactivate(ctx context.Context, id uuid.UUID, reason string, op
 // CloseAccount closes an account whose balance is zero, for good. The reason may be empty.
 func (c *Client) CloseAccount(ctx context.Context, id uuid.UUID, reason string, opts ...CommandOption) (*Receipt, error) {
 	o := commandOptionsOf(opts)
-	params := &CloseAccountParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}
+	params := &closeAccountParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}
 	req, err := newCloseAccountRequest(ctx, c.base, id, params, StatusChange{Reason: reason})
 	return command[Receipt](c, &o, req, err)
 }
@@ -158,27 +159,75 @@ func (r *Result) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// RunAll runs many commands in one request, and answers one result each, in order. One that is refused fails alone, so
-// that the results have to be looked at. A command without IdempotencyKey gets one; commands on one account are applied in
-// the order given.
+// RunAll runs many commands in one request, and returns one result each, in order. One that is refused fails alone, so
+// that the results have to be looked at. Commands on one account are applied in the order given.
+//
+// A command without IdempotencyKey gets one, which is stored in commands: whatever comes of the call, the same slice can be
+// run again, and what was applied is not applied again. Commands whose result is 503 are sent again by themselves, with
+// their keys, for as long as the client is patient; those after them on the same account may have been applied by then.
 func (c *Client) RunAll(ctx context.Context, commands []Command) ([]Result, error) {
-	return c.run(ctx, commands, &RunCommandsParams{})
+	return c.runPatiently(ctx, commands, &runCommandsParams{}, func(results []Result) (open []int) {
+		for i := range results {
+			if results[i].Status == http.StatusServiceUnavailable {
+				open = append(open, i)
+			}
+		}
+		return open
+	})
 }
 
 // RunAtomic is RunAll for at most 1,000 commands that are applied together or not at all. When one is refused, the others
 // have the problem not-applied.
 func (c *Client) RunAtomic(ctx context.Context, commands []Command) ([]Result, error) {
-	return c.run(ctx, commands, &RunCommandsParams{Atomic: true})
+	return c.runPatiently(ctx, commands, &runCommandsParams{Atomic: true}, func(results []Result) (open []int) {
+		unavailable := func(r Result) bool { return r.Status == http.StatusServiceUnavailable }
+		if !slices.ContainsFunc(results, unavailable) {
+			return nil
+		}
+		for i := range results {
+			open = append(open, i)
+		}
+		return open
+	})
 }
 
-func (c *Client) run(ctx context.Context, commands []Command, params *RunCommandsParams) ([]Result, error) {
+// runPatiently runs commands, and then those again whose results leave open what becomes of them, as unsettled says.
+func (c *Client) runPatiently(
+	ctx context.Context, commands []Command, params *runCommandsParams, unsettled func([]Result) []int,
+) ([]Result, error) {
+	for i := range commands {
+		if commands[i].IdempotencyKey == "" {
+			commands[i].IdempotencyKey = newKey()
+		}
+	}
+	deadline := time.Now().Add(c.patience)
+	results, err := c.run(ctx, commands, params)
+	for grown := firstPause; err == nil; grown = min(2*grown, longestPause) {
+		open := unsettled(results)
+		wait := somewhatLess(grown)
+		if len(open) == 0 || time.Now().Add(wait).After(deadline) || pause(ctx, wait) != nil {
+			break
+		}
+		rest := make([]Command, len(open))
+		for n, i := range open {
+			rest[n] = commands[i]
+		}
+		settled, err := c.run(ctx, rest, params)
+		if err != nil {
+			break // the results there are say which commands are not settled
+		}
+		for n, i := range open {
+			results[i] = settled[n]
+		}
+	}
+	return results, err
+}
+
+func (c *Client) run(ctx context.Context, commands []Command, params *runCommandsParams) ([]Result, error) {
 	var lines bytes.Buffer
 	encoder := json.NewEncoder(&lines)
-	for _, one := range commands {
-		if one.IdempotencyKey == "" {
-			one.IdempotencyKey = newKey()
-		}
-		if err := encoder.Encode(one); err != nil {
+	for i := range commands {
+		if err := encoder.Encode(&commands[i]); err != nil {
 			return nil, fmt.Errorf("client: %w", err)
 		}
 	}

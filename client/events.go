@@ -37,7 +37,7 @@ type EventFilter struct {
 func (c *Client) Events(ctx context.Context, after int64, filter EventFilter) iter.Seq2[CloudEvent, error] {
 	return func(yield func(CloudEvent, error) bool) {
 		for {
-			params := &ListEventsParams{After: after, Limit: 1000, Type: filter.Type, Subject: filter.Account}
+			params := &listEventsParams{After: after, Limit: 1000, Type: filter.Type, Subject: filter.Account}
 			req, err := newListEventsRequest(ctx, c.base, params)
 			page, header, err := ask[[]CloudEvent](c, again, req, err)
 			if err == nil {
@@ -85,7 +85,7 @@ func (c *Client) Follow(ctx context.Context, after int64, filter EventFilter) it
 func (c *Client) follow(ctx context.Context, after *int64, filter EventFilter, tell func(CloudEvent) bool) (over bool, err error) {
 	reading, cancel := context.WithCancel(ctx)
 	defer cancel()
-	params := &ListEventsParams{Type: filter.Type, Subject: filter.Account}
+	params := &listEventsParams{Type: filter.Type, Subject: filter.Account}
 	if *after >= 0 {
 		params.LastEventID = strconv.FormatInt(*after, 10)
 	}

@@ -127,9 +127,9 @@ func ExampleClient_RunAll() {
 		log.Fatal(err)
 	}
 	results, err := c.RunAll(ctx, []client.Command{
-		{Command: client.CommandCommandDeposit, AccountID: ada.AccountID, Amount: "10"},
-		{Command: client.CommandCommandWithdraw, AccountID: ada.AccountID, Amount: "11"},
-		{Command: client.CommandCommandWithdraw, AccountID: ada.AccountID, Amount: "4", Reference: "lunch"},
+		{Command: client.CommandDeposit, AccountID: ada.AccountID, Amount: "10"},
+		{Command: client.CommandWithdraw, AccountID: ada.AccountID, Amount: "11"},
+		{Command: client.CommandWithdraw, AccountID: ada.AccountID, Amount: "4", Reference: "lunch"},
 	})
 	if err != nil {
 		log.Fatal(err)

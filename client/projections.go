@@ -66,7 +66,7 @@ func (c *Client) StartReplay(ctx context.Context, projection string) (*Replay, e
 
 // Replay tells how a replay gets on.
 func (c *Client) Replay(ctx context.Context, projection string, id uuid.UUID) (*Replay, error) {
-	req, err := newGetReplayRequest(ctx, c.base, projection, id, &GetReplayParams{})
+	req, err := newGetReplayRequest(ctx, c.base, projection, id, &getReplayParams{})
 	r, _, err := ask[Replay](c, again, req, err)
 	return r, err
 }
@@ -80,7 +80,7 @@ func (c *Client) CancelReplay(ctx context.Context, projection string, id uuid.UU
 
 // Replays lists the last replays and rollbacks of a projection, at most limit of them, the last one first.
 func (c *Client) Replays(ctx context.Context, projection string, limit int32) ([]Replay, error) {
-	req, err := newListReplaysRequest(ctx, c.base, projection, &ListReplaysParams{Limit: limit})
+	req, err := newListReplaysRequest(ctx, c.base, projection, &listReplaysParams{Limit: limit})
 	list, _, err := ask[ReplayList](c, again, req, err)
 	if err != nil {
 		return nil, err
@@ -117,7 +117,7 @@ func (c *Client) watchReplay(
 ) (over bool, err error) {
 	reading, cancel := context.WithCancel(ctx)
 	defer cancel()
-	req, err := newGetReplayRequest(reading, c.base, projection, id, &GetReplayParams{})
+	req, err := newGetReplayRequest(reading, c.base, projection, id, &getReplayParams{})
 	if err != nil {
 		return false, fmt.Errorf("client: %w", err)
 	}
@@ -171,7 +171,7 @@ func (c *Client) Failures(ctx context.Context, projection string) iter.Seq2[Fail
 	const size = 100
 	return func(yield func(Failure, error) bool) {
 		for after := int64(0); ; {
-			req, err := newListFailuresRequest(ctx, c.base, projection, &ListFailuresParams{After: after, Limit: size})
+			req, err := newListFailuresRequest(ctx, c.base, projection, &listFailuresParams{After: after, Limit: size})
 			list, _, err := ask[FailureList](c, again, req, err)
 			if err != nil {
 				yield(Failure{}, err)

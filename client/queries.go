@@ -71,20 +71,20 @@ func query[T any](c *Client, o *queryOptions, req *http.Request, err error) (*T,
 
 // Balance reads an account's balance.
 func (c *Client) Balance(ctx context.Context, id uuid.UUID, opts ...QueryOption) (*Balance, error) {
-	return c.balance(ctx, id, GetBalanceParams{}, opts)
+	return c.balance(ctx, id, getBalanceParams{}, opts)
 }
 
 // BalanceAt reads an account's balance as it stood at a time, which must not be in the future.
 func (c *Client) BalanceAt(ctx context.Context, id uuid.UUID, at time.Time, opts ...QueryOption) (*Balance, error) {
-	return c.balance(ctx, id, GetBalanceParams{At: at.UTC()}, opts)
+	return c.balance(ctx, id, getBalanceParams{At: at.UTC()}, opts)
 }
 
 // BalanceAtPosition reads an account's balance as it stood at a position of the log.
 func (c *Client) BalanceAtPosition(ctx context.Context, id uuid.UUID, position int64, opts ...QueryOption) (*Balance, error) {
-	return c.balance(ctx, id, GetBalanceParams{AtPosition: position}, opts)
+	return c.balance(ctx, id, getBalanceParams{AtPosition: position}, opts)
 }
 
-func (c *Client) balance(ctx context.Context, id uuid.UUID, params GetBalanceParams, opts []QueryOption) (*Balance, error) {
+func (c *Client) balance(ctx context.Context, id uuid.UUID, params getBalanceParams, opts []QueryOption) (*Balance, error) {
 	o := c.queryOptionsOf(opts)
 	params.MinPosition, params.Prefer = o.atLeast, o.prefer()
 	req, err := newGetBalanceRequest(ctx, c.base, id, &params)
@@ -94,14 +94,14 @@ func (c *Client) balance(ctx context.Context, id uuid.UUID, params GetBalancePar
 // Account reads an account, with totals and times.
 func (c *Client) Account(ctx context.Context, id uuid.UUID, opts ...QueryOption) (*Account, error) {
 	o := c.queryOptionsOf(opts)
-	req, err := newGetAccountRequest(ctx, c.base, id, &GetAccountParams{MinPosition: o.atLeast, Prefer: o.prefer()})
+	req, err := newGetAccountRequest(ctx, c.base, id, &getAccountParams{MinPosition: o.atLeast, Prefer: o.prefer()})
 	return query[Account](c, &o, req, err)
 }
 
 // Totals reads the trial balance.
 func (c *Client) Totals(ctx context.Context, opts ...QueryOption) ([]Total, error) {
 	o := c.queryOptionsOf(opts)
-	req, err := newGetTotalsRequest(ctx, c.base, &GetTotalsParams{MinPosition: o.atLeast, Prefer: o.prefer()})
+	req, err := newGetTotalsRequest(ctx, c.base, &getTotalsParams{MinPosition: o.atLeast, Prefer: o.prefer()})
 	list, err := query[TotalList](c, &o, req, err)
 	if err != nil {
 		return nil, err

@@ -113,7 +113,7 @@ func (c *Client) persist(req *http.Request, safe repeatable, try func() (*answer
 		if wait > 0 {
 			wait += rand.N(wait/4 + 1)
 		} else {
-			wait = grown/2 + rand.N(grown/2)
+			wait = somewhatLess(grown)
 		}
 		if time.Now().Add(wait).After(deadline) {
 			return nil, err
@@ -123,6 +123,9 @@ func (c *Client) persist(req *http.Request, safe repeatable, try func() (*answer
 		}
 	}
 }
+
+// somewhatLess is a pause of between half of d and all of it.
+func somewhatLess(d time.Duration) time.Duration { return d/2 + rand.N(d/2) }
 
 // worthAgain tells whether a request that failed may succeed when it is sent again.
 func worthAgain(err error, safe repeatable) bool {

@@ -174,11 +174,11 @@ func (w *walk) fill(ctx context.Context, s *step) error {
 	commands := make([]client.Command, 0, most)
 	for i := range ids {
 		ids[i] = uuid.New()
-		commands = append(commands, client.Command{Command: client.CommandCommandOpen, AccountID: ids[i], Owner: "Saver " + strconv.Itoa(i+1), Currency: "EUR"})
+		commands = append(commands, client.Command{Command: client.CommandOpen, AccountID: ids[i], Owner: "Saver " + strconv.Itoa(i+1), Currency: "EUR"})
 	}
 	for n := 0; n < w.deposits || len(commands) > 0; {
 		for ; n < w.deposits && len(commands) < most; n++ {
-			commands = append(commands, client.Command{Command: client.CommandCommandDeposit, AccountID: ids[n%accounts], Amount: "0.01"})
+			commands = append(commands, client.Command{Command: client.CommandDeposit, AccountID: ids[n%accounts], Amount: "0.01"})
 		}
 		results, err := w.client.RunAll(ctx, commands)
 		if err != nil {
