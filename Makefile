@@ -120,6 +120,10 @@ verify: ## Fail if generated code or a go.mod is stale
 check-kubernetes: ## Check the Kubernetes manifests against the types of their objects
 	cd deploy/kubernetes/check && go mod tidy -diff && go vet ./... && go test ./...
 
+.PHONY: check-openapi
+check-openapi: ## Lint the API's document, and make clients from it with other people's generators, which go the main path
+	scripts/openapi-generators
+
 .PHONY: failover
 failover: ## Kill the leaders of a Patroni cluster under load, from Debian's packages: FAILOVER_FLAGS for more
 	deploy/ha/run $(FAILOVER_FLAGS)

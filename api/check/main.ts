@@ -1,0 +1,62 @@
+// Goes the main path with the types that openapi-typescript makes of the document, and openapi-fetch.
+import assert from 'node:assert/strict';
+import createClient from 'openapi-fetch';
+import type { components, paths } from './schema.js';
+
+const [, , baseUrl] = process.argv;
+assert(baseUrl, 'the URL of a server is missing');
+const api = createClient<paths>({ baseUrl });
+
+const opened = await api.POST('/accounts', {
+  params: { header: { 'Idempotency-Key': 'typescript-1' } },
+  body: { owner: 'Ada', currency: 'EUR' },
+});
+assert(opened.data, `open: ${JSON.stringify(opened.error)}`);
+const account = opened.data.account_id;
+
+let position = 0;
+for (const amount of ['12.34', 1]) {
+  const deposited = await api.POST('/deposits', { body: { account_id: account, amount } });
+  assert(deposited.data, `deposit: ${JSON.stringify(deposited.error)}`);
+  position = deposited.data.position;
+}
+
+const refused = await api.POST('/withdrawals', { body: { account_id: account, amount: '99' } });
+assert.equal(refused.error?.code, 'insufficient-funds');
+
+const balance = await api.GET('/accounts/{account_id}/balance', {
+  params: { path: { account_id: account }, query: { min_position: position } },
+});
+assert.equal(balance.data?.balance, '13.34');
+
+// The statement, a page at a time.
+const amounts: string[] = [];
+for (let cursor: string | undefined; ;) {
+  const page = await api.GET('/accounts/{account_id}/transactions', {
+    params: { path: { account_id: account }, query: { limit: 1, sort: 'recorded_at', min_position: position, ...(cursor && { cursor }) } },
+  });
+  assert(page.data, `statement: ${JSON.stringify(page.error)}`);
+  amounts.push(...page.data.transactions.map((t) => t.amount));
+  if (page.data.next_cursor === null) break;
+  cursor = page.data.next_cursor;
+}
+assert.deepEqual(amounts, ['12.34', '1.00']);
+
+// What an event has follows from its type: this does not compile unless each is narrowed.
+function said(event: components['schemas']['CloudEvent']): string {
+  switch (event.type) {
+    case 'AccountCreated': return `${event.data.owner} in ${event.data.currency}`;
+    case 'MoneyDeposited': return `+${event.data.amount} ${event.data.currency}`;
+    case 'MoneyWithdrawn': return `-${event.data.amount} ${event.data.currency}`;
+    case 'TransferSent': return `to ${event.data.to_account_id}`;
+    case 'TransferReceived': return `from ${event.data.from_account_id}`;
+    case 'AccountSuspended':
+    case 'AccountReactivated':
+    case 'AccountClosed': return event.data.reason ?? '';
+  }
+}
+const events = await api.GET('/events', { params: { query: { subject: account } } });
+assert(Array.isArray(events.data), `events: ${JSON.stringify(events.error)}`); // a stream would be a string
+assert.deepEqual(events.data.map(said), ['Ada in EUR', '+12.34 EUR', '+1.00 EUR']);
+
+console.log('openapi-typescript: the main path is right');
