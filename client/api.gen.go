@@ -368,7 +368,10 @@ type CloudEvent struct {
 	Correlationid   string          `json:"correlationid,omitempty,omitzero"`
 	Data            json.RawMessage `json:"data"`
 	Datacontenttype string          `json:"datacontenttype"`
-	ID              uuid.UUID       `json:"id"`
+
+	// DataSchema Names the schema of `data`, which `GET /schemas/{event_type}/{schema_version}` has. It ends with these two, and begins with `urn:passbook:schema:` unless the server is set to say where it is found.
+	DataSchema string    `json:"dataschema"`
+	ID         uuid.UUID `json:"id"`
 
 	// Position Where the event is in the log.
 	Position Number `json:"position"`
@@ -1144,7 +1147,7 @@ type listEventsParams struct {
 	// Limit The size of a page; a stream has none.
 	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
 
-	// Type Only events of this type.
+	// Type Only events of this type, with or without the prefix that the server is set to put before it.
 	Type EventType `form:"type,omitempty" json:"type,omitempty,omitzero"`
 
 	// Subject Only events of this account.
@@ -1878,6 +1881,24 @@ func newRollbackProjectionRequest(ctx context.Context, server string, projection
 	}
 	target := server + fmt.Sprintf("/projections/%s/rollback", pathParam0)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	return req, nil
+}
+
+// newEventSchemaRequest makes the request of GET /schemas/{event_type}/{schema_version}.
+func newEventSchemaRequest(ctx context.Context, server string, eventType EventType, schemaVersion int32) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "event_type", eventType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+	pathParam1, err := runtime.StyleParamWithOptions("simple", false, "schema_version", schemaVersion, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int32"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/schemas/%s/%s", pathParam0, pathParam1)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return nil, err
 	}

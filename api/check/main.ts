@@ -21,6 +21,13 @@ for (const amount of ['12.34', 1]) {
   position = deposited.data.position;
 }
 
+// More cents than a float can tell apart.
+for (const path of ['/deposits', '/withdrawals'] as const) {
+  const moved = await api.POST(path, { body: { account_id: account, amount: '90071992547409.93' } });
+  assert(moved.data, `${path}: ${JSON.stringify(moved.error)}`);
+  position = moved.data.position;
+}
+
 const refused = await api.POST('/withdrawals', { body: { account_id: account, amount: '99' } });
 assert.equal(refused.error?.code, 'insufficient-funds');
 
@@ -40,7 +47,7 @@ for (let cursor: string | undefined; ;) {
   if (page.data.next_cursor === null) break;
   cursor = page.data.next_cursor;
 }
-assert.deepEqual(amounts, ['12.34', '1.00']);
+assert.deepEqual(amounts, ['12.34', '1.00', '90071992547409.93', '90071992547409.93']);
 
 // What an event has follows from its type: this does not compile unless each is narrowed.
 function said(event: components['schemas']['CloudEvent']): string {
@@ -57,6 +64,7 @@ function said(event: components['schemas']['CloudEvent']): string {
 }
 const events = await api.GET('/events', { params: { query: { subject: account } } });
 assert(Array.isArray(events.data), `events: ${JSON.stringify(events.error)}`); // a stream would be a string
-assert.deepEqual(events.data.map(said), ['Ada in EUR', '+12.34 EUR', '+1.00 EUR']);
+assert.deepEqual(events.data.map(said),
+  ['Ada in EUR', '+12.34 EUR', '+1.00 EUR', '+90071992547409.93 EUR', '-90071992547409.93 EUR']);
 
 console.log('openapi-typescript: the main path is right');

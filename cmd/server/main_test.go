@@ -51,7 +51,7 @@ func TestCommandLine(t *testing.T) {
 		},
 		"completion of a scope":                  {args: []string{"__complete", "keys", "create", "--scope", ""}, out: []string{"accounts:write\n", "projections:admin\n"}},
 		"completion of a kind of authentication": {args: []string{"__complete", "--auth", ""}, out: []string{"none\nkeys\noidc\n"}},
-		"help":                                   {args: []string{"--help"}, out: []string{"DATABASE_URL", "PASSBOOK_QUERY_DATABASE_URL", "PASSBOOK_DATA_DIR", "PASSBOOK_ADDR", "PASSBOOK_AUTH", "PASSBOOK_INSECURE", "PASSBOOK_HOSTS", "PASSBOOK_OIDC_ISSUER", "PASSBOOK_OIDC_AUDIENCE", "PASSBOOK_RATE_LIMIT", "PASSBOOK_MAX_STREAMS", "PASSBOOK_TLS_CERT", "PASSBOOK_TLS_KEY", "PASSBOOK_KEY", "PASSBOOK_KEY_FILE", "DATABASE_URL_FILE", "PASSBOOK_QUERY_DATABASE_URL_FILE", "PASSBOOK_LOG_LEVEL", "PASSBOOK_LOG_FORMAT", "127.0.0.1:8080", "migrate", "healthcheck", "version"}},
+		"help":                                   {args: []string{"--help"}, out: []string{"DATABASE_URL", "PASSBOOK_QUERY_DATABASE_URL", "PASSBOOK_DATA_DIR", "PASSBOOK_ADDR", "PASSBOOK_AUTH", "PASSBOOK_INSECURE", "PASSBOOK_HOSTS", "PASSBOOK_EVENT_SOURCE", "PASSBOOK_EVENT_TYPE_PREFIX", "PASSBOOK_EVENT_SCHEMA_URL", "PASSBOOK_OIDC_ISSUER", "PASSBOOK_OIDC_AUDIENCE", "PASSBOOK_RATE_LIMIT", "PASSBOOK_MAX_STREAMS", "PASSBOOK_TLS_CERT", "PASSBOOK_TLS_KEY", "PASSBOOK_KEY", "PASSBOOK_KEY_FILE", "DATABASE_URL_FILE", "PASSBOOK_QUERY_DATABASE_URL_FILE", "PASSBOOK_LOG_LEVEL", "PASSBOOK_LOG_FORMAT", "127.0.0.1:8080", "migrate", "healthcheck", "version"}},
 		"unknown command":                        {args: []string{"sevre"}, code: 2, err: []string{`unknown command "sevre"`, "--help"}},
 		"unknown flag":                           {args: []string{"--adr", "x"}, code: 2, err: []string{"unknown flag: --adr"}},
 		"open to all": {
@@ -73,6 +73,17 @@ func TestCommandLine(t *testing.T) {
 				`"8080" is not of the form host:port`, `"magic" is not a kind of authentication; use none, keys or oidc`, `"xml"`, `"loud"`,
 				"DATABASE_URL", `"-1" is not a number of requests`, `"0" is not a number of at least 1`, "PASSBOOK_TLS_KEY (--tls-key): is needed too",
 				"PASSBOOK_KEY_FILE (--key-file): PASSBOOK_KEY is set as well",
+			},
+		},
+		"events with names that are none": {
+			env: map[string]string{
+				"PASSBOOK_EVENT_SOURCE": "our bank", "PASSBOOK_EVENT_TYPE_PREFIX": "Bank", "PASSBOOK_EVENT_SCHEMA_URL": "/schemas",
+			},
+			code: 2,
+			err: []string{
+				`PASSBOOK_EVENT_SOURCE (--event-source): "our bank" is not a URI reference`,
+				`PASSBOOK_EVENT_TYPE_PREFIX (--event-type-prefix): "Bank" is not a reverse domain name`,
+				`PASSBOOK_EVENT_SCHEMA_URL (--event-schema-url): "/schemas" is not a URL`,
 			},
 		},
 		"oidc of nobody": {

@@ -20,6 +20,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
+
+	"passbook/internal/httpapi/feed"
 )
 
 // config is the settings, parsed and checked.
@@ -39,6 +41,7 @@ type config struct {
 	shutdownTimeout   time.Duration
 	log               *slog.Logger
 	access
+	naming feed.Naming
 }
 
 // setting is one environment variable and the flag of the same meaning.
@@ -62,6 +65,7 @@ type settings struct {
 	idempotencyTTL                                *setting
 	shutdownDelay, shutdownTimeout, otlpEndpoint  *setting
 	accessSettings
+	namingSettings
 }
 
 func newSettings(environ []string) *settings {
@@ -91,6 +95,7 @@ func newSettings(environ []string) *settings {
 	s.pgBin = add("PG_BIN", "pg-bin", "", "the usual places, then PATH", "directory of the programs initdb and postgres")
 	s.addr = add("PASSBOOK_ADDR", "addr", "127.0.0.1:8080", "", "address and port to listen on")
 	s.addAccess(add)
+	s.addNaming(add)
 	s.idempotencyTTL = add("PASSBOOK_IDEMPOTENCY_TTL", "idempotency-ttl", "24h", "", "how long an Idempotency-Key is good for, such as 90m or 48h")
 	s.shutdownDelay = add("PASSBOOK_SHUTDOWN_DELAY", "shutdown-delay", "0s", "",
 		"how long to go on serving, but not be ready, when told to stop, for load balancers to notice")
@@ -165,7 +170,7 @@ func (s *settings) load(stderr io.Writer) (config, error) {
 	if err := s.checkAddress(c.addr); err != nil {
 		wrong(s.addr, "%v", err)
 	}
-	c.access = s.loadAccess(wrong)
+	c.access, c.naming = s.loadAccess(wrong), s.loadNaming(wrong)
 	if c.idempotencyTTL, err = time.ParseDuration(s.get(s.idempotencyTTL)); err != nil || c.idempotencyTTL < time.Minute {
 		wrong(s.idempotencyTTL, "%q is not a duration of at least 1m, such as 24h", s.get(s.idempotencyTTL))
 	}

@@ -1185,7 +1185,7 @@ type ListEventsParams struct {
 	// Limit The size of a page; a stream has none.
 	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
 
-	// Type Only events of this type.
+	// Type Only events of this type, with or without the prefix that the server is set to put before it.
 	Type EventType `form:"type,omitempty" json:"type,omitempty,omitzero"`
 
 	// Subject Only events of this account.
@@ -1438,6 +1438,9 @@ type ServerInterface interface {
 	// Readyz Whether the service can do its work
 	// (GET /readyz)
 	Readyz(w http.ResponseWriter, r *http.Request)
+	// EventSchema Read the schema of an event's data
+	// (GET /schemas/{event_type}/{schema_version})
+	EventSchema(w http.ResponseWriter, r *http.Request, eventType EventType, schemaVersion int32)
 	// GetStats Live statistics
 	// (GET /stats)
 	GetStats(w http.ResponseWriter, r *http.Request)
@@ -1621,6 +1624,12 @@ func (_ Unimplemented) RollbackProjection(w http.ResponseWriter, r *http.Request
 // Readyz Whether the service can do its work
 // (GET /readyz)
 func (_ Unimplemented) Readyz(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// EventSchema Read the schema of an event's data
+// (GET /schemas/{event_type}/{schema_version})
+func (_ Unimplemented) EventSchema(w http.ResponseWriter, r *http.Request, eventType EventType, schemaVersion int32) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -3072,6 +3081,41 @@ func (siw *ServerInterfaceWrapper) Readyz(w http.ResponseWriter, r *http.Request
 	handler.ServeHTTP(w, r)
 }
 
+// EventSchema operation middleware
+func (siw *ServerInterfaceWrapper) EventSchema(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "event_type" -------------
+	var eventType EventType
+
+	err = runtime.BindStyledParameterWithOptions("simple", "event_type", chi.URLParam(r, "event_type"), &eventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "event_type", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "schema_version" -------------
+	var schemaVersion int32
+
+	err = runtime.BindStyledParameterWithOptions("simple", "schema_version", chi.URLParam(r, "schema_version"), &schemaVersion, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int32", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "schema_version", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EventSchema(w, r, eventType, schemaVersion)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetStats operation middleware
 func (siw *ServerInterfaceWrapper) GetStats(w http.ResponseWriter, r *http.Request) {
 
@@ -3475,6 +3519,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/readyz", wrapper.Readyz)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/schemas/{event_type}/{schema_version}", wrapper.EventSchema)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/stats", wrapper.GetStats)

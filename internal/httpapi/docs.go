@@ -11,8 +11,6 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/swaggest/swgui"
 	"github.com/swaggest/swgui/v5emb"
-
-	"passbook/api"
 )
 
 // docs is the page that renders openapi.yaml: Swagger UI, with all it needs embedded.
@@ -21,10 +19,11 @@ type docs struct {
 	// policy is the page's Content-Security-Policy: this server's files, and the page's own scripts by their hashes.
 	policy      string
 	assets      http.Handler
+	document    []byte // openapi.yaml
 	documentTag string
 }
 
-func newDocs() (*docs, error) {
+func newDocs(document []byte) (*docs, error) {
 	ui := v5emb.NewHandlerWithConfig(swgui.Config{
 		Title: "Passbook API", SwaggerJSON: "/openapi.yaml", BasePath: "/docs/",
 		SettingsUI: map[string]string{"defaultModelsExpandDepth": "1", "docExpansion": `"list"`},
@@ -46,7 +45,8 @@ func newDocs() (*docs, error) {
 			"style-src 'self' 'unsafe-inline'; script-src 'self' " + strings.Join(hashes, " ") +
 			"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 		assets:      ui,
-		documentTag: contentTag(api.Document()),
+		document:    document,
+		documentTag: contentTag(document),
 	}, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"strconv"
 	"time"
 
@@ -41,7 +42,7 @@ const (
 
 // ListEvents serves GET /events: a page, or the live feed.
 func (s *server) ListEvents(w http.ResponseWriter, r *http.Request, p ListEventsParams) {
-	filter := feed.Filter{Type: string(p.Type), Subject: p.Subject}
+	filter := feed.Filter{Type: strings.TrimPrefix(string(p.Type), s.feed.Naming().TypePrefix), Subject: p.Subject}
 	if s.negotiate(w, r) == eventStreamType {
 		s.streamEvents(w, r, filter, p)
 		return

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -114,6 +115,31 @@ func TestPageOfEvents(t *testing.T) {
 	}
 }
 
+// Events name the schema of their data, which is there to be read.
+func TestSchemaOfAnEvent(t *testing.T) {
+	t.Parallel()
+	a := serve(t, new(service))
+	got := a.send("GET", "/schemas/MoneyDeposited/1", "")
+	var schema struct {
+		ID       string `json:"$id"`
+		Required []string
+	}
+	if err := json.Unmarshal([]byte(got.text), &schema); err != nil || got.header.Get("Content-Type") != "application/schema+json" ||
+		schema.ID != "urn:passbook:schema:MoneyDeposited/1" || !slices.Equal(schema.Required, []string{"amount", "currency"}) {
+		t.Errorf("%v %s", got.header, got.text)
+	}
+	if got := a.send("GET", "/schemas/MoneyDeposited/1", "", "If-None-Match", got.header.Get("ETag")); got.status != 304 {
+		t.Errorf("with the ETag: %d", got.status)
+	}
+	for path, want := range map[string]int{
+		"/schemas/MoneyDeposited/9": 404, "/schemas/Nothing/1": 400, "/schemas/MoneyDeposited/0": 400, "/schemas/MoneyDeposited/x": 400, "/schemas/MoneyDeposited": 404,
+	} {
+		if got := a.send("GET", path, ""); got.status != want {
+			t.Errorf("%s: %d, want %d", path, got.status, want)
+		}
+	}
+}
+
 // checkCloudEvent holds what the CloudEvents SDK makes of an event against what it was made from.
 func checkCloudEvent(t *testing.T, e *event.Event, position int64) {
 	t.Helper()
@@ -122,7 +148,7 @@ func checkCloudEvent(t *testing.T, e *event.Event, position int64) {
 	}
 	digits := strconv.FormatInt(position, 10)
 	if e.SpecVersion() != "1.0" || e.Type() != "MoneyDeposited" || e.Source() != "/passbook" || e.Subject() != accountID.String() ||
-		e.ID() != uuid.NewSHA1(accountID, []byte(digits)).String() || !e.Time().Equal(moment) || e.DataContentType() != "application/json" {
+		e.DataSchema() != "urn:passbook:schema:MoneyDeposited/1" || e.ID() != uuid.NewSHA1(accountID, []byte(digits)).String() || !e.Time().Equal(moment) || e.DataContentType() != "application/json" {
 		t.Errorf("position %d: %v", position, e)
 	}
 	for name, want := range map[string]any{

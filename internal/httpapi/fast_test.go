@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"testing"
 
+	"passbook/api"
 	"passbook/internal/account"
 )
 
@@ -25,7 +26,7 @@ func FuzzPlainMovement(f *testing.F) {
 	} {
 		f.Add([]byte(body))
 	}
-	sp, err := loadSpec()
+	sp, err := loadSpec(api.Document())
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"passbook/api"
 )
 
 // taken is what a reader of items makes of a body, in comparable form: the texts of the items, and in place of one that
@@ -55,7 +57,7 @@ func FuzzItems(f *testing.F) {
 		f.Add([]byte(body), true)
 		f.Add([]byte(body), false)
 	}
-	sp, err := loadSpec()
+	sp, err := loadSpec(api.Document())
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -63,7 +63,8 @@ func others(scope string) string {
 // requestFor makes a request that the operation takes.
 func requestFor(path, method string, op *openapi3.Operation) (string, string, []string) {
 	path = strings.NewReplacer("{account_id}", accountID.String(), "{projection_id}", "balances",
-		"{replay_id}", replayID.String(), "{position}", "7").Replace(path)
+		"{replay_id}", replayID.String(), "{position}", "7",
+		"{event_type}", "MoneyDeposited", "{schema_version}", "1").Replace(path)
 	if op.RequestBody == nil {
 		return path, "", nil
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"passbook/api"
 	"passbook/internal/command"
 	"passbook/internal/httpapi/feed"
 	"passbook/internal/projector"
@@ -167,6 +168,7 @@ type server struct {
 	kinds       map[string]*commandKind
 	mux         chi.Routes
 	docs        *docs
+	schemas     map[string]dataSchema // of the data of events, by type
 	console     console
 	metrics     http.Handler
 
@@ -181,11 +183,17 @@ func New(c Config) (http.Handler, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	spec, err := loadSpec()
+	naming := c.Feed.Naming()
+	document := api.DocumentFor(naming.TypePrefix)
+	spec, err := loadSpec(document)
 	if err != nil {
 		return nil, err
 	}
-	docs, err := newDocs()
+	schemas, err := newDataSchemas(document, naming)
+	if err != nil {
+		return nil, err
+	}
+	docs, err := newDocs(document)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +214,7 @@ func New(c Config) (http.Handler, error) {
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
 		commands: c.Commands, queries: c.Queries, statements: c.Statements, projections: c.Projections, control: c.Control, replays: c.Replays,
 		generations: c.Generations, failures: c.Failures, stats: c.Stats, stopping: c.Stopping,
-		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, kinds: newCommandKinds(spec), docs: docs, console: console,
+		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, kinds: newCommandKinds(spec), docs: docs, schemas: schemas, console: console,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}
 	return s.routes(m, s.origin(c.Hosts), s.guard(c.RateLimit)), nil

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/google/uuid"
 
+	"passbook/api"
 	"passbook/internal/account"
 	"passbook/internal/money"
 )
@@ -69,7 +70,7 @@ func FuzzAmountBody(f *testing.F) {
 		f.Add([]byte(`{"account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","amount":` + amount + `}`))
 	}
 	f.Add([]byte(`{"a":[{"b":null}],"amount":{"amount":[1]}}`))
-	sp, err := loadSpec()
+	sp, err := loadSpec(api.Document())
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"passbook/api"
 )
 
 // TestTimes goes through the grammar of RFC 3339, section 5.6, and its appendix on leap seconds.
@@ -58,7 +60,7 @@ func TestTimes(t *testing.T) {
 // timeSchema is that of a time in the document.
 func timeSchema(t *testing.T) *openapi3.Schema {
 	t.Helper()
-	sp, err := loadSpec()
+	sp, err := loadSpec(api.Document())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/http"
 	"time"
-
-	"passbook/api"
 )
 
 // readyTimeout bounds the readiness checks, below the timeout of any probe.
@@ -37,7 +35,7 @@ func (s *server) Metrics(w http.ResponseWriter, r *http.Request) { s.metrics.Ser
 // OpenapiDocument serves GET /openapi.yaml.
 func (s *server) OpenapiDocument(w http.ResponseWriter, r *http.Request) {
 	if !s.notModified(w, r, s.docs.documentTag) {
-		write(w, http.StatusOK, "application/yaml", api.Document())
+		write(w, http.StatusOK, "application/yaml", s.docs.document)
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
-	"passbook/api"
 	"passbook/internal/auth"
 )
 
@@ -75,8 +74,8 @@ type parameter struct {
 	schema *openapi3.Schema
 }
 
-func loadSpec() (*spec, error) {
-	doc, err := openapi3.NewLoader().LoadFromData(api.Document())
+func loadSpec(document []byte) (*spec, error) {
+	doc, err := openapi3.NewLoader().LoadFromData(document)
 	if err != nil {
 		return nil, fmt.Errorf("httpapi: openapi.yaml: %w", err)
 	}

@@ -29,7 +29,7 @@ const (
 		`"position":1,"version":1,"type":"MoneyDeposited","recorded_at":"2026-01-02T15:04:05.000000Z"}`
 	event = `[{"specversion":"1.0","id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","source":"/passbook","type":"MoneyDeposited",` +
 		`"subject":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","time":"2026-01-02T15:04:05.000000Z","position":"1","version":"1",` +
-		`"schemaversion":1,"datacontenttype":"application/json","data":{"amount":"12.34","currency":"EUR"}}]`
+		`"schemaversion":1,"dataschema":"urn:passbook:schema:MoneyDeposited/1","datacontenttype":"application/json","data":{"amount":"12.34","currency":"EUR"}}]`
 	problem = `{"type":"urn:passbook:problem:x","title":"x","status":404,"code":"x","request_id":"r"}`
 )
 

@@ -4,6 +4,7 @@
 package feed
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -13,8 +14,30 @@ import (
 	"github.com/google/uuid"
 )
 
-// Source is the CloudEvents source of every event: with an event's id it names the event.
-const Source = "/passbook"
+// Naming is what the CloudEvents of one deployment are told from those of another by. Where a field of it is empty, it is
+// that of DefaultNaming.
+type Naming struct {
+	// Source, a URI reference, names an event together with the event's id.
+	Source string
+	// TypePrefix goes before the type of an event, such as "com.example.passbook.".
+	TypePrefix string
+	// SchemaPrefix, with an event's type, a slash and its schema version, is the URI of the schema of its data.
+	SchemaPrefix string
+}
+
+// DefaultNaming is that of a server which is not told otherwise.
+var DefaultNaming = Naming{Source: "/passbook", SchemaPrefix: "urn:passbook:schema:"}
+
+func (n Naming) orDefault() Naming {
+	n.Source = cmp.Or(n.Source, DefaultNaming.Source)
+	n.SchemaPrefix = cmp.Or(n.SchemaPrefix, DefaultNaming.SchemaPrefix)
+	return n
+}
+
+// DataSchema is the URI of the schema that the data of an event of a type has in a version.
+func (n Naming) DataSchema(eventType string, version int) string {
+	return n.SchemaPrefix + eventType + "/" + strconv.Itoa(version)
+}
 
 // Event is an event of the log as a Log hands it over.
 type Event struct {
@@ -43,13 +66,19 @@ type Item struct {
 
 // render makes the CloudEvent of an event. The extension attributes position and version are strings because a
 // CloudEvents Integer has 32 bits, and a log may have more events than that.
-func render(e *Event) (Item, error) {
+func (n Naming) render(e *Event) (Item, error) {
 	b := make([]byte, 0, 512+len(e.Data))
 	b = appendID(append(b, `{"specversion":"1.0","id":"`...), e.ID)
-	b = append(b, `","source":"`+Source+`","type":`...)
-	b, err := jsontext.AppendQuote(b, e.Type)
-	if err != nil {
-		return Item{}, fmt.Errorf("feed: event at position %d: type: %w", e.Position, err)
+	b = append(b, '"')
+	for _, attribute := range [...]struct{ name, value string }{
+		{`,"source":`, n.Source},
+		{`,"type":`, n.TypePrefix + e.Type},
+		{`,"dataschema":`, n.DataSchema(e.Type, e.SchemaVersion)},
+	} {
+		var err error
+		if b, err = jsontext.AppendQuote(append(b, attribute.name...), attribute.value); err != nil {
+			return Item{}, fmt.Errorf("feed: event at position %d: type: %w", e.Position, err)
+		}
 	}
 	b = appendID(append(b, `,"subject":"`...), e.Subject)
 	b = e.RecordedAt.UTC().AppendFormat(append(b, `","time":"`...), "2006-01-02T15:04:05.000000Z07:00")

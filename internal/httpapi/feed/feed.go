@@ -58,6 +58,8 @@ type Log interface {
 type Config struct {
 	Log    Log
 	Logger *slog.Logger
+	// Naming may be left empty.
+	Naming Naming
 	// Transient tells the errors of a database that is away: streams wait for its return. On any other error they end.
 	Transient func(error) bool
 	// MaxStreams is how many streams may be open at a time; 128 when it is 0.
@@ -70,6 +72,7 @@ type Config struct {
 // Feed is safe for concurrent use.
 type Feed struct {
 	log        Log
+	naming     Naming
 	logger     *slog.Logger
 	transient  func(error) bool
 	maxStreams int
@@ -91,7 +94,7 @@ type Feed struct {
 // New makes a Feed. Until Run runs there are pages, and streams that read for themselves.
 func New(c Config) *Feed {
 	f := &Feed{
-		log: c.Log, logger: c.Logger, transient: c.Transient, maxStreams: c.MaxStreams, poll: c.Poll,
+		log: c.Log, naming: c.Naming.orDefault(), logger: c.Logger, transient: c.Transient, maxStreams: c.MaxStreams, poll: c.Poll,
 		look: make(chan struct{}, 1), stopping: make(chan struct{}), live: make(map[*Stream]struct{}),
 	}
 	if f.transient == nil {
@@ -105,6 +108,9 @@ func New(c Config) *Feed {
 	}
 	return f
 }
+
+// Naming is how the feed names events.
+func (f *Feed) Naming() Naming { return f.naming }
 
 // Wake tells that the log may have grown. It never blocks.
 func (f *Feed) Wake() {
@@ -157,7 +163,7 @@ func (f *Feed) Page(ctx context.Context, after int64, filter Filter, limit int) 
 	if err != nil {
 		return Page{}, err
 	}
-	if page.Items, err = renderAll(events); err != nil {
+	if page.Items, err = f.naming.renderAll(events); err != nil {
 		return Page{}, err
 	}
 	page.UpTo = upTo
@@ -167,11 +173,11 @@ func (f *Feed) Page(ctx context.Context, after int64, filter Filter, limit int) 
 	return page, nil
 }
 
-func renderAll(events []Event) ([]Item, error) {
+func (n Naming) renderAll(events []Event) ([]Item, error) {
 	items := make([]Item, len(events))
 	for i := range events {
 		var err error
-		if items[i], err = render(&events[i]); err != nil {
+		if items[i], err = n.render(&events[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -225,7 +231,7 @@ func (f *Feed) tailFrom(ctx context.Context, tail int64) error {
 		if int64(len(events)) != upTo-tail {
 			return fmt.Errorf("feed: the log has %d events after position %d up to %d", len(events), tail, upTo)
 		}
-		items, err := renderAll(events)
+		items, err := f.naming.renderAll(events)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,104 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"passbook/internal/account"
+	"passbook/internal/httpapi/feed"
+)
+
+// dataSchema is the JSON Schema of the data of one type of events, as it is sent.
+type dataSchema struct {
+	version int
+	text    []byte
+	tag     string
+}
+
+// newDataSchemas makes the schemas of all types of events from the API's document, each complete in itself.
+func newDataSchemas(document []byte, naming feed.Naming) (map[string]dataSchema, error) {
+	var doc struct {
+		Components struct {
+			Schemas map[string]map[string]any `yaml:"schemas"`
+		} `yaml:"components"`
+	}
+	if err := yaml.Unmarshal(document, &doc); err != nil {
+		return nil, fmt.Errorf("httpapi: openapi.yaml: %w", err)
+	}
+	schemas := doc.Components.Schemas
+	all := make(map[string]dataSchema)
+	for _, eventType := range account.EventTypes() {
+		data := dataOf(schemas[eventType+"Event"])
+		if data == nil {
+			return nil, fmt.Errorf("httpapi: openapi.yaml does not say what the data of %s is", eventType)
+		}
+		version := account.SchemaVersion(eventType)
+		whole := inlined(data, schemas).(map[string]any)
+		whole["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+		whole["$id"] = naming.DataSchema(eventType, version)
+		whole["title"] = eventType
+		text, err := json.Marshal(whole)
+		if err != nil {
+			return nil, fmt.Errorf("httpapi: schema of %s: %w", eventType, err)
+		}
+		all[eventType] = dataSchema{version: version, text: text, tag: contentTag(text)}
+	}
+	return all, nil
+}
+
+// dataOf is the schema of an event's member data, or nil.
+func dataOf(event map[string]any) any {
+	parts, _ := event["allOf"].([]any)
+	for _, part := range parts {
+		object, _ := part.(map[string]any)
+		properties, _ := object["properties"].(map[string]any)
+		if data := properties["data"]; data != nil {
+			return data
+		}
+	}
+	return nil
+}
+
+// inlined is a schema with what it refers to in the place of the references.
+func inlined(schema any, schemas map[string]map[string]any) any {
+	switch s := schema.(type) {
+	case map[string]any:
+		whole := make(map[string]any, len(s))
+		if ref, ok := s["$ref"].(string); ok {
+			target, _ := inlined(schemas[strings.TrimPrefix(ref, "#/components/schemas/")], schemas).(map[string]any)
+			maps.Copy(whole, target)
+		}
+		for name, value := range s {
+			if name != "$ref" && name != "x-message" {
+				whole[name] = inlined(value, schemas)
+			}
+		}
+		return whole
+	case []any:
+		whole := make([]any, len(s))
+		for i := range s {
+			whole[i] = inlined(s[i], schemas)
+		}
+		return whole
+	}
+	return schema
+}
+
+// EventSchema serves GET /schemas/{event_type}/{schema_version}.
+func (s *server) EventSchema(w http.ResponseWriter, r *http.Request, eventType EventType, version int32) {
+	name := strings.TrimPrefix(string(eventType), s.feed.Naming().TypePrefix)
+	schema := s.schemas[name]
+	if schema.version != int(version) {
+		s.fail(w, r, newProblem(kindRouteNotFound,
+			fmt.Sprintf("Events of the type %s are shown in version %d of their schema.", name, schema.version)))
+		return
+	}
+	if !s.notModified(w, r, schema.tag) {
+		write(w, http.StatusOK, "application/schema+json", schema.text)
+	}
+}
