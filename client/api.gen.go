@@ -1045,7 +1045,7 @@ type getAccountParams struct {
 
 // getBalanceParams are the parameters of GetBalance.
 type getBalanceParams struct {
-	// At The time to look back to, RFC 3339; what was recorded at this very time counts. Not in the future, and not together with `at_position`.
+	// At The time to look back to, RFC 3339; what was recorded at this very time counts. Not in the future by the database's clock, and not together with `at_position`.
 	At time.Time `form:"at,omitempty" json:"at,omitempty,omitzero"`
 
 	// AtPosition The position of the log to look back to.
@@ -1090,10 +1090,10 @@ type suspendAccountParams struct {
 
 // ListTransactionsParams is a parameter of ListTransactions.
 type ListTransactionsParams struct {
-	// From Only what was recorded at this time or later, RFC 3339.
+	// From Only what was recorded at this time or later, RFC 3339. Not in the future.
 	From time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
 
-	// To Only what was recorded before this time, RFC 3339.
+	// To Only what was recorded before this time, RFC 3339. Not in the future.
 	To time.Time `form:"to,omitempty" json:"to,omitempty,omitzero"`
 
 	// Kind Only movements of this kind.

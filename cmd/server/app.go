@@ -61,7 +61,7 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 		return nil, err
 	}
 	registry := newRegistry(pools)
-	queries := query.New(pools["queries"])
+	queries := query.New(pools["queries"], primaryOf(pools))
 	instance, stats := d.instance(), projection.NewStats()
 	alarm := eventstore.NewAlarm(pools["notifications"], instance)
 	engine, err := a.newEngine(cfg, pools["projector"], projector.Config{
@@ -127,13 +127,13 @@ func (a *app) newEngine(cfg config, pool *pgxpool.Pool, c projector.Config, stat
 
 // openPools makes a pool for each use, so that slow queries cannot keep commands waiting for a connection.
 func (a *app) openPools(ctx context.Context, d *database) (map[string]*pgxpool.Pool, error) {
-	pools := make(map[string]*pgxpool.Pool)
-	for _, p := range []struct {
+	type use struct {
 		name, url string
 		size      int32
 		timeout   time.Duration // of a statement
 		options   []postgres.Option
-	}{
+	}
+	uses := []use{
 		{"commands", d.url, 4, 10 * time.Second, []postgres.Option{
 			// An append waits for the lock of others; one that holds it and falls silent is ended before they give up.
 			postgres.WithLockTimeout(5 * time.Second), postgres.WithIdleInTransactionTimeout(2 * time.Second),
@@ -142,7 +142,12 @@ func (a *app) openPools(ctx context.Context, d *database) (map[string]*pgxpool.P
 		{"projector", d.url, 10, time.Minute, nil},
 		{"queries", d.queryURL, 8, 10 * time.Second, nil},
 		{"feed", d.queryURL, 4, 10 * time.Second, nil},
-	} {
+	}
+	if d.queryURL != d.url { // for what a replica cannot tell
+		uses = append(uses, use{"primary", d.url, 2, 10 * time.Second, nil})
+	}
+	pools := make(map[string]*pgxpool.Pool)
+	for _, p := range uses {
 		pool, err := a.pool(ctx, p.url, "passbook "+p.name, p.size, p.timeout, p.options...)
 		if err != nil {
 			return nil, err
@@ -158,6 +163,14 @@ func (a *app) openPools(ctx context.Context, d *database) (map[string]*pgxpool.P
 		pools["notifications"] = pool
 	}
 	return pools, nil
+}
+
+// primaryOf is the pool to ask for what a replica cannot tell.
+func primaryOf(pools map[string]*pgxpool.Pool) *pgxpool.Pool {
+	if primary := pools["primary"]; primary != nil {
+		return primary
+	}
+	return pools["queries"] // there is no replica
 }
 
 // run brings the schema up to date, waiting for a database that is away, then calls up and works until ctx ends. An

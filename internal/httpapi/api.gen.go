@@ -1080,7 +1080,7 @@ type GetAccountParams struct {
 
 // GetBalanceParams defines parameters for GetBalance.
 type GetBalanceParams struct {
-	// At The time to look back to, RFC 3339; what was recorded at this very time counts. Not in the future, and not together with `at_position`.
+	// At The time to look back to, RFC 3339; what was recorded at this very time counts. Not in the future by the database's clock, and not together with `at_position`.
 	At string `form:"at,omitempty" json:"at,omitempty,omitzero"`
 
 	// AtPosition The position of the log to look back to.
@@ -1125,10 +1125,10 @@ type SuspendAccountParams struct {
 
 // ListTransactionsParams defines parameters for ListTransactions.
 type ListTransactionsParams struct {
-	// From Only what was recorded at this time or later, RFC 3339.
+	// From Only what was recorded at this time or later, RFC 3339. Not in the future.
 	From string `form:"from,omitempty" json:"from,omitempty,omitzero"`
 
-	// To Only what was recorded before this time, RFC 3339.
+	// To Only what was recorded before this time, RFC 3339. Not in the future.
 	To string `form:"to,omitempty" json:"to,omitempty,omitzero"`
 
 	// Kind Only movements of this kind.

@@ -116,7 +116,7 @@ var known = []struct {
 	},
 	{command.ErrOverloaded, kindOverloaded, "Nothing was done; try again shortly.", 1},
 	{command.ErrUnavailable, kindUnavailable, "The service is stopping; nothing was done. Try again shortly.", 1},
-	{query.ErrNotOpenYet, kindAccountNotFound, "The account was not open yet then.", 0},
+	{query.ErrNotOpenThen, kindAccountNotFound, "No account with this id was open then.", 0},
 	{query.ErrNotFound, kindAccountNotFound, "The read model has no account with this id.", 0},
 	{query.ErrBehind, kindBehind, "The read model has not applied the position yet; try again shortly.", 1},
 	{projector.ErrUnknownProjection, kindProjectionNotFound, "No projection has this id; GET /projections lists them.", 0},
@@ -146,6 +146,7 @@ func problemOf(err error) *problem {
 		notFound *account.NotFoundError
 		version  *command.VersionError
 		running  *projector.ReplayRunningError
+		future   *query.FutureError
 	)
 	switch {
 	case errors.As(err, &p):
@@ -167,9 +168,9 @@ func problemOf(err error) *problem {
 	case errors.Is(err, query.ErrBadCursor):
 		return newProblem(kindInvalidCursor, "The cursor was made for another list; begin again without it.",
 			FieldError{Parameter: "cursor", Code: "invalid", Detail: "cursor must be the next_cursor of a page of this list"})
-	case errors.Is(err, query.ErrFuture):
-		return newProblem(kindInvalidParameter, "at is in the future; how an account will stand is not known.",
-			FieldError{Parameter: "at", Code: "in-the-future", Detail: "at is in the future"})
+	case errors.As(err, &future):
+		return newProblem(kindInvalidParameter, future.Error()+"; what will be recorded until then is not known.",
+			FieldError{Parameter: future.Parameter, Code: "in-the-future", Detail: future.Error()})
 	}
 	for i := range known {
 		if k := &known[i]; errors.Is(err, k.err) {

@@ -156,9 +156,9 @@ func TestErrorsOfStatements(t *testing.T) {
 		position string
 	}{
 		{query.ErrNotFound, 404, "account-not-found", "42"},
-		{query.ErrNotOpenYet, 404, "account-not-found", "42"},
+		{query.ErrNotOpenThen, 404, "account-not-found", "42"},
 		{query.ErrBehind, 503, "projection-behind", "42"},
-		{query.ErrFuture, 400, "invalid-parameter", ""},
+		{&query.FutureError{Parameter: "at"}, 400, "invalid-parameter", ""},
 		{query.ErrBadCursor, 400, "invalid-cursor", ""},
 		{fmt.Errorf("read: %w", errAway), 503, "unavailable", ""},
 		{errors.New("cause"), 500, "internal-error", ""},
@@ -181,7 +181,7 @@ func TestErrorsOfStatements(t *testing.T) {
 				if got.status != tt.status || code != tt.code || got.header.Get("Passbook-Position") != tt.position {
 					t.Errorf("%s: %d %s %v", path, got.status, got.text, got.header)
 				}
-				if errors.Is(tt.err, query.ErrFuture) && errs["at"] == "" {
+				if _, future := errors.AsType[*query.FutureError](tt.err); future && errs["at"] == "" {
 					t.Errorf("%s: at is not named in %s", path, got.text)
 				}
 			}

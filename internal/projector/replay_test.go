@@ -204,7 +204,7 @@ func TestReplayBesideReadersAndWriters(t *testing.T) {
 	f := newFixture(t)
 	cfg := f.config("one")
 	cfg.Batch, cfg.ReplayBatch = 20, 50
-	svc := query.New(f.pool)
+	svc := query.New(f.pool, f.pool)
 	cfg.Applied = func(string, int64) { svc.Applied() }
 	e := newEngine(t, cfg)
 	w := newWriter(f.log, 42, 20)

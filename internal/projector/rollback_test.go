@@ -202,7 +202,7 @@ func TestRollbackBesideReadersAndWriters(t *testing.T) {
 	f := newFixture(t)
 	cfg := f.config("one")
 	cfg.Batch, cfg.ReplayBatch = 20, 50
-	svc := query.New(f.pool)
+	svc := query.New(f.pool, f.pool)
 	e := newEngine(t, cfg)
 	w := newWriter(f.log, 123, 10)
 	w.append(t, 100)

@@ -33,7 +33,7 @@ func TestNewVersionRebuilds(t *testing.T) {
 	if st.Generation != 1 || st.Version != newer.Version-1 || st.Position != 60 || st.Replay == nil || st.Replay.State != "running" {
 		t.Errorf("while it is rebuilt: %+v", st)
 	}
-	if a, _, err := query.New(f.pool).Account(t.Context(), w.ids[0], query.Wait{}); err != nil || a.Balance != w.states[w.ids[0]].Balance {
+	if a, _, err := query.New(f.pool, f.pool).Account(t.Context(), w.ids[0], query.Wait{}); err != nil || a.Balance != w.states[w.ids[0]].Balance {
 		t.Errorf("while it is rebuilt: %+v, %v", a, err)
 	}
 	close(brake.free)

@@ -20,23 +20,20 @@ import (
 // maxLimit bounds the size of a page.
 const maxLimit = 500
 
-// The projections whose checkpoints the queries speak of.
-const (
-	balancesProjection     = "balances"
-	transactionsProjection = "transactions"
-	totalsProjection       = "totals"
-)
-
 // Service answers queries from the read models of one database. It is safe for concurrent use.
 type Service struct {
-	pool    *pgxpool.Pool
-	watcher *watcher
-	reader  *reader
+	pool, primary *pgxpool.Pool
+	watcher       *watcher
+	reader        *reader
+
+	balances, transactions, totals progress
 }
 
-// New makes a Service on a pool, which stays the caller's to close and may be that of a read replica.
-func New(pool *pgxpool.Pool) *Service {
-	s := &Service{pool: pool, reader: &reader{pool: pool}}
+// New makes a Service that reads from a pool, which may be that of read replicas, and asks primary for what only the
+// database that is written to can tell. Where there are no replicas the two are the same. They stay the caller's to close.
+func New(pool, primary *pgxpool.Pool) *Service {
+	s := &Service{pool: pool, primary: primary, reader: &reader{pool: pool}}
+	s.balances.id, s.transactions.id, s.totals.id = "balances", "transactions", "totals"
 	s.watcher = newWatcher(s.readPositions)
 	return s
 }
@@ -64,26 +61,20 @@ const (
 // Account answers an account, with the position the read model had applied. The position is right with ErrNotFound
 // too. ErrBehind says that the wait ended first.
 func (s *Service) Account(ctx context.Context, id uuid.UUID, w Wait) (Account, int64, error) {
-	if err := s.await(ctx, balancesProjection, w); err != nil {
-		return Account{}, 0, err
-	}
-	got, err := s.reader.get(ctx, id)
+	var got *read
+	applied, err := s.answer(ctx, &s.balances, w, func() (_ int64, err error) {
+		if got, err = s.reader.get(ctx, id); err != nil {
+			return 0, err
+		}
+		return got.applied, nil
+	})
 	switch {
 	case err != nil:
-		return Account{}, 0, err
-	case got.applied < w.MinPosition: // no time to wait, or the pool is spread over replicas
-		return Account{}, got.applied, ErrBehind
+		return Account{}, applied, err
 	case !got.found:
-		return Account{}, got.applied, ErrNotFound
+		return Account{}, applied, ErrNotFound
 	}
-	return got.account, got.applied, nil
-}
-
-func (s *Service) await(ctx context.Context, projection string, w Wait) error {
-	if w.MinPosition <= 0 || w.Timeout <= 0 {
-		return nil // the query itself says whether the position is there
-	}
-	return s.watcher.wait(ctx, projection, w.MinPosition, w.Timeout)
+	return got.account, applied, nil
 }
 
 // accountRow is a row of balances as it is scanned.
@@ -135,14 +126,19 @@ func (s *Service) Accounts(ctx context.Context, f ListFilter, w Wait) (Page, int
 	if err != nil {
 		return Page{}, 0, err
 	}
-	if err := s.await(ctx, balancesProjection, w); err != nil {
-		return Page{}, 0, err
+	var page Page
+	applied, err := s.answer(ctx, &s.balances, w, func() (applied int64, err error) {
+		page, applied, err = s.page(ctx, list)
+		return applied, err
+	})
+	if err != nil {
+		return Page{}, applied, err
 	}
-	var (
-		page    Page
-		applied int64
-	)
-	// One snapshot for the checkpoint and the rows.
+	return page, applied, nil
+}
+
+// page reads the checkpoint and the rows in one snapshot.
+func (s *Service) page(ctx context.Context, list *list) (page Page, applied int64, err error) {
 	err = again(ctx, s.pool, func(ctx context.Context) error {
 		return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 			var generation int64
@@ -159,9 +155,6 @@ func (s *Service) Accounts(ctx context.Context, f ListFilter, w Wait) (Page, int
 	})
 	if err != nil {
 		return Page{}, 0, fmt.Errorf("query: accounts: %w", err)
-	}
-	if applied < w.MinPosition {
-		return Page{}, applied, ErrBehind
 	}
 	return page, applied, nil
 }

@@ -13,11 +13,9 @@ import (
 )
 
 const (
-	momentSQL = `select position_at($1), $1 > clock_timestamp()`
-
 	// The last row at or before the position is the account as it stood. An account is there from the position on that
 	// it was opened at.
-	balanceAtSQL = `select p.position, a.owner, a.currency, a.overdraft_limit, t.balance, t.status, t.version, t.position, t.recorded_at
+	balanceAtSQL = `select p.position, ` + parkedSQL + `, a.owner, a.currency, a.overdraft_limit, t.balance, t.status, t.version, t.position, t.recorded_at
 from projections p
 left join transaction_accounts a on a.generation = p.generation and a.account_id = $1
 left join lateral (
@@ -30,59 +28,55 @@ where p.id = 'transactions'`
 
 // BalanceAt answers an account as it stood at a moment, with the position the read model had applied, which is right
 // with ErrNotFound too. A moment that the read model has not reached is waited for as the position of a Wait is, and is
-// ErrBehind when the wait ended first; one that has not come yet is ErrFuture.
+// ErrBehind when the wait ended first; one that has not come yet is a *FutureError. An answer never changes later.
 //
-// A time stands for the position of the last event recorded at or before it. Events of the last instant may still be
-// on their way into the log when they are asked about; a position has no such doubt.
+// A time stands for the position of the last event recorded at or before it.
 func (s *Service) BalanceAt(ctx context.Context, id uuid.UUID, at Moment, w Wait) (BalanceAt, int64, error) {
 	position := at.Position
 	if !at.Time.IsZero() {
-		var future bool
-		err := again(ctx, s.pool, func(ctx context.Context) error {
-			return s.pool.QueryRow(ctx, momentSQL, at.Time).Scan(&position, &future)
-		})
+		positions, err := s.positionsAt(ctx, &w, bound{"at", at.Time})
 		if err != nil {
-			return BalanceAt{}, 0, fmt.Errorf("query: moment: %w", err)
+			return BalanceAt{}, 0, err
 		}
-		if future {
-			return BalanceAt{}, 0, ErrFuture
-		}
+		position = positions[0]
 	}
 	w.MinPosition = max(w.MinPosition, position)
-	b, applied, err := s.balanceAt(ctx, id, position, w.MinPosition)
-	if !errors.Is(err, ErrBehind) || w.Timeout <= 0 {
-		return b, applied, err
-	}
-	if err := s.await(ctx, transactionsProjection, w); err != nil {
+	var b BalanceAt
+	applied, err := s.answer(ctx, &s.transactions, w, func() (applied int64, err error) {
+		b, applied, err = s.balanceAt(ctx, id, position)
+		return applied, err
+	})
+	switch {
+	case err != nil:
 		return BalanceAt{}, applied, err
+	case b.ID == uuid.Nil:
+		return BalanceAt{}, applied, ErrNotOpenThen
 	}
-	return s.balanceAt(ctx, id, position, w.MinPosition)
+	return b, applied, nil
 }
 
-func (s *Service) balanceAt(ctx context.Context, id uuid.UUID, position, minPosition int64) (BalanceAt, int64, error) {
+// balanceAt reads an account as it stood at a position; it is all zero when it was not open by then.
+func (s *Service) balanceAt(ctx context.Context, id uuid.UUID, position int64) (BalanceAt, int64, error) {
 	var (
 		applied                             int64
+		parked                              bool
 		owner, currency, status             *string
 		overdraft, balance, version, lastAt *int64
 		recordedAt                          *time.Time
 	)
 	err := again(ctx, s.pool, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, balanceAtSQL, id, position).
-			Scan(&applied, &owner, &currency, &overdraft, &balance, &status, &version, &lastAt, &recordedAt)
+			Scan(&applied, &parked, &owner, &currency, &overdraft, &balance, &status, &version, &lastAt, &recordedAt)
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows): // the projection has never run
-		applied = 0
+		return BalanceAt{}, 0, nil
 	case err != nil:
 		return BalanceAt{}, 0, fmt.Errorf("query: balance at: %w", err)
-	}
-	switch {
-	case applied < minPosition:
+	case parked:
 		return BalanceAt{}, applied, ErrBehind
-	case owner == nil:
-		return BalanceAt{}, applied, ErrNotFound
-	case lastAt == nil:
-		return BalanceAt{}, applied, ErrNotOpenYet
+	case owner == nil, lastAt == nil:
+		return BalanceAt{}, applied, nil
 	}
 	c, ok := money.LookupCurrency(*currency)
 	if !ok {

@@ -65,7 +65,7 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.pool.Close)
-	f.svc = query.New(f.pool)
+	f.svc = query.New(f.pool, f.pool)
 	return f
 }
 

@@ -19,11 +19,13 @@ import (
 var movementKinds = map[string]string{"deposit": "d", "withdrawal": "w", "transfer_in": "i", "transfer_out": "o"}
 
 // statementSQL reads a page in one statement, and so in one snapshot: the checkpoint and the generation, whether the
-// account is there, and the rows. Without any row it still answers one, all null but for the position.
-const statementSQL = `select p.position, a.currency, t.kind, t.amount, t.balance, t.counterparty, t.transfer_id, t.reference, t.version,
+// account is there, and the rows. Without any row it still answers one, all null but for the position. $2 is the position
+// that the statement is as of, or null.
+const statementSQL = `select p.position, ` + parkedSQL + `, a.currency, t.kind, t.amount, t.balance, t.counterparty, t.transfer_id, t.reference, t.version,
        t.position, t.recorded_at
 from projections p
 left join transaction_accounts a on a.generation = p.generation and a.account_id = $1
+    and ($2::bigint is null or a.opened_position <= $2)
 left join lateral (
     select kind, amount, balance, counterparty, transfer_id, reference, version, position, recorded_at
     from transactions
@@ -34,36 +36,76 @@ order by t.position %[2]s`
 
 // Statement answers a page of an account's movements, with the position the read model had applied. The position is
 // right with ErrNotFound too. ErrBehind says that the wait ended first; ErrBadCursor that the cursor was not made for
-// this account and this order.
+// this account and this order; *FutureError that From or To has not come yet.
 func (s *Service) Statement(ctx context.Context, id uuid.UUID, f StatementFilter, w Wait) (Statement, int64, error) {
 	l, err := newStatementList(id, f)
 	if err != nil {
 		return Statement{}, 0, err
 	}
-	if err := s.await(ctx, transactionsProjection, w); err != nil {
+	if err := s.bound(ctx, l, f, &w); err != nil {
 		return Statement{}, 0, err
 	}
-	var (
-		page    Statement
-		applied int64
-	)
-	err = again(ctx, s.pool, func(ctx context.Context) (err error) {
-		rows, _ := s.pool.Query(ctx, l.sql(), l.args...)
-		page, applied, err = l.collect(rows)
-		return err
+	var page Statement
+	applied, err := s.answer(ctx, &s.transactions, w, func() (applied int64, err error) {
+		page, applied, err = s.statement(ctx, l)
+		return applied, err
 	})
 	switch {
 	case err != nil:
-		return Statement{}, 0, fmt.Errorf("query: statement: %w", err)
-	case applied < w.MinPosition:
-		return Statement{}, applied, ErrBehind
+		return Statement{}, applied, err
+	case page.AccountID == uuid.Nil && f.To != nil:
+		return Statement{}, applied, ErrNotOpenThen
 	case page.AccountID == uuid.Nil:
 		return Statement{}, applied, ErrNotFound
 	}
 	return page, applied, nil
 }
 
-// statementList is a page to be read: its statement, and its arguments after the account.
+// bound turns the times of a filter into positions; those up to To are waited for.
+func (s *Service) bound(ctx context.Context, l *statementList, f StatementFilter, w *Wait) error {
+	var bounds []bound
+	if f.From != nil {
+		bounds = append(bounds, bound{"from", before(*f.From)})
+	}
+	if f.To != nil {
+		bounds = append(bounds, bound{"to", before(*f.To)})
+	}
+	if len(bounds) == 0 {
+		return nil
+	}
+	positions, err := s.positionsAt(ctx, w, bounds...)
+	if err != nil {
+		return err
+	}
+	if f.From != nil {
+		l.and("position > %s", positions[0])
+	}
+	if f.To != nil {
+		to := positions[len(positions)-1]
+		l.args[1] = &to
+		l.where = append(l.where, "position <= $2")
+		w.MinPosition = max(w.MinPosition, to)
+	}
+	return nil
+}
+
+func (s *Service) statement(ctx context.Context, l *statementList) (page Statement, applied int64, err error) {
+	var parked bool
+	err = again(ctx, s.pool, func(ctx context.Context) (err error) {
+		rows, _ := s.pool.Query(ctx, l.sql(), l.args...)
+		page, applied, parked, err = l.collect(rows)
+		return err
+	})
+	switch {
+	case err != nil:
+		return Statement{}, 0, fmt.Errorf("query: statement: %w", err)
+	case parked:
+		return Statement{}, applied, ErrBehind
+	}
+	return page, applied, nil
+}
+
+// statementList is a page to be read: its statement and its arguments, of which the first two are those of statementSQL.
 type statementList struct {
 	id          uuid.UUID
 	oldestFirst bool
@@ -73,18 +115,11 @@ type statementList struct {
 }
 
 func newStatementList(id uuid.UUID, f StatementFilter) (*statementList, error) {
-	l := &statementList{id: id, oldestFirst: f.Sort == "recorded_at", limit: min(max(f.Limit, 1), maxLimit), args: []any{id}}
+	l := &statementList{id: id, oldestFirst: f.Sort == "recorded_at", limit: min(max(f.Limit, 1), maxLimit), args: []any{id, (*int64)(nil)}}
 	if f.Kind == "" {
 		l.where = append(l.where, "kind in ('d', 'w', 'i', 'o')")
 	} else {
 		l.and("kind = %s::text::\"char\"", movementKinds[f.Kind])
-	}
-	// recorded_at never decreases with position, so that a time is a range of the primary key.
-	if f.From != nil {
-		l.and("position > position_at(%s)", before(*f.From))
-	}
-	if f.To != nil {
-		l.and("position <= position_at(%s)", before(*f.To))
 	}
 	if f.Cursor != "" {
 		position, err := parseStatementCursor(f.Cursor, id, l.oldestFirst)
@@ -125,13 +160,13 @@ func (l *statementList) sql() string {
 }
 
 // collect reads the page; its account is the nil UUID when there is none.
-func (l *statementList) collect(rows pgx.Rows) (page Statement, applied int64, err error) {
+func (l *statementList) collect(rows pgx.Rows) (page Statement, applied int64, parked bool, err error) {
 	var (
 		r        optionalTransaction
 		currency *string
 	)
 	page.Transactions = []Transaction{}
-	_, err = pgx.ForEachRow(rows, append([]any{&applied, &currency}, r.targets()...), func() error {
+	_, err = pgx.ForEachRow(rows, append([]any{&applied, &parked, &currency}, r.targets()...), func() error {
 		if currency == nil {
 			return nil
 		}
@@ -149,7 +184,7 @@ func (l *statementList) collect(rows pgx.Rows) (page Statement, applied int64, e
 		page.Transactions = page.Transactions[:l.limit]
 		page.Next = statementCursor(l.id, l.oldestFirst, page.Transactions[l.limit-1].Position)
 	}
-	return page, applied, err
+	return page, applied, parked, err
 }
 
 // optionalTransaction is a row of transactions that may be all null, as an outer join gives it.

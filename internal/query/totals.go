@@ -20,14 +20,25 @@ order by t.currency`
 // Totals answers what the accounts of each currency come to, in the order of their codes, with the position the read
 // model had applied. ErrBehind says that the wait ended first.
 func (s *Service) Totals(ctx context.Context, w Wait) ([]Total, int64, error) {
-	if err := s.await(ctx, totalsProjection, w); err != nil {
-		return nil, 0, err
+	var all []*Total
+	applied, err := s.answer(ctx, &s.totals, w, func() (applied int64, err error) {
+		all, applied, err = s.readTotals(ctx)
+		return applied, err
+	})
+	if err != nil {
+		return nil, applied, err
 	}
-	var (
-		applied int64
-		all     []*Total
-	)
-	err := again(ctx, s.pool, func(ctx context.Context) (err error) {
+	totals := make([]Total, 0, len(all))
+	for _, t := range all {
+		if t != nil {
+			totals = append(totals, *t)
+		}
+	}
+	return totals, applied, nil
+}
+
+func (s *Service) readTotals(ctx context.Context) (all []*Total, applied int64, err error) {
+	err = again(ctx, s.pool, func(ctx context.Context) (err error) {
 		rows, _ := s.pool.Query(ctx, totalsSQL)
 		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Total, error) {
 			var (
@@ -41,19 +52,10 @@ func (s *Service) Totals(ctx context.Context, w Wait) ([]Total, int64, error) {
 		})
 		return err
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, 0, fmt.Errorf("query: totals: %w", err)
-	case applied < w.MinPosition:
-		return nil, applied, ErrBehind
 	}
-	totals := make([]Total, 0, len(all))
-	for _, t := range all {
-		if t != nil {
-			totals = append(totals, *t)
-		}
-	}
-	return totals, applied, nil
+	return all, applied, nil
 }
 
 func totalOf(code string, accounts int64, balance, deposited, withdrawn string) (*Total, error) {

@@ -15,15 +15,23 @@ import (
 var (
 	// ErrNotFound says that the read model has no such account.
 	ErrNotFound = errors.New("account not found in the read model")
-	// ErrNotOpenYet says that the account was opened later than the moment asked about. It is ErrNotFound.
-	ErrNotOpenYet = fmt.Errorf("%w as of then", ErrNotFound)
-	// ErrFuture says that the moment asked about has not come yet, by the clock of the database.
-	ErrFuture = errors.New("the moment is in the future")
-	// ErrBehind says that the read model had not applied the wanted position when the wait ended.
+	// ErrNotOpenThen says that no account with the id was open at the moment asked about, whether one was opened later or
+	// not: the answer must be the same before and after. It is ErrNotFound.
+	ErrNotOpenThen = fmt.Errorf("%w as of then", ErrNotFound)
+	// ErrBehind says that the read model had not applied the wanted position when the wait ended, or stands lower than
+	// this instance has shown it, or that a moment is too fresh to be known.
 	ErrBehind = errors.New("the projection has not applied the position yet")
 	// ErrBadCursor says that a page cursor was not made by this service, or for another list.
 	ErrBadCursor = errors.New("the cursor is not valid")
 )
+
+// FutureError says that a moment asked about has not come yet, by the clock of the database.
+type FutureError struct {
+	// Parameter names it: "at", "from" or "to".
+	Parameter string
+}
+
+func (e *FutureError) Error() string { return e.Parameter + " is in the future" }
 
 // Account is one row of the balances read model.
 type Account struct {
@@ -88,6 +96,7 @@ type Moment struct {
 // StatementFilter selects and orders a page of an account's movements. Zero values mean any.
 type StatementFilter struct {
 	// From and To bound when a movement was recorded: From is the first moment that counts, To the first that does not.
+	// With To an answer never changes later, and the account must have been open by then.
 	From, To *time.Time
 	// Kind is "deposit", "withdrawal", "transfer_in" or "transfer_out".
 	Kind string

@@ -75,14 +75,22 @@ func (w *watcher) run(ctx context.Context) {
 func (w *watcher) update(positions map[string]int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	before := w.positions
+	w.positions = positions // lower ones too: a log that went back takes its projections along
 	for id, position := range positions {
-		if position > w.positions[id] {
-			w.positions = positions
+		if position > before[id] {
 			close(w.moved)
 			w.moved = make(chan struct{})
 			return
 		}
 	}
+}
+
+// saw tells that a projection was found at a position, which may be lower than what the watcher knows.
+func (w *watcher) saw(projection string, position int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.positions[projection] = min(w.positions[projection], position)
 }
 
 // wait returns nil once the projection has applied the position, ErrBehind when the time is over before that, or the

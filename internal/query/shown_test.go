@@ -1,0 +1,116 @@
+package query_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"passbook/internal/account"
+	"passbook/internal/query"
+)
+
+// reads are the queries, each answering the position that it was applied at.
+func (f *fixture) reads(t *testing.T, id uuid.UUID) map[string]func(query.Wait) (int64, error) {
+	t.Helper()
+	return map[string]func(query.Wait) (int64, error){
+		"account": func(w query.Wait) (int64, error) {
+			_, applied, err := f.svc.Account(t.Context(), id, w)
+			return applied, err
+		},
+		"accounts": func(w query.Wait) (int64, error) {
+			_, applied, err := f.svc.Accounts(t.Context(), query.ListFilter{Limit: 5}, w)
+			return applied, err
+		},
+		"statement": func(w query.Wait) (int64, error) {
+			_, applied, err := f.svc.Statement(t.Context(), id, query.StatementFilter{Limit: 5}, w)
+			return applied, err
+		},
+		"the past": func(w query.Wait) (int64, error) {
+			_, applied, err := f.svc.BalanceAt(t.Context(), id, query.Moment{Position: 1}, w)
+			return applied, err
+		},
+		"totals": func(w query.Wait) (int64, error) {
+			_, applied, err := f.svc.Totals(t.Context(), w)
+			return applied, err
+		},
+	}
+}
+
+// shown is a log of 12 events, all applied and shown by every kind of read.
+func shown(t *testing.T) (*fixture, uuid.UUID) {
+	t.Helper()
+	f, id := newFixture(t), uuid.New()
+	f.run(t)
+	for version := int64(1); version <= 12; version++ {
+		appendEvent(t, f.pool, id, version, account.MoneyDeposited{Amount: eur(1)}, nil)
+	}
+	f.exec(t, `insert into projections (id, version, generation, position)
+values ('balances', 1, 1, 12), ('transactions', 1, 1, 12), ('totals', 1, 1, 12)`)
+	for name, read := range f.reads(t, id) {
+		if applied, err := read(query.Wait{}); applied != 12 || err != nil && !errors.Is(err, query.ErrNotFound) {
+			t.Fatalf("%s: %d, %v", name, applied, err)
+		}
+	}
+	return f, id
+}
+
+// TestWhatWasShownDoesNotGoBack has projections lose their last commits, as a crash of the database makes them.
+func TestWhatWasShownDoesNotGoBack(t *testing.T) {
+	t.Parallel()
+	f, id := shown(t)
+	f.exec(t, `update projections set position = 10`)
+	ended := make(chan string)
+	for name, read := range f.reads(t, id) {
+		if applied, err := read(query.Wait{}); !errors.Is(err, query.ErrBehind) || applied != 10 {
+			t.Errorf("%s, after 12 was shown: %d, %v", name, applied, err)
+		}
+		go func() {
+			if applied, err := read(query.Wait{Timeout: patience}); applied != 12 || err != nil && !errors.Is(err, query.ErrNotFound) {
+				t.Errorf("%s, with time to wait: %d, %v", name, applied, err)
+			}
+			ended <- name
+		}()
+	}
+	eventually(t, "all wait", func() bool { return f.svc.Waiting() == 5 })
+	f.exec(t, `update projections set position = 12`)
+	for range 5 {
+		<-ended
+	}
+}
+
+// TestLogThatHasGoneBackIsShown has the log lose its end, and its projections with it.
+func TestLogThatHasGoneBackIsShown(t *testing.T) {
+	t.Parallel()
+	f, id := shown(t)
+	f.exec(t, `delete from events where position > 10`)
+	f.exec(t, `update projections set position = 10`)
+	for name, read := range f.reads(t, id) {
+		if applied, err := read(query.Wait{}); applied != 10 || err != nil && !errors.Is(err, query.ErrNotFound) {
+			t.Errorf("%s: %d, %v", name, applied, err)
+		}
+	}
+	// A position that was shown once is waited for as any other.
+	const timeout = 100 * time.Millisecond
+	for name, read := range f.reads(t, id) {
+		began := time.Now()
+		if _, err := read(query.Wait{MinPosition: 11, Timeout: timeout}); !errors.Is(err, query.ErrBehind) || time.Since(began) < timeout {
+			t.Errorf("%s, for 11: %v after %v", name, err, time.Since(began))
+		}
+	}
+	ended := make(chan string)
+	for name, read := range f.reads(t, id) {
+		go func() {
+			if applied, err := read(query.Wait{MinPosition: 11, Timeout: patience}); applied != 11 || err != nil && !errors.Is(err, query.ErrNotFound) {
+				t.Errorf("%s, when 11 is there: %d, %v", name, applied, err)
+			}
+			ended <- name
+		}()
+	}
+	eventually(t, "all wait", func() bool { return f.svc.Waiting() == 5 })
+	f.exec(t, `update projections set position = 11`)
+	for range 5 {
+		<-ended
+	}
+}
