@@ -10,12 +10,11 @@ import (
 // more slowly than a chunk is applied.
 const chunksAhead = 2
 
-// ahead is a Log for one who reads it from end to end: while a chunk is applied the next ones are read, each on a
-// connection of its own. Where they begin is known before the ones ahead of them are there, since positions have no
-// gaps. It is for one goroutine, which must close it.
+// ahead reads a log from end to end: while a chunk is applied the next ones are read, each on a connection of its own.
+// Where they begin is known before the ones ahead of them are there, since positions have no gaps. It is for one goroutine,
+// which must close it.
 type ahead struct {
-	Log
-
+	log   Log
 	asked []*chunk
 }
 
@@ -29,13 +28,13 @@ type chunk struct {
 	err    error
 }
 
-// ReadAfter implements Log. A chunk that was asked for early may end before the log does by now, as any answer may.
-func (a *ahead) ReadAfter(ctx context.Context, after int64, limit int) ([]eventstore.Event, error) {
+// readOn is the function of that name. A chunk that was asked for early may end before the log does by now, as any answer may.
+func (a *ahead) readOn(ctx context.Context, from point, limit int) ([]eventstore.Event, error) {
 	var (
 		events []eventstore.Event
 		err    error
 	)
-	if len(a.asked) > 0 && a.asked[0].after == after && a.asked[0].limit == limit {
+	if len(a.asked) > 0 && a.asked[0].after == from.position && a.asked[0].limit == limit {
 		first := a.asked[0]
 		a.asked = a.asked[1:]
 		<-first.done
@@ -43,7 +42,10 @@ func (a *ahead) ReadAfter(ctx context.Context, after int64, limit int) ([]events
 		events, err = first.events, first.err
 	} else {
 		a.close()
-		events, err = a.Log.ReadAfter(ctx, after, limit)
+		events, err = readFrom(ctx, a.log, from.position, limit)
+	}
+	if err == nil {
+		events, err = from.follow(events)
 	}
 	if err != nil || len(events) < limit {
 		a.close()
@@ -65,7 +67,7 @@ func (a *ahead) ask(ctx context.Context, after int64, limit int) {
 	a.asked = append(a.asked, c)
 	go func() {
 		defer close(c.done)
-		c.events, c.err = a.Log.ReadAfter(ctx, after, limit)
+		c.events, c.err = readFrom(ctx, a.log, after, limit)
 	}()
 }
 

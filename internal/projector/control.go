@@ -122,9 +122,13 @@ func (w *worker) stored(ctx context.Context) (Status, error) {
 
 // behind fills in how far the projection is behind the log's head.
 func (st *Status) behind(ctx context.Context, log Log, head int64) error {
-	// The projection may have moved past the head that was read before it.
-	st.Head = max(head, st.Position)
-	st.Lag = st.Head - st.Position
+	if st.Position > head { // it has moved past the head that was read before it, or the log has gone back
+		var err error
+		if head, err = log.Head(ctx); err != nil {
+			return err
+		}
+	}
+	st.Head, st.Lag = head, max(0, head-st.Position)
 	if st.Lag == 0 {
 		return nil
 	}

@@ -115,16 +115,16 @@ func DefineMemory[M any](id string, version int, newModel func() M) *Memory[M] {
 func (m *Memory[M]) Read(f func(model M, position int64)) {
 	m.memory.mu.RLock()
 	defer m.memory.mu.RUnlock()
-	f(m.memory.model.(M), m.memory.position)
+	f(m.memory.model.(M), m.memory.at.position)
 }
 
 // memory holds the model of a projection in memory that is read.
 type memory struct {
 	newModel func() any
 
-	mu       sync.RWMutex
-	model    any
-	position int64
+	mu    sync.RWMutex
+	model any
+	at    point
 }
 
 // Content is what an event says, decoded. Its EventType is the event's name in the log.

@@ -28,7 +28,7 @@ type keeper struct {
 	rate meter
 
 	next       any // the model that a replay builds, touched by run alone
-	nextAt     int64
+	nextAt     point
 	nextReplay uuid.UUID
 
 	mu      sync.Mutex
@@ -74,7 +74,8 @@ func (k *keeper) run(ctx context.Context) error {
 	return nil
 }
 
-// follow applies the next batch to the model that is read.
+// follow applies the next batch to the model that is read. When the log has gone back the model is thrown away and built again
+// from there on, as at the start.
 func (k *keeper) follow(ctx context.Context) (int, error) {
 	k.mu.Lock()
 	paused := k.st.State == "paused"
@@ -85,7 +86,14 @@ func (k *keeper) follow(ctx context.Context) (int, error) {
 	}
 	began := time.Now()
 	// Nobody else moves it.
-	_, n, err := k.apply(ctx, m.model, m.position, m)
+	_, n, err := k.apply(ctx, m.model, m.at, m)
+	if errors.Is(err, ErrLogWentBack) {
+		k.cfg.Logger.WarnContext(ctx, "built again from the log", "projection", k.def.ID, "error", err)
+		m.mu.Lock()
+		m.model, m.at = k.def.memory.newModel(), point{}
+		m.mu.Unlock()
+		_, n, err = k.apply(ctx, m.model, m.at, m)
+	}
 	if err != nil {
 		return n, err
 	}
@@ -104,34 +112,34 @@ func (k *keeper) follow(ctx context.Context) (int, error) {
 }
 
 // apply reads a batch and applies it to a model, that of shared under its lock, and answers where the model is then.
-func (k *keeper) apply(ctx context.Context, model any, position int64, shared *memory) (int64, int, error) {
+func (k *keeper) apply(ctx context.Context, model any, at point, shared *memory) (point, int, error) {
 	var log Log = k.cfg.tail
 	if shared == nil { // a replay
 		log = k.cfg.Log
 	}
-	events, err := log.ReadAfter(ctx, position, k.cfg.Batch)
+	events, err := readOn(ctx, log, at, k.cfg.Batch)
 	if err != nil || len(events) == 0 {
-		return position, 0, err
+		return at, 0, err
 	}
 	if shared != nil {
 		shared.mu.Lock()
-		defer func() { shared.position = position; shared.mu.Unlock() }()
+		defer func() { shared.at = at; shared.mu.Unlock() }()
 	}
 	for i := range events {
 		e := &events[i]
-		if e.Position != position+1 {
-			return position, i, &EventError{Position: position + 1, Err: fmt.Errorf("%w: position %d follows on %d", ErrGap, e.Position, position)}
+		if want := at.position + 1; e.Position != want {
+			return at, i, &EventError{Position: want, Err: fmt.Errorf("%w: position %d follows on %d", ErrGap, e.Position, at.position)}
 		}
 		data, err := k.cfg.decoded(e)
 		if err == nil {
 			err = k.def.apply(model, eventOf(e), data)
 		}
 		if err != nil {
-			return position, i, &EventError{Position: e.Position, Err: err}
+			return at, i, &EventError{Position: e.Position, Err: err}
 		}
-		position = e.Position
+		at = point{e.Position, e.EventID}
 	}
-	return position, len(events), nil
+	return at, len(events), nil
 }
 
 // build takes a replay one batch further, and puts its model in place when it has reached the one that is read.
@@ -143,7 +151,7 @@ func (k *keeper) build(ctx context.Context) (int, error) {
 	}
 	k.mu.Unlock()
 	if id != k.nextReplay {
-		k.nextReplay, k.next, k.nextAt = id, nil, 0
+		k.nextReplay, k.next, k.nextAt = id, nil, point{}
 		if id != uuid.Nil {
 			k.next = k.def.memory.newModel()
 		}
@@ -151,7 +159,7 @@ func (k *keeper) build(ctx context.Context) (int, error) {
 	if id == uuid.Nil {
 		return 0, nil
 	}
-	position, n, err := k.apply(ctx, k.next, k.nextAt, nil)
+	at, n, err := k.apply(ctx, k.next, k.nextAt, nil)
 	switch {
 	case err == nil:
 	case k.cfg.Transient(err) || ctx.Err() != nil: // nothing was read
@@ -161,26 +169,30 @@ func (k *keeper) build(ctx context.Context) (int, error) {
 		k.end(id, "failed", err.Error())
 		return n, nil
 	}
-	k.nextAt = position
-	k.swap(id)
+	k.nextAt = at
+	k.swap(id, n == 0)
 	return n, nil
 }
 
-// swap notes how far a replay is, and ends it when it has arrived.
-func (k *keeper) swap(id uuid.UUID) {
+// swap notes how far a replay is, and ends it when it has arrived, or when the log ends before it could.
+func (k *keeper) swap(id uuid.UUID, atEnd bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r := &k.replays[0]
 	if r.ID != id || r.State != "running" { // cancelled meanwhile
 		return
 	}
-	r.Processed = min(k.nextAt, r.Total)
+	r.Processed = min(k.nextAt.position, r.Total)
+	if atEnd && r.Processed < r.Total {
+		r.State, r.Error, r.FinishedAt = "failed", fmt.Sprintf("%v: it ends at %d and held %d", ErrLogWentBack, r.Processed, r.Total), time.Now()
+		return
+	}
 	m := k.def.memory
-	if k.nextAt < max(m.position, r.Total) || k.st.State == "paused" {
+	if k.nextAt.position < max(m.at.position, r.Total) || k.st.State == "paused" {
 		return
 	}
 	m.mu.Lock()
-	m.model, m.position = k.next, k.nextAt
+	m.model, m.at = k.next, k.nextAt
 	m.mu.Unlock()
 	r.State, r.FinishedAt = "completed", time.Now()
 	k.st.Generation, k.st.UpdatedAt = r.Generation, r.FinishedAt
@@ -212,7 +224,7 @@ func (k *keeper) fail(ctx context.Context, cause error) {
 	if k.st.State == "running" {
 		k.st.State = "halted"
 	}
-	k.st.Error, k.st.ErrorPosition = cause.Error(), k.def.memory.position+1
+	k.st.Error, k.st.ErrorPosition = cause.Error(), k.def.memory.at.position+1
 	if at, ok := errors.AsType[*EventError](cause); ok {
 		k.st.ErrorPosition = at.Position
 	}
@@ -226,7 +238,7 @@ func (k *keeper) status(ctx context.Context, head int64) (Status, error) {
 	}
 	k.mu.Unlock()
 	k.def.memory.mu.RLock()
-	st.Position = k.def.memory.position
+	st.Position = k.def.memory.at.position
 	k.def.memory.mu.RUnlock()
 	st.Rate = k.rate.perSecond()
 	return st, st.behind(ctx, k.cfg.Log, head)

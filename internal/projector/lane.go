@@ -17,11 +17,12 @@ import (
 // lane is one generation of a projection on its way along the log: the live one, which the tail takes further, or
 // another, which a replay or a rollback does. One goroutine works on it.
 type lane struct {
+	point // what is applied
+
 	w          *worker
-	log        Log
+	read       func(ctx context.Context, from point, limit int) ([]eventstore.Event, error) // is readOn
 	mark       checkpoint
 	generation int64
-	position   int64
 	status     string // of the projection, when the lane is the live one
 	live       bool
 
@@ -38,14 +39,14 @@ type lane struct {
 // checkpoint is where the position of a lane is kept. Both methods answer errFenced when the lane has been taken from
 // its owner: paused, cancelled, flipped, or gone to another instance.
 type checkpoint interface {
-	// advance moves the position, by compare-and-set, from one position to the end of a batch.
-	advance(ctx context.Context, tx pgx.Tx, from int64, b *batch) error
-	// hold keeps the position where it is, and everybody else from taking the lane over, until tx ends.
-	hold(ctx context.Context, tx pgx.Tx, at int64) error
+	// advance moves the checkpoint, by compare-and-set, from one point to the end of a batch.
+	advance(ctx context.Context, tx pgx.Tx, from point, b *batch) error
+	// hold keeps the checkpoint where it is, and everybody else from taking the lane over, until tx ends.
+	hold(ctx context.Context, tx pgx.Tx, at point) error
 }
 
 func (w *worker) newLane(most int) *lane {
-	return &lane{w: w, log: w.cfg.Log, limit: most, most: most, retryLimit: most}
+	return &lane{w: w, limit: most, most: most, retryLimit: most}
 }
 
 var (
@@ -74,8 +75,7 @@ func (e *EventError) Unwrap() error { return e.Err }
 // batch is a run of contiguous events, folded.
 type batch struct {
 	fold    Fold
-	last    int64
-	lastID  uuid.UUID
+	last    point
 	count   int64
 	waiting map[uuid.UUID]int64 // of those, how many wait for a parked stream and are not in the fold
 	applied int64               // and how many are
@@ -101,7 +101,10 @@ func (l *lane) apply(ctx context.Context) (int64, error) {
 
 // step applies the next batch. With an event that cannot be applied, those before it are, and the error is its.
 func (l *lane) step(ctx context.Context) (int64, error) {
-	events, err := l.log.ReadAfter(ctx, l.position, min(l.limit, l.w.cfg.ReadBatch))
+	events, err := l.read(ctx, l.point, min(l.limit, l.w.cfg.ReadBatch))
+	if errors.Is(err, ErrLogWentBack) {
+		return 0, fmt.Errorf("%w; a replay rebuilds the read model: server replay %s", err, l.w.def.ID)
+	}
 	if err != nil || len(events) == 0 {
 		return 0, err
 	}
@@ -139,12 +142,16 @@ func (b *batch) full() bool {
 func (l *lane) extend(ctx context.Context, b *batch) error {
 	for b.count < int64(l.limit) && !b.full() {
 		most := min(l.limit-int(b.count), l.w.cfg.ReadBatch)
-		events, err := l.log.ReadAfter(ctx, b.last, most)
+		before := b.count
+		events, err := l.read(ctx, b.last, most)
+		if errors.Is(err, ErrLogWentBack) {
+			l.limit = int(before) // whether what comes before is left, the next step finds out
+			return errAgain
+		}
 		if err != nil {
 			return err
 		}
-		before := b.count
-		if n, gap := contiguous(events, b.last); gap != nil || l.w.foldOn(b, events[:n], l.parked) != nil {
+		if n, gap := contiguous(events, b.last.position); gap != nil || l.w.foldOn(b, events[:n], l.parked) != nil {
 			l.limit = int(before)
 			return errAgain
 		}
@@ -221,7 +228,7 @@ func (w *worker) foldOn(b *batch, events []eventstore.Event, parked map[uuid.UUI
 			}
 			b.applied++
 		}
-		b.last, b.lastID = e.Position, e.EventID
+		b.last = point{e.Position, e.EventID}
 		b.count++
 	}
 	return nil
@@ -241,10 +248,10 @@ func eventOf(e *eventstore.Event) Event {
 
 // write puts into tx what a batch comes to: the checkpoint, the rows, and what waits for parked streams.
 func (l *lane) write(ctx context.Context, tx pgx.Tx, b *batch) error {
-	if err := l.mark.advance(ctx, tx, l.position, b); err != nil {
+	if err := l.mark.advance(ctx, tx, l.point, b); err != nil {
 		return err
 	}
-	if l.failing != 0 && l.failing <= b.last {
+	if l.failing != 0 && l.failing <= b.last.position {
 		if err := l.forget(ctx, tx); err != nil {
 			return err
 		}
@@ -257,8 +264,8 @@ func (l *lane) write(ctx context.Context, tx pgx.Tx, b *batch) error {
 
 // moved takes note of a batch that is committed.
 func (l *lane) moved(b *batch) {
-	l.position, l.before = b.last, b.fold
-	if l.failing <= b.last {
+	l.point, l.before = b.last, b.fold
+	if l.failing <= b.last.position {
 		l.failing = 0
 	}
 }
@@ -271,7 +278,7 @@ func (l *lane) narrow(ctx context.Context, events []eventstore.Event, b *batch, 
 		return err
 	case b.count == 1:
 		l.limit = 1
-		return &EventError{Position: b.last, Err: err, event: &events[0]}
+		return &EventError{Position: b.last.position, Err: err, event: &events[0]}
 	}
 	l.limit = int(b.count / 2)
 	return errAgain

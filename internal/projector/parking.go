@@ -112,7 +112,7 @@ func (l *lane) failed(ctx context.Context, cause *EventError) error {
 // record keeps a failure, in a transaction of its own, since that of the batch is rolled back.
 func (l *lane) record(ctx context.Context, e *eventstore.Event, cause error) (attempts int, parked bool, err error) {
 	err = l.w.begin(ctx, func(tx pgx.Tx) error {
-		if err := l.mark.hold(ctx, tx, l.position); err != nil {
+		if err := l.mark.hold(ctx, tx, l.point); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, countFailureSQL, l.w.def.ID); err != nil {
@@ -169,7 +169,7 @@ func (l *lane) retry(ctx context.Context) (bool, error) {
 	if err != nil {
 		return true, err
 	}
-	if int64(len(events)) < min(want+1, p.waiting) || events[0].Position != p.next.Position {
+	if int64(len(events)) < min(want+1, p.waiting) || events[0].EventID != p.next.EventID {
 		return true, l.stays(ctx, &p.next, fmt.Errorf("%w: not all events that wait can be found", ErrGap))
 	}
 	b, err := l.w.fold(events[:want], nil)
@@ -206,7 +206,7 @@ func (l *lane) stays(ctx context.Context, e *eventstore.Event, cause error) erro
 
 // drain writes events of a parked stream and takes them off those that wait.
 func (l *lane) drain(ctx context.Context, tx pgx.Tx, p parkedStream, b *batch, events []eventstore.Event) error {
-	if err := l.mark.hold(ctx, tx, l.position); err != nil {
+	if err := l.mark.hold(ctx, tx, l.point); err != nil {
 		return err
 	}
 	if err := b.flush(ctx, tx, l.generation); err != nil {

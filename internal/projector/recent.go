@@ -2,6 +2,7 @@ package projector
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,7 +21,8 @@ const (
 )
 
 // recent is a Log that keeps the end of what it has read, so that several projections which follow the log together
-// read and decode each event once. The events of a position never change, so what is kept cannot be wrong.
+// read and decode each event once. What is kept is of one log: what is added to it was read together with the last event kept,
+// and when that is another by then, because the log has gone back, nothing is kept.
 type recent struct {
 	Log
 
@@ -44,6 +46,7 @@ type piece struct {
 
 func (p *piece) first() int64 { return p.events[0].Position }
 func (p *piece) last() int64  { return p.events[len(p.events)-1].Position }
+func (p *piece) end() point   { e := &p.events[len(p.events)-1]; return point{e.Position, e.EventID} }
 
 // wake says that the log has grown: what is kept is not its end any more.
 func (r *recent) wake() { r.wakes.Add(1) }
@@ -63,7 +66,19 @@ func (r *recent) ReadAfter(ctx context.Context, after int64, limit int) ([]event
 		}
 	}
 	wakes, missing := r.wakes.Load(), limit-len(kept)
-	events, err := r.Log.ReadAfter(ctx, after+int64(len(kept)), missing)
+	var end point // of what is kept
+	if n := len(kept); n > 0 {
+		end = point{kept[n-1].Position, kept[n-1].EventID}
+	}
+	var events []eventstore.Event
+	var err error
+	if end.position == 0 {
+		events, err = r.Log.ReadAfter(ctx, after, limit)
+	} else if events, err = readOn(ctx, r.Log, end, missing); errors.Is(err, ErrLogWentBack) {
+		r.drop()
+		kept, end, missing = nil, point{}, limit
+		events, err = r.Log.ReadAfter(ctx, after, limit)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +90,7 @@ func (r *recent) ReadAfter(ctx context.Context, after int64, limit int) ([]event
 		// An error is left to those who come to the event, and so tell at which it is.
 		e.Decoded, _ = r.decode(e.Type, e.SchemaVersion, e.Payload)
 	}
-	r.keep(after+int64(len(kept)), events, wakes)
+	r.keep(end, events, wakes)
 	if len(kept) == 0 {
 		return slices.Clip(events), nil
 	}
@@ -113,32 +128,41 @@ func (r *recent) kept(after int64, limit int) (events []eventstore.Event, whole,
 			return events, true, false
 		}
 	}
-	return events, r.endAt == r.wakes.Load(), true
+	// One event alone may be the one that a reader has already: then it wants to know whether there are more by now.
+	return events, len(events) > 1 && r.endAt == r.wakes.Load(), true
 }
 
-// keep holds on to the events if they are the latest and without a gap.
-func (r *recent) keep(after int64, events []eventstore.Event, endAt int64) {
+// drop keeps nothing.
+func (r *recent) drop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pieces = nil
+}
+
+// keep holds on to the events if they are the latest and without a gap. end is the event that they were read together with, if
+// there was one.
+func (r *recent) keep(end point, events []eventstore.Event, endAt int64) {
 	n := int64(len(events))
 	if n > recentEvents || n > 0 && events[n-1].Position-events[0].Position != n-1 {
 		return // by a replay, or damaged
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last, fresh := int64(0), false
+	last, fresh := point{}, false
 	if k := len(r.pieces); k > 0 {
-		last, fresh = r.pieces[k-1].last(), time.Since(r.pieces[k-1].readAt) <= recentFor
+		last, fresh = r.pieces[k-1].end(), time.Since(r.pieces[k-1].readAt) <= recentFor
 	}
 	if n == 0 {
-		if after == last {
+		if end == last {
 			r.endAt = endAt
 		}
 		return
 	}
 	next := piece{events: events, readAt: time.Now()}
 	switch {
-	case next.last() <= last && fresh:
+	case next.last() <= last.position && fresh:
 		return
-	case next.first() == last+1 && fresh:
+	case end == last && end.position > 0 && fresh:
 		r.pieces = append(r.pieces, next)
 	default:
 		r.pieces = []piece{next}

@@ -17,12 +17,12 @@ import (
 
 const (
 	// A replay that newer code has begun is left to newer code.
-	nextReplaySQL = `select id, kind, version, generation, total, position from projection_replays
+	nextReplaySQL = `select id, kind, version, generation, total, position, last_event_id from projection_replays
 where projection = $1 and state = 'running' and version <= $2`
 
 	// Rows of older code are not gone on with: the replay begins anew, in a generation that has no rows.
 	restartReplaySQL = `update projection_replays
-set version = $2, generation = generation + 1, position = 0, processed = 0
+set version = $2, generation = generation + 1, position = 0, last_event_id = null, processed = 0
 where id = $1 and state = 'running' and generation = $3
   and exists (select from projections p where p.id = projection and p.epoch = $4)`
 
@@ -30,8 +30,8 @@ where id = $1 and state = 'running' and generation = $3
 	// what a cancellation waits for. A stalled owner may still see its own epoch here: then the position and the
 	// generation, which are looked at again under the row lock, tell whether another one has gone on meanwhile.
 	advanceReplaySQL = `update projection_replays
-set position = $2, processed = least($2, total)
-where id = $1 and state = 'running' and position = $3 and generation = $5
+set position = $2, last_event_id = $6, processed = least($2, total)
+where id = $1 and state = 'running' and position = $3 and generation = $5 and last_event_id is not distinct from $7
   and exists (select from projections p where p.id = projection and p.epoch = $4)`
 
 	lockOwnedSQL = `select from projections where id = $1 and epoch = $2 for update`
@@ -43,7 +43,7 @@ where id = $1 and state = 'running' and position = $2 and generation = $3 for up
 set state = 'failed', error = $2, finished_at = clock_timestamp(), parked = ` + parkedInReplay + `
 where id = $1 and state = 'running'`
 
-	lockLiveSQL = `select position, status, generation from projections where id = $1 and epoch = $2 for update`
+	lockLiveSQL = `select position, last_event_id, status, generation from projections where id = $1 and epoch = $2 for update`
 
 	// Streams that the new generation would have further back than the live one has.
 	worseSQL = `select count(*), coalesce(min(n.position), 0), coalesce((array_agg(n.error order by n.position))[1], '')
@@ -58,13 +58,15 @@ set state = 'completed', finished_at = clock_timestamp(), parked = ` + parkedInR
 where id = $1 and state = 'running' and processed = total`
 
 	// What had halted the old generation is not a failure of the new one, which has got past it. The old one is kept to
-	// be rolled back to, as it stands.
+	// be rolled back to, as it stands. But when what it had applied is not in the log any more ($8), there is nothing to
+	// roll back to, and positions that were applied need not be there again.
 	flipSQL = `update projections
-set generation = $2, version = $3, position = $4, last_event_id = coalesce($6, last_event_id), status = 'running',
+set generation = $2, version = $3, position = $4, last_event_id = $6, status = 'running',
     error_count = 0, last_error = '', error_position = 0, updated_at = clock_timestamp(),
-    previous_generation = generation, previous_version = version, previous_position = position,
+    previous_generation = case when not $8 then generation end, previous_version = case when not $8 then version end,
+    previous_position = case when not $8 then position end, previous_event_id = case when not $8 then last_event_id end,
     declined_version = case when $7 then greatest(version, declined_version) else 0 end
-where id = $1 and epoch = $5 and position <= $4`
+where id = $1 and epoch = $5 and (position <= $4 or $8)`
 )
 
 // catchUp is how many events a generation may be behind the live one when the flip is tried: they are applied while
@@ -81,7 +83,7 @@ type rebuild struct {
 	version    int // of the code that folds it
 	generation int64
 	total      int64
-	position   int64
+	at         point
 }
 
 // rebuilt is the checkpoint of the generation that a replay builds.
@@ -91,22 +93,22 @@ type rebuilt struct {
 	r     rebuild
 }
 
-func (c rebuilt) advance(ctx context.Context, tx pgx.Tx, from int64, b *batch) error {
+func (c rebuilt) advance(ctx context.Context, tx pgx.Tx, from point, b *batch) error {
 	if c.r.kind == rollback {
 		if err := c.advancePrevious(ctx, tx, from, b.last); err != nil {
 			return err
 		}
 	}
-	tag, err := tx.Exec(ctx, advanceReplaySQL, c.r.id, b.last, from, c.epoch, c.r.generation)
+	tag, err := tx.Exec(ctx, advanceReplaySQL, c.r.id, b.last.position, from.position, c.epoch, c.r.generation, b.last.id(), from.id())
 	return exactlyOne(tag, err)
 }
 
-func (c rebuilt) hold(ctx context.Context, tx pgx.Tx, at int64) error {
+func (c rebuilt) hold(ctx context.Context, tx pgx.Tx, at point) error {
 	tag, err := tx.Exec(ctx, lockOwnedSQL, c.w.def.ID, c.epoch)
 	if err := exactlyOne(tag, err); err != nil {
 		return err
 	}
-	tag, err = tx.Exec(ctx, lockReplaySQL, c.r.id, at, c.r.generation)
+	tag, err = tx.Exec(ctx, lockReplaySQL, c.r.id, at.position, c.r.generation)
 	return exactlyOne(tag, err)
 }
 
@@ -142,7 +144,13 @@ func (w *worker) replays(ctx context.Context, epoch int64, grown bool) {
 }
 
 func (w *worker) nextReplay(ctx context.Context) (r rebuild, ok bool, err error) {
-	err = w.cfg.Pool.QueryRow(ctx, nextReplaySQL, w.def.ID, w.def.Version).Scan(&r.id, &r.kind, &r.version, &r.generation, &r.total, &r.position)
+	var (
+		position int64
+		event    *uuid.UUID
+	)
+	err = w.cfg.Pool.QueryRow(ctx, nextReplaySQL, w.def.ID, w.def.Version).
+		Scan(&r.id, &r.kind, &r.version, &r.generation, &r.total, &position, &event)
+	r.at = pointOf(position, event)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return r, false, nil
@@ -170,21 +178,21 @@ func (w *worker) replay(ctx context.Context, epoch int64, r rebuild) error {
 		if err := exactlyOne(tag, err); err != nil {
 			return err
 		}
-		r.version, r.generation, r.position = w.def.Version, r.generation+1, 0
+		r.version, r.generation, r.at = w.def.Version, r.generation+1, point{}
 	}
 	mark := rebuilt{w, epoch, r}
-	if r.position == 0 && r.kind != rollback {
+	if r.at.position == 0 && r.kind != rollback {
 		if err := w.sweep(ctx, mark); err != nil {
 			return err
 		}
 	}
 	w.cfg.Logger.InfoContext(ctx, "replay goes on", "projection", w.def.ID, "replay", r.id, "kind", r.kind,
-		"generation", r.generation, "position", r.position, "total", r.total)
+		"generation", r.generation, "position", r.at.position, "total", r.total)
 	l := w.newLane(w.cfg.ReplayBatch)
-	l.mark, l.generation, l.position = mark, r.generation, r.position
-	reader := &ahead{Log: w.cfg.Log}
+	l.mark, l.generation, l.point = mark, r.generation, r.at
+	reader := &ahead{log: w.cfg.Log}
 	defer reader.close()
-	l.log = reader
+	l.read = reader.readOn
 	if err := l.load(ctx); err != nil {
 		return err
 	}
@@ -229,9 +237,10 @@ func (w *worker) flip(ctx context.Context, epoch int64, r rebuild, l *lane) erro
 	err := w.begin(ctx, func(tx pgx.Tx) error {
 		var (
 			position, generation int64
+			event                *uuid.UUID
 			status               string
 		)
-		err := tx.QueryRow(ctx, lockLiveSQL, w.def.ID, epoch).Scan(&position, &status, &generation)
+		err := tx.QueryRow(ctx, lockLiveSQL, w.def.ID, epoch).Scan(&position, &event, &status, &generation)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return errFenced
@@ -240,21 +249,15 @@ func (w *worker) flip(ctx context.Context, epoch int64, r rebuild, l *lane) erro
 		case status == "paused":
 			return errPaused
 		}
-		if err := reached.meet(ctx, tx, position); err != nil {
-			return err
-		}
-		if err := w.refuseWorse(ctx, tx, r.generation, generation); err != nil {
+		lost, err := reached.overtake(ctx, tx, pointOf(position, event), generation)
+		if err != nil {
 			return err
 		}
 		tag, err := tx.Exec(ctx, completeSQL, r.id)
 		if err := exactlyOne(tag, err); err != nil {
 			return err
 		}
-		lastID, err := w.eventAt(ctx, reached.position)
-		if err != nil {
-			return err
-		}
-		tag, err = tx.Exec(ctx, flipSQL, w.def.ID, r.generation, r.version, reached.position, epoch, lastID, r.kind == rollback)
+		tag, err = tx.Exec(ctx, flipSQL, w.def.ID, r.generation, r.version, reached.position, epoch, reached.id(), r.kind == rollback, lost)
 		return exactlyOne(tag, err)
 	})
 	if err != nil {
@@ -265,6 +268,22 @@ func (w *worker) flip(ctx context.Context, epoch int64, r rebuild, l *lane) erro
 	w.wake.raise()
 	w.cfg.Applied(w.def.ID, reached.position)
 	return nil
+}
+
+// overtake takes the lane as far as the live generation is, on all streams; lost says that there is no need, since what the
+// live one has applied is not in the log any more.
+func (l *lane) overtake(ctx context.Context, tx pgx.Tx, live point, generation int64) (lost bool, err error) {
+	_, err = readOn(ctx, l.w.cfg.Log, live, 1)
+	switch {
+	case errors.Is(err, ErrLogWentBack):
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	if err := l.meet(ctx, tx, live.position); err != nil {
+		return false, err
+	}
+	return false, l.w.refuseWorse(ctx, tx, l.generation, generation)
 }
 
 // refuseWorse fails when the new generation has streams parked that the live one has not, or not so far back.
@@ -284,7 +303,7 @@ func (w *worker) refuseWorse(ctx context.Context, tx pgx.Tx, generation, live in
 // applied is left to the next steps, which know how to deal with it.
 func (l *lane) meet(ctx context.Context, tx pgx.Tx, position int64) error {
 	for l.position < position {
-		events, err := l.w.cfg.Log.ReadAfter(ctx, l.position, int(min(position-l.position, int64(l.most))))
+		events, err := readOn(ctx, l.w.cfg.Log, l.point, int(min(position-l.position, int64(l.most))))
 		if err != nil {
 			return err
 		}
@@ -304,19 +323,4 @@ func (l *lane) meet(ctx context.Context, tx pgx.Tx, position int64) error {
 		l.moved(b)
 	}
 	return nil
-}
-
-// eventAt answers the id of the event at a position, nil at 0.
-func (w *worker) eventAt(ctx context.Context, position int64) (*uuid.UUID, error) {
-	if position == 0 {
-		return nil, nil
-	}
-	events, err := w.cfg.Log.ReadAfter(ctx, position-1, 1)
-	if err != nil {
-		return nil, err
-	}
-	if len(events) == 0 || events[0].Position != position {
-		return nil, &EventError{Position: position, Err: ErrGap}
-	}
-	return &events[0].EventID, nil
 }

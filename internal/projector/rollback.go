@@ -24,15 +24,16 @@ const rollbackPatience = 15 * time.Second
 const (
 	// The row lock waits for a flip under way, so that the previous generation is the one it leaves: the insert alone would
 	// wait for it too, for the end of the other rebuild, but with the row as it was before.
-	startRollbackSQL = `insert into projection_replays as r (id, projection, kind, version, generation, total, processed, position)
-select $1, p.id, 'rollback', p.previous_version, p.previous_generation, greatest($3, p.previous_position), p.previous_position, p.previous_position
+	startRollbackSQL = `insert into projection_replays as r (id, projection, kind, version, generation, total, processed, position, last_event_id)
+select $1, p.id, 'rollback', p.previous_version, p.previous_generation, greatest($3, p.previous_position), p.previous_position,
+       p.previous_position, p.previous_event_id
 from projections p where p.id = $2 and p.previous_generation is not null
 for no key update of p
 returning ` + replayColumns
 
 	// The previous generation's own checkpoint moves with its rows, so that a rollback which is cancelled can be asked
 	// for again.
-	advancePreviousSQL = `update projections set previous_position = $4
+	advancePreviousSQL = `update projections set previous_position = $4, previous_event_id = $6
 where id = $1 and epoch = $2 and previous_generation = $3 and previous_position = $5`
 )
 
@@ -44,8 +45,8 @@ var (
 	ErrRollbackFailed = errors.New("the rollback has failed")
 )
 
-func (c rebuilt) advancePrevious(ctx context.Context, tx pgx.Tx, from, to int64) error {
-	tag, err := tx.Exec(ctx, advancePreviousSQL, c.w.def.ID, c.epoch, c.r.generation, to, from)
+func (c rebuilt) advancePrevious(ctx context.Context, tx pgx.Tx, from, to point) error {
+	tag, err := tx.Exec(ctx, advancePreviousSQL, c.w.def.ID, c.epoch, c.r.generation, to.position, from.position, to.id())
 	return exactlyOne(tag, err)
 }
 

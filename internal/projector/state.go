@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -27,25 +28,26 @@ select $1, $2, 1 where not exists (select from projections where id = $1) on con
 	takeSQL = `update projections
 set owner = $2, lease_until = clock_timestamp() + $3::interval, epoch = epoch + 1
 where id = $1 and version <= $4 and (owner = $2 or lease_until < clock_timestamp() or lease_until > clock_timestamp() + 4 * $3::interval)
-returning greatest(version, declined_version), generation, position, status, epoch`
+returning greatest(version, declined_version), generation, position, last_event_id, status, epoch`
 
 	renewSQL = `update projections set lease_until = clock_timestamp() + $3::interval
 where id = $1 and owner = $2 and epoch = $4
-returning greatest(version, declined_version), generation, position, status, epoch`
+returning greatest(version, declined_version), generation, position, last_event_id, status, epoch`
 
 	releaseSQL = `update projections set lease_until = '-infinity', owner = '' where id = $1 and owner = $2 and epoch = $3`
 
 	// The compare-and-set that makes the rows and the checkpoint one: it holds the row lock until commit, so that
-	// a stalled owner cannot write behind a new one's back, and renews the lease on the way.
+	// a stalled owner cannot write behind a new one's back, and renews the lease on the way. The event tells the position
+	// from the same one of another log: a failover may give an epoch twice.
 	advanceSQL = `update projections
 set position = $2, last_event_id = $3, updated_at = clock_timestamp(), status = 'running',
     error_count = 0, last_error = '', error_position = 0,
     lease_until = clock_timestamp() + $4::interval
-where id = $1 and epoch = $5 and generation = $6 and position = $7 and status <> 'paused'`
+where id = $1 and epoch = $5 and generation = $6 and position = $7 and last_event_id is not distinct from $8 and status <> 'paused'`
 
 	// What advanceSQL asserts, and the lock it takes, for what is recorded where the checkpoint stays.
 	holdSQL = `update projections set lease_until = clock_timestamp() + $2::interval
-where id = $1 and epoch = $3 and generation = $4 and position = $5 and status <> 'paused'`
+where id = $1 and epoch = $3 and generation = $4 and position = $5 and last_event_id is not distinct from $6 and status <> 'paused'`
 
 	// A failure that no event was to blame for is over once the log could be read to its end.
 	healSQL = `update projections
@@ -62,7 +64,7 @@ where id = $1 and epoch = $4 and status <> 'paused'`
 type state struct {
 	version    int // of the code that built the rows, or that an operator has rolled back from
 	generation int64
-	position   int64
+	at         point
 	status     string
 	epoch      int64
 }
@@ -87,8 +89,13 @@ func (w *worker) renewLease(ctx context.Context, epoch int64) (st state, ok bool
 }
 
 func (w *worker) lease(ctx context.Context, sql string, last any) (st state, ok bool, err error) {
+	var (
+		position int64
+		event    *uuid.UUID
+	)
 	err = w.cfg.Pool.QueryRow(ctx, sql, w.def.ID, w.cfg.Instance, interval(w.cfg.Lease), last).
-		Scan(&st.version, &st.generation, &st.position, &st.status, &st.epoch)
+		Scan(&st.version, &st.generation, &position, &event, &st.status, &st.epoch)
+	st.at = pointOf(position, event)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return st, false, nil
@@ -121,13 +128,14 @@ type live struct {
 	generation int64
 }
 
-func (c live) advance(ctx context.Context, tx pgx.Tx, from int64, b *batch) error {
-	tag, err := tx.Exec(ctx, advanceSQL, c.w.def.ID, b.last, b.lastID, interval(c.w.cfg.Lease), c.epoch, c.generation, from)
+func (c live) advance(ctx context.Context, tx pgx.Tx, from point, b *batch) error {
+	tag, err := tx.Exec(ctx, advanceSQL, c.w.def.ID, b.last.position, b.last.id(), interval(c.w.cfg.Lease), c.epoch, c.generation,
+		from.position, from.id())
 	return exactlyOne(tag, err)
 }
 
-func (c live) hold(ctx context.Context, tx pgx.Tx, at int64) error {
-	tag, err := tx.Exec(ctx, holdSQL, c.w.def.ID, interval(c.w.cfg.Lease), c.epoch, c.generation, at)
+func (c live) hold(ctx context.Context, tx pgx.Tx, at point) error {
+	tag, err := tx.Exec(ctx, holdSQL, c.w.def.ID, interval(c.w.cfg.Lease), c.epoch, c.generation, at.position, at.id())
 	return exactlyOne(tag, err)
 }
 
@@ -142,7 +150,7 @@ func (l *lane) refresh(ctx context.Context, epoch int64) error {
 	}
 	l.before = nil
 	l.mark = live{l.w, epoch, st.generation}
-	l.generation, l.position, l.status = st.generation, st.position, st.status
+	l.generation, l.point, l.status = st.generation, st.at, st.status
 	return l.load(ctx)
 }
 

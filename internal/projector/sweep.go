@@ -20,7 +20,7 @@ where id = $1 returning generation`
 func (w *worker) sweep(ctx context.Context, c rebuilt) error {
 	var live int64
 	err := w.begin(ctx, func(tx pgx.Tx) error {
-		if err := c.hold(ctx, tx, 0); err != nil {
+		if err := c.hold(ctx, tx, point{}); err != nil {
 			return err
 		}
 		return tx.QueryRow(ctx, forgetPreviousSQL, w.def.ID).Scan(&live)

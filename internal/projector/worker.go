@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"passbook/internal/eventstore"
 )
 
 // worker applies one projection while it holds the lease, and runs its replays.
@@ -46,7 +48,7 @@ func (w *worker) run(ctx context.Context) error {
 			pause(ctx, w.cfg.Lease/3)
 			continue
 		}
-		w.cfg.Logger.InfoContext(ctx, "projection owned", "projection", w.def.ID, "epoch", st.epoch, "position", st.position)
+		w.cfg.Logger.InfoContext(ctx, "projection owned", "projection", w.def.ID, "epoch", st.epoch, "position", st.at.position)
 		w.own(ctx, st)
 		pause(ctx, w.cfg.Lease/3) // lost: let the other one work
 	}
@@ -73,7 +75,10 @@ func (w *worker) own(ctx context.Context, st state) {
 // halts the projection, which then tries again at growing intervals until the cause is gone.
 func (w *worker) tail(ctx context.Context, epoch int64) {
 	l := w.newLane(w.cfg.Batch)
-	l.log, l.live = w.cfg.tail, true
+	l.live = true
+	l.read = func(ctx context.Context, from point, limit int) ([]eventstore.Event, error) {
+		return readOn(ctx, w.cfg.tail, from, limit)
+	}
 	halts, stale, renewAt := 0, true, time.Time{}
 	for ctx.Err() == nil {
 		if stale || time.Now().After(renewAt) {
