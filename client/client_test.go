@@ -343,6 +343,34 @@ func TestFollowResumes(t *testing.T) {
 	}
 }
 
+// TestFollowOfALogThatWentBack sees a stream's last event become the error that it is.
+func TestFollowOfALogThatWentBack(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprintf(w, "id: 7\nevent: MoneyDeposited\ndata: {\"position\":\"7\",\"version\":\"1\",\"id\":\"%s\",\"subject\":\"%s\"}\n\n", someID, someID)
+		fmt.Fprint(w, "event: log-went-back\nid:\ndata: {\"code\":\"log-went-back\",\"detail\":\"It is gone.\"}\n\n")
+	}))
+	defer s.Close()
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	c, err := client.New(s.URL, client.WithHTTPClient(&http.Client{Transport: transport}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var positions []client.Number
+	var last error
+	for event, err := range c.Follow(t.Context(), 6, client.EventFilter{}) {
+		if last = err; err == nil {
+			positions = append(positions, event.Position)
+		}
+	}
+	var p *client.Problem
+	if len(positions) != 1 || positions[0] != 7 || !errors.As(last, &p) || p.Code != "log-went-back" || p.Status != 409 {
+		t.Errorf("%v, %v", positions, last)
+	}
+}
+
 func TestFollowEnds(t *testing.T) {
 	t.Parallel()
 	s := script(t, problem(400, "invalid-parameter"))

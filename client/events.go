@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -62,7 +63,7 @@ func (c *Client) Events(ctx context.Context, after int64, filter EventFilter) it
 // Follow goes through the log after a position, or [FromNow], and on as events are recorded, until the context ends or the
 // caller stops. A connection that breaks is opened again where it was, so that no event is missed and none comes twice. It
 // ends with an error, which is the context's, or what the server refuses, or that it was away for longer than the client
-// is patient.
+// is patient. A [Problem] of code "log-went-back" says that the log has lost its end, and events that were read with it.
 func (c *Client) Follow(ctx context.Context, after int64, filter EventFilter) iter.Seq2[CloudEvent, error] {
 	return func(yield func(CloudEvent, error) bool) {
 		for {
@@ -99,6 +100,9 @@ func (c *Client) follow(ctx context.Context, after *int64, filter EventFilter, t
 		return false, err
 	}
 	for m := range messages(got.stream, cancel) {
+		if m.event == "log-went-back" {
+			return false, problemOf(http.StatusConflict, m.data)
+		}
 		if len(m.data) > 0 {
 			var e CloudEvent
 			if err := json.Unmarshal(m.data, &e); err != nil {
@@ -119,8 +123,8 @@ func (c *Client) follow(ctx context.Context, after *int64, filter EventFilter, t
 
 // message is a server-sent event; one without data only says where the stream is.
 type message struct {
-	id   string
-	data []byte // until the next one
+	id, event string
+	data      []byte // until the next one
 }
 
 // messages reads a stream to its end, however it ends, and closes it. Cancel is called when it has been silent for too
@@ -141,6 +145,8 @@ func messages(stream io.ReadCloser, cancel context.CancelFunc) iter.Seq[message]
 			switch string(name) {
 			case "id":
 				m.id, some = string(value), true
+			case "event":
+				m.event = string(value)
 			case "data":
 				if len(m.data) > 0 {
 					m.data = append(m.data, '\n')
@@ -151,7 +157,7 @@ func messages(stream io.ReadCloser, cancel context.CancelFunc) iter.Seq[message]
 					if !yield(m) {
 						return
 					}
-					m.data, some = m.data[:0], false
+					m.event, m.data, some = "", m.data[:0], false
 				}
 			}
 		}

@@ -73,7 +73,8 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	}
 	queries.OnWait(engine.Hurry)
 	events := feed.New(feed.Config{
-		Log: feedLog{eventstore.New(pools["feed"])}, Naming: cfg.naming, Logger: cfg.log, Transient: postgres.IsUnavailable, MaxStreams: cfg.maxStreams,
+		Log: feedLog{eventstore.New(pools["feed"]), eventstore.New(primaryOf(pools))}, Naming: cfg.naming, Logger: cfg.log,
+		Transient: postgres.IsUnavailable, MaxStreams: cfg.maxStreams,
 	})
 	authenticator, err := a.authenticator(ctx, &cfg, d)
 	if err != nil {

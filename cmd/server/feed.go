@@ -12,13 +12,23 @@ import (
 	"passbook/internal/httpapi/feed"
 )
 
-// feedLog is the log as package feed reads it: payloads of older schema versions are shown in the newest, and amounts as
-// decimals.
-type feedLog struct{ store *eventstore.Store }
+// feedLog is the log as package feed reads it, which may be from replicas: payloads of older schema versions are shown in
+// the newest, and amounts as decimals.
+type feedLog struct{ store, primary *eventstore.Store }
 
-// Head implements feed.Log.
-func (l feedLog) Head(ctx context.Context) (int64, error) {
-	return l.store.Head(ctx)
+// Look implements feed.Log. A replica that does not reach a position may just be behind, or behind another replica; whether
+// the log has it, only the primary can tell. While that one cannot, nothing is said to be lost.
+func (l feedLog) Look(ctx context.Context, seen feed.Point) (head feed.Point, held bool, err error) {
+	view, err := l.store.Look(ctx, seen.Position, seen.ID)
+	if err != nil {
+		return head, false, err
+	}
+	head, held = feed.Point{Position: view.Head, ID: view.EventID}, view.Holds
+	if !held && view.Standby && view.Head < seen.Position {
+		primary, err := l.primary.Look(ctx, seen.Position, seen.ID)
+		held = err != nil || primary.Holds || primary.Standby
+	}
+	return head, held, nil
 }
 
 // Read implements feed.Log.

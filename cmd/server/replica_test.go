@@ -154,8 +154,12 @@ type apiWait struct {
 
 func (a apiWait) balance(id string, position int64) map[string]any {
 	a.t.Helper()
-	path := a.base + "/accounts/" + id + "/balance?min_position=" + strconv.FormatInt(position, 10)
-	request, err := http.NewRequestWithContext(a.t.Context(), http.MethodGet, path, http.NoBody)
+	return a.get("/accounts/" + id + "/balance?min_position=" + strconv.FormatInt(position, 10))
+}
+
+func (a apiWait) get(path string) map[string]any {
+	a.t.Helper()
+	request, err := http.NewRequestWithContext(a.t.Context(), http.MethodGet, a.base+path, http.NoBody)
 	if err != nil {
 		a.t.Error(err)
 		return nil
@@ -221,6 +225,26 @@ func TestQueriesGoToAReplica(t *testing.T) {
 	short := apiWait{a, "wait=1"}
 	if got := short.balance(id, position); got["code"] != "projection-behind" {
 		t.Errorf("%v", got)
+	}
+	// What the replica has not received is not lost, and what is not known there is not answered.
+	events := func(after int64) int {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.base+"/events?after="+strconv.FormatInt(after, 10), http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := a.client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		return response.StatusCode
+	}
+	if here, beyond := events(position), events(position+1); here != 200 || beyond != 409 {
+		t.Errorf("events after the last of the primary: %d, and beyond: %d", here, beyond)
+	}
+	if got := short.get("/accounts/" + id + "/balance?at=" + time.Now().UTC().Format(time.RFC3339Nano)); got["code"] != "projection-behind" {
+		t.Errorf("as of now: %v", got)
 	}
 	waiting := make(chan map[string]any, 1)
 	go func() { waiting <- (apiWait{a, "wait=30"}).balance(id, position) }()

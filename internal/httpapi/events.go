@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"passbook/internal/httpapi/feed"
@@ -131,7 +132,10 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter fee
 	e := newEventStream(w, s.streams, p.Unnamed)
 	defer e.out.end()
 	e.begin(stream.Position(), after < 0)
-	if err := e.run(r.Context(), stream); err != nil {
+	switch err := e.run(r.Context(), stream); {
+	case errors.Is(err, feed.ErrWentBack):
+		e.wentBack(s.explain(r, err))
+	case err != nil:
 		_ = s.explain(r, err) // logs it; the answer has begun, so that it can only end
 	}
 	if e.cut {
@@ -200,6 +204,18 @@ func (e *eventStream) run(ctx context.Context, stream *feed.Stream) error {
 			}
 		}
 	}
+}
+
+// wentBack is the last event of a stream whose log has gone back, with what a page would be answered. It takes the
+// Last-Event-ID from the reader: one that connects again by itself begins where its URL says.
+func (e *eventStream) wentBack(p *problem) {
+	text, err := json.Marshal(&p.body)
+	if err != nil { // not reachable: a Problem has nothing that cannot be written
+		return
+	}
+	e.name(p.body.Code)
+	e.buf = fmt.Appendf(e.buf, "id:\ndata: %s\n\n", text)
+	e.flush()
 }
 
 // beat tells a reader who got no events how far the feed has come, so that it resumes there; an id alone is no event.

@@ -58,6 +58,7 @@ var (
 	kindFailureNotFound = kind{http.StatusNotFound, "failure-not-found", "No such failure"}
 	kindNoPrevious      = kind{http.StatusConflict, "no-previous-generation", "There is nothing to roll back to"}
 	kindRollbackFailed  = kind{http.StatusConflict, "rollback-failed", "The rollback has failed"}
+	kindLogWentBack     = kind{http.StatusConflict, "log-went-back", "The log does not go that far"}
 	kindTooManyStreams  = kind{http.StatusServiceUnavailable, "too-many-streams", "Too many streams are open"}
 
 	kindNotApplied = kind{http.StatusFailedDependency, "not-applied", "Another command of the batch was refused"}
@@ -132,6 +133,12 @@ var known = []struct {
 	},
 	{projector.ErrReplayFinished, kindReplayFinished, "It is over, so it cannot be cancelled.", 0},
 	{feed.ErrTooManyStreams, kindTooManyStreams, "As many streams of events are open as there may be; try again shortly, or read pages.", 5},
+	{
+		feed.ErrWentBack, kindLogWentBack,
+		"The log does not hold the event at the position to go on after: it has lost its end, in a failover or by being restored. " +
+			"What you have from there on may not have happened: compare the ids of events with those of the log, and begin " +
+			"again after the last that is the same.", 0,
+	},
 	{feed.ErrStopping, kindUnavailable, "The service is stopping; open the stream again shortly.", 1},
 	{auth.ErrNotReady, kindUnavailable, "The service is starting and waits for its database; try again shortly.", 1},
 	{auth.ErrIssuerAway, kindIssuerAway, "The issuer of tokens does not answer, so that yours cannot be checked; try again shortly.", 1},

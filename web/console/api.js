@@ -128,10 +128,13 @@ async function* messages(body) {
     rest = lines.pop();
     for (const line of lines) {
       if (line === '') {
+        if (message.last) throw new Problem(parse(message.text));
         if (message.id !== undefined) yield message;
         message = {};
       } else if (line.startsWith('id: ')) {
         message.id = Number(line.slice(4));
+      } else if (line === 'event: log-went-back') {
+        message.last = true;
       } else if (line.startsWith('data: ')) {
         message.text = line.slice(6);
       }

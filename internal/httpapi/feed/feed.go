@@ -31,6 +31,9 @@ var (
 	ErrQuiet = errors.New("there is nothing to tell")
 	// ErrStopping ends all streams when the service stops.
 	ErrStopping = errors.New("the feed is stopping")
+	// ErrWentBack says that the log does not hold what was read of it, or does not reach a position that was to be begun after:
+	// it has lost its end. It ends all streams that were open then; what they were sent may not be in the log.
+	ErrWentBack = errors.New("the log has gone back")
 )
 
 // Filter narrows the feed. Its zero value lets everything through.
@@ -45,10 +48,17 @@ func (f *Filter) takes(it *Item) bool {
 	return (f.Type == "" || f.Type == it.Type) && (f.Subject == uuid.Nil || f.Subject == it.Subject)
 }
 
-// Log is where the events come from: a log whose positions run from 1 without a gap and never change.
+// Point is a position of the log and the event at it; the zero ID stands for any event.
+type Point struct {
+	Position int64
+	ID       uuid.UUID
+}
+
+// Log is where the events come from: a log whose positions run from 1 without a gap, and which loses nothing but its end.
 type Log interface {
-	// Head is the position of the last event.
-	Head(ctx context.Context) (int64, error)
+	// Look answers the last event, and whether the log holds one that was seen, both as of one moment. It always holds the
+	// zero Point.
+	Look(ctx context.Context, seen Point) (head Point, held bool, err error)
 	// Read answers in order the events that the filter takes, at most limit of them, after a position and up to
 	// another that is not beyond the head.
 	Read(ctx context.Context, after, upTo int64, f Filter, limit int) ([]Event, error)
@@ -78,13 +88,18 @@ type Feed struct {
 	maxStreams int
 	poll       time.Duration
 
-	look     chan struct{} // holds one: a reason to look at the log now
+	wake     chan struct{} // holds one: a reason to look at the log now
+	looking  chan struct{} // holds one, which whoever looks at the head takes out
 	stopping chan struct{} // closed by Stop
 	stop     sync.Once
 
 	mu   sync.Mutex
 	open int
 	live map[*Stream]struct{}
+	// seen is the last event that any look has found while there were streams. No stream is sent what comes after it, and each
+	// look sees first that the log still holds it: so none is sent what does not follow on what it was sent before.
+	seen     Point
+	wentBack chan struct{} // closed, and replaced, when the log did not hold seen any more
 	// tail is the position up to which the tailer has read, and recent the last events up to there, without a gap. They
 	// mean something only while there are live streams.
 	tail   int64
@@ -95,8 +110,10 @@ type Feed struct {
 func New(c Config) *Feed {
 	f := &Feed{
 		log: c.Log, naming: c.Naming.orDefault(), logger: c.Logger, transient: c.Transient, maxStreams: c.MaxStreams, poll: c.Poll,
-		look: make(chan struct{}, 1), stopping: make(chan struct{}), live: make(map[*Stream]struct{}),
+		wake: make(chan struct{}, 1), looking: make(chan struct{}, 1), stopping: make(chan struct{}), live: make(map[*Stream]struct{}),
+		wentBack: make(chan struct{}),
 	}
+	f.looking <- struct{}{}
 	if f.transient == nil {
 		f.transient = func(error) bool { return false }
 	}
@@ -115,7 +132,7 @@ func (f *Feed) Naming() Naming { return f.naming }
 // Wake tells that the log may have grown. It never blocks.
 func (f *Feed) Wake() {
 	select {
-	case f.look <- struct{}{}:
+	case f.wake <- struct{}{}:
 	default:
 	}
 }
@@ -140,13 +157,21 @@ type Page struct {
 }
 
 // Page answers at most limit events after a position that the filter takes. With a filter by type it looks at a bounded
-// number of positions, so that it may be empty although there is more.
+// number of positions, so that it may be empty although there is more. The error is ErrWentBack when the log does not reach the
+// position.
 func (f *Feed) Page(ctx context.Context, after int64, filter Filter, limit int) (Page, error) {
-	limit = min(max(limit, 1), MaxLimit)
-	head, err := f.log.Head(ctx)
-	if err != nil {
+	head, held, err := f.log.Look(ctx, Point{Position: after})
+	switch {
+	case err != nil:
 		return Page{}, err
+	case !held:
+		return Page{}, ErrWentBack
 	}
+	return f.page(ctx, after, head.Position, filter, min(max(limit, 1), MaxLimit))
+}
+
+// page is Page of a log that was seen to reach to head.
+func (f *Feed) page(ctx context.Context, after, head int64, filter Filter, limit int) (Page, error) {
 	page := Page{UpTo: after, Head: head}
 	if head <= after {
 		return page, nil
@@ -167,10 +192,46 @@ func (f *Feed) Page(ctx context.Context, after int64, filter Filter, limit int) 
 		return Page{}, err
 	}
 	page.UpTo = upTo
-	if len(events) == limit {
-		page.UpTo = events[limit-1].Position
+	switch n := len(events); {
+	case n == limit:
+		page.UpTo = events[n-1].Position
+	case filter == Filter{}: // the log may have ended before upTo by now
+		page.UpTo = after + int64(n)
 	}
 	return page, nil
+}
+
+// look answers the position of the last event, of a log that still holds all that streams were sent. When it does not, all
+// streams end, and the error is ErrWentBack.
+func (f *Feed) look(ctx context.Context) (int64, error) {
+	select {
+	case <-f.looking:
+		defer func() { f.looking <- struct{}{} }()
+	case <-f.stopping:
+		return 0, ErrStopping
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	f.mu.Lock()
+	seen := f.seen
+	f.mu.Unlock()
+	head, held, err := f.log.Look(ctx, seen)
+	if err != nil {
+		return 0, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !held {
+		f.logger.Warn("the log has gone back: streams of events end", "position", seen.Position, "event", seen.ID, "head", head.Position)
+		close(f.wentBack)
+		f.wentBack, f.seen = make(chan struct{}), Point{}
+		clear(f.live)
+		return 0, ErrWentBack
+	}
+	if head.Position > seen.Position { // a replica may be behind another
+		f.seen = head
+	}
+	return head.Position, nil
 }
 
 func (n Naming) renderAll(events []Event) ([]Item, error) {
@@ -193,33 +254,38 @@ func (f *Feed) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-f.look:
+		case <-f.wake:
 		case <-ticker.C:
 		}
-		tail, some := f.following()
+		tail, era, some := f.following()
 		if !some {
 			ticker.Stop()
 			continue
 		}
 		ticker.Reset(f.poll)
-		if err := f.tailFrom(ctx, tail); err != nil && ctx.Err() == nil && !f.transient(err) {
+		err := f.tailFrom(ctx, tail, era)
+		if errors.Is(err, ErrWentBack) || errors.Is(err, ErrStopping) {
+			continue // there are no streams any more
+		}
+		if err != nil && ctx.Err() == nil && !f.transient(err) {
 			f.logger.Error("the feed cannot read the log", "error", err)
 			f.letGo() // each stream finds out for itself, and tells its reader
 		}
 	}
 }
 
-func (f *Feed) following() (tail int64, some bool) {
+// following tells where the live streams are, and since when: era is that of wentBack.
+func (f *Feed) following() (tail int64, era <-chan struct{}, some bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.tail, len(f.live) > 0
+	return f.tail, f.wentBack, len(f.live) > 0
 }
 
 // tailFrom hands what the log has after a position to the live streams. Nobody else moves the tail while there are
 // any; when the last one goes meanwhile, and another comes, it starts anew from there.
-func (f *Feed) tailFrom(ctx context.Context, tail int64) error {
+func (f *Feed) tailFrom(ctx context.Context, tail int64, era <-chan struct{}) error {
 	for {
-		head, err := f.log.Head(ctx)
+		head, err := f.look(ctx)
 		if err != nil || head <= tail {
 			return err
 		}
@@ -235,7 +301,7 @@ func (f *Feed) tailFrom(ctx context.Context, tail int64) error {
 		if err != nil {
 			return err
 		}
-		if !f.publish(tail, upTo, items) {
+		if !f.publish(tail, upTo, era, items) {
 			return nil
 		}
 		tail = upTo
@@ -244,10 +310,10 @@ func (f *Feed) tailFrom(ctx context.Context, tail int64) error {
 
 // publish hands a batch to every live stream. One that has no room for it is let go of: it reads on for itself. The
 // answer is false when the batch does not follow on what the live streams have, or nobody is left.
-func (f *Feed) publish(tail, upTo int64, items []Item) bool {
+func (f *Feed) publish(tail, upTo int64, era <-chan struct{}, items []Item) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.tail != tail || len(f.live) == 0 {
+	if f.tail != tail || f.wentBack != era || len(f.live) == 0 {
 		return false
 	}
 	f.tail = upTo

@@ -34,6 +34,25 @@ type log struct {
 	reads atomic.Int64
 	mu    sync.Mutex
 	err   error
+	// kept is the position up to which the log has always been the same, and lost how often what came after it was lost.
+	kept, lost int64
+}
+
+// goBack has the log lose what comes after a position, and then grow by other events to another.
+func (l *log) goBack(kept, head int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept = kept
+	l.lost++
+	l.head.Store(head)
+}
+
+// id is that of the event at a position; l.mu is held.
+func (l *log) id(position int64) uuid.UUID {
+	if position <= l.kept {
+		return uuid.NewSHA1(subjects[0], fmt.Append(nil, position))
+	}
+	return uuid.NewSHA1(subjects[0], fmt.Append(nil, position, " ", l.lost))
 }
 
 func (l *log) fail(err error) {
@@ -42,10 +61,13 @@ func (l *log) fail(err error) {
 	l.err = err
 }
 
-func (l *log) Head(context.Context) (int64, error) {
+func (l *log) Look(_ context.Context, seen feed.Point) (head feed.Point, held bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.head.Load(), l.err
+	head.Position = l.head.Load()
+	head.ID = l.id(head.Position)
+	held = seen.Position == 0 || seen.Position <= head.Position && (seen.ID == uuid.Nil || seen.ID == l.id(seen.Position))
+	return head, held, l.err
 }
 
 func event(position int64) feed.Event {
@@ -57,9 +79,12 @@ func event(position int64) feed.Event {
 
 func (l *log) Read(_ context.Context, after, upTo int64, f feed.Filter, limit int) ([]feed.Event, error) {
 	l.reads.Add(1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var events []feed.Event
 	for p := after + 1; p <= upTo && len(events) < limit; p++ {
 		if e := event(p); (f.Type == "" || f.Type == e.Type) && (f.Subject == uuid.Nil || f.Subject == e.Subject) {
+			e.ID = l.id(p)
 			events = append(events, e)
 		}
 	}
@@ -251,7 +276,8 @@ func TestBounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := f.Open(t.Context(), 5, feed.Filter{}) // a position that the log does not have yet
+	l.head.Store(5)
+	second, err := f.Open(t.Context(), 5, feed.Filter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +331,6 @@ func TestPages(t *testing.T) {
 		"too large a limit":   {limit: 5000, items: feed.MaxLimit, first: 1, upTo: feed.MaxLimit},
 		"the end":             {after: 119_995, limit: 10, items: 5, first: 119_996, upTo: 120_000},
 		"at the end":          {after: 120_000, limit: 10, upTo: 120_000},
-		"beyond the end":      {after: 1 << 62, limit: 10, upTo: 1 << 62},
 		"of a type":           {limit: 2, filter: feed.Filter{Type: types[0]}, items: 2, first: 3, upTo: 6},
 		"of no event":         {limit: 2, filter: feed.Filter{Type: "Nothing"}, upTo: 50_000},
 		"of no event, at end": {after: 100_000, limit: 2, filter: feed.Filter{Type: "Nothing"}, upTo: 120_000},
@@ -327,5 +352,93 @@ func TestPages(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLogGoesBack attacks the feed with logs that lose their end: every stream that is open ends with ErrWentBack, and none is
+// sent an event that does not follow on what it was sent before, but for the last look.
+func TestLogGoesBack(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ kept, head int64 }{
+		"and is shorter":      {60, 60},
+		"and has grown again": {60, 100},
+		"and is longer":       {60, 400},
+		"by one":              {99, 100},
+		"to nothing":          {0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, l := start(t, feed.Config{Poll: time.Millisecond})
+			l.head.Store(100)
+			var streams []*feed.Stream
+			for _, filter := range []feed.Filter{{}, {Type: types[0]}, {Subject: subjects[1]}, {Type: "Nothing"}} {
+				s, err := f.Open(t.Context(), 0, filter)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer s.Close()
+				streams = append(streams, s)
+				for s.Position() < 100 {
+					if _, err := next(t.Context(), s); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			for f.Live() < len(streams)-1 { // one reads for itself
+				for _, s := range streams[1:] {
+					if _, err := next(t.Context(), s); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			l.goBack(tt.kept, tt.head)
+			for i, s := range streams {
+				var err error
+				for err == nil || errors.Is(err, feed.ErrQuiet) {
+					_, err = s.Next(t.Context(), time.Minute)
+				}
+				if !errors.Is(err, feed.ErrWentBack) {
+					t.Errorf("stream %d: %v", i, err)
+				}
+				s.Close()
+			}
+			s, err := f.Open(t.Context(), tt.kept, feed.Filter{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			l.head.Store(tt.head + 10)
+			for at := tt.kept; at < tt.head+10; {
+				items, err := s.Next(t.Context(), time.Minute)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, it := range items {
+					if at++; it.Position != at {
+						t.Fatalf("position %d in place of %d", it.Position, at)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestBeyondTheEnd asks for what comes after a position that the log does not reach.
+func TestBeyondTheEnd(t *testing.T) {
+	t.Parallel()
+	f, l := start(t, feed.Config{})
+	l.head.Store(100)
+	for _, after := range []int64{101, 1 << 62} {
+		if page, err := f.Page(t.Context(), after, feed.Filter{}, 10); !errors.Is(err, feed.ErrWentBack) {
+			t.Errorf("a page after %d: %+v, %v", after, page, err)
+		}
+		s, err := f.Open(t.Context(), after, feed.Filter{Type: types[0]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Next(t.Context(), time.Minute); !errors.Is(err, feed.ErrWentBack) {
+			t.Errorf("a stream after %d: %v", after, err)
+		}
+		s.Close()
 	}
 }

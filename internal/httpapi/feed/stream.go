@@ -14,7 +14,8 @@ type Stream struct {
 	filter   Filter
 	position int64
 	closed   bool
-	ready    chan struct{} // holds one: a reason to look at what the feed has for the stream
+	wentBack <-chan struct{} // the feed's, of when the stream was opened
+	ready    chan struct{}   // holds one: a reason to look at what the feed has for the stream
 
 	// Guarded by feed.mu: what the tailer has for a live stream, all that the filter takes up to upTo.
 	buffer []Item
@@ -34,12 +35,15 @@ func (f *Feed) Open(ctx context.Context, after int64, filter Filter) (*Stream, e
 		f.mu.Unlock()
 		return nil, ErrTooManyStreams
 	}
+	if f.open == 0 {
+		f.seen = Point{} // nobody was sent anything
+	}
 	f.open++
+	s := &Stream{feed: f, filter: filter, position: after, wentBack: f.wentBack, ready: make(chan struct{}, 1)}
 	f.mu.Unlock()
-	s := &Stream{feed: f, filter: filter, position: after, ready: make(chan struct{}, 1)}
 	if after < 0 {
 		var err error
-		if s.position, err = f.log.Head(ctx); err != nil {
+		if s.position, err = f.look(ctx); err != nil {
 			s.Close()
 			return nil, err
 		}
@@ -72,7 +76,7 @@ func (s *Stream) Close() {
 
 // Next waits for events and answers them; it may answer none, when it has only looked at more of the log. When there is
 // nothing for the time given it answers ErrQuiet, and is to be called again; what it is reading meanwhile it does not give
-// up. It ends with ErrStopping, with the error of ctx, or with one of the log that waiting does not cure.
+// up. It ends with ErrStopping, with ErrWentBack, with the error of ctx, or with one of the log that waiting does not cure.
 func (s *Stream) Next(ctx context.Context, patience time.Duration) ([]Item, error) {
 	quiet := time.NewTimer(patience)
 	defer quiet.Stop()
@@ -80,6 +84,8 @@ func (s *Stream) Next(ctx context.Context, patience time.Duration) ([]Item, erro
 		select {
 		case <-s.feed.stopping:
 			return nil, ErrStopping
+		case <-s.wentBack:
+			return nil, ErrWentBack
 		default:
 		}
 		items, live := s.take()
@@ -99,6 +105,8 @@ func (s *Stream) Next(ctx context.Context, patience time.Duration) ([]Item, erro
 			return nil, ErrQuiet
 		case <-s.feed.stopping:
 			return nil, ErrStopping
+		case <-s.wentBack:
+			return nil, ErrWentBack
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -143,9 +151,27 @@ func (s *Stream) wake() {
 	}
 }
 
+// page is the next piece of the log. A stream may be asked to begin at a position that the log does not reach.
+func (s *Stream) page(ctx context.Context) (Page, error) {
+	head, err := s.feed.look(ctx)
+	if err != nil {
+		return Page{}, err
+	}
+	if s.position > head {
+		_, held, err := s.feed.log.Look(ctx, Point{Position: s.position})
+		if err == nil && !held {
+			err = ErrWentBack
+		}
+		if err != nil {
+			return Page{}, err
+		}
+	}
+	return s.feed.page(ctx, s.position, head, s.filter, batchSize)
+}
+
 // read looks at the log itself. At its end it goes over to the tailer, or, when that is not possible, waits a little.
 func (s *Stream) read(ctx context.Context, quiet <-chan time.Time) (items []Item, moved bool, err error) {
-	page, err := s.feed.Page(ctx, s.position, s.filter, batchSize)
+	page, err := s.page(ctx)
 	wait := s.feed.poll
 	switch {
 	case ctx.Err() != nil:
