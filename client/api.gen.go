@@ -1015,7 +1015,7 @@ type ListAccountsParams struct {
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 
 	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.
@@ -1036,7 +1036,7 @@ type getAccountParams struct {
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 
 	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.
@@ -1054,7 +1054,7 @@ type getBalanceParams struct {
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 
 	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.
@@ -1111,7 +1111,7 @@ type ListTransactionsParams struct {
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 
 	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.
@@ -1186,7 +1186,7 @@ type getTotalsParams struct {
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 
 	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.

@@ -1050,7 +1050,7 @@ type ListAccountsParams struct {
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 
 	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.
@@ -1071,7 +1071,7 @@ type GetAccountParams struct {
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 
 	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.
@@ -1089,7 +1089,7 @@ type GetBalanceParams struct {
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 
 	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.
@@ -1146,7 +1146,7 @@ type ListTransactionsParams struct {
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 
 	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.
@@ -1224,7 +1224,7 @@ type GetTotalsParams struct {
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 
 	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.

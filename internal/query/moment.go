@@ -74,7 +74,10 @@ func (s *Service) positionsAt(ctx context.Context, w *Wait, bounds ...bound) ([]
 		return s.pool.QueryRow(ctx, momentSQL, times, latest.at).Scan(m.targets()...)
 	})
 	if err == nil && !m.passed {
-		m, err = underLock(ctx, s.primary, w.Timeout, times, latest.at)
+		err = again(ctx, s.primary, func(ctx context.Context) (err error) {
+			m, err = underLock(ctx, s.primary, w.Timeout, times, latest.at)
+			return err
+		})
 	}
 	refused, _ := errors.AsType[*pgconn.PgError](err)
 	switch {

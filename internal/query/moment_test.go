@@ -78,7 +78,7 @@ func (f *fixture) ask(id uuid.UUID, at time.Time, how int, w query.Wait) (a answ
 	case 1:
 		a.page, _, a.err = f.svc.Statement(context.Background(), id, query.StatementFilter{To: &at, Limit: 5}, w)
 	default:
-		from := at.Add(-100 * time.Millisecond)
+		from := at.Add(-10 * time.Millisecond)
 		a.page, _, a.err = f.svc.Statement(context.Background(), id, query.StatementFilter{From: &from, To: &at, Limit: 500}, w)
 	}
 	a.again = func() answered { return f.ask(id, at, how, w) }
@@ -114,10 +114,10 @@ func TestAnswersAboutAMomentNeverChange(t *testing.T) {
 		all   []answered
 		asked = time.Now()
 	)
-	for n := range 6 {
+	for how := range 6 {
 		asking.Go(func() {
-			for time.Since(asked) < 2*time.Second {
-				a := f.ask(ids[n%3], time.Now(), n%3, query.Wait{Timeout: 10 * time.Second})
+			for n := 0; n < 5 || time.Since(asked) < 2*time.Second; n++ {
+				a := f.ask(ids[how%3], time.Now(), how%3, query.Wait{Timeout: 10 * time.Second})
 				mu.Lock()
 				all = append(all, a)
 				mu.Unlock()
@@ -137,7 +137,7 @@ func TestAnswersAboutAMomentNeverChange(t *testing.T) {
 			changed++
 		}
 	}
-	if changed > 0 || answers < 20 {
+	if changed > 0 || answers < 10 {
 		t.Errorf("%d of %d answers were different when asked again", changed, answers)
 	}
 }
@@ -151,7 +151,7 @@ func TestMomentWaitsForAppendsUnderWay(t *testing.T) {
 	appendEvent(t, f.pool, id, 1, opening(), nil)
 	var (
 		asked sync.WaitGroup
-		got   [3]answered
+		got   [2]answered
 		at    time.Time
 	)
 	appendEvent(t, f.pool, id, 2, account.MoneyDeposited{Amount: eur(7)}, func() {
@@ -174,10 +174,8 @@ func TestMomentWaitsForAppendsUnderWay(t *testing.T) {
 	if got[0].err != nil || got[0].balance.Balance != 7 {
 		t.Errorf("%+v", got[0])
 	}
-	for _, a := range got[1:] {
-		if a.err != nil || len(a.page.Transactions) != 1 {
-			t.Errorf("%+v", a)
-		}
+	if got[1].err != nil || len(got[1].page.Transactions) != 1 {
+		t.Errorf("%+v", got[1])
 	}
 }
 

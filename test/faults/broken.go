@@ -63,8 +63,8 @@ func replaced(text string, pairs ...any) string {
 const (
 	begin    = "begin; set local idle_in_transaction_session_timeout"
 	advance  = "set position = $2, last_event_id = $3"
-	lockLive = "select position, status, generation from projections where id = $1 and epoch = $2 for update"
-	flip     = "previous_generation = generation, previous_version = version"
+	lockLive = "select position, last_event_id, status, generation from projections where id = $1 and epoch = $2 for update"
+	flip     = "previous_generation = case when not $8 then generation end"
 )
 
 // controls are all there are.
@@ -144,8 +144,8 @@ func projectionControls() []control {
 			name: "a generation goes live without a look at its position", invariants: []string{"I6"},
 			rules: func(*stage) []*wire.Rule {
 				return []*wire.Rule{
-					{Match: lockLive, Old: "select position,", New: "select 0::bigint,"},
-					{Match: flip, Old: " and position <= $4", New: ""},
+					{Match: lockLive, Old: "select position, last_event_id,", New: "select 0::bigint, null::uuid,"},
+					{Match: flip, Old: " and (position <= $4 or $8)", New: ""},
 				}
 			},
 			act: flipBehind,
