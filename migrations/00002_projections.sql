@@ -24,6 +24,7 @@ create table projections (
     previous_generation bigint,
     previous_version    integer,
     previous_position   bigint,
+    previous_event_id   uuid,
     -- Code of this version or below does not rebuild by itself: an operator has rolled back from what it had built.
     declined_version    integer     not null default 0
 );
@@ -39,6 +40,8 @@ create table projection_replays (
     total       bigint      not null,
     processed   bigint      not null default 0,
     position    bigint      not null default 0,
+    -- The event at position, which tells whether the log still is what it was; null at 0.
+    last_event_id uuid,
     error       text        not null default '',
     started_at  timestamptz not null default clock_timestamp(),
     finished_at timestamptz,
