@@ -191,6 +191,7 @@ func (s *settings) load(stderr io.Writer) (config, error) {
 	if len(problems) > 0 {
 		return config{}, usageError{errors.Join(problems...)}
 	}
+	s.warnOfSecrets(c.log)
 	return c, nil
 }
 
@@ -254,6 +255,34 @@ func letters(name string) string {
 	all := []rune(strings.ReplaceAll(strings.ToUpper(name), "_", ""))
 	slices.Sort(all)
 	return string(all)
+}
+
+// warnOfSecrets tells of secrets on the command line, which every user of the machine can see in the list of processes.
+func (s *settings) warnOfSecrets(log *slog.Logger) {
+	for _, one := range []struct{ value, file *setting }{
+		{s.databaseURL, s.databaseURLFile}, {s.queryDatabaseURL, s.queryDatabaseURLFile},
+		{s.directDatabaseURL, s.directDatabaseURLFile}, {s.key, s.keyFile},
+	} {
+		if !s.flags.Changed(one.value.flag) {
+			continue
+		}
+		secret := *one.value.value
+		if one.value != s.key {
+			c, err := pgxpool.ParseConfig(secret)
+			if err != nil || !hasPassword(secret, c.ConnConfig.Password) {
+				continue // there is no password in it
+			}
+		}
+		if secret != "" {
+			log.Warn("a secret on the command line can be seen by every user of this machine: set "+one.value.env+
+				" in the environment, or name a file", "flag", "--"+one.value.flag, "instead", "--"+one.file.flag)
+		}
+	}
+}
+
+// hasPassword tells whether the password of a database URL was read from the URL itself.
+func hasPassword(text, password string) bool {
+	return password != "" && (strings.Contains(text, url.QueryEscape(password)) || strings.Contains(text, password))
 }
 
 // dataDirectory is where the private PostgreSQL lives unless said otherwise, by the XDG base directory specification.
