@@ -332,7 +332,7 @@ func projectionChecks(ctx context.Context, engine *projector.Engine) []httpapi.C
 		if p.Parked > 0 {
 			detail += fmt.Sprintf("; %d accounts are parked, GET /projections/%s/failures lists them", p.Parked, p.ID)
 		}
-		checks[i] = httpapi.Check{Name: "projection " + p.ID, OK: true, Detail: detail}
+		checks[i] = httpapi.Check{Name: "projection " + p.ID, OK: true, Detail: detail, Private: true}
 	}
 	return checks
 }
@@ -357,7 +357,7 @@ func schemaCheck(ctx context.Context, pool *pgxpool.Pool) httpapi.Check {
 
 // roleCheck tells whether the log is safe from the service's role. That it is not does not keep the service from working.
 func roleCheck(ctx context.Context, pool *pgxpool.Pool) httpapi.Check {
-	check := httpapi.Check{Name: "roles", OK: true}
+	check := httpapi.Check{Name: "roles", OK: true, Private: true}
 	role, err := postgres.RoleOf(ctx, pool)
 	switch {
 	case err != nil:

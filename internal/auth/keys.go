@@ -107,6 +107,20 @@ func (k *Keys) Authenticate(ctx context.Context, credential string) (*Caller, er
 	return e.caller, nil
 }
 
+// Asks tells whether Authenticate would have to ask a database.
+func (k *Keys) Asks(credential string) bool {
+	id, _, ok := parseKey(credential)
+	if !ok {
+		return false
+	}
+	now := k.now()
+	if e, known := k.entries.Peek(id); known && now-e.readAt.Load() < int64(maxAge) {
+		return false
+	}
+	since, absent := k.absent.Peek(id)
+	return !absent || now-since >= int64(refreshEvery)
+}
+
 // find returns a key that is in use.
 func (k *Keys) find(ctx context.Context, id string) (*entry, error) {
 	now := k.now()

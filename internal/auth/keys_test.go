@@ -71,12 +71,18 @@ func TestKeyLetsItsHolderIn(t *testing.T) {
 	key, text := create(t, pool, "Ünal's shop", auth.AccountsRead|auth.ProjectionsAdmin)
 	other, otherText := create(t, pool, "other", auth.EventsRead)
 	k := keysOf(t, pool)
+	if !k.Asks(text) || k.Asks("secret") {
+		t.Error("a key that was not used yet does not ask the database, or what is no key does")
+	}
 	for range 2 { // from the database, and from memory
 		caller, err := k.Authenticate(t.Context(), text)
 		if err != nil || caller.ID != "key:"+key.ID || caller.Actor != "key:"+key.ID+" Ünal's shop" ||
 			caller.Scopes != auth.AccountsRead|auth.ProjectionsAdmin {
 			t.Errorf("%+v %v", caller, err)
 		}
+	}
+	if k.Asks(text) {
+		t.Error("a key in use asks the database")
 	}
 	secret := text[len(text)-52:]
 	for name, bad := range map[string]string{

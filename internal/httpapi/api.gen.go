@@ -701,6 +701,7 @@ type ReadinessStatus string
 
 // ReadinessCheck defines model for ReadinessCheck.
 type ReadinessCheck struct {
+	// Detail With authentication, some details are for those with the scope `projections:read` only.
 	Detail string `json:"detail,omitempty,omitzero"`
 	Name   string `json:"name"`
 	Ok     bool   `json:"ok"`

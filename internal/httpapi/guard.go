@@ -15,6 +15,8 @@ import (
 type Authenticator interface {
 	// Authenticate answers auth.ErrBadCredential for one that is not good, and any other error when that cannot be told.
 	Authenticate(ctx context.Context, credential string) (*auth.Caller, error)
+	// Asks tells whether Authenticate would have to ask a database, as it has to for a guess.
+	Asks(credential string) bool
 }
 
 // recheckEvery is how often the credential of a request that goes on is looked at again.
@@ -49,32 +51,50 @@ type guard struct {
 // identify comes before routing, so that a path is closed unless it is known to be open.
 func (g *guard) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if open(r.URL.Path) {
+		// /readyz is open as well, and says more to those who say who they are.
+		optional := r.URL.Path == "/readyz"
+		if open(r.URL.Path) && !(optional && g.authenticator != nil && len(r.Header["Authorization"]) > 0) {
 			next.ServeHTTP(w, r)
 			return
 		}
-		key := limitKey{address: addressOf(r)}
-		var refused error
-		if g.authenticator != nil {
-			caller, err := g.authenticate(r)
-			if err == nil {
-				exchangeOf(r.Context()).caller = caller
-				key = limitKey{caller: caller.ID}
-			}
-			refused = err
-		}
-		if g.limits != nil {
-			// Bad credentials count against the address, so that they cannot be tried without end.
-			if p := g.limits.take(w.Header(), key, time.Now()); p != nil {
-				refused = p
-			}
-		}
-		if refused != nil {
+		if refused := g.admit(w, r); refused != nil && !optional {
 			g.fail(w, r, refused)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// admit finds out who sent a request, and counts it. Bad credentials count against the address, so that they cannot be
+// tried without end. One that the database would have to be asked about counts before it is.
+func (g *guard) admit(w http.ResponseWriter, r *http.Request) error {
+	var (
+		key     = limitKey{address: addressOf(r)}
+		counted = g.limits == nil
+		refused error
+	)
+	if credential, _, ok := bearer(r.Header); !counted && ok && g.authenticator != nil && g.authenticator.Asks(credential) {
+		if p := g.limits.take(w.Header(), key, time.Now()); p != nil {
+			return p
+		}
+		counted = true
+	}
+	if g.authenticator != nil {
+		var caller *auth.Caller
+		if caller, refused = g.authenticate(r); refused == nil {
+			exchangeOf(r.Context()).caller = caller
+			if g.limits != nil && counted {
+				g.limits.giveBack(key)
+			}
+			key, counted = limitKey{caller: caller.ID}, g.limits == nil
+		}
+	}
+	if !counted {
+		if p := g.limits.take(w.Header(), key, time.Now()); p != nil {
+			return p
+		}
+	}
+	return refused
 }
 
 func (g *guard) authenticate(r *http.Request) (*auth.Caller, error) {

@@ -81,11 +81,13 @@ type Failures interface {
 	RetryFailure(ctx context.Context, id string, position int64) (projector.Failure, error)
 }
 
-// Check is one thing the service needs to do its work. Detail is shown to anyone who can reach the port.
+// Check is one thing the service needs to do its work. Detail is shown to anyone who can reach the port, unless it is
+// Private: then, with authentication, it takes the scope projections:read.
 type Check struct {
-	Name   string
-	OK     bool
-	Detail string
+	Name    string
+	OK      bool
+	Detail  string
+	Private bool
 }
 
 // Config is what a handler is made of. All fields are needed, but where they say otherwise.
@@ -175,6 +177,7 @@ type server struct {
 	bulks         atomic.Int64 // requests to POST /commands under way
 	maxBulks      int64
 	authenticator Authenticator // nil without authentication
+	origin        *origin       // nil with authentication
 }
 
 // New makes the handler of the whole API. It fails when the configuration is not complete, or the metrics are
@@ -217,11 +220,12 @@ func New(c Config) (http.Handler, error) {
 		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, kinds: newCommandKinds(spec), docs: docs, schemas: schemas, console: console,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}
-	return s.routes(m, s.origin(c.Hosts), s.guard(c.RateLimit)), nil
+	s.origin = s.newOrigin(c.Hosts)
+	return s.routes(m, s.guard(c.RateLimit)), nil
 }
 
-// origin is nil with authentication.
-func (s *server) origin(hosts []string) *origin {
+// newOrigin is nil with authentication.
+func (s *server) newOrigin(hosts []string) *origin {
 	if s.authenticator != nil {
 		return nil
 	}
@@ -247,12 +251,12 @@ func (s *server) guard(rateLimit float64) *guard {
 	return g
 }
 
-func (s *server) routes(m *metrics, o *origin, g *guard) http.Handler {
+func (s *server) routes(m *metrics, g *guard) http.Handler {
 	mux := chi.NewRouter()
 	s.mux = mux
 	mux.Use((&edge{log: s.log, metrics: m, fail: s.fail}).handle)
-	if o != nil {
-		mux.Use(o.protect)
+	if s.origin != nil {
+		mux.Use(s.origin.protect)
 	}
 	if g != nil {
 		mux.Use(g.identify)

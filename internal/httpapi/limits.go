@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"fmt"
 	"math"
 	"net/http"
 	"net/netip"
@@ -21,23 +22,23 @@ type limitKey struct {
 }
 
 // limits is a token bucket for each caller, which holds a second's worth of requests, or one. Every answer says how its
-// caller stands, in the headers of draft-ietf-httpapi-ratelimit-headers-06, the last that clients widely know.
+// caller stands, in the headers of draft-ietf-httpapi-ratelimit-headers-10.
 type limits struct {
 	rate    rate.Limit
 	burst   int
 	buckets *lru.Cache[limitKey, *rate.Limiter]
-	// limit and policy are headers that are the same in all answers.
-	limit, policy []string
+	// policy is a header that is the same in all answers.
+	policy []string
 }
 
 // newLimits allows so many requests a second, which is more than 0.
 func newLimits(perSecond float64) *limits {
 	burst := max(1, int(math.Ceil(min(perSecond, math.MaxInt32))))
 	buckets, _ := lru.New[limitKey, *rate.Limiter](maxBuckets) // its error is that of a size that is not positive
-	limit, window := strconv.Itoa(burst), strconv.Itoa(int(math.Ceil(float64(burst)/perSecond)))
+	window := int(math.Ceil(float64(burst) / perSecond))
 	return &limits{
 		rate: rate.Limit(perSecond), burst: burst, buckets: buckets,
-		limit: []string{limit}, policy: []string{limit + ";w=" + window},
+		policy: []string{fmt.Sprintf(`"caller";q=%d;w=%d`, burst, window)},
 	}
 }
 
@@ -52,9 +53,8 @@ func (l *limits) take(h http.Header, key limitKey, now time.Time) *problem {
 	}
 	allowed := bucket.AllowN(now, 1)
 	tokens := bucket.TokensAt(now)
-	h["Ratelimit-Limit"], h["Ratelimit-Policy"] = l.limit, l.policy
-	h["Ratelimit-Remaining"] = []string{strconv.Itoa(max(0, int(tokens)))}
-	h["Ratelimit-Reset"] = []string{strconv.Itoa(l.seconds(float64(l.burst) - tokens))}
+	h["Ratelimit-Policy"] = l.policy
+	h["Ratelimit"] = []string{fmt.Sprintf(`"caller";r=%d;t=%d`, max(0, int(tokens)), l.seconds(float64(l.burst)-tokens))}
 	if allowed {
 		return nil
 	}
@@ -62,6 +62,13 @@ func (l *limits) take(h http.Header, key limitKey, now time.Time) *problem {
 		" requests a second, which is what a caller may send; many commands can go in one POST /commands.")
 	p.retryAfter = max(1, l.seconds(1-tokens))
 	return p
+}
+
+// giveBack takes a request back that was counted a moment ago.
+func (l *limits) giveBack(key limitKey) {
+	if bucket, ok := l.buckets.Peek(key); ok {
+		bucket.AllowN(time.Now(), -1)
+	}
 }
 
 // seconds is how long it takes for so many tokens to come in, rounded up.

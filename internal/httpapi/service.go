@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"passbook/internal/auth"
 )
 
 // readyTimeout bounds the readiness checks, below the timeout of any probe.
@@ -20,13 +22,26 @@ func (s *server) Readyz(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	checks := s.ready(ctx)
 	status, body := http.StatusOK, Readiness{Status: ReadinessStatusOk, Checks: make([]ReadinessCheck, len(checks))}
+	trusted := s.trusts(r)
 	for i, c := range checks {
+		if c.Private && !trusted {
+			c.Detail = ""
+		}
 		body.Checks[i] = ReadinessCheck{Name: c.Name, Ok: c.OK, Detail: c.Detail}
 		if !c.OK {
 			status, body.Status = http.StatusServiceUnavailable, ReadinessStatusUnavailable
 		}
 	}
 	s.reply(w, r, status, &body, nil)
+}
+
+// trusts tells whether a request may learn from /readyz, which anybody may have, what is not for anybody.
+func (s *server) trusts(r *http.Request) bool {
+	if s.authenticator == nil {
+		return s.origin.addressed(r.Host)
+	}
+	caller := exchangeOf(r.Context()).caller
+	return caller != nil && caller.Scopes.Has(auth.ProjectionsRead)
 }
 
 // Metrics serves GET /metrics.

@@ -159,6 +159,28 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// How far the log is, and what the database lets the service do, is for those who may know.
+func TestReadinessInPrivate(t *testing.T) {
+	t.Parallel()
+	checks := []httpapi.Check{{Name: "database", OK: true, Detail: "answers"}, {Name: "projection balances", OK: true, Detail: "at 7", Private: true}}
+	with := serve(t, &service{auth: &callers{}, checks: checks})
+	without := serve(t, &service{checks: checks})
+	for _, tt := range []struct {
+		a                *harness
+		credential, host string
+		told             bool
+	}{
+		{with, "", "localhost", false}, {with, "Bearer accounts:read", "localhost", false}, {with, "Bearer nonsense", "localhost", false},
+		{with, "Bearer projections:read", "localhost", true}, {with, "Bearer projections:admin", "bank.test", true},
+		{without, "", "localhost", true}, {without, "", "evil.test", false},
+	} {
+		got := tt.a.sendTo(tt.host, "GET", "/readyz", "", "Authorization", tt.credential)
+		if got.status != 200 || strings.Contains(got.text, "at 7") != tt.told || !strings.Contains(got.text, "answers") {
+			t.Errorf("%q to %s: %d %s", tt.credential, tt.host, got.status, got.text)
+		}
+	}
+}
+
 // Until the schema is in place, what needs the database is refused, and what does not is answered.
 func TestStarting(t *testing.T) {
 	t.Parallel()

@@ -78,10 +78,12 @@ export async function get(path, { query, wait, signal } = {}) {
   return { body: parse(await answer.text()), position: Number(answer.headers.get('Passbook-Position')), more: answer.headers.has('Link') };
 }
 
-// health reads /readyz, whose 503 is an answer and no problem. It is open to all, so that no key is asked for.
+// health reads /readyz, whose 503 is an answer and no problem. It is open to all, so that no key is asked for; with one it
+// says more.
 export async function health(signal) {
+  const credential = authorization();
   try {
-    return parse(await (await fetch('/readyz', { signal })).text());
+    return parse(await (await fetch('/readyz', { signal, headers: credential ? { Authorization: credential } : {} })).text());
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     throw new Problem(UNREACHABLE);
