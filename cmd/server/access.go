@@ -25,6 +25,8 @@ type access struct {
 	auth, issuer, audience string
 	// hosts are names that requests may be addressed to without authentication, beside loopback ones.
 	hosts []string
+	// basePath is where a proxy mounts the service; empty at the root.
+	basePath string
 	// rateLimit is in requests a second for each caller; 0 is none.
 	rateLimit float64
 	// maxStreams bounds the requests of one kind that go on for long.
@@ -38,7 +40,7 @@ type access struct {
 // accessSettings are the settings that make access.
 type accessSettings struct {
 	auth, insecure, oidcIssuer, oidcAudience *setting
-	hosts                                    *setting
+	hosts, basePath                          *setting
 	rateLimit, maxStreams, tlsCert, tlsKey   *setting
 	key, keyFile                             *setting
 }
@@ -48,6 +50,7 @@ func (s *settings) addAccess(add func(env, flag, fallback, shown, usage string) 
 	s.insecure = add("PASSBOOK_INSECURE", "insecure", "false", "", "allow an address beyond loopback without authentication")
 	s.hosts = add("PASSBOOK_HOSTS", "hosts", "", "loopback names only",
 		"names or addresses, separated by commas, that requests may be addressed to (Host) without authentication, beside loopback ones")
+	s.basePath = add("PASSBOOK_BASE_PATH", "base-path", "/", "", "where a proxy mounts the service, such as /bank; it may take it off or not")
 	s.oidcIssuer = add("PASSBOOK_OIDC_ISSUER", "oidc-issuer", "", "none", "URL of the OpenID Connect issuer whose tokens are taken, for oidc")
 	s.oidcAudience = add("PASSBOOK_OIDC_AUDIENCE", "oidc-audience", "", "none", "what tokens must have among their audience, for oidc")
 	s.rateLimit = add("PASSBOOK_RATE_LIMIT", "rate-limit", "0", "", "requests a second that a caller may send, by key, token or address; 0 is no limit")
@@ -82,9 +85,15 @@ func (s *settings) loadAccess(wrong func(one *setting, format string, args ...an
 		wrong(s.auth, "%q is not a kind of authentication; use none, keys or oidc", a.auth)
 	}
 	a.hosts = s.loadHosts(wrong)
+	if a.basePath = strings.TrimSuffix(s.get(s.basePath), "/"); a.basePath != "" && !mountPath.MatchString(a.basePath) {
+		wrong(s.basePath, "%q is not a path such as /bank", s.get(s.basePath))
+	}
 	s.loadLimits(&a, wrong)
 	return a
 }
+
+// mountPath is a path of plain segments.
+var mountPath = regexp.MustCompile(`^(/[0-9A-Za-z_~-][0-9A-Za-z._~-]*)+$`)
 
 // hostName is a host name or an IPv4 address, as a Host header has it.
 var hostName = regexp.MustCompile(`^[0-9A-Za-z_]([0-9A-Za-z_.-]*[0-9A-Za-z_])?$`)

@@ -94,7 +94,7 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	registry.MustRegister(newProjectionMetrics(engine, a.started.Load))
 	a.handler, err = httpapi.New(httpapi.Config{
 		Commands: commands, Queries: queries, Statements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
-		Authenticator: authenticator, Hosts: cfg.hosts, RateLimit: cfg.rateLimit, MaxStreams: cfg.maxStreams,
+		Authenticator: authenticator, Hosts: cfg.hosts, BasePath: cfg.basePath, RateLimit: cfg.rateLimit, MaxStreams: cfg.maxStreams,
 		Generations: engine, Failures: engine, Stats: liveStats(stats), Stopping: stopping,
 		Ready: a.readiness(pools, engine, commands), Started: a.started.Load, Unavailable: unavailable,
 		Logger: cfg.log, Registry: registry, Version: version,

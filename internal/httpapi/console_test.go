@@ -66,10 +66,10 @@ func TestConsoleIsWhole(t *testing.T) {
 	t.Parallel()
 	files := consoleFiles(t)
 	used := map[string]bool{"/console": true}
-	references := regexp.MustCompile(`(?:src|href)="(/console[^"#]*)"|from '(\.[^']+)'`)
+	references := regexp.MustCompile(`(?:src|href)="(console[^"#]*)"|from '(\.[^']+)'`)
 	for where, text := range files {
 		for _, m := range references.FindAllStringSubmatch(text, -1) {
-			target := m[1]
+			target := "/" + m[1] // of the page, beside which it is
 			if m[2] != "" {
 				target = path.Join(path.Dir(where), m[2])
 			}
@@ -77,6 +77,9 @@ func TestConsoleIsWhole(t *testing.T) {
 				t.Errorf("%s refers to %s, which is not there", where, target)
 			}
 			used[target] = true
+		}
+		if strings.Contains(text, `="/`) {
+			t.Errorf("%s does not work below a base path", where)
 		}
 		elsewhere := strings.ReplaceAll(text, "http://www.w3.org/2000/svg", "")
 		if strings.Contains(elsewhere, "http://") || strings.Contains(elsewhere, "https://") || strings.Contains(text, "innerHTML") {

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -23,9 +24,9 @@ type docs struct {
 	documentTag string
 }
 
-func newDocs(document []byte) (*docs, error) {
+func newDocs(document []byte, base basePath) (*docs, error) {
 	ui := v5emb.NewHandlerWithConfig(swgui.Config{
-		Title: "Passbook API", SwaggerJSON: "/openapi.yaml", BasePath: "/docs/",
+		Title: "Passbook API", SwaggerJSON: string(base) + "/openapi.yaml", BasePath: string(base) + "/docs/", InternalBasePath: "/docs/",
 		SettingsUI: map[string]string{"defaultModelsExpandDepth": "1", "docExpansion": `"list"`},
 	})
 	// The page is the same for every request; to be hashed, it is made once.
@@ -39,6 +40,7 @@ func newDocs(document []byte) (*docs, error) {
 	if page.status != http.StatusOK || len(hashes) == 0 {
 		return nil, errors.New("httpapi: the documentation page cannot be made")
 	}
+	document = bytes.Replace(document, []byte("\nservers:\n  - url: /\n"), []byte("\nservers:\n  - url: "+cmp.Or(string(base), "/")+"\n"), 1)
 	return &docs{
 		page: page.Bytes(),
 		policy: "default-src 'none'; connect-src 'self'; img-src 'self' data:; font-src 'self'; " +

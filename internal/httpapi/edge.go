@@ -24,6 +24,7 @@ const maxIDLen = 128
 type edge struct {
 	log     *slog.Logger
 	metrics *metrics
+	base    basePath
 	fail    func(w http.ResponseWriter, r *http.Request, err error)
 }
 
@@ -32,6 +33,7 @@ type exchange struct {
 	http.ResponseWriter
 	requestID string
 	method    string
+	base      basePath
 	// caller is nil without authentication.
 	caller *auth.Caller
 	status int // 0 until the header is written
@@ -57,12 +59,13 @@ func exchangeOf(ctx context.Context) *exchange {
 // Unwrap lets http.ResponseController reach the connection.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-// WriteHeader says how the answer may be cached, unless the handler has: one that has an ETag may be kept but must be
+// WriteHeader has what the answer refers to begin where the service is mounted, and says how it may be cached, unless the handler has: one that has an ETag may be kept but must be
 // asked about again, any other may not be kept.
 func (x *exchange) WriteHeader(status int) {
 	if x.status == 0 && status >= http.StatusOK {
 		x.status = status
 		h := x.Header()
+		x.base.refer(h)
 		if _, set := h["Cache-Control"]; !set {
 			policy := "no-store"
 			if _, tagged := h["Etag"]; tagged && (x.method == http.MethodGet || x.method == http.MethodHead) {
@@ -86,11 +89,11 @@ func (x *exchange) Write(b []byte) (int, error) {
 func (e *edge) handle(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		x := &exchange{ResponseWriter: w, requestID: requestID(r), method: r.Method}
+		x := &exchange{ResponseWriter: w, requestID: requestID(r), method: r.Method, base: e.base}
 		h := w.Header()
 		h["X-Request-Id"] = []string{x.requestID}
 		h["X-Content-Type-Options"] = []string{"nosniff"}
-		r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+		r = e.base.strip(r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
 		e.metrics.inFlight.Inc()
 		defer func() {
 			e.metrics.inFlight.Dec()

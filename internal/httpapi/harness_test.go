@@ -57,6 +57,7 @@ type service struct {
 	checks   []httpapi.Check
 	feed     feed.Config // Log and Logger are set when it is empty
 	streams  httpapi.StreamTimes
+	base     string
 	starting atomic.Bool
 
 	auth       httpapi.Authenticator
@@ -228,7 +229,7 @@ func serve(t *testing.T, s *service) *harness {
 	}
 	h, err := httpapi.New(httpapi.Config{
 		Commands: s, Queries: s, Statements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Stats: s.Stats, Stopping: s.stopping, Feed: a.feed, Streams: s.streams,
-		Authenticator: s.auth, Hosts: []string{"Bank.example"}, RateLimit: s.rateLimit, MaxStreams: s.maxStreams,
+		Authenticator: s.auth, Hosts: []string{"Bank.example"}, BasePath: s.base, RateLimit: s.rateLimit, MaxStreams: s.maxStreams,
 		Ready:       func(context.Context) []httpapi.Check { return s.checks },
 		Started:     func() bool { return !s.starting.Load() },
 		Unavailable: func(err error) bool { return errors.Is(err, errAway) },

@@ -114,6 +114,9 @@ type Config struct {
 	// They count without an Authenticator only: then any other Host is refused, and so is a cross-origin request that
 	// changes something.
 	Hosts []string
+	// BasePath is where a proxy mounts the service, such as /bank, or empty. Requests may have it or not: a proxy may take it
+	// off. What an answer refers to has it.
+	BasePath string
 	// RateLimit is how many requests a second a caller may send; 0 is no limit. Without authentication, and of requests
 	// without a good credential, a caller is an address.
 	RateLimit float64
@@ -169,6 +172,7 @@ type server struct {
 	spec        *spec
 	kinds       map[string]*commandKind
 	mux         chi.Routes
+	base        basePath
 	docs        *docs
 	schemas     map[string]dataSchema // of the data of events, by type
 	console     console
@@ -196,7 +200,11 @@ func New(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	docs, err := newDocs(document)
+	base := basePath(c.BasePath)
+	if err := base.check(spec); err != nil {
+		return nil, err
+	}
+	docs, err := newDocs(document, base)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +221,7 @@ func New(c Config) (http.Handler, error) {
 		return nil, err
 	}
 	s := &server{
-		authenticator: c.Authenticator, maxBulks: cmp.Or(int64(c.MaxStreams), usualStreams),
+		base: base, authenticator: c.Authenticator, maxBulks: cmp.Or(int64(c.MaxStreams), usualStreams),
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
 		commands: c.Commands, queries: c.Queries, statements: c.Statements, projections: c.Projections, control: c.Control, replays: c.Replays,
 		generations: c.Generations, failures: c.Failures, stats: c.Stats, stopping: c.Stopping,
@@ -254,7 +262,7 @@ func (s *server) guard(rateLimit float64) *guard {
 func (s *server) routes(m *metrics, g *guard) http.Handler {
 	mux := chi.NewRouter()
 	s.mux = mux
-	mux.Use((&edge{log: s.log, metrics: m, fail: s.fail}).handle)
+	mux.Use((&edge{log: s.log, metrics: m, base: s.base, fail: s.fail}).handle)
 	if s.origin != nil {
 		mux.Use(s.origin.protect)
 	}

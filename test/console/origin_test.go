@@ -5,6 +5,7 @@ package console
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -63,6 +64,36 @@ func TestAForeignPage(t *testing.T) {
 	own.button("Pause")
 	s.eventually("the console has paused the projection", func() bool {
 		return s.call("GET", "/projections/balances", "")["state"] == "paused"
+	})
+}
+
+// TestTheConsoleBelowAPath has a proxy that mounts the service below a path, and takes it off.
+func TestTheConsoleBelowAPath(t *testing.T) {
+	t.Parallel()
+	s := serve(t, nil)
+	s.open("Ada Lovelace", "EUR")
+	u, err := url.Parse(s.base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httptest.NewServer(http.StripPrefix("/bank", &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(u)
+			r.Out.Host = r.In.Host // as docs/proxies.md says
+		},
+		FlushInterval: -1,
+		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+	}))
+	defer func() {
+		proxy.CloseClientConnections()
+		proxy.Close()
+	}()
+	b := browse(t, proxy.URL+"/bank", "/accounts")
+	b.sees("Ada Lovelace")
+	b.visit("/projections/totals")
+	b.button("Pause")
+	s.eventually("the console has paused the projection", func() bool {
+		return s.call("GET", "/projections/totals", "")["state"] == "paused"
 	})
 }
 

@@ -31,9 +31,12 @@ export function parse(text) {
   return JSON.parse(exact);
 }
 
+// BASE is where a proxy mounts the service: this file is BASE/console/api.js.
+const BASE = new URL('..', import.meta.url).pathname.replace(/\/$/, '');
+
 function address(path, query) {
   const pairs = Object.entries(query ?? {}).filter(([, value]) => value !== undefined && value !== null && value !== '');
-  return pairs.length === 0 ? path : `${path}?${new URLSearchParams(pairs)}`;
+  return BASE + (pairs.length === 0 ? path : `${path}?${new URLSearchParams(pairs)}`);
 }
 
 async function exchange(method, path, { query, body, headers, signal } = {}) {
@@ -83,7 +86,7 @@ export async function get(path, { query, wait, signal } = {}) {
 export async function health(signal) {
   const credential = authorization();
   try {
-    return parse(await (await fetch('/readyz', { signal, headers: credential ? { Authorization: credential } : {} })).text());
+    return parse(await (await fetch(address('/readyz'), { signal, headers: credential ? { Authorization: credential } : {} })).text());
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     throw new Problem(UNREACHABLE);

@@ -1,0 +1,61 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// basePath is where a proxy mounts the service, such as /bank; empty at the root.
+type basePath string
+
+// check refuses a path that begins as one of the API's does: a request could then mean either.
+func (b basePath) check(sp *spec) error {
+	if b == "" {
+		return nil
+	}
+	if b[0] != '/' || strings.HasSuffix(string(b), "/") {
+		return fmt.Errorf("httpapi: the base path %q does not begin with a slash, or ends with one", string(b))
+	}
+	first, _, _ := strings.Cut(string(b[1:]), "/")
+	for key := range sp.operations {
+		if taken, _, _ := strings.Cut(key.pattern[1:], "/"); taken == first {
+			return fmt.Errorf("httpapi: the base path %q begins as %s of the API does", string(b), key.pattern)
+		}
+	}
+	return nil
+}
+
+// strip takes the base path off a request that has it.
+func (b basePath) strip(r *http.Request) *http.Request {
+	rest, found := strings.CutPrefix(r.URL.Path, string(b))
+	if b == "" || !found || rest != "" && rest[0] != '/' {
+		return r
+	}
+	if rest == "" {
+		rest = "/"
+	}
+	u := new(url.URL)
+	*u = *r.URL
+	u.Path, u.RawPath = rest, strings.TrimPrefix(r.URL.RawPath, string(b))
+	r.URL = u // r is this package's own copy
+	return r
+}
+
+// refer has the headers that refer to this service begin with the base path.
+func (b basePath) refer(h http.Header) {
+	if b == "" {
+		return
+	}
+	for _, location := range h["Location"] {
+		if strings.HasPrefix(location, "/") {
+			h["Location"] = []string{string(b) + location}
+		}
+	}
+	for _, link := range h["Link"] {
+		if strings.HasPrefix(link, "</") {
+			h["Link"] = []string{"<" + string(b) + link[1:]}
+		}
+	}
+}
