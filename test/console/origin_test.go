@@ -84,10 +84,10 @@ func TestTheConsoleBelowAPath(t *testing.T) {
 		FlushInterval: -1,
 		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}))
-	defer func() {
+	t.Cleanup(func() { // after the browser's
 		proxy.CloseClientConnections()
 		proxy.Close()
-	}()
+	})
 	b := browse(t, proxy.URL+"/bank", "/accounts")
 	b.sees("Ada Lovelace")
 	b.visit("/projections/totals")
