@@ -225,7 +225,7 @@ func TestBehindAProxy(t *testing.T) { //nolint:paralleltest // it sets PATH
 				return err == nil
 			})
 			eventually(t, "it is ready", func() bool {
-				response, err := direct.client.Get(direct.base + "/readyz") //nolint:noctx // a test
+				response, err := direct.client.Get(direct.base + "/readyz")
 				if err != nil {
 					return false
 				}

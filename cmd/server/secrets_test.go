@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,9 +34,7 @@ func TestSecretsOnTheCommandLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			env := map[string]string{"HOME": t.TempDir(), "PASSBOOK_ADDR": "127.0.0.1:1"}
-			for k, v := range test.env {
-				env[k] = v
-			}
+			maps.Copy(env, test.env)
 			var stdout, stderr bytes.Buffer
 			run(context.Background(), append([]string{"healthcheck"}, test.args...), environ(env), &stdout, &stderr)
 			text := stderr.String()

@@ -435,7 +435,9 @@ func TestAStreamThatCannotBeServedNow(t *testing.T) {
 				t.Errorf("%d %s", got.status, got.text)
 			}
 			for _, other := range [][2]string{
-				{"/events", "text/event-stream, application/problem+json"}, {"/events", "text/event-stream, */*"}, {"/events", "*/*"},
+				{"/events", "text/event-stream, application/problem+json"},
+				{"/events", "text/event-stream, */*"},
+				{"/events", "*/*"},
 				{"/totals", "text/event-stream"},
 			} {
 				if test.service == full && !strings.HasPrefix(other[1], "text/event-stream,") {

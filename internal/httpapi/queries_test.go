@@ -283,10 +283,21 @@ func TestConditionsOnGet(t *testing.T) {
 		path, match, none string
 		status            int
 	}{
-		{balancePath, `"5"`, ``, 200}, {balancePath, `"4", "5"`, ``, 200}, {balancePath, `*`, ``, 200},
-		{balancePath, `"4"`, ``, 412}, {balancePath, `W/"5"`, ``, 412}, {balancePath, `"x"`, `"5"`, 412}, {balancePath, `"5"`, `"5"`, 304},
-		{balancePath, `5`, ``, 400}, {"/accounts", list, ``, 200}, {"/accounts", `"5"`, ``, 412}, {"/console", `"x"`, ``, 412},
-		{"/openapi.yaml", `*`, ``, 200}, {"/openapi.yaml", `"x"`, ``, 412}, {"/totals", `"x"`, ``, 412}, {"/none", `"x"`, ``, 404},
+		{balancePath, `"5"`, ``, 200},
+		{balancePath, `"4", "5"`, ``, 200},
+		{balancePath, `*`, ``, 200},
+		{balancePath, `"4"`, ``, 412},
+		{balancePath, `W/"5"`, ``, 412},
+		{balancePath, `"x"`, `"5"`, 412},
+		{balancePath, `"5"`, `"5"`, 304},
+		{balancePath, `5`, ``, 400},
+		{"/accounts", list, ``, 200},
+		{"/accounts", `"5"`, ``, 412},
+		{"/console", `"x"`, ``, 412},
+		{"/openapi.yaml", `*`, ``, 200},
+		{"/openapi.yaml", `"x"`, ``, 412},
+		{"/totals", `"x"`, ``, 412},
+		{"/none", `"x"`, ``, 404},
 	} {
 		got := a.send("GET", tt.path, "", "If-Match", tt.match, "If-None-Match", tt.none)
 		if got.status != tt.status {

@@ -170,9 +170,13 @@ func TestReadinessInPrivate(t *testing.T) {
 		credential, host string
 		told             bool
 	}{
-		{with, "", "localhost", false}, {with, "Bearer accounts:read", "localhost", false}, {with, "Bearer nonsense", "localhost", false},
-		{with, "Bearer projections:read", "localhost", true}, {with, "Bearer projections:admin", "bank.test", true},
-		{without, "", "localhost", true}, {without, "", "evil.test", false},
+		{with, "", "localhost", false},
+		{with, "Bearer accounts:read", "localhost", false},
+		{with, "Bearer nonsense", "localhost", false},
+		{with, "Bearer projections:read", "localhost", true},
+		{with, "Bearer projections:admin", "bank.test", true},
+		{without, "", "localhost", true},
+		{without, "", "evil.test", false},
 	} {
 		got := tt.a.sendTo(tt.host, "GET", "/readyz", "", "Authorization", tt.credential)
 		if got.status != 200 || strings.Contains(got.text, "at 7") != tt.told || !strings.Contains(got.text, "answers") {

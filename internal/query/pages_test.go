@@ -126,8 +126,13 @@ func (f *fixture) tamper(t *rapid.T, filter query.ListFilter, cursor string) {
 	// A cursor is for one list: not for another order, and not for other filters.
 	filter.Cursor = cursor
 	for _, other := range []query.ListFilter{
-		{Sort: "opened_at"}, {Sort: "-opened_at"}, {Sort: "owner"}, {Sort: "-owner"},
-		{Sort: filter.Sort, Owner: filter.Owner + "x"}, {Sort: filter.Sort, Currency: "USD"}, {Sort: filter.Sort, Status: "closed"},
+		{Sort: "opened_at"},
+		{Sort: "-opened_at"},
+		{Sort: "owner"},
+		{Sort: "-owner"},
+		{Sort: filter.Sort, Owner: filter.Owner + "x"},
+		{Sort: filter.Sort, Currency: "USD"},
+		{Sort: filter.Sort, Status: "closed"},
 	} {
 		if cmp.Or(other.Sort, "opened_at") == cmp.Or(filter.Sort, "opened_at") && other.Owner == filter.Owner &&
 			other.Currency == filter.Currency && other.Status == filter.Status {
