@@ -80,7 +80,7 @@ func (g *surface) request(random *rand.Rand) *rawRequest {
 		body = m.junk()
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s %s HTTP/1.1\r\nHost: passbook\r\nConnection: close\r\n", r.method, r.target)
+	fmt.Fprintf(&text, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", r.method, r.target)
 	for _, h := range headers {
 		text.WriteString(h + "\r\n")
 	}
@@ -91,7 +91,7 @@ func (g *surface) request(random *rand.Rand) *rawRequest {
 		fmt.Fprintf(&text, "Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body), body)
 		if body == "" {
 			text.Reset()
-			fmt.Fprintf(&text, "%s %s HTTP/1.1\r\nHost: passbook\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", r.method, r.target)
+			fmt.Fprintf(&text, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", r.method, r.target)
 		}
 	default:
 		fmt.Fprintf(&text, "Content-Length: %d\r\n\r\n%s", len(body), body)

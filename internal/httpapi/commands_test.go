@@ -464,6 +464,7 @@ func TestChunkedBodies(t *testing.T) {
 		{"empty", strings.NewReader(""), 400, "invalid-json"},
 	} {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/deposits", struct{ io.Reader }{tt.body})
+		r.Host = "localhost"
 		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
 		a.handler.ServeHTTP(w, r)
