@@ -3,6 +3,8 @@ package auth
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,6 +28,8 @@ const (
 	rememberFor = 30 * time.Second
 	// renewEvery is how often the issuer is asked anew for all it says of itself, its keys among it.
 	renewEvery = 5 * time.Minute
+	// clockSkew is how far the issuer's clock may be ahead.
+	clockSkew = time.Minute
 	// verifyTime bounds how long a request waits for the issuer.
 	verifyTime = 4 * time.Second
 	// maxSubject is the bound that OpenID Connect sets to a subject, in bytes.
@@ -100,9 +104,15 @@ func (i *Issuer) Authenticate(ctx context.Context, credential string) (*Caller, 
 	if err != nil {
 		return nil, err
 	}
+	if !isAccessToken(credential) {
+		return nil, ErrBadCredential
+	}
 	token, err := verify(ctx, verifier, credential)
 	if err != nil {
 		return nil, err
+	}
+	if token.IssuedAt.After(now.Add(clockSkew)) {
+		return nil, ErrBadCredential
 	}
 	caller, err := callerOf(token)
 	if err != nil {
@@ -114,6 +124,28 @@ func (i *Issuer) Authenticate(ctx context.Context, credential string) (*Caller, 
 	}
 	i.tokens.Add(name, &verified{caller: caller, until: until})
 	return caller, nil
+}
+
+// isAccessToken tells by a token's header whether it may be an access token: of type at+jwt (RFC 9068), of the general type
+// JWT, or of none. What an issuer signs for something else, such as a logout, has another (RFC 8725, section 3.11). Media
+// types are compared without regard to case, and may leave application/ out (RFC 7515, section 4.1.9).
+func isAccessToken(credential string) bool {
+	encoded, _, _ := strings.Cut(credential, ".")
+	text, err := base64.RawURLEncoding.DecodeString(encoded)
+	if err != nil {
+		return false
+	}
+	var header struct {
+		Type string `json:"typ"`
+	}
+	if json.Unmarshal(text, &header) != nil {
+		return false
+	}
+	switch strings.TrimPrefix(strings.ToLower(header.Type), "application/") {
+	case "", "jwt", "at+jwt":
+		return true
+	}
+	return false
 }
 
 // verify holds a token against the issuer's keys, and its claims against what is asked for.

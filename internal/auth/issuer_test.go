@@ -123,7 +123,17 @@ func (i *issuer) token(s signer, change map[string]any) string {
 
 func sign(t *testing.T, alg jose.SignatureAlgorithm, key any, kid string, claims map[string]any) string {
 	t.Helper()
-	jws, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: key}, new(jose.SignerOptions).WithHeader("kid", kid))
+	return signAs(t, "", alg, key, kid, claims)
+}
+
+// signAs signs claims as a token of a type, none if it is empty.
+func signAs(t *testing.T, typ string, alg jose.SignatureAlgorithm, key any, kid string, claims map[string]any) string {
+	t.Helper()
+	options := new(jose.SignerOptions).WithHeader("kid", kid)
+	if typ != "" {
+		options = options.WithType(jose.ContentType(typ))
+	}
+	jws, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: key}, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,5 +293,40 @@ func TestBadTokensDoNotFloodTheIssuer(t *testing.T) {
 	}
 	if _, err := a.Authenticate(t.Context(), good); err != nil {
 		t.Errorf("a good token meanwhile: %v", err)
+	}
+}
+
+// TestTokensOfAnotherKind sees tokens refused that the issuer has signed for something else, and such as are not issued yet.
+func TestTokensOfAnotherKind(t *testing.T) {
+	t.Parallel()
+	i, key := newIssuer(t), newEC(t, "a")
+	i.rotate(key)
+	trusted := trust(t, i.url)
+	for _, test := range []struct {
+		typ    string
+		issued time.Duration // from now
+		good   bool
+	}{
+		{"", 0, true},
+		{"JWT", 0, true},
+		{"at+jwt", 0, true},
+		{"application/AT+JWT", 0, true},
+		{"logout+jwt", 0, false},
+		{"dpop+jwt", 0, false},
+		{"secevent+jwt", 0, false},
+		{"token-introspection+jwt", 0, false},
+		{"at+jwt", -time.Hour, true},
+		{"at+jwt", 20 * time.Second, true}, // clocks differ a little
+		{"at+jwt", 2 * time.Minute, false},
+		{"at+jwt", time.Hour, false},
+	} {
+		claims := map[string]any{
+			"iss": i.url, "aud": "passbook", "sub": "ada", "scope": "accounts:read",
+			"iat": time.Now().Add(test.issued).Unix(), "exp": time.Now().Add(2 * time.Hour).Unix(),
+		}
+		_, err := trusted.Authenticate(t.Context(), signAs(t, test.typ, key.alg, key.key, key.kid, claims))
+		if test.good != (err == nil) || err != nil && !errors.Is(err, auth.ErrBadCredential) {
+			t.Errorf("typ %q, issued %v from now: %v, want it to be good: %t", test.typ, test.issued, err, test.good)
+		}
 	}
 }
