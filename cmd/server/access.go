@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"passbook/internal/auth"
 )
 
 // Kinds of authentication.
@@ -27,6 +29,9 @@ type access struct {
 	hosts []string
 	// basePath is where a proxy mounts the service; empty at the root.
 	basePath string
+	// scopeClaim is the claim that has a token's scopes, "" for the usual ones; scopesOf says what its values stand for.
+	scopeClaim string
+	scopesOf   map[string]auth.Scopes
 	// rateLimit is in requests a second for each caller; 0 is none.
 	rateLimit float64
 	// maxStreams bounds the requests of one kind that go on for long.
@@ -41,6 +46,7 @@ type access struct {
 type accessSettings struct {
 	auth, insecure, oidcIssuer, oidcAudience *setting
 	hosts, basePath                          *setting
+	oidcScopeClaim, oidcScopes               *setting
 	rateLimit, maxStreams, tlsCert, tlsKey   *setting
 	key, keyFile                             *setting
 }
@@ -53,6 +59,10 @@ func (s *settings) addAccess(add func(env, flag, fallback, shown, usage string) 
 	s.basePath = add("PASSBOOK_BASE_PATH", "base-path", "/", "", "where a proxy mounts the service, such as /bank; it may take it off or not")
 	s.oidcIssuer = add("PASSBOOK_OIDC_ISSUER", "oidc-issuer", "", "none", "URL of the OpenID Connect issuer whose tokens are taken, for oidc")
 	s.oidcAudience = add("PASSBOOK_OIDC_AUDIENCE", "oidc-audience", "", "none", "what tokens must have among their audience, for oidc")
+	s.oidcScopeClaim = add("PASSBOOK_OIDC_SCOPE_CLAIM", "oidc-scope-claim", "", "scope and scp",
+		"claim that has a token's scopes, such as permissions or realm_access.roles, for oidc")
+	s.oidcScopes = add("PASSBOOK_OIDC_SCOPES", "oidc-scopes", "", "the values are scopes",
+		"scopes that values of the claim stand for, such as teller=accounts:write,teller=accounts:read, for oidc")
 	s.rateLimit = add("PASSBOOK_RATE_LIMIT", "rate-limit", "0", "", "requests a second that a caller may send, by key, token or address; 0 is no limit")
 	s.maxStreams = add("PASSBOOK_MAX_STREAMS", "max-streams", "256", "", "how many streams of events, and how many POST /commands, may be open at once")
 	s.tlsCert = add("PASSBOOK_TLS_CERT", "tls-cert", "", "no TLS", "file of the certificate and its chain, PEM; read again when it changes")
@@ -69,7 +79,7 @@ func (s *settings) loadAccess(wrong func(one *setting, format string, args ...an
 	}
 	switch a.auth {
 	case authNone, authKeys:
-		for _, one := range []*setting{s.oidcIssuer, s.oidcAudience} {
+		for _, one := range []*setting{s.oidcIssuer, s.oidcAudience, s.oidcScopeClaim, s.oidcScopes} {
 			if s.get(one) != "" {
 				wrong(one, "is for PASSBOOK_AUTH=oidc only, which is %s", a.auth)
 			}
@@ -81,6 +91,10 @@ func (s *settings) loadAccess(wrong func(one *setting, format string, args ...an
 		if a.audience == "" {
 			wrong(s.oidcAudience, "PASSBOOK_AUTH=oidc needs it: what tokens for this service have among their audience (aud)")
 		}
+		a.scopeClaim = s.get(s.oidcScopeClaim)
+		a.scopesOf = parseScopesOf(s.get(s.oidcScopes), func(pair string) {
+			wrong(s.oidcScopes, "%q is not a value and a scope, such as teller=accounts:write; scopes are %s", pair, strings.Join(auth.ScopeNames(), ", "))
+		})
 	default:
 		wrong(s.auth, "%q is not a kind of authentication; use none, keys or oidc", a.auth)
 	}
@@ -111,6 +125,25 @@ func (s *settings) loadHosts(wrong func(one *setting, format string, args ...any
 		}
 	}
 	return hosts
+}
+
+// parseScopesOf reads pairs value=scope with commas between them, and calls wrong with each that is none. It is nil
+// without any.
+func parseScopesOf(text string, wrong func(pair string)) map[string]auth.Scopes {
+	if text == "" {
+		return nil
+	}
+	all := make(map[string]auth.Scopes)
+	for pair := range strings.SplitSeq(text, ",") {
+		value, name, _ := strings.Cut(strings.TrimSpace(pair), "=")
+		scope, ok := auth.ParseScope(name)
+		if !ok || value == "" {
+			wrong(pair)
+			continue
+		}
+		all[value] |= scope
+	}
+	return all
 }
 
 func (s *settings) loadLimits(a *access, wrong func(one *setting, format string, args ...any)) {

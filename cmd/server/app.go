@@ -262,7 +262,7 @@ func (a *app) authenticator(ctx context.Context, cfg *config, d *database) (http
 		a.workers = append(a.workers, keys.Run)
 		return keys, nil
 	case authOIDC:
-		issuer, err := auth.NewIssuer(auth.IssuerConfig{URL: cfg.issuer, Audience: cfg.audience, Logger: cfg.log})
+		issuer, err := auth.NewIssuer(auth.IssuerConfig{URL: cfg.issuer, Audience: cfg.audience, Logger: cfg.log, ScopeClaim: cfg.scopeClaim, ScopesOf: cfg.scopesOf})
 		if err != nil {
 			return nil, err
 		}

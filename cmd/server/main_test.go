@@ -49,6 +49,10 @@ func TestCommandLine(t *testing.T) {
 			}, code: 2,
 			err: []string{`OTEL_TRACES_EXPORTER: "zipkin" is not one that Passbook has; use otlp or none`, `OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" is not one that Passbook speaks; use http/protobuf`},
 		},
+		"scopes that are none": {
+			env: map[string]string{"PASSBOOK_AUTH": "oidc", "PASSBOOK_OIDC_ISSUER": "http://i", "PASSBOOK_OIDC_AUDIENCE": "p", "PASSBOOK_OIDC_SCOPES": "teller=accounts:write,x=money"}, code: 2,
+			err: []string{`PASSBOOK_OIDC_SCOPES (--oidc-scopes): "x=money" is not a value and a scope`},
+		},
 		"completion of a scope":                  {args: []string{"__complete", "keys", "create", "--scope", ""}, out: []string{"accounts:write\n", "projections:admin\n"}},
 		"completion of a kind of authentication": {args: []string{"__complete", "--auth", ""}, out: []string{"none\nkeys\noidc\n"}},
 		"help":                                   {args: []string{"--help"}, out: []string{"DATABASE_URL", "PASSBOOK_QUERY_DATABASE_URL", "PASSBOOK_DATA_DIR", "PASSBOOK_ADDR", "PASSBOOK_AUTH", "PASSBOOK_INSECURE", "PASSBOOK_HOSTS", "PASSBOOK_BASE_PATH", "PASSBOOK_EVENT_SOURCE", "PASSBOOK_EVENT_TYPE_PREFIX", "PASSBOOK_EVENT_SCHEMA_URL", "PASSBOOK_OIDC_ISSUER", "PASSBOOK_OIDC_AUDIENCE", "PASSBOOK_RATE_LIMIT", "PASSBOOK_MAX_STREAMS", "PASSBOOK_TLS_CERT", "PASSBOOK_TLS_KEY", "PASSBOOK_KEY", "PASSBOOK_KEY_FILE", "DATABASE_URL_FILE", "PASSBOOK_QUERY_DATABASE_URL_FILE", "PASSBOOK_LOG_LEVEL", "PASSBOOK_LOG_FORMAT", "127.0.0.1:8080", "migrate", "healthcheck", "version"}},

@@ -50,6 +50,10 @@ type IssuerConfig struct {
 	// Client fetches the issuer's documents; one with a time limit is made when it is nil.
 	Client *http.Client
 	Logger *slog.Logger
+	// ScopeClaim, if set, is the claim that has a token's scopes, in place of scope and scp.
+	ScopeClaim string
+	// ScopesOf, if set, says which scopes a value of the claim stands for; what it does not name stands for none.
+	ScopesOf map[string]Scopes
 }
 
 // Issuer authenticates callers by the tokens of an OpenID Connect issuer. It is safe for concurrent use, and needs the
@@ -61,6 +65,9 @@ type Issuer struct {
 
 	asks   singleflight.Group
 	tokens *lru.Cache[[sha256.Size]byte, *verified]
+
+	scopeClaim string
+	scopesOf   map[string]Scopes
 
 	mu       sync.Mutex
 	verifier *oidc.IDTokenVerifier // nil until the issuer has answered
@@ -85,7 +92,7 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	client := *c.Client
 	client.Transport = newCourier(client.Transport)
 	tokens, _ := lru.New[[sha256.Size]byte, *verified](maxTokens) // its error is that of a size that is not positive
-	return &Issuer{url: c.URL, audience: c.Audience, client: &client, log: c.Logger, tokens: tokens}, nil
+	return &Issuer{url: c.URL, audience: c.Audience, client: &client, log: c.Logger, tokens: tokens, scopeClaim: c.ScopeClaim, scopesOf: c.ScopesOf}, nil
 }
 
 // Asks tells that no database is asked about a token.
@@ -114,7 +121,7 @@ func (i *Issuer) Authenticate(ctx context.Context, credential string) (*Caller, 
 	if token.IssuedAt.After(now.Add(clockSkew)) {
 		return nil, ErrBadCredential
 	}
-	caller, err := callerOf(token)
+	caller, err := i.callerOf(token)
 	if err != nil {
 		return nil, err
 	}
@@ -227,19 +234,54 @@ func (i *Issuer) Run(ctx context.Context) error {
 	return nil
 }
 
-// callerOf reads who the token is about and what it allows: scope as OAuth 2 has it (RFC 8693, section 4.2), a string with
-// spaces, and scp as others have it, a string or a list.
-func callerOf(token *oidc.IDToken) (*Caller, error) {
-	var claims struct {
-		Scope words `json:"scope"`
-		SCP   words `json:"scp"`
-	}
-	if err := token.Claims(&claims); err != nil {
-		return nil, ErrBadCredential
-	}
+// callerOf reads who the token is about and what it allows.
+func (i *Issuer) callerOf(token *oidc.IDToken) (*Caller, error) {
 	if s := token.Subject; s == "" || len(s) > maxSubject || strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 {
 		return nil, ErrBadCredential
 	}
+	var claims map[string]json.RawMessage
+	if err := token.Claims(&claims); err != nil {
+		return nil, ErrBadCredential
+	}
+	// scope as OAuth 2 has it (RFC 8693, section 4.2), a string with spaces, and scp as others have it, a string or a list.
+	names := []string{"scope", "scp"}
+	if i.scopeClaim != "" {
+		names = []string{i.scopeClaim}
+	}
 	id := "oidc:" + token.Subject
-	return &Caller{ID: id, Actor: id, Scopes: scopesOf(claims.Scope) | scopesOf(claims.SCP)}, nil
+	caller := &Caller{ID: id, Actor: id}
+	for _, name := range names {
+		raw := claimOf(claims, name)
+		if raw == nil {
+			continue
+		}
+		var values words
+		if err := json.Unmarshal(raw, &values); err != nil {
+			return nil, ErrBadCredential
+		}
+		if i.scopesOf == nil {
+			caller.Scopes |= scopesOf(values)
+			continue
+		}
+		for _, value := range values {
+			caller.Scopes |= i.scopesOf[value]
+		}
+	}
+	return caller, nil
+}
+
+// claimOf finds the claim of a name, which may have dots in it, or else lead through objects by its dots; or nil.
+func claimOf(claims map[string]json.RawMessage, name string) json.RawMessage {
+	if raw, ok := claims[name]; ok {
+		return raw
+	}
+	outer, inner, ok := strings.Cut(name, ".")
+	if !ok {
+		return nil
+	}
+	var within map[string]json.RawMessage
+	if json.Unmarshal(claims[outer], &within) != nil {
+		return nil
+	}
+	return claimOf(within, inner)
 }

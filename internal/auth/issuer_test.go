@@ -330,3 +330,47 @@ func TestTokensOfAnotherKind(t *testing.T) {
 		}
 	}
 }
+
+// TestScopesByAnotherClaim sees the values of a claim that is named stand for scopes, and nothing else.
+func TestScopesByAnotherClaim(t *testing.T) {
+	t.Parallel()
+	i, key := newIssuer(t), newEC(t, "a")
+	i.rotate(key)
+	read, _ := auth.ParseScope("accounts:read")
+	write, _ := auth.ParseScope("accounts:write")
+	mapped := map[string]auth.Scopes{"teller": read | write, "auditor": read}
+	for name, test := range map[string]struct {
+		claim  string
+		mapped map[string]auth.Scopes
+		claims map[string]any
+		want   auth.Scopes
+		bad    bool
+	}{
+		"scopes in a claim of another name": {"permissions", nil, map[string]any{"permissions": []string{"accounts:read", "x"}, "scope": "accounts:write"}, read, false},
+		"roles":                             {"roles", mapped, map[string]any{"roles": []string{"teller"}}, read | write, false},
+		"a role in a string":                {"roles", mapped, map[string]any{"roles": "auditor other"}, read, false},
+		"a claim within another":            {"realm_access.roles", mapped, map[string]any{"realm_access": map[string]any{"roles": []string{"auditor"}}}, read, false},
+		"a name with dots":                  {"https://x.example/roles", mapped, map[string]any{"https://x.example/roles": []string{"auditor"}}, read, false},
+		"a scope where roles are":           {"roles", mapped, map[string]any{"roles": []string{"accounts:write"}}, 0, false},
+		"the usual claims, mapped":          {"", mapped, map[string]any{"scope": "teller accounts:read"}, read | write, false},
+		"no such claim":                     {"roles", mapped, nil, 0, false},
+		"a claim of another kind":           {"roles", mapped, map[string]any{"roles": 7}, 0, true},
+		"nothing where it would be":         {"roles", mapped, map[string]any{"roles": nil}, 0, false},
+	} {
+		issuer, err := auth.NewIssuer(auth.IssuerConfig{
+			URL: i.url, Audience: "passbook", Logger: slog.New(slog.DiscardHandler), ScopeClaim: test.claim, ScopesOf: test.mapped,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		claims := map[string]any{"iss": i.url, "aud": "passbook", "sub": "ada", "exp": time.Now().Add(time.Hour).Unix()}
+		maps.Copy(claims, test.claims)
+		caller, err := issuer.Authenticate(t.Context(), sign(t, key.alg, key.key, key.kid, claims))
+		if test.bad != (err != nil) || err == nil && caller.Scopes != test.want {
+			t.Errorf("%s: %+v, %v, want %v", name, caller, err, test.want)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_ = issuer.Run(ctx)
+	}
+}
