@@ -27,8 +27,8 @@ build: ## Build bin/server
 	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/server ./cmd/server
 
 .PHONY: test
-test: ## Run all tests with the race detector, on TEST_DATABASE_URL or a private PostgreSQL
-	@[[ -n "$${TEST_DATABASE_URL:-}" ]] || scripts/ensure-postgres
+test: ## Run all tests with the race detector, on TEST_DATABASE_URL, in TEST_POSTGRES or on a private PostgreSQL
+	@[[ -n "$${TEST_DATABASE_URL:-}$${TEST_POSTGRES:-}" ]] || scripts/ensure-postgres
 	@scripts/ensure-proxies || true
 	$(GOTEST) $(PACKAGES)
 	$(if $(filter ./...,$(PACKAGES)),cd test && $(GOTEST) ./...)
@@ -66,8 +66,9 @@ scale: build ## Hold a log of EVENTS=100000000 (about 45 GB of disk) against one
 	bin/bench scale $(if $(EVENTS),-events $(EVENTS)) $(BENCH_FLAGS)
 
 .PHONY: test-containers
-test-containers: ## Run the log's and the projector's tests on postgres:18 in a container
-	go run ./internal/pgtest/containers
+test-containers: ## Run the tests of log, projector and write side on PostgreSQL 18 in a container: TEST_POSTGRES for another
+	@if ! docker info >/dev/null 2>&1; then echo "SKIPPED: no Docker engine answers, so the tests were NOT run on PostgreSQL 18"; exit; fi; set -x; \
+	TEST_POSTGRES=$${TEST_POSTGRES:-container:postgres:18} $(GOTEST) -count=1 ./internal/eventstore/... ./internal/projector/... ./internal/command/...
 
 .PHONY: test-versions
 test-versions: ## Run the log's, the projector's and the schema's tests on PostgreSQL 16, 17 and 18: VERSIONS=18 for some
@@ -75,7 +76,7 @@ test-versions: ## Run the log's, the projector's and the schema's tests on Postg
 
 .PHONY: test-console
 test-console: ## Run the web console's tests in Chromium; screenshots go to dist/console (CONSOLE_SCREENSHOTS)
-	@[[ -n "$${TEST_DATABASE_URL:-}" ]] || scripts/ensure-postgres
+	@[[ -n "$${TEST_DATABASE_URL:-}$${TEST_POSTGRES:-}" ]] || scripts/ensure-postgres
 	go build -race -o bin/server-race ./cmd/server
 	@chromium=$$(scripts/ensure-chromium); axe=$$(scripts/axe-core); \
 	if [[ -z $$chromium ]]; then echo "SKIPPED: there is no Chromium"; exit; fi; set -x; cd test; \
@@ -84,7 +85,7 @@ test-console: ## Run the web console's tests in Chromium; screenshots go to dist
 
 .PHONY: cover
 cover: ## Run all tests and write coverage.html
-	@[[ -n "$${TEST_DATABASE_URL:-}" ]] || scripts/ensure-postgres
+	@[[ -n "$${TEST_DATABASE_URL:-}$${TEST_POSTGRES:-}" ]] || scripts/ensure-postgres
 	@mkdir -p dist
 	go test -timeout 10m -coverpkg=./... -coverprofile=dist/cover.out ./...
 	@go tool cover -func=dist/cover.out | tail -1

@@ -1,5 +1,6 @@
-// Package pgtest gives each test a migrated database of its own, on the server that TEST_DATABASE_URL names or else
-// on a private PostgreSQL that lives as long as the test process.
+// Package pgtest gives each test a migrated database of its own: on the server that TEST_DATABASE_URL names, in a container
+// of the image that TEST_POSTGRES names, such as container:postgres:18, or else on a private PostgreSQL. The latter two live
+// as long as the test process.
 //
 // A package that uses it has
 //
@@ -45,7 +46,10 @@ var server struct {
 	once   sync.Once
 	err    error
 
-	local    *localpg.Server // nil when TEST_DATABASE_URL is used
+	// local and stopContainer are nil unless the server is of that kind.
+	local         *localpg.Server
+	stopContainer func(context.Context) error
+
 	tempDir  string
 	url      *url.URL
 	admin    *pgxpool.Pool
@@ -59,8 +63,10 @@ func Main(m *testing.M) {
 	if server.admin != nil {
 		server.admin.Close()
 	}
-	// The goroutine that holds the thread of the private server goes with the server, below.
-	err := goleak.Find(goleak.IgnoreAnyFunction("passbook/internal/localpg.(*process).run"))
+	// The goroutine that holds the thread of the private server, and the one that would remove a container if this process were
+	// killed, go with the server, below.
+	err := goleak.Find(goleak.IgnoreAnyFunction("passbook/internal/localpg.(*process).run"),
+		goleak.IgnoreAnyFunction("github.com/testcontainers/testcontainers-go.(*Reaper).connect.func1"))
 	if err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, "pgtest:", err)
 		code = 1
@@ -154,14 +160,10 @@ func drop(name string) error {
 func start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
-	raw := os.Getenv("TEST_DATABASE_URL")
-	if raw == "" {
-		if err := startLocal(ctx); err != nil {
-			return err
-		}
-		raw = server.local.URL()
+	raw, err := find(ctx)
+	if err != nil {
+		return err
 	}
-	var err error
 	if server.url, err = url.Parse(raw); err != nil || !strings.HasPrefix(server.url.Scheme, "postgres") {
 		return errors.New("TEST_DATABASE_URL must have the form postgres://user:password@host:port/database")
 	}
@@ -174,6 +176,23 @@ func start() error {
 	}
 	server.template = name
 	return postgres.Migrate(ctx, urlOf(name), slog.New(slog.DiscardHandler))
+}
+
+// find returns the URL of the server that the environment asks for, and starts it unless it is there.
+func find(ctx context.Context) (url string, err error) {
+	image, err := containerImage()
+	switch {
+	case err != nil:
+		return "", err
+	case image != "":
+		return startContainer(ctx, image)
+	case os.Getenv("TEST_DATABASE_URL") != "":
+		return os.Getenv("TEST_DATABASE_URL"), nil
+	}
+	if err := startLocal(ctx); err != nil {
+		return "", err
+	}
+	return server.local.URL(), nil
 }
 
 // startLocal starts a private server. Its data need not outlive a crash of the machine, only of the process.
@@ -199,11 +218,14 @@ func startLocal(ctx context.Context) error {
 // stop removes everything start made.
 func stop() error {
 	var errs []error
-	if server.local != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), cleanupLimit)
-		defer cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupLimit)
+	defer cancel()
+	switch {
+	case server.local != nil:
 		errs = append(errs, server.local.Stop(ctx))
-	} else if server.template != "" {
+	case server.stopContainer != nil:
+		errs = append(errs, server.stopContainer(ctx))
+	case server.template != "":
 		errs = append(errs, dropTemplate())
 	}
 	if server.tempDir != "" {
