@@ -187,28 +187,22 @@ func freezeOwner(ctx context.Context, w *world.World, rng *rand.Rand) error {
 
 var lockPattern = regexp.MustCompile(`pg_advisory_xact_lock\((\d+)\)`)
 
-// The functions that append: in the usual case, and when there is a conflict.
-const (
-	usual    = "append_batch"
-	thorough = "append_events"
-)
-
-// source is the text of a function that appends.
-func source(ctx context.Context, conn *pgx.Conn, function string) (text string, err error) {
-	err = conn.QueryRow(ctx, `select pg_get_functiondef($1::text::regproc)`, function).Scan(&text)
+// source is the text of the function that appends.
+func source(ctx context.Context, conn *pgx.Conn) (text string, err error) {
+	err = conn.QueryRow(ctx, `select pg_get_functiondef($1::text::regproc)`, appendFunction).Scan(&text)
 	return text, err
 }
 
 // holdAppendLock keeps everybody from appending.
 func holdAppendLock(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	return quietly(ctx, w, func(conn *pgx.Conn) error {
-		text, err := source(ctx, conn, usual)
+		text, err := source(ctx, conn)
 		if err != nil {
 			return err
 		}
 		key := lockPattern.FindStringSubmatch(text)
 		if key == nil {
-			return errors.New(usual + " takes no lock that is known here")
+			return errors.New(appendFunction + " takes no lock that is known here")
 		}
 		if _, err := conn.Exec(ctx, "select pg_advisory_lock("+key[1]+")"); err != nil {
 			return err
