@@ -1027,7 +1027,7 @@ type ListAccountsParamsSort string
 
 // openAccountParams are the parameters of OpenAccount.
 type openAccountParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
@@ -1063,7 +1063,7 @@ type getBalanceParams struct {
 
 // closeAccountParams are the parameters of CloseAccount.
 type closeAccountParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
 	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
@@ -1072,7 +1072,7 @@ type closeAccountParams struct {
 
 // reactivateAccountParams are the parameters of ReactivateAccount.
 type reactivateAccountParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
 	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
@@ -1081,7 +1081,7 @@ type reactivateAccountParams struct {
 
 // suspendAccountParams are the parameters of SuspendAccount.
 type suspendAccountParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
 	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
@@ -1126,13 +1126,13 @@ type runCommandsParams struct {
 	// Atomic All or nothing.
 	Atomic bool `form:"atomic,omitempty" json:"atomic,omitempty,omitzero"`
 
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
 // depositParams are the parameters of Deposit.
 type depositParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
 	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
@@ -1195,7 +1195,7 @@ type getTotalsParams struct {
 
 // transferParams are the parameters of Transfer.
 type transferParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
 	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
@@ -1204,7 +1204,7 @@ type transferParams struct {
 
 // withdrawParams are the parameters of Withdraw.
 type withdrawParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
 	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.

@@ -1063,7 +1063,7 @@ type ListAccountsParamsSort string
 
 // OpenAccountParams defines parameters for OpenAccount.
 type OpenAccountParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
@@ -1099,7 +1099,7 @@ type GetBalanceParams struct {
 
 // CloseAccountParams defines parameters for CloseAccount.
 type CloseAccountParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
 	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
@@ -1108,7 +1108,7 @@ type CloseAccountParams struct {
 
 // ReactivateAccountParams defines parameters for ReactivateAccount.
 type ReactivateAccountParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
 	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
@@ -1117,7 +1117,7 @@ type ReactivateAccountParams struct {
 
 // SuspendAccountParams defines parameters for SuspendAccount.
 type SuspendAccountParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
 	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
@@ -1165,13 +1165,13 @@ type RunCommandsParams struct {
 	// Atomic All or nothing.
 	Atomic bool `form:"atomic,omitempty" json:"atomic,omitempty,omitzero"`
 
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
 // DepositParams defines parameters for Deposit.
 type DepositParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
 	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
@@ -1234,7 +1234,7 @@ type GetTotalsParams struct {
 
 // TransferParams defines parameters for Transfer.
 type TransferParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
 	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
@@ -1243,7 +1243,7 @@ type TransferParams struct {
 
 // WithdrawParams defines parameters for Withdraw.
 type WithdrawParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`; with another request it gets 422. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
 	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
