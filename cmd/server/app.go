@@ -20,6 +20,7 @@ import (
 	"passbook/internal/eventstore"
 	"passbook/internal/httpapi"
 	"passbook/internal/httpapi/feed"
+	"passbook/internal/notify"
 	"passbook/internal/postgres"
 	"passbook/internal/projection"
 	"passbook/internal/projector"
@@ -63,9 +64,9 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	registry := newRegistry(pools)
 	queries := query.New(pools["queries"], primaryOf(pools))
 	instance, stats := d.instance(), projection.NewStats()
-	alarm := eventstore.NewAlarm(pools["notifications"], instance)
+	notifier := notify.New(pools["notifications"], instance)
 	engine, err := a.newEngine(cfg, pools["projector"], projector.Config{
-		Instance: instance, Alarm: alarm, Observe: newApplyMeter(registry).observe,
+		Instance: instance, Notifier: notifier, Observe: newApplyMeter(registry).observe,
 		Applied: func(string, int64) { queries.Applied() },
 	}, stats)
 	if err != nil {
@@ -85,7 +86,7 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	commands, err := a.newCommands(cfg, pools["commands"], newCommandMeter(registry), func(int64) {
 		engine.Wake()
 		events.Wake()
-		alarm.Raise()
+		notifier.Notify()
 	})
 	if err != nil {
 		return nil, err
@@ -103,7 +104,7 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 		return nil, err
 	}
 	a.handler = a.tracing.handler(a.handler)
-	a.workers = append(a.workers, commands.Run, engine.Run, queries.Run, events.Run, alarm.Run)
+	a.workers = append(a.workers, commands.Run, engine.Run, queries.Run, events.Run, notifier.Run)
 	return a, nil
 }
 

@@ -24,8 +24,8 @@ type Log interface {
 	Select(ctx context.Context, after, upTo int64, sel eventstore.Selection, limit int) ([]eventstore.Event, error)
 }
 
-// Alarm tells of appends by other instances. *eventstore.Alarm is one.
-type Alarm interface {
+// Notifier tells of appends by other instances. *notify.Notifier is one.
+type Notifier interface {
 	// Listen calls wake at once, and then each time the log may have grown, until ctx ends or it cannot tell any more.
 	Listen(ctx context.Context, wake func()) error
 }
@@ -58,8 +58,8 @@ type Config struct {
 	Transient func(error) bool
 	// Logger, if set, is told of leases and replays that come and go, and of everything that is tried again.
 	Logger *slog.Logger
-	// Alarm, if set, wakes the engine when another instance has appended.
-	Alarm Alarm
+	// Notifier, if set, wakes the engine when another instance has appended.
+	Notifier Notifier
 	// Applied, if set, is called with each position that a projection's live generation has reached in its tables, and
 	// again when a parked stream was tried. It must not block.
 	Applied func(projection string, position int64)
@@ -159,7 +159,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, id := range e.order {
 		group.Go(func() error { return e.runners[id].run(ctx) })
 	}
-	if e.cfg.Alarm != nil {
+	if e.cfg.Notifier != nil {
 		group.Go(func() error { e.listen(ctx); return nil })
 	}
 	return group.Wait()
@@ -186,7 +186,7 @@ const listenAgain = 500 * time.Millisecond
 // listen is woken by other instances. While it cannot be, the log is polled, as it is anyway.
 func (e *Engine) listen(ctx context.Context) {
 	for ctx.Err() == nil {
-		if err := e.cfg.Alarm.Listen(ctx, e.Wake); err != nil && ctx.Err() == nil {
+		if err := e.cfg.Notifier.Listen(ctx, e.Wake); err != nil && ctx.Err() == nil {
 			e.cfg.Logger.WarnContext(ctx, "not told of appends by other instances; the log is polled until that is mended", "error", err)
 		}
 		pause(ctx, listenAgain)

@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"passbook/internal/account"
-	"passbook/internal/eventstore"
+	"passbook/internal/notify"
 	"passbook/internal/postgres"
 	"passbook/internal/projection"
 	"passbook/internal/projector"
@@ -214,10 +214,10 @@ func TestWokenByAnotherInstance(t *testing.T) {
 	f := newFixture(t)
 	cfg := f.config("here")
 	cfg.Poll, cfg.Lease = time.Hour, time.Hour
-	cfg.Alarm = eventstore.NewAlarm(newPool(t, f.url, postgres.WithApplicationName("listener")), "here")
+	cfg.Notifier = notify.New(newPool(t, f.url, postgres.WithApplicationName("listener")), "here")
 	e := newEngine(t, cfg)
 	start(t, e)
-	there := eventstore.NewAlarm(f.pool, "there")
+	there := notify.New(f.pool, "there")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
@@ -231,15 +231,15 @@ where application_name = 'listener' and datname = current_database() and query =
 	eventually(t, "it listens", func() bool { return listens() == 1 })
 	w := newWriter(f.log, 144, 3)
 	w.append(t, 10)
-	there.Raise()
+	there.Notify()
 	f.applied(t, e)
 
 	f.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'listener' and datname = current_database()`)
 	w.append(t, 10)
-	there.Raise() // nobody hears it
+	there.Notify() // nobody hears it
 	f.applied(t, e)
 	w.append(t, 10)
-	there.Raise()
+	there.Notify()
 	f.applied(t, e)
 	cancel()
 	if err := <-ended; err != nil {

@@ -1,4 +1,6 @@
-package eventstore
+// Package notify wakes the instances on one database when one of them has appended, by NOTIFY and LISTEN. It only saves them
+// time: an instance that hears nothing polls the log.
+package notify
 
 import (
 	"context"
@@ -22,61 +24,61 @@ const (
 // notifyEvery is the shortest time between two notifications of an instance.
 const notifyEvery = 10 * time.Millisecond
 
-// Alarm tells the other instances that this one has appended, and this one that others have. NOTIFY is sent outside the
+// Notifier tells the other instances that this one has appended, and this one that others have. NOTIFY is sent outside the
 // append's transaction, since it takes a lock at commit that all databases of the cluster share; one in 10 ms at most.
 // A notification that is lost costs its receiver one poll interval.
-type Alarm struct {
+type Notifier struct {
 	pool     *pgxpool.Pool
 	instance string
-	raised   chan struct{}
+	pending  chan struct{}
 }
 
-// NewAlarm makes the Alarm of an instance. The pool stays the caller's to close; Listen takes no connection of it but one
+// New returns the Notifier of an instance. The pool stays the caller's to close; Listen takes no connection of it but one
 // of its own, made in the same way. Through a connection pooler such as PgBouncer nothing can be heard.
-func NewAlarm(pool *pgxpool.Pool, instance string) *Alarm {
-	return &Alarm{pool: pool, instance: instance, raised: make(chan struct{}, 1)}
+func New(pool *pgxpool.Pool, instance string) *Notifier {
+	return &Notifier{pool: pool, instance: instance, pending: make(chan struct{}, 1)}
 }
 
-// Raise has the other instances told. It never blocks.
-func (a *Alarm) Raise() {
+// Notify has Run notify the other instances. It never blocks.
+func (n *Notifier) Notify() {
 	select {
-	case a.raised <- struct{}{}:
+	case n.pending <- struct{}{}:
 	default:
 	}
 }
 
-// Run sends what was raised until ctx ends, and answers nil. What could not be sent is not sent again.
-func (a *Alarm) Run(ctx context.Context) error {
-	rest := time.NewTimer(0)
-	defer rest.Stop()
+// Run sends the notifications until ctx ends, and returns nil. One that could not be sent is not sent again.
+func (n *Notifier) Run(ctx context.Context) error {
+	interval := time.NewTimer(0)
+	defer interval.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-rest.C:
+		case <-interval.C:
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-a.raised:
+		case <-n.pending:
 		}
-		_, _ = a.pool.Exec(ctx, notifySQL, a.instance) // the others poll
-		rest.Reset(notifyEvery)
+		_, _ = n.pool.Exec(ctx, notifySQL, n.instance) // the others poll
+		interval.Reset(notifyEvery)
 	}
 }
 
 // Listen calls wake when it has begun to listen, for what was missed before, and then whenever another instance has
 // appended. It ends with the error that cut its connection, or with that of ctx.
-func (a *Alarm) Listen(ctx context.Context, wake func()) error {
-	config := a.pool.Config()
+func (n *Notifier) Listen(ctx context.Context, wake func()) error {
+	config := n.pool.Config()
 	if config.BeforeConnect != nil {
 		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
-			return fmt.Errorf("eventstore: listen: %w", err)
+			return fmt.Errorf("notify: listen: %w", err)
 		}
 	}
 	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
 	if err != nil {
-		return fmt.Errorf("eventstore: listen: %w", err)
+		return fmt.Errorf("notify: listen: %w", err)
 	}
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -85,7 +87,7 @@ func (a *Alarm) Listen(ctx context.Context, wake func()) error {
 	}()
 	var process uint32
 	if err := conn.QueryRow(ctx, processSQL).Scan(&process); err != nil {
-		return fmt.Errorf("eventstore: listen: %w", err)
+		return fmt.Errorf("notify: listen: %w", err)
 	}
 	if process != conn.PgConn().PID() {
 		// Another client would hear, on the session that has listened.
@@ -94,15 +96,15 @@ func (a *Alarm) Listen(ctx context.Context, wake func()) error {
 		return ctx.Err()
 	}
 	if _, err := conn.Exec(ctx, listenSQL); err != nil {
-		return fmt.Errorf("eventstore: listen: %w", err)
+		return fmt.Errorf("notify: listen: %w", err)
 	}
 	wake()
 	for {
-		n, err := conn.WaitForNotification(ctx)
+		notification, err := conn.WaitForNotification(ctx)
 		if err != nil {
-			return fmt.Errorf("eventstore: listen: %w", err)
+			return fmt.Errorf("notify: listen: %w", err)
 		}
-		if n.Payload != a.instance {
+		if notification.Payload != n.instance {
 			wake()
 		}
 	}
