@@ -35,18 +35,13 @@ from append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $1
 // outcome is durable; after an error it is unknown.
 func (s *Store) Append(ctx context.Context, head Head, b *Batch) (Appended, error) {
 	result, err := scanAppended(s.pool.QueryRow(ctx, appendSQL, appendArgs(head, b)...))
-	if err != nil {
-		return Appended{}, fmt.Errorf("eventstore: append: %w", s.suspect(err))
-	}
-	return result, nil
+	return result, s.wrap("append", err)
 }
 
 func scanAppended(row pgx.Row) (result Appended, err error) {
-	if err = row.Scan(&result.Moved, &result.RecordedAt, &result.Taken); err != nil {
-		return Appended{}, err
-	}
+	err = row.Scan(&result.Moved, &result.RecordedAt, &result.Taken)
 	result.RecordedAt = result.RecordedAt.UTC()
-	return result, nil
+	return result, err
 }
 
 // The statements of Lock and of Locked.Append, each of which is one round trip. A session that falls silent with the lock is
@@ -77,7 +72,7 @@ func (s *Store) Lock(ctx context.Context, head Head, limit int) (*Locked, []Even
 	events, err := l.begin(ctx, head, limit)
 	if err != nil {
 		l.Release()
-		return nil, nil, fmt.Errorf("eventstore: lock: %w", s.suspect(err))
+		return nil, nil, s.wrap("lock", err)
 	}
 	return l, events, nil
 }
@@ -102,22 +97,24 @@ func (l *Locked) Append(ctx context.Context, head Head, b *Batch) (result Append
 		return err
 	})
 	steps.Queue(commitSQL)
-	if err := l.conn.SendBatch(ctx, &steps).Close(); err != nil {
-		return Appended{}, fmt.Errorf("eventstore: append with the lock held: %w", l.suspect(err))
-	}
-	return result, nil
+	err = l.conn.SendBatch(ctx, &steps).Close()
+	return result, l.wrap("append with the lock held", err)
 }
 
 // Release gives the connection back. A transaction that is still open is ended with it: the pool closes the connection.
 func (l *Locked) Release() { l.conn.Release() }
 
-// suspect has all connections made anew when the database has not answered in time, and returns err. A machine that is gone
-// without a word leaves connections on which nothing is ever heard again; each would take as long to be found out.
-func (r reader) suspect(err error) error {
+// wrap adds the operation to an error; of nil it returns nil. When the database has not answered in time it has all
+// connections made anew: a machine that is gone without a word leaves connections on which nothing is ever heard again, and
+// each would take as long to be found out.
+func (r reader) wrap(operation string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		r.pool.Reset()
 	}
-	return err
+	return fmt.Errorf("eventstore: %s: %w", operation, err)
 }
 
 var noMetadata = []byte("{}")

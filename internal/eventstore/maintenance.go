@@ -47,10 +47,7 @@ func (r reader) LoadSnapshots(ctx context.Context, streams []uuid.UUID) ([]Snaps
 		var one Snapshot
 		return one, row.Scan(&one.StreamID, &one.Version, &one.Position, &one.EventID, &one.State)
 	})
-	if err != nil {
-		return nil, fmt.Errorf("eventstore: load snapshots: %w", r.suspect(err))
-	}
-	return snapshots, nil
+	return snapshots, r.wrap("load snapshots", err)
 }
 
 // SaveSnapshots keeps at most one snapshot a stream; no stream may occur twice.

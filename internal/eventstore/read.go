@@ -3,7 +3,6 @@ package eventstore
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -42,10 +41,10 @@ type reader struct {
 func (r reader) Last(ctx context.Context) (Head, error) {
 	var head Head
 	err := r.db.QueryRow(ctx, lastSQL).Scan(&head.Position, &head.EventID)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return Head{}, fmt.Errorf("eventstore: head: %w", r.suspect(err))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Head{}, nil
 	}
-	return head, nil
+	return head, r.wrap("head", err)
 }
 
 // Head returns the position of the last event in the log, 0 when it is empty.
@@ -80,10 +79,7 @@ func (r reader) ReadStreams(ctx context.Context, cursors []Cursor, upTo int64, e
 	for i, c := range cursors {
 		ids[i], after[i] = c.StreamID, c.After
 	}
-	rows, err := r.db.Query(ctx, readStreamsSQL, ids, after, upTo)
-	if err != nil {
-		return fmt.Errorf("eventstore: read streams: %w", r.suspect(err))
-	}
+	rows, _ := r.db.Query(ctx, readStreamsSQL, ids, after, upTo) // an error is in rows too
 	defer rows.Close()
 	types := make(map[string]string)
 	for rows.Next() {
@@ -95,10 +91,7 @@ func (r reader) ReadStreams(ctx context.Context, cursors []Cursor, upTo int64, e
 			return err
 		}
 	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("eventstore: read streams: %w", r.suspect(err))
-	}
-	return nil
+	return r.wrap("read streams", rows.Err())
 }
 
 // LookupKeys returns those of the idempotency keys that the log holds, once what they stand for is as durable as an append
@@ -111,8 +104,5 @@ func (r reader) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey,
 		var k StoredKey
 		return k, row.Scan(&k.Hash, &k.Fingerprint, &k.First, &k.Count, &k.Refusal, nil)
 	})
-	if err != nil {
-		return nil, fmt.Errorf("eventstore: look up keys: %w", r.suspect(err))
-	}
-	return keys, nil
+	return keys, r.wrap("look up keys", err)
 }

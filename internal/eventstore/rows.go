@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,15 +22,9 @@ const fewEvents = 512
 
 // events runs a statement that reads at most limit events.
 func (r reader) events(ctx context.Context, limit int, sql string, args ...any) ([]Event, error) {
-	rows, err := r.db.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, fmt.Errorf("eventstore: read events: %w", r.suspect(err))
-	}
+	rows, _ := r.db.Query(ctx, sql, args...) // an error is in rows too
 	events, err := scan(rows, limit)
-	if err != nil {
-		return nil, fmt.Errorf("eventstore: read events: %w", r.suspect(err))
-	}
-	return events, nil
+	return events, r.wrap("read events", err)
 }
 
 // scan reads and closes rows of events, whose payloads share their memory.
