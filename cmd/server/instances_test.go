@@ -175,7 +175,7 @@ func refusalsStand(t *testing.T, bases []string) {
 	}
 	bulk := func(base, query, body string) string {
 		t.Helper()
-		response, err := client.Post(base+"/commands"+query, "application/x-ndjson", strings.NewReader(body)) //nolint:noctx // bounded by the test
+		response, err := client.Post(base+"/commands"+query, "application/x-ndjson", strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}

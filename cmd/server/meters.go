@@ -94,7 +94,7 @@ func outcomeOf(err error) int {
 			return refused
 		}
 	}
-	if _, ok := errors.AsType[*command.RefusedBefore](err); ok {
+	if _, ok := errors.AsType[*command.RefusedBeforeError](err); ok {
 		return replayed
 	}
 	if _, ok := errors.AsType[*account.Refusal](err); ok {

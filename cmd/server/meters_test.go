@@ -22,7 +22,7 @@ func TestOutcomes(t *testing.T) {
 		command.ErrKeyInFlight:                       refused,
 		command.ErrOverloaded:                        overloaded,
 		command.ErrUnavailable:                       failed,
-		&command.RefusedBefore{}:                     replayed,
+		&command.RefusedBeforeError{}:                replayed,
 		context.Canceled:                             failed,
 		context.DeadlineExceeded:                     failed,
 		fmt.Errorf("disk on fire"):                   failed,

@@ -11,9 +11,9 @@ import (
 const (
 	// storeTimeout bounds one call of the log, beyond the lock and statement timeouts of the database.
 	storeTimeout = 10 * time.Second
-	// maxMoved is how often in a row a batch is decided again before the append lock is taken first.
+	// maxMoved is how often a batch is decided again before the append lock is taken first.
 	maxMoved = 2
-	// lockFirst is how many batches in a row, after one that others have appended before, begin with the append lock.
+	// lockFirst is how many batches take the append lock first after one that found events of others.
 	lockFirst = 16
 )
 
@@ -23,12 +23,11 @@ var errMoved = errors.New("the log has moved")
 // log is the log as one attempt sees it: an *eventstore.Store, or an *eventstore.Locked at the end of the log.
 type log interface {
 	history
-	LookupKeys(ctx context.Context, hashes [][16]byte) ([]eventstore.StoredKey, error)
 	Append(ctx context.Context, head eventstore.Head, b *eventstore.Batch) (eventstore.Appended, error)
 }
 
 // Run takes commands until ctx ends, then finishes those it has taken, refuses those still queued with ErrUnavailable, and
-// returns nil. It must be called once. A panic in it is not held up by anything, and so ends the process.
+// returns nil. It must be called once. It does not recover: a panic in it ends the process.
 func (s *Service) Run(ctx context.Context) error {
 	maintained := make(chan struct{})
 	go func() {
@@ -112,19 +111,21 @@ func (s *Service) writeOptimistic(ctx context.Context, open []*group) ([]*group,
 func (s *Service) writeLocked(ctx context.Context, open []*group) ([]*group, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	limit := maxFollowed
-	if !s.accounts.known {
-		limit = 0
+	// Accounts that have to be read are read before others wait for it.
+	err := s.accounts.takeHead(ctx, s.store)
+	if err == nil {
+		err = s.accounts.load(ctx, s.store, accountsOf(open), false)
+	}
+	if err != nil && !errors.Is(err, errMoved) {
+		return nil, err
 	}
 	before := s.accounts.head
-	locked, events, err := s.store.Lock(ctx, before, limit)
+	locked, events, err := s.store.Lock(ctx, before, maxFollowed)
 	if err != nil {
 		return nil, err
 	}
 	defer locked.Release()
-	if s.accounts.known {
-		s.accounts.follow(events)
-	}
+	s.accounts.follow(events)
 	s.contended = max(s.contended-1, 0)
 	if s.accounts.head != before {
 		s.contended = lockFirst
@@ -147,8 +148,9 @@ func (s *Service) attempt(ctx context.Context, l log, open []*group, atEnd bool)
 		return nil, err
 	}
 	r := decide(s.accounts.head, ids, open)
+	// A request that failed, but not by the rules, has no key in the batch, so the append cannot say that it is stored.
 	if r.failed {
-		if rest, err := s.answerStored(ctx, l, open); err != nil || len(rest) < len(open) {
+		if rest, err := s.answerStored(ctx, open); err != nil || len(rest) < len(open) {
 			return rest, err
 		}
 	}
@@ -159,7 +161,7 @@ func (s *Service) attempt(ctx context.Context, l log, open []*group, atEnd bool)
 	case result.Moved:
 		return nil, errMoved
 	case len(result.Taken) > 0:
-		return s.answerStored(ctx, l, open)
+		return s.answerStored(ctx, open)
 	}
 	r.recorded(result.RecordedAt)
 	s.keep(r)
@@ -192,7 +194,7 @@ func (s *Service) keep(r *round) {
 		return
 	}
 	for id, h := range r.accounts {
-		if h.version-h.saved >= snapshotEvery && h.err == nil && s.maintenance.save(id, *h) {
+		if h.position > r.head.Position && h.version-h.saved >= snapshotEvery && s.maintenance.save(id, *h) {
 			h.saved = h.version
 		}
 	}
@@ -200,14 +202,14 @@ func (s *Service) keep(r *round) {
 }
 
 // answerStored finishes the groups that have a stored key with their first answers, and returns the others.
-func (s *Service) answerStored(ctx context.Context, l log, open []*group) (rest []*group, err error) {
+func (s *Service) answerStored(ctx context.Context, open []*group) (rest []*group, err error) {
 	var hashes [][16]byte
 	for _, g := range open {
 		for k := range g.keys() {
 			hashes = append(hashes, k.Hash)
 		}
 	}
-	keys, err := l.LookupKeys(ctx, hashes)
+	keys, err := s.store.LookupKeys(ctx, hashes)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +221,7 @@ groups:
 	for _, g := range open {
 		for k := range g.keys() {
 			if stored[k.Hash] != nil {
-				results, err := s.firstAnswer(ctx, g, stored)
+				results, err := firstAnswer(g, stored)
 				s.finish(g, results, err)
 				continue groups
 			}

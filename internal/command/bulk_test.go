@@ -128,7 +128,7 @@ func TestAPanicEndsTheProcess(t *testing.T) {
 		_, err := s.Do(t.Context(), request(uuid.New(), account.Open{Owner: "Ada", Currency: eur}))
 		t.Fatalf("the caller goes on: %v", err)
 	}
-	run := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAPanicEndsTheProcess$", "-test.timeout=1m") //nolint:gosec // itself
+	run := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAPanicEndsTheProcess$", "-test.timeout=1m")
 	run.Env = append(os.Environ(), fmt.Sprintf("%s=%s", url, pgtest.URL(t)))
 	out, err := run.CombinedOutput()
 	if _, ended := errors.AsType[*exec.ExitError](err); !ended || !strings.Contains(string(out), "panic: on purpose") ||

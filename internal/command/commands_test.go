@@ -187,9 +187,9 @@ func TestIfVersion(t *testing.T) {
 	if _, err := s.Do(t.Context(), never); codeOf(err) != "version" {
 		t.Errorf("no version at all: %v", err)
 	}
-	any := deposit(a, "1")
-	any.IfVersions = []int64{7, 2}
-	if got := must(t, s, any); got.Events[0].Version != 3 {
+	several := deposit(a, "1")
+	several.IfVersions = []int64{7, 2}
+	if got := must(t, s, several); got.Events[0].Version != 3 {
 		t.Errorf("one of several versions: %+v", got)
 	}
 	if got := must(t, s, at(deposit(a, "1"), 3)); got.Events[0].Version != 4 {

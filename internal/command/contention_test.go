@@ -112,13 +112,13 @@ func (b *book) sendTwice(ctx context.Context, one, two *command.Service, r comma
 
 // replayed tells whether it was an answer to an earlier request.
 func (a *answered) replayed() bool {
-	_, refused := errors.AsType[*command.RefusedBefore](a.err)
+	_, refused := errors.AsType[*command.RefusedBeforeError](a.err)
 	return refused || a.result.Replayed
 }
 
 // text is the answer as its caller sees it.
 func (a *answered) text(r command.Request) string {
-	if before, ok := errors.AsType[*command.RefusedBefore](a.err); ok {
+	if before, ok := errors.AsType[*command.RefusedBeforeError](a.err); ok {
 		return string(before.Answer)
 	}
 	if a.err != nil {

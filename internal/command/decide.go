@@ -95,8 +95,8 @@ type undo struct {
 	before held
 }
 
-// keepRefusal has a key stand for the refusal, if that is what the error is. A key that fails otherwise is not stored, but may
-// have been before.
+// keepRefusal stores the answer with the key if the rules refused. Other errors are not stored, but the key may have been stored
+// before.
 func (r *round) keepRefusal(k *Key, err error) {
 	switch {
 	case k == nil:
@@ -143,7 +143,7 @@ func repeat(k *Key, f first, result *Result) error {
 	case f.fingerprint != k.Fingerprint:
 		return ErrKeyReused
 	case f.refusal != nil:
-		return &RefusedBefore{f.refusal}
+		return &RefusedBeforeError{f.refusal}
 	}
 	*result = f.result
 	return nil

@@ -159,7 +159,7 @@ func wantRefusal(t testing.TB, s *command.Service, r command.Request, code strin
 func wantRefusedBefore(t testing.TB, s *command.Service, r command.Request, first error) {
 	t.Helper()
 	_, err := s.Do(t.Context(), r)
-	before, ok := errors.AsType[*command.RefusedBefore](err)
+	before, ok := errors.AsType[*command.RefusedBeforeError](err)
 	if want := r.Key.Refusal(first); !ok || string(before.Answer) != string(want) {
 		t.Errorf("%T on %s: %v, want the first refusal again: %s", r.Command, r.AccountID, err, want)
 	}

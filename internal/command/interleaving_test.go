@@ -237,7 +237,7 @@ func (w *walk) judge(writer *writer, got answered) error {
 				return nil
 			}
 		}
-		return fmt.Errorf("%T was refused (%v), and the log never said so: %v", writer.request.Command, refusal, w.states[writer.since:])
+		return fmt.Errorf("%T was refused (%w), and the log never said so: %v", writer.request.Command, refusal, w.states[writer.since:])
 	}
 	return fmt.Errorf("%T: %w", writer.request.Command, got.err)
 }

@@ -157,7 +157,7 @@ func TestADelayedCopyOfARefusedCommand(t *testing.T) {
 	must(t, b, deposit(id, "10"))
 	gate.open()
 	got := <-delayed
-	before, ok := errors.AsType[*command.RefusedBefore](got.err)
+	before, ok := errors.AsType[*command.RefusedBeforeError](got.err)
 	if !ok || string(before.Answer) != string(r.Key.Refusal(refusal)) {
 		t.Errorf("the delayed copy: %+v", got)
 	}
@@ -189,7 +189,7 @@ func TestAKeyTwiceInOneCall(t *testing.T) {
 				}
 				sameEvents(t, outcome.Result, first[0].Result)
 			case 1, 3:
-				before, ok := errors.AsType[*command.RefusedBefore](outcome.Err)
+				before, ok := errors.AsType[*command.RefusedBeforeError](outcome.Err)
 				if again && (!ok || string(before.Answer) != string(refused.Key.Refusal(first[1].Err))) {
 					t.Errorf("try %d, command %d: %+v", try, i, outcome)
 				}
@@ -244,7 +244,7 @@ func TestAKeyTwiceInAnAtomicGroup(t *testing.T) {
 			refusal = item.Err
 			continue
 		}
-		if before, ok := errors.AsType[*command.RefusedBefore](err); !ok || string(before.Answer) != string(refused.Key.Refusal(refusal)) {
+		if before, ok := errors.AsType[*command.RefusedBeforeError](err); !ok || string(before.Answer) != string(refused.Key.Refusal(refusal)) {
 			t.Errorf("try %d: %v", try, err)
 		}
 	}

@@ -1,8 +1,10 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,9 +53,7 @@ func (m *maintenance) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveEvery)
-			defer cancel()
-			m.saveAll(last)
+			m.saveAll(ctx)
 			return
 		case <-save.C:
 			m.saveAll(ctx)
@@ -63,7 +63,10 @@ func (m *maintenance) run(ctx context.Context) {
 	}
 }
 
+// saveAll saves what is unsaved, also when it is time to stop.
 func (m *maintenance) saveAll(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveEvery)
+	defer cancel()
 	m.mu.Lock()
 	unsaved := m.unsaved
 	m.unsaved = make(map[uuid.UUID]held)
@@ -80,6 +83,8 @@ func (m *maintenance) saveAll(ctx context.Context) {
 		}
 		snapshots = append(snapshots, eventstore.Snapshot{StreamID: id, Version: h.version, Position: h.position, EventID: h.last, State: state})
 	}
+	// In one order at all instances, or two of them could wait for each other.
+	slices.SortFunc(snapshots, func(a, b eventstore.Snapshot) int { return bytes.Compare(a.StreamID[:], b.StreamID[:]) })
 	if err := m.store.SaveSnapshots(ctx, snapshots); err != nil {
 		m.log.WarnContext(ctx, "saving snapshots failed", "error", err)
 	}

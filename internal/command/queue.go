@@ -10,8 +10,9 @@ import (
 const (
 	// maxBatch is well past the point where the commit's cost is spread thin.
 	maxBatch = 1024
-	// maxBulk is how many commands of bulk calls a batch takes. It bounds how long a single command waits beside them.
-	maxBulk = 512
+	// maxBulk is how many commands of bulk calls a batch takes, which bounds how long a single command waits beside them;
+	// minBulk is how many it takes however many single commands wait.
+	maxBulk, minBulk = 512, 64
 )
 
 // group is an atomic group: commands that are appended whole or not at all. It is one command, or those of one DoAll.
@@ -62,27 +63,28 @@ func newQueue(size int) *queue {
 	return &queue{size: size, wake: make(chan struct{}, 1), inFlight: make(map[[16]byte]*call)}
 }
 
-// push claims the keys of a call and queues it. A group one of whose keys another call has gets ErrKeyInFlight; a call all of
-// whose groups do is done at once. On an error nothing is queued and no key claimed.
-func (q *queue) push(c *call) error {
+// push claims the keys of a call and queues it. It returns the groups one of whose keys another call has: their error is
+// ErrKeyInFlight. A call of such groups alone is done at once. On an error nothing is queued and no key claimed.
+func (q *queue) push(c *call) (inFlight []*group, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case q.stopped:
-		return ErrUnavailable
+		return nil, ErrUnavailable
 	case !c.bulk && len(q.single) >= q.size:
-		return ErrOverloaded
+		return nil, ErrOverloaded
 	}
 	for i := range c.groups {
 		if g := &c.groups[i]; q.claim(g) {
 			c.open++
 		} else {
 			g.err = ErrKeyInFlight
+			inFlight = append(inFlight, g)
 		}
 	}
 	if c.open == 0 {
 		close(c.done)
-		return nil
+		return inFlight, nil
 	}
 	if c.bulk {
 		q.bulk = append(q.bulk, c)
@@ -94,7 +96,7 @@ func (q *queue) push(c *call) error {
 	case q.wake <- struct{}{}:
 	default:
 	}
-	return nil
+	return inFlight, nil
 }
 
 // claim claims all keys of a group for its call, or none.
@@ -134,10 +136,12 @@ func (q *queue) take() []*group {
 		groups, _ = q.takeFrom(c, groups, 1)
 	}
 	q.single = remove(q.single, n)
-	for room := min(maxBulk, maxBatch-n); room > 0 && len(q.bulk) > 0; {
+	singles := len(groups)
+	for room := max(min(maxBulk, maxBatch-n), minBulk); room > 0 && len(q.bulk) > 0; {
 		c := q.bulk[0]
-		if first := len(c.groups[c.next].requests); first > room && len(groups) > 0 {
-			break // an atomic group is never split; it gets a batch of its own
+		// An atomic group is never split. The first is taken whatever its size, or single commands could hold it up for ever.
+		if len(c.groups[c.next].requests) > room && len(groups) > singles {
+			break
 		}
 		groups, room = q.takeFrom(c, groups, room)
 		q.bulk = remove(q.bulk, 1)

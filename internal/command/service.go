@@ -48,7 +48,7 @@ type Config struct {
 type Meter interface {
 	// Settled is called once for every command that was asked for, with its error if it was not applied.
 	Settled(c account.Command, replayed bool, err error)
-	// Batch is called for every append that the log answered, with how many events were given to it and how long it took.
+	// Batch is called after each append that wrote events, with how many there were and how long it took.
 	Batch(events int, took time.Duration)
 }
 
@@ -176,23 +176,22 @@ func (s *Service) submit(c *call) error {
 	for i := range c.groups {
 		c.groups[i].call = c
 	}
-	if err := s.queue.push(c); err != nil {
+	inFlight, err := s.queue.push(c)
+	if err != nil {
 		for i := range c.groups {
 			s.meterAll(c.groups[i].requests, err)
 		}
 		return err
 	}
+	for _, g := range inFlight {
+		s.count(g)
+	}
 	select {
 	case <-c.done:
+		return nil
 	case <-c.ctx.Done():
 		return c.ctx.Err()
 	}
-	for i := range c.groups {
-		if g := &c.groups[i]; errors.Is(g.err, ErrKeyInFlight) {
-			s.count(g)
-		}
-	}
-	return nil
 }
 
 // count tells the meter what became of the requests of a group that is finished.

@@ -34,11 +34,11 @@ type VersionError struct {
 
 func (e *VersionError) Error() string { return "the account has moved on" }
 
-// RefusedBefore says that the rules refused the first request with this idempotency key. Answer is what Key.Refusal returned
+// RefusedBeforeError says that the rules refused the first request with this idempotency key. Answer is what Key.Refusal returned
 // for it then.
-type RefusedBefore struct{ Answer []byte }
+type RefusedBeforeError struct{ Answer []byte }
 
-func (e *RefusedBefore) Error() string {
+func (e *RefusedBeforeError) Error() string {
 	return "the first request with this idempotency key was refused"
 }
 

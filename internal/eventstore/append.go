@@ -62,7 +62,7 @@ type Locked struct {
 }
 
 // Lock waits for the append lock and returns with it the events from position head.Position on, at most limit of them, as
-// ReadFrom does. All other appends wait until Append or Release, for at most 2 s of silence.
+// ReadFrom does. Other appends wait until Append or Release; the database ends the session if it is idle for 2 s.
 func (s *Store) Lock(ctx context.Context, head Head, limit int) (*Locked, []Event, error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -86,10 +86,13 @@ func (l *Locked) begin(ctx context.Context, head Head, limit int) (events []Even
 		events, err = scan(rows, limit)
 		return err
 	})
-	return events, l.conn.SendBatch(ctx, &steps).Close()
+	if err := l.conn.SendBatch(ctx, &steps).Close(); err != nil {
+		return nil, err
+	}
+	return events, nil
 }
 
-// Append is Store.Append, and ends the transaction: with a commit when the batch was written.
+// Append is Store.Append, and ends the transaction with a commit, whether or not anything was written.
 func (l *Locked) Append(ctx context.Context, head Head, b *Batch) (result Appended, err error) {
 	var steps pgx.Batch
 	steps.Queue(appendSQL, appendArgs(head, b)...).QueryRow(func(row pgx.Row) error {

@@ -32,7 +32,7 @@
 //
 // An instance that is told Moved reads the events after its own head and decides again. Another instance can outrun it for
 // ever, so [Store.Lock] begins a transaction that takes the append lock first; the events it returns, and what is read in it,
-// are then the end of the log until [Locked.Append] commits. The lock is held over two round trips, which is why this is the
+// are then the end of the log until [Locked.Append] commits. The lock is held across a round trip, which is why this is the
 // second way and not the first. A holder that stops answering is ended by the database after 2 s, a waiter gives up after 5 s.
 //
 // # Failures

@@ -80,4 +80,5 @@ type StoredKey struct {
 	First   int64
 	Count   int
 	Refusal []byte
+	Events  []Event // without metadata
 }

@@ -202,6 +202,12 @@ func TestKeysAreStoredWithWhatTheyStandFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	slices.SortFunc(stored, func(a, b eventstore.StoredKey) int { return int(a.Hash[0]) - int(b.Hash[0]) })
+	for i, events := range [][]int64{{5}, nil, {6, 7}} {
+		if got := positions(stored[i].Events); !slices.Equal(got, events) {
+			t.Errorf("key %d answers for the events %v, want %v", i, got, events)
+		}
+		stored[i].Events = nil
+	}
 	want := []eventstore.StoredKey{
 		{Hash: key(1), Fingerprint: key(11), First: 5, Count: 1},
 		{Hash: key(2), Fingerprint: key(12), First: 4, Refusal: []byte(`{"refused":"\u0000"}`)},

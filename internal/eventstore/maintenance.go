@@ -43,9 +43,9 @@ func (r reader) LoadSnapshots(ctx context.Context, streams []uuid.UUID) ([]Snaps
 		ids[i] = id
 	}
 	rows, _ := r.db.Query(ctx, loadSnapshotsSQL, ids)
-	snapshots, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Snapshot, error) {
-		var one Snapshot
-		return one, row.Scan(&one.StreamID, &one.Version, &one.Position, &one.EventID, &one.State)
+	snapshots, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (one Snapshot, err error) {
+		err = row.Scan(&one.StreamID, &one.Version, &one.Position, &one.EventID, &one.State)
+		return one, err
 	})
 	return snapshots, r.wrap("load snapshots", err)
 }

@@ -25,6 +25,9 @@ from unnest($1::uuid[], $2::bigint[]) as s(id, after)
 cross join lateral (select * from events e where e.stream_id = s.id and e.version > s.after order by e.version) as e
 where e.position <= $3`
 
+	readAtSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
+from events where position = any ($1)`
+
 	// The message makes the statement one that writes, so that its commit waits for a synchronous standby, and by the
 	// order of the WAL for all that was committed before it: see LookupKeys.
 	lookupKeysSQL = `select key, fingerprint, first_position, event_count, refusal, pg_logical_emit_message(true, 'passbook', '')
@@ -98,11 +101,32 @@ func (r reader) ReadStreams(ctx context.Context, cursors []Cursor, upTo int64, e
 // that was acknowledged. It need not be yet: when the wait for a synchronous standby is broken off (by the time limit of an
 // append, whose outcome is then unknown), the commit is seen here although no standby has it, and would be lost with its
 // primary. An answer given again on the strength of that would have been a lie.
-func (r reader) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey, error) {
-	rows, _ := r.db.Query(ctx, lookupKeysSQL, hashes)
-	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (StoredKey, error) {
-		var k StoredKey
-		return k, row.Scan(&k.Hash, &k.Fingerprint, &k.First, &k.Count, &k.Refusal, nil)
+//
+// Each comes with the events that it answers for, as far as the log holds them.
+func (s *Store) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey, error) {
+	var positions []int64
+	rows, _ := s.db.Query(ctx, lookupKeysSQL, hashes)
+	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (k StoredKey, err error) {
+		err = row.Scan(&k.Hash, &k.Fingerprint, &k.First, &k.Count, &k.Refusal, nil)
+		for i := range int64(k.Count) {
+			positions = append(positions, k.First+i)
+		}
+		return k, err
 	})
-	return keys, r.wrap("look up keys", err)
+	if err != nil || len(positions) == 0 {
+		return keys, s.wrap("look up keys", err)
+	}
+	events, err := s.events(ctx, len(positions), readAtSQL, positions)
+	at := make(map[int64]Event, len(events))
+	for _, e := range events {
+		at[e.Position] = e
+	}
+	for i := range keys {
+		for position := keys[i].First; position < keys[i].First+int64(keys[i].Count); position++ {
+			if e, ok := at[position]; ok {
+				keys[i].Events = append(keys[i].Events, e)
+			}
+		}
+	}
+	return keys, err
 }

@@ -191,11 +191,11 @@ func (b *bulk) writeChunks(in <-chan *chunk) error {
 				if b.wrote > 0 || len(buf) > 0 {
 					return c.err
 				}
-				b.server.fail(b.w, b.r, newProblem(kindUnreadableBody, "The body broke off before its end."))
+				b.refuse(newProblem(kindUnreadableBody, "The body broke off before its end."))
 				return nil
 			}
 			if b.onlyProblem(c) {
-				b.server.fail(b.w, b.r, c.items[0].problem)
+				b.refuse(c.items[0].problem)
 				return nil
 			}
 			buf = b.appendEnd(buf)
@@ -205,6 +205,12 @@ func (b *bulk) writeChunks(in <-chan *chunk) error {
 		}
 	}
 	return errNoEnd
+}
+
+// refuse answers the whole request with a problem before its body has been read to the end, and so ends the connection.
+func (b *bulk) refuse(err error) {
+	b.w.Header().Set("Connection", "close")
+	b.server.fail(b.w, b.r, err)
 }
 
 // onlyProblem tells whether all there was is a body that is not an array of commands at all.
@@ -278,16 +284,16 @@ func (b *bulk) runAtomic() {
 		next := b.readChunk()
 		c.items, c.err = append(c.items, next.items...), next.err
 		if len(c.items) > maxAtomic {
-			b.server.fail(b.w, b.r, newProblem(kindBodyTooLarge, fmt.Sprintf("At most %d commands can be all or nothing.", maxAtomic)))
+			b.refuse(newProblem(kindBodyTooLarge, fmt.Sprintf("At most %d commands can be all or nothing.", maxAtomic)))
 			return
 		}
 	}
 	if !errors.Is(c.err, io.EOF) {
-		b.server.fail(b.w, b.r, newProblem(kindUnreadableBody, "The body broke off before its end."))
+		b.refuse(newProblem(kindUnreadableBody, "The body broke off before its end."))
 		return
 	}
 	if b.onlyProblem(c) {
-		b.server.fail(b.w, b.r, c.items[0].problem)
+		b.refuse(c.items[0].problem)
 		return
 	}
 	if err := b.decideAll(c); err != nil {
@@ -326,7 +332,7 @@ func (b *bulk) decideAll(c *chunk) error {
 	if err != nil && !errors.As(err, &refused) {
 		return err
 	}
-	if first, ok := errors.AsType[*command.RefusedBefore](err); ok {
+	if first, ok := errors.AsType[*command.RefusedBeforeError](err); ok {
 		b.requestID = requestIDOf(first.Answer) // so that the other results, too, are those of the first request
 	}
 	for i := range c.items {

@@ -86,7 +86,7 @@ func appendText(b []byte, s string) []byte {
 
 // canonicalDecimal takes off the zeros that do not change the value of a decimal.
 func canonicalDecimal(s string) string {
-	if strings.IndexByte(s, '.') >= 0 && strings.IndexAny(s, "eE") < 0 {
+	if strings.IndexByte(s, '.') >= 0 && !strings.ContainsAny(s, "eE") {
 		s = strings.TrimRight(s, "0")
 		s = strings.TrimSuffix(s, ".")
 	}

@@ -271,7 +271,7 @@ func problemText(p *problem, requestID string) (status int, text []byte) {
 
 // storedRefusal returns the first answer to a request that is repeated, if that was a refusal: its status and its text.
 func storedRefusal(err error) (status int, text []byte, ok bool) {
-	before, ok := errors.AsType[*command.RefusedBefore](err)
+	before, ok := errors.AsType[*command.RefusedBeforeError](err)
 	if !ok {
 		return 0, nil, false
 	}
@@ -323,5 +323,5 @@ func write(w http.ResponseWriter, status int, mediaType string, body []byte) {
 	h["Content-Type"] = []string{mediaType}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
-	_, _ = w.Write(body)
+	_, _ = w.Write(body) //nolint:gosec // no HTML: the caller has said what it is
 }

@@ -32,6 +32,9 @@ func (s *server) Readyz(w http.ResponseWriter, r *http.Request) {
 			status, body.Status = http.StatusServiceUnavailable, ReadinessStatusUnavailable
 		}
 	}
+	if status != http.StatusOK {
+		w.Header().Set("Retry-After", "1")
+	}
 	s.reply(w, r, status, &body, nil)
 }
 
