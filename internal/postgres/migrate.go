@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -184,7 +185,11 @@ func schemaVersion(ctx context.Context, db *sql.DB, known int64) (int64, error) 
 		return 0, nil
 	}
 	var version int64
-	if err := db.QueryRowContext(ctx, selectVersion).Scan(&version); err != nil {
+	err := db.QueryRowContext(ctx, selectVersion).Scan(&version)
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok && refused.Code == "42501" { // insufficient_privilege
+		return 0, nil // the owner is migrating, and has not given the service its rights yet
+	}
+	if err != nil {
 		return 0, fmt.Errorf("read the version of the database: %w", err)
 	}
 	if version > known {
