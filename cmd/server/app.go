@@ -197,6 +197,17 @@ func (a *app) run(ctx context.Context, cfg config, d *database, up func()) error
 	return group.Wait()
 }
 
+// head returns the position of the last event of the log, or 0 when that cannot be read.
+func (a *app) head(ctx context.Context) int64 {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	head, err := eventstore.New(a.pools[0]).Head(ctx)
+	if err != nil {
+		return 0
+	}
+	return head
+}
+
 // learnRole says in the log when that is not safe from the role that the service has in the database.
 func (a *app) learnRole(ctx context.Context, cfg config) error {
 	role, err := postgres.RoleOf(ctx, a.pools[0])

@@ -69,7 +69,7 @@ func serve(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 		return nil
 	})
 	group.Go(func() error {
-		return app.run(work, cfg, database, func() { announce(cfg, listener.Addr(), database, stdout) })
+		return app.run(work, cfg, database, func() { announce(cfg, listener.Addr(), database, app.head(work), stdout) })
 	})
 	group.Go(func() error { return database.keepUp(failed, cfg) })
 	group.Go(func() error {
@@ -194,9 +194,9 @@ func migrateWhenUp(ctx context.Context, cfg config, url string, waiting func(str
 	}
 }
 
-// announce says on stdout where the service is and what to try, with an account id made for the occasion so that the
-// lines work as they stand.
-func announce(cfg config, addr net.Addr, d *database, stdout io.Writer) {
+// announce says on stdout where the service is and what to try, with an account id made for the occasion and a position behind
+// the head of the log, so that the lines work as they stand.
+func announce(cfg config, addr net.Addr, d *database, head int64, stdout io.Writer) {
 	cfg.log.Info("serving", "addr", addr.String(), "database", redact(d.url), "version", version)
 	if tcp, ok := addr.(*net.TCPAddr); ok && cfg.auth == authNone && len(cfg.hosts) == 0 && !tcp.IP.IsLoopback() {
 		cfg.log.Warn("only requests to localhost, 127.0.0.1 and [::1] are answered; name others in PASSBOOK_HOSTS")
@@ -217,10 +217,10 @@ Three lines to try:
 
   curl -s%[4]s %[1]s/accounts -H 'Content-Type: application/json' -d '{"account_id":"%[2]s","owner":"Ada","currency":"EUR"}'
   curl -s%[4]s %[1]s/deposits -H 'Content-Type: application/json' -d '{"account_id":"%[2]s","amount":"12.34"}'
-  curl -s%[4]s '%[1]s/accounts/%[2]s/balance?min_position=2'
+  curl -s%[4]s '%[1]s/accounts/%[2]s/balance?min_position=%[5]d'
 
 Ctrl-C stops it; the data stays.
-`, base, id, cfg.dataDir, let)
+`, base, id, cfg.dataDir, let, head+2)
 }
 
 func migrate(ctx context.Context, cfg config) (err error) {

@@ -260,8 +260,10 @@ func letters(name string) string {
 // warnOfSecrets tells of secrets on the command line, which every user of the machine can see in the list of processes.
 func (s *settings) warnOfSecrets(log *slog.Logger) {
 	for _, one := range []struct{ value, file *setting }{
-		{s.databaseURL, s.databaseURLFile}, {s.queryDatabaseURL, s.queryDatabaseURLFile},
-		{s.directDatabaseURL, s.directDatabaseURLFile}, {s.key, s.keyFile},
+		{s.databaseURL, s.databaseURLFile},
+		{s.queryDatabaseURL, s.queryDatabaseURLFile},
+		{s.directDatabaseURL, s.directDatabaseURLFile},
+		{s.key, s.keyFile},
 	} {
 		if !s.flags.Changed(one.value.flag) {
 			continue
