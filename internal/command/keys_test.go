@@ -232,6 +232,13 @@ func TestAKeyTwiceInAnAtomicGroup(t *testing.T) {
 			sameEvents(t, got[i], first[i])
 		}
 	}
+	for i, mixed := range [][]command.Request{{paid, keyed(deposit(a, "1"))}, {keyed(deposit(a, "1")), more}} {
+		_, err := s.DoAll(t.Context(), mixed)
+		item, ok := errors.AsType[*command.ItemError](err)
+		if !ok || item.Index != i || !errors.Is(err, command.ErrKeyReused) {
+			t.Errorf("item %d has the key of another group: %v", i, err)
+		}
+	}
 	deposited := keyed(deposit(a, "1"))
 	var refusal error
 	for try := range 2 {
