@@ -49,21 +49,23 @@ func TestExpectedSchema(t *testing.T) {
 func TestAnotherSchemaIsNoticed(t *testing.T) {
 	t.Parallel()
 	for change, want := range map[string]string{
-		"alter table idempotency_keys drop column refusal cascade":                                                            "idempotency_keys: column refusal bytea is missing",
-		"alter table events alter column version type integer":                                                                "events: column version bigint not null is missing",
-		"alter table events alter column type drop not null":                                                                  "events: column type text not null is missing",
-		"alter table events drop constraint events_stream_version":                                                            "events: constraint events_stream_version UNIQUE (stream_id, version) is missing",
-		"alter table events add column more int not null default 1":                                                           "events: column more integer not null default 1 should not be there",
-		"alter table events set unlogged":                                                                                     "events: table is missing",
-		"alter table balances enable row level security":                                                                      "balances: table is missing",
-		"drop index balances_owner":                                                                                           "balances: index CREATE INDEX balances_owner ON balances USING btree (generation, owner, account_id) is missing",
-		"drop table snapshots":                                                                                                "snapshots: table is missing",
-		"create rule r as on delete to events do instead nothing":                                                             "events: rule r should not be there",
-		"create function append(int) returns int language sql as 'select 1'":                                                  "append(): function (integer) sql v",
+		"alter table idempotency_keys drop column refusal cascade":           "idempotency_keys: column refusal bytea is missing",
+		"alter table events alter column version type integer":               "events: column version bigint not null is missing",
+		"alter table events alter column type drop not null":                 "events: column type text not null is missing",
+		"alter table events drop constraint events_stream_version":           "events: constraint events_stream_version UNIQUE (stream_id, version) is missing",
+		"alter table events add column more int not null default 1":          "events: column more integer not null default 1 should not be there",
+		"alter table events set unlogged":                                    "events: table is missing",
+		"alter table balances enable row level security":                     "balances: table is missing",
+		"drop index balances_owner":                                          "balances: index CREATE INDEX balances_owner ON balances USING btree (generation, owner, account_id) is missing",
+		"drop table snapshots":                                               "snapshots: table is missing",
+		"create rule r as on delete to events do instead nothing":            "events: rule r should not be there",
+		"create function append(int) returns int language sql as 'select 1'": "append(): function (integer) sql v",
+
 		"create or replace function position_at(moment timestamptz) returns bigint language sql stable as 'select 1::bigint'": "position_at(): function (moment timestamp with time zone) sql s",
-		"create trigger t before insert on events for each row execute function suppress_redundant_updates_trigger()":         "events: CREATE TRIGGER t BEFORE INSERT ON events",
-		"create index i on events (type)":                                                                                     "",
-		"create table theirs (id int)":                                                                                        "",
+
+		"create trigger t before insert on events for each row execute function suppress_redundant_updates_trigger()": "events: CREATE TRIGGER t BEFORE INSERT ON events",
+		"create index i on events (type)": "",
+		"create table theirs (id int)":    "",
 	} {
 		t.Run(change, func(t *testing.T) {
 			t.Parallel()
