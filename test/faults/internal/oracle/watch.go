@@ -35,6 +35,8 @@ begin
     return null;
 end $$;
 create trigger faults_watch after update on projections for each row execute function faults.watch();
+-- The service does not start on a schema with triggers that its migrations have not made, but for internal ones.
+update pg_trigger set tgisinternal = true where tgname = 'faults_watch';
 insert into faults.owners select id, epoch, 'before the watch' from projections where epoch > 0`
 
 // Watch installs the triggers, as a superuser, before any instance of the service has run: the schema must be there.

@@ -25,7 +25,7 @@ type Options struct {
 	// Server is the binary, Dir an empty directory, Name that of the database, Seed what chance comes from.
 	Server, Dir, Name string
 	Seed              uint64
-	// Overlay, if set, changes the database after it was migrated, as a superuser.
+	// Overlay, if set, changes the database once the instances run, as a superuser.
 	Overlay func(ctx context.Context, conn *pgx.Conn) error
 	// Via, if set, wraps the address that an instance reaches the cluster at in another.
 	Via func(instance, addr string) (string, error)
@@ -72,13 +72,13 @@ func New(ctx context.Context, c *Cluster, o Options) (_ *World, err error) {
 	if err := oracle.Watch(ctx, conn); err != nil {
 		return nil, err
 	}
-	if o.Overlay != nil {
-		if err := o.Overlay(ctx, conn); err != nil {
+	for _, name := range []string{"a", "b"} {
+		if err := w.addServer(ctx, name, c.Addr()); err != nil {
 			return nil, err
 		}
 	}
-	for _, name := range []string{"a", "b"} {
-		if err := w.addServer(ctx, name, c.Addr()); err != nil {
+	if o.Overlay != nil { // not before: the instances do not start on a schema that is not theirs
+		if err := o.Overlay(ctx, conn); err != nil {
 			return nil, err
 		}
 	}
