@@ -14,7 +14,7 @@ func TestTheLiveLog(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	ada, rich := s.open("Ada Lovelace", "EUR"), s.open("Croesus", "EUR")
-	b := browse(t, s.gate.URL, "/log", "ERR_")
+	b := browse(t, s.gate.URL, "/log", "ERR_", "409 (Conflict)")
 	b.until(`document.querySelectorAll('tbody tr').length === 2 && document.querySelector('[role=status]').innerText === 'live'`)
 
 	// Amounts are exact where a JavaScript number is not.

@@ -105,11 +105,16 @@ export async function batch(query, signal) {
   return { events: parse(await answer.text()), position: Number(answer.headers.get('Passbook-Position')), more: answer.headers.has('Link') };
 }
 
-// raw reads one event of the log as the text that the server sent, or null.
+// raw reads one event of the log as the text that the server sent, or null when the log does not reach that far.
 export async function raw(position, signal) {
-  const answer = await exchange('GET', '/events', { query: { after: position - 1, limit: 1 }, signal, headers: { Accept: 'application/cloudevents-batch+json' } });
-  const text = (await answer.text()).trim();
-  return text === '[]' ? null : text.slice(1, -1);
+  try {
+    const answer = await exchange('GET', '/events', { query: { after: position - 1, limit: 1 }, signal, headers: { Accept: 'application/cloudevents-batch+json' } });
+    const text = (await answer.text()).trim();
+    return text === '[]' ? null : text.slice(1, -1);
+  } catch (error) {
+    if (error.code === 'log-went-back') return null;
+    throw error;
+  }
 }
 
 // stream follows the log. An EventSource cannot send an Authorization header, so the answer is read as it comes.
