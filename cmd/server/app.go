@@ -142,7 +142,7 @@ func (a *app) openPools(ctx context.Context, d *database) (map[string]*pgxpool.P
 			postgres.WithIndexLookups(),
 		}},
 		{"projector", d.url, 10, time.Minute, nil},
-		{"queries", d.queryURL, 8, 10 * time.Second, []postgres.Option{postgres.WithIndexLookups()}},
+		{"queries", d.queryURL, 8, 10 * time.Second, nil},
 		{"feed", d.queryURL, 4, 10 * time.Second, nil},
 	}
 	if d.queryURL != d.url { // for what a replica cannot tell
