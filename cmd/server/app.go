@@ -22,9 +22,9 @@ import (
 	"passbook/internal/httpapi/feed"
 	"passbook/internal/notify"
 	"passbook/internal/postgres"
-	"passbook/internal/projection"
 	"passbook/internal/projector"
 	"passbook/internal/query"
+	"passbook/internal/readmodel"
 )
 
 // app is the service: data flows from the handler through commands and the log to the projector, and from the read
@@ -63,7 +63,7 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	}
 	registry := newRegistry(pools)
 	queries := query.New(pools["queries"], primaryOf(pools))
-	instance, stats := d.instance(), projection.NewStats()
+	instance, stats := d.instance(), readmodel.NewStats()
 	notifier := notify.New(pools["notifications"], instance)
 	engine, err := a.newEngine(cfg, pools["projector"], projector.Config{
 		Instance: instance, Notifier: notifier, Observe: newApplyMeter(registry).observe,
@@ -120,11 +120,11 @@ func (a *app) newCommands(cfg config, pool *pgxpool.Pool, meter command.Meter, a
 }
 
 // newEngine makes the projector with all projections.
-func (a *app) newEngine(cfg config, pool *pgxpool.Pool, c projector.Config, stats projection.Stats) (*projector.Engine, error) {
+func (a *app) newEngine(cfg config, pool *pgxpool.Pool, c projector.Config, stats readmodel.Stats) (*projector.Engine, error) {
 	store := eventstore.New(pool)
 	c.Pool, c.Log, c.Decode, c.Transient, c.Logger = pool, eventstore.Tail{Store: store}, decode, postgres.IsUnavailable, cfg.log
 	a.tracing.follow(&c, store)
-	return projector.New(c, projection.Balances(), projection.Transactions(), projection.Totals(), stats.Projection)
+	return projector.New(c, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), stats.Projection)
 }
 
 // openPools makes a pool for each use, so that slow queries cannot keep commands waiting for a connection.
@@ -412,7 +412,7 @@ func databaseCheck(ctx context.Context, pool *pgxpool.Pool, whenReadOnly string)
 }
 
 // liveStats hands the statistics from the read model to the API.
-func liveStats(stats projection.Stats) func(time.Time) httpapi.LiveStats {
+func liveStats(stats readmodel.Stats) func(time.Time) httpapi.LiveStats {
 	return func(now time.Time) httpapi.LiveStats {
 		s := stats.At(now)
 		live := httpapi.LiveStats{

@@ -31,11 +31,11 @@ func TestGuideAddsAProjection(t *testing.T) {
 		case d.language(n) == "sql":
 			place("migrations/99999_daily_deposits.sql", source)
 		case d.language(n) == "go" && strings.HasPrefix(source, "package projection_test\n"):
-			place("internal/projection/daily_deposits_test.go", source)
+			place("internal/readmodel/daily_deposits_test.go", source)
 		case d.language(n) == "go" && strings.HasPrefix(source, "package verify\n"):
 			place("internal/verify/daily_deposits.go", source)
 		case d.language(n) == "go":
-			place("internal/projection/daily_deposits.go", source)
+			place("internal/readmodel/daily_deposits.go", source)
 		case d.language(n) == "text" && strings.Contains(source, "dailyDepositsSQL}"):
 			const list = "internal/verify/checks.go"
 			checks, err := os.ReadFile(filepath.Join(root, list))
@@ -56,7 +56,7 @@ func TestGuideAddsAProjection(t *testing.T) {
 	if err := os.WriteFile(file, overlay, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-race", "-count=1", "-v", "-overlay", file, "-run", "^TestDailyDeposits$", "./internal/projection")
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-race", "-count=1", "-v", "-overlay", file, "-run", "^TestDailyDeposits$", "./internal/readmodel")
 	cmd.Dir = root
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: TestDailyDeposits") {

@@ -20,8 +20,8 @@ import (
 	"passbook/internal/money"
 	"passbook/internal/pgtest"
 	"passbook/internal/postgres"
-	"passbook/internal/projection"
 	"passbook/internal/projector"
+	"passbook/internal/readmodel"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -101,7 +101,7 @@ func (f *fixture) config(instance string) projector.Config {
 func newEngine(t failer, cfg projector.Config, projections ...*projector.Projection) *projector.Engine {
 	t.Helper()
 	if len(projections) == 0 {
-		projections = []*projector.Projection{projection.Balances()}
+		projections = []*projector.Projection{readmodel.Balances()}
 	}
 	e, err := projector.New(cfg, projections...)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"passbook/internal/account"
 	"passbook/internal/notify"
 	"passbook/internal/postgres"
-	"passbook/internal/projection"
 	"passbook/internal/projector"
+	"passbook/internal/readmodel"
 )
 
 // tally is a read model in memory: deposits by account.
@@ -69,7 +69,7 @@ func TestMemory(t *testing.T) {
 	cfg := f.config("one")
 	cfg.Batch, cfg.Poll, cfg.Lease = 7, time.Hour, time.Hour // so that it is woken or nothing
 	m, _ := tallies()
-	e := newEngine(t, cfg, projection.Balances(), m.Projection)
+	e := newEngine(t, cfg, readmodel.Balances(), m.Projection)
 	start(t, e)
 	eventually(t, "it is built", func() bool { return f.checkTally(t, m) == 60 })
 	w.append(t, 20)
@@ -81,7 +81,7 @@ func TestMemory(t *testing.T) {
 	// Another instance has its own.
 	other, _ := tallies()
 	cfg.Instance = "two"
-	start(t, newEngine(t, cfg, projection.Balances(), other.Projection))
+	start(t, newEngine(t, cfg, readmodel.Balances(), other.Projection))
 	eventually(t, "it is built elsewhere", func() bool { return f.checkTally(t, other) == 80 })
 
 	if _, err := e.Rollback(t.Context(), "tally"); !errors.Is(err, projector.ErrNoPreviousGeneration) {

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"passbook/internal/postgres"
-	"passbook/internal/projection"
 	"passbook/internal/projector"
+	"passbook/internal/readmodel"
 )
 
 func (f *fixture) epoch(t failer) (epoch int64) {
@@ -133,7 +133,7 @@ func TestOwnerStalledInItsTransaction(t *testing.T) {
 	first := true // touched by one engine's goroutine only
 	cfg := f.config("stalled")
 	cfg.Pool, cfg.Lease = newPool(t, f.url), 300*time.Millisecond
-	stalled := newEngine(t, cfg, projection.Balances().WithFlush(
+	stalled := newEngine(t, cfg, readmodel.Balances().WithFlush(
 		func(_ context.Context, _ pgx.Tx, _ int64, flush func() error) error {
 			err := flush()
 			if first {
@@ -171,7 +171,7 @@ func TestStatusDoesNotWait(t *testing.T) {
 	holds, resumes := make(chan struct{}, 100), make(chan struct{})
 	cfg := f.config("one")
 	cfg.Lease = time.Hour
-	e := newEngine(t, cfg, projection.Balances().WithFlush(
+	e := newEngine(t, cfg, readmodel.Balances().WithFlush(
 		func(_ context.Context, _ pgx.Tx, _ int64, flush func() error) error {
 			holds <- struct{}{}
 			<-resumes

@@ -13,8 +13,8 @@ import (
 	"passbook/internal/account"
 	"passbook/internal/money"
 	"passbook/internal/pgtest"
-	"passbook/internal/projection"
 	"passbook/internal/projector"
+	"passbook/internal/readmodel"
 )
 
 // parkedAt waits until the whole log is applied but for an account that is parked at a position.
@@ -108,7 +108,7 @@ func TestParking(t *testing.T) {
 	x := newFault()
 	cfg := f.config("one")
 	cfg.Retry = time.Hour
-	e := newEngine(t, cfg, x.of(projection.Balances()))
+	e := newEngine(t, cfg, x.of(readmodel.Balances()))
 	w := opened(t, f, 100, 4)
 	start(t, e)
 	f.applied(t, e)
@@ -160,7 +160,7 @@ func TestFailureThatPasses(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	x := newFault()
-	e := newEngine(t, f.config("one"), x.of(projection.Balances()))
+	e := newEngine(t, f.config("one"), x.of(readmodel.Balances()))
 	w := opened(t, f, 101, 3)
 	start(t, e)
 	f.applied(t, e)
@@ -182,7 +182,7 @@ func TestParkedHealsByItself(t *testing.T) {
 	x := newFault()
 	cfg := f.config("one")
 	cfg.Retry, cfg.Batch = 10*time.Millisecond, 3
-	e := newEngine(t, cfg, x.of(projection.Balances()))
+	e := newEngine(t, cfg, x.of(readmodel.Balances()))
 	w := opened(t, f, 102, 3)
 	start(t, e)
 	f.applied(t, e)
@@ -205,7 +205,7 @@ func TestParkedOutlivesItsOwner(t *testing.T) {
 	x := newFault()
 	cfg := f.config("first")
 	cfg.Retry = time.Hour
-	first := newEngine(t, cfg, x.of(projection.Balances()))
+	first := newEngine(t, cfg, x.of(readmodel.Balances()))
 	w := opened(t, f, 103, 3)
 	x.strike(w.ids[0], 0)
 	stop := start(t, first)
@@ -214,7 +214,7 @@ func TestParkedOutlivesItsOwner(t *testing.T) {
 	stop()
 	x.mend()
 	cfg.Instance = "second"
-	second := newEngine(t, cfg, x.of(projection.Balances()))
+	second := newEngine(t, cfg, x.of(readmodel.Balances()))
 	start(t, second)
 	w.deposit(t, w.ids[0], 5)
 	if got := f.parkedAt(t, second, 1, "faulty"); got.Waiting != 6 {
@@ -234,7 +234,7 @@ func TestTooManyParked(t *testing.T) {
 	broken.Store(true)
 	cfg := f.config("one")
 	cfg.MaxParked, cfg.Retry = 2, 20*time.Millisecond
-	e := newEngine(t, cfg, projection.Balances().WithFault(func(projector.Event) error {
+	e := newEngine(t, cfg, readmodel.Balances().WithFault(func(projector.Event) error {
 		if broken.Load() {
 			return errors.New("the handler is broken")
 		}
@@ -280,7 +280,7 @@ func TestUnknownTypeOfAParkedAccount(t *testing.T) {
 	x := newFault()
 	cfg := f.config("one")
 	cfg.Retry = time.Hour
-	e := newEngine(t, cfg, x.of(projection.Balances()))
+	e := newEngine(t, cfg, x.of(readmodel.Balances()))
 	w := opened(t, f, 106, 3)
 	start(t, e)
 	f.applied(t, e)
@@ -305,7 +305,7 @@ func TestStalledOwnerCannotPark(t *testing.T) {
 	first := true // touched by one engine's goroutine only
 	cfg := f.config("stalled")
 	cfg.Lease, cfg.Logger = 300*time.Millisecond, book.logger()
-	start(t, newEngine(t, cfg, projection.Balances().WithFault(func(projector.Event) error {
+	start(t, newEngine(t, cfg, readmodel.Balances().WithFault(func(projector.Event) error {
 		if first {
 			first = false
 			close(stalls)
@@ -339,7 +339,7 @@ func TestReplayParks(t *testing.T) {
 	x := newFault()
 	cfg := f.config("one")
 	cfg.Retry, cfg.ReplayBatch, cfg.ReadBatch = time.Hour, 4, 3
-	e := newEngine(t, cfg, x.of(projection.Balances()))
+	e := newEngine(t, cfg, x.of(readmodel.Balances()))
 	w := opened(t, f, 108, 4)
 	start(t, e)
 	f.applied(t, e)

@@ -11,8 +11,8 @@ import (
 	"pgregory.net/rapid"
 
 	"passbook/internal/postgres"
-	"passbook/internal/projection"
 	"passbook/internal/projector"
+	"passbook/internal/readmodel"
 )
 
 // TestAnyInterleaving drives engines through random interleavings of appends, replays, rollbacks, cancellations, pauses, crashes,
@@ -74,7 +74,7 @@ func (m *machine) restart(t *rapid.T) {
 		t.Fatalf("pool: %v", err)
 	}
 	cfg.Pool = pool
-	e := newEngine(t, cfg, projection.Balances().WithFault(func(at projector.Event) error {
+	e := newEngine(t, cfg, readmodel.Balances().WithFault(func(at projector.Event) error {
 		if id := m.faulty.Load(); id != nil && *id == at.StreamID {
 			return errors.New("this account is faulty")
 		}

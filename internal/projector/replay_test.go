@@ -14,9 +14,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"passbook/internal/eventstore"
-	"passbook/internal/projection"
 	"passbook/internal/projector"
 	"passbook/internal/query"
+	"passbook/internal/readmodel"
 )
 
 func startReplay(t failer, e *projector.Engine) projector.Replay {
@@ -331,7 +331,7 @@ func TestReplayGoesOn(t *testing.T) {
 	f := newFixture(t)
 	cfg := f.config("first")
 	cfg.ReplayBatch, cfg.Lease = 10, time.Minute
-	p, brake := slowly(projection.Balances())
+	p, brake := slowly(readmodel.Balances())
 	first := newEngine(t, cfg, p)
 	w := newWriter(f.log, 43, 6)
 	w.append(t, 95)
@@ -350,7 +350,7 @@ func TestReplayGoesOn(t *testing.T) {
 	w.append(t, 20) // these come after the fixed head
 	var chunks atomic.Int64
 	cfg.Instance = "second"
-	second := newEngine(t, cfg, projection.Balances().WithFlush(
+	second := newEngine(t, cfg, readmodel.Balances().WithFlush(
 		func(_ context.Context, _ pgx.Tx, generation int64, flush func() error) error {
 			if generation == 2 {
 				chunks.Add(1)
@@ -393,7 +393,7 @@ func TestReplayCancelled(t *testing.T) {
 	cfg.ReplayBatch, cfg.Lease = 2, time.Minute
 	log := &heldLog{Store: f.log, limit: cfg.ReplayBatch, free: make(chan struct{})}
 	cfg.Log = log
-	p, brake := slowly(projection.Balances())
+	p, brake := slowly(readmodel.Balances())
 	e := newEngine(t, cfg, p)
 	w := newWriter(f.log, 44, 6)
 	w.append(t, 50)

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"passbook/internal/projection"
 	"passbook/internal/projector"
 	"passbook/internal/query"
+	"passbook/internal/readmodel"
 )
 
 func rollBack(t failer, e *projector.Engine) projector.Status {
@@ -78,7 +78,7 @@ func TestRollbackCancelled(t *testing.T) {
 	f := newFixture(t)
 	cfg := f.config("one")
 	cfg.ReplayBatch, cfg.Lease = 10, time.Minute
-	p, brake := slowly(projection.Balances())
+	p, brake := slowly(readmodel.Balances())
 	e := newEngine(t, cfg, p)
 	w := newWriter(f.log, 121, 6)
 	w.append(t, 20)
@@ -169,7 +169,7 @@ func TestRollbackAfterSweep(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	cfg := f.config("one")
-	p, brake := slowly(projection.Balances())
+	p, brake := slowly(readmodel.Balances())
 	e := newEngine(t, cfg, p)
 	newWriter(f.log, 122, 6).append(t, 20)
 	start(t, e)
@@ -250,7 +250,7 @@ func TestRolledBackVersionStays(t *testing.T) {
 	stop := start(t, old)
 	f.applied(t, old)
 	stop()
-	newer := projection.Balances()
+	newer := readmodel.Balances()
 	newer.Version++
 	e := newEngine(t, f.config("newer"), newer)
 	stop = start(t, e)

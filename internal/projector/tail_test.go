@@ -16,8 +16,8 @@ import (
 
 	"passbook/internal/eventstore"
 	"passbook/internal/postgres"
-	"passbook/internal/projection"
 	"passbook/internal/projector"
+	"passbook/internal/readmodel"
 )
 
 func TestAppliesWhatIsAppended(t *testing.T) {
@@ -69,7 +69,7 @@ func TestNewRefuses(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if _, err := projector.New(f.config("one"), projection.Balances(), projection.Balances()); err == nil {
+	if _, err := projector.New(f.config("one"), readmodel.Balances(), readmodel.Balances()); err == nil {
 		t.Error("a projection registered twice: no error")
 	}
 }
@@ -82,7 +82,7 @@ func TestFlushThatFails(t *testing.T) {
 	var fails, panics atomic.Bool
 	fails.Store(true)
 	tried := make(chan struct{}, 1000)
-	p := projection.Balances().WithFlush(func(_ context.Context, _ pgx.Tx, _ int64, flush func() error) error {
+	p := readmodel.Balances().WithFlush(func(_ context.Context, _ pgx.Tx, _ int64, flush func() error) error {
 		if err := flush(); err != nil {
 			return err
 		}

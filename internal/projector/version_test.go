@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"passbook/internal/postgres"
-	"passbook/internal/projection"
 	"passbook/internal/query"
+	"passbook/internal/readmodel"
 )
 
 // TestNewVersionRebuilds sees newer code rebuild the rows by itself, while the old generation serves.
@@ -20,7 +20,7 @@ func TestNewVersionRebuilds(t *testing.T) {
 	f.applied(t, old)
 	stop()
 
-	newer := projection.Balances()
+	newer := readmodel.Balances()
 	newer.Version++
 	newer, brake := slowly(newer)
 	cfg := f.config("new")
@@ -50,7 +50,7 @@ func TestReplayOfOlderCode(t *testing.T) {
 	f := newFixture(t)
 	cfg := f.config("old")
 	cfg.ReplayBatch, cfg.Lease = 10, time.Minute
-	p, brake := slowly(projection.Balances())
+	p, brake := slowly(readmodel.Balances())
 	old := newEngine(t, cfg, p)
 	newWriter(f.log, 47, 6).append(t, 50)
 	stop := start(t, old)
@@ -63,7 +63,7 @@ func TestReplayOfOlderCode(t *testing.T) {
 	// Rows of a first chunk in generation 2, which newer code would have written otherwise.
 	f.exec(t, `update balances set owner = 'as the old code had it' where generation = 2`)
 
-	newer := projection.Balances()
+	newer := readmodel.Balances()
 	newer.Version++
 	newer, brake = slowly(newer)
 	cfg.Instance = "new"
@@ -89,7 +89,7 @@ func TestReplayOfOlderCode(t *testing.T) {
 		t.Errorf("the older code went on with it: %+v, %v", got, err)
 	}
 
-	newer = projection.Balances()
+	newer = readmodel.Balances()
 	newer.Version++
 	cfg.Instance = "new again"
 	e = newEngine(t, cfg, newer)
@@ -104,7 +104,7 @@ func TestReplayOfOlderCode(t *testing.T) {
 func TestOlderCodeKeepsOff(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	newer := projection.Balances()
+	newer := readmodel.Balances()
 	newer.Version++
 	e := newEngine(t, f.config("newer"), newer)
 	w := newWriter(f.log, 26, 5)

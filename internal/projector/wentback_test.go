@@ -9,8 +9,8 @@ import (
 	"github.com/google/uuid"
 
 	"passbook/internal/eventstore"
-	"passbook/internal/projection"
 	"passbook/internal/projector"
+	"passbook/internal/readmodel"
 )
 
 // loseTail has the log lose what comes after a position, and then grow by other events to another.
@@ -176,7 +176,7 @@ func TestFollowersOfALogThatWentBack(t *testing.T) {
 	cfg := f.config("one")
 	cfg.Batch = 3
 	m, _ := tallies()
-	e := newEngine(t, cfg, projection.Balances(), projection.Transactions(), projection.Totals(), m.Projection)
+	e := newEngine(t, cfg, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), m.Projection)
 	start(t, e)
 	newWriter(f.log, 340, 5).append(t, 20)
 	all := func(holds func(projector.Status) bool) bool {

@@ -17,9 +17,9 @@ import (
 	"passbook/internal/eventstore"
 	"passbook/internal/money"
 	"passbook/internal/pgtest"
-	"passbook/internal/projection"
 	"passbook/internal/projector"
 	"passbook/internal/query"
+	"passbook/internal/readmodel"
 )
 
 // recorded is an event in the log, with what the domain's own Evolve makes of its account.
@@ -134,7 +134,7 @@ func (f *fixture) engine(t interface{ Fatalf(string, ...any) }, batch int) *proj
 		Decode: func(name string, version int, payload []byte) (any, error) {
 			return account.Decode(name, version, payload)
 		},
-	}, projection.Balances(), projection.Transactions(), projection.Totals())
+	}, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals())
 	if err != nil {
 		t.Fatalf("engine: %v", err)
 	}

@@ -16,8 +16,8 @@ import (
 	"passbook/internal/eventstore"
 	"passbook/internal/money"
 	"passbook/internal/pgtest"
-	"passbook/internal/projection"
 	"passbook/internal/projector"
+	"passbook/internal/readmodel"
 	"passbook/internal/verify"
 )
 
@@ -81,7 +81,7 @@ func project(t *testing.T, pool *pgxpool.Pool, batch int) {
 		Decode: func(name string, version int, payload []byte) (any, error) {
 			return account.Decode(name, version, payload)
 		},
-	}, projection.Balances(), projection.Transactions(), projection.Totals())
+	}, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals())
 	if err != nil {
 		t.Fatal(err)
 	}

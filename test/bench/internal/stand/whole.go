@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"passbook/internal/postgres"
-	"passbook/internal/projection"
 	"passbook/internal/projector"
+	"passbook/internal/readmodel"
 )
 
 // Whole says what a log holds whose read models are there as well: Accounts accounts with the numbers from 1, opened in
@@ -110,7 +110,7 @@ func (s *Stand) FillWhole(ctx context.Context, d Database, w Whole, progress fun
 		for i, statement := range wholeRest {
 			f.once(ctx, fmt.Sprint(i), fmt.Sprintf(statement, w.Accounts, w.PerAccount))
 		}
-		for _, p := range []*projector.Projection{projection.Balances(), projection.Transactions(), projection.Totals()} {
+		for _, p := range []*projector.Projection{readmodel.Balances(), readmodel.Transactions(), readmodel.Totals()} {
 			f.once(ctx, p.ID, fmt.Sprintf(`insert into projections (id, version, generation, position, last_event_id)
 values ('%s', %d, 1, %[3]d, md5('%[3]d')::uuid)`, p.ID, p.Version, w.Events()))
 		}

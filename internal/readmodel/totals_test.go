@@ -1,4 +1,4 @@
-package projection_test
+package readmodel_test
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 
 	"passbook/internal/account"
 	"passbook/internal/pgtest"
-	"passbook/internal/projection"
+	"passbook/internal/readmodel"
 )
 
 // total is a row of totals, its sums as text.
@@ -92,7 +92,7 @@ func TestTotalsAtEveryCheckpoint(t *testing.T) {
 		appendAll(t, pool, all)
 		for _, batch := range []int{1, len(all), rapid.IntRange(1, len(all)).Draw(t, "batch")} {
 			seen := make(map[int64][]total)
-			project(t, pool, projection.Totals(), batch, func(position int64) { seen[position] = totals(t, pool) })
+			project(t, pool, readmodel.Totals(), batch, func(position int64) { seen[position] = totals(t, pool) })
 			seen[int64(len(all))] = totals(t, pool) // the engine was stopped, perhaps before it could say so
 			for position, got := range seen {
 				if diff := cmp.Diff(sumsOf(t, all[:position]), got); diff != "" {

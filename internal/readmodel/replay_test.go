@@ -1,4 +1,4 @@
-package projection_test
+package readmodel_test
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 	"passbook/internal/account"
 	"passbook/internal/eventstore"
 	"passbook/internal/pgtest"
-	"passbook/internal/projection"
 	"passbook/internal/projector"
+	"passbook/internal/readmodel"
 )
 
 // TestReplaysMakeTheSameRows rebuilds each read model by chunks of another size than it was built live with.
@@ -29,7 +29,7 @@ func TestReplaysMakeTheSameRows(t *testing.T) {
 		return h
 	}).Example(7)
 	appendAll(t, pool, all)
-	projections := []*projector.Projection{projection.Balances(), projection.Transactions(), projection.Totals()}
+	projections := []*projector.Projection{readmodel.Balances(), readmodel.Transactions(), readmodel.Totals()}
 	engine, err := projector.New(projector.Config{
 		Pool: pool, Log: eventstore.New(pool), Instance: "test", Batch: 7, ReplayBatch: 5, ReadBatch: 2, Poll: time.Millisecond,
 		Decode: func(name string, version int, payload []byte) (any, error) {

@@ -1,4 +1,4 @@
-package projection_test
+package readmodel_test
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 
 	"passbook/internal/account"
 	"passbook/internal/pgtest"
-	"passbook/internal/projection"
+	"passbook/internal/readmodel"
 )
 
 // row is a row of the read model as text, but for what depends on the clock.
@@ -132,7 +132,7 @@ func TestBalances(t *testing.T) {
 				want.ClosedAt = &at
 			}
 			for batch := 1; batch <= len(all); batch++ {
-				if st := project(t, pool, projection.Balances(), batch); st.State != "running" || st.Position != int64(len(all)) {
+				if st := project(t, pool, readmodel.Balances(), batch); st.State != "running" || st.Position != int64(len(all)) {
 					t.Fatalf("batches of %d: %+v", batch, st)
 				}
 				if diff := cmp.Diff([]row{want}, rows(t, pool)); diff != "" {
@@ -191,7 +191,7 @@ func TestBalancesRefuse(t *testing.T) {
 				t.Fatal(err)
 			}
 			for batch := 1; batch <= len(all); batch++ {
-				st := project(t, pool, projection.Balances(), batch)
+				st := project(t, pool, readmodel.Balances(), batch)
 				if at, why := refused(t, pool, st); at != tt.at || !strings.Contains(why, tt.says) {
 					t.Errorf("batches of %d: at %d, %s", batch, at, why)
 				}
@@ -217,7 +217,7 @@ func TestBatchOfManyAccounts(t *testing.T) {
 	}
 	appendAll(t, pool, all)
 	for _, batch := range []int{2 * accounts, accounts} {
-		if st := project(t, pool, projection.Balances(), batch); st.State != "running" {
+		if st := project(t, pool, readmodel.Balances(), batch); st.State != "running" {
 			t.Fatalf("batches of %d: %+v", batch, st)
 		}
 		balances := make(map[uuid.UUID]int64)
@@ -257,7 +257,7 @@ func TestBalancesWhateverTheBatch(t *testing.T) {
 		appendAll(t, pool, all)
 		var want []row
 		for _, batch := range []int{1, len(all), rapid.IntRange(1, len(all)).Draw(t, "batch")} {
-			if st := project(t, pool, projection.Balances(), batch); st.State != "running" {
+			if st := project(t, pool, readmodel.Balances(), batch); st.State != "running" {
 				t.Fatalf("batches of %d: %+v", batch, st)
 			}
 			got := rows(t, pool)

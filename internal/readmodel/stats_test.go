@@ -1,4 +1,4 @@
-package projection_test
+package readmodel_test
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 	"passbook/internal/eventstore"
 	"passbook/internal/money"
 	"passbook/internal/pgtest"
-	"passbook/internal/projection"
 	"passbook/internal/projector"
+	"passbook/internal/readmodel"
 )
 
 func TestStats(t *testing.T) {
@@ -49,7 +49,7 @@ func TestStats(t *testing.T) {
 	)
 	pool := pgtest.New(t)
 	recorded := appendAll(t, pool, log)
-	stats := projection.NewStats()
+	stats := readmodel.NewStats()
 	engine, err := projector.New(projector.Config{
 		Pool: pool, Log: eventstore.New(pool), Instance: "test", Poll: time.Millisecond, Batch: 4,
 		Decode: func(name string, version int, payload []byte) (any, error) {
@@ -73,11 +73,11 @@ func TestStats(t *testing.T) {
 		<-ticker.C
 	}
 
-	want := projection.Snapshot{Position: n, Active: 2, Suspended: 1, Closed: 2}
+	want := readmodel.Snapshot{Position: n, Active: 2, Suspended: 1, Closed: 2}
 	if diff := cmp.Diff(want, stats.At(recorded)); diff != "" {
 		t.Errorf("in the second that is not over (-want +got):\n%s", diff)
 	}
-	want.Moved = []projection.Moved{
+	want.Moved = []readmodel.Moved{
 		{Currency: "EUR", Amount: "184467440737095516.20", Movements: 4}, {Currency: "JPY", Amount: "7", Movements: 1},
 	}
 	for _, tt := range []struct {

@@ -1,4 +1,4 @@
-package projection_test
+package readmodel_test
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 
 	"passbook/internal/account"
 	"passbook/internal/pgtest"
-	"passbook/internal/projection"
+	"passbook/internal/readmodel"
 )
 
 // line is a row of transactions.
@@ -82,7 +82,7 @@ func TestTransactionsAreTheFold(t *testing.T) {
 		all, states := history(t, 40)
 		want := fold(t, all, appendAll(t, pool, all))
 		for _, batch := range []int{1, len(all), rapid.IntRange(1, len(all)).Draw(t, "batch")} {
-			if st := project(t, pool, projection.Transactions(), batch); st.State != "running" || st.Position != int64(len(all)) {
+			if st := project(t, pool, readmodel.Transactions(), batch); st.State != "running" || st.Position != int64(len(all)) {
 				t.Fatalf("batches of %d: %+v", batch, st)
 			}
 			if diff := cmp.Diff(want, lines(t, pool)); diff != "" {
@@ -124,7 +124,7 @@ func TestTransactionsAtTheEndsOfTheRange(t *testing.T) {
 	}
 	want := fold(t, all, appendAll(t, pool, all))
 	for batch := 1; batch <= len(all); batch++ {
-		project(t, pool, projection.Transactions(), batch)
+		project(t, pool, readmodel.Transactions(), batch)
 		if diff := cmp.Diff(want, lines(t, pool)); diff != "" {
 			t.Errorf("batches of %d (-want +got):\n%s", batch, diff)
 		}
@@ -173,7 +173,7 @@ func TestTransactionsRefuse(t *testing.T) {
 				t.Fatal(err)
 			}
 			for batch := 1; batch <= len(all); batch++ {
-				st := project(t, pool, projection.Transactions(), batch)
+				st := project(t, pool, readmodel.Transactions(), batch)
 				if at, why := refused(t, pool, st); at != tt.at || !strings.Contains(why, tt.says) {
 					t.Errorf("batches of %d: at %d, %s", batch, at, why)
 				}

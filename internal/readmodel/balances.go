@@ -1,6 +1,6 @@
-// Package projection holds the read models: what each makes of the events, and the statements that write it. A read
+// Package readmodel holds the read models: what each makes of the events, and the statements that write it. A read
 // model knows nothing of loops, leases or checkpoints; package projector runs it.
-package projection
+package readmodel
 
 import (
 	"context"

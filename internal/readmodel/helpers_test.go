@@ -1,4 +1,4 @@
-package projection_test
+package readmodel_test
 
 import (
 	"bytes"
