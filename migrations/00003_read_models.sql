@@ -18,12 +18,14 @@ create table balances (
     opened_position bigint      not null,
     opened_at       timestamptz not null,
     updated_at      timestamptz not null,
-    closed_at       timestamptz,
-    primary key (generation, account_id)
+    closed_at       timestamptz
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 -- Indexes only on columns that never change, so that an update of a balance stays on its page (HOT).
 create index balances_opened on balances (generation, opened_position);
 create index balances_owner on balances (generation, owner, account_id);
+-- The primary key comes last: as long as nothing is known of the table, PostgreSQL finds it and balances_owner equally
+-- good for a look-up of an account, and then takes the later one. The other reads the whole generation.
+alter table balances add primary key (generation, account_id);
 
 -- A row an event of an account, with the balance and the status that it left: the last row at or before a position is
 -- the account as it stood then. Rows are never updated. The columns are ordered so that none is padded.

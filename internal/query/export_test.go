@@ -11,3 +11,6 @@ func (s *Service) Waiting() int {
 
 // LookEvery sets how often the watcher looks without having been told to. It must come before Run.
 func (s *Service) LookEvery(d time.Duration) { s.watcher.every = d }
+
+// ReadAccountsSQL is the statement that reads accounts by their ids.
+const ReadAccountsSQL = readAccountsSQL

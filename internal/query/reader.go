@@ -10,28 +10,27 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Bounds of coalesced reads.
-const (
-	// maxReads is how many accounts one round trip asks for.
-	maxReads = 256
-	// maxReaders is how many round trips are under way at once: one is being answered while the next gathers.
-	maxReaders = 2
-)
+// maxReads is how many accounts one round trip asks for.
+const maxReads = 256
 
-// The generation is picked in the statement that reads the rows: a reader sees one complete generation, always. There
-// is at least one row, all null but for the position, since the answer names the position either way.
+// readAccountsSQL picks the generation in the statement that reads the rows: a reader sees one complete generation,
+// always. It returns a row for each id, all null but for the position when there is no such account. The limit keeps
+// each look-up a subquery of its own, which PostgreSQL can only answer by the primary key: joined with the ids, a table
+// that was empty when the plan was made is read whole for every call.
 const readAccountsSQL = `select p.position, ` + accountColumns + `
-from projections p left join balances b on b.generation = p.generation and b.account_id = any ($1)
+from projections p cross join unnest($1::uuid[]) as k (account_id) left join lateral (
+    select * from balances b where b.generation = p.generation and b.account_id = k.account_id limit 1) b on true
 where p.id = 'balances'`
 
-// reader answers reads of single accounts that come at the same time with one round trip: those that arrive while
-// others are under way go together with the next. A read that comes alone is sent at once.
+// reader answers reads of single accounts that come at the same time with one round trip: those that arrive while one
+// is under way go together with the next. A read that comes alone is sent at once. One round trip at a time is the
+// fastest: with two, 64 clients got 0.8 of the answers, since each was half as full.
 type reader struct {
 	pool *pgxpool.Pool
 
 	mu      sync.Mutex
 	waiting []*read
-	running int
+	running bool
 }
 
 // read is one caller's read; its answer may be taken once done is closed.
@@ -49,10 +48,8 @@ func (r *reader) get(ctx context.Context, id uuid.UUID) (*read, error) {
 	one := &read{id: id, done: make(chan struct{})}
 	r.mu.Lock()
 	r.waiting = append(r.waiting, one)
-	start := r.running < maxReaders
-	if start {
-		r.running++
-	}
+	start := !r.running
+	r.running = true
 	r.mu.Unlock()
 	if start {
 		go r.run()
@@ -73,7 +70,7 @@ func (r *reader) run() {
 		r.waiting = r.waiting[len(batch):]
 		if len(batch) == 0 {
 			r.waiting = nil
-			r.running--
+			r.running = false
 			r.mu.Unlock()
 			return
 		}
