@@ -72,7 +72,7 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	queries.OnWait(engine.Hurry)
+	queries.OnWait(engine.ShortenDelay)
 	events := feed.New(feed.Config{
 		Log: feedLog{eventstore.New(pools["feed"]), eventstore.New(primaryOf(pools))}, Naming: cfg.naming, Logger: cfg.log,
 		Transient: postgres.IsUnavailable, MaxStreams: cfg.maxStreams,

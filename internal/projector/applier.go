@@ -14,21 +14,21 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// lane is one generation of a projection on its way along the log: the live one, which the tail takes further, or
+// applier is one generation of a projection on its way along the log: the live one, which the tail takes further, or
 // another, which a replay or a rollback does. One goroutine works on it.
-type lane struct {
-	point // what is applied
+type applier struct {
+	checkpoint // what is applied
 
 	w          *worker
-	read       func(ctx context.Context, from point, limit int) ([]eventstore.Event, error) // is readOn
-	mark       checkpoint
+	read       func(ctx context.Context, from checkpoint, limit int) ([]eventstore.Event, error) // is readAfter
+	row        checkpointRow
 	generation int64
-	status     string // of the projection, when the lane is the live one
+	status     string // of the projection, when the applier is the live one
 	live       bool
 
-	before Fold // of the batch that was committed last, nil when it is not known what the rows are
+	previous Fold // of the batch that was committed last, nil when it is not known what the rows are
 
-	limit, most int // events in the next batch; below most while one that cannot be written is being found
+	limit, maxLimit int // events in the next batch; below most while one that cannot be written is being found
 
 	parked     map[uuid.UUID]bool // streams that are set aside, see parking.go
 	failing    int64              // position of an event that failed and is to be tried again, 0 when there is none
@@ -36,22 +36,22 @@ type lane struct {
 	nextRetry  time.Time          // not before then is it looked whether a parked stream is to be tried
 }
 
-// checkpoint is where the position of a lane is kept. Both methods answer errFenced when the lane has been taken from
+// checkpointRow is the database row that holds the checkpoint of an applier. Both methods answer errFenced when the applier has been taken from
 // its owner: paused, cancelled, flipped, or gone to another instance.
-type checkpoint interface {
+type checkpointRow interface {
 	// advance moves the checkpoint, by compare-and-set, from one point to the end of a batch.
-	advance(ctx context.Context, tx pgx.Tx, from point, b *batch) error
-	// hold keeps the checkpoint where it is, and everybody else from taking the lane over, until tx ends.
-	hold(ctx context.Context, tx pgx.Tx, at point) error
+	advance(ctx context.Context, tx pgx.Tx, from checkpoint, b *batch) error
+	// hold keeps the checkpoint where it is, and everybody else from taking the applier over, until tx ends.
+	hold(ctx context.Context, tx pgx.Tx, at checkpoint) error
 }
 
-func (w *worker) newLane(most int) *lane {
-	return &lane{w: w, limit: most, most: most, retryLimit: most}
+func (w *worker) newApplier(limit int) *applier {
+	return &applier{w: w, limit: limit, maxLimit: limit, retryLimit: limit}
 }
 
 var (
-	// errAgain says that a step came to nothing yet, and that the next one is to be taken at once.
-	errAgain = errors.New("the step is taken again")
+	// errRetryNow says that a step came to nothing yet, and that the next one is to be taken at once.
+	errRetryNow = errors.New("the step is taken again")
 	// ErrGap says that the log does not go on where it should: it was damaged, or changed by hand.
 	ErrGap = errors.New("the log has a gap")
 )
@@ -75,55 +75,55 @@ func (e *EventError) Unwrap() error { return e.Err }
 // batch is a run of contiguous events, folded.
 type batch struct {
 	fold    Fold
-	last    point
+	last    checkpoint
 	count   int64
 	waiting map[uuid.UUID]int64 // of those, how many wait for a parked stream and are not in the fold
 	applied int64               // and how many are
-	broken  bool                // an event that could not be applied may have left its mark on the fold
+	dirty   bool                // an event that could not be applied may have left its mark on the fold
 }
 
 func (b *batch) flush(ctx context.Context, tx pgx.Tx, generation int64) error {
 	if b.applied == 0 {
 		return nil
 	}
-	return guard(func() error { return b.fold.Flush(ctx, tx, generation) })
+	return catchPanic(func() error { return b.fold.Flush(ctx, tx, generation) })
 }
 
-// apply takes the lane one batch further and answers how many events it was, 0 at the end of the log. With an event
-// that a handler cannot apply, those before it are applied, the failure is recorded, and the error is errAgain.
-func (l *lane) apply(ctx context.Context) (int64, error) {
-	n, err := l.step(ctx)
+// applyNext takes the applier one batch further and answers how many events it was, 0 at the end of the log. With an event
+// that a handler cannot apply, those before it are applied, the failure is recorded, and the error is errRetryNow.
+func (a *applier) applyNext(ctx context.Context) (int64, error) {
+	n, err := a.applyBatch(ctx)
 	if failed, ok := errors.AsType[*EventError](err); ok && failed.event != nil {
-		err = l.failed(ctx, failed)
+		err = a.failed(ctx, failed)
 	}
 	return n, err
 }
 
-// step applies the next batch. With an event that cannot be applied, those before it are, and the error is its.
-func (l *lane) step(ctx context.Context) (int64, error) {
-	events, err := l.read(ctx, l.point, min(l.limit, l.w.cfg.ReadBatch))
-	if errors.Is(err, ErrLogWentBack) {
-		return 0, fmt.Errorf("%w; a replay rebuilds the read model: server replay %s", err, l.w.def.ID)
+// applyBatch applies the next batch. With an event that cannot be applied, those before it are, and the error is its.
+func (a *applier) applyBatch(ctx context.Context) (int64, error) {
+	events, err := a.read(ctx, a.checkpoint, min(a.limit, a.w.cfg.ReadBatch))
+	if errors.Is(err, ErrLogTruncated) {
+		return 0, fmt.Errorf("%w; a replay rebuilds the read model: server replay %s", err, a.w.def.ID)
 	}
 	if err != nil || len(events) == 0 {
 		return 0, err
 	}
-	b, foldErr := l.fold(events)
+	b, foldErr := a.fold(events)
 	if b.count == 0 {
 		return 0, foldErr
 	}
-	if foldErr == nil && len(events) == l.w.cfg.ReadBatch {
-		if err := l.extend(ctx, b); err != nil {
+	if foldErr == nil && len(events) == a.w.cfg.ReadBatch {
+		if err := a.extend(ctx, b); err != nil {
 			return 0, err
 		}
 	}
-	l.before = nil // whatever becomes of it
-	err = l.commit(ctx, events[:min(int64(len(events)), b.count)], b)
+	a.previous = nil // whatever becomes of it
+	err = a.commit(ctx, events[:min(int64(len(events)), b.count)], b)
 	if err != nil {
-		return 0, l.narrow(ctx, events, b, err)
+		return 0, a.bisect(ctx, events, b, err)
 	}
-	l.moved(b)
-	l.limit = min(2*l.limit, l.most)
+	a.advanced(b)
+	a.limit = min(2*a.limit, a.maxLimit)
 	return b.count, foldErr
 }
 
@@ -137,23 +137,23 @@ func (b *batch) full() bool {
 }
 
 // extend reads and folds on, piece by piece, until the batch is as large as it may be: what is written is then large,
-// and what is read at once small. Where it meets an event that cannot be applied, the error is errAgain, and the next
+// and what is read at once small. Where it meets an event that cannot be applied, the error is errRetryNow, and the next
 // batch ends before that piece.
-func (l *lane) extend(ctx context.Context, b *batch) error {
-	for b.count < int64(l.limit) && !b.full() {
-		most := min(l.limit-int(b.count), l.w.cfg.ReadBatch)
+func (a *applier) extend(ctx context.Context, b *batch) error {
+	for b.count < int64(a.limit) && !b.full() {
+		most := min(a.limit-int(b.count), a.w.cfg.ReadBatch)
 		before := b.count
-		events, err := l.read(ctx, b.last, most)
-		if errors.Is(err, ErrLogWentBack) {
-			l.limit = int(before) // whether what comes before is left, the next step finds out
-			return errAgain
+		events, err := a.read(ctx, b.last, most)
+		if errors.Is(err, ErrLogTruncated) {
+			a.limit = int(before) // whether what comes before is left, the next step finds out
+			return errRetryNow
 		}
 		if err != nil {
 			return err
 		}
-		if n, gap := contiguous(events, b.last.position); gap != nil || l.w.foldOn(b, events[:n], l.parked) != nil {
-			l.limit = int(before)
-			return errAgain
+		if n, gap := contiguous(events, b.last.position); gap != nil || a.w.foldInto(b, events[:n], a.parked) != nil {
+			a.limit = int(before)
+			return errRetryNow
 		}
 		if len(events) < most {
 			return nil
@@ -163,24 +163,24 @@ func (l *lane) extend(ctx context.Context, b *batch) error {
 }
 
 // commit writes a batch in a transaction of its own.
-func (l *lane) commit(ctx context.Context, events []eventstore.Event, b *batch) error {
+func (a *applier) commit(ctx context.Context, events []eventstore.Event, b *batch) error {
 	over := func(error) {}
-	if l.live && l.w.cfg.Applying != nil {
-		ctx, over = l.w.cfg.Applying(ctx, l.w.def.ID, events)
+	if a.live && a.w.cfg.Applying != nil {
+		ctx, over = a.w.cfg.Applying(ctx, a.w.def.ID, events)
 	}
-	err := l.w.begin(ctx, func(tx pgx.Tx) error { return l.write(ctx, tx, b) })
+	err := a.w.begin(ctx, func(tx pgx.Tx) error { return a.write(ctx, tx, b) })
 	over(err)
 	return err
 }
 
-// fold folds the events that follow on the lane's position, asserting that none is missing. With an error, which is an
+// fold folds the events that follow on the applier's position, asserting that none is missing. With an error, which is an
 // *EventError, the batch holds the events before that one.
-func (l *lane) fold(events []eventstore.Event) (*batch, error) {
-	n, gap := contiguous(events, l.position)
-	b, err := l.w.fold(events[:n], l.parked)
-	if sequel, ok := b.fold.(Sequel); ok && l.before != nil {
-		sequel.Follow(l.before)
-		l.before = nil
+func (a *applier) fold(events []eventstore.Event) (*batch, error) {
+	n, gap := contiguous(events, a.position)
+	b, err := a.w.fold(events[:n], a.parked)
+	if continuer, ok := b.fold.(Continuer); ok && a.previous != nil {
+		continuer.Continue(a.previous)
+		a.previous = nil
 	}
 	if err == nil {
 		err = gap
@@ -201,15 +201,15 @@ func contiguous(events []eventstore.Event, after int64) (int, error) {
 // fold decodes and folds events. With an error, which is an *EventError, the batch holds the events before that one.
 func (w *worker) fold(events []eventstore.Event, parked map[uuid.UUID]bool) (*batch, error) {
 	b := &batch{fold: w.def.newFold()}
-	err := w.foldOn(b, events, parked)
-	if err != nil && b.broken {
+	err := w.foldInto(b, events, parked)
+	if err != nil && b.dirty {
 		b, _ = w.fold(events[:b.count], parked) // those went well before
 	}
 	return b, err
 }
 
-// foldOn decodes events and folds them into the batch, but for those of the parked streams, which it counts.
-func (w *worker) foldOn(b *batch, events []eventstore.Event, parked map[uuid.UUID]bool) error {
+// foldInto decodes events and folds them into the batch, but for those of the parked streams, which it counts.
+func (w *worker) foldInto(b *batch, events []eventstore.Event, parked map[uuid.UUID]bool) error {
 	for i := range events {
 		e := &events[i]
 		data, err := w.cfg.decoded(e)
@@ -223,12 +223,12 @@ func (w *worker) foldOn(b *batch, events []eventstore.Event, parked map[uuid.UUI
 			b.waiting[e.StreamID]++
 		} else {
 			if err := w.def.apply(b.fold, eventOf(e), data); err != nil {
-				b.broken = true
+				b.dirty = true
 				return &EventError{Position: e.Position, Err: err, event: e}
 			}
 			b.applied++
 		}
-		b.last = point{e.Position, e.EventID}
+		b.last = checkpoint{e.Position, e.EventID}
 		b.count++
 	}
 	return nil
@@ -247,46 +247,46 @@ func eventOf(e *eventstore.Event) Event {
 }
 
 // write puts into tx what a batch comes to: the checkpoint, the rows, and what waits for parked streams.
-func (l *lane) write(ctx context.Context, tx pgx.Tx, b *batch) error {
-	if err := l.mark.advance(ctx, tx, l.point, b); err != nil {
+func (a *applier) write(ctx context.Context, tx pgx.Tx, b *batch) error {
+	if err := a.row.advance(ctx, tx, a.checkpoint, b); err != nil {
 		return err
 	}
-	if l.failing != 0 && l.failing <= b.last.position {
-		if err := l.forget(ctx, tx); err != nil {
+	if a.failing != 0 && a.failing <= b.last.position {
+		if err := a.forgetFailure(ctx, tx); err != nil {
 			return err
 		}
 	}
-	if err := l.await(ctx, tx, b.waiting); err != nil {
+	if err := a.countWaiting(ctx, tx, b.waiting); err != nil {
 		return err
 	}
-	return b.flush(ctx, tx, l.generation)
+	return b.flush(ctx, tx, a.generation)
 }
 
-// moved takes note of a batch that is committed.
-func (l *lane) moved(b *batch) {
-	l.point, l.before = b.last, b.fold
-	if l.failing <= b.last.position {
-		l.failing = 0
+// advanced takes note of a batch that is committed.
+func (a *applier) advanced(b *batch) {
+	a.checkpoint, a.previous = b.last, b.fold
+	if a.failing <= b.last.position {
+		a.failing = 0
 	}
 }
 
-// narrow makes the next batch smaller when one could not be written for a reason that may lie in one of its events,
+// bisect makes the next batch smaller when one could not be written for a reason that may lie in one of its events,
 // down to the event itself, so that all before it are applied and the error names it.
-func (l *lane) narrow(ctx context.Context, events []eventstore.Event, b *batch, err error) error {
+func (a *applier) bisect(ctx context.Context, events []eventstore.Event, b *batch, err error) error {
 	switch {
-	case ctx.Err() != nil, b.applied == 0, !l.w.lies(err):
+	case ctx.Err() != nil, b.applied == 0, !a.w.mayBlameEvent(err):
 		return err
 	case b.count == 1:
-		l.limit = 1
+		a.limit = 1
 		return &EventError{Position: b.last.position, Err: err, event: &events[0]}
 	}
-	l.limit = int(b.count / 2)
-	return errAgain
+	a.limit = int(b.count / 2)
+	return errRetryNow
 }
 
-// lies tells whether the reason why a fold could not be written may lie in an event of it: it is an error of the read
+// mayBlameEvent tells whether the reason why a fold could not be written may lie in an event of it: it is an error of the read
 // model, or PostgreSQL's of what it was given. What is wrong with the database or the schema is no event's fault.
-func (w *worker) lies(err error) bool {
+func (w *worker) mayBlameEvent(err error) bool {
 	if errors.Is(err, errFenced) || w.cfg.Transient(err) {
 		return false
 	}

@@ -12,40 +12,40 @@ const (
 set previous_generation = null, previous_version = null, previous_position = null
 where id = $1 returning generation`
 
-	sweepFailuresSQL = `delete from projection_failures where projection = $1 and generation <> $2 and generation < $3`
+	deleteOldFailuresSQL = `delete from projection_failures where projection = $1 and generation <> $2 and generation < $3`
 )
 
-// sweep deletes the rows of generations that are over when a replay begins: those before the one it builds, except the
+// deleteOld deletes the rows of generations that are over when a replay begins: those before the one it builds, except the
 // live one. The previous one could be rolled back to until then, and from then on cannot.
-func (w *worker) sweep(ctx context.Context, c rebuilt) error {
+func (w *worker) deleteOld(ctx context.Context, c replayRow) error {
 	var live int64
 	err := w.begin(ctx, func(tx pgx.Tx) error {
-		if err := c.hold(ctx, tx, point{}); err != nil {
+		if err := c.hold(ctx, tx, checkpoint{}); err != nil {
 			return err
 		}
 		return tx.QueryRow(ctx, forgetPreviousSQL, w.def.ID).Scan(&live)
 	})
 	if err != nil {
-		return fmt.Errorf("projector: sweep of %s: %w", w.def.ID, err)
+		return fmt.Errorf("projector: delete old generations of %s: %w", w.def.ID, err)
 	}
-	return w.sweepRows(ctx, live, c.r.generation)
+	return w.deleteGenerations(ctx, live, c.r.generation)
 }
 
-// sweepRows does no harm when a stalled owner does it late: a generation that is over stays so, and those from the one
+// deleteGenerations does no harm when a stalled owner does it late: a generation that is over stays so, and those from the one
 // being built on are left alone.
-func (w *worker) sweepRows(ctx context.Context, live, building int64) error {
-	if _, err := w.cfg.Pool.Exec(ctx, sweepFailuresSQL, w.def.ID, live, building); err != nil {
-		return fmt.Errorf("projector: sweep of %s: %w", w.def.ID, err)
+func (w *worker) deleteGenerations(ctx context.Context, live, building int64) error {
+	if _, err := w.cfg.Pool.Exec(ctx, deleteOldFailuresSQL, w.def.ID, live, building); err != nil {
+		return fmt.Errorf("projector: delete old generations of %s: %w", w.def.ID, err)
 	}
 	for _, table := range w.def.Tables {
-		if err := w.sweepTable(ctx, pgx.Identifier{table}.Sanitize(), live, building); err != nil {
-			return fmt.Errorf("projector: sweep of %s: %w", table, err)
+		if err := w.deleteGenerationsOf(ctx, pgx.Identifier{table}.Sanitize(), live, building); err != nil {
+			return fmt.Errorf("projector: delete old generations of %s: %w", table, err)
 		}
 	}
 	return nil
 }
 
-func (w *worker) sweepTable(ctx context.Context, table string, live, building int64) error {
+func (w *worker) deleteGenerationsOf(ctx context.Context, table string, live, building int64) error {
 	// Each generation is found by the index, and deleted in small steps.
 	next := "select min(generation) from " + table + " where generation > $1 and generation < $2"
 	remove := fmt.Sprintf("delete from %s where ctid = any (array(select ctid from %s where generation = $1 limit 10000))",

@@ -12,24 +12,24 @@ import (
 	"passbook/internal/projector"
 )
 
-// sequel is a fold that knows which one it follows.
-type sequel struct {
-	book     *sequels
-	follows  *sequel
+// continuation is a fold that knows which one it follows.
+type continuation struct {
+	book     *continuations
+	follows  *continuation
 	accounts int
 }
 
-// sequels is the folds in the order in which they were flushed.
-type sequels struct {
+// continuations is the folds in the order in which they were flushed.
+type continuations struct {
 	mu      sync.Mutex
 	fails   bool
-	flushed []*sequel
+	flushed []*continuation
 	failed  int // flushes that did, each of them before the fold of that index
 }
 
-func (s *sequel) Follow(before projector.Fold) { s.follows = before.(*sequel) }
+func (s *continuation) Continue(previous projector.Fold) { s.follows = previous.(*continuation) }
 
-func (s *sequel) Flush(context.Context, pgx.Tx, int64) error {
+func (s *continuation) Flush(context.Context, pgx.Tx, int64) error {
 	s.book.mu.Lock()
 	defer s.book.mu.Unlock()
 	if s.book.fails {
@@ -41,14 +41,14 @@ func (s *sequel) Flush(context.Context, pgx.Tx, int64) error {
 	return nil
 }
 
-// TestSequels sees a fold go on from the one that was committed just before it, and from none when a batch has failed in
+// TestContinuations sees a fold go on from the one that was committed just before it, and from none when a batch has failed in
 // between: what that one had in mind may not be what the rows say.
-func TestSequels(t *testing.T) {
+func TestContinuations(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	book := new(sequels)
-	p := projector.Define("sequels", 1, nil, func() projector.Fold { return &sequel{book: book} })
-	projector.On(p, func(s *sequel, _ projector.Event, _ account.AccountCreated) error { s.accounts++; return nil })
+	book := new(continuations)
+	p := projector.Define("continuations", 1, nil, func() projector.Fold { return &continuation{book: book} })
+	projector.On(p, func(s *continuation, _ projector.Event, _ account.AccountCreated) error { s.accounts++; return nil })
 	e := newEngine(t, f.config("one"), p)
 	start(t, e)
 	w := newWriter(f.log, 150, 60)
@@ -59,7 +59,7 @@ func TestSequels(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, "all is applied", func() bool {
-			st, err := e.Projection(t.Context(), "sequels")
+			st, err := e.Projection(t.Context(), "continuations")
 			return err == nil && st.Position == head
 		})
 	}

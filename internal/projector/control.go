@@ -95,7 +95,7 @@ func (w *worker) status(ctx context.Context, head int64) (Status, error) {
 	if st.Owner == w.cfg.Instance {
 		st.Rate = w.rate.perSecond()
 	}
-	if err := st.behind(ctx, w.cfg.Log, head); err != nil {
+	if err := st.setLag(ctx, w.cfg.Log, head); err != nil {
 		return Status{}, err
 	}
 	r, err := scanReplay(w.cfg.Pool.QueryRow(ctx, lastReplaySQL, w.def.ID))
@@ -120,8 +120,8 @@ func (w *worker) stored(ctx context.Context) (Status, error) {
 	return st, err
 }
 
-// behind fills in how far the projection is behind the log's head.
-func (st *Status) behind(ctx context.Context, log Log, head int64) error {
+// setLag fills in how far the projection is behind the log's head.
+func (st *Status) setLag(ctx context.Context, log Log, head int64) error {
 	if st.Position > head { // it has moved past the head that was read before it, or the log has gone back
 		var err error
 		if head, err = log.Head(ctx); err != nil {
@@ -164,7 +164,7 @@ func (w *worker) startReplay(ctx context.Context) (Replay, error) {
 	for {
 		r, err := scanReplay(w.cfg.Pool.QueryRow(ctx, startReplaySQL, replayID, w.def.ID, w.def.Version, head))
 		if err == nil {
-			w.wakeReplay.raise()
+			w.wakeReplay.set()
 			return r, nil
 		}
 		// Two that start at once may also collide on the generation.
@@ -267,7 +267,7 @@ func (w *worker) setPaused(ctx context.Context, paused bool) error {
 	if _, err := w.cfg.Pool.Exec(ctx, sql, w.def.ID); err != nil {
 		return fmt.Errorf("projector: control of %s: %w", w.def.ID, err)
 	}
-	w.wake.raise()
+	w.wake.set()
 	return nil
 }
 
@@ -288,12 +288,12 @@ func scanReplay(row pgx.Row) (Replay, error) {
 		r.FinishedAt = finished.UTC()
 	}
 	r.StartedAt = r.StartedAt.UTC()
-	r.pace(seconds)
+	r.setRate(seconds)
 	return r, nil
 }
 
-// pace fills in the speed of a replay that has taken so many seconds.
-func (r *Replay) pace(seconds float64) {
+// setRate fills in the speed of a replay that has taken so many seconds.
+func (r *Replay) setRate(seconds float64) {
 	if seconds > 0 && r.Kind != rollback { // which has not begun at 0
 		r.Rate = float64(r.Processed) / seconds
 	}

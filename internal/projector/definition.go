@@ -41,14 +41,14 @@ type Sized interface {
 	Rows() int
 }
 
-// Sequel is a Fold that can go on from the one that was committed just before it, for the same rows: what that one left in
+// Continuer is a Fold that can go on from the one that was committed just before it, for the same rows: what that one left in
 // them need not be read again.
-type Sequel interface {
+type Continuer interface {
 	Fold
-	// Follow hands over the Fold before, which nobody else uses any more. The engine does so when nothing but it has written
+	// Continue hands over the Fold before, which nobody else uses any more. The engine does so when nothing but it has written
 	// the rows since they were read, as far as the log, the checkpoint and the epoch can tell; parked streams, which are
 	// tried in between, are to be told by their versions.
-	Follow(before Fold)
+	Continue(previous Fold)
 }
 
 // Projection is the definition of a read model: what it is called, where it is kept, and how.
@@ -60,8 +60,8 @@ type Projection struct {
 	// Tables are the read model's tables. Each has a column generation bigint, first in its primary key.
 	Tables []string
 
-	// Pace, when set, is used in place of Config.Pace: longer for a read model that nobody waits for.
-	Pace time.Duration
+	// BatchDelay, when set, is used in place of Config.BatchDelay: longer for a read model that nobody waits for.
+	BatchDelay time.Duration
 
 	newFold  func() Fold // of one in tables
 	memory   *memory     // of one in memory
@@ -124,7 +124,7 @@ type memory struct {
 
 	mu    sync.RWMutex
 	model any
-	at    point
+	at    checkpoint
 }
 
 // Content is what an event says, decoded. Its EventType is the event's name in the log.
@@ -168,25 +168,25 @@ func (p *Projection) apply(fold any, at Event, data any) error {
 	if !ok {
 		return nil
 	}
-	if err := guard(func() error { return handle(fold, at, data) }); err != nil {
+	if err := catchPanic(func() error { return handle(fold, at, data) }); err != nil {
 		return fmt.Errorf("%s: %w", p.ID, err)
 	}
 	return nil
 }
 
-// guard turns a panic of a read model's code into an error that says where it was, so that it halts one projection and
+// catchPanic turns a panic of a read model's code into an error that says where it was, so that it halts one projection and
 // not the service.
-func guard(f func() error) (err error) {
+func catchPanic(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v, at %s", p, panicked())
+			err = fmt.Errorf("panic: %v, at %s", p, panicLine())
 		}
 	}()
 	return f()
 }
 
-// panicked is the line that has panicked, for a deferred function to ask: the first one below the runtime's.
-func panicked() string {
+// panicLine is the line that has panicked, for a deferred function to ask: the first one below the runtime's.
+func panicLine() string {
 	var pcs [32]uintptr
 	frames, below := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])]), false
 	for {

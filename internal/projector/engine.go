@@ -30,7 +30,7 @@ type Notifier interface {
 	Listen(ctx context.Context, wake func()) error
 }
 
-// runner is a projection as the engine drives it: a worker writes one to tables, a keeper holds one in memory.
+// runner is a projection as the engine drives it: a worker writes one to tables, a memoryRunner holds one in memory.
 type runner interface {
 	run(ctx context.Context) error
 	wakeUp()
@@ -75,10 +75,10 @@ type Config struct {
 	Lease time.Duration
 	// Poll is how often the log is looked at without having been woken. Default 200 ms.
 	Poll time.Duration
-	// Pace is how long events are let gather after a batch that caught up; default 8 ms. Under load it makes few large
+	// BatchDelay is how long events are let gather after a batch that caught up; default 8 ms. Under load it makes few large
 	// batches of many small ones, at the price of that much delay. After a batch that took long it is more, up to a quarter
-	// of a second; Hurry makes it half at most. An event that comes alone is applied at once.
-	Pace time.Duration
+	// of a second; ShortenDelay makes it half at most. An event that comes alone is applied at once.
+	BatchDelay time.Duration
 	// Batch is how many events are applied in one transaction at most, default 8,000; ReplayBatch the same for a
 	// replay, default 56,000.
 	Batch, ReplayBatch int
@@ -88,7 +88,7 @@ type Config struct {
 	// Retry is how often a parked stream is tried without having been asked for. Default 30 s.
 	Retry time.Duration
 	// tail is Log as those read it who follow it together.
-	tail *recent
+	tail *tailCache
 	// MaxParked is how many streams of a projection may be parked. With more, the reason will not be in the events, and
 	// the projection halts. Default 100.
 	MaxParked int
@@ -98,7 +98,7 @@ type Config struct {
 // when it goes silent.
 type Engine struct {
 	cfg     Config
-	log     *recent
+	log     *tailCache
 	runners map[string]runner
 	order   []string
 }
@@ -108,7 +108,7 @@ type Engine struct {
 func New(cfg Config, projections ...*Projection) (*Engine, error) {
 	setDefault(&cfg.Lease, 3*time.Second)
 	setDefault(&cfg.Poll, 200*time.Millisecond)
-	setDefault(&cfg.Pace, 8*time.Millisecond)
+	setDefault(&cfg.BatchDelay, 8*time.Millisecond)
 	setDefault(&cfg.Batch, 8_000)
 	setDefault(&cfg.ReplayBatch, 56_000)
 	setDefault(&cfg.ReadBatch, 8_000)
@@ -129,7 +129,7 @@ func New(cfg Config, projections ...*Projection) (*Engine, error) {
 	if cfg.Instance == "" || cfg.Pool == nil || cfg.Log == nil || cfg.Decode == nil {
 		return nil, errors.New("projector: an engine needs a pool, a log, a decoder and an instance name")
 	}
-	log := &recent{Log: cfg.Log, decode: cfg.Decode}
+	log := &tailCache{Log: cfg.Log, decode: cfg.Decode}
 	cfg.tail = log
 	e := &Engine{cfg: cfg, log: log, runners: make(map[string]runner)}
 	for _, p := range projections {
@@ -137,7 +137,7 @@ func New(cfg Config, projections ...*Projection) (*Engine, error) {
 			return nil, fmt.Errorf("projector: projection %q is registered twice", p.ID)
 		}
 		if p.memory != nil {
-			e.runners[p.ID] = newKeeper(&e.cfg, p)
+			e.runners[p.ID] = newMemoryRunner(&e.cfg, p)
 		} else {
 			e.runners[p.ID] = newWorker(&e.cfg, p)
 		}
@@ -173,15 +173,15 @@ func (e *Engine) Wake() {
 	}
 }
 
-// Hurry tells the engine that somebody waits for a projection: a long rest of it is cut short. It never blocks.
-func (e *Engine) Hurry(id string) {
+// ShortenDelay tells the engine that somebody waits for a projection: a long rest of it is cut short. It never blocks.
+func (e *Engine) ShortenDelay(id string) {
 	if w, ok := e.runners[id].(*worker); ok {
-		w.hurry.raise()
+		w.shortenDelay.set()
 	}
 }
 
-// listenAgain is the pause after having lost the means to be woken by other instances.
-const listenAgain = 500 * time.Millisecond
+// listenRetry is the pause after having lost the means to be woken by other instances.
+const listenRetry = 500 * time.Millisecond
 
 // listen is woken by other instances. While it cannot be, the log is polled, as it is anyway.
 func (e *Engine) listen(ctx context.Context) {
@@ -189,24 +189,24 @@ func (e *Engine) listen(ctx context.Context) {
 		if err := e.cfg.Notifier.Listen(ctx, e.Wake); err != nil && ctx.Err() == nil {
 			e.cfg.Logger.WarnContext(ctx, "not told of appends by other instances; the log is polled until that is mended", "error", err)
 		}
-		pause(ctx, listenAgain)
+		sleep(ctx, listenRetry)
 	}
 }
 
-// flag is a signal that is up or down: raising one that is up does nothing.
-type flag chan struct{}
+// signal is a signal that is up or down: raising one that is up does nothing.
+type signal chan struct{}
 
-func newFlag() flag { return make(flag, 1) }
+func newSignal() signal { return make(signal, 1) }
 
-func (f flag) raise() {
+func (f signal) set() {
 	select {
 	case f <- struct{}{}:
 	default:
 	}
 }
 
-// waitFor returns when the flag is raised, which lowers it, when the time is over, or when ctx ends.
-func (f flag) waitFor(ctx context.Context, d time.Duration) {
+// wait returns when the signal is raised, which lowers it, when the time is over, or when ctx ends.
+func (f signal) wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

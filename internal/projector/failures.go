@@ -84,7 +84,7 @@ func (w *worker) askRetry(ctx context.Context, position int64) (Failure, error) 
 		return f, fmt.Errorf("projector: retry of %s: %w", w.def.ID, err)
 	}
 	w.retryAsked.Store(true)
-	w.wake.raise()
+	w.wake.set()
 	return f, nil
 }
 

@@ -11,24 +11,24 @@ import (
 )
 
 const (
-	// keeperPause is how long a keeper rests after what was less than a batch, so that following the log in memory costs
+	// memoryRunnerPause is how long a memoryRunner rests after what was less than a batch, so that following the log in memory costs
 	// little while every commit wakes it. While it has far to go it rests for as long as it has worked, so that it takes
 	// half a core at most.
-	keeperPause = 20 * time.Millisecond
-	// keptReplays is how many replays of a projection in memory are remembered.
-	keptReplays = 50
+	memoryRunnerPause = 20 * time.Millisecond
+	// maxReplays is how many replays of a projection in memory are remembered.
+	maxReplays = 50
 )
 
-// keeper follows the log with a projection in memory. Each instance has its own, so that there is no lease, and a
+// memoryRunner follows the log with a projection in memory. Each instance has its own, so that there is no lease, and a
 // replay is known to the instance that was asked for it.
-type keeper struct {
+type memoryRunner struct {
 	cfg  *Config
 	def  *Projection
-	wake flag
+	wake signal
 	rate meter
 
 	next       any // the model that a replay builds, touched by run alone
-	nextAt     point
+	nextAt     checkpoint
 	nextReplay uuid.UUID
 
 	mu      sync.Mutex
@@ -36,16 +36,16 @@ type keeper struct {
 	replays []Replay // the last one first; only that one may be running
 }
 
-func newKeeper(cfg *Config, def *Projection) *keeper {
-	return &keeper{cfg: cfg, def: def, wake: newFlag(), st: Status{
+func newMemoryRunner(cfg *Config, def *Projection) *memoryRunner {
+	return &memoryRunner{cfg: cfg, def: def, wake: newSignal(), st: Status{
 		ID: def.ID, Version: def.Version, State: "running", Generation: 1, Owner: cfg.Instance, UpdatedAt: time.Now(),
 	}}
 }
 
-func (k *keeper) wakeUp() { k.wake.raise() }
+func (k *memoryRunner) wakeUp() { k.wake.set() }
 
 // run follows the log, and builds what replays ask for beside it, until ctx ends.
-func (k *keeper) run(ctx context.Context) error {
+func (k *memoryRunner) run(ctx context.Context) error {
 	failures := 0
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -59,16 +59,16 @@ func (k *keeper) run(ctx context.Context) error {
 		case err != nil:
 			failures++
 			k.fail(ctx, err)
-			pause(ctx, min(100*time.Millisecond<<min(failures, 6), k.cfg.Lease/3))
+			sleep(ctx, min(100*time.Millisecond<<min(failures, 6), k.cfg.Lease/3))
 		case n == 0:
 			failures = 0
-			k.wake.waitFor(ctx, k.cfg.Poll)
+			k.wake.wait(ctx, k.cfg.Poll)
 		case n < k.cfg.Batch:
 			failures = 0
-			pause(ctx, keeperPause)
+			sleep(ctx, memoryRunnerPause)
 		default:
 			failures = 0
-			pause(ctx, time.Since(began))
+			sleep(ctx, time.Since(began))
 		}
 	}
 	return nil
@@ -76,7 +76,7 @@ func (k *keeper) run(ctx context.Context) error {
 
 // follow applies the next batch to the model that is read. When the log has gone back the model is thrown away and built again
 // from there on, as at the start.
-func (k *keeper) follow(ctx context.Context) (int, error) {
+func (k *memoryRunner) follow(ctx context.Context) (int, error) {
 	k.mu.Lock()
 	paused := k.st.State == "paused"
 	k.mu.Unlock()
@@ -87,10 +87,10 @@ func (k *keeper) follow(ctx context.Context) (int, error) {
 	began := time.Now()
 	// Nobody else moves it.
 	_, n, err := k.apply(ctx, m.model, m.at, m)
-	if errors.Is(err, ErrLogWentBack) {
+	if errors.Is(err, ErrLogTruncated) {
 		k.cfg.Logger.WarnContext(ctx, "built again from the log", "projection", k.def.ID, "error", err)
 		m.mu.Lock()
-		m.model, m.at = k.def.memory.newModel(), point{}
+		m.model, m.at = k.def.memory.newModel(), checkpoint{}
 		m.mu.Unlock()
 		_, n, err = k.apply(ctx, m.model, m.at, m)
 	}
@@ -112,12 +112,12 @@ func (k *keeper) follow(ctx context.Context) (int, error) {
 }
 
 // apply reads a batch and applies it to a model, that of shared under its lock, and answers where the model is then.
-func (k *keeper) apply(ctx context.Context, model any, at point, shared *memory) (point, int, error) {
+func (k *memoryRunner) apply(ctx context.Context, model any, at checkpoint, shared *memory) (checkpoint, int, error) {
 	var log Log = k.cfg.tail
 	if shared == nil { // a replay
 		log = k.cfg.Log
 	}
-	events, err := readOn(ctx, log, at, k.cfg.Batch)
+	events, err := readAfter(ctx, log, at, k.cfg.Batch)
 	if err != nil || len(events) == 0 {
 		return at, 0, err
 	}
@@ -137,13 +137,13 @@ func (k *keeper) apply(ctx context.Context, model any, at point, shared *memory)
 		if err != nil {
 			return at, i, &EventError{Position: e.Position, Err: err}
 		}
-		at = point{e.Position, e.EventID}
+		at = checkpoint{e.Position, e.EventID}
 	}
 	return at, len(events), nil
 }
 
 // build takes a replay one batch further, and puts its model in place when it has reached the one that is read.
-func (k *keeper) build(ctx context.Context) (int, error) {
+func (k *memoryRunner) build(ctx context.Context) (int, error) {
 	k.mu.Lock()
 	id := uuid.Nil
 	if len(k.replays) > 0 && k.replays[0].State == "running" {
@@ -151,7 +151,7 @@ func (k *keeper) build(ctx context.Context) (int, error) {
 	}
 	k.mu.Unlock()
 	if id != k.nextReplay {
-		k.nextReplay, k.next, k.nextAt = id, nil, point{}
+		k.nextReplay, k.next, k.nextAt = id, nil, checkpoint{}
 		if id != uuid.Nil {
 			k.next = k.def.memory.newModel()
 		}
@@ -175,7 +175,7 @@ func (k *keeper) build(ctx context.Context) (int, error) {
 }
 
 // swap notes how far a replay is, and ends it when it has arrived, or when the log ends before it could.
-func (k *keeper) swap(id uuid.UUID, atEnd bool) {
+func (k *memoryRunner) swap(id uuid.UUID, atEnd bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r := &k.replays[0]
@@ -184,7 +184,7 @@ func (k *keeper) swap(id uuid.UUID, atEnd bool) {
 	}
 	r.Processed = min(k.nextAt.position, r.Total)
 	if atEnd && r.Processed < r.Total {
-		r.State, r.Error, r.FinishedAt = "failed", fmt.Sprintf("%v: it ends at %d and held %d", ErrLogWentBack, r.Processed, r.Total), time.Now()
+		r.State, r.Error, r.FinishedAt = "failed", fmt.Sprintf("%v: it ends at %d and held %d", ErrLogTruncated, r.Processed, r.Total), time.Now()
 		return
 	}
 	m := k.def.memory
@@ -199,7 +199,7 @@ func (k *keeper) swap(id uuid.UUID, atEnd bool) {
 }
 
 // end ends a replay if it is running.
-func (k *keeper) end(id uuid.UUID, state, reason string) bool {
+func (k *memoryRunner) end(id uuid.UUID, state, reason string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.replays) == 0 || k.replays[0].ID != id || k.replays[0].State != "running" {
@@ -210,7 +210,7 @@ func (k *keeper) end(id uuid.UUID, state, reason string) bool {
 	return true
 }
 
-func (k *keeper) fail(ctx context.Context, cause error) {
+func (k *memoryRunner) fail(ctx context.Context, cause error) {
 	if ctx.Err() != nil {
 		return
 	}
@@ -230,21 +230,21 @@ func (k *keeper) fail(ctx context.Context, cause error) {
 	}
 }
 
-func (k *keeper) status(ctx context.Context, head int64) (Status, error) {
+func (k *memoryRunner) status(ctx context.Context, head int64) (Status, error) {
 	k.mu.Lock()
 	st := k.st
 	if len(k.replays) > 0 {
-		st.Replay = new(paced(k.replays[0]))
+		st.Replay = new(withRate(k.replays[0]))
 	}
 	k.mu.Unlock()
 	k.def.memory.mu.RLock()
 	st.Position = k.def.memory.at.position
 	k.def.memory.mu.RUnlock()
 	st.Rate = k.rate.perSecond()
-	return st, st.behind(ctx, k.cfg.Log, head)
+	return st, st.setLag(ctx, k.cfg.Log, head)
 }
 
-func (k *keeper) setPaused(_ context.Context, paused bool) error {
+func (k *memoryRunner) setPaused(_ context.Context, paused bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
@@ -253,11 +253,11 @@ func (k *keeper) setPaused(_ context.Context, paused bool) error {
 	case k.st.State == "paused":
 		k.st.State = "running"
 	}
-	k.wake.raise()
+	k.wake.set()
 	return nil
 }
 
-func (k *keeper) startReplay(ctx context.Context) (Replay, error) {
+func (k *memoryRunner) startReplay(ctx context.Context) (Replay, error) {
 	head, err := k.cfg.Log.Head(ctx)
 	if err != nil {
 		return Replay{}, err
@@ -271,40 +271,40 @@ func (k *keeper) startReplay(ctx context.Context) (Replay, error) {
 	generation := k.st.Generation
 	if len(k.replays) > 0 {
 		if k.replays[0].State == "running" {
-			return Replay{}, &ReplayRunningError{Replay: paced(k.replays[0])}
+			return Replay{}, &ReplayRunningError{Replay: withRate(k.replays[0])}
 		}
 		generation = k.replays[0].Generation
 	}
 	r := Replay{
 		ID: id, Projection: k.def.ID, Kind: "replay", State: "running", Total: head, Generation: generation + 1, StartedAt: time.Now().UTC(),
 	}
-	k.replays = append([]Replay{r}, k.replays[:min(len(k.replays), keptReplays-1)]...)
-	k.wake.raise()
+	k.replays = append([]Replay{r}, k.replays[:min(len(k.replays), maxReplays-1)]...)
+	k.wake.set()
 	return r, nil
 }
 
-func (k *keeper) replayOf(_ context.Context, id uuid.UUID) (Replay, error) {
+func (k *memoryRunner) replayOf(_ context.Context, id uuid.UUID) (Replay, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, r := range k.replays {
 		if r.ID == id {
-			return paced(r), nil
+			return withRate(r), nil
 		}
 	}
 	return Replay{}, ErrUnknownReplay
 }
 
-func (k *keeper) history(_ context.Context, limit int) ([]Replay, error) {
+func (k *memoryRunner) history(_ context.Context, limit int) ([]Replay, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	all := make([]Replay, 0, len(k.replays))
 	for _, r := range k.replays[:min(limit, len(k.replays))] {
-		all = append(all, paced(r))
+		all = append(all, withRate(r))
 	}
 	return all, nil
 }
 
-func (k *keeper) cancelReplay(ctx context.Context, id uuid.UUID) (Replay, error) {
+func (k *memoryRunner) cancelReplay(ctx context.Context, id uuid.UUID) (Replay, error) {
 	cancelled := k.end(id, "cancelled", "")
 	r, err := k.replayOf(ctx, id)
 	if err == nil && !cancelled {
@@ -314,21 +314,21 @@ func (k *keeper) cancelReplay(ctx context.Context, id uuid.UUID) (Replay, error)
 }
 
 // rollback has nothing to go back to: a model that was replaced is gone.
-func (k *keeper) rollback(context.Context) error { return ErrNoPreviousGeneration }
+func (k *memoryRunner) rollback(context.Context) error { return ErrNoPreviousGeneration }
 
 // failures are none that could be retried: a projection in memory halts at an event that it cannot apply.
-func (k *keeper) failures(context.Context, int64, int) ([]Failure, error) { return nil, nil }
+func (k *memoryRunner) failures(context.Context, int64, int) ([]Failure, error) { return nil, nil }
 
-func (k *keeper) askRetry(context.Context, int64) (Failure, error) {
+func (k *memoryRunner) askRetry(context.Context, int64) (Failure, error) {
 	return Failure{}, ErrUnknownFailure
 }
 
-// paced is a replay with its speed so far.
-func paced(r Replay) Replay {
+// withRate is a replay with its speed so far.
+func withRate(r Replay) Replay {
 	until := r.FinishedAt
 	if until.IsZero() {
 		until = time.Now()
 	}
-	r.pace(until.Sub(r.StartedAt).Seconds())
+	r.setRate(until.Sub(r.StartedAt).Seconds())
 	return r
 }

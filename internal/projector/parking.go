@@ -36,7 +36,7 @@ returning attempts, parked`
 
 	forgetFailureSQL = `delete from projection_failures where projection = $1 and generation = $2 and position = $3 and not parked`
 
-	awaitSQL = `update projection_failures f set waiting = f.waiting + u.events
+	countWaitingSQL = `update projection_failures f set waiting = f.waiting + u.events
 from unnest($3::uuid[], $4::bigint[]) as u(stream_id, events)
 where f.projection = $1 and f.generation = $2 and f.stream_id = u.stream_id and f.parked`
 
@@ -58,15 +58,15 @@ where projection = $1 and generation = $2 and stream_id = $3 and position = $4 a
 )
 
 const (
-	// tries is how often an event is tried before its stream is parked.
-	tries = 4
-	// firstPause is the pause after the first of them, each further one being twice as long: 0.35 s in all.
-	firstPause = 50 * time.Millisecond
+	// maxAttempts is how often an event is tried before its stream is parked.
+	maxAttempts = 4
+	// firstRetryDelay is the pause after the first of them, each further one being twice as long: 0.35 s in all.
+	firstRetryDelay = 50 * time.Millisecond
 )
 
-// load reads which streams are parked in the lane's generation, and which event is being tried.
-func (l *lane) load(ctx context.Context) error {
-	rows, _ := l.w.cfg.Pool.Query(ctx, loadFailuresSQL, l.w.def.ID, l.generation) //nolint:rowserrcheck // ForEachRow does
+// load reads which streams are parked in the applier's generation, and which event is being tried.
+func (a *applier) load(ctx context.Context) error {
+	rows, _ := a.w.cfg.Pool.Query(ctx, loadFailuresSQL, a.w.def.ID, a.generation) //nolint:rowserrcheck // ForEachRow does
 	parked, failing := make(map[uuid.UUID]bool), int64(0)
 	var (
 		stream   uuid.UUID
@@ -82,56 +82,56 @@ func (l *lane) load(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("projector: failures of %s: %w", l.w.def.ID, err)
+		return fmt.Errorf("projector: failures of %s: %w", a.w.def.ID, err)
 	}
-	l.parked, l.failing = parked, failing
+	a.parked, a.failing = parked, failing
 	return nil
 }
 
 // failed records that an event could not be applied, and either waits a little or parks its stream: then the error is
-// errAgain. It is another when too many streams are parked already, so that the reason will not be in the events.
-func (l *lane) failed(ctx context.Context, cause *EventError) error {
-	l.w.complain(ctx, "applying an event failed", cause)
-	attempts, parked, err := l.record(ctx, cause.event, cause.Err)
+// errRetryNow. It is another when too many streams are parked already, so that the reason will not be in the events.
+func (a *applier) failed(ctx context.Context, cause *EventError) error {
+	a.w.warn(ctx, "applying an event failed", cause)
+	attempts, parked, err := a.record(ctx, cause.event, cause.Err)
 	switch {
 	case err != nil:
 		return err
 	case parked:
-		l.parked[cause.event.StreamID], l.failing = true, 0
-		l.w.cfg.Logger.ErrorContext(ctx, "a stream is parked", "projection", l.w.def.ID, "generation", l.generation,
+		a.parked[cause.event.StreamID], a.failing = true, 0
+		a.w.cfg.Logger.ErrorContext(ctx, "a stream is parked", "projection", a.w.def.ID, "generation", a.generation,
 			"stream", cause.event.StreamID, "position", cause.Position, "error", cause.Err)
-		return errAgain
-	case attempts >= tries:
-		return fmt.Errorf("%d streams are parked, and no more may be: %w", len(l.parked), cause)
+		return errRetryNow
+	case attempts >= maxAttempts:
+		return fmt.Errorf("%d streams are parked, and no more may be: %w", len(a.parked), cause)
 	}
-	l.failing = cause.Position
-	pause(ctx, firstPause<<(attempts-1))
-	return errAgain
+	a.failing = cause.Position
+	sleep(ctx, firstRetryDelay<<(attempts-1))
+	return errRetryNow
 }
 
 // record keeps a failure, in a transaction of its own, since that of the batch is rolled back.
-func (l *lane) record(ctx context.Context, e *eventstore.Event, cause error) (attempts int, parked bool, err error) {
-	err = l.w.begin(ctx, func(tx pgx.Tx) error {
-		if err := l.mark.hold(ctx, tx, l.point); err != nil {
+func (a *applier) record(ctx context.Context, e *eventstore.Event, cause error) (attempts int, parked bool, err error) {
+	err = a.w.begin(ctx, func(tx pgx.Tx) error {
+		if err := a.row.hold(ctx, tx, a.checkpoint); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, countFailureSQL, l.w.def.ID); err != nil {
+		if _, err := tx.Exec(ctx, countFailureSQL, a.w.def.ID); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, recordFailureSQL, l.w.def.ID, l.generation, e.StreamID, e.Position, e.EventID, e.Type,
-			textOf(cause), tries, len(l.parked) < l.w.cfg.MaxParked).Scan(&attempts, &parked)
+		return tx.QueryRow(ctx, recordFailureSQL, a.w.def.ID, a.generation, e.StreamID, e.Position, e.EventID, e.Type,
+			textOf(cause), maxAttempts, len(a.parked) < a.w.cfg.MaxParked).Scan(&attempts, &parked)
 	})
 	return attempts, parked, err
 }
 
-// forget removes the failure of an event that could be applied in the end.
-func (l *lane) forget(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, forgetFailureSQL, l.w.def.ID, l.generation, l.failing)
+// forgetFailure removes the failure of an event that could be applied in the end.
+func (a *applier) forgetFailure(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, forgetFailureSQL, a.w.def.ID, a.generation, a.failing)
 	return err
 }
 
-// await adds to the parked streams the events that wait for them.
-func (l *lane) await(ctx context.Context, tx pgx.Tx, waiting map[uuid.UUID]int64) error {
+// countWaiting adds to the parked streams the events that wait for them.
+func (a *applier) countWaiting(ctx context.Context, tx pgx.Tx, waiting map[uuid.UUID]int64) error {
 	if len(waiting) == 0 {
 		return nil
 	}
@@ -139,7 +139,7 @@ func (l *lane) await(ctx context.Context, tx pgx.Tx, waiting map[uuid.UUID]int64
 	for stream, n := range waiting {
 		streams, events = append(streams, stream), append(events, n)
 	}
-	tag, err := tx.Exec(ctx, awaitSQL, l.w.def.ID, l.generation, streams, events)
+	tag, err := tx.Exec(ctx, countWaitingSQL, a.w.def.ID, a.generation, streams, events)
 	if err == nil && int(tag.RowsAffected()) != len(streams) {
 		return errFenced // what is parked has changed under us: it is read again
 	}
@@ -154,98 +154,98 @@ type parkedStream struct {
 
 // retry tries a parked stream, if one is due: it applies the stream's next events, as many as a batch holds, and
 // reports whether it has tried. The rows and the parked stream's move in one transaction.
-func (l *lane) retry(ctx context.Context) (bool, error) {
-	if len(l.parked) == 0 || time.Now().Before(l.nextRetry) {
+func (a *applier) retry(ctx context.Context) (bool, error) {
+	if len(a.parked) == 0 || time.Now().Before(a.nextRetry) {
 		return false, nil
 	}
-	p, ok, err := l.due(ctx)
+	p, ok, err := a.due(ctx)
 	if err != nil || !ok {
-		l.nextRetry = time.Now().Add(l.w.cfg.Poll)
+		a.nextRetry = time.Now().Add(a.w.cfg.Poll)
 		return false, err
 	}
 	// One more than is applied, to know where the stream goes on.
-	want := min(int64(l.retryLimit), p.waiting)
-	events, err := l.w.cfg.Log.Select(ctx, p.next.Position-1, l.position, eventstore.Selection{StreamID: p.next.StreamID}, int(want)+1)
+	want := min(int64(a.retryLimit), p.waiting)
+	events, err := a.w.cfg.Log.Select(ctx, p.next.Position-1, a.position, eventstore.Selection{StreamID: p.next.StreamID}, int(want)+1)
 	if err != nil {
 		return true, err
 	}
 	if int64(len(events)) < min(want+1, p.waiting) || events[0].EventID != p.next.EventID {
-		return true, l.stays(ctx, &p.next, fmt.Errorf("%w: not all events that wait can be found", ErrGap))
+		return true, a.recordStillParked(ctx, &p.next, fmt.Errorf("%w: not all events that wait can be found", ErrGap))
 	}
-	b, err := l.w.fold(events[:want], nil)
+	b, err := a.w.fold(events[:want], nil)
 	if b.count == 0 {
-		return true, l.stays(ctx, &p.next, err)
+		return true, a.recordStillParked(ctx, &p.next, err)
 	}
-	err = l.w.begin(ctx, func(tx pgx.Tx) error { return l.drain(ctx, tx, p, b, events) })
+	err = a.w.begin(ctx, func(tx pgx.Tx) error { return a.drain(ctx, tx, p, b, events) })
 	switch {
 	case err == nil:
-		l.retryLimit = min(2*l.retryLimit, l.most)
+		a.retryLimit = min(2*a.retryLimit, a.maxLimit)
 		if b.count == p.waiting {
-			delete(l.parked, p.next.StreamID)
-			l.w.cfg.Logger.InfoContext(ctx, "a parked stream goes on", "projection", l.w.def.ID, "stream", p.next.StreamID)
+			delete(a.parked, p.next.StreamID)
+			a.w.cfg.Logger.InfoContext(ctx, "a parked stream goes on", "projection", a.w.def.ID, "stream", p.next.StreamID)
 		}
-	case l.w.cfg.Transient(err), errors.Is(err, errFenced), ctx.Err() != nil:
+	case a.w.cfg.Transient(err), errors.Is(err, errFenced), ctx.Err() != nil:
 		return true, err
 	case b.count > 1:
-		l.retryLimit = int(b.count / 2)
+		a.retryLimit = int(b.count / 2)
 	default:
-		return true, l.stays(ctx, &p.next, err)
+		return true, a.recordStillParked(ctx, &p.next, err)
 	}
 	return true, nil
 }
 
-// stays records that a parked stream could not be drained.
-func (l *lane) stays(ctx context.Context, e *eventstore.Event, cause error) error {
+// recordStillParked records that a parked stream could not be drained.
+func (a *applier) recordStillParked(ctx context.Context, e *eventstore.Event, cause error) error {
 	if at, ok := errors.AsType[*EventError](cause); ok {
 		cause = at.Err // the row says which event it is
 	}
-	l.w.complain(ctx, "a parked stream stays parked", &EventError{Position: e.Position, Err: cause})
-	_, _, err := l.record(ctx, e, cause)
+	a.w.warn(ctx, "a parked stream stays parked", &EventError{Position: e.Position, Err: cause})
+	_, _, err := a.record(ctx, e, cause)
 	return err
 }
 
 // drain writes events of a parked stream and takes them off those that wait.
-func (l *lane) drain(ctx context.Context, tx pgx.Tx, p parkedStream, b *batch, events []eventstore.Event) error {
-	if err := l.mark.hold(ctx, tx, l.point); err != nil {
+func (a *applier) drain(ctx context.Context, tx pgx.Tx, p parkedStream, b *batch, events []eventstore.Event) error {
+	if err := a.row.hold(ctx, tx, a.checkpoint); err != nil {
 		return err
 	}
-	if err := b.flush(ctx, tx, l.generation); err != nil {
+	if err := b.flush(ctx, tx, a.generation); err != nil {
 		return err
 	}
 	if b.count == p.waiting {
-		tag, err := tx.Exec(ctx, unparkSQL, l.w.def.ID, l.generation, p.next.StreamID, p.next.Position, p.waiting)
+		tag, err := tx.Exec(ctx, unparkSQL, a.w.def.ID, a.generation, p.next.StreamID, p.next.Position, p.waiting)
 		return exactlyOne(tag, err)
 	}
 	next := &events[b.count]
-	tag, err := tx.Exec(ctx, drainedSQL, l.w.def.ID, l.generation, p.next.StreamID, p.next.Position, next.Position,
+	tag, err := tx.Exec(ctx, drainedSQL, a.w.def.ID, a.generation, p.next.StreamID, p.next.Position, next.Position,
 		next.EventID, next.Type, b.count)
 	return exactlyOne(tag, err)
 }
 
 // due answers the parked stream that is to be tried next, if there is one.
-func (l *lane) due(ctx context.Context) (p parkedStream, ok bool, err error) {
-	err = l.w.cfg.Pool.QueryRow(ctx, dueSQL, l.w.def.ID, l.generation, interval(l.w.cfg.Retry)).
+func (a *applier) due(ctx context.Context) (p parkedStream, ok bool, err error) {
+	err = a.w.cfg.Pool.QueryRow(ctx, dueSQL, a.w.def.ID, a.generation, interval(a.w.cfg.Retry)).
 		Scan(&p.next.StreamID, &p.next.Position, &p.next.EventID, &p.next.Type, &p.waiting)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return p, false, nil
 	case err != nil:
-		return p, false, fmt.Errorf("projector: parked streams of %s: %w", l.w.def.ID, err)
+		return p, false, fmt.Errorf("projector: parked streams of %s: %w", a.w.def.ID, err)
 	}
 	return p, true, nil
 }
 
 // retryAll tries every parked stream once.
-func (l *lane) retryAll(ctx context.Context) error {
-	if len(l.parked) == 0 {
+func (a *applier) retryAll(ctx context.Context) error {
+	if len(a.parked) == 0 {
 		return nil
 	}
-	if _, err := l.w.cfg.Pool.Exec(ctx, retryAllSQL, l.w.def.ID, l.generation); err != nil {
+	if _, err := a.w.cfg.Pool.Exec(ctx, retryAllSQL, a.w.def.ID, a.generation); err != nil {
 		return err
 	}
-	l.nextRetry = time.Time{}
+	a.nextRetry = time.Time{}
 	for ctx.Err() == nil {
-		if tried, err := l.retry(ctx); err != nil || !tried {
+		if tried, err := a.retry(ctx); err != nil || !tried {
 			return err
 		}
 	}

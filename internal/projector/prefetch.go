@@ -10,10 +10,10 @@ import (
 // more slowly than a chunk is applied.
 const chunksAhead = 2
 
-// ahead reads a log from end to end: while a chunk is applied the next ones are read, each on a connection of its own.
+// prefetcher reads a log from end to end: while a chunk is applied the next ones are read, each on a connection of its own.
 // Where they begin is known before the ones ahead of them are there, since positions have no gaps. It is for one goroutine,
 // which must close it.
-type ahead struct {
+type prefetcher struct {
 	log   Log
 	asked []*chunk
 }
@@ -28,8 +28,8 @@ type chunk struct {
 	err    error
 }
 
-// readOn is the function of that name. A chunk that was asked for early may end before the log does by now, as any answer may.
-func (a *ahead) readOn(ctx context.Context, from point, limit int) ([]eventstore.Event, error) {
+// readAfter is the function of that name. A chunk that was asked for early may end before the log does by now, as any answer may.
+func (a *prefetcher) readAfter(ctx context.Context, from checkpoint, limit int) ([]eventstore.Event, error) {
 	var (
 		events []eventstore.Event
 		err    error
@@ -42,10 +42,10 @@ func (a *ahead) readOn(ctx context.Context, from point, limit int) ([]eventstore
 		events, err = first.events, first.err
 	} else {
 		a.close()
-		events, err = readFrom(ctx, a.log, from.position, limit)
+		events, err = readIncluding(ctx, a.log, from.position, limit)
 	}
 	if err == nil {
-		events, err = from.follow(events)
+		events, err = from.eventsAfter(events)
 	}
 	if err != nil || len(events) < limit {
 		a.close()
@@ -61,18 +61,18 @@ func (a *ahead) readOn(ctx context.Context, from point, limit int) ([]eventstore
 	return events, nil
 }
 
-func (a *ahead) ask(ctx context.Context, after int64, limit int) {
+func (a *prefetcher) ask(ctx context.Context, after int64, limit int) {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &chunk{after: after, limit: limit, cancel: cancel, done: make(chan struct{})}
 	a.asked = append(a.asked, c)
 	go func() {
 		defer close(c.done)
-		c.events, c.err = readFrom(ctx, a.log, after, limit)
+		c.events, c.err = readIncluding(ctx, a.log, after, limit)
 	}()
 }
 
 // close gives up what was asked for, and waits until nothing reads any more.
-func (a *ahead) close() {
+func (a *prefetcher) close() {
 	for _, c := range a.asked {
 		c.cancel()
 		<-c.done

@@ -46,7 +46,7 @@ where id = $1 and state = 'running'`
 	lockLiveSQL = `select position, last_event_id, status, generation from projections where id = $1 and epoch = $2 for update`
 
 	// Streams that the new generation would have further back than the live one has.
-	worseSQL = `select count(*), coalesce(min(n.position), 0), coalesce((array_agg(n.error order by n.position))[1], '')
+	parkedFurtherBackSQL = `select count(*), coalesce(min(n.position), 0), coalesce((array_agg(n.error order by n.position))[1], '')
 from projection_failures n
 where n.projection = $1 and n.generation = $2 and n.parked and not exists (
     select from projection_failures l where l.projection = n.projection and l.generation = $3 and l.stream_id = n.stream_id
@@ -69,9 +69,9 @@ set generation = $2, version = $3, position = $4, last_event_id = $6, status = '
 where id = $1 and epoch = $5 and (position <= $4 or $8)`
 )
 
-// catchUp is how many events a generation may be behind the live one when the flip is tried: they are applied while
+// flipDistance is how many events a generation may be behind the live one when the flip is tried: they are applied while
 // the live projection waits.
-const catchUp = 1_000
+const flipDistance = 1_000
 
 // errPaused says that a generation is complete but may not go live, because the projection is paused.
 var errPaused = errors.New("the projection is paused")
@@ -83,17 +83,17 @@ type rebuild struct {
 	version    int // of the code that folds it
 	generation int64
 	total      int64
-	at         point
+	at         checkpoint
 }
 
-// rebuilt is the checkpoint of the generation that a replay builds.
-type rebuilt struct {
+// replayRow is the checkpoint of the generation that a replay builds.
+type replayRow struct {
 	w     *worker
 	epoch int64
 	r     rebuild
 }
 
-func (c rebuilt) advance(ctx context.Context, tx pgx.Tx, from point, b *batch) error {
+func (c replayRow) advance(ctx context.Context, tx pgx.Tx, from checkpoint, b *batch) error {
 	if c.r.kind == rollback {
 		if err := c.advancePrevious(ctx, tx, from, b.last); err != nil {
 			return err
@@ -103,7 +103,7 @@ func (c rebuilt) advance(ctx context.Context, tx pgx.Tx, from point, b *batch) e
 	return exactlyOne(tag, err)
 }
 
-func (c rebuilt) hold(ctx context.Context, tx pgx.Tx, at point) error {
+func (c replayRow) hold(ctx context.Context, tx pgx.Tx, at checkpoint) error {
 	tag, err := tx.Exec(ctx, lockOwnedSQL, c.w.def.ID, c.epoch)
 	if err := exactlyOne(tag, err); err != nil {
 		return err
@@ -119,8 +119,8 @@ func (w *worker) replays(ctx context.Context, epoch int64, grown bool) {
 		if grown {
 			var running *ReplayRunningError
 			if _, err := w.startReplay(ctx); err != nil && !errors.As(err, &running) {
-				w.complain(ctx, "starting the replay for a new version failed", err)
-				pause(ctx, w.cfg.Lease/3)
+				w.warn(ctx, "starting the replay for a new version failed", err)
+				sleep(ctx, w.cfg.Lease/3)
 				continue
 			}
 			grown = false
@@ -132,13 +132,13 @@ func (w *worker) replays(ctx context.Context, epoch int64, grown bool) {
 		switch {
 		case err == nil && ok:
 		case err == nil:
-			w.wakeReplay.waitFor(ctx, max(w.cfg.Poll, 500*time.Millisecond))
+			w.wakeReplay.wait(ctx, max(w.cfg.Poll, 500*time.Millisecond))
 		case errors.Is(err, errFenced), errors.Is(err, errPaused):
 			// Paused, cancelled, or another instance owns the projection: nextReplay and the lease tell which.
-			pause(ctx, w.cfg.Poll)
+			sleep(ctx, w.cfg.Poll)
 		default:
 			w.failReplay(ctx, r, err)
-			pause(ctx, w.cfg.Lease/3)
+			sleep(ctx, w.cfg.Lease/3)
 		}
 	}
 }
@@ -150,7 +150,7 @@ func (w *worker) nextReplay(ctx context.Context) (r rebuild, ok bool, err error)
 	)
 	err = w.cfg.Pool.QueryRow(ctx, nextReplaySQL, w.def.ID, w.def.Version).
 		Scan(&r.id, &r.kind, &r.version, &r.generation, &r.total, &position, &event)
-	r.at = pointOf(position, event)
+	r.at = checkpointOf(position, event)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return r, false, nil
@@ -162,12 +162,12 @@ func (w *worker) nextReplay(ctx context.Context) (r rebuild, ok bool, err error)
 
 // failReplay ends a replay that can not be finished. One that only lost its database goes on later.
 func (w *worker) failReplay(ctx context.Context, r rebuild, cause error) {
-	w.complain(ctx, "replaying failed", cause)
+	w.warn(ctx, "replaying failed", cause)
 	if ctx.Err() != nil || w.cfg.Transient(cause) || r.id == uuid.Nil {
 		return
 	}
 	if _, err := w.cfg.Pool.Exec(ctx, failReplaySQL, r.id, textOf(cause)); err != nil {
-		w.complain(ctx, "recording a failed replay failed", err)
+		w.warn(ctx, "recording a failed replay failed", err)
 	}
 }
 
@@ -178,50 +178,50 @@ func (w *worker) replay(ctx context.Context, epoch int64, r rebuild) error {
 		if err := exactlyOne(tag, err); err != nil {
 			return err
 		}
-		r.version, r.generation, r.at = w.def.Version, r.generation+1, point{}
+		r.version, r.generation, r.at = w.def.Version, r.generation+1, checkpoint{}
 	}
-	mark := rebuilt{w, epoch, r}
+	row := replayRow{w, epoch, r}
 	if r.at.position == 0 && r.kind != rollback {
-		if err := w.sweep(ctx, mark); err != nil {
+		if err := w.deleteOld(ctx, row); err != nil {
 			return err
 		}
 	}
 	w.cfg.Logger.InfoContext(ctx, "replay goes on", "projection", w.def.ID, "replay", r.id, "kind", r.kind,
 		"generation", r.generation, "position", r.at.position, "total", r.total)
-	l := w.newLane(w.cfg.ReplayBatch)
-	l.mark, l.generation, l.point = mark, r.generation, r.at
-	reader := &ahead{log: w.cfg.Log}
+	a := w.newApplier(w.cfg.ReplayBatch)
+	a.row, a.generation, a.checkpoint = row, r.generation, r.at
+	reader := &prefetcher{log: w.cfg.Log}
 	defer reader.close()
-	l.read = reader.readOn
-	if err := l.load(ctx); err != nil {
+	a.read = reader.readAfter
+	if err := a.load(ctx); err != nil {
 		return err
 	}
 	for {
-		if err := l.catchUp(ctx, r.total); err != nil {
+		if err := a.catchUp(ctx, r.total); err != nil {
 			return err
 		}
-		if err := l.retryAll(ctx); err != nil {
+		if err := a.retryAll(ctx); err != nil {
 			return err
 		}
-		if err := w.flip(ctx, epoch, r, l); !errors.Is(err, errAgain) {
+		if err := w.flip(ctx, epoch, r, a); !errors.Is(err, errRetryNow) {
 			return err
 		}
 	}
 }
 
 // catchUp applies the log up to a position at least, and until what may be missing is small enough for the flip.
-func (l *lane) catchUp(ctx context.Context, total int64) error {
+func (a *applier) catchUp(ctx context.Context, total int64) error {
 	for {
-		n, err := l.apply(ctx)
+		n, err := a.applyNext(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, errAgain):
+		case errors.Is(err, errRetryNow):
 		case err != nil:
 			return err
-		case n == 0 && l.position < total:
-			return &EventError{Position: l.position + 1, Err: fmt.Errorf("%w: it ends at %d and held %d", ErrGap, l.position, total)}
-		case n <= catchUp && l.position >= total:
+		case n == 0 && a.position < total:
+			return &EventError{Position: a.position + 1, Err: fmt.Errorf("%w: it ends at %d and held %d", ErrGap, a.position, total)}
+		case n <= flipDistance && a.position >= total:
 			return nil
 		}
 	}
@@ -229,11 +229,11 @@ func (l *lane) catchUp(ctx context.Context, total int64) error {
 
 // flip applies the last events to the new generation while the live one stands still, and makes it the live one. The
 // position never goes back: a reader that has seen position N on the old generation sees at least N on the new; and
-// so for each account, since no stream may be parked further back. The error is errAgain when the lane has to be
+// so for each account, since no stream may be parked further back. The error is errRetryNow when the applier has to be
 // caught up once more.
-func (w *worker) flip(ctx context.Context, epoch int64, r rebuild, l *lane) error {
-	l.before = nil
-	reached := *l // what the transaction makes of it, if it is committed
+func (w *worker) flip(ctx context.Context, epoch int64, r rebuild, a *applier) error {
+	a.previous = nil
+	reached := *a // what the transaction makes of it, if it is committed
 	err := w.begin(ctx, func(tx pgx.Tx) error {
 		var (
 			position, generation int64
@@ -249,7 +249,7 @@ func (w *worker) flip(ctx context.Context, epoch int64, r rebuild, l *lane) erro
 		case status == "paused":
 			return errPaused
 		}
-		lost, err := reached.overtake(ctx, tx, pointOf(position, event), generation)
+		lost, err := reached.reachLive(ctx, tx, checkpointOf(position, event), generation)
 		if err != nil {
 			return err
 		}
@@ -264,63 +264,63 @@ func (w *worker) flip(ctx context.Context, epoch int64, r rebuild, l *lane) erro
 		return err
 	}
 	w.cfg.Logger.InfoContext(ctx, "replay completed", "projection", w.def.ID, "replay", r.id, "kind", r.kind,
-		"generation", r.generation, "position", reached.position, "parked", len(l.parked))
-	w.wake.raise()
+		"generation", r.generation, "position", reached.position, "parked", len(a.parked))
+	w.wake.set()
 	w.cfg.Applied(w.def.ID, reached.position)
 	return nil
 }
 
-// overtake takes the lane as far as the live generation is, on all streams; lost says that there is no need, since what the
+// reachLive takes the applier as far as the live generation is, on all streams; lost says that there is no need, since what the
 // live one has applied is not in the log any more.
-func (l *lane) overtake(ctx context.Context, tx pgx.Tx, live point, generation int64) (lost bool, err error) {
-	_, err = readOn(ctx, l.w.cfg.Log, live, 1)
+func (a *applier) reachLive(ctx context.Context, tx pgx.Tx, live checkpoint, generation int64) (lost bool, err error) {
+	_, err = readAfter(ctx, a.w.cfg.Log, live, 1)
 	switch {
-	case errors.Is(err, ErrLogWentBack):
+	case errors.Is(err, ErrLogTruncated):
 		return true, nil
 	case err != nil:
 		return false, err
 	}
-	if err := l.meet(ctx, tx, live.position); err != nil {
+	if err := a.applyInTx(ctx, tx, live.position); err != nil {
 		return false, err
 	}
-	return false, l.w.refuseWorse(ctx, tx, l.generation, generation)
+	return false, a.w.checkParked(ctx, tx, a.generation, generation)
 }
 
-// refuseWorse fails when the new generation has streams parked that the live one has not, or not so far back.
-func (w *worker) refuseWorse(ctx context.Context, tx pgx.Tx, generation, live int64) error {
+// checkParked fails when the new generation has streams parked that the live one has not, or not so far back.
+func (w *worker) checkParked(ctx context.Context, tx pgx.Tx, generation, live int64) error {
 	var (
 		streams, position int64
 		cause             string
 	)
-	if err := tx.QueryRow(ctx, worseSQL, w.def.ID, generation, live).Scan(&streams, &position, &cause); err != nil || streams == 0 {
+	if err := tx.QueryRow(ctx, parkedFurtherBackSQL, w.def.ID, generation, live).Scan(&streams, &position, &cause); err != nil || streams == 0 {
 		return err
 	}
 	return fmt.Errorf("%d streams could not be rebuilt as far as the live generation has them; the first stopped at position %d: %s",
 		streams, position, cause)
 }
 
-// meet applies what the live generation has and this one has not yet, in the transaction of the flip. What cannot be
+// applyInTx applies what the live generation has and this one has not yet, in the transaction of the flip. What cannot be
 // applied is left to the next steps, which know how to deal with it.
-func (l *lane) meet(ctx context.Context, tx pgx.Tx, position int64) error {
-	for l.position < position {
-		events, err := readOn(ctx, l.w.cfg.Log, l.point, int(min(position-l.position, int64(l.most))))
+func (a *applier) applyInTx(ctx context.Context, tx pgx.Tx, position int64) error {
+	for a.position < position {
+		events, err := readAfter(ctx, a.w.cfg.Log, a.checkpoint, int(min(position-a.position, int64(a.maxLimit))))
 		if err != nil {
 			return err
 		}
-		b, foldErr := l.fold(events)
+		b, foldErr := a.fold(events)
 		switch {
 		case len(events) == 0:
-			return &EventError{Position: l.position + 1, Err: fmt.Errorf("%w: it ends at %d and held %d", ErrGap, l.position, position)}
+			return &EventError{Position: a.position + 1, Err: fmt.Errorf("%w: it ends at %d and held %d", ErrGap, a.position, position)}
 		case foldErr != nil:
-			return errAgain
+			return errRetryNow
 		}
-		if err := l.write(ctx, tx, b); err != nil {
-			if l.w.lies(err) {
-				return errAgain
+		if err := a.write(ctx, tx, b); err != nil {
+			if a.w.mayBlameEvent(err) {
+				return errRetryNow
 			}
 			return err
 		}
-		l.moved(b)
+		a.advanced(b)
 	}
 	return nil
 }

@@ -455,9 +455,9 @@ func TestReplayThatFails(t *testing.T) {
 	f.checkFold(t)
 }
 
-// TestSweepLeavesLaterGenerations sees a sweep that comes late, when the next replay is at work already, take nothing
+// TestCleanupLeavesLaterGenerations sees a clean-up that comes late, when the next replay is at work already, take nothing
 // away from it.
-func TestSweepLeavesLaterGenerations(t *testing.T) {
+func TestCleanupLeavesLaterGenerations(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	e := newEngine(t, f.config("one"))
@@ -469,7 +469,7 @@ func TestSweepLeavesLaterGenerations(t *testing.T) {
 		f.exec(t, `insert into balances select (jsonb_populate_record(b, jsonb_build_object('generation', $1::int))).*
 from balances b where generation = 2`, generation)
 	}
-	if err := e.Sweep(t.Context(), "balances", 2, 4); err != nil {
+	if err := e.DeleteGenerations(t.Context(), "balances", 2, 4); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.generations(t); !slices.Equal(got, []int64{2, 4, 5}) {

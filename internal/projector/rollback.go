@@ -18,8 +18,8 @@ import (
 // rollback is the kind of such a replay.
 const rollback = "rollback"
 
-// rollbackPatience is how long Rollback waits for the flip.
-const rollbackPatience = 15 * time.Second
+// rollbackTimeout is how long Rollback waits for the flip.
+const rollbackTimeout = 15 * time.Second
 
 const (
 	// The row lock waits for a flip under way, so that the previous generation is the one it leaves: the insert alone would
@@ -45,7 +45,7 @@ var (
 	ErrRollbackFailed = errors.New("the rollback has failed")
 )
 
-func (c rebuilt) advancePrevious(ctx context.Context, tx pgx.Tx, from, to point) error {
+func (c replayRow) advancePrevious(ctx context.Context, tx pgx.Tx, from, to checkpoint) error {
 	tag, err := tx.Exec(ctx, advancePreviousSQL, c.w.def.ID, c.epoch, c.r.generation, to.position, from.position, to.id())
 	return exactlyOne(tag, err)
 }
@@ -70,10 +70,10 @@ func (w *worker) rollback(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.wakeReplay.raise()
-	deadline := time.Now().Add(rollbackPatience)
+	w.wakeReplay.set()
+	deadline := time.Now().Add(rollbackTimeout)
 	for r.State == "running" && time.Now().Before(deadline) && ctx.Err() == nil {
-		pause(ctx, 20*time.Millisecond)
+		sleep(ctx, 20*time.Millisecond)
 		if r, err = w.replayOf(ctx, r.ID); err != nil {
 			return err
 		}

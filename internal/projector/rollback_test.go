@@ -164,8 +164,8 @@ previous_generation = generation, previous_version = version, previous_position 
 	f.applied(t, e)
 }
 
-// TestRollbackAfterSweep sees that there is nothing to go back to once a replay has begun, cancelled or not.
-func TestRollbackAfterSweep(t *testing.T) {
+// TestRollbackAfterCleanup sees that there is nothing to go back to once a replay has begun, cancelled or not.
+func TestRollbackAfterCleanup(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	cfg := f.config("one")

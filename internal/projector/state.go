@@ -50,12 +50,12 @@ where id = $1 and epoch = $5 and generation = $6 and position = $7 and last_even
 where id = $1 and epoch = $3 and generation = $4 and position = $5 and last_event_id is not distinct from $6 and status <> 'paused'`
 
 	// A failure that no event was to blame for is over once the log could be read to its end.
-	healSQL = `update projections
+	clearHaltSQL = `update projections
 set status = 'running', error_count = 0, last_error = '', error_position = 0, updated_at = clock_timestamp()
 where id = $1 and epoch = $2 and position = $3 and status = 'halted'`
 
 	// A failure is recorded in a transaction of its own, since that of the batch was rolled back.
-	failSQL = `update projections
+	recordHaltSQL = `update projections
 set status = 'halted', failures = failures + 1, error_count = error_count + 1, last_error = $2, error_position = $3, updated_at = clock_timestamp()
 where id = $1 and epoch = $4 and status <> 'paused'`
 )
@@ -64,7 +64,7 @@ where id = $1 and epoch = $4 and status <> 'paused'`
 type state struct {
 	version    int // of the code that built the rows, or that an operator has rolled back from
 	generation int64
-	at         point
+	at         checkpoint
 	status     string
 	epoch      int64
 }
@@ -95,7 +95,7 @@ func (w *worker) lease(ctx context.Context, sql string, last any) (st state, ok 
 	)
 	err = w.cfg.Pool.QueryRow(ctx, sql, w.def.ID, w.cfg.Instance, interval(w.cfg.Lease), last).
 		Scan(&st.version, &st.generation, &position, &event, &st.status, &st.epoch)
-	st.at = pointOf(position, event)
+	st.at = checkpointOf(position, event)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return st, false, nil
@@ -121,48 +121,48 @@ func (w *worker) begin(ctx context.Context, f func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, w.cfg.Pool, options, f)
 }
 
-// live is the checkpoint of a projection's live generation.
-type live struct {
+// liveRow is the checkpoint of a projection's live generation.
+type liveRow struct {
 	w          *worker
 	epoch      int64
 	generation int64
 }
 
-func (c live) advance(ctx context.Context, tx pgx.Tx, from point, b *batch) error {
+func (c liveRow) advance(ctx context.Context, tx pgx.Tx, from checkpoint, b *batch) error {
 	tag, err := tx.Exec(ctx, advanceSQL, c.w.def.ID, b.last.position, b.last.id(), interval(c.w.cfg.Lease), c.epoch, c.generation,
 		from.position, from.id())
 	return exactlyOne(tag, err)
 }
 
-func (c live) hold(ctx context.Context, tx pgx.Tx, at point) error {
+func (c liveRow) hold(ctx context.Context, tx pgx.Tx, at checkpoint) error {
 	tag, err := tx.Exec(ctx, holdSQL, c.w.def.ID, interval(c.w.cfg.Lease), c.epoch, c.generation, at.position, at.id())
 	return exactlyOne(tag, err)
 }
 
-// refresh renews the lease and reads where the live lane is. errFenced says that the lease is lost.
-func (l *lane) refresh(ctx context.Context, epoch int64) error {
-	st, ok, err := l.w.renewLease(ctx, epoch)
+// refresh renews the lease and reads where the live applier is. errFenced says that the lease is lost.
+func (a *applier) refresh(ctx context.Context, epoch int64) error {
+	st, ok, err := a.w.renewLease(ctx, epoch)
 	switch {
 	case err != nil:
 		return err
 	case !ok:
 		return errFenced
 	}
-	l.before = nil
-	l.mark = live{l.w, epoch, st.generation}
-	l.generation, l.point, l.status = st.generation, st.at, st.status
-	return l.load(ctx)
+	a.previous = nil
+	a.row = liveRow{a.w, epoch, st.generation}
+	a.generation, a.checkpoint, a.status = st.generation, st.at, st.status
+	return a.load(ctx)
 }
 
-// heal ends a halt for which there is no cause left.
-func (w *worker) heal(ctx context.Context, epoch, position int64) error {
-	tag, err := w.cfg.Pool.Exec(ctx, healSQL, w.def.ID, epoch, position)
+// clearHalt ends a halt for which there is no cause left.
+func (w *worker) clearHalt(ctx context.Context, epoch, position int64) error {
+	tag, err := w.cfg.Pool.Exec(ctx, clearHaltSQL, w.def.ID, epoch, position)
 	return exactlyOne(tag, err)
 }
 
 // recordHalt says in the state row where and why the projection has halted.
 func (w *worker) recordHalt(ctx context.Context, epoch, position int64, cause error) error {
-	tag, err := w.cfg.Pool.Exec(ctx, failSQL, w.def.ID, textOf(cause), position, epoch)
+	tag, err := w.cfg.Pool.Exec(ctx, recordHaltSQL, w.def.ID, textOf(cause), position, epoch)
 	return exactlyOne(tag, err)
 }
 

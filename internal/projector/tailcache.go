@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// recentEvents bounds how many events are kept for the projections that have yet to apply them: several batches, since
+	// maxCachedEvents bounds how many events are kept for the projections that have yet to apply them: several batches, since
 	// under load one projection is ahead of another by that much. Some 300 bytes an event.
-	recentEvents = 16_000
-	// recentFor is how long events are answered from memory after they were read: long enough for the projections of one
+	maxCachedEvents = 16_000
+	// cacheTTL is how long events are answered from memory after they were read: long enough for the projections of one
 	// engine to share a read, and shorter than the first wait after a failure, so that one who tries again reads anew.
-	recentFor = 100 * time.Millisecond
+	cacheTTL = 100 * time.Millisecond
 )
 
-// recent is a Log that keeps the end of what it has read, so that several projections which follow the log together
+// tailCache is a Log that keeps the end of what it has read, so that several projections which follow the log together
 // read and decode each event once. What is kept is of one log: what is added to it was read together with the last event kept,
 // and when that is another by then, because the log has gone back, nothing is kept.
-type recent struct {
+type tailCache struct {
 	Log
 
 	decode func(eventType string, schemaVersion int, payload []byte) (any, error)
@@ -46,37 +46,40 @@ type piece struct {
 
 func (p *piece) first() int64 { return p.events[0].Position }
 func (p *piece) last() int64  { return p.events[len(p.events)-1].Position }
-func (p *piece) end() point   { e := &p.events[len(p.events)-1]; return point{e.Position, e.EventID} }
+func (p *piece) end() checkpoint {
+	e := &p.events[len(p.events)-1]
+	return checkpoint{e.Position, e.EventID}
+}
 
 // wake says that the log has grown: what is kept is not its end any more.
-func (r *recent) wake() { r.wakes.Add(1) }
+func (r *tailCache) wake() { r.wakes.Add(1) }
 
 // ReadAfter implements Log. An answer of fewer events than the limit ends with what was the end of the log when it was
 // asked for, or when it was woken last: whoever waits for the next wake then misses nothing.
-func (r *recent) ReadAfter(ctx context.Context, after int64, limit int) ([]eventstore.Event, error) {
-	kept, whole, atEnd := r.kept(after, limit)
+func (r *tailCache) ReadAfter(ctx context.Context, after int64, limit int) ([]eventstore.Event, error) {
+	kept, whole, atEnd := r.lookup(after, limit)
 	if whole {
 		return kept, nil
 	}
 	if atEnd {
 		r.reading.Lock()
 		defer r.reading.Unlock()
-		if kept, whole, _ = r.kept(after, limit); whole {
+		if kept, whole, _ = r.lookup(after, limit); whole {
 			return kept, nil
 		}
 	}
 	wakes, missing := r.wakes.Load(), limit-len(kept)
-	var end point // of what is kept
+	var end checkpoint // of what is kept
 	if n := len(kept); n > 0 {
-		end = point{kept[n-1].Position, kept[n-1].EventID}
+		end = checkpoint{kept[n-1].Position, kept[n-1].EventID}
 	}
 	var events []eventstore.Event
 	var err error
 	if end.position == 0 {
 		events, err = r.Log.ReadAfter(ctx, after, limit)
-	} else if events, err = readOn(ctx, r.Log, end, missing); errors.Is(err, ErrLogWentBack) {
-		r.drop()
-		kept, end, missing = nil, point{}, limit
+	} else if events, err = readAfter(ctx, r.Log, end, missing); errors.Is(err, ErrLogTruncated) {
+		r.clear()
+		kept, end, missing = nil, checkpoint{}, limit
 		events, err = r.Log.ReadAfter(ctx, after, limit)
 	}
 	if err != nil {
@@ -90,19 +93,19 @@ func (r *recent) ReadAfter(ctx context.Context, after int64, limit int) ([]event
 		// An error is left to those who come to the event, and so tell at which it is.
 		e.Decoded, _ = r.decode(e.Type, e.SchemaVersion, e.Payload)
 	}
-	r.keep(end, events, wakes)
+	r.add(end, events, wakes)
 	if len(kept) == 0 {
 		return slices.Clip(events), nil
 	}
 	return append(kept, events...), nil
 }
 
-// kept answers what is kept of an answer, whether it is all of it, and whether what is missing comes after all that is kept.
-func (r *recent) kept(after int64, limit int) (events []eventstore.Event, whole, atEnd bool) {
+// lookup answers what is kept of an answer, whether it is all of it, and whether what is missing comes after all that is kept.
+func (r *tailCache) lookup(after int64, limit int) (events []eventstore.Event, whole, atEnd bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := len(r.pieces)
-	if n == 0 || time.Since(r.pieces[n-1].readAt) > recentFor {
+	if n == 0 || time.Since(r.pieces[n-1].readAt) > cacheTTL {
 		return nil, false, false
 	}
 	last := r.pieces[n-1].last()
@@ -132,25 +135,25 @@ func (r *recent) kept(after int64, limit int) (events []eventstore.Event, whole,
 	return events, len(events) > 1 && r.endAt == r.wakes.Load(), true
 }
 
-// drop keeps nothing.
-func (r *recent) drop() {
+// clear empties the cache.
+func (r *tailCache) clear() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pieces = nil
 }
 
-// keep holds on to the events if they are the latest and without a gap. end is the event that they were read together with, if
+// add holds on to the events if they are the latest and without a gap. end is the event that they were read together with, if
 // there was one.
-func (r *recent) keep(end point, events []eventstore.Event, endAt int64) {
+func (r *tailCache) add(end checkpoint, events []eventstore.Event, endAt int64) {
 	n := int64(len(events))
-	if n > recentEvents || n > 0 && events[n-1].Position-events[0].Position != n-1 {
+	if n > maxCachedEvents || n > 0 && events[n-1].Position-events[0].Position != n-1 {
 		return // by a replay, or damaged
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last, fresh := point{}, false
+	last, fresh := checkpoint{}, false
 	if k := len(r.pieces); k > 0 {
-		last, fresh = r.pieces[k-1].end(), time.Since(r.pieces[k-1].readAt) <= recentFor
+		last, fresh = r.pieces[k-1].end(), time.Since(r.pieces[k-1].readAt) <= cacheTTL
 	}
 	if n == 0 {
 		if end == last {
@@ -169,11 +172,11 @@ func (r *recent) keep(end point, events []eventstore.Event, endAt int64) {
 	}
 	r.endAt = endAt
 	// Short pieces weigh more than their events, so their number is bounded too.
-	for len(r.pieces) > recentPieces || r.pieces[len(r.pieces)-1].last()-r.pieces[0].first() >= recentEvents {
+	for len(r.pieces) > maxCachedPieces || r.pieces[len(r.pieces)-1].last()-r.pieces[0].first() >= maxCachedEvents {
 		r.pieces[0] = piece{}
 		r.pieces = r.pieces[1:]
 	}
 }
 
-// recentPieces bounds how many pieces are kept, and looked through.
-const recentPieces = 64
+// maxCachedPieces bounds how many pieces are kept, and looked through.
+const maxCachedPieces = 64

@@ -31,9 +31,9 @@ var wentBack = map[string]struct{ after, head int64 }{
 	"by one":              {19, 20},
 }
 
-// TestLogThatWentBackHalts attacks I4: a projection that has applied what the log does not hold any more applies nothing on
+// TestTruncatedLogHalts attacks I4: a projection that has applied what the log does not hold any more applies nothing on
 // top of it, and says what to do. A replay then makes it right.
-func TestLogThatWentBackHalts(t *testing.T) {
+func TestTruncatedLogHalts(t *testing.T) {
 	t.Parallel()
 	for name, tt := range wentBack {
 		t.Run(name, func(t *testing.T) {
@@ -46,7 +46,7 @@ func TestLogThatWentBackHalts(t *testing.T) {
 			f.loseTail(t, 301, tt.after, tt.head)
 			eventually(t, "it has halted", func() bool { return status(t, e).State == "halted" })
 			if st := status(t, e); st.Position != 20 || st.Head != tt.head || st.ErrorPosition != 20 ||
-				!strings.Contains(st.Error, "the log has gone back") || !strings.Contains(st.Error, "server replay balances") {
+				!strings.Contains(st.Error, "the log was truncated") || !strings.Contains(st.Error, "server replay balances") {
 				t.Errorf("halted: %+v", st)
 			}
 			r, err := e.StartReplay(t.Context(), "balances")
@@ -71,8 +71,8 @@ func TestLogThatWentBackHalts(t *testing.T) {
 	}
 }
 
-// TestMemoryOfALogThatWentBack sees a projection in memory thrown away and built again, without anybody's doing.
-func TestMemoryOfALogThatWentBack(t *testing.T) {
+// TestMemoryOfATruncatedLog sees a projection in memory thrown away and built again, without anybody's doing.
+func TestMemoryOfATruncatedLog(t *testing.T) {
 	t.Parallel()
 	for name, tt := range wentBack {
 		t.Run(name, func(t *testing.T) {
@@ -102,8 +102,8 @@ func TestMemoryOfALogThatWentBack(t *testing.T) {
 	}
 }
 
-// TestReplayOfALogThatWentBack has a replay and a rollback go on from a checkpoint whose event is lost.
-func TestReplayOfALogThatWentBack(t *testing.T) {
+// TestReplayOfATruncatedLog has a replay and a rollback go on from a checkpoint whose event is lost.
+func TestReplayOfATruncatedLog(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	e := newEngine(t, f.config("one"))
@@ -131,10 +131,10 @@ select $1, 'balances', version, 3, 20, 18, 18, (select event_id from events wher
 	f.loseTail(t, 321, 15, 30)
 	next := newEngine(t, f.config("two"))
 	start(t, next)
-	if r := replay(next, id); r.State != "failed" || !strings.Contains(r.Error, "the log has gone back") {
+	if r := replay(next, id); r.State != "failed" || !strings.Contains(r.Error, "the log was truncated") {
 		t.Errorf("a replay under way: %+v", r)
 	}
-	if _, err := next.Rollback(t.Context(), "balances"); !errors.Is(err, projector.ErrRollbackFailed) || !strings.Contains(err.Error(), "the log has gone back") {
+	if _, err := next.Rollback(t.Context(), "balances"); !errors.Is(err, projector.ErrRollbackFailed) || !strings.Contains(err.Error(), "the log was truncated") {
 		t.Errorf("rollback: %v", err)
 	}
 	r, err = next.StartReplay(t.Context(), "balances")
@@ -169,8 +169,8 @@ func TestCheckpointOfAnotherLogIsNotMoved(t *testing.T) {
 	}
 }
 
-// TestFollowersOfALogThatWentBack runs several projections together, which share what they read.
-func TestFollowersOfALogThatWentBack(t *testing.T) {
+// TestFollowersOfATruncatedLog runs several projections together, which share what they read.
+func TestFollowersOfATruncatedLog(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	cfg := f.config("one")

@@ -16,7 +16,7 @@ import (
 // Totals is the read model behind GET /totals, the trial balance: one row a currency.
 func Totals() *projector.Projection {
 	p := projector.Define("totals", 1, []string{"totals"}, func() projector.Fold { return totals{} })
-	p.Pace = unhurried
+	p.BatchDelay = unhurried
 	projector.On(p, func(t totals, _ projector.Event, e account.AccountCreated) error {
 		t.of(e.Currency).accounts++
 		return nil

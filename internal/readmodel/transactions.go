@@ -21,7 +21,7 @@ import (
 func Transactions() *projector.Projection {
 	p := projector.Define("transactions", 1, []string{"transactions", "transaction_accounts"},
 		func() projector.Fold { return newTransactions() })
-	p.Pace = unhurried
+	p.BatchDelay = unhurried
 	projector.On(p, (*transactions).opened)
 	projector.On(p, func(t *transactions, at projector.Event, e account.MoneyDeposited) error {
 		return t.add(at, transaction{kind: kindDeposit, amount: e.Amount.Minor(), reference: e.Reference})
@@ -151,8 +151,10 @@ func (t *transactions) add(at projector.Event, row transaction) error {
 	return nil
 }
 
-// Follow implements projector.Sequel.
-func (t *transactions) Follow(before projector.Fold) { t.standings = before.(*transactions).standings }
+// Continue implements projector.Continuer.
+func (t *transactions) Continue(previous projector.Fold) {
+	t.standings = previous.(*transactions).standings
+}
 
 // Rows implements projector.Sized.
 func (t *transactions) Rows() int { return len(t.rows) }
