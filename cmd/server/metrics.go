@@ -108,15 +108,15 @@ func (m *projectionMetrics) collect(p *projector.Status, out chan<- prometheus.M
 	gauge(m.head, float64(p.Head))
 	gauge(m.lag, float64(p.Lag))
 	gauge(m.seconds, p.LagSeconds)
-	gauge(m.halt, oneIf(p.State == "halted"))
-	gauge(m.paused, oneIf(p.State == "paused"))
+	gauge(m.halt, oneIf(p.State == projector.Halted))
+	gauge(m.paused, oneIf(p.State == projector.Paused))
 	gauge(m.parked, float64(p.Parked))
 	out <- prometheus.MustNewConstMetric(m.failures, prometheus.CounterValue, float64(p.Failures), p.ID)
 	var r projector.Replay
 	if p.Replay != nil {
 		r = *p.Replay
 	}
-	gauge(m.replaying, oneIf(r.State == "running"))
+	gauge(m.replaying, oneIf(r.State == projector.ReplayRunning))
 	gauge(m.replayed, float64(r.Processed))
 	gauge(m.replayTotal, float64(r.Total))
 }

@@ -144,7 +144,7 @@ func TestReplayStream(t *testing.T) {
 	t.Parallel()
 	var looked atomic.Int64
 	states := []struct {
-		state     string
+		state     projector.ReplayState
 		processed int64
 	}{{"running", 10}, {"running", 10}, {"running", 30}, {"completed", 42}}
 	a := serve(t, &service{replay: func(id string) (projector.Replay, error) {

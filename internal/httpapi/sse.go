@@ -50,7 +50,7 @@ func (s *server) watch(r *http.Request, e *eventStream, replay *projector.Replay
 	ticker := time.NewTicker(progressEvery)
 	defer ticker.Stop()
 	type told struct { // of the last event; the rate changes always
-		state             string
+		state             projector.ReplayState
 		processed, parked int64
 	}
 	var (
@@ -58,7 +58,7 @@ func (s *server) watch(r *http.Request, e *eventStream, replay *projector.Replay
 		lastAt time.Time
 	)
 	for {
-		over := replay.State != "running"
+		over := replay.State != projector.ReplayRunning
 		switch now := (told{replay.State, replay.Processed, replay.Parked}); {
 		case now != last:
 			text, err := json.Marshal(new(replayOf(replay)))
@@ -67,7 +67,7 @@ func (s *server) watch(r *http.Request, e *eventStream, replay *projector.Replay
 			}
 			name := "progress"
 			if over {
-				name = replay.State
+				name = string(replay.State)
 			}
 			e.name(name)
 			e.buf = fmt.Appendf(e.buf, "data: %s\n\n", text)

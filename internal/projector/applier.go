@@ -14,21 +14,26 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// applier is one generation of a projection on its way along the log: the live one, which the tail takes further, or
+// errRetryNow says that a step has changed nothing yet and is to be repeated at once.
+var errRetryNow = errors.New("the step is to be repeated")
+
+// applier takes one generation of a projection along the log: the live one, which runLive takes further, or
 // another, which a replay or a rollback does. One goroutine works on it.
 type applier struct {
 	checkpoint // what is applied
 
-	w          *worker
+	cfg        *Config
+	def        *Projection
+	state      *stateStore
 	read       func(ctx context.Context, from checkpoint, limit int) ([]eventstore.Event, error) // is readAfter
 	row        checkpointRow
 	generation int64
-	status     string // of the projection, when the applier is the live one
+	status     State // of the projection, when the applier is the live one
 	live       bool
 
 	previous Fold // of the batch that was committed last, nil when it is not known what the rows are
 
-	limit, maxLimit int // events in the next batch; below most while one that cannot be written is being found
+	limit, maxLimit int // events in the next batch; below maxLimit while one that cannot be written is being found
 
 	parked     map[uuid.UUID]bool // streams that are set aside, see parking.go
 	failing    int64              // position of an event that failed and is to be tried again, 0 when there is none
@@ -36,60 +41,20 @@ type applier struct {
 	nextRetry  time.Time          // not before then is it looked whether a parked stream is to be tried
 }
 
-// checkpointRow is the database row that holds the checkpoint of an applier. Both methods answer errFenced when the applier has been taken from
+// checkpointRow is the database row that holds the checkpoint of an applier. Both return errFenced when the applier has been taken from
 // its owner: paused, cancelled, flipped, or gone to another instance.
 type checkpointRow interface {
-	// advance moves the checkpoint, by compare-and-set, from one point to the end of a batch.
+	// advance moves the checkpoint, by compare-and-set, from one checkpoint to the end of a batch.
 	advance(ctx context.Context, tx pgx.Tx, from checkpoint, b *batch) error
-	// hold keeps the checkpoint where it is, and everybody else from taking the applier over, until tx ends.
+	// hold keeps the checkpoint where it is, and every other instance from taking over, until tx ends.
 	hold(ctx context.Context, tx pgx.Tx, at checkpoint) error
 }
 
-func (w *worker) newApplier(limit int) *applier {
-	return &applier{w: w, limit: limit, maxLimit: limit, retryLimit: limit}
+func newApplier(state *stateStore, limit int) *applier {
+	return &applier{cfg: state.cfg, def: state.def, state: state, limit: limit, maxLimit: limit, retryLimit: limit}
 }
 
-var (
-	// errRetryNow says that a step came to nothing yet, and that the next one is to be taken at once.
-	errRetryNow = errors.New("the step is taken again")
-	// ErrGap says that the log does not go on where it should: it was damaged, or changed by hand.
-	ErrGap = errors.New("the log has a gap")
-)
-
-// EventError says at which event a projection stopped, and why.
-type EventError struct {
-	Position int64
-	Err      error
-
-	// event is set when a handler could not apply the event, so that its stream can be parked. Nothing gets past an
-	// event that is missing or that the code does not know.
-	event *eventstore.Event
-}
-
-func (e *EventError) Error() string {
-	return fmt.Sprintf("event at position %d: %v", e.Position, e.Err)
-}
-
-func (e *EventError) Unwrap() error { return e.Err }
-
-// batch is a run of contiguous events, folded.
-type batch struct {
-	fold    Fold
-	last    checkpoint
-	count   int64
-	waiting map[uuid.UUID]int64 // of those, how many wait for a parked stream and are not in the fold
-	applied int64               // and how many are
-	dirty   bool                // an event that could not be applied may have left its mark on the fold
-}
-
-func (b *batch) flush(ctx context.Context, tx pgx.Tx, generation int64) error {
-	if b.applied == 0 {
-		return nil
-	}
-	return catchPanic(func() error { return b.fold.Flush(ctx, tx, generation) })
-}
-
-// applyNext takes the applier one batch further and answers how many events it was, 0 at the end of the log. With an event
+// applyNext takes the applier one batch further and returns how many events it was, 0 at the end of the log. With an event
 // that a handler cannot apply, those before it are applied, the failure is recorded, and the error is errRetryNow.
 func (a *applier) applyNext(ctx context.Context) (int64, error) {
 	n, err := a.applyBatch(ctx)
@@ -101,9 +66,9 @@ func (a *applier) applyNext(ctx context.Context) (int64, error) {
 
 // applyBatch applies the next batch. With an event that cannot be applied, those before it are, and the error is its.
 func (a *applier) applyBatch(ctx context.Context) (int64, error) {
-	events, err := a.read(ctx, a.checkpoint, min(a.limit, a.w.cfg.ReadBatch))
+	events, err := a.read(ctx, a.checkpoint, min(a.limit, a.cfg.ReadBatch))
 	if errors.Is(err, ErrLogTruncated) {
-		return 0, fmt.Errorf("%w; a replay rebuilds the read model: server replay %s", err, a.w.def.ID)
+		return 0, fmt.Errorf("%w; a replay rebuilds the read model: server replay %s", err, a.def.ID)
 	}
 	if err != nil || len(events) == 0 {
 		return 0, err
@@ -112,7 +77,7 @@ func (a *applier) applyBatch(ctx context.Context) (int64, error) {
 	if b.count == 0 {
 		return 0, foldErr
 	}
-	if foldErr == nil && len(events) == a.w.cfg.ReadBatch {
+	if foldErr == nil && len(events) == a.cfg.ReadBatch {
 		if err := a.extend(ctx, b); err != nil {
 			return 0, err
 		}
@@ -127,21 +92,12 @@ func (a *applier) applyBatch(ctx context.Context) (int64, error) {
 	return b.count, foldErr
 }
 
-// maxRows bounds the memory of a batch that is extended, to within the events that are read at once.
-const maxRows = 10_000
-
-// full tells whether the batch has grown as large as it may in memory.
-func (b *batch) full() bool {
-	sized, ok := b.fold.(Sized)
-	return ok && sized.Rows() >= maxRows
-}
-
 // extend reads and folds on, piece by piece, until the batch is as large as it may be: what is written is then large,
 // and what is read at once small. Where it meets an event that cannot be applied, the error is errRetryNow, and the next
 // batch ends before that piece.
 func (a *applier) extend(ctx context.Context, b *batch) error {
 	for b.count < int64(a.limit) && !b.full() {
-		most := min(a.limit-int(b.count), a.w.cfg.ReadBatch)
+		most := min(a.limit-int(b.count), a.cfg.ReadBatch)
 		before := b.count
 		events, err := a.read(ctx, b.last, most)
 		if errors.Is(err, ErrLogTruncated) {
@@ -151,7 +107,7 @@ func (a *applier) extend(ctx context.Context, b *batch) error {
 		if err != nil {
 			return err
 		}
-		if n, gap := contiguous(events, b.last.position); gap != nil || a.w.foldInto(b, events[:n], a.parked) != nil {
+		if n, gap := contiguous(events, b.last.position); gap != nil || b.add(events[:n], a.parked) != nil {
 			a.limit = int(before)
 			return errRetryNow
 		}
@@ -165,10 +121,10 @@ func (a *applier) extend(ctx context.Context, b *batch) error {
 // commit writes a batch in a transaction of its own.
 func (a *applier) commit(ctx context.Context, events []eventstore.Event, b *batch) error {
 	over := func(error) {}
-	if a.live && a.w.cfg.Applying != nil {
-		ctx, over = a.w.cfg.Applying(ctx, a.w.def.ID, events)
+	if a.live && a.cfg.Applying != nil {
+		ctx, over = a.cfg.Applying(ctx, a.def.ID, events)
 	}
-	err := a.w.begin(ctx, func(tx pgx.Tx) error { return a.write(ctx, tx, b) })
+	err := a.state.begin(ctx, func(tx pgx.Tx) error { return a.write(ctx, tx, b) })
 	over(err)
 	return err
 }
@@ -177,7 +133,7 @@ func (a *applier) commit(ctx context.Context, events []eventstore.Event, b *batc
 // *EventError, the batch holds the events before that one.
 func (a *applier) fold(events []eventstore.Event) (*batch, error) {
 	n, gap := contiguous(events, a.position)
-	b, err := a.w.fold(events[:n], a.parked)
+	b, err := foldEvents(a.cfg, a.def, events[:n], a.parked)
 	if continuer, ok := b.fold.(Continuer); ok && a.previous != nil {
 		continuer.Continue(a.previous)
 		a.previous = nil
@@ -188,75 +144,17 @@ func (a *applier) fold(events []eventstore.Event) (*batch, error) {
 	return b, err
 }
 
-// contiguous counts the events that follow on a position without a gap; the error says where there is one.
-func contiguous(events []eventstore.Event, after int64) (int, error) {
-	for i := range events {
-		if want := after + int64(i) + 1; events[i].Position != want {
-			return i, &EventError{Position: want, Err: fmt.Errorf("%w: position %d follows on %d", ErrGap, events[i].Position, want-1)}
-		}
-	}
-	return len(events), nil
-}
-
-// fold decodes and folds events. With an error, which is an *EventError, the batch holds the events before that one.
-func (w *worker) fold(events []eventstore.Event, parked map[uuid.UUID]bool) (*batch, error) {
-	b := &batch{fold: w.def.newFold()}
-	err := w.foldInto(b, events, parked)
-	if err != nil && b.dirty {
-		b, _ = w.fold(events[:b.count], parked) // those went well before
-	}
-	return b, err
-}
-
-// foldInto decodes events and folds them into the batch, but for those of the parked streams, which it counts.
-func (w *worker) foldInto(b *batch, events []eventstore.Event, parked map[uuid.UUID]bool) error {
-	for i := range events {
-		e := &events[i]
-		data, err := w.cfg.decoded(e)
-		if err != nil {
-			return &EventError{Position: e.Position, Err: err}
-		}
-		if parked[e.StreamID] {
-			if b.waiting == nil {
-				b.waiting = make(map[uuid.UUID]int64)
-			}
-			b.waiting[e.StreamID]++
-		} else {
-			if err := w.def.apply(b.fold, eventOf(e), data); err != nil {
-				b.dirty = true
-				return &EventError{Position: e.Position, Err: err, event: e}
-			}
-			b.applied++
-		}
-		b.last = checkpoint{e.Position, e.EventID}
-		b.count++
-	}
-	return nil
-}
-
-// decoded is what an event says.
-func (c *Config) decoded(e *eventstore.Event) (any, error) {
-	if e.Decoded != nil {
-		return e.Decoded, nil
-	}
-	return c.Decode(e.Type, e.SchemaVersion, e.Payload)
-}
-
-func eventOf(e *eventstore.Event) Event {
-	return Event{Position: e.Position, StreamID: e.StreamID, Version: e.Version, EventID: e.EventID, RecordedAt: e.RecordedAt}
-}
-
 // write puts into tx what a batch comes to: the checkpoint, the rows, and what waits for parked streams.
 func (a *applier) write(ctx context.Context, tx pgx.Tx, b *batch) error {
 	if err := a.row.advance(ctx, tx, a.checkpoint, b); err != nil {
 		return err
 	}
 	if a.failing != 0 && a.failing <= b.last.position {
-		if err := a.forgetFailure(ctx, tx); err != nil {
+		if err := a.state.forgetFailure(ctx, tx, a.generation, a.failing); err != nil {
 			return err
 		}
 	}
-	if err := a.countWaiting(ctx, tx, b.waiting); err != nil {
+	if err := a.state.countWaiting(ctx, tx, a.generation, b.waiting); err != nil {
 		return err
 	}
 	return b.flush(ctx, tx, a.generation)
@@ -274,7 +172,7 @@ func (a *applier) advanced(b *batch) {
 // down to the event itself, so that all before it are applied and the error names it.
 func (a *applier) bisect(ctx context.Context, events []eventstore.Event, b *batch, err error) error {
 	switch {
-	case ctx.Err() != nil, b.applied == 0, !a.w.mayBlameEvent(err):
+	case ctx.Err() != nil, b.applied == 0, !a.cfg.mayBlameEvent(err):
 		return err
 	case b.count == 1:
 		a.limit = 1
@@ -286,8 +184,8 @@ func (a *applier) bisect(ctx context.Context, events []eventstore.Event, b *batc
 
 // mayBlameEvent tells whether the reason why a fold could not be written may lie in an event of it: it is an error of the read
 // model, or PostgreSQL's of what it was given. What is wrong with the database or the schema is no event's fault.
-func (w *worker) mayBlameEvent(err error) bool {
-	if errors.Is(err, errFenced) || w.cfg.Transient(err) {
+func (c *Config) mayBlameEvent(err error) bool {
+	if errors.Is(err, errFenced) || c.Transient(err) {
 		return false
 	}
 	refused, ok := errors.AsType[*pgconn.PgError](err)

@@ -17,42 +17,42 @@ where id = $1 returning generation`
 
 // deleteOld deletes the rows of generations that are over when a replay begins: those before the one it builds, except the
 // live one. The previous one could be rolled back to until then, and from then on cannot.
-func (w *worker) deleteOld(ctx context.Context, c replayRow) error {
+func (s *stateStore) deleteOld(ctx context.Context, c replayRow) error {
 	var live int64
-	err := w.begin(ctx, func(tx pgx.Tx) error {
+	err := s.begin(ctx, func(tx pgx.Tx) error {
 		if err := c.hold(ctx, tx, checkpoint{}); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, forgetPreviousSQL, w.def.ID).Scan(&live)
+		return tx.QueryRow(ctx, forgetPreviousSQL, s.def.ID).Scan(&live)
 	})
 	if err != nil {
-		return fmt.Errorf("projector: delete old generations of %s: %w", w.def.ID, err)
+		return fmt.Errorf("projector: delete old generations of %s: %w", s.def.ID, err)
 	}
-	return w.deleteGenerations(ctx, live, c.r.generation)
+	return s.deleteGenerations(ctx, live, c.r.generation)
 }
 
 // deleteGenerations does no harm when a stalled owner does it late: a generation that is over stays so, and those from the one
 // being built on are left alone.
-func (w *worker) deleteGenerations(ctx context.Context, live, building int64) error {
-	if _, err := w.cfg.Pool.Exec(ctx, deleteOldFailuresSQL, w.def.ID, live, building); err != nil {
-		return fmt.Errorf("projector: delete old generations of %s: %w", w.def.ID, err)
+func (s *stateStore) deleteGenerations(ctx context.Context, live, building int64) error {
+	if _, err := s.cfg.Pool.Exec(ctx, deleteOldFailuresSQL, s.def.ID, live, building); err != nil {
+		return fmt.Errorf("projector: delete old generations of %s: %w", s.def.ID, err)
 	}
-	for _, table := range w.def.Tables {
-		if err := w.deleteGenerationsOf(ctx, pgx.Identifier{table}.Sanitize(), live, building); err != nil {
+	for _, table := range s.def.Tables {
+		if err := s.deleteGenerationsOf(ctx, pgx.Identifier{table}.Sanitize(), live, building); err != nil {
 			return fmt.Errorf("projector: delete old generations of %s: %w", table, err)
 		}
 	}
 	return nil
 }
 
-func (w *worker) deleteGenerationsOf(ctx context.Context, table string, live, building int64) error {
+func (s *stateStore) deleteGenerationsOf(ctx context.Context, table string, live, building int64) error {
 	// Each generation is found by the index, and deleted in small steps.
 	next := "select min(generation) from " + table + " where generation > $1 and generation < $2"
 	remove := fmt.Sprintf("delete from %s where ctid = any (array(select ctid from %s where generation = $1 limit 10000))",
 		table, table)
 	for after := int64(0); ; {
 		var generation *int64
-		err := w.cfg.Pool.QueryRow(ctx, next, after, building).Scan(&generation)
+		err := s.cfg.Pool.QueryRow(ctx, next, after, building).Scan(&generation)
 		if err != nil || generation == nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func (w *worker) deleteGenerationsOf(ctx context.Context, table string, live, bu
 			continue
 		}
 		for {
-			tag, err := w.cfg.Pool.Exec(ctx, remove, after)
+			tag, err := s.cfg.Pool.Exec(ctx, remove, after)
 			if err != nil {
 				return err
 			}

@@ -32,7 +32,7 @@ func (f *flushed) Flush(ctx context.Context, tx pgx.Tx, generation int64) error 
 
 // DeleteGenerations removes the rows of a projection's generations that are over, as the replay that builds a generation does.
 func (e *Engine) DeleteGenerations(ctx context.Context, id string, live, building int64) error {
-	return e.runners[id].(*worker).deleteGenerations(ctx, live, building)
+	return e.runners[id].(*worker).state.deleteGenerations(ctx, live, building)
 }
 
 // WithFault copies a projection whose handlers fail when fault does, after they have done their work on the fold.

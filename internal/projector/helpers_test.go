@@ -110,7 +110,7 @@ func newEngine(t failer, cfg projector.Config, projections ...*projector.Project
 	return e
 }
 
-// start runs an engine until the answered function is called, or the test ends.
+// start runs an engine until the returned function is called, or the test ends.
 func start(t *testing.T, e *projector.Engine) (stop func()) {
 	t.Helper()
 	stop = launch(e)
@@ -178,7 +178,7 @@ select (select count(*) from (table shown except table folded) as too_much)
        coalesce((select position from p), 0)`
 
 // checkFold asserts that the live rows are exactly the fold of the events 1..checkpoint without those that are parked,
-// that no parked event is missing, and answers the checkpoint.
+// that no parked event is missing, and returns the checkpoint.
 func (f *fixture) checkFold(t failer) int64 {
 	t.Helper()
 	var differences, position int64

@@ -111,7 +111,7 @@ func TestStalledOwnerIsFenced(t *testing.T) {
 
 	close(stalledLog.gate)
 	eventually(t, "the stalled owner has seen that it is one no more", func() bool {
-		return book.has("projection lost to another instance")
+		return book.has("lease lost to another instance")
 	})
 	var rows, position int64
 	err := f.pool.QueryRow(t.Context(), `select (select count(*) from balances), position from projections where owner = 'next'`).

@@ -11,10 +11,11 @@ import (
 )
 
 const (
-	// memoryRunnerPause is how long a memoryRunner rests after what was less than a batch, so that following the log in memory costs
+	// memoryRunnerPause is how long memoryRunner rests after what was less than a batch, so that following the log in memory costs
 	// little while every commit wakes it. While it has far to go it rests for as long as it has worked, so that it takes
 	// half a core at most.
 	memoryRunnerPause = 20 * time.Millisecond
+
 	// maxReplays is how many replays of a projection in memory are remembered.
 	maxReplays = 50
 )
@@ -31,14 +32,14 @@ type memoryRunner struct {
 	nextAt     checkpoint
 	nextReplay uuid.UUID
 
-	mu      sync.Mutex
-	st      Status   // what a Status needs of it; its position is the memory's
-	replays []Replay // the last one first; only that one may be running
+	mu       sync.Mutex
+	st       Status   // what a Status needs of it; its position is the memory's
+	requests []Replay // the last one first; only that one may be running
 }
 
 func newMemoryRunner(cfg *Config, def *Projection) *memoryRunner {
 	return &memoryRunner{cfg: cfg, def: def, wake: newSignal(), st: Status{
-		ID: def.ID, Version: def.Version, State: "running", Generation: 1, Owner: cfg.Instance, UpdatedAt: time.Now(),
+		ID: def.ID, Version: def.Version, State: Running, Generation: 1, Owner: cfg.Instance, UpdatedAt: time.Now(),
 	}}
 }
 
@@ -74,11 +75,11 @@ func (k *memoryRunner) run(ctx context.Context) error {
 	return nil
 }
 
-// follow applies the next batch to the model that is read. When the log has gone back the model is thrown away and built again
+// follow applies the next batch to the model that is read. When the log was truncated the model is thrown away and built again
 // from there on, as at the start.
 func (k *memoryRunner) follow(ctx context.Context) (int, error) {
 	k.mu.Lock()
-	paused := k.st.State == "paused"
+	paused := k.st.State == Paused
 	k.mu.Unlock()
 	m := k.def.memory
 	if paused {
@@ -88,7 +89,7 @@ func (k *memoryRunner) follow(ctx context.Context) (int, error) {
 	// Nobody else moves it.
 	_, n, err := k.apply(ctx, m.model, m.at, m)
 	if errors.Is(err, ErrLogTruncated) {
-		k.cfg.Logger.WarnContext(ctx, "built again from the log", "projection", k.def.ID, "error", err)
+		k.cfg.Logger.WarnContext(ctx, "the log was truncated; rebuilding the model", "projection", k.def.ID, "error", err)
 		m.mu.Lock()
 		m.model, m.at = k.def.memory.newModel(), checkpoint{}
 		m.mu.Unlock()
@@ -99,8 +100,8 @@ func (k *memoryRunner) follow(ctx context.Context) (int, error) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.st.State == "halted" {
-		k.st.State = "running"
+	if k.st.State == Halted {
+		k.st.State = Running
 	}
 	k.st.Error, k.st.ErrorPosition = "", 0
 	if n > 0 {
@@ -111,7 +112,7 @@ func (k *memoryRunner) follow(ctx context.Context) (int, error) {
 	return n, nil
 }
 
-// apply reads a batch and applies it to a model, that of shared under its lock, and answers where the model is then.
+// apply reads a batch and applies it to a model, that of shared under its lock, and returns where the model is then.
 func (k *memoryRunner) apply(ctx context.Context, model any, at checkpoint, shared *memory) (checkpoint, int, error) {
 	var log Log = k.cfg.tail
 	if shared == nil { // a replay
@@ -146,8 +147,8 @@ func (k *memoryRunner) apply(ctx context.Context, model any, at checkpoint, shar
 func (k *memoryRunner) build(ctx context.Context) (int, error) {
 	k.mu.Lock()
 	id := uuid.Nil
-	if len(k.replays) > 0 && k.replays[0].State == "running" {
-		id = k.replays[0].ID
+	if len(k.requests) > 0 && k.requests[0].State == ReplayRunning {
+		id = k.requests[0].ID
 	}
 	k.mu.Unlock()
 	if id != k.nextReplay {
@@ -166,7 +167,7 @@ func (k *memoryRunner) build(ctx context.Context) (int, error) {
 		return 0, err
 	default:
 		k.cfg.Logger.WarnContext(ctx, "replaying failed", "projection", k.def.ID, "error", err)
-		k.end(id, "failed", err.Error())
+		k.end(id, ReplayFailed, err.Error())
 		return n, nil
 	}
 	k.nextAt = at
@@ -178,34 +179,34 @@ func (k *memoryRunner) build(ctx context.Context) (int, error) {
 func (k *memoryRunner) swap(id uuid.UUID, atEnd bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	r := &k.replays[0]
-	if r.ID != id || r.State != "running" { // cancelled meanwhile
+	r := &k.requests[0]
+	if r.ID != id || r.State != ReplayRunning { // cancelled meanwhile
 		return
 	}
 	r.Processed = min(k.nextAt.position, r.Total)
 	if atEnd && r.Processed < r.Total {
-		r.State, r.Error, r.FinishedAt = "failed", fmt.Sprintf("%v: it ends at %d and held %d", ErrLogTruncated, r.Processed, r.Total), time.Now()
+		r.State, r.Error, r.FinishedAt = ReplayFailed, fmt.Sprintf("%v: it ends at %d and held %d", ErrLogTruncated, r.Processed, r.Total), time.Now()
 		return
 	}
 	m := k.def.memory
-	if k.nextAt.position < max(m.at.position, r.Total) || k.st.State == "paused" {
+	if k.nextAt.position < max(m.at.position, r.Total) || k.st.State == Paused {
 		return
 	}
 	m.mu.Lock()
 	m.model, m.at = k.next, k.nextAt
 	m.mu.Unlock()
-	r.State, r.FinishedAt = "completed", time.Now()
+	r.State, r.FinishedAt = ReplayCompleted, time.Now()
 	k.st.Generation, k.st.UpdatedAt = r.Generation, r.FinishedAt
 }
 
 // end ends a replay if it is running.
-func (k *memoryRunner) end(id uuid.UUID, state, reason string) bool {
+func (k *memoryRunner) end(id uuid.UUID, state ReplayState, reason string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.replays) == 0 || k.replays[0].ID != id || k.replays[0].State != "running" {
+	if len(k.requests) == 0 || k.requests[0].ID != id || k.requests[0].State != ReplayRunning {
 		return false
 	}
-	r := &k.replays[0]
+	r := &k.requests[0]
 	r.State, r.Error, r.FinishedAt = state, reason, time.Now()
 	return true
 }
@@ -214,15 +215,15 @@ func (k *memoryRunner) fail(ctx context.Context, cause error) {
 	if ctx.Err() != nil {
 		return
 	}
-	k.cfg.Logger.WarnContext(ctx, "applying events failed", "projection", k.def.ID, "error", cause)
+	k.cfg.Logger.WarnContext(ctx, "applying events failed; retrying", "projection", k.def.ID, "error", cause)
 	if k.cfg.Transient(cause) {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.st.Failures++
-	if k.st.State == "running" {
-		k.st.State = "halted"
+	if k.st.State == Running {
+		k.st.State = Halted
 	}
 	k.st.Error, k.st.ErrorPosition = cause.Error(), k.def.memory.at.position+1
 	if at, ok := errors.AsType[*EventError](cause); ok {
@@ -233,8 +234,8 @@ func (k *memoryRunner) fail(ctx context.Context, cause error) {
 func (k *memoryRunner) status(ctx context.Context, head int64) (Status, error) {
 	k.mu.Lock()
 	st := k.st
-	if len(k.replays) > 0 {
-		st.Replay = new(withRate(k.replays[0]))
+	if len(k.requests) > 0 {
+		st.Replay = new(withRate(k.requests[0]))
 	}
 	k.mu.Unlock()
 	k.def.memory.mu.RLock()
@@ -249,9 +250,9 @@ func (k *memoryRunner) setPaused(_ context.Context, paused bool) error {
 	defer k.mu.Unlock()
 	switch {
 	case paused:
-		k.st.State = "paused"
-	case k.st.State == "paused":
-		k.st.State = "running"
+		k.st.State = Paused
+	case k.st.State == Paused:
+		k.st.State = Running
 	}
 	k.wake.set()
 	return nil
@@ -269,24 +270,24 @@ func (k *memoryRunner) startReplay(ctx context.Context) (Replay, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	generation := k.st.Generation
-	if len(k.replays) > 0 {
-		if k.replays[0].State == "running" {
-			return Replay{}, &ReplayRunningError{Replay: withRate(k.replays[0])}
+	if len(k.requests) > 0 {
+		if k.requests[0].State == ReplayRunning {
+			return Replay{}, &ReplayRunningError{Replay: withRate(k.requests[0])}
 		}
-		generation = k.replays[0].Generation
+		generation = k.requests[0].Generation
 	}
 	r := Replay{
-		ID: id, Projection: k.def.ID, Kind: "replay", State: "running", Total: head, Generation: generation + 1, StartedAt: time.Now().UTC(),
+		ID: id, Projection: k.def.ID, Kind: KindReplay, State: ReplayRunning, Total: head, Generation: generation + 1, StartedAt: time.Now().UTC(),
 	}
-	k.replays = append([]Replay{r}, k.replays[:min(len(k.replays), maxReplays-1)]...)
+	k.requests = append([]Replay{r}, k.requests[:min(len(k.requests), maxReplays-1)]...)
 	k.wake.set()
 	return r, nil
 }
 
-func (k *memoryRunner) replayOf(_ context.Context, id uuid.UUID) (Replay, error) {
+func (k *memoryRunner) replay(_ context.Context, id uuid.UUID) (Replay, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, r := range k.replays {
+	for _, r := range k.requests {
 		if r.ID == id {
 			return withRate(r), nil
 		}
@@ -294,27 +295,24 @@ func (k *memoryRunner) replayOf(_ context.Context, id uuid.UUID) (Replay, error)
 	return Replay{}, ErrUnknownReplay
 }
 
-func (k *memoryRunner) history(_ context.Context, limit int) ([]Replay, error) {
+func (k *memoryRunner) replays(_ context.Context, limit int) ([]Replay, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	all := make([]Replay, 0, len(k.replays))
-	for _, r := range k.replays[:min(limit, len(k.replays))] {
+	all := make([]Replay, 0, len(k.requests))
+	for _, r := range k.requests[:min(limit, len(k.requests))] {
 		all = append(all, withRate(r))
 	}
 	return all, nil
 }
 
 func (k *memoryRunner) cancelReplay(ctx context.Context, id uuid.UUID) (Replay, error) {
-	cancelled := k.end(id, "cancelled", "")
-	r, err := k.replayOf(ctx, id)
+	cancelled := k.end(id, ReplayCancelled, "")
+	r, err := k.replay(ctx, id)
 	if err == nil && !cancelled {
 		err = ErrReplayFinished
 	}
 	return r, err
 }
-
-// rollback has nothing to go back to: a model that was replaced is gone.
-func (k *memoryRunner) rollback(context.Context) error { return ErrNoPreviousGeneration }
 
 // failures are none that could be retried: a projection in memory halts at an event that it cannot apply.
 func (k *memoryRunner) failures(context.Context, int64, int) ([]Failure, error) { return nil, nil }
@@ -332,3 +330,6 @@ func withRate(r Replay) Replay {
 	r.setRate(until.Sub(r.StartedAt).Seconds())
 	return r
 }
+
+// rollback has nothing to go back to: a model that was replaced is gone.
+func (k *memoryRunner) rollback(context.Context) error { return ErrNoPreviousGeneration }

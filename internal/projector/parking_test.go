@@ -72,7 +72,7 @@ func (x *fault) of(p *projector.Projection) *projector.Projection {
 	})
 }
 
-// deposit appends n deposits to an account, one a batch, and answers the position of the first.
+// deposit appends n deposits to an account, one a batch, and returns the position of the first.
 func (w *writer) deposit(t failer, id uuid.UUID, n int) (first int64) {
 	t.Helper()
 	w.mu.Lock()

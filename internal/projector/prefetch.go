@@ -28,7 +28,7 @@ type chunk struct {
 	err    error
 }
 
-// readAfter is the function of that name. A chunk that was asked for early may end before the log does by now, as any answer may.
+// readAfter is the function of that name. A chunk that was asked for early may end before the log does by now, as any read may.
 func (a *prefetcher) readAfter(ctx context.Context, from checkpoint, limit int) ([]eventstore.Event, error) {
 	var (
 		events []eventstore.Event

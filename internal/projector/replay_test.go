@@ -262,7 +262,7 @@ func TestReplayBesideReadersAndWriters(t *testing.T) {
 	}
 }
 
-// look reads an account and compares it with what the writer knows. It answers the position that was seen.
+// look reads an account and compares it with what the writer knows. It returns the position that was seen.
 func (w *writer) look(t *testing.T, svc *query.Service, id uuid.UUID, seen int64) int64 {
 	t.Helper()
 	a, applied, err := svc.Account(t.Context(), id, query.Wait{})

@@ -12,19 +12,28 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// errFenced says that a compare-and-set found the state row changed: the projection was paused, its generation
-// flipped, or another engine owns it. The owner reads the row again; one that owns it no longer goes back to waiting.
-var errFenced = errors.New("the projection's state has changed under its owner")
-
 const (
-	// On conflict alone would wait for whoever holds the row, such as an owner in the middle of a batch.
+	statusSQL = `select status, version, generation, position, owner, last_error, error_position, updated_at,
+       lease_until > clock_timestamp(), failures, coalesce(previous_generation, 0),
+       (select count(*) from projection_failures f where f.projection = p.id and f.generation = p.generation and f.parked)
+from projections p where id = $1`
+
+	pauseSQL = `update projections set status = 'paused' where id = $1`
+
+	// A failure from before the pause comes again, if it does.
+	resumeSQL = `update projections set status = 'running', error_count = 0, last_error = '', error_position = 0
+where id = $1 and status = 'paused'`
+
+	uniqueViolation = "23505"
+
+	// On conflict alone would wait for whoever holds the row, such as the owner in the middle of a batch.
 	registerSQL = `insert into projections (id, version, generation)
 select $1, $2, 1 where not exists (select from projections where id = $1) on conflict (id) do nothing`
 
 	// The lease is judged and set by the database's clock alone. Taking it raises the epoch, also when the name is our
 	// own: then it is that of an earlier life. A lease that ends later than any that is given now was given by a clock
 	// that has been set back since, or by that of another server, and is nobody's. A binary older than the one that built
-	// the rows keeps its hands off.
+	// the rows does not take it.
 	takeSQL = `update projections
 set owner = $2, lease_until = clock_timestamp() + $3::interval, epoch = epoch + 1
 where id = $1 and version <= $4 and (owner = $2 or lease_until < clock_timestamp() or lease_until > clock_timestamp() + 4 * $3::interval)
@@ -60,109 +69,117 @@ set status = 'halted', failures = failures + 1, error_count = error_count + 1, l
 where id = $1 and epoch = $4 and status <> 'paused'`
 )
 
+// stateStore reads and writes what PostgreSQL holds of one projection: its row in projections, in this file, its replays and
+// its failures, in the next two. No other code touches these three tables.
+type stateStore struct {
+	cfg *Config
+	def *Projection
+}
+
+// stored is the part of a status that is in the projection's row.
+func (s *stateStore) stored(ctx context.Context) (Status, error) {
+	st := Status{ID: s.def.ID}
+	var owned bool
+	err := s.cfg.Pool.QueryRow(ctx, statusSQL, s.def.ID).Scan(&st.State, &st.Version, &st.Generation, &st.Position, &st.Owner,
+		&st.Error, &st.ErrorPosition, &st.UpdatedAt, &owned, &st.Failures, &st.PreviousGeneration, &st.Parked)
+	if !owned {
+		st.Owner = ""
+	}
+	return st, err
+}
+
+// errFenced says that a compare-and-set found the state row changed: the projection was paused, its generation
+// flipped, or another engine owns it. The owner reads the row again; one that owns it no longer goes back to waiting.
+var errFenced = errors.New("the projection's state has changed under its owner")
+
 // state is the part of the projections row that an owner works on.
 type state struct {
 	version    int // of the code that built the rows, or that an operator has rolled back from
 	generation int64
 	at         checkpoint
-	status     string
+	status     State
 	epoch      int64
 }
 
 // register enters the projection, once in the life of a database.
-func (w *worker) register(ctx context.Context) error {
-	if _, err := w.cfg.Pool.Exec(ctx, registerSQL, w.def.ID, w.def.Version); err != nil {
-		return fmt.Errorf("projector: register %s: %w", w.def.ID, err)
+func (s *stateStore) register(ctx context.Context) error {
+	if _, err := s.cfg.Pool.Exec(ctx, registerSQL, s.def.ID, s.def.Version); err != nil {
+		return fmt.Errorf("projector: register %s: %w", s.def.ID, err)
 	}
 	return nil
 }
 
 // takeLease becomes the owner if nobody is, or takes the lease over from one that has gone silent. ok is false when
-// somebody else owns the projection, or when a newer binary has built it.
-func (w *worker) takeLease(ctx context.Context) (st state, ok bool, err error) {
-	return w.lease(ctx, takeSQL, w.def.Version)
+// another instance owns the projection, or when a newer binary has built it.
+func (s *stateStore) takeLease(ctx context.Context) (st state, ok bool, err error) {
+	return s.lease(ctx, takeSQL, s.def.Version)
 }
 
 // renewLease keeps the lease and reads the state. ok is false when the projection has another owner by now.
-func (w *worker) renewLease(ctx context.Context, epoch int64) (st state, ok bool, err error) {
-	return w.lease(ctx, renewSQL, epoch)
+func (s *stateStore) renewLease(ctx context.Context, epoch int64) (st state, ok bool, err error) {
+	return s.lease(ctx, renewSQL, epoch)
 }
 
-func (w *worker) lease(ctx context.Context, sql string, last any) (st state, ok bool, err error) {
+func (s *stateStore) lease(ctx context.Context, sql string, last any) (st state, ok bool, err error) {
 	var (
 		position int64
 		event    *uuid.UUID
 	)
-	err = w.cfg.Pool.QueryRow(ctx, sql, w.def.ID, w.cfg.Instance, interval(w.cfg.Lease), last).
+	err = s.cfg.Pool.QueryRow(ctx, sql, s.def.ID, s.cfg.Instance, interval(s.cfg.Lease), last).
 		Scan(&st.version, &st.generation, &position, &event, &st.status, &st.epoch)
 	st.at = checkpointOf(position, event)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return st, false, nil
 	case err != nil:
-		return st, false, fmt.Errorf("projector: lease of %s: %w", w.def.ID, err)
+		return st, false, fmt.Errorf("projector: lease of %s: %w", s.def.ID, err)
 	}
 	return st, true, nil
 }
 
-func (w *worker) releaseLease(ctx context.Context, epoch int64) error {
-	if _, err := w.cfg.Pool.Exec(ctx, releaseSQL, w.def.ID, w.cfg.Instance, epoch); err != nil {
-		return fmt.Errorf("projector: release of %s: %w", w.def.ID, err)
+func (s *stateStore) releaseLease(ctx context.Context, epoch int64) error {
+	if _, err := s.cfg.Pool.Exec(ctx, releaseSQL, s.def.ID, s.cfg.Instance, epoch); err != nil {
+		return fmt.Errorf("projector: release of %s: %w", s.def.ID, err)
 	}
 	return nil
 }
 
 // begin runs f in a transaction that the server ends when its client is silent for as long as a lease: it holds the
 // lock on the state row, and so could keep the next owner out.
-func (w *worker) begin(ctx context.Context, f func(pgx.Tx) error) error {
+func (s *stateStore) begin(ctx context.Context, f func(pgx.Tx) error) error {
 	options := pgx.TxOptions{
-		BeginQuery: fmt.Sprintf("begin; set local idle_in_transaction_session_timeout = %d; set local synchronous_commit = off", max(1, w.cfg.Lease.Milliseconds())),
+		BeginQuery: fmt.Sprintf("begin; set local idle_in_transaction_session_timeout = %d; set local synchronous_commit = off", max(1, s.cfg.Lease.Milliseconds())),
 	}
-	return pgx.BeginTxFunc(ctx, w.cfg.Pool, options, f)
+	return pgx.BeginTxFunc(ctx, s.cfg.Pool, options, f)
 }
 
 // liveRow is the checkpoint of a projection's live generation.
 type liveRow struct {
-	w          *worker
+	s          *stateStore
 	epoch      int64
 	generation int64
 }
 
 func (c liveRow) advance(ctx context.Context, tx pgx.Tx, from checkpoint, b *batch) error {
-	tag, err := tx.Exec(ctx, advanceSQL, c.w.def.ID, b.last.position, b.last.id(), interval(c.w.cfg.Lease), c.epoch, c.generation,
+	tag, err := tx.Exec(ctx, advanceSQL, c.s.def.ID, b.last.position, b.last.id(), interval(c.s.cfg.Lease), c.epoch, c.generation,
 		from.position, from.id())
 	return exactlyOne(tag, err)
 }
 
 func (c liveRow) hold(ctx context.Context, tx pgx.Tx, at checkpoint) error {
-	tag, err := tx.Exec(ctx, holdSQL, c.w.def.ID, interval(c.w.cfg.Lease), c.epoch, c.generation, at.position, at.id())
+	tag, err := tx.Exec(ctx, holdSQL, c.s.def.ID, interval(c.s.cfg.Lease), c.epoch, c.generation, at.position, at.id())
 	return exactlyOne(tag, err)
 }
 
-// refresh renews the lease and reads where the live applier is. errFenced says that the lease is lost.
-func (a *applier) refresh(ctx context.Context, epoch int64) error {
-	st, ok, err := a.w.renewLease(ctx, epoch)
-	switch {
-	case err != nil:
-		return err
-	case !ok:
-		return errFenced
-	}
-	a.previous = nil
-	a.row = liveRow{a.w, epoch, st.generation}
-	a.generation, a.checkpoint, a.status = st.generation, st.at, st.status
-	return a.load(ctx)
-}
-
 // clearHalt ends a halt for which there is no cause left.
-func (w *worker) clearHalt(ctx context.Context, epoch, position int64) error {
-	tag, err := w.cfg.Pool.Exec(ctx, clearHaltSQL, w.def.ID, epoch, position)
+func (s *stateStore) clearHalt(ctx context.Context, epoch, position int64) error {
+	tag, err := s.cfg.Pool.Exec(ctx, clearHaltSQL, s.def.ID, epoch, position)
 	return exactlyOne(tag, err)
 }
 
 // recordHalt says in the state row where and why the projection has halted.
-func (w *worker) recordHalt(ctx context.Context, epoch, position int64, cause error) error {
-	tag, err := w.cfg.Pool.Exec(ctx, recordHaltSQL, w.def.ID, textOf(cause), position, epoch)
+func (s *stateStore) recordHalt(ctx context.Context, epoch, position int64, cause error) error {
+	tag, err := s.cfg.Pool.Exec(ctx, recordHaltSQL, s.def.ID, textOf(cause), position, epoch)
 	return exactlyOne(tag, err)
 }
 
@@ -186,4 +203,34 @@ const maxText = 8 << 10
 func textOf(err error) string {
 	text := err.Error()
 	return strings.ReplaceAll(strings.ToValidUTF8(text[:min(len(text), maxText)], "\ufffd"), "\x00", "\ufffd")
+}
+
+// readStatus returns the projection's status as far as its row has it, and enters the row if it is missing. It writes
+// nothing otherwise, since the database may be read-only.
+func (s *stateStore) readStatus(ctx context.Context) (Status, error) {
+	st, err := s.stored(ctx)
+	if errors.Is(err, pgx.ErrNoRows) {
+		if err = s.register(ctx); err == nil {
+			st, err = s.stored(ctx)
+		}
+	}
+	if err != nil {
+		return Status{}, fmt.Errorf("projector: status of %s: %w", s.def.ID, err)
+	}
+	return st, nil
+}
+
+// setPaused pauses the projection, or lets it go on.
+func (s *stateStore) setPaused(ctx context.Context, paused bool) error {
+	if err := s.register(ctx); err != nil {
+		return err
+	}
+	sql := resumeSQL
+	if paused {
+		sql = pauseSQL
+	}
+	if _, err := s.cfg.Pool.Exec(ctx, sql, s.def.ID); err != nil {
+		return fmt.Errorf("projector: control of %s: %w", s.def.ID, err)
+	}
+	return nil
 }

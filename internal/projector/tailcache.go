@@ -15,6 +15,7 @@ const (
 	// maxCachedEvents bounds how many events are kept for the projections that have yet to apply them: several batches, since
 	// under load one projection is ahead of another by that much. Some 300 bytes an event.
 	maxCachedEvents = 16_000
+
 	// cacheTTL is how long events are answered from memory after they were read: long enough for the projections of one
 	// engine to share a read, and shorter than the first wait after a failure, so that one who tries again reads anew.
 	cacheTTL = 100 * time.Millisecond
@@ -22,7 +23,7 @@ const (
 
 // tailCache is a Log that keeps the end of what it has read, so that several projections which follow the log together
 // read and decode each event once. What is kept is of one log: what is added to it was read together with the last event kept,
-// and when that is another by then, because the log has gone back, nothing is kept.
+// and when that is another by then, because the log was truncated, nothing is kept.
 type tailCache struct {
 	Log
 
@@ -45,13 +46,15 @@ type piece struct {
 }
 
 func (p *piece) first() int64 { return p.events[0].Position }
-func (p *piece) last() int64  { return p.events[len(p.events)-1].Position }
+
+func (p *piece) last() int64 { return p.events[len(p.events)-1].Position }
+
 func (p *piece) end() checkpoint {
 	e := &p.events[len(p.events)-1]
 	return checkpoint{e.Position, e.EventID}
 }
 
-// wake says that the log has grown: what is kept is not its end any more.
+// wake says that the log has grown, so that what is cached is no longer its end.
 func (r *tailCache) wake() { r.wakes.Add(1) }
 
 // ReadAfter implements Log. An answer of fewer events than the limit ends with what was the end of the log when it was
@@ -100,7 +103,7 @@ func (r *tailCache) ReadAfter(ctx context.Context, after int64, limit int) ([]ev
 	return append(kept, events...), nil
 }
 
-// lookup answers what is kept of an answer, whether it is all of it, and whether what is missing comes after all that is kept.
+// lookup returns what is kept of an answer, whether it is all of it, and whether what is missing comes after all that is kept.
 func (r *tailCache) lookup(after int64, limit int) (events []eventstore.Event, whole, atEnd bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,8 +1,7 @@
-// Package projector tails the event log and keeps read models up to date, each with its checkpoint in the same
-// transaction, and rebuilds them beside the live one. It knows nothing of accounts.
 package projector
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -12,10 +11,19 @@ import (
 var (
 	// ErrUnknownProjection says that no projection of that id is registered.
 	ErrUnknownProjection = errors.New("no such projection")
+
 	// ErrUnknownReplay says that the projection has no replay of that id.
 	ErrUnknownReplay = errors.New("no such replay")
+
 	// ErrReplayFinished says that the replay is over, so that it can no longer be cancelled.
 	ErrReplayFinished = errors.New("the replay is finished")
+
+	// ErrNoPreviousGeneration says that there is nothing to roll back to: the projection was not rebuilt yet, or a
+	// replay has begun since, or it is held in memory.
+	ErrNoPreviousGeneration = errors.New("no previous generation")
+
+	// ErrRollbackFailed says that the previous generation could not be brought back; the live one serves on.
+	ErrRollbackFailed = errors.New("the rollback has failed")
 )
 
 // ReplayRunningError says that a projection is being rebuilt already; one replay at a time.
@@ -25,13 +33,46 @@ func (e *ReplayRunningError) Error() string {
 	return "projection " + e.Replay.Projection + " is already being replayed by " + e.Replay.ID.String()
 }
 
+// State says whether a projection is being applied.
+type State string
+
+// The states of a projection.
+const (
+	Running State = "running"
+	// Paused projections wait for Resume.
+	Paused State = "paused"
+	// Halted projections have met an error, and retry by themselves until its cause is gone.
+	Halted State = "halted"
+)
+
+// ReplayState says whether a replay is over, and how it ended.
+type ReplayState string
+
+// The states of a replay.
+const (
+	ReplayRunning   ReplayState = "running"
+	ReplayCompleted ReplayState = "completed"
+	ReplayFailed    ReplayState = "failed"
+	ReplayCancelled ReplayState = "cancelled"
+)
+
+// ReplayKind says which generation a replay builds.
+type ReplayKind string
+
+// The kinds of a replay.
+const (
+	// KindReplay builds the next generation from the beginning of the log.
+	KindReplay ReplayKind = "replay"
+	// KindRollback brings the previous generation back.
+	KindRollback ReplayKind = "rollback"
+)
+
 // Status is a projection as it stands.
 type Status struct {
 	ID string
 	// Version is that of the code that built the live generation; an owner whose code has a higher one rebuilds it.
 	Version int
-	// State is "running", "paused" or "halted"; a halted projection tries again by itself until the cause is gone.
-	State string
+	State   State
 	// Position is the last applied, Head the last in the log, Lag their difference in events.
 	Position, Head, Lag int64
 	// LagSeconds is the age of the oldest event not applied yet, 0 when there is none.
@@ -60,10 +101,8 @@ type Status struct {
 type Replay struct {
 	ID         uuid.UUID
 	Projection string
-	// Kind is "replay", or "rollback" when the previous generation is brought back.
-	Kind string
-	// State is "running", "completed", "failed" or "cancelled".
-	State string
+	Kind       ReplayKind
+	State      ReplayState
 	// Processed and Total are events: Total is the head fixed at the start, and Processed ends equal to it.
 	Processed, Total int64
 	// Rate is events a second since the replay began; ETASeconds is 0 when it is not known or over.
@@ -78,4 +117,56 @@ type Replay struct {
 	// FinishedAt is zero while the replay runs.
 	FinishedAt time.Time
 	Error      string
+}
+
+// setLag fills in how far the projection is behind the log's head.
+func (st *Status) setLag(ctx context.Context, log Log, head int64) error {
+	if st.Position > head { // it has moved past the head that was read before it, or the log was truncated
+		var err error
+		if head, err = log.Head(ctx); err != nil {
+			return err
+		}
+	}
+	st.Head, st.Lag = head, max(0, head-st.Position)
+	if st.Lag == 0 {
+		return nil
+	}
+	next, err := log.ReadAfter(ctx, st.Position, 1)
+	if len(next) > 0 {
+		st.LagSeconds = max(0, time.Since(next[0].RecordedAt).Seconds())
+	}
+	return err
+}
+
+// setRate fills in the speed of a replay that has taken so many seconds.
+func (r *Replay) setRate(seconds float64) {
+	if seconds > 0 && r.Kind != KindRollback { // which has not begun at 0
+		r.Rate = float64(r.Processed) / seconds
+	}
+	if r.State == ReplayRunning && r.Rate > 0 {
+		r.ETASeconds = float64(r.Total-r.Processed) / r.Rate
+	}
+}
+
+// ErrUnknownFailure says that the projection's live generation has no failure at that position: it may be healed.
+var ErrUnknownFailure = errors.New("no such failure")
+
+// Failure is an event that the live generation could not apply, and with it its stream.
+type Failure struct {
+	// Position, EventID and Type are those of the event; StreamID is the account's.
+	Position int64
+	EventID  uuid.UUID
+	Type     string
+	StreamID uuid.UUID
+	// Error is that of the last try. It is empty, and Attempts 0, when the event was not tried: those of its stream
+	// before it have just been applied.
+	Error    string
+	Attempts int
+	// Parked is false while the first few tries are made, for which the whole projection waits.
+	Parked bool
+	// Waiting is how many events of the stream are to be applied, this one included; 0 until it is parked.
+	Waiting int64
+	// RetryAsked says that the owner is about to try.
+	RetryAsked                 bool
+	FirstFailedAt, LastTriedAt time.Time
 }

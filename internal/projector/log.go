@@ -10,12 +10,51 @@ import (
 	"passbook/internal/eventstore"
 )
 
+// ErrGap says that the log does not go on where it should: it was damaged, or changed by hand.
+var ErrGap = errors.New("the log has a gap")
+
+// Log is what the engine reads. *eventstore.Store is one.
+type Log interface {
+	// Head returns the position of the last event, 0 for an empty log.
+	Head(ctx context.Context) (int64, error)
+	// ReadAfter returns at most limit events after a position, in order and without a gap.
+	ReadAfter(ctx context.Context, after int64, limit int) ([]eventstore.Event, error)
+	// Select returns, in order, at most limit of the selected events after a position and up to another.
+	Select(ctx context.Context, after, upTo int64, sel eventstore.Selection, limit int) ([]eventstore.Event, error)
+}
+
+// EventError says at which event a projection stopped, and why.
+type EventError struct {
+	Position int64
+	Err      error
+
+	// event is set when a handler could not apply the event, so that its stream can be parked. Nothing gets past an
+	// event that is missing or that the code does not know.
+	event *eventstore.Event
+}
+
+func (e *EventError) Error() string {
+	return fmt.Sprintf("event at position %d: %v", e.Position, e.Err)
+}
+
+func (e *EventError) Unwrap() error { return e.Err }
+
+// contiguous counts the events that follow on a position without a gap; the error says where there is one.
+func contiguous(events []eventstore.Event, after int64) (int, error) {
+	for i := range events {
+		if want := after + int64(i) + 1; events[i].Position != want {
+			return i, &EventError{Position: want, Err: fmt.Errorf("%w: position %d follows on %d", ErrGap, events[i].Position, want-1)}
+		}
+	}
+	return len(events), nil
+}
+
 // ErrLogTruncated says that the log does not hold any more what was applied of it. It lost its end, in a failover to a server
 // that had not received it or when it was restored, and what is appended from there on is something else.
 var ErrLogTruncated = errors.New("the log was truncated")
 
 // checkpoint is a position of the log with the event at it. As long as the log holds that event, all that was read up to there is
-// as it was read, since a log loses nothing but its end. The zero point is before the first event.
+// as it was read, since a log loses nothing but its end. The zero checkpoint is before the first event.
 type checkpoint struct {
 	position int64
 	event    uuid.UUID
@@ -37,7 +76,7 @@ func checkpointOf(position int64, event *uuid.UUID) checkpoint {
 	return checkpoint{position, *event}
 }
 
-// readAfter reads at most limit events that follow on a point, which the log is seen to hold in the same statement. Every read
+// readAfter reads at most limit events that follow on a checkpoint, which the log is seen to hold in the same statement. Every read
 // that goes on from an earlier one goes through here or does both steps. The error is ErrLogTruncated when the log does not hold it.
 func readAfter(ctx context.Context, log Log, from checkpoint, limit int) ([]eventstore.Event, error) {
 	events, err := readIncluding(ctx, log, from.position, limit)
@@ -55,7 +94,7 @@ func readIncluding(ctx context.Context, log Log, position int64, limit int) ([]e
 	return log.ReadAfter(ctx, position-1, limit+1)
 }
 
-// eventsAfter returns what follows on the point among events that were read from its position on.
+// eventsAfter returns what follows on the checkpoint among events that were read from its position on.
 func (p checkpoint) eventsAfter(events []eventstore.Event) ([]eventstore.Event, error) {
 	switch {
 	case p.position == 0:

@@ -1,0 +1,79 @@
+package projector
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"passbook/internal/eventstore"
+)
+
+// batch is a run of contiguous events, folded.
+type batch struct {
+	cfg *Config
+	def *Projection
+
+	fold    Fold
+	last    checkpoint
+	count   int64
+	waiting map[uuid.UUID]int64 // of those, how many wait for a parked stream and are not in the fold
+	applied int64               // and how many are
+	dirty   bool                // an event that could not be applied may have left its mark on the fold
+}
+
+func (b *batch) flush(ctx context.Context, tx pgx.Tx, generation int64) error {
+	if b.applied == 0 {
+		return nil
+	}
+	return catchPanic(func() error { return b.fold.Flush(ctx, tx, generation) })
+}
+
+// maxRows bounds the memory of a batch that is extended, to within the events that are read at once.
+const maxRows = 10_000
+
+// full tells whether the batch has grown as large as it may in memory.
+func (b *batch) full() bool {
+	sized, ok := b.fold.(Sized)
+	return ok && sized.Rows() >= maxRows
+}
+
+// foldEvents decodes and folds events. With an error, which is an *EventError, the batch holds the events before that one.
+func foldEvents(cfg *Config, def *Projection, events []eventstore.Event, parked map[uuid.UUID]bool) (*batch, error) {
+	b := &batch{cfg: cfg, def: def, fold: def.newFold()}
+	err := b.add(events, parked)
+	if err != nil && b.dirty {
+		b, _ = foldEvents(cfg, def, events[:b.count], parked) // those went well before
+	}
+	return b, err
+}
+
+// add decodes events and folds them into the batch, but for those of the parked streams, which it counts.
+func (b *batch) add(events []eventstore.Event, parked map[uuid.UUID]bool) error {
+	for i := range events {
+		e := &events[i]
+		data, err := b.cfg.decoded(e)
+		if err != nil {
+			return &EventError{Position: e.Position, Err: err}
+		}
+		if parked[e.StreamID] {
+			if b.waiting == nil {
+				b.waiting = make(map[uuid.UUID]int64)
+			}
+			b.waiting[e.StreamID]++
+		} else {
+			if err := b.def.apply(b.fold, eventOf(e), data); err != nil {
+				b.dirty = true
+				return &EventError{Position: e.Position, Err: err, event: e}
+			}
+			b.applied++
+		}
+		b.last = checkpoint{e.Position, e.EventID}
+		b.count++
+	}
+	return nil
+}
+
+func eventOf(e *eventstore.Event) Event {
+	return Event{Position: e.Position, StreamID: e.StreamID, Version: e.Version, EventID: e.EventID, RecordedAt: e.RecordedAt}
+}

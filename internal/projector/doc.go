@@ -1,0 +1,80 @@
+// Package projector tails the event log and keeps read models up to date, and rebuilds them beside the live one. It knows
+// nothing of accounts.
+//
+// # What it guarantees
+//
+//   - What a batch of events does to a read model and the checkpoint are stored together. After any crash the read model
+//     is exactly the fold of the events up to its checkpoint, without those of parked streams.
+//   - No event is skipped and none is applied twice. A batch begins right after the checkpoint and has no gap.
+//   - At most one instance applies a projection. When it dies, another takes over within Config.Lease.
+//   - During a replay reads are served from one complete generation, and what they show never goes backwards.
+//
+// # Who is authoritative for what
+//
+// The log decides what has happened, and the database's clock whether a lease has run out. Everything else is three tables,
+// which stateStore alone reads and writes:
+//
+//   - projections has a row for each projection: its status, the live generation and its checkpoint, the previous generation
+//     and its checkpoint, and the lease. Whoever takes the lease raises the epoch.
+//   - projection_replays has a row for each replay and rollback, with the checkpoint of the generation it builds.
+//   - projection_failures has a row for each parked stream of a generation.
+//
+// The lease is only there so that two instances do not compete. What makes a write safe is that it moves a checkpoint by
+// compare-and-set on the epoch, the generation, the position and the event at that position, in the transaction that
+// writes the rows. An owner that has stalled and was replaced finds the epoch changed, and its batch is rolled back.
+//
+// A request, such as Pause or StartReplay, only changes a row and wakes the worker. So it may be made on any instance: the
+// owner notices within Config.Poll at the latest.
+//
+// # The states of a projection
+//
+//	              Pause
+//	   ┌──────────────────────────┐
+//	   │                          ▼
+//	running ◄──────────────── paused
+//	   │  ▲       Resume          ▲
+//	   │  │                       │ Pause
+//	   │  │ the cause is gone     │
+//	   ▼  │                       │
+//	  halted ─────────────────────┘
+//
+// and of a replay, or of a rollback, which is one that goes on from the previous generation:
+//
+//	running ──► completed    its generation is live
+//	   │
+//	   ├──────► failed       an event is missing, or more streams would be parked than in the live generation
+//	   │
+//	   └──────► cancelled    CancelReplay
+//
+// Generations are numbered and never used again:
+//
+//	         StartReplay           flip                  next StartReplay
+//	nothing ─────────────► built ───────► live ─► previous ─────────────► deleted
+//	                                       ▲         │
+//	                                       └─────────┘ Rollback
+//
+// # How each failure ends
+//
+//   - The database is unavailable: the worker waits and retries. Nothing is recorded.
+//   - The process dies: the lease runs out, and the next owner continues from the checkpoint, of a replay too.
+//   - A handler fails: the event is retried a few times, and then its stream is parked. Other streams go on. The parked
+//     stream is retried every Config.Retry, or when RetryFailure asks for it, and drained in order.
+//   - Many streams fail, an event is unknown, or the log has a gap: the projection is halted, and retries by itself.
+//   - The log lost its end, as in a failover: the projection is halted with ErrLogTruncated. A replay rebuilds it.
+//   - A replay fails: the live generation goes on serving.
+//
+// # How to read it
+//
+// The files are layers, and a call goes down:
+//
+//	requests.go, engine.go            what the outside calls
+//	worker.go                         the lease, and what is done while holding it
+//	live.go, replay.go                the two things an owner does: follow the log; rebuild and flip
+//	applier.go, parking.go, batch.go  one generation: apply the next batch, park a stream, fold events
+//	state.go, state_*.go, cleanup.go  the SQL
+//	log.go, prefetch.go, tailcache.go reading the log
+//	definition.go, sums.go, types.go  what a projection is, and what is said about one
+//
+// The picture of one replay: Engine.StartReplay enters a row (stateStore.startReplay) and wakes worker.runReplays, which
+// calls runReplay: applier.catchUp builds the generation, applier.retryAll retries its parked streams, and flip makes it live.
+package projector

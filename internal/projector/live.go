@@ -1,0 +1,142 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"passbook/internal/eventstore"
+)
+
+// runLive applies batch after batch, and returns when the lease is lost or ctx ends. What no stream can be parked for
+// halts the projection, which then retries at growing intervals.
+func (w *worker) runLive(ctx context.Context, epoch int64) {
+	a := newApplier(w.state, w.cfg.Batch)
+	a.live = true
+	a.read = func(ctx context.Context, from checkpoint, limit int) ([]eventstore.Event, error) {
+		return readAfter(ctx, w.cfg.tail, from, limit)
+	}
+	halts, stale, renewAt := 0, true, time.Time{}
+	for ctx.Err() == nil {
+		if stale || time.Now().After(renewAt) {
+			switch err := a.refresh(ctx, epoch); {
+			case errors.Is(err, errFenced):
+				w.cfg.Logger.WarnContext(ctx, "lease lost to another instance", "projection", w.def.ID, "epoch", epoch)
+				return
+			case err != nil:
+				w.warn(ctx, "renewing the lease failed; retrying", err)
+				sleep(ctx, w.cfg.Lease/10)
+				continue
+			}
+			stale, renewAt = false, time.Now().Add(w.cfg.Lease/3)
+		}
+		if a.status == Paused {
+			w.wake.wait(ctx, w.poll())
+			stale = true
+			continue
+		}
+		began := time.Now()
+		applied, err := w.runOnce(ctx, a, epoch)
+		switch {
+		case errors.Is(err, errFenced):
+			stale = true
+		case errors.Is(err, errRetryNow):
+		case err != nil && ctx.Err() == nil:
+			halts++
+			stale = true
+			w.fail(ctx, epoch, a.position+1, err)
+			sleep(ctx, min(100*time.Millisecond<<min(halts, 6), w.cfg.Lease/3))
+		case applied == 0:
+			halts = 0
+			w.wake.wait(ctx, w.poll())
+		default:
+			halts = 0
+			w.cfg.Observe(w.def.ID, applied, time.Since(began))
+			renewAt = time.Now().Add(w.cfg.Lease / 3)
+			if applied < int64(a.limit) { // caught up, or nearly
+				w.delayBatch(ctx, time.Since(began))
+				w.wake.wait(ctx, w.poll())
+			}
+		}
+	}
+}
+
+// refresh renews the lease and reads where the live applier is. errFenced says that the lease is lost.
+func (a *applier) refresh(ctx context.Context, epoch int64) error {
+	st, ok, err := a.state.renewLease(ctx, epoch)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return errFenced
+	}
+	a.previous = nil
+	a.row = liveRow{a.state, epoch, st.generation}
+	a.generation, a.checkpoint, a.status = st.generation, st.at, st.status
+	return a.load(ctx)
+}
+
+// maxBatchDelay bounds the delay after a long batch.
+const maxBatchDelay = 250 * time.Millisecond
+
+// delayBatch lets events gather after a batch that took so long: what follows the log is to take a small part of the time only,
+// in few large batches. A reader that waits for the projection cuts it short: to as long as the batch took, and half the delay
+// at most.
+func (w *worker) delayBatch(ctx context.Context, took time.Duration) {
+	pace := w.cfg.BatchDelay
+	if w.def.BatchDelay > 0 {
+		pace = w.def.BatchDelay
+	}
+	short := min(max(took, pace/4), pace/2)
+	sleep(ctx, short)
+	w.shortenDelay.wait(ctx, max(pace, min(4*took, maxBatchDelay, w.cfg.Lease/3))-short)
+}
+
+// poll is how long to wait without having been woken: not so long that the lease would run out.
+func (w *worker) poll() time.Duration { return min(w.cfg.Poll, w.cfg.Lease/3) }
+
+// runOnce tries a parked stream, if one is due, and applies the next batch, so that neither waits for the other.
+func (w *worker) runOnce(ctx context.Context, a *applier, epoch int64) (int64, error) {
+	if w.retryAsked.Swap(false) {
+		a.nextRetry = time.Time{}
+	}
+	tried, err := a.retry(ctx)
+	if err != nil {
+		return 0, err
+	}
+	applied, err := a.applyNext(ctx)
+	if applied > 0 || tried {
+		w.rate.add(applied)
+		w.cfg.Applied(w.def.ID, a.position)
+	}
+	switch {
+	case applied > 0:
+		a.status = Running
+		return applied, err
+	case err != nil:
+		return 0, err
+	case a.status == Halted:
+		if err := w.state.clearHalt(ctx, epoch, a.position); err != nil {
+			return 0, err
+		}
+		a.status = Running
+	}
+	if tried {
+		return 0, errRetryNow
+	}
+	return 0, nil
+}
+
+// fail records why the next batch could not be applied, unless the database is merely unavailable.
+func (w *worker) fail(ctx context.Context, epoch, position int64, cause error) {
+	w.warn(ctx, "applying events failed; retrying", cause)
+	if w.cfg.Transient(cause) {
+		return
+	}
+	if at, ok := errors.AsType[*EventError](cause); ok {
+		position = at.Position
+	}
+	if err := w.state.recordHalt(ctx, epoch, position, cause); err != nil && !errors.Is(err, errFenced) {
+		w.warn(ctx, "recording a failure failed", err)
+	}
+}
