@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
-	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/auth"
 	"passbook/internal/command"
 	"passbook/internal/eventstore"
@@ -284,9 +284,9 @@ func (a *app) authenticator(ctx context.Context, cfg *config, d *database) (http
 	return nil, nil
 }
 
-// decode is account.Decode for an engine that knows nothing of accounts.
+// decode is eventjson.Decode for an engine that knows nothing of accounts.
 func decode(eventType string, schemaVersion int, payload []byte) (any, error) {
-	return account.Decode(eventType, schemaVersion, payload)
+	return eventjson.Decode(eventType, schemaVersion, payload)
 }
 
 // readiness tells whether the service can do its work, and how its projections stand. A halted projection does not

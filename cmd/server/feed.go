@@ -6,7 +6,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
-	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/command"
 	"passbook/internal/eventstore"
 	"passbook/internal/httpapi/feed"
@@ -56,18 +56,18 @@ func feedEvent(e *eventstore.Event) (feed.Event, error) {
 		SchemaVersion: e.SchemaVersion, Data: e.Payload, RecordedAt: e.RecordedAt,
 	}
 	// What a newer release wrote is shown as it is: the feed need not understand what it passes on.
-	if e.SchemaVersion < account.SchemaVersion(e.Type) {
-		event, err := account.Decode(e.Type, e.SchemaVersion, e.Payload)
+	if e.SchemaVersion < eventjson.SchemaVersion(e.Type) {
+		event, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
 		if err != nil {
 			return shown, fmt.Errorf("feed: event at position %d: %w", e.Position, err)
 		}
-		newest, err := account.Encode(event)
+		newest, err := eventjson.Encode(event)
 		if err != nil {
 			return shown, fmt.Errorf("feed: event at position %d: %w", e.Position, err)
 		}
 		shown.SchemaVersion, shown.Data = newest.SchemaVersion, newest.Payload
 	}
-	data, err := account.Shown(shown.Data)
+	data, err := eventjson.Public(shown.Data)
 	if err != nil {
 		return shown, fmt.Errorf("feed: event at position %d: %w", e.Position, err)
 	}

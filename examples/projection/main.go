@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/eventstore"
 	"passbook/internal/postgres"
 	"passbook/internal/projector"
@@ -76,7 +77,7 @@ func run(ctx context.Context, url string, out io.Writer) error {
 	engine, err := projector.New(projector.Config{
 		Pool: pool, Log: eventstore.New(pool), Transient: postgres.IsUnavailable, Instance: "example " + uuid.NewString(),
 		Decode: func(eventType string, schemaVersion int, payload []byte) (any, error) {
-			return account.Decode(eventType, schemaVersion, payload)
+			return eventjson.Decode(eventType, schemaVersion, payload)
 		},
 	}, dailyDeposits())
 	if err != nil {

@@ -290,3 +290,20 @@ func TestCommandNames(t *testing.T) {
 		}
 	}
 }
+
+// Deciding allocates only what it returns. AllocsPerRun is not for parallel tests.
+func TestAllocations(t *testing.T) { //nolint:paralleltest // counts allocations of the whole process
+	var command account.Command = account.Deposit{Amount: dec("12.34"), Reference: "salary"}
+	state := active(0)
+	if n := testing.AllocsPerRun(100, func() {
+		events, err := account.Decide(state, command)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := account.Evolve(state, events[0]); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 2 { // the event and the slice
+		t.Errorf("Decide and Evolve: %v allocations", n)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/money"
 )
 
@@ -53,11 +54,11 @@ func inMinor(minor int64, c money.Currency) money.Decimal { return dec(money.For
 
 // record encodes, decodes and applies an event, as the log would.
 func (w *world) record(t *rapid.T, id uuid.UUID, e account.Event) {
-	encoded, err := account.Encode(e)
+	encoded, err := eventjson.Encode(e)
 	if err != nil {
 		t.Fatal(err)
 	}
-	decoded, err := account.Decode(encoded.Type, encoded.SchemaVersion, encoded.Payload)
+	decoded, err := eventjson.Decode(encoded.Type, encoded.SchemaVersion, encoded.Payload)
 	if err != nil || decoded != e {
 		t.Fatalf("%+v came back as %+v, %v", e, decoded, err)
 	}
@@ -66,11 +67,11 @@ func (w *world) record(t *rapid.T, id uuid.UUID, e account.Event) {
 		t.Fatalf("%+v after %+v: %v", decoded, w.states[id], err)
 	}
 	w.states[id] = next
-	snapshot, err := account.MarshalState(next)
+	snapshot, err := eventjson.MarshalState(next)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if back, err := account.UnmarshalState(snapshot); err != nil || back != next {
+	if back, err := eventjson.UnmarshalState(snapshot); err != nil || back != next {
 		t.Fatalf("%+v came back as %+v, %v", next, back, err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/eventstore"
 )
 
@@ -115,7 +116,7 @@ func (a *accounts) load(ctx context.Context, log history, ids map[uuid.UUID]*hel
 			}
 			continue
 		}
-		if state, err := account.UnmarshalState(s.State); err == nil { // else another release wrote it
+		if state, err := eventjson.UnmarshalState(s.State); err == nil { // else another release wrote it
 			*ids[s.StreamID] = held{state: state, version: s.Version, position: s.Position, last: s.EventID, saved: s.Version}
 		}
 	}
@@ -188,7 +189,7 @@ func (h *held) evolve(e *eventstore.Event) {
 		h.err = fmt.Errorf("command: stream %s goes from version %d to %d", e.StreamID, h.version, e.Version)
 		return
 	}
-	decoded, err := account.Decode(e.Type, e.SchemaVersion, e.Payload)
+	decoded, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
 	if err == nil {
 		h.state, err = account.Evolve(h.state, decoded)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/eventstore"
 )
 
@@ -203,7 +204,7 @@ func (r *round) add(id uuid.UUID, e account.Event, metadata []byte, result *Resu
 	if err != nil {
 		return fmt.Errorf("command: a decision that its own account cannot follow: %w", err)
 	}
-	encoded, err := account.Encode(e)
+	encoded, err := eventjson.Encode(e)
 	if err != nil {
 		return fmt.Errorf("command: encode %s: %w", e.EventType(), err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/command"
 	"passbook/internal/eventstore"
 	"passbook/internal/money"
@@ -209,7 +210,7 @@ func checkLog(t testing.TB, pool *pgxpool.Pool) folded {
 		if f.versions[e.StreamID]++; f.versions[e.StreamID] != e.Version {
 			t.Fatalf("position %d: version %d of %s, want %d", e.Position, e.Version, e.StreamID, f.versions[e.StreamID])
 		}
-		decoded, err := account.Decode(e.Type, e.SchemaVersion, e.Payload)
+		decoded, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -277,7 +278,7 @@ func halfTransfer(events []eventstore.Event, i int, e account.Event) (int64, err
 		if i < 0 || i >= len(events) {
 			return nil, fmt.Errorf("position %d: half a transfer", i)
 		}
-		return account.Decode(events[i].Type, events[i].SchemaVersion, events[i].Payload)
+		return eventjson.Decode(events[i].Type, events[i].SchemaVersion, events[i].Payload)
 	}
 	switch e := e.(type) {
 	case account.TransferSent:

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/command"
 	"passbook/internal/pgtest"
 )
@@ -219,7 +220,7 @@ select 5, $1, 3, gen_random_uuid(), 'AccountRenamed', 1, '{}', '{}', recorded_at
 				if (got[i].err != nil) != wantErr {
 					t.Errorf("command %d: %+v", i, got[i])
 				}
-				if wantErr && !errors.Is(got[i].err, account.ErrUnknownType) {
+				if wantErr && !errors.Is(got[i].err, eventjson.ErrUnknownType) {
 					t.Errorf("command %d: %v, want ErrUnknownType", i, got[i].err)
 				}
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/command"
 	"passbook/internal/eventstore"
 	"passbook/internal/pgtest"
@@ -308,7 +309,7 @@ func foldAllowed(events []eventstore.Event) (balances map[uuid.UUID]int64, err e
 		if versions[e.StreamID]++; e.Version != versions[e.StreamID] {
 			return balances, fmt.Errorf("position %d has version %d, want %d", e.Position, e.Version, versions[e.StreamID])
 		}
-		decoded, err := account.Decode(e.Type, e.SchemaVersion, e.Payload)
+		decoded, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
 		if err != nil {
 			return balances, err
 		}

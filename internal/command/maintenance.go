@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/eventstore"
 )
 
@@ -76,7 +76,7 @@ func (m *maintenance) saveAll(ctx context.Context) {
 	}
 	snapshots := make([]eventstore.Snapshot, 0, len(unsaved))
 	for id, h := range unsaved {
-		state, err := account.MarshalState(h.state)
+		state, err := eventjson.MarshalState(h.state)
 		if err != nil {
 			m.log.WarnContext(ctx, "a snapshot cannot be encoded", "account", id, "error", err)
 			continue

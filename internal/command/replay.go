@@ -3,7 +3,7 @@ package command
 import (
 	"fmt"
 
-	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/eventstore"
 )
 
@@ -45,7 +45,7 @@ func firstResult(key *eventstore.StoredKey) (Result, error) {
 	result := Result{Replayed: true, Events: make([]Recorded, key.Count)}
 	for i := range key.Events {
 		e := &key.Events[i]
-		decoded, err := account.Decode(e.Type, e.SchemaVersion, e.Payload)
+		decoded, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
 		if err != nil {
 			return Result{}, fmt.Errorf("command: event at position %d: %w", e.Position, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/eventstore"
 	"passbook/internal/pgtest"
 )
@@ -44,7 +45,7 @@ func TestSnapshotSparesTheEventsBeforeIt(t *testing.T) {
 // account is folded from its first event.
 func TestSnapshotOfALostPast(t *testing.T) {
 	t.Parallel()
-	state, err := account.MarshalState(account.State{Status: account.Active, Owner: "Ada", Currency: eur, Balance: 99_999})
+	state, err := eventjson.MarshalState(account.State{Status: account.Active, Owner: "Ada", Currency: eur, Balance: 99_999})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/httpapi/feed"
 )
 
@@ -32,12 +32,12 @@ func newDataSchemas(document []byte, naming feed.Naming) (map[string]dataSchema,
 	}
 	schemas := doc.Components.Schemas
 	all := make(map[string]dataSchema)
-	for _, eventType := range account.EventTypes() {
+	for _, eventType := range eventjson.EventTypes() {
 		data := dataOf(schemas[eventType+"Event"])
 		if data == nil {
 			return nil, fmt.Errorf("httpapi: openapi.yaml does not say what the data of %s is", eventType)
 		}
-		version := account.SchemaVersion(eventType)
+		version := eventjson.SchemaVersion(eventType)
 		whole := inlined(data, schemas).(map[string]any)
 		whole["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 		whole["$id"] = naming.DataSchema(eventType, version)

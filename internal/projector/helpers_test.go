@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/eventstore"
 	"passbook/internal/money"
 	"passbook/internal/pgtest"
@@ -87,7 +88,7 @@ func newPool(t *testing.T, url string, options ...postgres.Option) *pgxpool.Pool
 }
 
 func decode(eventType string, schema int, payload []byte) (any, error) {
-	return account.Decode(eventType, schema, payload)
+	return eventjson.Decode(eventType, schema, payload)
 }
 
 // config is that of an engine which polls fast and shares the fixture's pool.
@@ -310,7 +311,7 @@ func (w *writer) append(t failer, n int) {
 
 func eventOf(t failer, id uuid.UUID, version int64, e account.Event) eventstore.NewEvent {
 	t.Helper()
-	encoded, err := account.Encode(e)
+	encoded, err := eventjson.Encode(e)
 	if err != nil {
 		t.Fatalf("encode: %v", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/money"
 	"passbook/internal/pgtest"
 	"passbook/internal/query"
@@ -32,7 +33,7 @@ func appendEvent(t *testing.T, pool *pgxpool.Pool, id uuid.UUID, version int64, 
 // appendEventAt is appendEvent with the time that another database took.
 func appendEventAt(t *testing.T, pool *pgxpool.Pool, at *time.Time, id uuid.UUID, version int64, event account.Event, beforeCommit func()) {
 	t.Helper()
-	e, err := account.Encode(event)
+	e, err := eventjson.Encode(event)
 	if err != nil {
 		t.Fatal(err)
 	}

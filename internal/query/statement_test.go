@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/eventstore"
 	"passbook/internal/money"
 	"passbook/internal/pgtest"
@@ -50,7 +51,7 @@ func (f *fixture) happen(t *rapid.T) []recorded {
 				versions[r.id]++
 				r.state, r.version, r.position = next, versions[r.id], int64(len(log)+1)
 				log = append(log, r)
-				e, err := account.Encode(r.event)
+				e, err := eventjson.Encode(r.event)
 				if err != nil {
 					t.Fatalf("encode: %v", err)
 				}
@@ -132,7 +133,7 @@ func (f *fixture) engine(t interface{ Fatalf(string, ...any) }, batch int) *proj
 	engine, err := projector.New(projector.Config{
 		Pool: f.pool, Log: eventstore.New(f.pool), Instance: "test", Batch: batch, Poll: time.Millisecond,
 		Decode: func(name string, version int, payload []byte) (any, error) {
-			return account.Decode(name, version, payload)
+			return eventjson.Decode(name, version, payload)
 		},
 	}, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals())
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/eventstore"
 	"passbook/internal/money"
 	"passbook/internal/pgtest"
@@ -47,7 +48,7 @@ func appendAll(t failer, pool *pgxpool.Pool, all []happening) time.Time {
 	versions := make(map[uuid.UUID]int64)
 	events := make([]eventstore.NewEvent, 0, len(all))
 	for _, h := range all {
-		e, err := account.Encode(h.event)
+		e, err := eventjson.Encode(h.event)
 		if err != nil {
 			t.Fatalf("encode: %v", err)
 		}
@@ -73,7 +74,7 @@ func project(t failer, pool *pgxpool.Pool, p *projector.Projection, batch int, s
 	engine, err := projector.New(projector.Config{
 		Pool: pool, Log: eventstore.New(pool), Instance: "test", Batch: batch, ReadBatch: 3, Poll: time.Millisecond,
 		Decode: func(name string, version int, payload []byte) (any, error) {
-			return account.Decode(name, version, payload)
+			return eventjson.Decode(name, version, payload)
 		},
 		Applied: func(_ string, position int64) {
 			for _, f := range see {

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"pgregory.net/rapid"
 
-	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/eventstore"
 	"passbook/internal/pgtest"
 	"passbook/internal/projector"
@@ -33,7 +33,7 @@ func TestReplaysMakeTheSameRows(t *testing.T) {
 	engine, err := projector.New(projector.Config{
 		Pool: pool, Log: eventstore.New(pool), Instance: "test", Batch: 7, ReplayBatch: 5, ReadBatch: 2, Poll: time.Millisecond,
 		Decode: func(name string, version int, payload []byte) (any, error) {
-			return account.Decode(name, version, payload)
+			return eventjson.Decode(name, version, payload)
 		},
 	}, projections...)
 	if err != nil {

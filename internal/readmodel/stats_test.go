@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/eventstore"
 	"passbook/internal/money"
 	"passbook/internal/pgtest"
@@ -53,7 +54,7 @@ func TestStats(t *testing.T) {
 	engine, err := projector.New(projector.Config{
 		Pool: pool, Log: eventstore.New(pool), Instance: "test", Poll: time.Millisecond, Batch: 4,
 		Decode: func(name string, version int, payload []byte) (any, error) {
-			return account.Decode(name, version, payload)
+			return eventjson.Decode(name, version, payload)
 		},
 	}, stats.Projection)
 	if err != nil {

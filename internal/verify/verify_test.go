@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/eventstore"
 	"passbook/internal/money"
 	"passbook/internal/pgtest"
@@ -60,7 +61,7 @@ func books(t *testing.T, pool *pgxpool.Pool) {
 		{ada, account.TransferReceived{TransferID: second, From: bob, Amount: cents(1), Reference: "a\"b"}},           // 14
 		{ada, account.MoneyDeposited{Amount: cents(1 << 60), Reference: "more than a float holds exactly: \u00fc\t"}}, // 15
 	} {
-		e, err := account.Encode(h.event)
+		e, err := eventjson.Encode(h.event)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +80,7 @@ func project(t *testing.T, pool *pgxpool.Pool, batch int) {
 	engine, err := projector.New(projector.Config{
 		Pool: pool, Log: eventstore.New(pool), Instance: "test", Batch: batch, Poll: time.Millisecond,
 		Decode: func(name string, version int, payload []byte) (any, error) {
-			return account.Decode(name, version, payload)
+			return eventjson.Decode(name, version, payload)
 		},
 	}, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals())
 	if err != nil {

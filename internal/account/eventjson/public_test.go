@@ -1,4 +1,4 @@
-package account_test
+package eventjson_test
 
 import (
 	"bytes"
@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 )
 
-func TestShown(t *testing.T) {
+func TestPublic(t *testing.T) {
 	t.Parallel()
 	for payload, want := range map[string]string{
 		`{"amount":9007199254740993,"currency":"EUR"}`:                              `{"amount":"90071992547409.93","currency":"EUR"}`,
@@ -22,19 +22,19 @@ func TestShown(t *testing.T) {
 		`{}`:                  `{}`,
 		`{"amount":1,"currency":"a currency of tomorrow"}`: `{"amount":1,"currency":"a currency of tomorrow"}`,
 	} {
-		if got, err := account.Shown([]byte(payload)); err != nil || string(got) != want {
+		if got, err := eventjson.Public([]byte(payload)); err != nil || string(got) != want {
 			t.Errorf("%s: %s, %v", payload, got, err)
 		}
 	}
 	for _, payload := range []string{``, `{`, `[]`, `{"currency":1}`, `{"currency":"EUR","amount":1.5}`, `{"currency":"EUR","amount":"1"}`, `{"currency":"EUR"`} {
-		if got, err := account.Shown([]byte(payload)); err == nil {
+		if got, err := eventjson.Public([]byte(payload)); err == nil {
 			t.Errorf("%s: %s", payload, got)
 		}
 	}
 }
 
-// TestNoAmountIsShownAsANumber holds the events of every version against a list of the numbers that are no money.
-func TestNoAmountIsShownAsANumber(t *testing.T) {
+// TestPublicHasNoNumericAmounts holds the events of every version against the numbers that are not money.
+func TestPublicHasNoNumericAmounts(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/golden/*.json")
 	if err != nil || len(files) == 0 {
@@ -42,23 +42,23 @@ func TestNoAmountIsShownAsANumber(t *testing.T) {
 	}
 	for _, file := range files {
 		if strings.HasPrefix(filepath.Base(file), "State.") {
-			continue // a snapshot, which nobody is shown
+			continue // a snapshot, which is never published
 		}
 		payload, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		shown, err := account.Shown(bytes.TrimSpace(payload))
+		public, err := eventjson.Public(bytes.TrimSpace(payload))
 		if err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
 		var members map[string]any
-		if err := json.Unmarshal(shown, &members); err != nil {
+		if err := json.Unmarshal(public, &members); err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
 		for name, value := range members {
 			if _, number := value.(float64); number && name != "decimals" {
-				t.Errorf("%s shows %s as a number: %s", file, name, shown)
+				t.Errorf("%s publishes %s as a number: %s", file, name, public)
 			}
 		}
 	}

@@ -1,4 +1,6 @@
-package account
+// Package eventjson is the events and states of accounts as JSON: the payloads in the log, in every schema version
+// they ever had, the snapshots beside them, and what the feed makes of both. Everything else works on package account.
+package eventjson
 
 import (
 	"bytes"
@@ -12,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 
+	"passbook/internal/account"
 	"passbook/internal/money"
 )
 
@@ -40,8 +43,9 @@ const (
 )
 
 var kindNames = [kindCount]string{
-	TypeAccountCreated, TypeMoneyDeposited, TypeMoneyWithdrawn, TypeTransferSent, TypeTransferReceived,
-	TypeAccountSuspended, TypeAccountReactivated, TypeAccountClosed,
+	account.TypeAccountCreated, account.TypeMoneyDeposited, account.TypeMoneyWithdrawn,
+	account.TypeTransferSent, account.TypeTransferReceived,
+	account.TypeAccountSuspended, account.TypeAccountReactivated, account.TypeAccountClosed,
 }
 
 // EventTypes returns the name of every event type, in a new slice.
@@ -49,21 +53,21 @@ func EventTypes() []string { return append([]string(nil), kindNames[:]...) }
 
 func kindOf(name string) (kind, bool) {
 	switch name {
-	case TypeAccountCreated:
+	case account.TypeAccountCreated:
 		return kindCreated, true
-	case TypeMoneyDeposited:
+	case account.TypeMoneyDeposited:
 		return kindDeposited, true
-	case TypeMoneyWithdrawn:
+	case account.TypeMoneyWithdrawn:
 		return kindWithdrawn, true
-	case TypeTransferSent:
+	case account.TypeTransferSent:
 		return kindSent, true
-	case TypeTransferReceived:
+	case account.TypeTransferReceived:
 		return kindReceived, true
-	case TypeAccountSuspended:
+	case account.TypeAccountSuspended:
 		return kindSuspended, true
-	case TypeAccountReactivated:
+	case account.TypeAccountReactivated:
 		return kindReactivated, true
-	case TypeAccountClosed:
+	case account.TypeAccountClosed:
 		return kindClosed, true
 	}
 	return kindCount, false
@@ -115,7 +119,7 @@ func (u *upcasters) upcast(k kind, version int, payload []byte) ([]byte, error) 
 	for ; version < newest; version++ {
 		next, err := u[k][version-1](payload)
 		if err != nil {
-			return nil, fmt.Errorf("account: upcast %s from version %d: %w", kindNames[k], version, err)
+			return nil, fmt.Errorf("eventjson: upcast %s from version %d: %w", kindNames[k], version, err)
 		}
 		payload = next
 	}
@@ -139,8 +143,8 @@ type Encoded struct {
 	Payload []byte
 }
 
-// Encode returns an event as the log keeps it. It fails only for an event that Decide would not have made.
-func Encode(e Event) (Encoded, error) {
+// Encode returns an event as the log keeps it. It fails only for an event that account.Decide does not make.
+func Encode(e account.Event) (Encoded, error) {
 	payload, err := AppendPayload(make([]byte, 0, 96), e)
 	if err != nil {
 		return Encoded{}, err
@@ -149,41 +153,41 @@ func Encode(e Event) (Encoded, error) {
 }
 
 // AppendPayload appends the payload of Encode to dst. On an error dst's contents are unchanged up to its length.
-func AppendPayload(dst []byte, e Event) ([]byte, error) {
+func AppendPayload(dst []byte, e account.Event) ([]byte, error) {
 	out, err := appendPayload(dst, e)
 	if err != nil {
-		return dst, fmt.Errorf("account: encode %T: %w", e, err)
+		return dst, fmt.Errorf("eventjson: encode %T: %w", e, err)
 	}
 	return out, nil
 }
 
-func appendPayload(dst []byte, e Event) ([]byte, error) {
+func appendPayload(dst []byte, e account.Event) ([]byte, error) {
 	switch e := e.(type) {
-	case AccountCreated:
+	case account.AccountCreated:
 		return appendCreated(dst, e)
-	case MoneyDeposited:
+	case account.MoneyDeposited:
 		return appendMovement(append(dst, '{'), e.Amount, e.Reference)
-	case MoneyWithdrawn:
+	case account.MoneyWithdrawn:
 		return appendMovement(append(dst, '{'), e.Amount, e.Reference)
-	case TransferSent:
+	case account.TransferSent:
 		dst = appendID(append(dst, `{"transfer_id":"`...), e.TransferID)
 		dst = appendID(append(dst, `","to_account_id":"`...), e.To)
 		return appendMovement(append(dst, '"', ','), e.Amount, e.Reference)
-	case TransferReceived:
+	case account.TransferReceived:
 		dst = appendID(append(dst, `{"transfer_id":"`...), e.TransferID)
 		dst = appendID(append(dst, `","from_account_id":"`...), e.From)
 		return appendMovement(append(dst, '"', ','), e.Amount, e.Reference)
-	case AccountSuspended:
+	case account.AccountSuspended:
 		return appendReason(dst, e.Reason)
-	case AccountReactivated:
+	case account.AccountReactivated:
 		return appendReason(dst, e.Reason)
-	case AccountClosed:
+	case account.AccountClosed:
 		return appendReason(dst, e.Reason)
 	}
 	return nil, ErrUnknownType
 }
 
-func appendCreated(dst []byte, e AccountCreated) ([]byte, error) {
+func appendCreated(dst []byte, e account.AccountCreated) ([]byte, error) {
 	if e.Currency.IsZero() || e.OverdraftLimit < 0 {
 		return nil, fmt.Errorf("currency %q, overdraft limit %d", e.Currency, e.OverdraftLimit)
 	}

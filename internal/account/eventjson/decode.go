@@ -1,4 +1,4 @@
-package account
+package eventjson
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 
+	"passbook/internal/account"
 	"passbook/internal/money"
 )
 
@@ -15,11 +16,11 @@ import (
 // payload; the event does not share memory with it. A payload of an older schema version is upcast first. Fields it
 // does not know are ignored; missing, ill-typed or impossible ones are errors. A type this code does not have is
 // ErrUnknownType, a version it cannot read ErrUnknownSchema.
-func Decode(eventType string, schemaVersion int, payload []byte) (Event, error) {
+func Decode(eventType string, schemaVersion int, payload []byte) (account.Event, error) {
 	return registered.decode(eventType, schemaVersion, payload)
 }
 
-func (u *upcasters) decode(eventType string, schemaVersion int, payload []byte) (Event, error) {
+func (u *upcasters) decode(eventType string, schemaVersion int, payload []byte) (account.Event, error) {
 	k, ok := kindOf(eventType)
 	if !ok {
 		return nil, fmt.Errorf("%w %q", ErrUnknownType, eventType)
@@ -31,12 +32,12 @@ func (u *upcasters) decode(eventType string, schemaVersion int, payload []byte) 
 	var f fields
 	if !f.scan(payload) {
 		if f, err = decodeJSON(k, payload); err != nil {
-			return nil, fmt.Errorf("account: decode %s: %w", eventType, err)
+			return nil, fmt.Errorf("eventjson: decode %s: %w", eventType, err)
 		}
 	}
 	e, err := f.event(k)
 	if err != nil {
-		return nil, fmt.Errorf("account: decode %s: %w", eventType, err)
+		return nil, fmt.Errorf("eventjson: decode %s: %w", eventType, err)
 	}
 	return e, nil
 }
@@ -58,8 +59,8 @@ const (
 )
 
 var fieldNames = [...]string{
-	FieldOwner, FieldCurrency, FieldOverdraftLimit, FieldAmount, FieldReference, "transfer_id", FieldTo, FieldFrom,
-	FieldReason, "decimals",
+	account.FieldOwner, account.FieldCurrency, account.FieldOverdraftLimit, account.FieldAmount, account.FieldReference,
+	"transfer_id", account.FieldTo, account.FieldFrom, account.FieldReason, "decimals",
 }
 
 const (
@@ -97,7 +98,7 @@ type fields struct {
 }
 
 // event puts an event together, and checks what JSON types do not say.
-func (f *fields) event(k kind) (Event, error) {
+func (f *fields) event(k kind) (account.Event, error) {
 	if missing := required[k] &^ f.set; missing != 0 {
 		for i, name := range fieldNames {
 			if missing&(1<<i) != 0 {
@@ -111,17 +112,17 @@ func (f *fields) event(k kind) (Event, error) {
 	case kindDeposited, kindWithdrawn, kindSent, kindReceived:
 		return f.movement(k)
 	case kindSuspended:
-		return AccountSuspended{Reason: string(f.reason)}, nil
+		return account.AccountSuspended{Reason: string(f.reason)}, nil
 	case kindReactivated:
-		return AccountReactivated{Reason: string(f.reason)}, nil
+		return account.AccountReactivated{Reason: string(f.reason)}, nil
 	case kindClosed:
-		return AccountClosed{Reason: string(f.reason)}, nil
+		return account.AccountClosed{Reason: string(f.reason)}, nil
 	case kindCount:
 	}
 	return nil, ErrUnknownType
 }
 
-func (f *fields) created() (Event, error) {
+func (f *fields) created() (account.Event, error) {
 	c, err := f.parseCurrency()
 	if err != nil {
 		return nil, err
@@ -132,10 +133,10 @@ func (f *fields) created() (Event, error) {
 	if f.decimals != int64(c.Exponent()) {
 		return nil, fmt.Errorf("the account counts in %d decimals, but this code has %d for %s", f.decimals, c.Exponent(), c)
 	}
-	return AccountCreated{Owner: string(f.owner), Currency: c, OverdraftLimit: f.overdraftLimit}, nil
+	return account.AccountCreated{Owner: string(f.owner), Currency: c, OverdraftLimit: f.overdraftLimit}, nil
 }
 
-func (f *fields) movement(k kind) (Event, error) {
+func (f *fields) movement(k kind) (account.Event, error) {
 	c, err := f.parseCurrency()
 	if err != nil {
 		return nil, err
@@ -146,31 +147,31 @@ func (f *fields) movement(k kind) (Event, error) {
 	amount, reference := money.New(f.amount, c), string(f.reference)
 	switch k {
 	case kindDeposited:
-		return MoneyDeposited{Amount: amount, Reference: reference}, nil
+		return account.MoneyDeposited{Amount: amount, Reference: reference}, nil
 	case kindWithdrawn:
-		return MoneyWithdrawn{Amount: amount, Reference: reference}, nil
+		return account.MoneyWithdrawn{Amount: amount, Reference: reference}, nil
 	default:
 		return f.transfer(k, amount, reference)
 	}
 }
 
-func (f *fields) transfer(k kind, amount money.Amount, reference string) (Event, error) {
+func (f *fields) transfer(k kind, amount money.Amount, reference string) (account.Event, error) {
 	id, err := parseID("transfer_id", f.transferID)
 	if err != nil {
 		return nil, err
 	}
 	if k == kindSent {
-		to, err := parseID(FieldTo, f.toAccountID)
+		to, err := parseID(account.FieldTo, f.toAccountID)
 		if err != nil {
 			return nil, err
 		}
-		return TransferSent{TransferID: id, To: to, Amount: amount, Reference: reference}, nil
+		return account.TransferSent{TransferID: id, To: to, Amount: amount, Reference: reference}, nil
 	}
-	from, err := parseID(FieldFrom, f.fromAccountID)
+	from, err := parseID(account.FieldFrom, f.fromAccountID)
 	if err != nil {
 		return nil, err
 	}
-	return TransferReceived{TransferID: id, From: from, Amount: amount, Reference: reference}, nil
+	return account.TransferReceived{TransferID: id, From: from, Amount: amount, Reference: reference}, nil
 }
 
 // parseCurrency knows withdrawn currencies too: what was recorded in one stays readable.
@@ -196,8 +197,8 @@ func parseID(field string, text []byte) (uuid.UUID, error) {
 
 var errNotObject = errors.New("the payload is not a JSON object")
 
-// decodeJSON takes a payload apart with the JSON library: any escapes, unknown fields of any type. A null is a field
-// that is not there. It is the whole truth about a payload; scan is a faster way to the same answer.
+// decodeJSON takes a payload apart with the JSON library: any escapes, unknown fields of any type. A null is a missing
+// field. It defines what a payload means; scan is a faster way to the same result.
 func decodeJSON(k kind, payload []byte) (fields, error) {
 	var object map[string]jsontext.Value
 	if err := json.Unmarshal(payload, &object); err != nil {

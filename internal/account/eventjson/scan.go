@@ -1,6 +1,10 @@
-package account
+package eventjson
 
-import "unicode/utf8"
+import (
+	"unicode/utf8"
+
+	"passbook/internal/account"
+)
 
 // scan takes a payload apart without the JSON library, several times as fast. It knows only what this package
 // writes and PostgreSQL gives back: one object of known fields, integers of up to 18 digits, and strings without
@@ -59,23 +63,23 @@ func (f *fields) scanMember(p []byte, i int) (next int, ok bool) {
 
 func fieldOf(name []byte) fieldSet {
 	switch string(name) {
-	case FieldAmount:
+	case account.FieldAmount:
 		return hasAmount
-	case FieldCurrency:
+	case account.FieldCurrency:
 		return hasCurrency
-	case FieldReference:
+	case account.FieldReference:
 		return hasReference
 	case "transfer_id":
 		return hasTransferID
-	case FieldTo:
+	case account.FieldTo:
 		return hasTo
-	case FieldFrom:
+	case account.FieldFrom:
 		return hasFrom
-	case FieldReason:
+	case account.FieldReason:
 		return hasReason
-	case FieldOwner:
+	case account.FieldOwner:
 		return hasOwner
-	case FieldOverdraftLimit:
+	case account.FieldOverdraftLimit:
 		return hasOverdraftLimit
 	case "decimals":
 		return hasDecimals

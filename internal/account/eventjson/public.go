@@ -1,4 +1,4 @@
-package account
+package eventjson
 
 import (
 	"bytes"
@@ -14,10 +14,10 @@ import (
 // amounts are the members of payloads that hold minor units of the payload's currency.
 var amounts = map[string]bool{"amount": true, "overdraft_limit": true}
 
-// Shown returns a payload as the outside gets it: amounts are decimal strings, such as "12.34", since many a reader of
-// JSON has no integer of 64 bits. All else stays as it is, and so does a payload whose currency this code does not know:
-// a newer release wrote it.
-func Shown(payload []byte) ([]byte, error) {
+// Public returns a payload as the feed publishes it: amounts are decimal strings, such as "12.34", because many JSON
+// readers have no 64-bit integers. Everything else stays as it is, and so does a payload whose currency this code does
+// not know: a newer release wrote it.
+func Public(payload []byte) ([]byte, error) {
 	var code string
 	if err := eachMember(payload, func(name string, value jsontext.Value) error {
 		if name != "currency" {
@@ -27,38 +27,38 @@ func Shown(payload []byte) ([]byte, error) {
 		code = string(text)
 		return err
 	}); err != nil {
-		return nil, fmt.Errorf("account: show a payload: %w", err)
+		return nil, fmt.Errorf("eventjson: public payload: %w", err)
 	}
 	currency, known := money.LookupCurrency(code)
 	if !known {
 		return payload, nil
 	}
-	shown := make([]byte, 0, len(payload)+16)
+	public := make([]byte, 0, len(payload)+16)
 	err := eachMember(payload, func(name string, value jsontext.Value) (err error) {
-		if len(shown) == 0 {
-			shown = append(shown, '{')
+		if len(public) == 0 {
+			public = append(public, '{')
 		} else {
-			shown = append(shown, ',')
+			public = append(public, ',')
 		}
-		if shown, err = jsontext.AppendQuote(shown, name); err != nil {
+		if public, err = jsontext.AppendQuote(public, name); err != nil {
 			return err
 		}
-		shown = append(shown, ':')
+		public = append(public, ':')
 		if !amounts[name] {
-			shown = append(shown, value...)
+			public = append(public, value...)
 			return nil
 		}
 		minor, err := strconv.ParseInt(string(value), 10, 64)
 		if err != nil {
 			return err
 		}
-		shown, err = jsontext.AppendQuote(shown, money.FormatMinor(minor, currency))
+		public, err = jsontext.AppendQuote(public, money.FormatMinor(minor, currency))
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("account: show a payload: %w", err)
+		return nil, fmt.Errorf("eventjson: public payload: %w", err)
 	}
-	return append(shown, '}'), nil
+	return append(public, '}'), nil
 }
 
 // eachMember calls f for the members of a JSON object in their order.

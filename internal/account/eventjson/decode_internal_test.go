@@ -1,4 +1,4 @@
-package account
+package eventjson
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"passbook/internal/account"
 	"passbook/internal/money"
 )
 
@@ -24,24 +25,24 @@ func TestUpcast(t *testing.T) {
 		},
 	}
 	eur, _ := money.LookupCurrency("EUR")
-	want := MoneyDeposited{Amount: money.New(5, eur)}
+	want := account.MoneyDeposited{Amount: money.New(5, eur)}
 	for version, payload := range []string{
 		1: `{"cents":5,"currency":"EUR"}`, 2: `{"minor":5,"currency":"EUR"}`, 3: `{"amount":5,"currency":"EUR"}`,
 	} {
 		if version == 0 {
 			continue
 		}
-		if got, err := u.decode(TypeMoneyDeposited, version, []byte(payload)); err != nil || got != want {
+		if got, err := u.decode(account.TypeMoneyDeposited, version, []byte(payload)); err != nil || got != want {
 			t.Errorf("version %d: got %+v, %v", version, got, err)
 		}
 	}
-	if _, err := u.decode(TypeMoneyDeposited, 2, []byte(`{}`)); err == nil || errors.Is(err, ErrUnknownSchema) {
+	if _, err := u.decode(account.TypeMoneyDeposited, 2, []byte(`{}`)); err == nil || errors.Is(err, ErrUnknownSchema) {
 		t.Errorf("failing upcaster: got %v", err)
 	}
-	if _, err := u.decode(TypeMoneyDeposited, 4, []byte(`{}`)); !errors.Is(err, ErrUnknownSchema) {
+	if _, err := u.decode(account.TypeMoneyDeposited, 4, []byte(`{}`)); !errors.Is(err, ErrUnknownSchema) {
 		t.Errorf("version 4: got %v", err)
 	}
-	if got, err := u.decode(TypeMoneyWithdrawn, 1, []byte(`{"amount":5,"currency":"EUR"}`)); err != nil {
+	if got, err := u.decode(account.TypeMoneyWithdrawn, 1, []byte(`{"amount":5,"currency":"EUR"}`)); err != nil {
 		t.Errorf("another type: got %+v, %v", got, err)
 	}
 }
@@ -85,7 +86,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, number, version uint8, payload []byte) {
 		k := kind(number) % kindCount
 		fast, fastErr := Decode(kindNames[k], int(version), payload)
-		var slow Event
+		var slow account.Event
 		var fields fields
 		upcast, slowErr := registered.upcast(k, int(version), payload)
 		if slowErr == nil {
