@@ -2,6 +2,7 @@ package eventjson_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/google/uuid"
 
 	"passbook/internal/account"
@@ -308,13 +310,42 @@ func TestAllocations(t *testing.T) { //nolint:paralleltest // counts allocations
 	}
 }
 
+// BenchmarkDecode compares Decode with the same work done by libraries; scan states the ratio.
 func BenchmarkDecode(b *testing.B) {
 	payload := []byte(`{"amount": 1234, "currency": "EUR", "reference": "salary"}`)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := eventjson.Decode("MoneyDeposited", 1, payload); err != nil {
-			b.Fatal(err)
+	library := func(unmarshal func([]byte, any) error) func() (account.Event, error) {
+		return func() (account.Event, error) {
+			var m struct {
+				Amount    int64  `json:"amount"`
+				Currency  string `json:"currency"`
+				Reference string `json:"reference"`
+			}
+			if err := unmarshal(payload, &m); err != nil {
+				return nil, err
+			}
+			c, ok := money.LookupCurrency(m.Currency)
+			if !ok || m.Amount <= 0 {
+				return nil, money.ErrUnknownCurrency
+			}
+			return account.MoneyDeposited{Amount: money.New(m.Amount, c), Reference: m.Reference}, nil
 		}
+	}
+	for _, way := range []struct {
+		name   string
+		decode func() (account.Event, error)
+	}{
+		{"scan", func() (account.Event, error) { return eventjson.Decode("MoneyDeposited", 1, payload) }},
+		{"go-json-experiment", library(func(p []byte, v any) error { return jsonv2.Unmarshal(p, v) })},
+		{"encoding-json", library(json.Unmarshal)},
+	} {
+		b.Run(way.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := way.decode(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
