@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/pflag"
 	coltrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
@@ -130,31 +129,6 @@ func TestOneTrace(t *testing.T) {
 	eventuallyTrue(t, time.Minute, "the request is in the log with its trace", func() bool {
 		return strings.Contains(p.out.String(), `"trace_id":"`+traceID+`"`)
 	})
-}
-
-// TestTracingCanBeTurnedOff sees the SDK's own variables do what OpenTelemetry says they do.
-func TestTracingCanBeTurnedOff(t *testing.T) {
-	t.Parallel()
-	const endpoint = "http://127.0.0.1:4318"
-	for name, test := range map[string]struct {
-		env  map[string]string
-		want string
-	}{
-		"nothing":          {nil, ""},
-		"an endpoint":      {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}, endpoint + "/v1/traces"},
-		"one for traces":   {map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint + "/x"}, endpoint + "/x"},
-		"disabled":         {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_SDK_DISABLED": "True"}, ""},
-		"not disabled":     {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_SDK_DISABLED": "no"}, endpoint + "/v1/traces"},
-		"no exporter":      {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_TRACES_EXPORTER": "none"}, ""},
-		"the exporter":     {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_TRACES_EXPORTER": "otlp"}, endpoint + "/v1/traces"},
-		"the one protocol": {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, endpoint + "/v1/traces"},
-	} {
-		s := newSettings(append(environ(test.env), "HOME=/"))
-		s.register(pflag.NewFlagSet("", pflag.ContinueOnError))
-		if cfg, err := s.load(io.Discard); err != nil || cfg.otlpEndpoint != test.want {
-			t.Errorf("%s: %q, %v, want %q", name, cfg.otlpEndpoint, err, test.want)
-		}
-	}
 }
 
 // TestTracesThatCannotBeSent sees a collector's refusal in the log, as a line of it.

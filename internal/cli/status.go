@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -12,12 +12,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"passbook/client"
+	"passbook/internal/config"
 )
 
 // shownFailures is how many failures of a projection are told below the table.
 const shownFailures = 5
 
-func newStatus(settings *settings) *cobra.Command {
+func newStatus(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show how the projections of the running server stand",
@@ -45,7 +46,7 @@ What could not be applied is told below the table, with the command that tries i
 	asJSON := cmd.Flags().Bool("json", false, "print one JSON object: projections, and failures by projection")
 	watch := cmd.Flags().Bool("watch", false, "go on until interrupted, once a second")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := settings.load(cmd.ErrOrStderr())
+		cfg, err := settings.Load(cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}

@@ -1,14 +1,15 @@
-package main
+package app
 
 import (
 	"bytes"
 	"crypto/tls"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"os"
 	"sync"
 	"time"
+
+	"passbook/internal/config"
 )
 
 // certificateAge is how long a certificate is used before its files are looked at again.
@@ -29,7 +30,7 @@ type certificates struct {
 func loadCertificates(certFile, keyFile string, log *slog.Logger) (*certificates, error) {
 	c := &certificates{certFile: certFile, keyFile: keyFile, log: log, lookedAt: time.Now()}
 	if err := c.look(); err != nil {
-		return nil, usageError{fmt.Errorf("PASSBOOK_TLS_CERT and PASSBOOK_TLS_KEY: %w", err)}
+		return nil, config.Usage(fmt.Errorf("PASSBOOK_TLS_CERT and PASSBOOK_TLS_KEY: %w", err))
 	}
 	return c, nil
 }
@@ -74,24 +75,4 @@ func (c *certificates) look() error {
 	}
 	c.cert, c.key, c.current = cert, key, &pair
 	return nil
-}
-
-// trustOwn is for commands that speak to the server at PASSBOOK_ADDR: it has the certificate in the file, whatever name
-// that is for, since they connect by address.
-func trustOwn(certFile string) *tls.Config {
-	verify := func(state tls.ConnectionState) error {
-		text, err := os.ReadFile(certFile)
-		if err != nil {
-			return fmt.Errorf("read the certificate: %w", err)
-		}
-		block, _ := pem.Decode(text)
-		if block == nil || len(state.PeerCertificates) == 0 || !bytes.Equal(block.Bytes, state.PeerCertificates[0].Raw) {
-			return fmt.Errorf("the server does not have the certificate in %s", certFile)
-		}
-		return nil
-	}
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12, VerifyConnection: verify,
-		InsecureSkipVerify: true, // verify does it, without the name
-	}
 }

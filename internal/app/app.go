@@ -1,4 +1,6 @@
-package main
+// Package app is the service: it wires its parts together, starts them, tells whether they are well, and stops them in
+// order. Serve is where to begin reading.
+package app
 
 import (
 	"context"
@@ -17,6 +19,7 @@ import (
 	"passbook/internal/account/eventjson"
 	"passbook/internal/auth"
 	"passbook/internal/command"
+	"passbook/internal/config"
 	"passbook/internal/eventstore"
 	"passbook/internal/httpapi"
 	"passbook/internal/httpapi/feed"
@@ -45,7 +48,7 @@ type app struct {
 }
 
 // newApp puts the service together. It needs no database yet.
-func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
+func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err error) {
 	a := &app{}
 	starting := "is being brought up to date"
 	a.waiting.Store(&starting)
@@ -54,14 +57,14 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 			a.closePools()
 		}
 	}()
-	if a.tracing, err = newTracing(ctx, cfg.otlpEndpoint, cfg.log); err != nil {
+	if a.tracing, err = newTracing(ctx, cfg.TracesURL, cfg.Version, cfg.Log); err != nil {
 		return nil, err
 	}
 	pools, err := a.openPools(ctx, d)
 	if err != nil {
 		return nil, err
 	}
-	registry := newRegistry(pools)
+	registry := newRegistry(pools, cfg.Version)
 	queries := query.New(pools["queries"], primaryOf(pools))
 	instance, stats := d.instance(), readmodel.NewStats()
 	notifier := notify.New(pools["notifications"], instance)
@@ -74,8 +77,8 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	}
 	queries.OnWait(engine.ShortenDelay)
 	events := feed.New(feed.Config{
-		Log: feedLog{eventstore.New(pools["feed"]), eventstore.New(primaryOf(pools))}, Naming: cfg.naming, Logger: cfg.log,
-		Transient: postgres.IsUnavailable, MaxStreams: cfg.maxStreams,
+		Log: feedLog{eventstore.New(pools["feed"]), eventstore.New(primaryOf(pools))}, Naming: cfg.Naming, Logger: cfg.Log,
+		Transient: postgres.IsUnavailable, MaxStreams: cfg.MaxStreams,
 	})
 	authenticator, err := a.authenticator(ctx, &cfg, d)
 	if err != nil {
@@ -95,10 +98,10 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 	registry.MustRegister(newProjectionMetrics(engine, a.started.Load))
 	a.handler, err = httpapi.New(httpapi.Config{
 		Commands: commands, Queries: queries, Statements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
-		Authenticator: authenticator, Hosts: cfg.hosts, BasePath: cfg.basePath, RateLimit: cfg.rateLimit, MaxStreams: cfg.maxStreams,
+		Authenticator: authenticator, Hosts: cfg.Hosts, BasePath: cfg.BasePath, RateLimit: cfg.RateLimit, MaxStreams: cfg.MaxStreams,
 		Generations: engine, Failures: engine, Stats: liveStats(stats), Stopping: stopping,
 		Ready: a.readiness(pools, engine, commands), Started: a.started.Load, Unavailable: unavailable,
-		Logger: cfg.log, Registry: registry, Version: version,
+		Logger: cfg.Log, Registry: registry, Version: cfg.Version,
 	})
 	if err != nil {
 		return nil, err
@@ -109,9 +112,9 @@ func newApp(ctx context.Context, cfg config, d *database) (_ *app, err error) {
 }
 
 // newCommands makes the write side, which calls appended with the last position of each batch it has written.
-func (a *app) newCommands(cfg config, pool *pgxpool.Pool, meter command.Meter, appended func(int64)) (*command.Service, error) {
+func (a *app) newCommands(cfg config.Config, pool *pgxpool.Pool, meter command.Meter, appended func(int64)) (*command.Service, error) {
 	c := command.Config{
-		Store: eventstore.New(pool), Logger: cfg.log, KeepKeys: cfg.idempotencyTTL, Meter: meter, Appended: appended,
+		Store: eventstore.New(pool), Logger: cfg.Log, KeepKeys: cfg.IdempotencyTTL, Meter: meter, Appended: appended,
 	}
 	if a.tracing != nil {
 		c.Appending = a.tracing.appending
@@ -120,15 +123,15 @@ func (a *app) newCommands(cfg config, pool *pgxpool.Pool, meter command.Meter, a
 }
 
 // newEngine makes the projector with all projections.
-func (a *app) newEngine(cfg config, pool *pgxpool.Pool, c projector.Config, stats readmodel.Stats) (*projector.Engine, error) {
+func (a *app) newEngine(cfg config.Config, pool *pgxpool.Pool, c projector.Config, stats readmodel.Stats) (*projector.Engine, error) {
 	store := eventstore.New(pool)
-	c.Pool, c.Log, c.Decode, c.Transient, c.Logger = pool, eventstore.Tail{Store: store}, decode, postgres.IsUnavailable, cfg.log
+	c.Pool, c.Log, c.Decode, c.Transient, c.Logger = pool, eventstore.Tail{Store: store}, decode, postgres.IsUnavailable, cfg.Log
 	a.tracing.follow(&c, store)
 	return projector.New(c, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), stats.Projection)
 }
 
 // openPools makes a pool for each use, so that slow queries cannot keep commands waiting for a connection.
-func (a *app) openPools(ctx context.Context, d *database) (map[string]*pgxpool.Pool, error) {
+func (a *app) openPools(ctx context.Context, d *Database) (map[string]*pgxpool.Pool, error) {
 	type use struct {
 		name, url string
 		size      int32
@@ -177,10 +180,10 @@ func primaryOf(pools map[string]*pgxpool.Pool) *pgxpool.Pool {
 
 // run brings the schema up to date, waiting for a database that is away, then calls up and works until ctx ends. An
 // error means that the service cannot go on.
-func (a *app) run(ctx context.Context, cfg config, d *database, up func()) error {
-	defer a.tracing.stop(cfg.log)
+func (a *app) run(ctx context.Context, cfg config.Config, d *Database, up func()) error {
+	defer a.tracing.stop(cfg.Log)
 	defer a.closePools()
-	err := migrateWhenUp(ctx, cfg, d.ownerURL, func(what string) { a.waiting.Store(&what) },
+	err := migrateWhenUp(ctx, cfg, d.OwnerURL, func(what string) { a.waiting.Store(&what) },
 		func(ctx context.Context) error { return a.learnRole(ctx, cfg) })
 	if err != nil {
 		if ctx.Err() != nil {
@@ -209,13 +212,13 @@ func (a *app) head(ctx context.Context) int64 {
 }
 
 // learnRole says in the log when that is not safe from the role that the service has in the database.
-func (a *app) learnRole(ctx context.Context, cfg config) error {
+func (a *app) learnRole(ctx context.Context, cfg config.Config) error {
 	role, err := postgres.RoleOf(ctx, a.pools[0])
 	if err != nil {
 		return err
 	}
 	if !role.Separate {
-		cfg.log.InfoContext(ctx, "roles are not separate: the service's role could change the log; see docs/roles.md",
+		cfg.Log.InfoContext(ctx, "roles are not separate: the service's role could change the log; see docs/roles.md",
 			"role", role.Name)
 	}
 	conn, err := a.pools[0].Acquire(ctx)
@@ -225,7 +228,7 @@ func (a *app) learnRole(ctx context.Context, cfg config) error {
 	defer conn.Release()
 	pooled, err := postgres.Pooled(ctx, conn.Conn())
 	if pooled {
-		cfg.log.InfoContext(ctx, "the database is behind a connection pooler: time limits are those of the service's role; see docs/operations.md")
+		cfg.Log.InfoContext(ctx, "the database is behind a connection pooler: time limits are those of the service's role; see docs/operations.md")
 	}
 	return err
 }
@@ -251,9 +254,9 @@ func (a *app) pool(ctx context.Context, url, name string, size int32, statementT
 }
 
 // authenticator is the one that the settings ask for, nil for none. What it needs to run is among the workers.
-func (a *app) authenticator(ctx context.Context, cfg *config, d *database) (httpapi.Authenticator, error) {
-	switch cfg.auth {
-	case authKeys:
+func (a *app) authenticator(ctx context.Context, cfg *config.Config, d *Database) (httpapi.Authenticator, error) {
+	switch cfg.Auth {
+	case config.AuthKeys:
 		pool, err := a.pool(ctx, d.url, "passbook auth", 2, 2*time.Second)
 		if err != nil {
 			return nil, err
@@ -266,15 +269,15 @@ func (a *app) authenticator(ctx context.Context, cfg *config, d *database) (http
 			pools = append(pools, pool)
 		}
 		keys, err := auth.NewKeys(auth.KeysConfig{
-			Databases: pools, Unavailable: postgres.IsUnavailable, Ready: a.started.Load, Logger: cfg.log,
+			Databases: pools, Unavailable: postgres.IsUnavailable, Ready: a.started.Load, Logger: cfg.Log,
 		})
 		if err != nil {
 			return nil, err
 		}
 		a.workers = append(a.workers, keys.Run)
 		return keys, nil
-	case authOIDC:
-		issuer, err := auth.NewIssuer(auth.IssuerConfig{URL: cfg.issuer, Audience: cfg.audience, Logger: cfg.log, ScopeClaim: cfg.scopeClaim, ScopesOf: cfg.scopesOf})
+	case config.AuthOIDC:
+		issuer, err := auth.NewIssuer(auth.IssuerConfig{URL: cfg.Issuer, Audience: cfg.Audience, Logger: cfg.Log, ScopeClaim: cfg.ScopeClaim, ScopesOf: cfg.ScopesOf})
 		if err != nil {
 			return nil, err
 		}

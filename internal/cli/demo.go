@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"errors"
@@ -10,13 +10,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"passbook/cmd/server/internal/demo"
+	"passbook/internal/cli/demo"
+	"passbook/internal/config"
 )
 
 // readingPause is how long the demonstration stops before each step on a terminal.
 const readingPause = 700 * time.Millisecond
 
-func newDemo(settings *settings) *cobra.Command {
+func newDemo(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Walk through what Passbook does, on a server and a database of its own",
@@ -39,12 +40,12 @@ It exits 0 only when every expectation held.`,
 	keep := cmd.Flags().Bool("keep", false, "keep the database when it is over")
 	deposits := cmd.Flags().Int("deposits", 30_000, "how many deposits to write before the replays")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := settings.load(cmd.ErrOrStderr())
+		cfg, err := settings.Load(cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
 		if *deposits < 0 {
-			return usageError{errors.New("--deposits: at least 0")}
+			return config.Usage(errors.New("--deposits: at least 0"))
 		}
 		// A reader that leaves is an error of writing, and not the end before the directory is removed.
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
@@ -54,8 +55,8 @@ It exits 0 only when every expectation held.`,
 		}
 		out := cmd.OutOrStdout()
 		walk := demo.Config{
-			Binary: binary, PgBin: cfg.pgBin, Out: out, JSON: *asJSON, Deposits: *deposits, Keep: *keep,
-			Colour: isTerminal(out) && settings.getenv("NO_COLOR") == "",
+			Binary: binary, PgBin: cfg.PGBin, Out: out, JSON: *asJSON, Deposits: *deposits, Keep: *keep,
+			Colour: isTerminal(out) && settings.Getenv("NO_COLOR") == "",
 		}
 		if isTerminal(out) && !*fast && !*asJSON {
 			walk.Pause = readingPause

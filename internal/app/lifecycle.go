@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -9,17 +9,12 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
-
-	"passbook/internal/localpg"
 )
 
 const (
 	// partingTime is how long clients with a connection open are waited for to be told that it closes. Who is told sends
 	// the next request over a new one; who is cut off cannot know whether a request that was under way was taken.
 	partingTime = 500 * time.Millisecond
-	// restartFirst and restartMost bound the pauses between tries to start a private PostgreSQL that has ended by itself.
-	restartFirst = 100 * time.Millisecond
-	restartMost  = 10 * time.Second
 )
 
 // farewell takes leave of the clients of a server.
@@ -70,37 +65,6 @@ func (f *farewell) take(ctx context.Context, delay time.Duration, endStreams fun
 	}
 	if err != nil {
 		return fmt.Errorf("stop serving: %w", err)
-	}
-	return nil
-}
-
-// keepUp starts a private PostgreSQL again whenever it has ended by itself, until ctx ends. It finds its clients again,
-// since its address stays. An error means that its data is another process's now.
-func (d *database) keepUp(ctx context.Context, cfg config) error {
-	for d.private != nil {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-d.private.Done():
-		}
-		cfg.log.ErrorContext(ctx, "the private PostgreSQL has ended; it is started again", "error", d.private.Err())
-		_ = d.private.Stop(ctx) // it has ended; this lets go of its directory
-		for wait := restartFirst; ; wait = min(2*wait, restartMost) {
-			private, err := localpg.Start(ctx, privateOptions(cfg))
-			if err == nil {
-				d.private = private
-				cfg.log.InfoContext(ctx, "the private PostgreSQL runs again")
-				break
-			}
-			switch {
-			case ctx.Err() != nil:
-				return nil //nolint:nilerr // told to stop
-			case errors.Is(err, localpg.ErrInUse):
-				return fmt.Errorf("the private PostgreSQL has ended: %w", err)
-			}
-			cfg.log.ErrorContext(ctx, "the private PostgreSQL does not start", "error", err)
-			sleep(ctx, wait)
-		}
 	}
 	return nil
 }

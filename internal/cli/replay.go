@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"passbook/client"
+	"passbook/internal/config"
 )
 
 const (
@@ -23,7 +24,7 @@ const (
 	followPatience = 2 * time.Minute
 )
 
-func newReplay(settings *settings) *cobra.Command {
+func newReplay(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replay PROJECTION",
 		Short: "Rebuild a read model from the log while it goes on serving",
@@ -43,7 +44,7 @@ that one is followed. Ctrl-C ends only the following.`,
   server status`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usageError{errors.New("name one projection, such as balances; server status lists them")}
+				return config.Usage(errors.New("name one projection, such as balances; server status lists them"))
 			}
 			return nil
 		},
@@ -53,7 +54,7 @@ that one is followed. Ctrl-C ends only the following.`,
 	follow := cmd.Flags().Bool("follow", false, "show the progress until the replay is over")
 	asJSON := cmd.Flags().Bool("json", false, "print JSON: the replay, and with --follow one object a line as it gets on")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		cfg, err := settings.load(cmd.ErrOrStderr())
+		cfg, err := settings.Load(cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -14,11 +14,11 @@ import (
 )
 
 // newRegistry is where the metrics of the process are.
-func newRegistry(pools map[string]*pgxpool.Pool) *prometheus.Registry {
+func newRegistry(pools map[string]*pgxpool.Pool, version string) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		newPoolMetrics(pools))
-	registerBuild(registry)
+	registerBuild(registry, version)
 	return registry
 }
 

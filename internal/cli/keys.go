@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -12,12 +12,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"passbook/internal/app"
 	"passbook/internal/auth"
+	"passbook/internal/config"
 	"passbook/internal/localpg"
 	"passbook/internal/postgres"
 )
 
-func newKeys(settings *settings) *cobra.Command {
+func newKeys(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
 		Short: "Make, list and revoke the keys of PASSBOOK_AUTH=keys",
@@ -37,7 +39,7 @@ server runs on it or not).`,
 			if len(args) > 0 {
 				return noArgs(cmd, args)
 			}
-			return usageError{errors.New("say what to do with keys: create, list or revoke; server keys --help explains")}
+			return config.Usage(errors.New("say what to do with keys: create, list or revoke; server keys --help explains"))
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
@@ -45,7 +47,7 @@ server runs on it or not).`,
 	return cmd
 }
 
-func newKeysCreate(settings *settings) *cobra.Command {
+func newKeysCreate(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create --name NAME --scope SCOPE [--scope SCOPE ...]",
 		Short: "Make a key, and print it on the last line",
@@ -60,7 +62,7 @@ stored. A running server takes it at once. On a database that is empty yet the s
 	complete(cmd, "scope", auth.ScopeNames()...)
 	asJSON := cmd.Flags().Bool("json", false, `print one JSON object on one line; "key" is the key`)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := settings.load(cmd.ErrOrStderr())
+		cfg, err := settings.Load(cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
@@ -69,7 +71,7 @@ stored. A running server takes it at once. On a database that is empty yet the s
 			err = errors.New("--name: say whose key it is")
 		}
 		if err != nil {
-			return usageError{err}
+			return config.Usage(err)
 		}
 		return createKey(cmd.Context(), cfg, *name, allowed, *asJSON, cmd.OutOrStdout())
 	}
@@ -91,14 +93,14 @@ func parseScopes(names []string) (auth.Scopes, error) {
 	return all, nil
 }
 
-func createKey(ctx context.Context, cfg config, name string, scopes auth.Scopes, asJSON bool, out io.Writer) error {
+func createKey(ctx context.Context, cfg config.Config, name string, scopes auth.Scopes, asJSON bool, out io.Writer) error {
 	return withKeys(ctx, cfg, true, func(keys *auth.Store) error {
 		key, text, err := keys.Create(ctx, name, scopes)
 		switch {
 		case errors.Is(err, auth.ErrNameTaken):
 			return fmt.Errorf("%w: choose another than %q, or revoke that key first", err, name)
 		case errors.Is(err, auth.ErrBadName):
-			return usageError{fmt.Errorf("--name: %w", err)}
+			return config.Usage(fmt.Errorf("--name: %w", err))
 		case err != nil:
 			return err
 		}
@@ -113,7 +115,7 @@ func createKey(ctx context.Context, cfg config, name string, scopes auth.Scopes,
 	})
 }
 
-func newKeysList(settings *settings) *cobra.Command {
+func newKeysList(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the keys, also those that were revoked",
@@ -123,7 +125,7 @@ func newKeysList(settings *settings) *cobra.Command {
 	}
 	asJSON := cmd.Flags().Bool("json", false, "print one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := settings.load(cmd.ErrOrStderr())
+		cfg, err := settings.Load(cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
@@ -163,7 +165,7 @@ func printKeys(all []auth.Key, out io.Writer) error {
 	return w.Flush()
 }
 
-func newKeysRevoke(settings *settings) *cobra.Command {
+func newKeysRevoke(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke ID|NAME",
 		Short: "End a key, for good",
@@ -172,14 +174,14 @@ within seconds, and ends the streams that were opened with it.`,
 		Example: `  server keys revoke shop`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usageError{errors.New("name one key, by its id or its name; server keys list lists them")}
+				return config.Usage(errors.New("name one key, by its id or its name; server keys list lists them"))
 			}
 			return nil
 		},
 	}
 	asJSON := cmd.Flags().Bool("json", false, "print the key, one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		cfg, err := settings.load(cmd.ErrOrStderr())
+		cfg, err := settings.Load(cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
@@ -203,21 +205,21 @@ within seconds, and ends the streams that were opened with it.`,
 
 // withKeys calls use with the keys of the database. Where make is set, a database that is not there yet, or has no schema,
 // is made first.
-func withKeys(ctx context.Context, cfg config, create bool, use func(*auth.Store) error) (err error) {
-	d, err := attachDatabase(ctx, cfg)
+func withKeys(ctx context.Context, cfg config.Config, create bool, use func(*auth.Store) error) (err error) {
+	d, err := app.AttachDatabase(ctx, cfg)
 	if create && errors.Is(err, localpg.ErrNoData) {
-		d, err = openDatabase(ctx, cfg)
+		d, err = app.OpenDatabase(ctx, cfg)
 	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.stop()) }()
+	defer func() { err = errors.Join(err, d.Stop()) }()
 	if create {
-		if err := postgres.Migrate(ctx, d.ownerURL, cfg.log); err != nil {
+		if err := postgres.Migrate(ctx, d.OwnerURL, cfg.Log); err != nil {
 			return err
 		}
 	}
-	pool, err := postgres.NewPool(ctx, d.ownerURL, postgres.WithApplicationName("passbook keys"), postgres.WithMaxConns(1))
+	pool, err := postgres.NewPool(ctx, d.OwnerURL, postgres.WithApplicationName("passbook keys"), postgres.WithMaxConns(1))
 	if err != nil {
 		return err
 	}

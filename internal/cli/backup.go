@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -9,11 +9,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"passbook/internal/app"
+	"passbook/internal/config"
 	"passbook/internal/localpg"
 	"passbook/internal/postgres"
 )
 
-func newBackup(settings *settings) *cobra.Command {
+func newBackup(settings *config.Settings) *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup FILE",
 		Short: "Write all data of the private PostgreSQL to a file",
@@ -36,7 +38,7 @@ the commands.`,
 	}
 }
 
-func newRestore(settings *settings) *cobra.Command {
+func newRestore(settings *config.Settings) *cobra.Command {
 	return &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Make a private PostgreSQL from what backup has written",
@@ -60,34 +62,34 @@ server verify then holds every read model against the log.`,
 
 func oneFile(_ *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return usageError{errors.New("name one file")}
+		return config.Usage(errors.New("name one file"))
 	}
 	return nil
 }
 
 // privateOnly loads the settings of a command that is for the private PostgreSQL only.
-func privateOnly(settings *settings, cmd *cobra.Command) (config, error) {
-	cfg, err := settings.load(cmd.ErrOrStderr())
-	if err == nil && cfg.databaseURL != "" {
-		err = usageError{fmt.Errorf("server %s is for the private PostgreSQL, and DATABASE_URL names another: "+
-			"use pg_dump and pg_restore, as docs/operations.md says", cmd.Name())}
+func privateOnly(settings *config.Settings, cmd *cobra.Command) (config.Config, error) {
+	cfg, err := settings.Load(cmd.ErrOrStderr())
+	if err == nil && cfg.DatabaseURL != "" {
+		err = config.Usage(fmt.Errorf("server %s is for the private PostgreSQL, and DATABASE_URL names another: "+
+			"use pg_dump and pg_restore, as docs/operations.md says", cmd.Name()))
 	}
 	return cfg, err
 }
 
-func backup(ctx context.Context, cfg config, path string, out io.Writer) (err error) {
-	d, err := attachDatabase(ctx, cfg)
+func backup(ctx context.Context, cfg config.Config, path string, out io.Writer) (err error) {
+	d, err := app.AttachDatabase(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.stop()) }()
+	defer func() { err = errors.Join(err, d.Stop()) }()
 	part := path + ".part"
 	file, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // named by who runs the command
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(part) }()
-	err = localpg.Dump(ctx, privateOptions(cfg), d.ownerURL, file)
+	err = localpg.Dump(ctx, app.PrivateOptions(cfg), d.OwnerURL, file)
 	if err == nil {
 		err = file.Sync()
 	}
@@ -105,18 +107,18 @@ func backup(ctx context.Context, cfg config, path string, out io.Writer) (err er
 	return err
 }
 
-func restore(ctx context.Context, cfg config, path string, out io.Writer) (err error) {
+func restore(ctx context.Context, cfg config.Config, path string, out io.Writer) (err error) {
 	file, err := os.Open(path) //nolint:gosec // named by who runs the command
 	if err != nil {
 		return err
 	}
 	defer func() { _ = file.Close() }()
-	d, err := openDatabase(ctx, cfg)
+	d, err := app.OpenDatabase(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.stop()) }()
-	pool, err := postgres.NewPool(ctx, d.ownerURL, postgres.WithApplicationName("passbook restore"), postgres.WithMaxConns(1))
+	defer func() { err = errors.Join(err, d.Stop()) }()
+	pool, err := postgres.NewPool(ctx, d.OwnerURL, postgres.WithApplicationName("passbook restore"), postgres.WithMaxConns(1))
 	if err != nil {
 		return err
 	}
@@ -126,18 +128,18 @@ func restore(ctx context.Context, cfg config, path string, out io.Writer) (err e
 		return fmt.Errorf("look for data: %w", err)
 	}
 	if tables > 0 {
-		return fmt.Errorf("there is a database in %s already, and nothing was changed: name another directory with --data-dir, or move that one away", cfg.dataDir)
+		return fmt.Errorf("there is a database in %s already, and nothing was changed: name another directory with --data-dir, or move that one away", cfg.DataDir)
 	}
-	if err := localpg.Restore(ctx, privateOptions(cfg), d.ownerURL, file); err != nil {
+	if err := localpg.Restore(ctx, app.PrivateOptions(cfg), d.OwnerURL, file); err != nil {
 		return err
 	}
-	if err := postgres.Migrate(ctx, d.ownerURL, cfg.log); err != nil {
+	if err := postgres.Migrate(ctx, d.OwnerURL, cfg.Log); err != nil {
 		return err
 	}
 	var events int64
 	if err := pool.QueryRow(ctx, "select count(*) from events").Scan(&events); err != nil {
 		return fmt.Errorf("count the events: %w", err)
 	}
-	_, err = fmt.Fprintf(out, "%d events are in %s; server verify holds the read models against them\n", events, cfg.dataDir)
+	_, err = fmt.Fprintf(out, "%d events are in %s; server verify holds the read models against them\n", events, cfg.DataDir)
 	return err
 }

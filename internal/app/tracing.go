@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -40,7 +40,7 @@ type tracing struct {
 // newTracing sends to the collector at endpoint, a URL for traces, over HTTP. It does not connect yet. Whoever calls it
 // stops it. Without an endpoint there is none, which is a nil *tracing. What goes wrong in OpenTelemetry's SDK, which has
 // one place for it in a process, is logged.
-func newTracing(ctx context.Context, endpoint string, log *slog.Logger) (*tracing, error) {
+func newTracing(ctx context.Context, endpoint, version string, log *slog.Logger) (*tracing, error) {
 	if endpoint == "" {
 		return nil, nil
 	}

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -9,12 +9,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"passbook/internal/localpg"
+	"passbook/internal/app"
+	"passbook/internal/config"
 	"passbook/internal/postgres"
 	"passbook/internal/verify"
 )
 
-func newVerify(settings *settings) *cobra.Command {
+func newVerify(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Recompute every read model from the log and say what differs",
@@ -38,25 +39,25 @@ It exits 0 when nothing differs and 1 when something does, or when it could not 
 	asJSON := cmd.Flags().Bool("json", false, "print one JSON object")
 	limit := cmd.Flags().Int("limit", 20, "how many differences to name for each check; all are counted")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := settings.load(cmd.ErrOrStderr())
+		cfg, err := settings.Load(cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
 		if *limit < 1 {
-			return usageError{errors.New("--limit: at least 1")}
+			return config.Usage(errors.New("--limit: at least 1"))
 		}
 		return verifyBooks(cmd.Context(), cfg, *limit, *asJSON, cmd.OutOrStdout())
 	}
 	return cmd
 }
 
-func verifyBooks(ctx context.Context, cfg config, limit int, asJSON bool, out io.Writer) (err error) {
-	d, err := attachDatabase(ctx, cfg)
+func verifyBooks(ctx context.Context, cfg config.Config, limit int, asJSON bool, out io.Writer) (err error) {
+	d, err := app.AttachDatabase(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.stop()) }()
-	pool, err := postgres.NewPool(ctx, d.ownerURL, postgres.WithApplicationName("passbook verify"), postgres.WithMaxConns(1))
+	defer func() { err = errors.Join(err, d.Stop()) }()
+	pool, err := postgres.NewPool(ctx, d.OwnerURL, postgres.WithApplicationName("passbook verify"), postgres.WithMaxConns(1))
 	if err != nil {
 		return err
 	}
@@ -84,24 +85,6 @@ func verifyBooks(ctx context.Context, cfg config, limit int, asJSON bool, out io
 		err = fmt.Errorf("verify: differences: %d", n)
 	}
 	return err
-}
-
-// attachDatabase is openDatabase for a command that may run beside a server: a private PostgreSQL that runs already is
-// used as it is, and none is made where there is no data.
-func attachDatabase(ctx context.Context, cfg config) (*database, error) {
-	if cfg.databaseURL != "" {
-		return openDatabase(ctx, cfg)
-	}
-	url, err := localpg.Attach(ctx, cfg.dataDir)
-	switch {
-	case err == nil:
-		return &database{url: url, queryURL: url, directURL: url, ownerURL: url}, nil
-	case errors.Is(err, localpg.ErrNotRunning):
-		return openDatabase(ctx, cfg)
-	case errors.Is(err, localpg.ErrNoData):
-		return nil, fmt.Errorf("%w; set DATABASE_URL or PASSBOOK_DATA_DIR", err)
-	}
-	return nil, err
 }
 
 func printReport(r *verify.Report, out io.Writer) error {

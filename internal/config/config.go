@@ -1,4 +1,6 @@
-package main
+// Package config is the settings of the binary: environment variables and flags, parsed and checked once. What is wrong
+// with them is reported all together.
+package config
 
 import (
 	"errors"
@@ -24,25 +26,36 @@ import (
 	"passbook/internal/httpapi/feed"
 )
 
-// config is the settings, parsed and checked.
-type config struct {
-	// databaseURL is empty when the service is to run a private PostgreSQL in dataDir.
-	databaseURL      string
-	queryDatabaseURL string
-	// directDatabaseURL is databaseURL past a connection pooler; the same unless set.
-	directDatabaseURL string
-	dataDir           string
-	pgBin             string
-	runtimeDir        string
-	addr              string
-	idempotencyTTL    time.Duration
-	otlpEndpoint      string
-	shutdownDelay     time.Duration
-	shutdownTimeout   time.Duration
-	log               *slog.Logger
-	access
-	naming feed.Naming
+// Config is the settings, parsed and checked.
+type Config struct {
+	// Version is that of the binary.
+	Version string
+	// DatabaseURL is empty when the service is to run a private PostgreSQL in DataDir.
+	DatabaseURL      string
+	QueryDatabaseURL string
+	// DirectDatabaseURL is DatabaseURL past a connection pooler; the same unless set.
+	DirectDatabaseURL string
+	DataDir           string
+	PGBin             string
+	RuntimeDir        string
+	Addr              string
+	IdempotencyTTL    time.Duration
+	// TracesURL is where traces are sent; empty when tracing is off.
+	TracesURL       string
+	ShutdownDelay   time.Duration
+	ShutdownTimeout time.Duration
+	Log             *slog.Logger
+	Access
+	Naming feed.Naming
 }
+
+// UsageError marks what the caller got wrong on the command line or in a setting.
+type UsageError struct{ error }
+
+func (e UsageError) Unwrap() error { return e.error }
+
+// Usage marks an error as the caller's.
+func Usage(err error) error { return UsageError{err} }
 
 // setting is one environment variable and the flag of the same meaning.
 type setting struct {
@@ -52,8 +65,9 @@ type setting struct {
 	value           *string
 }
 
-// settings knows all settings; load parses them once.
-type settings struct {
+// Settings are all settings: their names, flags and defaults. Load parses them once.
+type Settings struct {
+	version string
 	environ map[string]string
 	flags   *pflag.FlagSet
 	all     []*setting
@@ -68,8 +82,10 @@ type settings struct {
 	namingSettings
 }
 
-func newSettings(environ []string) *settings {
-	s := &settings{environ: make(map[string]string)}
+// New returns the settings of a binary of that version. They are read from environ, NAME=value each, and from the flags
+// once Register has added those.
+func New(environ []string, version string) *Settings {
+	s := &Settings{version: version, environ: make(map[string]string)}
 	for _, one := range environ {
 		name, value, _ := strings.Cut(one, "=")
 		s.environ[name] = value
@@ -107,10 +123,11 @@ func newSettings(environ []string) *settings {
 	return s
 }
 
-func (s *settings) getenv(name string) string { return s.environ[name] }
+// Getenv returns an environment variable that is not a setting.
+func (s *Settings) Getenv(name string) string { return s.environ[name] }
 
-// register adds the flags. Their defaults are shown by the usage text, since the environment comes in between.
-func (s *settings) register(flags *pflag.FlagSet) {
+// Register adds the flags. The usage text states their defaults, because the environment comes between flag and default.
+func (s *Settings) Register(flags *pflag.FlagSet) {
 	s.flags = flags
 	for _, one := range s.all {
 		shown := one.shown
@@ -123,33 +140,43 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.Lookup(s.insecure.flag).NoOptDefVal = "true"
 }
 
+// Completions returns the values of the flags that take one of a few.
+func (s *Settings) Completions() map[string][]string {
+	return map[string][]string{
+		s.auth.flag:      {AuthNone, AuthKeys, AuthOIDC},
+		s.logLevel.flag:  {"debug", "info", "warn", "error"},
+		s.logFormat.flag: {"text", "json"},
+	}
+}
+
 // get is the flag's value if it was given, else the environment's, else the default.
-func (s *settings) get(one *setting) string {
+func (s *Settings) get(one *setting) string {
 	if s.flags.Changed(one.flag) {
 		return *one.value
 	}
-	if v := s.getenv(one.env); v != "" {
+	if v := s.Getenv(one.env); v != "" {
 		return v
 	}
 	return one.fallback
 }
 
-// load checks all settings and reports everything that is wrong with them together, as a usageError.
-func (s *settings) load(stderr io.Writer) (config, error) {
+// Load checks all settings and reports everything that is wrong with them together, as a UsageError.
+func (s *Settings) Load(stderr io.Writer) (Config, error) {
 	problems := s.unknown()
 	wrong := func(one *setting, format string, args ...any) {
 		problems = append(problems, fmt.Errorf("%s (--%s): %s", one.env, one.flag, fmt.Sprintf(format, args...)))
 	}
-	c := config{
-		databaseURL:       s.secret(s.databaseURL, s.databaseURLFile, wrong),
-		queryDatabaseURL:  s.secret(s.queryDatabaseURL, s.queryDatabaseURLFile, wrong),
-		directDatabaseURL: s.secret(s.directDatabaseURL, s.directDatabaseURLFile, wrong),
-		pgBin:             s.get(s.pgBin), runtimeDir: s.getenv("XDG_RUNTIME_DIR"), addr: s.get(s.addr),
+	c := Config{
+		Version:           s.version,
+		DatabaseURL:       s.secret(s.databaseURL, s.databaseURLFile, wrong),
+		QueryDatabaseURL:  s.secret(s.queryDatabaseURL, s.queryDatabaseURLFile, wrong),
+		DirectDatabaseURL: s.secret(s.directDatabaseURL, s.directDatabaseURLFile, wrong),
+		PGBin:             s.get(s.pgBin), RuntimeDir: s.Getenv("XDG_RUNTIME_DIR"), Addr: s.get(s.addr),
 	}
 	for _, u := range []struct {
 		one   *setting
 		value string
-	}{{s.databaseURL, c.databaseURL}, {s.queryDatabaseURL, c.queryDatabaseURL}, {s.directDatabaseURL, c.directDatabaseURL}} {
+	}{{s.databaseURL, c.DatabaseURL}, {s.queryDatabaseURL, c.QueryDatabaseURL}, {s.directDatabaseURL, c.DirectDatabaseURL}} {
 		if strings.TrimSpace(u.value) != u.value { // pgx would take a URL behind a blank for no URL, and the local socket
 			wrong(u.one, "has blanks around it")
 		} else if _, err := pgxpool.ParseConfig(u.value); u.value != "" && err != nil {
@@ -157,61 +184,61 @@ func (s *settings) load(stderr io.Writer) (config, error) {
 			wrong(u.one, "not a PostgreSQL connection string: %v", err)
 		}
 	}
-	if c.queryDatabaseURL != "" && c.databaseURL == "" {
+	if c.QueryDatabaseURL != "" && c.DatabaseURL == "" {
 		wrong(s.queryDatabaseURL, "a replica needs DATABASE_URL too; the private PostgreSQL has none")
 	}
-	if c.directDatabaseURL != "" && c.databaseURL == "" {
+	if c.DirectDatabaseURL != "" && c.DatabaseURL == "" {
 		wrong(s.directDatabaseURL, "is for a DATABASE_URL that leads through a pooler, and there is none")
 	}
 	var err error
-	if c.dataDir, err = s.dataDirectory(); err != nil {
+	if c.DataDir, err = s.dataDirectory(); err != nil {
 		wrong(s.dataDir, "%v", err)
 	}
-	if err := s.checkAddress(c.addr); err != nil {
+	if err := s.checkAddress(c.Addr); err != nil {
 		wrong(s.addr, "%v", err)
 	}
-	c.access, c.naming = s.loadAccess(wrong), s.loadNaming(wrong)
-	if c.idempotencyTTL, err = time.ParseDuration(s.get(s.idempotencyTTL)); err != nil || c.idempotencyTTL < time.Minute {
+	c.Access, c.Naming = s.loadAccess(wrong), s.loadNaming(wrong)
+	if c.IdempotencyTTL, err = time.ParseDuration(s.get(s.idempotencyTTL)); err != nil || c.IdempotencyTTL < time.Minute {
 		wrong(s.idempotencyTTL, "%q is not a duration of at least 1m, such as 24h", s.get(s.idempotencyTTL))
 	}
-	if c.otlpEndpoint, err = s.tracesURL(); err != nil {
+	if c.TracesURL, err = s.tracesURL(); err != nil {
 		problems = append(problems, err)
 	}
 	for _, one := range []struct {
 		*setting
 		value *time.Duration
-	}{{s.shutdownDelay, &c.shutdownDelay}, {s.shutdownTimeout, &c.shutdownTimeout}} {
+	}{{s.shutdownDelay, &c.ShutdownDelay}, {s.shutdownTimeout, &c.ShutdownTimeout}} {
 		if *one.value, err = time.ParseDuration(s.get(one.setting)); err != nil || *one.value < 0 {
 			wrong(one.setting, "%q is not a duration, such as 5s", s.get(one.setting))
 		}
 	}
-	if c.log, err = s.logger(stderr); err != nil {
+	if c.Log, err = s.logger(stderr); err != nil {
 		problems = append(problems, err)
 	}
 	if len(problems) > 0 {
-		return config{}, usageError{errors.Join(problems...)}
+		return Config{}, Usage(errors.Join(problems...))
 	}
-	s.warnOfSecrets(c.log)
+	s.warnOfSecrets(c.Log)
 	return c, nil
 }
 
 // tracesURL is where traces go, "" when tracing is off. Beside the setting it heeds the variables of OpenTelemetry's
 // specification that say whether traces are sent, where, and how; the SDK reads the others itself.
-func (s *settings) tracesURL() (string, error) {
+func (s *Settings) tracesURL() (string, error) {
 	var problems []error
-	where := s.getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+	where := s.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 	if general := s.get(s.otlpEndpoint); where == "" && general != "" {
 		where = strings.TrimRight(general, "/") + "/v1/traces"
 	}
-	exporter := s.getenv("OTEL_TRACES_EXPORTER")
-	if where == "" || exporter == "none" || strings.EqualFold(s.getenv("OTEL_SDK_DISABLED"), "true") {
+	exporter := s.Getenv("OTEL_TRACES_EXPORTER")
+	if where == "" || exporter == "none" || strings.EqualFold(s.Getenv("OTEL_SDK_DISABLED"), "true") {
 		return "", nil
 	}
 	if exporter != "" && exporter != "otlp" {
 		problems = append(problems, fmt.Errorf("OTEL_TRACES_EXPORTER: %q is not one that Passbook has; use otlp or none", exporter))
 	}
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"} {
-		if protocol := s.getenv(name); protocol == "http/protobuf" {
+		if protocol := s.Getenv(name); protocol == "http/protobuf" {
 			break // the first of them decides
 		} else if protocol != "" {
 			problems = append(problems, fmt.Errorf("%s: %q is not one that Passbook speaks; use http/protobuf", name, protocol))
@@ -230,7 +257,7 @@ func (s *settings) tracesURL() (string, error) {
 var foreign = regexp.MustCompile(`^PASSBOOK_((\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)|TOOLS)$`)
 
 // unknown reports the variables that look like settings and are none, which most often are misspelt.
-func (s *settings) unknown() (problems []error) {
+func (s *Settings) unknown() (problems []error) {
 	known := make(map[string]bool)
 	for _, one := range s.all {
 		known[one.env] = true
@@ -258,7 +285,7 @@ func letters(name string) string {
 }
 
 // warnOfSecrets tells of secrets on the command line, which every user of the machine can see in the list of processes.
-func (s *settings) warnOfSecrets(log *slog.Logger) {
+func (s *Settings) warnOfSecrets(log *slog.Logger) {
 	for _, one := range []struct{ value, file *setting }{
 		{s.databaseURL, s.databaseURLFile},
 		{s.queryDatabaseURL, s.queryDatabaseURLFile},
@@ -288,24 +315,24 @@ func hasPassword(text, password string) bool {
 }
 
 // dataDirectory is where the private PostgreSQL lives unless said otherwise, by the XDG base directory specification.
-func (s *settings) dataDirectory() (string, error) {
+func (s *Settings) dataDirectory() (string, error) {
 	if dir := s.get(s.dataDir); dir != "" {
 		return filepath.Abs(dir)
 	}
 	if os.Geteuid() == 0 {
 		return "/var/lib/passbook", nil
 	}
-	if dir := s.getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+	if dir := s.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "passbook"), nil
 	}
-	home := s.getenv("HOME")
+	home := s.Getenv("HOME")
 	if home == "" {
 		return "", errors.New("HOME is not set, so there is no default; name a directory")
 	}
 	return filepath.Join(home, ".local", "share", "passbook"), nil
 }
 
-func (s *settings) logger(stderr io.Writer) (*slog.Logger, error) {
+func (s *Settings) logger(stderr io.Writer) (*slog.Logger, error) {
 	var problems []error
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(s.get(s.logLevel))); err != nil {
@@ -333,8 +360,8 @@ func (s *settings) logger(stderr io.Writer) (*slog.Logger, error) {
 	return slog.New(handler), errors.Join(problems...)
 }
 
-// redact is a connection string without its password, for logs.
-func redact(databaseURL string) string {
+// Redact returns a connection string without its password, for logs.
+func Redact(databaseURL string) string {
 	c, err := pgx.ParseConfig(databaseURL)
 	if err != nil {
 		return "(unreadable)"

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -16,30 +16,30 @@ import (
 
 // Kinds of authentication.
 const (
-	authNone = "none"
-	authKeys = "keys"
-	authOIDC = "oidc"
+	AuthNone = "none"
+	AuthKeys = "keys"
+	AuthOIDC = "oidc"
 )
 
-// access is who is let in, how often, and over what: the settings about it, parsed and checked.
-type access struct {
-	// auth is a kind of authentication; issuer and audience are those of authOIDC.
-	auth, issuer, audience string
-	// hosts are names that requests may be addressed to without authentication, beside loopback ones.
-	hosts []string
-	// basePath is where a proxy mounts the service; empty at the root.
-	basePath string
-	// scopeClaim is the claim that has a token's scopes, "" for the usual ones; scopesOf says what its values stand for.
-	scopeClaim string
-	scopesOf   map[string]auth.Scopes
-	// rateLimit is in requests a second for each caller; 0 is none.
-	rateLimit float64
-	// maxStreams bounds the requests of one kind that go on for long.
-	maxStreams int
-	// tlsCert and tlsKey are files; empty without TLS.
-	tlsCert, tlsKey string
-	// key is what the commands that speak to a server send.
-	key string
+// Access is who is let in, how often, and over what: the settings about it, parsed and checked.
+type Access struct {
+	// Auth is a kind of authentication; Issuer and Audience are those of AuthOIDC.
+	Auth, Issuer, Audience string
+	// Hosts are names that requests may be addressed to without authentication, beside loopback ones.
+	Hosts []string
+	// BasePath is where a proxy mounts the service; empty at the root.
+	BasePath string
+	// ScopeClaim is the claim that has a token's scopes, "" for the usual ones; ScopesOf says what its values stand for.
+	ScopeClaim string
+	ScopesOf   map[string]auth.Scopes
+	// RateLimit is in requests a second for each caller; 0 is none.
+	RateLimit float64
+	// MaxStreams bounds the requests of one kind that go on for long.
+	MaxStreams int
+	// TLSCert and TLSKey are files; empty without TLS.
+	TLSCert, TLSKey string
+	// Key is what the commands that speak to a server send.
+	Key string
 }
 
 // accessSettings are the settings that make access.
@@ -51,8 +51,8 @@ type accessSettings struct {
 	key, keyFile                             *setting
 }
 
-func (s *settings) addAccess(add func(env, flag, fallback, shown, usage string) *setting) {
-	s.auth = add("PASSBOOK_AUTH", "auth", authNone, "", "who is let in: none (everybody; for loopback only), keys (see server keys) or oidc")
+func (s *Settings) addAccess(add func(env, flag, fallback, shown, usage string) *setting) {
+	s.auth = add("PASSBOOK_AUTH", "auth", AuthNone, "", "who is let in: none (everybody; for loopback only), keys (see server keys) or oidc")
 	s.insecure = add("PASSBOOK_INSECURE", "insecure", "false", "", "allow an address beyond loopback without authentication")
 	s.hosts = add("PASSBOOK_HOSTS", "hosts", "", "loopback names only",
 		"names or addresses, separated by commas, that requests may be addressed to (Host) without authentication, beside loopback ones")
@@ -72,34 +72,34 @@ func (s *settings) addAccess(add func(env, flag, fallback, shown, usage string) 
 }
 
 // loadAccess checks the settings about access; wrong is called for each that is not right.
-func (s *settings) loadAccess(wrong func(one *setting, format string, args ...any)) access {
-	a := access{
-		auth: s.get(s.auth), issuer: s.get(s.oidcIssuer), audience: s.get(s.oidcAudience),
-		key: s.secret(s.key, s.keyFile, wrong),
+func (s *Settings) loadAccess(wrong func(one *setting, format string, args ...any)) Access {
+	a := Access{
+		Auth: s.get(s.auth), Issuer: s.get(s.oidcIssuer), Audience: s.get(s.oidcAudience),
+		Key: s.secret(s.key, s.keyFile, wrong),
 	}
-	switch a.auth {
-	case authNone, authKeys:
+	switch a.Auth {
+	case AuthNone, AuthKeys:
 		for _, one := range []*setting{s.oidcIssuer, s.oidcAudience, s.oidcScopeClaim, s.oidcScopes} {
 			if s.get(one) != "" {
-				wrong(one, "is for PASSBOOK_AUTH=oidc only, which is %s", a.auth)
+				wrong(one, "is for PASSBOOK_AUTH=oidc only, which is %s", a.Auth)
 			}
 		}
-	case authOIDC:
-		if u, err := url.Parse(a.issuer); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			wrong(s.oidcIssuer, "%q is not a URL such as https://login.example.com/realms/bank, which PASSBOOK_AUTH=oidc needs", a.issuer)
+	case AuthOIDC:
+		if u, err := url.Parse(a.Issuer); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			wrong(s.oidcIssuer, "%q is not a URL such as https://login.example.com/realms/bank, which PASSBOOK_AUTH=oidc needs", a.Issuer)
 		}
-		if a.audience == "" {
+		if a.Audience == "" {
 			wrong(s.oidcAudience, "PASSBOOK_AUTH=oidc needs it: what tokens for this service have among their audience (aud)")
 		}
-		a.scopeClaim = s.get(s.oidcScopeClaim)
-		a.scopesOf = parseScopesOf(s.get(s.oidcScopes), func(pair string) {
+		a.ScopeClaim = s.get(s.oidcScopeClaim)
+		a.ScopesOf = parseScopesOf(s.get(s.oidcScopes), func(pair string) {
 			wrong(s.oidcScopes, "%q is not a value and a scope, such as teller=accounts:write; scopes are %s", pair, strings.Join(auth.ScopeNames(), ", "))
 		})
 	default:
-		wrong(s.auth, "%q is not a kind of authentication; use none, keys or oidc", a.auth)
+		wrong(s.auth, "%q is not a kind of authentication; use none, keys or oidc", a.Auth)
 	}
-	a.hosts = s.loadHosts(wrong)
-	if a.basePath = strings.TrimSuffix(s.get(s.basePath), "/"); a.basePath != "" && !mountPath.MatchString(a.basePath) {
+	a.Hosts = s.loadHosts(wrong)
+	if a.BasePath = strings.TrimSuffix(s.get(s.basePath), "/"); a.BasePath != "" && !mountPath.MatchString(a.BasePath) {
 		wrong(s.basePath, "%q is not a path such as /bank", s.get(s.basePath))
 	}
 	s.loadLimits(&a, wrong)
@@ -112,7 +112,7 @@ var mountPath = regexp.MustCompile(`^(/[0-9A-Za-z_~-][0-9A-Za-z._~-]*)+$`)
 // hostName is a host name or an IPv4 address, as a Host header has it.
 var hostName = regexp.MustCompile(`^[0-9A-Za-z_]([0-9A-Za-z_.-]*[0-9A-Za-z_])?$`)
 
-func (s *settings) loadHosts(wrong func(one *setting, format string, args ...any)) []string {
+func (s *Settings) loadHosts(wrong func(one *setting, format string, args ...any)) []string {
 	var hosts []string
 	for host := range strings.SplitSeq(s.get(s.hosts), ",") {
 		host = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(host), "["), "]")
@@ -146,19 +146,19 @@ func parseScopesOf(text string, wrong func(pair string)) map[string]auth.Scopes 
 	return all
 }
 
-func (s *settings) loadLimits(a *access, wrong func(one *setting, format string, args ...any)) {
+func (s *Settings) loadLimits(a *Access, wrong func(one *setting, format string, args ...any)) {
 	var err error
 	const most = 1e9
-	if a.rateLimit, err = strconv.ParseFloat(s.get(s.rateLimit), 64); err != nil || !(a.rateLimit >= 0 && a.rateLimit <= most) {
+	if a.RateLimit, err = strconv.ParseFloat(s.get(s.rateLimit), 64); err != nil || !(a.RateLimit >= 0 && a.RateLimit <= most) {
 		wrong(s.rateLimit, "%q is not a number of requests a second, such as 100 or 0.5, or 0", s.get(s.rateLimit))
 	}
-	if a.maxStreams, err = strconv.Atoi(s.get(s.maxStreams)); err != nil || a.maxStreams < 1 {
+	if a.MaxStreams, err = strconv.Atoi(s.get(s.maxStreams)); err != nil || a.MaxStreams < 1 {
 		wrong(s.maxStreams, "%q is not a number of at least 1", s.get(s.maxStreams))
 	}
 	for _, file := range []struct {
 		one  *setting
 		path *string
-	}{{s.tlsCert, &a.tlsCert}, {s.tlsKey, &a.tlsKey}} {
+	}{{s.tlsCert, &a.TLSCert}, {s.tlsKey, &a.TLSKey}} {
 		if path := s.get(file.one); path != "" {
 			if *file.path, err = filepath.Abs(path); err != nil {
 				wrong(file.one, "%v", err)
@@ -166,9 +166,9 @@ func (s *settings) loadLimits(a *access, wrong func(one *setting, format string,
 		}
 	}
 	switch {
-	case a.tlsCert != "" && a.tlsKey == "":
+	case a.TLSCert != "" && a.TLSKey == "":
 		wrong(s.tlsKey, "is needed too with PASSBOOK_TLS_CERT")
-	case a.tlsCert == "" && a.tlsKey != "":
+	case a.TLSCert == "" && a.TLSKey != "":
 		wrong(s.tlsCert, "is needed too with PASSBOOK_TLS_KEY")
 	}
 }
@@ -177,7 +177,7 @@ func (s *settings) loadLimits(a *access, wrong func(one *setting, format string,
 const maxSecret = 64 << 10
 
 // secret is a setting's value, or what the file that the other setting names has in it, without space around.
-func (s *settings) secret(one, file *setting, wrong func(one *setting, format string, args ...any)) string {
+func (s *Settings) secret(one, file *setting, wrong func(one *setting, format string, args ...any)) string {
 	value, path := s.get(one), s.get(file)
 	if path == "" {
 		return value
@@ -199,7 +199,7 @@ func (s *settings) secret(one, file *setting, wrong func(one *setting, format st
 }
 
 // checkAddress refuses an address that others can reach while nobody has to say who they are.
-func (s *settings) checkAddress(addr string) error {
+func (s *Settings) checkAddress(addr string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return fmt.Errorf("%q is not of the form host:port", addr)
@@ -214,7 +214,7 @@ func (s *settings) checkAddress(addr string) error {
 		return fmt.Errorf("%s (--%s): %q is neither true nor false", s.insecure.env, s.insecure.flag, s.get(s.insecure))
 	}
 	ip := net.ParseIP(host)
-	if insecure || s.get(s.auth) != authNone || host == "localhost" || (ip != nil && ip.IsLoopback()) {
+	if insecure || s.get(s.auth) != AuthNone || host == "localhost" || (ip != nil && ip.IsLoopback()) {
 		return nil
 	}
 	return fmt.Errorf("%q can be reached from other machines, and there is no authentication: set PASSBOOK_AUTH=keys and "+

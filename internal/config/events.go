@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"net/url"
@@ -11,7 +11,7 @@ import (
 // namingSettings are the settings about how the events of this deployment are named.
 type namingSettings struct{ eventSource, eventTypePrefix, eventSchemaURL *setting }
 
-func (s *settings) addNaming(add func(env, flag, fallback, shown, usage string) *setting) {
+func (s *Settings) addNaming(add func(env, flag, fallback, shown, usage string) *setting) {
 	s.eventSource = add("PASSBOOK_EVENT_SOURCE", "event-source", feed.DefaultNaming.Source, "",
 		"CloudEvents source of the events, a URI reference that tells this deployment from others")
 	s.eventTypePrefix = add("PASSBOOK_EVENT_TYPE_PREFIX", "event-type-prefix", "", "none",
@@ -27,7 +27,7 @@ var (
 )
 
 // loadNaming checks the settings about events; wrong is called for each that is not right.
-func (s *settings) loadNaming(wrong func(one *setting, format string, args ...any)) feed.Naming {
+func (s *Settings) loadNaming(wrong func(one *setting, format string, args ...any)) feed.Naming {
 	n := feed.Naming{Source: s.get(s.eventSource), TypePrefix: s.get(s.eventTypePrefix), SchemaPrefix: s.get(s.eventSchemaURL)}
 	if _, err := url.Parse(n.Source); err != nil || !uriCharacters.MatchString(n.Source) {
 		wrong(s.eventSource, "%q is not a URI reference, such as https://bank.example/passbook", n.Source)

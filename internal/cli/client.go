@@ -1,15 +1,20 @@
-package main
+package cli
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"passbook/client"
+	"passbook/internal/config"
 )
 
 // serverFlag lets a command name the server it speaks to.
@@ -18,7 +23,7 @@ func serverFlag(cmd *cobra.Command) *string {
 }
 
 // newClient speaks to the server at a URL, or else to the one that the settings make, and returns its URL too.
-func newClient(server string, cfg *config, opts ...client.Option) (*client.Client, string, error) {
+func newClient(server string, cfg *config.Config, opts ...client.Option) (*client.Client, string, error) {
 	if server == "" {
 		base, transport, err := ownServer(cfg)
 		if err != nil {
@@ -26,28 +31,28 @@ func newClient(server string, cfg *config, opts ...client.Option) (*client.Clien
 		}
 		server, opts = base, append(opts, client.WithHTTPClient(transport))
 	}
-	if cfg.key != "" {
-		opts = append(opts, client.WithAPIKey(cfg.key))
+	if cfg.Key != "" {
+		opts = append(opts, client.WithAPIKey(cfg.Key))
 	}
 	c, err := client.New(server, opts...)
 	if err != nil {
-		return nil, "", usageError{fmt.Errorf("--server: %w", err)}
+		return nil, "", config.Usage(fmt.Errorf("--server: %w", err))
 	}
 	return c, server, nil
 }
 
 // ownServer is the URL of the server that the settings make, and what reaches it: with TLS it trusts the certificate that
 // the settings name, and no other.
-func ownServer(cfg *config) (base string, c *http.Client, err error) {
-	reachable, err := reachableAddr(cfg.addr)
+func ownServer(cfg *config.Config) (base string, c *http.Client, err error) {
+	reachable, err := reachableAddr(cfg.Addr)
 	if err != nil {
 		return "", nil, err
 	}
-	if cfg.tlsCert == "" {
+	if cfg.TLSCert == "" {
 		return "http://" + reachable, &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}, nil
 	}
 	return "https://" + reachable,
-		&http.Client{Transport: &http.Transport{TLSClientConfig: trustOwn(cfg.tlsCert), ForceAttemptHTTP2: true}}, nil
+		&http.Client{Transport: &http.Transport{TLSClientConfig: trustOwn(cfg.TLSCert), ForceAttemptHTTP2: true}}, nil
 }
 
 // reachableAddr is where to connect to for a server that listens on addr, which may stand for every interface.
@@ -74,4 +79,24 @@ func explain(ctx context.Context, err error, server string) error {
 		return err
 	}
 	return fmt.Errorf("no answer from a server at %s: %w\nRun \"server\" to start one, or say with --server where it is", server, err)
+}
+
+// trustOwn is for commands that speak to the server at PASSBOOK_ADDR: it has the certificate in the file, whatever name
+// that is for, since they connect by address.
+func trustOwn(certFile string) *tls.Config {
+	verify := func(state tls.ConnectionState) error {
+		text, err := os.ReadFile(certFile)
+		if err != nil {
+			return fmt.Errorf("read the certificate: %w", err)
+		}
+		block, _ := pem.Decode(text)
+		if block == nil || len(state.PeerCertificates) == 0 || !bytes.Equal(block.Bytes, state.PeerCertificates[0].Raw) {
+			return fmt.Errorf("the server does not have the certificate in %s", certFile)
+		}
+		return nil
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, VerifyConnection: verify,
+		InsecureSkipVerify: true, // verify does it, without the name
+	}
 }

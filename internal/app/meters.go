@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"errors"
@@ -146,7 +146,7 @@ func registerQueue(registry prometheus.Registerer, commands *command.Service) {
 }
 
 // registerBuild shows what is running.
-func registerBuild(registry prometheus.Registerer) {
+func registerBuild(registry prometheus.Registerer, version string) {
 	revision := "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {

@@ -1,0 +1,170 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"passbook/internal/config"
+	"passbook/internal/postgres"
+)
+
+// Bounds of the process.
+const (
+	// retryStart is how long to wait between tries to reach a database that is away at the start.
+	retryStart = 500 * time.Millisecond
+	// retryMigrated is how long to wait between looks at a schema that somebody else has to bring up to date.
+	retryMigrated = 2 * time.Second
+)
+
+// Serve runs the service until ctx ends, and then stops it in order: no new requests, those in flight finished, the
+// command queue drained, the projector's leases given up, the pools closed, the private PostgreSQL stopped.
+func Serve(ctx context.Context, cfg config.Config, stdout io.Writer) (err error) {
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp", cfg.Addr)
+	if err != nil {
+		return fmt.Errorf("%w; choose another address with PASSBOOK_ADDR", err)
+	}
+	defer func() { _ = listener.Close() }()
+	secure, err := secured(listener, &cfg)
+	if err != nil {
+		return err
+	}
+
+	database, err := OpenDatabase(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, database.Stop()) }()
+
+	app, err := newApp(ctx, cfg, database)
+	if err != nil {
+		return err
+	}
+	server := newHTTPServer(app.handler, cfg.Log)
+	leave := newFarewell(server, &app.stopping)
+	// The services outlive ctx, so that requests in flight can finish.
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	group, failed := errgroup.WithContext(ctx)
+	cfg.Log.Info("listening", "addr", listener.Addr().String())
+	group.Go(func() error {
+		if err := server.Serve(secure); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		return app.run(work, cfg, database, func() { announce(cfg, listener.Addr(), database, app.head(work), stdout) })
+	})
+	group.Go(func() error { return database.keepUp(failed, cfg) })
+	group.Go(func() error {
+		<-failed.Done()
+		cfg.Log.Info("stopping")
+		drain, cancel := context.WithTimeout(work, cfg.ShutdownDelay+cfg.ShutdownTimeout)
+		defer cancel()
+		defer stopWork()
+		return leave.take(drain, cfg.ShutdownDelay, app.endStreams, cfg.Log)
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	cfg.Log.Info("stopped")
+	return nil
+}
+
+// newHTTPServer bounds what a connection may take. Requests that go on for long (streams of events, POST /commands) move
+// their deadlines themselves; the time for reading is longer than any wait for a position, since it would end that too.
+func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       45 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// secured is the listener with TLS, if that is set up.
+func secured(l net.Listener, cfg *config.Config) (net.Listener, error) {
+	if cfg.TLSCert == "" {
+		return l, nil
+	}
+	certificates, err := loadCertificates(cfg.TLSCert, cfg.TLSKey, cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	settings := certificates.config()
+	settings.NextProtos = []string{"h2", "http/1.1"}
+	return tls.NewListener(l, settings), nil
+}
+
+// migrateWhenUp migrates the database, waiting for one that is away, and for its owner to migrate it where this role
+// cannot, and then calls next. waiting is told what it waits for, in words for anyone who can reach the port.
+func migrateWhenUp(ctx context.Context, cfg config.Config, url string, waiting func(string), next func(context.Context) error) error {
+	for {
+		err := postgres.Migrate(ctx, url, cfg.Log)
+		if _, never := errors.AsType[*postgres.SessionError](err); never {
+			return err
+		}
+		if err == nil {
+			err = next(ctx)
+		}
+		wait := retryStart
+		switch older, ok := errors.AsType[*postgres.OlderDatabaseError](err); {
+		case ok:
+			waiting(fmt.Sprintf("is at version %d and has to be at %d: run server migrate as its owner", older.Database, older.Binary))
+			wait = retryMigrated
+		case postgres.IsUnavailable(err):
+			waiting("cannot be checked while the database does not answer")
+		default:
+			return err
+		}
+		cfg.Log.Warn("waiting for the database", "database", config.Redact(url), "error", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// announce says on stdout where the service is and what to try, with an account id made for the occasion and a position behind
+// the head of the log, so that the lines work as they stand.
+func announce(cfg config.Config, addr net.Addr, d *Database, head int64, stdout io.Writer) {
+	cfg.Log.Info("serving", "addr", addr.String(), "database", config.Redact(d.url), "version", cfg.Version)
+	if tcp, ok := addr.(*net.TCPAddr); ok && cfg.Auth == config.AuthNone && len(cfg.Hosts) == 0 && !tcp.IP.IsLoopback() {
+		cfg.Log.Warn("only requests to localhost, 127.0.0.1 and [::1] are answered; name others in PASSBOOK_HOSTS")
+	}
+	if cfg.DatabaseURL != "" {
+		return
+	}
+	base, id, let := "http://"+addr.String(), uuid.New(), ""
+	if cfg.TLSCert != "" {
+		base = "https://" + addr.String()
+	}
+	if cfg.Auth != config.AuthNone {
+		let = ` -H "Authorization: Bearer $PASSBOOK_KEY"`
+	}
+	fmt.Fprintf(stdout, `
+Passbook answers on %[1]s (the API: %[1]s/docs). Its data is in %[3]s.
+Three lines to try:
+
+  curl -s%[4]s %[1]s/accounts -H 'Content-Type: application/json' -d '{"account_id":"%[2]s","owner":"Ada","currency":"EUR"}'
+  curl -s%[4]s %[1]s/deposits -H 'Content-Type: application/json' -d '{"account_id":"%[2]s","amount":"12.34"}'
+  curl -s%[4]s '%[1]s/accounts/%[2]s/balance?min_position=%[5]d'
+
+Ctrl-C stops it; the data stays.
+`, base, id, cfg.DataDir, let, head+2)
+}

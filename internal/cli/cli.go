@@ -1,0 +1,148 @@
+// Package cli is the commands of the binary.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"passbook/internal/app"
+	"passbook/internal/config"
+	"passbook/internal/postgres"
+)
+
+// New returns the command of the binary with all of its subcommands; without any it serves. An error of the command line
+// or of a setting is a config.UsageError.
+func New(settings *config.Settings, version string) *cobra.Command {
+	serve := func(cmd *cobra.Command, _ []string) error {
+		cfg, err := settings.Load(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		return app.Serve(cmd.Context(), cfg, cmd.OutOrStdout())
+	}
+	root := &cobra.Command{
+		Use:   "server",
+		Short: "Passbook, a CQRS account service on PostgreSQL",
+		Long: `Passbook keeps accounts: they are opened and money is moved over REST, every fact is an event in a PostgreSQL
+log, and balances are read from projections of that log.
+
+Without a command it serves. Without settings it does so on 127.0.0.1:8080, with a private PostgreSQL of its own.
+Each setting is an environment variable and a flag; the flag wins.
+
+To see what it does, run server demo: it touches nothing of yours. Each command has a --help of its own, and
+server completion prints completions for a shell.`,
+		Example: `  server                         # serve, until Ctrl-C
+  server demo                    # walk through all of it
+  server status --watch          # how the projections of a running server stand
+  server replay balances --follow
+  DATABASE_URL=postgres://db/passbook server verify`,
+		Args:          noArgs,
+		RunE:          serve,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return config.Usage(err) })
+	settings.Register(root.PersistentFlags())
+	for flag, values := range settings.Completions() {
+		complete(root, flag, values...)
+	}
+	root.Version = version
+	root.SetVersionTemplate("passbook {{.Version}}\n")
+	root.AddCommand(
+		&cobra.Command{Use: "serve", Short: "Serve the API until interrupted (the default)", Args: noArgs, RunE: serve},
+		newMigrate(settings),
+		newStatus(settings),
+		newReplay(settings),
+		newVerify(settings),
+		newKeys(settings),
+		newBackup(settings),
+		newRestore(settings),
+		newDemo(settings),
+		newHealthcheck(settings),
+		&cobra.Command{
+			Use: "version", Short: "Print the version", Args: noArgs,
+			Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "passbook", version) },
+		},
+	)
+	return root
+}
+
+// complete tells shells the values of a flag.
+func complete(cmd *cobra.Command, flag string, values ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // there is no such flag
+	}
+}
+
+func newMigrate(settings *config.Settings) *cobra.Command {
+	return &cobra.Command{
+		Use: "migrate", Short: "Bring the database to this version's schema, and exit", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := settings.Load(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			return migrate(cmd.Context(), cfg)
+		},
+	}
+}
+
+func newHealthcheck(settings *config.Settings) *cobra.Command {
+	return &cobra.Command{
+		Use: "healthcheck", Short: "Exit 0 if the server at PASSBOOK_ADDR is ready, 1 if not", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := settings.Load(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			return healthcheck(cmd.Context(), &cfg)
+		},
+	}
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return config.Usage(fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath()))
+	}
+	return nil
+}
+
+func migrate(ctx context.Context, cfg config.Config) (err error) {
+	d, err := app.OpenDatabase(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Stop()) }()
+	return postgres.Migrate(ctx, d.OwnerURL, cfg.Log)
+}
+
+// healthcheck asks the server that listens on PASSBOOK_ADDR whether it is ready. It is what a container runtime calls.
+func healthcheck(ctx context.Context, cfg *config.Config) error {
+	base, c, err := ownServer(cfg)
+	if err != nil {
+		return err
+	}
+	defer c.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := c.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		reason, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10))
+		return fmt.Errorf("not ready: %s", reason)
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"passbook/client"
+)
+
+func TestBarOnATerminal(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	b := &bar{out: &out}
+	for _, r := range []client.Replay{
+		{Projection: "balances", State: "running", Total: 1000},
+		{Projection: "balances", State: "running", Processed: 500, Total: 1000},
+		{Projection: "balances", State: "running", Processed: 1000, Total: 1000},
+		{Projection: "balances", State: "completed", Processed: 1000, Total: 1000, Rate: 7},
+	} {
+		b.show(&r)
+	}
+	for _, want := range []string{"balances", "50%", "events", "100%", "completed: 1000 of 1000 events, 7/s"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %q", want, out.String())
+		}
+	}
+}
+
+func TestStatusTellsOfErrors(t *testing.T) {
+	t.Parallel()
+	reason, at := "no such account", int64(7)
+	var out bytes.Buffer
+	err := printStatus(&standing{Projections: []client.Projection{{
+		ID: "balances", State: "halted", Position: 6, Head: 10, Lag: 4, LagSeconds: 1.25, Generation: 1, Error: &reason, ErrorPosition: &at,
+		Replay: &client.Replay{State: "running", Processed: 999, Total: 1000},
+	}}}, &out)
+	for _, want := range []string{"halted", "4 (1.2 s)", "99% of 1000", "balances failed at the event at position 7: no such account"} {
+		if err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %s, %v", want, &out, err)
+		}
+	}
+}
+
+func TestStatusTellsOfParkedAccounts(t *testing.T) {
+	t.Parallel()
+	reason := "no room"
+	failures := make([]client.Failure, shownFailures+2)
+	for i := range failures {
+		failures[i] = client.Failure{Position: int64(i + 7), Type: "MoneyDeposited", Attempts: 4, Waiting: 3, Error: &reason}
+	}
+	failures[1].Error = nil
+	var out bytes.Buffer
+	err := printStatus(&standing{
+		Projections: []client.Projection{{ID: "balances", State: "running", Parked: 7}},
+		Failures:    map[string][]client.Failure{"balances": failures},
+	}, &out)
+	for _, want := range []string{"balances: 7 parked", "at position 7, MoneyDeposited, tried 4 times, 3 waiting: no room", "failures/7/retry", "waits for what is before it", "and 2 more"} {
+		if err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %s, %v", want, &out, err)
+		}
+	}
+}
