@@ -30,7 +30,7 @@ func TestGuideAddsAProjection(t *testing.T) {
 		switch source := d.lines(n); {
 		case d.language(n) == "sql":
 			place("migrations/99999_daily_deposits.sql", source)
-		case d.language(n) == "go" && strings.HasPrefix(source, "package projection_test\n"):
+		case d.language(n) == "go" && strings.HasPrefix(source, "package readmodel_test\n"):
 			place("internal/readmodel/daily_deposits_test.go", source)
 		case d.language(n) == "go" && strings.HasPrefix(source, "package verify\n"):
 			place("internal/verify/daily_deposits.go", source)
