@@ -14,8 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"passbook/internal/httpapi"
+	"passbook/client"
 	"passbook/internal/httpapi/apitest"
+	"passbook/internal/httpapi/genapi"
 	"passbook/internal/localpg"
 	"passbook/internal/verify"
 )
@@ -56,7 +57,7 @@ func TestLookingAfterAServer(t *testing.T) {
 		t.Errorf("status: %d %s%s", code, stdout, stderr)
 	}
 	code, stdout, _ = invoke(t.Context(), []string{"status", "--json", "--server", p.base + "/"}, "HOME=/")
-	var list httpapi.ProjectionList
+	var list genapi.ProjectionList
 	if err := json.Unmarshal([]byte(stdout), &list); code != exitOK || err != nil || list.Projections[0].Head != 2 {
 		t.Errorf("status --json: %d %s", code, stdout)
 	}
@@ -65,7 +66,7 @@ func TestLookingAfterAServer(t *testing.T) {
 		t.Errorf("replay --follow: %d %s%s", code, stdout, stderr)
 	}
 	code, stdout, stderr = invoke(t.Context(), []string{"replay", "balances", "--json"}, addr, "HOME=/")
-	var replay httpapi.Replay
+	var replay genapi.Replay
 	if err := json.Unmarshal([]byte(stdout), &replay); code != exitOK || err != nil || replay.Total != 2 {
 		t.Errorf("replay --json: %d %s%s", code, stdout, stderr)
 	}

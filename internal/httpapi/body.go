@@ -16,6 +16,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 
+	"passbook/internal/httpapi/genapi"
 	"passbook/internal/money"
 )
 
@@ -210,14 +211,14 @@ func syntaxProblem(err error, last jsontext.Pointer) *problem {
 	}
 	name := pointer.LastToken()
 	return newProblem(kindInvalidJSON, name+" "+what+".",
-		FieldError{Pointer: string(pointer), Code: code, Detail: name + " " + what})
+		genapi.FieldError{Pointer: string(pointer), Code: code, Detail: name + " " + what})
 }
 
 // form is the body of a command: what the schema finds wrong with it, and what comes to light when its fields are
 // taken out, are reported together.
 type form struct {
 	members map[string]any
-	errs    []FieldError
+	errs    []genapi.FieldError
 	bad     map[string]bool // members that have an error already
 }
 
@@ -241,7 +242,7 @@ func newForm(value any, schema *openapi3.Schema) *form {
 
 func (f *form) add(found finding) {
 	if len(found.path) == 0 {
-		f.errs = append(f.errs, FieldError{Code: found.code, Detail: "the body " + found.sentence})
+		f.errs = append(f.errs, genapi.FieldError{Code: found.code, Detail: "the body " + found.sentence})
 		return
 	}
 	name := found.path[0]
@@ -256,7 +257,7 @@ func (f *form) add(found finding) {
 		return
 	}
 	last := found.path[len(found.path)-1]
-	e := FieldError{Pointer: pointerTo(found.path), Code: found.code, Detail: shown(last) + " " + found.sentence}
+	e := genapi.FieldError{Pointer: pointerTo(found.path), Code: found.code, Detail: shown(last) + " " + found.sentence}
 	if len(e.Pointer) > 4*maxShown {
 		e.Pointer = ""
 	}

@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"passbook/internal/command"
+	"passbook/internal/httpapi/genapi"
 )
 
 // bulkPatience is how long a bulk request may go without its caller sending, or taking, anything.
 const bulkPatience = 30 * time.Second
 
 // RunCommands serves POST /commands.
-func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params RunCommandsParams) {
+func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params genapi.RunCommandsParams) {
 	defer s.bulks.Add(-1)
 	if s.bulks.Add(1) > s.maxBulks {
 		p := newProblem(kindTooManyStreams, "As many requests to POST /commands are under way as there may be; try again shortly.")

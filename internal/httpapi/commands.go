@@ -12,6 +12,7 @@ import (
 
 	"passbook/internal/account"
 	"passbook/internal/command"
+	"passbook/internal/httpapi/genapi"
 	"passbook/internal/money"
 )
 
@@ -102,37 +103,37 @@ func buildTransfer(f *form, _ uuid.UUID) (uuid.UUID, account.Command) {
 }
 
 // OpenAccount serves POST /accounts.
-func (s *server) OpenAccount(w http.ResponseWriter, r *http.Request, _ OpenAccountParams) {
+func (s *server) OpenAccount(w http.ResponseWriter, r *http.Request, _ genapi.OpenAccountParams) {
 	s.command(w, r, account.Open{}.Name(), uuid.Nil)
 }
 
 // Deposit serves POST /deposits.
-func (s *server) Deposit(w http.ResponseWriter, r *http.Request, _ DepositParams) {
+func (s *server) Deposit(w http.ResponseWriter, r *http.Request, _ genapi.DepositParams) {
 	s.command(w, r, account.Deposit{}.Name(), uuid.Nil)
 }
 
 // Withdraw serves POST /withdrawals.
-func (s *server) Withdraw(w http.ResponseWriter, r *http.Request, _ WithdrawParams) {
+func (s *server) Withdraw(w http.ResponseWriter, r *http.Request, _ genapi.WithdrawParams) {
 	s.command(w, r, account.Withdraw{}.Name(), uuid.Nil)
 }
 
 // Transfer serves POST /transfers.
-func (s *server) Transfer(w http.ResponseWriter, r *http.Request, _ TransferParams) {
+func (s *server) Transfer(w http.ResponseWriter, r *http.Request, _ genapi.TransferParams) {
 	s.command(w, r, account.Transfer{}.Name(), uuid.Nil)
 }
 
 // SuspendAccount serves POST /accounts/{account_id}/suspend.
-func (s *server) SuspendAccount(w http.ResponseWriter, r *http.Request, id AccountID, _ SuspendAccountParams) {
+func (s *server) SuspendAccount(w http.ResponseWriter, r *http.Request, id genapi.AccountID, _ genapi.SuspendAccountParams) {
 	s.command(w, r, account.Suspend{}.Name(), id)
 }
 
 // ReactivateAccount serves POST /accounts/{account_id}/reactivate.
-func (s *server) ReactivateAccount(w http.ResponseWriter, r *http.Request, id AccountID, _ ReactivateAccountParams) {
+func (s *server) ReactivateAccount(w http.ResponseWriter, r *http.Request, id genapi.AccountID, _ genapi.ReactivateAccountParams) {
 	s.command(w, r, account.Reactivate{}.Name(), id)
 }
 
 // CloseAccount serves POST /accounts/{account_id}/close.
-func (s *server) CloseAccount(w http.ResponseWriter, r *http.Request, id AccountID, _ CloseAccountParams) {
+func (s *server) CloseAccount(w http.ResponseWriter, r *http.Request, id genapi.AccountID, _ genapi.CloseAccountParams) {
 	s.command(w, r, account.Close{}.Name(), id)
 }
 
@@ -249,7 +250,7 @@ func receipt(events []command.Recorded) ([]byte, error) {
 	if !ok {
 		return appendReceipt(make([]byte, 0, 256), first), nil
 	}
-	return json.Marshal(&TransferReceipt{
+	return json.Marshal(&genapi.TransferReceipt{
 		AccountID: first.AccountID, EventID: first.EventID, Position: last.Position, Version: first.Version,
 		Type: first.Event.EventType(), RecordedAt: timeText(first.RecordedAt),
 		TransferID: sent.TransferID, From: leg(first), To: leg(last),
@@ -274,8 +275,8 @@ func appendReceipt(b []byte, e *command.Recorded) []byte {
 	return append(b, '}')
 }
 
-func leg(e *command.Recorded) TransferLeg {
-	return TransferLeg{AccountID: e.AccountID, EventID: e.EventID, Position: e.Position, Version: e.Version}
+func leg(e *command.Recorded) genapi.TransferLeg {
+	return genapi.TransferLeg{AccountID: e.AccountID, EventID: e.EventID, Position: e.Position, Version: e.Version}
 }
 
 const timeFormat = "2006-01-02T15:04:05.000000Z"

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"passbook/internal/httpapi/feed"
+	"passbook/internal/httpapi/genapi"
 )
 
 // StreamTimes bounds a stream of events. Where it is 0 it is 10 seconds.
@@ -42,7 +43,7 @@ const (
 )
 
 // ListEvents serves GET /events: a page, or the live feed.
-func (s *server) ListEvents(w http.ResponseWriter, r *http.Request, p ListEventsParams) {
+func (s *server) ListEvents(w http.ResponseWriter, r *http.Request, p genapi.ListEventsParams) {
 	filter := feed.Filter{Type: strings.TrimPrefix(string(p.Type), s.feed.Naming().TypePrefix), Subject: p.Subject}
 	if s.negotiate(w, r) == eventStreamType {
 		s.streamEvents(w, r, filter, p)
@@ -108,7 +109,7 @@ func streamStart(r *http.Request, after int64) (int64, error) {
 	return after, nil
 }
 
-func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter feed.Filter, p ListEventsParams) {
+func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter feed.Filter, p genapi.ListEventsParams) {
 	after, err := streamStart(r, p.After)
 	if err != nil {
 		s.fail(w, r, err)

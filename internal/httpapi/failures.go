@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"passbook/internal/httpapi/genapi"
 	"passbook/internal/projector"
 )
 
@@ -12,10 +13,10 @@ import (
 const failuresPage = 100
 
 // ListFailures serves GET /projections/{projection_id}/failures.
-func (s *server) ListFailures(w http.ResponseWriter, r *http.Request, id ProjectionID, p ListFailuresParams) {
+func (s *server) ListFailures(w http.ResponseWriter, r *http.Request, id genapi.ProjectionID, p genapi.ListFailuresParams) {
 	limit := cmp.Or(int(p.Limit), failuresPage)
 	all, err := s.failures.Failures(r.Context(), id, p.After, limit)
-	list := FailureList{Failures: make([]Failure, len(all))}
+	list := genapi.FailureList{Failures: make([]genapi.Failure, len(all))}
 	for i := range all {
 		list.Failures[i] = failureOf(&all[i])
 	}
@@ -28,13 +29,13 @@ func (s *server) ListFailures(w http.ResponseWriter, r *http.Request, id Project
 }
 
 // RetryFailure serves POST /projections/{projection_id}/failures/{position}/retry.
-func (s *server) RetryFailure(w http.ResponseWriter, r *http.Request, id ProjectionID, position int64) {
+func (s *server) RetryFailure(w http.ResponseWriter, r *http.Request, id genapi.ProjectionID, position int64) {
 	f, err := s.failures.RetryFailure(r.Context(), id, position)
 	s.reply(w, r, http.StatusAccepted, new(failureOf(&f)), err)
 }
 
-func failureOf(f *projector.Failure) Failure {
-	return Failure{
+func failureOf(f *projector.Failure) genapi.Failure {
+	return genapi.Failure{
 		Position:      f.Position,
 		EventID:       f.EventID,
 		Type:          f.Type,

@@ -24,6 +24,7 @@ import (
 	"passbook/internal/httpapi"
 	"passbook/internal/httpapi/apitest"
 	"passbook/internal/httpapi/feed"
+	"passbook/internal/httpapi/genapi"
 	"passbook/internal/money"
 	"passbook/internal/projector"
 	"passbook/internal/query"
@@ -265,7 +266,7 @@ func (a *answer) json(t *testing.T) map[string]any {
 // problem reads the answer as a problem: its code and its errors by where they are.
 func (a *answer) problem(t *testing.T) (code string, errs map[string]string) {
 	t.Helper()
-	var p httpapi.Problem
+	var p genapi.Problem
 	if err := json.Unmarshal([]byte(a.text), &p); err != nil {
 		t.Fatalf("%s: %v", a.text, err)
 	}

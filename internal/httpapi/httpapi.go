@@ -1,4 +1,4 @@
-// Package httpapi is the API over HTTP: the routes and types of api/openapi.yaml (api.gen.go), requests validated
+// Package httpapi is the API over HTTP: the routes and types of api/openapi.yaml (genapi), requests validated
 // against it, and the errors of the layers below turned into problem documents (problem.go).
 package httpapi
 
@@ -21,6 +21,7 @@ import (
 	"passbook/api"
 	"passbook/internal/command"
 	"passbook/internal/httpapi/feed"
+	"passbook/internal/httpapi/genapi"
 	"passbook/internal/projector"
 	"passbook/internal/query"
 )
@@ -279,7 +280,7 @@ func (s *server) routes(m *metrics, g *guard) http.Handler {
 	if s.authenticator != nil {
 		chain = append(chi.Middlewares{s.authorize}, chain...)
 	}
-	HandlerWithOptions(s, ChiServerOptions{
+	genapi.HandlerWithOptions(s, genapi.ChiServerOptions{
 		BaseRouter:       mux.With(chain...),
 		ErrorHandlerFunc: func(w http.ResponseWriter, r *http.Request, err error) { s.fail(w, r, bindingProblem(err)) },
 	})

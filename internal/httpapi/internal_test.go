@@ -12,6 +12,7 @@ import (
 
 	"passbook/api"
 	"passbook/internal/account"
+	"passbook/internal/httpapi/genapi"
 	"passbook/internal/money"
 )
 
@@ -44,13 +45,13 @@ func TestBindingProblem(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		err  error
-		want FieldError
+		want genapi.FieldError
 	}{
-		{&InvalidParamFormatError{ParamName: "limit"}, FieldError{Parameter: "limit", Code: "invalid", Detail: "limit is not valid"}},
-		{&RequiredParamError{ParamName: "limit"}, FieldError{Parameter: "limit", Code: "invalid", Detail: "limit is required"}},
+		{&genapi.InvalidParamFormatError{ParamName: "limit"}, genapi.FieldError{Parameter: "limit", Code: "invalid", Detail: "limit is not valid"}},
+		{&genapi.RequiredParamError{ParamName: "limit"}, genapi.FieldError{Parameter: "limit", Code: "invalid", Detail: "limit is required"}},
 		{
-			&TooManyValuesForParamError{ParamName: "If-Match"},
-			FieldError{Header: "If-Match", Code: "invalid", Detail: "If-Match is given more than once"},
+			&genapi.TooManyValuesForParamError{ParamName: "If-Match"},
+			genapi.FieldError{Header: "If-Match", Code: "invalid", Detail: "If-Match is given more than once"},
 		},
 	} {
 		if p := bindingProblem(tt.err); len(p.body.Errors) != 1 || p.body.Errors[0] != tt.want || p.body.Status != 400 {

@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"passbook/internal/command"
+	"passbook/internal/httpapi/genapi"
 )
 
 // Bounds of POST /commands. They bound memory; the body itself may be of any length.
@@ -200,7 +201,7 @@ func (s *server) readGeneralItem(r *http.Request, raw []byte, headerKey string, 
 	k := s.kinds[name]
 	if k == nil {
 		return item{problem: newProblem(kindInvalidBody, "command must be one of open, deposit, withdraw, transfer, suspend, reactivate and close.",
-			FieldError{Pointer: "/command", Code: "unknown-command", Detail: "command must be the name of a command"})}
+			genapi.FieldError{Pointer: "/command", Code: "unknown-command", Detail: "command must be the name of a command"})}
 	}
 	request := command.Request{Metadata: metadata(r)}
 	var refused []finding

@@ -16,6 +16,7 @@ import (
 	"passbook/internal/auth"
 	"passbook/internal/command"
 	"passbook/internal/httpapi/feed"
+	"passbook/internal/httpapi/genapi"
 	"passbook/internal/projector"
 	"passbook/internal/query"
 )
@@ -81,7 +82,7 @@ const unavailableDetail = "The database is away or did not answer in time; try a
 
 // problem is an error that knows its answer.
 type problem struct {
-	body Problem
+	body genapi.Problem
 	// location and retryAfter (seconds) are the headers of these names, when set.
 	location   string
 	retryAfter int
@@ -91,8 +92,8 @@ type problem struct {
 
 func (p *problem) Error() string { return p.body.Code + ": " + p.body.Detail }
 
-func newProblem(k kind, detail string, errs ...FieldError) *problem {
-	return &problem{body: Problem{
+func newProblem(k kind, detail string, errs ...genapi.FieldError) *problem {
+	return &problem{body: genapi.Problem{
 		Type: "urn:passbook:problem:" + k.code, Title: k.title, Status: k.status, Code: k.code,
 		Detail: detail, Errors: errs,
 	}}
@@ -174,10 +175,10 @@ func problemOf(err error) *problem {
 		return p
 	case errors.Is(err, query.ErrBadCursor):
 		return newProblem(kindInvalidCursor, "The cursor was made for another list; begin again without it.",
-			FieldError{Parameter: "cursor", Code: "invalid", Detail: "cursor must be the next_cursor of a page of this list"})
+			genapi.FieldError{Parameter: "cursor", Code: "invalid", Detail: "cursor must be the next_cursor of a page of this list"})
 	case errors.As(err, &future):
 		return newProblem(kindInvalidParameter, future.Error()+"; what will be recorded until then is not known.",
-			FieldError{Parameter: future.Parameter, Code: "in-the-future", Detail: future.Error()})
+			genapi.FieldError{Parameter: future.Parameter, Code: "in-the-future", Detail: future.Error()})
 	}
 	for i := range known {
 		if k := &known[i]; errors.Is(err, k.err) {
@@ -193,7 +194,7 @@ func problemOf(err error) *problem {
 func refusalProblem(r *account.Refusal) *problem {
 	p := newProblem(kind{http.StatusUnprocessableEntity, r.Code, "The command was refused"}, sentence(r.Detail))
 	if r.Field != "" {
-		p.body.Errors = []FieldError{{Pointer: "/" + r.Field, Code: r.Code, Detail: r.Detail}}
+		p.body.Errors = []genapi.FieldError{{Pointer: "/" + r.Field, Code: r.Code, Detail: r.Detail}}
 	}
 	return p
 }
@@ -209,9 +210,9 @@ func sentence(detail string) string {
 func bindingProblem(err error) *problem {
 	var (
 		name    string
-		format  *InvalidParamFormatError
-		many    *TooManyValuesForParamError
-		missing *RequiredParamError
+		format  *genapi.InvalidParamFormatError
+		many    *genapi.TooManyValuesForParamError
+		missing *genapi.RequiredParamError
 	)
 	detail := "is not valid"
 	switch {
@@ -228,12 +229,12 @@ func bindingProblem(err error) *problem {
 		return headerProblem(name, errors.New(detail))
 	}
 	return newProblem(kindInvalidParameter, name+" "+detail+".",
-		FieldError{Parameter: name, Code: "invalid", Detail: name + " " + detail})
+		genapi.FieldError{Parameter: name, Code: "invalid", Detail: name + " " + detail})
 }
 
 func headerProblem(name string, err error) *problem {
 	detail := name + " " + err.Error()
-	return newProblem(kindInvalidHeader, detail+".", FieldError{Header: name, Code: "invalid", Detail: detail})
+	return newProblem(kindInvalidHeader, detail+".", genapi.FieldError{Header: name, Code: "invalid", Detail: detail})
 }
 
 // explain is problemOf for a request: an error of a database that is away and an unexpected one are logged, and become
@@ -275,7 +276,7 @@ func storedRefusal(err error) (status int, text []byte, ok bool) {
 	if !ok {
 		return 0, nil, false
 	}
-	var p Problem
+	var p genapi.Problem
 	if json.Unmarshal(before.Answer, &p) != nil || p.Status < 400 || p.Status > 499 {
 		return 0, nil, false
 	}
@@ -284,7 +285,7 @@ func storedRefusal(err error) (status int, text []byte, ok bool) {
 
 // requestIDOf returns the request id in the text of a problem.
 func requestIDOf(text []byte) string {
-	var p Problem
+	var p genapi.Problem
 	_ = json.Unmarshal(text, &p) // a stored refusal is a problem, or storedRefusal passes it over
 	return p.RequestID
 }

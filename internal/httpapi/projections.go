@@ -8,13 +8,14 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"passbook/internal/httpapi/genapi"
 	"passbook/internal/projector"
 )
 
 // ListProjections serves GET /projections.
 func (s *server) ListProjections(w http.ResponseWriter, r *http.Request) {
 	all, err := s.projections.Projections(r.Context())
-	list := ProjectionList{Projections: make([]Projection, len(all))}
+	list := genapi.ProjectionList{Projections: make([]genapi.Projection, len(all))}
 	for i := range all {
 		list.Projections[i] = projectionOf(&all[i])
 	}
@@ -22,25 +23,25 @@ func (s *server) ListProjections(w http.ResponseWriter, r *http.Request) {
 }
 
 // GetProjection serves GET /projections/{projection_id}.
-func (s *server) GetProjection(w http.ResponseWriter, r *http.Request, id ProjectionID) {
+func (s *server) GetProjection(w http.ResponseWriter, r *http.Request, id genapi.ProjectionID) {
 	status, err := s.projections.Projection(r.Context(), id)
 	s.reply(w, r, http.StatusOK, new(projectionOf(&status)), err)
 }
 
 // PauseProjection serves POST /projections/{projection_id}/pause.
-func (s *server) PauseProjection(w http.ResponseWriter, r *http.Request, id ProjectionID) {
+func (s *server) PauseProjection(w http.ResponseWriter, r *http.Request, id genapi.ProjectionID) {
 	status, err := s.control.Pause(r.Context(), id)
 	s.reply(w, r, http.StatusOK, new(projectionOf(&status)), err)
 }
 
 // ResumeProjection serves POST /projections/{projection_id}/resume.
-func (s *server) ResumeProjection(w http.ResponseWriter, r *http.Request, id ProjectionID) {
+func (s *server) ResumeProjection(w http.ResponseWriter, r *http.Request, id genapi.ProjectionID) {
 	status, err := s.control.Resume(r.Context(), id)
 	s.reply(w, r, http.StatusOK, new(projectionOf(&status)), err)
 }
 
 // StartReplay serves POST /projections/{projection_id}/replay.
-func (s *server) StartReplay(w http.ResponseWriter, r *http.Request, id ProjectionID) {
+func (s *server) StartReplay(w http.ResponseWriter, r *http.Request, id genapi.ProjectionID) {
 	replay, err := s.replays.StartReplay(r.Context(), id)
 	if err == nil {
 		w.Header().Set("Location", replayPath(replay))
@@ -49,7 +50,7 @@ func (s *server) StartReplay(w http.ResponseWriter, r *http.Request, id Projecti
 }
 
 // GetReplay serves GET /projections/{projection_id}/replays/{replay_id}: once, or as it goes on.
-func (s *server) GetReplay(w http.ResponseWriter, r *http.Request, id ProjectionID, replayID ReplayID, p GetReplayParams) {
+func (s *server) GetReplay(w http.ResponseWriter, r *http.Request, id genapi.ProjectionID, replayID genapi.ReplayID, p genapi.GetReplayParams) {
 	replay, err := s.replays.Replay(r.Context(), id, replayID)
 	if s.negotiate(w, r) == eventStreamType && err == nil {
 		s.streamReplay(w, r, &replay, p.Unnamed)
@@ -59,9 +60,9 @@ func (s *server) GetReplay(w http.ResponseWriter, r *http.Request, id Projection
 }
 
 // ListReplays serves GET /projections/{projection_id}/replays.
-func (s *server) ListReplays(w http.ResponseWriter, r *http.Request, id ProjectionID, p ListReplaysParams) {
+func (s *server) ListReplays(w http.ResponseWriter, r *http.Request, id genapi.ProjectionID, p genapi.ListReplaysParams) {
 	all, err := s.generations.Replays(r.Context(), id, cmp.Or(int(p.Limit), defaultLimit))
-	list := ReplayList{Replays: make([]Replay, len(all))}
+	list := genapi.ReplayList{Replays: make([]genapi.Replay, len(all))}
 	for i := range all {
 		list.Replays[i] = replayOf(&all[i])
 	}
@@ -69,13 +70,13 @@ func (s *server) ListReplays(w http.ResponseWriter, r *http.Request, id Projecti
 }
 
 // RollbackProjection serves POST /projections/{projection_id}/rollback.
-func (s *server) RollbackProjection(w http.ResponseWriter, r *http.Request, id ProjectionID) {
+func (s *server) RollbackProjection(w http.ResponseWriter, r *http.Request, id genapi.ProjectionID) {
 	status, err := s.generations.Rollback(r.Context(), id)
 	s.reply(w, r, http.StatusOK, new(projectionOf(&status)), err)
 }
 
 // CancelReplay serves DELETE /projections/{projection_id}/replays/{replay_id}.
-func (s *server) CancelReplay(w http.ResponseWriter, r *http.Request, id ProjectionID, replayID ReplayID) {
+func (s *server) CancelReplay(w http.ResponseWriter, r *http.Request, id genapi.ProjectionID, replayID genapi.ReplayID) {
 	replay, err := s.replays.CancelReplay(r.Context(), id, replayID)
 	s.reply(w, r, http.StatusOK, new(replayOf(&replay)), err)
 }
@@ -97,11 +98,11 @@ func replayPath(r projector.Replay) string {
 	return "/projections/" + url.PathEscape(r.Projection) + "/replays/" + r.ID.String()
 }
 
-func projectionOf(s *projector.Status) Projection {
-	p := Projection{
+func projectionOf(s *projector.Status) genapi.Projection {
+	p := genapi.Projection{
 		ID:            s.ID,
 		Version:       s.Version,
-		State:         ProjectionState(s.State),
+		State:         genapi.ProjectionState(s.State),
 		Position:      s.Position,
 		Head:          s.Head,
 		Lag:           s.Lag,
@@ -122,16 +123,16 @@ func projectionOf(s *projector.Status) Projection {
 	return p
 }
 
-func replayOf(r *projector.Replay) Replay {
+func replayOf(r *projector.Replay) genapi.Replay {
 	eta := nullable(finite(r.ETASeconds))
 	if !r.FinishedAt.IsZero() {
 		eta = new(float64)
 	}
-	return Replay{
+	return genapi.Replay{
 		ID:         r.ID,
 		Projection: r.Projection,
-		Kind:       ReplayKind(r.Kind),
-		State:      ReplayState(r.State),
+		Kind:       genapi.ReplayKind(r.Kind),
+		State:      genapi.ReplayState(r.State),
 		Parked:     r.Parked,
 		Processed:  r.Processed,
 		Total:      r.Total,

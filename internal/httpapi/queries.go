@@ -12,12 +12,13 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"passbook/internal/httpapi/genapi"
 	"passbook/internal/money"
 	"passbook/internal/query"
 )
 
 // GetBalance serves GET /accounts/{account_id}/balance.
-func (s *server) GetBalance(w http.ResponseWriter, r *http.Request, id AccountID, p GetBalanceParams) {
+func (s *server) GetBalance(w http.ResponseWriter, r *http.Request, id genapi.AccountID, p genapi.GetBalanceParams) {
 	if p.At != "" || p.AtPosition != 0 {
 		s.balanceAt(w, r, id, p)
 		return
@@ -29,7 +30,7 @@ func (s *server) GetBalance(w http.ResponseWriter, r *http.Request, id AccountID
 }
 
 // GetAccount serves GET /accounts/{account_id}.
-func (s *server) GetAccount(w http.ResponseWriter, r *http.Request, id AccountID, p GetAccountParams) {
+func (s *server) GetAccount(w http.ResponseWriter, r *http.Request, id genapi.AccountID, p genapi.GetAccountParams) {
 	a, applied, err := s.queries.Account(r.Context(), id, wait(w, p.MinPosition, p.Prefer))
 	if s.applied(w, r, applied, err) {
 		s.answer(w, r, versionTag(a.Version), func() any { return new(accountOf(&a)) })
@@ -40,7 +41,7 @@ func (s *server) GetAccount(w http.ResponseWriter, r *http.Request, id AccountID
 const defaultLimit = 50
 
 // ListAccounts serves GET /accounts.
-func (s *server) ListAccounts(w http.ResponseWriter, r *http.Request, p ListAccountsParams) {
+func (s *server) ListAccounts(w http.ResponseWriter, r *http.Request, p genapi.ListAccountsParams) {
 	filter := query.ListFilter{
 		Owner: p.Owner, Currency: p.Currency, Status: string(p.Status),
 		Sort: string(p.Sort), Limit: int(p.Limit), Cursor: p.Cursor,
@@ -52,7 +53,7 @@ func (s *server) ListAccounts(w http.ResponseWriter, r *http.Request, p ListAcco
 	if !s.applied(w, r, applied, err) {
 		return
 	}
-	body := AccountPage{Accounts: make([]Account, len(page.Accounts)), NextCursor: nullable(page.Next)}
+	body := genapi.AccountPage{Accounts: make([]genapi.Account, len(page.Accounts)), NextCursor: nullable(page.Next)}
 	for i := range page.Accounts {
 		body.Accounts[i] = accountOf(&page.Accounts[i])
 	}
@@ -149,22 +150,22 @@ func contentTag(text []byte) string {
 	return `"` + base64.RawURLEncoding.EncodeToString(sum[:size]) + `"`
 }
 
-func balanceOf(a *query.Account) *Balance {
-	return &Balance{
+func balanceOf(a *query.Account) *genapi.Balance {
+	return &genapi.Balance{
 		AccountID: a.ID,
 		Owner:     a.Owner,
 		Currency:  a.Currency.Code(),
 		Balance:   money.FormatMinor(a.Balance, a.Currency),
 		Available: available(a.Balance, a.Overdraft, a.Currency),
-		Status:    AccountStatus(a.Status),
+		Status:    genapi.AccountStatus(a.Status),
 		Version:   a.Version,
 		Position:  a.Position,
 		UpdatedAt: timeText(a.UpdatedAt),
 	}
 }
 
-func accountOf(a *query.Account) Account {
-	return Account{
+func accountOf(a *query.Account) genapi.Account {
+	return genapi.Account{
 		AccountID:      a.ID,
 		Owner:          a.Owner,
 		Currency:       a.Currency.Code(),
@@ -173,7 +174,7 @@ func accountOf(a *query.Account) Account {
 		OverdraftLimit: money.FormatMinor(a.Overdraft, a.Currency),
 		Deposited:      a.Deposited,
 		Withdrawn:      a.Withdrawn,
-		Status:         AccountStatus(a.Status),
+		Status:         genapi.AccountStatus(a.Status),
 		Version:        a.Version,
 		Position:       a.Position,
 		OpenedAt:       timeText(a.OpenedAt),

@@ -11,6 +11,7 @@ import (
 
 	"passbook/internal/account/eventjson"
 	"passbook/internal/httpapi/feed"
+	"passbook/internal/httpapi/genapi"
 )
 
 // dataSchema is the JSON Schema of the data of one type of events, as it is sent.
@@ -90,7 +91,7 @@ func inlined(schema any, schemas map[string]map[string]any) any {
 }
 
 // EventSchema serves GET /schemas/{event_type}/{schema_version}.
-func (s *server) EventSchema(w http.ResponseWriter, r *http.Request, eventType EventType, version int32) {
+func (s *server) EventSchema(w http.ResponseWriter, r *http.Request, eventType genapi.EventType, version int32) {
 	name := strings.TrimPrefix(string(eventType), s.feed.Naming().TypePrefix)
 	schema := s.schemas[name]
 	if schema.version != int(version) {

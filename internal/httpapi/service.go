@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"passbook/internal/auth"
+	"passbook/internal/httpapi/genapi"
 )
 
 // readyTimeout bounds the readiness checks, below the timeout of any probe.
@@ -13,7 +14,7 @@ const readyTimeout = 2 * time.Second
 
 // Livez serves GET /livez. It asks nobody: a process whose database is away is not to be restarted.
 func (s *server) Livez(w http.ResponseWriter, r *http.Request) {
-	s.reply(w, r, http.StatusOK, &Liveness{Status: LivenessStatusOk, Version: s.version}, nil)
+	s.reply(w, r, http.StatusOK, &genapi.Liveness{Status: genapi.LivenessStatusOk, Version: s.version}, nil)
 }
 
 // Readyz serves GET /readyz.
@@ -21,15 +22,15 @@ func (s *server) Readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	checks := s.ready(ctx)
-	status, body := http.StatusOK, Readiness{Status: ReadinessStatusOk, Checks: make([]ReadinessCheck, len(checks))}
+	status, body := http.StatusOK, genapi.Readiness{Status: genapi.ReadinessStatusOk, Checks: make([]genapi.ReadinessCheck, len(checks))}
 	trusted := s.trusts(r)
 	for i, c := range checks {
 		if c.Private && !trusted {
 			c.Detail = ""
 		}
-		body.Checks[i] = ReadinessCheck{Name: c.Name, Ok: c.OK, Detail: c.Detail}
+		body.Checks[i] = genapi.ReadinessCheck{Name: c.Name, Ok: c.OK, Detail: c.Detail}
 		if !c.OK {
-			status, body.Status = http.StatusServiceUnavailable, ReadinessStatusUnavailable
+			status, body.Status = http.StatusServiceUnavailable, genapi.ReadinessStatusUnavailable
 		}
 	}
 	if status != http.StatusOK {

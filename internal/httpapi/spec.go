@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"passbook/internal/auth"
+	"passbook/internal/httpapi/genapi"
 )
 
 // spec is what requests are validated against, made once from api/openapi.yaml. Requests are not matched with it by
@@ -124,7 +125,7 @@ func withAccountID(statusChange *openapi3.Schema, id *openapi3.SchemaRef) *opena
 // left to those who read them.
 func (s *server) validateParameters(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var errs []FieldError
+		var errs []genapi.FieldError
 		if op := s.spec.operation(r); op != nil {
 			errs = op.checkPath(r, errs)
 			if r.URL.RawQuery != "" {
@@ -149,7 +150,7 @@ func (s *server) validateParameters(next http.Handler) http.Handler {
 	})
 }
 
-func (o *operation) checkPath(r *http.Request, errs []FieldError) []FieldError {
+func (o *operation) checkPath(r *http.Request, errs []genapi.FieldError) []genapi.FieldError {
 	for _, p := range o.path {
 		value := chi.URLParam(r, p.name)
 		if p.schema.Format == "uuid" {
@@ -171,10 +172,10 @@ func (o *operation) checkPath(r *http.Request, errs []FieldError) []FieldError {
 	return errs
 }
 
-func (o *operation) checkQuery(raw string, errs []FieldError) []FieldError {
+func (o *operation) checkQuery(raw string, errs []genapi.FieldError) []genapi.FieldError {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
-		return append(errs, FieldError{Code: "malformed", Detail: "the query string is not well-formed"})
+		return append(errs, genapi.FieldError{Code: "malformed", Detail: "the query string is not well-formed"})
 	}
 	for name, given := range values {
 		p, known := o.query[name]
@@ -187,12 +188,12 @@ func (o *operation) checkQuery(raw string, errs []FieldError) []FieldError {
 			errs = p.check(given[0], errs)
 		}
 	}
-	slices.SortFunc(errs, func(a, b FieldError) int { return strings.Compare(a.Parameter, b.Parameter) })
+	slices.SortFunc(errs, func(a, b genapi.FieldError) int { return strings.Compare(a.Parameter, b.Parameter) })
 	return errs
 }
 
 // check reads the text of a parameter as its schema's type and validates it.
-func (p parameter) check(text string, errs []FieldError) []FieldError {
+func (p parameter) check(text string, errs []genapi.FieldError) []genapi.FieldError {
 	if !utf8.ValidString(text) {
 		return append(errs, parameterError(p.name, "malformed", "is not UTF-8"))
 	}
@@ -230,8 +231,8 @@ func (p parameter) check(text string, errs []FieldError) []FieldError {
 	return errs
 }
 
-func parameterError(name, code, sentence string) FieldError {
-	return FieldError{Parameter: name, Code: code, Detail: name + " " + sentence}
+func parameterError(name, code, sentence string) genapi.FieldError {
+	return genapi.FieldError{Parameter: name, Code: code, Detail: name + " " + sentence}
 }
 
 // maxShown bounds how much of a name that the caller made up is said back.

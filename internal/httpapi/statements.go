@@ -6,12 +6,13 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"passbook/internal/httpapi/genapi"
 	"passbook/internal/money"
 	"passbook/internal/query"
 )
 
 // balanceAt serves GET /accounts/{account_id}/balance with at or at_position.
-func (s *server) balanceAt(w http.ResponseWriter, r *http.Request, id AccountID, p GetBalanceParams) {
+func (s *server) balanceAt(w http.ResponseWriter, r *http.Request, id genapi.AccountID, p genapi.GetBalanceParams) {
 	if p.At != "" && p.AtPosition != 0 {
 		const sentence = "cannot be given together with at_position"
 		s.fail(w, r, newProblem(kindInvalidParameter, "at "+sentence+".", parameterError("at", "ambiguous", sentence)))
@@ -28,7 +29,7 @@ func (s *server) balanceAt(w http.ResponseWriter, r *http.Request, id AccountID,
 }
 
 // ListTransactions serves GET /accounts/{account_id}/transactions.
-func (s *server) ListTransactions(w http.ResponseWriter, r *http.Request, id AccountID, p ListTransactionsParams) {
+func (s *server) ListTransactions(w http.ResponseWriter, r *http.Request, id genapi.AccountID, p genapi.ListTransactionsParams) {
 	filter := query.StatementFilter{
 		From: timeOf(p.From), To: timeOf(p.To), Kind: string(p.Kind),
 		Sort: string(p.Sort), Limit: int(p.Limit), Cursor: p.Cursor,
@@ -40,9 +41,9 @@ func (s *server) ListTransactions(w http.ResponseWriter, r *http.Request, id Acc
 	if !s.applied(w, r, applied, err) {
 		return
 	}
-	body := TransactionPage{
+	body := genapi.TransactionPage{
 		AccountID: page.AccountID, Currency: page.Currency.Code(),
-		Transactions: make([]Transaction, len(page.Transactions)), NextCursor: nullable(page.Next),
+		Transactions: make([]genapi.Transaction, len(page.Transactions)), NextCursor: nullable(page.Next),
 	}
 	for i := range page.Transactions {
 		body.Transactions[i] = transactionOf(&page.Transactions[i], page.Currency)
@@ -57,14 +58,14 @@ func (s *server) ListTransactions(w http.ResponseWriter, r *http.Request, id Acc
 }
 
 // GetTotals serves GET /totals.
-func (s *server) GetTotals(w http.ResponseWriter, r *http.Request, p GetTotalsParams) {
+func (s *server) GetTotals(w http.ResponseWriter, r *http.Request, p genapi.GetTotalsParams) {
 	totals, applied, err := s.statements.Totals(r.Context(), wait(w, p.MinPosition, p.Prefer))
 	if !s.applied(w, r, applied, err) {
 		return
 	}
-	body := TotalList{Totals: make([]Total, len(totals))}
+	body := genapi.TotalList{Totals: make([]genapi.Total, len(totals))}
 	for i, t := range totals {
-		body.Totals[i] = Total{
+		body.Totals[i] = genapi.Total{
 			Currency: t.Currency.Code(), Accounts: t.Accounts, Balance: t.Balance, Deposited: t.Deposited, Withdrawn: t.Withdrawn,
 		}
 	}
@@ -85,26 +86,26 @@ func timeOf(text string) *time.Time {
 	return &t
 }
 
-func balanceThen(b *query.BalanceAt) *Balance {
-	return &Balance{
+func balanceThen(b *query.BalanceAt) *genapi.Balance {
+	return &genapi.Balance{
 		AccountID: b.ID,
 		Owner:     b.Owner,
 		Currency:  b.Currency.Code(),
 		Balance:   money.FormatMinor(b.Balance, b.Currency),
 		Available: available(b.Balance, b.Overdraft, b.Currency),
-		Status:    AccountStatus(b.Status),
+		Status:    genapi.AccountStatus(b.Status),
 		Version:   b.Version,
 		Position:  b.Position,
 		UpdatedAt: timeText(b.UpdatedAt),
 	}
 }
 
-func transactionOf(t *query.Transaction, c money.Currency) Transaction {
-	return Transaction{
+func transactionOf(t *query.Transaction, c money.Currency) genapi.Transaction {
+	return genapi.Transaction{
 		Position:              t.Position,
 		Version:               t.Version,
 		RecordedAt:            timeText(t.RecordedAt),
-		Kind:                  TransactionKind(t.Kind),
+		Kind:                  genapi.TransactionKind(t.Kind),
 		Amount:                money.FormatMinor(t.Amount, c),
 		Balance:               money.FormatMinor(t.Balance, c),
 		CounterpartyAccountID: nullable(t.Counterparty),

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"passbook/internal/httpapi/genapi"
 )
 
 // LiveStats is what GET /stats answers, as the read model has it.
@@ -28,15 +30,15 @@ type MovedMoney struct {
 func (s *server) GetStats(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	live := s.stats(now)
-	body := Stats{
+	body := genapi.Stats{
 		Position:        live.Position,
 		AsOf:            timeText(now),
-		EventsPerSecond: EventRates{Last1S: live.Last1, Last10S: live.Last10, Last60S: live.Last60},
-		Accounts:        AccountCounts{Active: live.Active, Suspended: live.Suspended, Closed: live.Closed},
-		Moved:           make([]Moved, len(live.Moved)),
+		EventsPerSecond: genapi.EventRates{Last1S: live.Last1, Last10S: live.Last10, Last60S: live.Last60},
+		Accounts:        genapi.AccountCounts{Active: live.Active, Suspended: live.Suspended, Closed: live.Closed},
+		Moved:           make([]genapi.Moved, len(live.Moved)),
 	}
 	for i, m := range live.Moved {
-		body.Moved[i] = Moved{Currency: m.Currency, Amount: m.Amount, Movements: m.Movements}
+		body.Moved[i] = genapi.Moved{Currency: m.Currency, Amount: m.Amount, Movements: m.Movements}
 	}
 	w.Header()["Passbook-Position"] = []string{strconv.FormatInt(live.Position, 10)}
 	s.reply(w, r, http.StatusOK, &body, nil)
