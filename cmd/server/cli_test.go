@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"passbook/client"
 	"passbook/internal/httpapi/apitest"
 	"passbook/internal/httpapi/genapi"
 	"passbook/internal/localpg"

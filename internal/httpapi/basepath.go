@@ -5,13 +5,15 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"passbook/internal/httpapi/request"
 )
 
 // basePath is where a proxy mounts the service, such as /bank; empty at the root.
 type basePath string
 
 // check refuses a path that begins as one of the API's does: a request could then mean either.
-func (b basePath) check(sp *spec) error {
+func (b basePath) check(spec *request.Spec) error {
 	if b == "" {
 		return nil
 	}
@@ -19,9 +21,9 @@ func (b basePath) check(sp *spec) error {
 		return fmt.Errorf("httpapi: the base path %q does not begin with a slash, or ends with one", string(b))
 	}
 	first, _, _ := strings.Cut(string(b[1:]), "/")
-	for key := range sp.operations {
-		if taken, _, _ := strings.Cut(key.pattern[1:], "/"); taken == first {
-			return fmt.Errorf("httpapi: the base path %q begins as %s of the API does", string(b), key.pattern)
+	for _, pattern := range spec.Patterns() {
+		if taken, _, _ := strings.Cut(pattern[1:], "/"); taken == first {
+			return fmt.Errorf("httpapi: the base path %q begins as %s of the API does", string(b), pattern)
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"passbook/internal/command"
 	"passbook/internal/httpapi/genapi"
+	"passbook/internal/httpapi/request"
 )
 
 // bulkPatience is how long a bulk request may go without its caller sending, or taking, anything.
@@ -31,9 +32,9 @@ func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params gena
 		s.fail(w, r, newProblem(kindMediaType, "Content-Type must be application/x-ndjson or application/json."))
 		return
 	}
-	key, _, err := idempotencyKey(r.Header)
+	key, err := request.IdempotencyKey(r.Header)
 	if err != nil {
-		s.fail(w, r, headerProblem("Idempotency-Key", err))
+		s.fail(w, r, err)
 		return
 	}
 	out := newSender(w, bulkPatience)
@@ -41,9 +42,9 @@ func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params gena
 	b := &bulk{server: s, r: r, w: w, out: out, conn: out.conn, mediaType: mediaType, key: key}
 	b.requestID = exchangeOf(r.Context()).requestID
 	if mediaType == "application/json" {
-		b.items = newArrayReader(r.Body)
+		b.items = request.NewArray(r.Body)
 	} else {
-		b.items = newLineReader(r.Body)
+		b.items = request.NewLines(r.Body)
 	}
 	if params.Atomic {
 		b.runAtomic()
@@ -62,7 +63,7 @@ type bulk struct {
 	mediaType string
 	key       string
 	requestID string // as the problems among the results say it
-	items     itemReader
+	items     request.Items
 	read      int // how many commands were read
 	wrote     int // how many results were written
 }
@@ -122,14 +123,14 @@ func (b *bulk) readChunk() *chunk {
 	_ = b.conn.SetReadDeadline(time.Now().Add(bulkPatience))
 	c := new(chunk)
 	for bytes := 0; len(c.items) < chunkItems && bytes < chunkBytes; {
-		raw, err := b.items.next()
-		var p *problem
+		raw, err := b.items.Next()
+		var p *request.Error
 		switch {
 		case err == nil:
 			c.items = append(c.items, b.server.readItem(b.r, raw, b.key, b.read))
 		case errors.As(err, &p):
 			c.items = append(c.items, item{problem: p})
-			if !b.items.goesOn() {
+			if !b.items.GoesOn() {
 				err = io.EOF
 			}
 		}
@@ -140,7 +141,7 @@ func (b *bulk) readChunk() *chunk {
 		}
 		b.read++
 		bytes += len(raw)
-		if b.items.waiting() {
+		if b.items.Waiting() {
 			return c
 		}
 	}
@@ -245,7 +246,7 @@ func (b *bulk) append(buf []byte, it *item, out command.Outcome) ([]byte, error)
 		if err != nil {
 			return nil, err
 		}
-		buf = fmt.Appendf(buf, `{"status":%d,`, it.kind.status)
+		buf = fmt.Appendf(buf, `{"status":%d,`, it.kind.Status)
 		if out.Result.Replayed {
 			buf = append(buf, `"replayed":true,`...)
 		}

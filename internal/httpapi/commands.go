@@ -1,106 +1,19 @@
 package httpapi
 
 import (
+	"crypto/sha256"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/go-json-experiment/json"
 	"github.com/google/uuid"
 
 	"passbook/internal/account"
 	"passbook/internal/command"
 	"passbook/internal/httpapi/genapi"
-	"passbook/internal/money"
+	"passbook/internal/httpapi/request"
 )
-
-// commandKind is what the API knows of one kind of command: on the route of its own, and as an item of POST /commands.
-type commandKind struct {
-	// name is that of package account.
-	name string
-	// status is that of a success.
-	status int
-	// schema is of the body on the command's route, item of its fields in POST /commands. They differ where the route
-	// names the account by its path.
-	schema, item *openapi3.Schema
-	needsBody    bool
-	// opens says that the command makes the account, so that its answer has a Location and it cannot have an If-Match.
-	opens bool
-	// build takes the command out of the fields; account is the one that the path names, if it does. Fields that are bad
-	// it leaves out; the form remembers them.
-	build func(f *form, account uuid.UUID) (uuid.UUID, account.Command)
-}
-
-// newCommandKinds are the kinds by their names in POST /commands, which are those of package account.
-func newCommandKinds(sp *spec) map[string]*commandKind {
-	movement := func(build func(money.Decimal, money.Currency, string) account.Command) *commandKind {
-		return &commandKind{
-			status: http.StatusCreated, schema: sp.moneyMovement, item: sp.moneyMovement, needsBody: true,
-			build: func(f *form, _ uuid.UUID) (uuid.UUID, account.Command) {
-				amount, _ := f.decimal("amount")
-				return f.id("account_id"), build(amount, f.currency(money.LookupCurrency), f.text("reference"))
-			},
-		}
-	}
-	change := func(build func(reason string) account.Command) *commandKind {
-		return &commandKind{
-			status: http.StatusOK, schema: sp.statusChange, item: sp.statusCommand,
-			build: func(f *form, id uuid.UUID) (uuid.UUID, account.Command) {
-				if id == uuid.Nil {
-					id = f.id("account_id")
-				}
-				return id, build(f.text("reason"))
-			},
-		}
-	}
-	kinds := map[string]*commandKind{
-		account.Open{}.Name(): {
-			status: http.StatusCreated, schema: sp.openAccount, item: sp.openAccount, needsBody: true, opens: true, build: buildOpen,
-		},
-		account.Deposit{}.Name(): movement(func(a money.Decimal, c money.Currency, reference string) account.Command {
-			return account.Deposit{Amount: a, Currency: c, Reference: reference}
-		}),
-		account.Withdraw{}.Name(): movement(func(a money.Decimal, c money.Currency, reference string) account.Command {
-			return account.Withdraw{Amount: a, Currency: c, Reference: reference}
-		}),
-		account.Transfer{}.Name(): {
-			status: http.StatusCreated, schema: sp.transfer, item: sp.transfer, needsBody: true, build: buildTransfer,
-		},
-		account.Suspend{}.Name():    change(func(reason string) account.Command { return account.Suspend{Reason: reason} }),
-		account.Reactivate{}.Name(): change(func(reason string) account.Command { return account.Reactivate{Reason: reason} }),
-		account.Close{}.Name():      change(func(reason string) account.Command { return account.Close{Reason: reason} }),
-	}
-	for name, k := range kinds {
-		k.name = name
-	}
-	return kinds
-}
-
-func buildOpen(f *form, _ uuid.UUID) (uuid.UUID, account.Command) {
-	id := f.id("account_id")
-	if !f.has("account_id") {
-		id = newID()
-	}
-	open := account.Open{Owner: f.text("owner"), Currency: f.currency(activeCurrency)}
-	if limit, ok := f.decimal("overdraft_limit"); ok {
-		open.OverdraftLimit = &limit
-	}
-	return id, open
-}
-
-func buildTransfer(f *form, _ uuid.UUID) (uuid.UUID, account.Command) {
-	id := f.id("transfer_id")
-	if !f.has("transfer_id") {
-		id = newID()
-	}
-	amount, _ := f.decimal("amount")
-	return f.id("from_account_id"), account.Transfer{
-		TransferID: id, To: f.id("to_account_id"), Amount: amount,
-		Currency: f.currency(money.LookupCurrency), Reference: f.text("reference"),
-	}
-}
 
 // OpenAccount serves POST /accounts.
 func (s *server) OpenAccount(w http.ResponseWriter, r *http.Request, _ genapi.OpenAccountParams) {
@@ -138,13 +51,12 @@ func (s *server) CloseAccount(w http.ResponseWriter, r *http.Request, id genapi.
 }
 
 func (s *server) command(w http.ResponseWriter, r *http.Request, name string, id uuid.UUID) {
-	k := s.kinds[name]
-	request, err := readCommand(w, r, k, id)
+	c, err := s.spec.Kind(name).Read(w, r, id)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	result, err := s.commands.Do(r.Context(), request)
+	result, err := s.commands.Do(r.Context(), requested(r, &c))
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -156,90 +68,32 @@ func (s *server) command(w http.ResponseWriter, r *http.Request, name string, id
 	}
 	first := &result.Events[0]
 	h := w.Header()
-	h["Etag"] = []string{versionTag(first.Version)}
-	if k.opens {
+	h["Etag"] = []string{request.VersionTag(first.Version)}
+	if c.Kind.Opens {
 		h.Set("Location", "/accounts/"+first.AccountID.String())
 	}
 	if result.Replayed {
 		h.Set("Idempotency-Replayed", "true")
 	}
-	write(w, k.status, "application/json", body)
+	write(w, c.Kind.Status, "application/json", body)
 }
 
-func readCommand(w http.ResponseWriter, r *http.Request, k *commandKind, id uuid.UUID) (command.Request, error) {
-	request := command.Request{Metadata: metadata(r)}
-	key, given, err := idempotencyKey(r.Header)
-	if err != nil {
-		return request, headerProblem("Idempotency-Key", err)
+// requested is a command with what the request says of its caller. The idempotency key is hashed together with the caller's
+// scope, so that callers do not share keys.
+func requested(r *http.Request, c *request.Command) command.Request {
+	asked := command.Request{AccountID: c.AccountID, Command: c.Command, IfVersions: c.IfVersions, Metadata: metadata(r)}
+	if c.Key == "" {
+		return asked
 	}
-	if request.IfVersions, err = ifMatch(r.Header, k.opens); err != nil {
-		return request, headerProblem("If-Match", err)
-	}
-	raw, err := readBody(w, r)
-	if err != nil {
-		return request, err
-	}
-	operation := r.Method + "\x00" + r.URL.Path
-	if m, plain := readPlainMovement(raw, false); plain {
-		if account, c, ok := m.build(k.name); ok {
-			request.AccountID, request.Command = account, c
-			if given {
-				request.Key = newKey(r, key, operation, m.canonical())
-			}
-			return request, nil
-		}
-	}
-	f := new(form)
-	switch {
-	case len(raw) > 0:
-		if f, err = readForm(raw, k.schema); err != nil {
-			return request, err
-		}
-	case k.needsBody:
-		return request, newProblem(kindInvalidJSON, "The body is empty; it must be a JSON object.")
-	}
-	request.AccountID, request.Command = k.build(f, id)
-	if given {
-		request.Key = newKey(r, key, operation, appendCanonical(nil, "", f.members))
-	}
-	return request, f.err()
-}
-
-func idempotencyKey(h http.Header) (key string, given bool, err error) {
-	switch values := h["Idempotency-Key"]; len(values) {
-	case 0:
-		return "", false, nil
-	case 1:
-		key, err = parseIdempotencyKey(values[0])
-		return key, true, err
-	}
-	return "", true, errRepeated
-}
-
-// ifMatch returns the versions that If-Match names, nil for no condition.
-func ifMatch(h http.Header, opens bool) ([]int64, error) {
-	values := h["If-Match"]
-	switch {
-	case len(values) == 0:
-		return nil, nil
-	case opens:
-		return nil, errNothingToMatch
-	}
-	return parseIfMatch(strings.Join(values, ", "))
-}
-
-func activeCurrency(code string) (money.Currency, bool) {
-	c, err := money.ParseCurrency(code)
-	return c, err == nil
-}
-
-// newID makes the id of an account for a caller that did not. Ids made later sort later, which keeps indexes dense.
-func newID() uuid.UUID {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return uuid.New()
-	}
-	return id
+	id := exchangeOf(r.Context()).requestID
+	asked.Key = &command.Key{Fingerprint: c.Fingerprint, Refusal: func(err error) []byte {
+		_, text := problemText(problemOf(err), id)
+		return text
+	}}
+	scoped := append(append(make([]byte, 0, 512), callerScope(r.Context())...), 0) // no key holds a NUL
+	sum := sha256.Sum256(append(scoped, c.Key...))
+	copy(asked.Key.Hash[:], sum[:])
+	return asked
 }
 
 // receipt is the body of a command's answer. It depends on nothing but the recorded events, so that a repeated request

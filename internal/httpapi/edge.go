@@ -14,10 +14,8 @@ import (
 
 	"passbook/internal/auth"
 	"passbook/internal/command"
+	"passbook/internal/httpapi/request"
 )
-
-// maxIDLen bounds X-Request-Id, X-Correlation-Id and X-Causation-Id, in bytes.
-const maxIDLen = 128
 
 // edge is the outermost middleware: it names the request, turns a panic into a 500, counts, and writes the access log.
 // It is one and not four so that a request costs one allocation for all of it.
@@ -143,7 +141,7 @@ func (e *edge) finish(x *exchange, r *http.Request, took time.Duration) {
 	e.log.LogAttrs(r.Context(), level, "request",
 		slog.String("method", r.Method), slog.String("route", route), slog.Int("status", status),
 		slog.Int64("bytes", x.bytes), slog.Float64("duration_ms", float64(took.Microseconds())/1000), slog.String("request_id", x.requestID),
-		slog.String("trace_id", traceID(r.Header.Get("Traceparent"))))
+		slog.String("trace_id", request.TraceID(r.Header.Get("Traceparent"))))
 }
 
 // routeOf returns the pattern of the route that took the request, or "" when none did.
@@ -156,7 +154,7 @@ func routeOf(r *http.Request) string {
 }
 
 func requestID(r *http.Request) string {
-	if id := r.Header.Get("X-Request-Id"); visibleASCII(id, maxIDLen) {
+	if id := r.Header.Get("X-Request-Id"); request.VisibleASCII(id, request.MaxIDLen) {
 		return id
 	}
 	id, err := uuid.NewV7()
@@ -164,19 +162,6 @@ func requestID(r *http.Request) string {
 		return uuid.Nil.String()
 	}
 	return id.String()
-}
-
-// visibleASCII reports whether s has 1 to most characters, all of them visible ASCII (0x21 to 0x7e).
-func visibleASCII(s string, most int) bool {
-	if s == "" || len(s) > most {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] < 0x21 || s[i] > 0x7e {
-			return false
-		}
-	}
-	return true
 }
 
 // metadata is what is kept with the events of the request. Headers that are not usable are taken as not given: they
@@ -187,13 +172,13 @@ func metadata(r *http.Request) command.Metadata {
 	if x.caller != nil {
 		m.Actor = x.caller.Actor
 	}
-	if id := r.Header.Get("X-Correlation-Id"); visibleASCII(id, maxIDLen) {
+	if id := r.Header.Get("X-Correlation-Id"); request.VisibleASCII(id, request.MaxIDLen) {
 		m.CorrelationID = id
 	}
-	if id := r.Header.Get("X-Causation-Id"); visibleASCII(id, maxIDLen) {
+	if id := r.Header.Get("X-Causation-Id"); request.VisibleASCII(id, request.MaxIDLen) {
 		m.CausationID = id
 	}
-	if tp := r.Header.Get("Traceparent"); traceID(tp) != "" {
+	if tp := r.Header.Get("Traceparent"); request.TraceID(tp) != "" {
 		m.Traceparent = tp
 	}
 	return m

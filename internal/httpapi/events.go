@@ -14,6 +14,7 @@ import (
 
 	"passbook/internal/httpapi/feed"
 	"passbook/internal/httpapi/genapi"
+	"passbook/internal/httpapi/request"
 )
 
 // StreamTimes bounds a stream of events. Where it is 0 it is 10 seconds.
@@ -45,7 +46,7 @@ const (
 // ListEvents serves GET /events: a page, or the live feed.
 func (s *server) ListEvents(w http.ResponseWriter, r *http.Request, p genapi.ListEventsParams) {
 	filter := feed.Filter{Type: strings.TrimPrefix(string(p.Type), s.feed.Naming().TypePrefix), Subject: p.Subject}
-	if s.negotiate(w, r) == eventStreamType {
+	if s.negotiate(w, r) == request.EventStream {
 		s.streamEvents(w, r, filter, p)
 		return
 	}
@@ -96,11 +97,11 @@ func parseLastEventID(value string) (int64, error) {
 func streamStart(r *http.Request, after int64) (int64, error) {
 	switch values := r.Header["Last-Event-Id"]; {
 	case len(values) > 1:
-		return 0, headerProblem("Last-Event-ID", errRepeated)
+		return 0, request.HeaderError("Last-Event-ID", request.ErrRepeated)
 	case len(values) == 1 && values[0] != "":
 		position, err := parseLastEventID(values[0])
 		if err != nil {
-			return 0, headerProblem("Last-Event-ID", err)
+			return 0, request.HeaderError("Last-Event-ID", err)
 		}
 		return position, nil
 	case !r.URL.Query().Has("after"):
@@ -122,7 +123,7 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter fee
 	}
 	defer stream.Close()
 	h := w.Header()
-	h.Set("Content-Type", eventStreamType)
+	h.Set("Content-Type", request.EventStream)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back until a buffer is full
 	h.Set("Passbook-Position", strconv.FormatInt(stream.Position(), 10))

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strconv"
 	"testing"
+
+	"passbook/internal/httpapi/request"
 )
 
 // FuzzLastEventID takes any Last-Event-ID: the stream begins there, or the header is named as bad.
@@ -22,7 +24,7 @@ func FuzzLastEventID(f *testing.F) {
 		r.Header["Last-Event-Id"] = []string{id}
 		got, err := streamStart(r, 7)
 		position, notNumber := strconv.ParseInt(id, 10, 64)
-		var p *problem
+		var p *request.Error
 		switch {
 		case id == "":
 			if want := map[bool]int64{true: 7, false: -1}[r.URL.Query().Has("after")]; got != want || err != nil {
@@ -32,7 +34,7 @@ func FuzzLastEventID(f *testing.F) {
 			if got != position || err != nil {
 				t.Errorf("%q: %d, %v", id, got, err)
 			}
-		case !errors.As(err, &p) || p.body.Status != http.StatusBadRequest || p.body.Errors[0].Header != "Last-Event-ID":
+		case !errors.As(err, &p) || p.Reason != request.InvalidHeader || p.Fields[0].Header != "Last-Event-ID":
 			t.Errorf("%q: %d, %v", id, got, err)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"passbook/internal/auth"
+	"passbook/internal/httpapi/request"
 )
 
 // Authenticator tells who sent a request by the credential in its Authorization header, without the word Bearer.
@@ -135,11 +136,11 @@ func bearer(h http.Header) (credential string, given, ok bool) {
 // authorize comes after routing: it holds the caller's scopes against the one that the operation needs.
 func (s *server) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		op := s.spec.operation(r)
+		op := s.operation(r)
 		switch {
 		case op == nil: // no operation is left out of the document; if one were, nobody could have it
 			s.fail(w, r, badCredential())
-		case op.public:
+		case op.Public:
 			next.ServeHTTP(w, r)
 		default:
 			s.permit(w, r, op, next)
@@ -147,25 +148,25 @@ func (s *server) authorize(next http.Handler) http.Handler {
 	})
 }
 
-func (s *server) permit(w http.ResponseWriter, r *http.Request, op *operation, next http.Handler) {
+func (s *server) permit(w http.ResponseWriter, r *http.Request, op *request.Operation, next http.Handler) {
 	caller := exchangeOf(r.Context()).caller
 	if caller == nil {
 		s.fail(w, r, badCredential())
 		return
 	}
-	if !caller.Scopes.Has(op.scope) {
-		scope := op.scope.String()
+	if !caller.Scopes.Has(op.Scope) {
+		scope := op.Scope.String()
 		p := newProblem(kindScope, "The credential does not have the scope "+scope+".")
 		p.challenge = realm + `, error="insufficient_scope", scope="` + scope + `"`
 		s.fail(w, r, p)
 		return
 	}
-	streams := op.wanted(r.Header) == eventStreamType
-	if !streams && !op.bulk {
+	streams := op.Wanted(r.Header) == request.EventStream
+	if !streams && !op.Bulk {
 		next.ServeHTTP(w, r)
 		return
 	}
-	if s.whileGood(w, r, op.scope, next) && !streams {
+	if s.whileGood(w, r, op.Scope, next) && !streams {
 		panic(http.ErrAbortHandler) // an answer that broke off must not look like a whole one
 	}
 }

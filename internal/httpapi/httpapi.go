@@ -1,5 +1,5 @@
-// Package httpapi is the API over HTTP: the routes and types of api/openapi.yaml (genapi), requests validated
-// against it, and the errors of the layers below turned into problem documents (problem.go).
+// Package httpapi is the API over HTTP: handlers for the routes of api/openapi.yaml. Package request reads what comes in,
+// package feed shows the log, and problem.go alone turns an error into a status.
 package httpapi
 
 import (
@@ -22,6 +22,7 @@ import (
 	"passbook/internal/command"
 	"passbook/internal/httpapi/feed"
 	"passbook/internal/httpapi/genapi"
+	"passbook/internal/httpapi/request"
 	"passbook/internal/projector"
 	"passbook/internal/query"
 )
@@ -170,8 +171,7 @@ type server struct {
 	unavailable func(error) bool
 	log         *slog.Logger
 	version     string
-	spec        *spec
-	kinds       map[string]*commandKind
+	spec        *request.Spec
 	mux         chi.Routes
 	base        basePath
 	docs        *docs
@@ -193,7 +193,7 @@ func New(c Config) (http.Handler, error) {
 	}
 	naming := c.Feed.Naming()
 	document := api.DocumentFor(naming.TypePrefix)
-	spec, err := loadSpec(document)
+	spec, err := request.Load(document)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +226,7 @@ func New(c Config) (http.Handler, error) {
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
 		commands: c.Commands, queries: c.Queries, statements: c.Statements, projections: c.Projections, control: c.Control, replays: c.Replays,
 		generations: c.Generations, failures: c.Failures, stats: c.Stats, stopping: c.Stopping,
-		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, kinds: newCommandKinds(spec), docs: docs, schemas: schemas, console: console,
+		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, docs: docs, schemas: schemas, console: console,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}
 	s.origin = s.newOrigin(c.Hosts)
@@ -303,6 +303,37 @@ func (s *server) awaitStart(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// operation returns the operation that a routed request is for, or nil.
+func (s *server) operation(r *http.Request) *request.Operation {
+	return s.spec.Operation(r.Method, routeOf(r))
+}
+
+// validateParameters refuses parameters that the specification does not allow.
+func (s *server) validateParameters(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if op := s.operation(r); op != nil {
+			if err := op.CheckParameters(r); err != nil {
+				s.fail(w, r, err)
+				return
+			}
+		}
+		request.JoinHeaders(r.Header)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// negotiate returns the media type to respond in, and adds Vary where it depends on the request.
+func (s *server) negotiate(w http.ResponseWriter, r *http.Request) string {
+	op := s.operation(r)
+	if op == nil {
+		return ""
+	}
+	if op.Negotiates() {
+		w.Header()["Vary"] = []string{"Accept"}
+	}
+	return op.Wanted(r.Header)
 }
 
 func (s *server) routeNotFound(w http.ResponseWriter, r *http.Request) {

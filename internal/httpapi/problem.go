@@ -17,6 +17,7 @@ import (
 	"passbook/internal/command"
 	"passbook/internal/httpapi/feed"
 	"passbook/internal/httpapi/genapi"
+	"passbook/internal/httpapi/request"
 	"passbook/internal/projector"
 	"passbook/internal/query"
 )
@@ -79,6 +80,17 @@ const internalDetail = "An unexpected error; its cause is in the server's log un
 
 const unavailableDetail = "The database is away or did not answer in time; try again shortly. Whether a command was applied " +
 	"is not known: sent again with the same Idempotency-Key, it is applied once."
+
+// unreadable are the kinds of problem of requests that cannot be read.
+var unreadable = map[request.Reason]kind{
+	request.InvalidJSON:      kindInvalidJSON,
+	request.UnreadableBody:   kindUnreadableBody,
+	request.InvalidBody:      kindInvalidBody,
+	request.InvalidParameter: kindInvalidParameter,
+	request.InvalidHeader:    kindInvalidHeader,
+	request.WrongMediaType:   kindMediaType,
+	request.BodyTooLarge:     kindBodyTooLarge,
+}
 
 // problem is an error that knows its answer.
 type problem struct {
@@ -150,6 +162,7 @@ var known = []struct {
 func problemOf(err error) *problem {
 	var (
 		p        *problem
+		unread   *request.Error
 		refusal  *account.Refusal
 		notFound *account.NotFoundError
 		version  *command.VersionError
@@ -159,6 +172,8 @@ func problemOf(err error) *problem {
 	switch {
 	case errors.As(err, &p):
 		return p
+	case errors.As(err, &unread):
+		return newProblem(unreadable[unread.Reason], unread.Detail, unread.Fields...)
 	case errors.As(err, &refusal):
 		return refusalProblem(refusal)
 	case errors.As(err, &notFound):
@@ -207,7 +222,7 @@ func sentence(detail string) string {
 
 // bindingProblem answers what the generated code could not bind. Most of that is refused before, with a better
 // sentence, by validateParameters.
-func bindingProblem(err error) *problem {
+func bindingProblem(err error) error {
 	var (
 		name    string
 		format  *genapi.InvalidParamFormatError
@@ -226,15 +241,9 @@ func bindingProblem(err error) *problem {
 		return newProblem(kindInvalidParameter, "A parameter could not be read.")
 	}
 	if name != "" && 'A' <= name[0] && name[0] <= 'Z' { // only headers are written so
-		return headerProblem(name, errors.New(detail))
+		return request.HeaderError(name, errors.New(detail))
 	}
-	return newProblem(kindInvalidParameter, name+" "+detail+".",
-		genapi.FieldError{Parameter: name, Code: "invalid", Detail: name + " " + detail})
-}
-
-func headerProblem(name string, err error) *problem {
-	detail := name + " " + err.Error()
-	return newProblem(kindInvalidHeader, detail+".", genapi.FieldError{Header: name, Code: "invalid", Detail: detail})
+	return request.ParameterError(name, "invalid", detail)
 }
 
 // explain is problemOf for a request: an error of a database that is away and an unexpected one are logged, and become

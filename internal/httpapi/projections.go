@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"passbook/internal/httpapi/genapi"
+	"passbook/internal/httpapi/request"
 	"passbook/internal/projector"
 )
 
@@ -52,7 +53,7 @@ func (s *server) StartReplay(w http.ResponseWriter, r *http.Request, id genapi.P
 // GetReplay serves GET /projections/{projection_id}/replays/{replay_id}: once, or as it goes on.
 func (s *server) GetReplay(w http.ResponseWriter, r *http.Request, id genapi.ProjectionID, replayID genapi.ReplayID, p genapi.GetReplayParams) {
 	replay, err := s.replays.Replay(r.Context(), id, replayID)
-	if s.negotiate(w, r) == eventStreamType && err == nil {
+	if s.negotiate(w, r) == request.EventStream && err == nil {
 		s.streamReplay(w, r, &replay, p.Unnamed)
 		return
 	}

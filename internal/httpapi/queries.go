@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"passbook/internal/httpapi/genapi"
+	"passbook/internal/httpapi/request"
 	"passbook/internal/money"
 	"passbook/internal/query"
 )
@@ -25,7 +26,7 @@ func (s *server) GetBalance(w http.ResponseWriter, r *http.Request, id genapi.Ac
 	}
 	a, applied, err := s.queries.Account(r.Context(), id, wait(w, p.MinPosition, p.Prefer))
 	if s.applied(w, r, applied, err) {
-		s.answer(w, r, versionTag(a.Version), func() any { return balanceOf(&a) })
+		s.answer(w, r, request.VersionTag(a.Version), func() any { return balanceOf(&a) })
 	}
 }
 
@@ -33,7 +34,7 @@ func (s *server) GetBalance(w http.ResponseWriter, r *http.Request, id genapi.Ac
 func (s *server) GetAccount(w http.ResponseWriter, r *http.Request, id genapi.AccountID, p genapi.GetAccountParams) {
 	a, applied, err := s.queries.Account(r.Context(), id, wait(w, p.MinPosition, p.Prefer))
 	if s.applied(w, r, applied, err) {
-		s.answer(w, r, versionTag(a.Version), func() any { return new(accountOf(&a)) })
+		s.answer(w, r, request.VersionTag(a.Version), func() any { return new(accountOf(&a)) })
 	}
 }
 
@@ -80,9 +81,9 @@ func linkNext(w http.ResponseWriter, r *http.Request, cursor string) {
 // wait reads how long a query may wait for a position, and says in the answer what it read from Prefer.
 func wait(w http.ResponseWriter, minPosition int64, prefer string) query.Wait {
 	if prefer == "" {
-		return query.Wait{MinPosition: minPosition, Timeout: defaultWait}
+		return query.Wait{MinPosition: minPosition, Timeout: request.DefaultWait}
 	}
-	timeout, given := preferredWait(prefer)
+	timeout, given := request.PreferredWait(prefer)
 	if given {
 		w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(timeout/time.Second)))
 	}
@@ -126,17 +127,17 @@ func (s *server) answerText(w http.ResponseWriter, r *http.Request, tag string, 
 func (s *server) notModified(w http.ResponseWriter, r *http.Request, tag string) bool {
 	w.Header()["Etag"] = []string{tag}
 	if wanted := r.Header["If-Match"]; len(wanted) > 0 {
-		tags, err := strongTags(strings.Join(wanted, ", "))
+		tags, err := request.StrongTags(strings.Join(wanted, ", "))
 		switch {
 		case err != nil:
-			s.fail(w, r, headerProblem("If-Match", err))
+			s.fail(w, r, request.HeaderError("If-Match", err))
 			return true
 		case tags != nil && !slices.Contains(tags, tag):
 			s.fail(w, r, newProblem(kindPrecondition, "What is here has another ETag than those in If-Match."))
 			return true
 		}
 	}
-	if have := r.Header.Get("If-None-Match"); have == "" || noneMatch(have, tag) {
+	if have := r.Header.Get("If-None-Match"); have == "" || request.NoneMatch(have, tag) {
 		return false
 	}
 	w.WriteHeader(http.StatusNotModified)

@@ -10,6 +10,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-json-experiment/json"
 
+	"passbook/internal/httpapi/request"
 	"passbook/internal/projector"
 )
 
@@ -31,7 +32,7 @@ func (s *server) streamReplay(w http.ResponseWriter, r *http.Request, replay *pr
 		return
 	}
 	h := w.Header()
-	h.Set("Content-Type", eventStreamType)
+	h.Set("Content-Type", request.EventStream)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back until a buffer is full
 	w.WriteHeader(http.StatusOK)
@@ -105,14 +106,14 @@ var problemType = contenttype.NewMediaType("application/problem+json")
 // EventSource are. It may be asked before routing.
 func (s *server) takesNoProblem(r *http.Request) bool {
 	accept := strings.Join(r.Header["Accept"], ",")
-	if !strings.Contains(accept, eventStreamType) {
+	if !strings.Contains(accept, request.EventStream) {
 		return false
 	}
-	op := s.spec.operation(r)
+	op := s.operation(r)
 	if match := chi.NewRouteContext(); op == nil && s.mux.Match(match, http.MethodGet, r.URL.Path) {
-		op = s.spec.operations[operationKey{r.Method, match.RoutePattern()}]
+		op = s.spec.Operation(r.Method, match.RoutePattern())
 	}
-	if op == nil || op.wanted(r.Header) != eventStreamType {
+	if op == nil || op.Wanted(r.Header) != request.EventStream {
 		return false
 	}
 	_, _, err := contenttype.GetAcceptableMediaTypeFromHeader(accept, []contenttype.MediaType{problemType})
@@ -124,5 +125,5 @@ func (s *server) takesNoProblem(r *http.Request) bool {
 func comeBack(w http.ResponseWriter, p *problem) {
 	w.Header().Del("Etag")
 	text := fmt.Sprintf(": %s\nretry: %d\n\n", p.Error(), int64(p.retryAfter)*1000)
-	write(w, http.StatusOK, eventStreamType, []byte(text))
+	write(w, http.StatusOK, request.EventStream, []byte(text))
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"passbook/internal/httpapi/genapi"
+	"passbook/internal/httpapi/request"
 	"passbook/internal/money"
 	"passbook/internal/query"
 )
@@ -14,8 +15,7 @@ import (
 // balanceAt serves GET /accounts/{account_id}/balance with at or at_position.
 func (s *server) balanceAt(w http.ResponseWriter, r *http.Request, id genapi.AccountID, p genapi.GetBalanceParams) {
 	if p.At != "" && p.AtPosition != 0 {
-		const sentence = "cannot be given together with at_position"
-		s.fail(w, r, newProblem(kindInvalidParameter, "at "+sentence+".", parameterError("at", "ambiguous", sentence)))
+		s.fail(w, r, request.ParameterError("at", "ambiguous", "cannot be given together with at_position"))
 		return
 	}
 	at := query.Moment{Position: p.AtPosition}
@@ -24,7 +24,7 @@ func (s *server) balanceAt(w http.ResponseWriter, r *http.Request, id genapi.Acc
 	}
 	b, applied, err := s.statements.BalanceAt(r.Context(), id, at, wait(w, p.MinPosition, p.Prefer))
 	if s.applied(w, r, applied, err) {
-		s.answer(w, r, versionTag(b.Version), func() any { return balanceThen(&b) })
+		s.answer(w, r, request.VersionTag(b.Version), func() any { return balanceThen(&b) })
 	}
 }
 
@@ -79,7 +79,7 @@ func (s *server) GetTotals(w http.ResponseWriter, r *http.Request, p genapi.GetT
 
 // timeOf reads the time in a parameter, which has been validated; nil when it was not given.
 func timeOf(text string) *time.Time {
-	t, ok := parseTime(text)
+	t, ok := request.ParseTime(text)
 	if !ok {
 		return nil
 	}

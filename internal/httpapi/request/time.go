@@ -1,4 +1,4 @@
-package httpapi
+package request
 
 import (
 	"errors"
@@ -16,19 +16,19 @@ const timeSentence = "must be an RFC 3339 time, such as 2026-01-02T15:04:05Z; in
 // one digit, a comma) and less (no lower case, no leap second).
 var timeShape = regexp.MustCompile(`^(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d):(\d\d)(?:\.(\d+))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)$`)
 
-// withTimes has a schema's date-time be what parseTime takes.
+// withTimes has a schema's date-time be what ParseTime takes.
 var withTimes = openapi3.WithStringFormatValidator("date-time", openapi3.NewCallbackValidator(func(text string) error {
-	if _, ok := parseTime(text); !ok {
+	if _, ok := ParseTime(text); !ok {
 		return errors.New(timeSentence)
 	}
 	return nil
 }))
 
-// parseTime takes RFC 3339 and nothing that resembles it. A leap second is the second after it, as PostgreSQL has it, and
+// ParseTime takes RFC 3339 and nothing that resembles it. A leap second is the second after it, as PostgreSQL has it, and
 // is one only where such a second can be: at the end of a month, in UTC. Of a fraction nine digits are kept. What is
 // between two microseconds stays between them, so that it compares with the log's times, which are of microseconds, as it
 // should.
-func parseTime(text string) (time.Time, bool) {
+func ParseTime(text string) (time.Time, bool) {
 	part := timeShape.FindStringSubmatch(text)
 	if part == nil {
 		return time.Time{}, false

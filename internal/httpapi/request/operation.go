@@ -1,4 +1,4 @@
-package httpapi
+package request
 
 import (
 	"fmt"
@@ -19,35 +19,38 @@ import (
 	"passbook/internal/httpapi/genapi"
 )
 
-// spec is what requests are validated against, made once from api/openapi.yaml. Requests are not matched with it by
+// Spec is what requests are validated against, made once from api/openapi.yaml. Requests are not matched with it by
 // path: the router has done that already.
-type spec struct {
-	operations map[operationKey]*operation
+type Spec struct {
+	operations map[operationKey]*Operation
 
 	openAccount, moneyMovement, transfer, statusChange, statusCommand *openapi3.Schema
+
+	kinds map[string]*Kind // by their names in POST /commands, which are those of package account
 }
 
 type operationKey struct{ method, pattern string }
 
-type operation struct {
+// Operation is what the specification says of one method on one path.
+type Operation struct {
 	path  []parameter
 	query map[string]parameter
-	// public says that nobody has to say who they are; else scope is what it takes.
-	public bool
-	scope  auth.Scopes
+	// Public says that no credential is needed; otherwise Scope is what it takes.
+	Public bool
+	Scope  auth.Scopes
 	// offers are the media types of a success, the one for callers that do not say which first. With text/event-stream among
-	// them, the operation may answer for as long as its caller likes; with bulk it may read so long.
+	// them the operation may answer for as long as its caller likes; with Bulk it may read that long.
 	offers []contenttype.MediaType
-	bulk   bool
+	Bulk   bool
 }
 
-// admit reads who may have the operation, and whether it may go on for long.
-func (o *operation) admit(op *openapi3.Operation) error {
+// load reads who may use the operation, and whether it may go on for long.
+func (o *Operation) load(op *openapi3.Operation) error {
 	name, _ := op.Extensions["x-required-scope"].(string)
-	o.public = name == "public"
+	o.Public = name == "public"
 	if scope, ok := auth.ParseScope(name); ok {
-		o.scope = scope
-	} else if !o.public {
+		o.Scope = scope
+	} else if !o.Public {
 		return fmt.Errorf("httpapi: openapi.yaml: %s has the x-required-scope %q, which is none", op.OperationID, name)
 	}
 	if answer := op.Responses.Status(http.StatusOK); answer != nil {
@@ -57,33 +60,48 @@ func (o *operation) admit(op *openapi3.Operation) error {
 		}
 		o.offers = offers
 	}
-	o.bulk = op.RequestBody != nil && op.RequestBody.Value.Content["application/x-ndjson"] != nil
+	o.Bulk = op.RequestBody != nil && op.RequestBody.Value.Content["application/x-ndjson"] != nil
 	return nil
 }
 
-// operation is the one that a routed request is for, or nil.
-func (sp *spec) operation(r *http.Request) *operation {
-	method := r.Method
+// Operation returns the operation of a method on a route's pattern, or nil.
+func (s *Spec) Operation(method, pattern string) *Operation {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	return sp.operations[operationKey{method, routeOf(r)}]
+	return s.operations[operationKey{method, pattern}]
 }
+
+// Patterns returns the patterns of all routes, some more than once.
+func (s *Spec) Patterns() []string {
+	patterns := make([]string, 0, len(s.operations))
+	for key := range s.operations {
+		patterns = append(patterns, key.pattern)
+	}
+	return patterns
+}
+
+// Kind returns the kind of a command by its name in package account, or nil.
+func (s *Spec) Kind(name string) *Kind { return s.kinds[name] }
+
+// Negotiates tells whether the operation has more than one media type for a success.
+func (o *Operation) Negotiates() bool { return len(o.offers) > 1 }
 
 type parameter struct {
 	name   string
 	schema *openapi3.Schema
 }
 
-func loadSpec(document []byte) (*spec, error) {
+// Load reads the specification from api/openapi.yaml.
+func Load(document []byte) (*Spec, error) {
 	doc, err := openapi3.NewLoader().LoadFromData(document)
 	if err != nil {
 		return nil, fmt.Errorf("httpapi: openapi.yaml: %w", err)
 	}
-	sp := &spec{operations: make(map[operationKey]*operation)}
+	s := &Spec{operations: make(map[operationKey]*Operation)}
 	for pattern, item := range doc.Paths.Map() {
 		for method, op := range item.Operations() {
-			o := &operation{query: make(map[string]parameter)}
+			o := &Operation{query: make(map[string]parameter)}
 			for _, ref := range slices.Concat(item.Parameters, op.Parameters) {
 				switch p := (parameter{ref.Value.Name, ref.Value.Schema.Value}); ref.Value.In {
 				case openapi3.ParameterInPath:
@@ -92,15 +110,15 @@ func loadSpec(document []byte) (*spec, error) {
 					o.query[p.name] = p
 				}
 			}
-			if err := o.admit(op); err != nil {
+			if err := o.load(op); err != nil {
 				return nil, err
 			}
-			sp.operations[operationKey{method, pattern}] = o
+			s.operations[operationKey{method, pattern}] = o
 		}
 	}
 	for name, schema := range map[string]**openapi3.Schema{
-		"OpenAccount": &sp.openAccount, "MoneyMovement": &sp.moneyMovement, "Transfer": &sp.transfer,
-		"StatusChange": &sp.statusChange,
+		"OpenAccount": &s.openAccount, "MoneyMovement": &s.moneyMovement, "Transfer": &s.transfer,
+		"StatusChange": &s.statusChange,
 	} {
 		ref := doc.Components.Schemas[name]
 		if ref == nil {
@@ -108,8 +126,9 @@ func loadSpec(document []byte) (*spec, error) {
 		}
 		*schema = ref.Value
 	}
-	sp.statusCommand = withAccountID(sp.statusChange, sp.moneyMovement.Properties["account_id"])
-	return sp, nil
+	s.statusCommand = withAccountID(s.statusChange, s.moneyMovement.Properties["account_id"])
+	s.kinds = newKinds(s)
+	return s, nil
 }
 
 // withAccountID is the schema of a change of status that names its account itself, as an item of POST /commands does.
@@ -121,36 +140,32 @@ func withAccountID(statusChange *openapi3.Schema, id *openapi3.SchemaRef) *opena
 	return &item
 }
 
-// validateParameters refuses parameters that the specification does not allow, all of them in one answer. Headers are
-// left to those who read them.
-func (s *server) validateParameters(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var errs []genapi.FieldError
-		if op := s.spec.operation(r); op != nil {
-			errs = op.checkPath(r, errs)
-			if r.URL.RawQuery != "" {
-				errs = op.checkQuery(r.URL.RawQuery, errs)
-			}
-		}
-		if len(errs) > 0 {
-			detail := errs[0].Detail + "."
-			if len(errs) > 1 {
-				detail = fmt.Sprintf("%d parameters are not valid; errors says why.", len(errs))
-			}
-			s.fail(w, r, newProblem(kindInvalidParameter, detail, errs...))
-			return
-		}
-		// Of these a request may have several lines; by RFC 9110 they mean the same as one with commas.
-		for _, name := range [...]string{"Prefer", "If-Match", "If-None-Match"} {
-			if values := r.Header[name]; len(values) > 1 {
-				r.Header[name] = []string{strings.Join(values, ", ")}
-			}
-		}
-		next.ServeHTTP(w, r)
-	})
+// CheckParameters returns an *Error that names all parameters that the specification does not allow, or nil. Headers are left
+// to the functions that read them.
+func (o *Operation) CheckParameters(r *http.Request) error {
+	errs := o.checkPath(r, nil)
+	if r.URL.RawQuery != "" {
+		errs = o.checkQuery(r.URL.RawQuery, errs)
+	}
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return newError(InvalidParameter, errs[0].Detail+".", errs...)
+	}
+	return newError(InvalidParameter, fmt.Sprintf("%d parameters are not valid; errors says why.", len(errs)), errs...)
 }
 
-func (o *operation) checkPath(r *http.Request, errs []genapi.FieldError) []genapi.FieldError {
+// JoinHeaders joins the lines of headers that may have several: by RFC 9110 they mean the same as one with commas.
+func JoinHeaders(h http.Header) {
+	for _, name := range [...]string{"Prefer", "If-Match", "If-None-Match"} {
+		if values := h[name]; len(values) > 1 {
+			h[name] = []string{strings.Join(values, ", ")}
+		}
+	}
+}
+
+func (o *Operation) checkPath(r *http.Request, errs []genapi.FieldError) []genapi.FieldError {
 	for _, p := range o.path {
 		value := chi.URLParam(r, p.name)
 		if p.schema.Format == "uuid" {
@@ -172,7 +187,7 @@ func (o *operation) checkPath(r *http.Request, errs []genapi.FieldError) []genap
 	return errs
 }
 
-func (o *operation) checkQuery(raw string, errs []genapi.FieldError) []genapi.FieldError {
+func (o *Operation) checkQuery(raw string, errs []genapi.FieldError) []genapi.FieldError {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
 		return append(errs, genapi.FieldError{Code: "malformed", Detail: "the query string is not well-formed"})
@@ -210,7 +225,7 @@ func (p parameter) check(text string, errs []genapi.FieldError) []genapi.FieldEr
 		value = n
 	}
 	if p.schema.Format == "date-time" {
-		if _, ok := parseTime(text); !ok {
+		if _, ok := ParseTime(text); !ok {
 			return append(errs, parameterError(p.name, "malformed", timeSentence))
 		}
 	}

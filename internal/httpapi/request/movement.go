@@ -1,4 +1,4 @@
-package httpapi
+package request
 
 import (
 	"github.com/google/uuid"
@@ -114,9 +114,9 @@ func plainNumber(raw []byte, i int) (text []byte, after int, ok bool) {
 	return raw[i:j], j, j > i
 }
 
-// canonical is what appendCanonical writes for the same body.
-func (m *plainMovement) canonical() []byte {
-	b := append(make([]byte, 0, 160), '{')
+// appendCanonical is appendCanonical for the same body.
+func (m *plainMovement) appendCanonical(b []byte) []byte {
+	b = append(b, '{')
 	for _, member := range [...]struct {
 		name  string
 		value []byte
@@ -131,27 +131,30 @@ func (m *plainMovement) canonical() []byte {
 // maxReference is the bound of the schema Text; in a plain body a character is a byte.
 const maxReference = 500
 
-// build makes the command, named as package account does; ok is false when a member is missing or not right.
-func (m *plainMovement) build(name string) (id uuid.UUID, c account.Command, ok bool) {
-	id, ok = parseUUID(string(m.accountID))
+// build fills in account and command; it returns false when a member is missing or not right.
+func (m *plainMovement) build(c *Command) bool {
+	id, ok := parseUUID(string(m.accountID))
 	if !ok || id == uuid.Nil || len(m.reference) > maxReference {
-		return id, nil, false
+		return false
 	}
 	amount, err := money.ParseDecimal(string(m.amount))
 	if err != nil {
-		return id, nil, false
+		return false
 	}
 	var currency money.Currency
 	if m.currency != nil {
 		if currency, ok = money.LookupCurrency(string(m.currency)); !ok {
-			return id, nil, false
+			return false
 		}
 	}
-	switch name {
+	switch c.Kind.Name {
 	case account.Deposit{}.Name():
-		return id, account.Deposit{Amount: amount, Currency: currency, Reference: string(m.reference)}, true
+		c.Command = account.Deposit{Amount: amount, Currency: currency, Reference: string(m.reference)}
 	case account.Withdraw{}.Name():
-		return id, account.Withdraw{Amount: amount, Currency: currency, Reference: string(m.reference)}, true
+		c.Command = account.Withdraw{Amount: amount, Currency: currency, Reference: string(m.reference)}
+	default:
+		return false
 	}
-	return id, nil, false
+	c.AccountID = id
+	return true
 }

@@ -1,35 +1,11 @@
-package httpapi
+package request
 
 import (
-	"crypto/sha256"
 	stdjson "encoding/json"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
-
-	"passbook/internal/command"
 )
-
-// newKey makes the idempotency key of a command: the key and the request it came with are hidden behind hashes. Operation and
-// canonical, as appendCanonical writes it, are what must be the same for a request to be the same.
-func newKey(r *http.Request, key, operation string, canonical []byte) *command.Key {
-	id := exchangeOf(r.Context()).requestID
-	k := &command.Key{Refusal: func(err error) []byte {
-		_, text := problemText(problemOf(err), id)
-		return text
-	}}
-	buf := make([]byte, 0, 512)
-	// NUL bytes join the parts, since neither a key nor an operation holds one.
-	buf = append(append(append(buf, callerScope(r.Context())...), 0), key...)
-	sum := sha256.Sum256(buf)
-	copy(k.Hash[:], sum[:])
-	buf = append(append(buf[:0], operation...), 0)
-	buf = append(buf, canonical...)
-	sum = sha256.Sum256(buf)
-	copy(k.Fingerprint[:], sum[:])
-	return k
-}
 
 // appendCanonical writes a JSON value, as decodeJSON returns it, so that equal values are written the same however they were
 // spelled: members are sorted, and an amount is its value, as a number or a string and with or without trailing zeros.

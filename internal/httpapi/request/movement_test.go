@@ -1,9 +1,6 @@
-package httpapi
+package request
 
 import (
-	"context"
-	"net/http"
-	"net/http/httptest"
 	"reflect"
 	"testing"
 
@@ -26,35 +23,33 @@ func FuzzPlainMovement(f *testing.F) {
 	} {
 		f.Add([]byte(body))
 	}
-	sp, err := loadSpec(api.Document())
+	sp, err := Load(api.Document())
 	if err != nil {
 		f.Fatal(err)
 	}
-	s := &server{spec: sp, kinds: newCommandKinds(sp)}
-	r := httptest.NewRequest(http.MethodPost, "/commands", nil)
-	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, new(exchange)))
-	k := s.kinds[account.Deposit{}.Name()]
+	k := sp.Kind(account.Deposit{}.Name())
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if m, plain := readPlainMovement(raw, false); plain {
-			if id, c, ok := m.build(k.name); ok {
+			if c := (Command{Kind: k}); m.build(&c) {
 				form, err := readForm(raw, k.schema)
 				if err != nil || form.err() != nil {
 					t.Fatalf("%q: plain, but %v %v", raw, err, form)
 				}
 				wantID, want := k.build(form, [16]byte{})
-				if form.err() != nil || id != wantID || !reflect.DeepEqual(c, want) {
-					t.Fatalf("%q: %v %v, want %v %v (%v)", raw, id, c, wantID, want, form.err())
+				if form.err() != nil || c.AccountID != wantID || !reflect.DeepEqual(c.Command, want) {
+					t.Fatalf("%q: %v %v, want %v %v (%v)", raw, c.AccountID, c.Command, wantID, want, form.err())
 				}
 			}
 		}
 		if m, plain := readPlainMovement(raw, true); plain {
-			if it, ok := s.plainItem(r, &m, "whole", 3); ok {
-				want := s.readGeneralItem(r, raw, "whole", 3)
-				if it.request.Key != nil && want.request.Key != nil { // functions cannot be compared
-					it.request.Key.Refusal, want.request.Key.Refusal = nil, nil
+			if c, ok := sp.plainItem(&m, "whole", 3); ok {
+				want, err := sp.generalItem(raw, "whole", 3)
+				if err != nil || c.Fingerprint == [16]byte{} || c.Kind != want.Kind {
+					t.Fatalf("%q: %+v, want %+v, %v", raw, c, want, err)
 				}
-				if want.problem != nil || !reflect.DeepEqual(it, want) {
-					t.Fatalf("%q: %+v, want %+v", raw, it, want)
+				c.Kind, want.Kind = nil, nil // it holds a function, which cannot be compared
+				if !reflect.DeepEqual(c, want) {
+					t.Fatalf("%q: %+v, want %+v", raw, c, want)
 				}
 			}
 		}

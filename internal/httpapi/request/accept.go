@@ -1,4 +1,4 @@
-package httpapi
+package request
 
 import (
 	"maps"
@@ -10,13 +10,14 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-const eventStreamType = "text/event-stream"
+// EventStream is the media type of server-sent events.
+const EventStream = "text/event-stream"
 
 // offersOf are media types in alphabetical order, but for text/event-stream, which goes only to those who name it.
 func offersOf(content openapi3.Content) ([]contenttype.MediaType, error) {
 	names := slices.SortedFunc(maps.Keys(content), func(a, b string) int {
-		if (a == eventStreamType) != (b == eventStreamType) {
-			return map[bool]int{true: 1, false: -1}[a == eventStreamType]
+		if (a == EventStream) != (b == EventStream) {
+			return map[bool]int{true: 1, false: -1}[a == EventStream]
 		}
 		return strings.Compare(a, b)
 	})
@@ -30,9 +31,9 @@ func offersOf(content openapi3.Content) ([]contenttype.MediaType, error) {
 	return offers, nil
 }
 
-// wanted is the media type of those that the operation offers which the caller prefers (RFC 9110, section 12.5.1): the
+// Wanted is the media type of those that the operation offers which the caller prefers (RFC 9110, section 12.5.1): the
 // first of them when the caller does not say, wants none of them, or says it in a way that cannot be read.
-func (o *operation) wanted(h http.Header) string {
+func (o *Operation) Wanted(h http.Header) string {
 	if len(o.offers) == 0 {
 		return ""
 	}
@@ -43,16 +44,4 @@ func (o *operation) wanted(h http.Header) string {
 		}
 	}
 	return o.offers[0].MIME()
-}
-
-// negotiate is the media type to answer a request in, which the answer then says that it depends on.
-func (s *server) negotiate(w http.ResponseWriter, r *http.Request) string {
-	op := s.spec.operation(r)
-	if op == nil {
-		return ""
-	}
-	if len(op.offers) > 1 {
-		w.Header()["Vary"] = []string{"Accept"}
-	}
-	return op.wanted(r.Header)
 }

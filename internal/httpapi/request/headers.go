@@ -1,7 +1,8 @@
-package httpapi
+package request
 
 import (
 	"errors"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -11,18 +12,36 @@ import (
 const maxKeyLen = 255
 
 var (
-	errBadKey         = errors.New("must be 1 to 255 visible ASCII characters, bare or as a quoted string")
-	errRepeated       = errors.New("is given more than once")
+	errBadKey = errors.New("must be 1 to 255 visible ASCII characters, bare or as a quoted string")
+	// ErrRepeated says that a header that may be there once is there more often.
+	ErrRepeated       = errors.New("is given more than once")
 	errNothingToMatch = errors.New("has no meaning here: an account that is not open yet has no version")
 
 	errBadTag = errors.New(`must be versions in quotes, such as "3" or "3", "5", or *`)
 )
 
+// IdempotencyKey returns the Idempotency-Key of a request, or "".
+func IdempotencyKey(h http.Header) (string, error) {
+	var err error
+	switch values := h["Idempotency-Key"]; len(values) {
+	case 0:
+		return "", nil
+	case 1:
+		var key string
+		if key, err = parseIdempotencyKey(values[0]); err == nil {
+			return key, nil
+		}
+	default:
+		err = ErrRepeated
+	}
+	return "", HeaderError("Idempotency-Key", err)
+}
+
 // parseIdempotencyKey reads the value of an Idempotency-Key: a structured-field string as the IETF draft has it
 // ("…", with \" and \\ for the two), or, as most clients send it, the bare key. Both forms of one key are the same.
 func parseIdempotencyKey(value string) (string, error) {
 	if !strings.HasPrefix(value, `"`) {
-		if !visibleASCII(value, maxKeyLen) {
+		if !VisibleASCII(value, maxKeyLen) {
 			return "", errBadKey
 		}
 		return value, nil
@@ -46,15 +65,15 @@ func parseIdempotencyKey(value string) (string, error) {
 		}
 		key = append(key, c)
 	}
-	if value[end] != '"' || !visibleASCII(string(key), maxKeyLen) {
+	if value[end] != '"' || !VisibleASCII(string(key), maxKeyLen) {
 		return "", errBadKey
 	}
 	return string(key), nil
 }
 
-// strongTags reads the value of an If-Match (RFC 9110, section 13.1.1): the strong ones of its entity tags, with their
+// StrongTags reads the value of an If-Match (RFC 9110, section 13.1.1): the strong ones of its entity tags, with their
 // quotes; nil for "*". Weak ones are left out, because they never match.
-func strongTags(value string) ([]string, error) {
+func StrongTags(value string) ([]string, error) {
 	if value == "*" {
 		return nil, nil
 	}
@@ -86,31 +105,31 @@ func strongTags(value string) ([]string, error) {
 // parseIfMatch reads the value of an If-Match on a command: the versions one of which the account must be at, or nil for
 // "*". It is empty when no version can match: all tags are weak, or none of ours.
 func parseIfMatch(value string) ([]int64, error) {
-	tags, err := strongTags(value)
+	tags, err := StrongTags(value)
 	if err != nil || tags == nil {
 		return nil, err
 	}
 	versions := []int64{}
 	for _, tag := range tags {
 		version, err := strconv.ParseInt(tag[1:len(tag)-1], 10, 64)
-		if err == nil && version >= 0 && versionTag(version) == tag {
+		if err == nil && version >= 0 && VersionTag(version) == tag {
 			versions = append(versions, version)
 		}
 	}
 	return versions, nil
 }
 
-// versionTag is the ETag of an account at a version.
-func versionTag(version int64) string {
+// VersionTag is the ETag of an account at a version.
+func VersionTag(version int64) string {
 	buf := make([]byte, 0, 22)
 	buf = append(buf, '"')
 	buf = strconv.AppendInt(buf, version, 10)
 	return string(append(buf, '"'))
 }
 
-// noneMatch evaluates If-None-Match by RFC 9110, section 13.1.2: whether the tag is not among those the caller has.
+// NoneMatch evaluates If-None-Match by RFC 9110, section 13.1.2: whether the tag is not among those the caller has.
 // A list that is not well-formed counts as far as it is.
-func noneMatch(header, tag string) bool {
+func NoneMatch(header, tag string) bool {
 	for header != "" {
 		header = strings.TrimLeft(header, " \t,")
 		if strings.HasPrefix(header, "*") {
@@ -134,13 +153,13 @@ func noneMatch(header, tag string) bool {
 
 // The wait for a position: when the caller does not say, and at most.
 const (
-	defaultWait = 5 * time.Second
+	DefaultWait = 5 * time.Second
 	maxWait     = 30 * time.Second
 )
 
-// preferredWait reads wait=<seconds> from a Prefer header (RFC 7240) and caps it. As the RFC has it, what is not
+// PreferredWait reads wait=<seconds> from a Prefer header (RFC 7240) and caps it. As the RFC has it, what is not
 // understood is passed over, and the first of several counts.
-func preferredWait(header string) (wait time.Duration, given bool) {
+func PreferredWait(header string) (wait time.Duration, given bool) {
 	for preference := range strings.SplitSeq(header, ",") {
 		token, _, _ := strings.Cut(preference, ";")
 		name, value, _ := strings.Cut(token, "=")
@@ -157,13 +176,13 @@ func preferredWait(header string) (wait time.Duration, given bool) {
 		}
 		return time.Duration(seconds) * time.Second, true
 	}
-	return defaultWait, false
+	return DefaultWait, false
 }
 
-// traceID returns the trace id of a W3C traceparent, or "" when it is not a valid one.
-func traceID(traceparent string) string {
+// TraceID returns the trace id of a W3C traceparent, or "" when it is not a valid one.
+func TraceID(traceparent string) string {
 	const shape = "00-00000000000000000000000000000000-0000000000000000-00"
-	if len(traceparent) < len(shape) || len(traceparent) > maxIDLen {
+	if len(traceparent) < len(shape) || len(traceparent) > MaxIDLen {
 		return ""
 	}
 	for i := range len(shape) {
@@ -179,8 +198,24 @@ func traceID(traceparent string) string {
 		return ""
 	case strings.Trim(trace, "0") == "", strings.Trim(span, "0") == "":
 		return ""
-	case rest != "" && !visibleASCII(rest, maxIDLen):
+	case rest != "" && !VisibleASCII(rest, MaxIDLen):
 		return ""
 	}
 	return trace
+}
+
+// MaxIDLen bounds X-Request-Id, X-Correlation-Id, X-Causation-Id and Traceparent, in bytes.
+const MaxIDLen = 128
+
+// VisibleASCII reports whether s has 1 to most characters, all of them visible ASCII (0x21 to 0x7e).
+func VisibleASCII(s string, most int) bool {
+	if s == "" || len(s) > most {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] < 0x21 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return true
 }

@@ -1,6 +1,7 @@
-package httpapi
+package request
 
 import (
+	"regexp"
 	"testing"
 	"time"
 
@@ -34,7 +35,7 @@ func TestTimes(t *testing.T) {
 		"2026-01-02T15:04:05.1234560000000001Z": "2026-01-02T15:04:05.123456001Z", // later than the microsecond
 		"2026-01-02T15:04:05.9999999999999999Z": "2026-01-02T15:04:05.999999999Z",
 	} {
-		got, ok := parseTime(text)
+		got, ok := ParseTime(text)
 		if !ok || got.UTC().Format(time.RFC3339Nano) != want {
 			t.Errorf("%s: %s, %t, not %s", text, got.UTC().Format(time.RFC3339Nano), ok, want)
 		}
@@ -51,7 +52,7 @@ func TestTimes(t *testing.T) {
 		"2026-01-02T15:04:05+0100", "2026-01-02T15:04:05+01", "2026-01-02T15:04:05ZZ", "2026-01-02T15:04:05Z\n", "10000-01-01T00:00:00Z",
 		"-001-01-01T00:00:00Z", "+2026-01-02T15:04:05Z", "２026-01-02T15:04:05Z", "1990-12-31T23:58:60Z",
 	} {
-		if got, ok := parseTime(text); ok {
+		if got, ok := ParseTime(text); ok {
 			t.Errorf("%q is %s", text, got)
 		}
 	}
@@ -60,9 +61,27 @@ func TestTimes(t *testing.T) {
 // timeSchema is that of a time in the document.
 func timeSchema(t *testing.T) *openapi3.Schema {
 	t.Helper()
-	sp, err := loadSpec(api.Document())
+	sp, err := Load(api.Document())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return sp.operations[operationKey{"GET", "/accounts/{account_id}/balance"}].query["at"].schema
+	return sp.Operation("GET", "/accounts/{account_id}/balance").query["at"].schema
+}
+
+var rfc3339 = regexp.MustCompile(`^\d{4}-(0[1-9]|1[0-2])-([0-2]\d|3[01])[Tt]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+
+// FuzzTime takes any time: what is taken has the form of RFC 3339, and means the same when it is written again.
+func FuzzTime(f *testing.F) {
+	for _, text := range []string{"2026-01-02T15:04:05Z", "2026-01-02t15:04:05z", "2026-01-02T15:04:05.5+23:59", "2026-02-30T00:00:00Z", "2026-01-02T15:04:05,5Z", "2026-01-02T5:04:05Z", "2016-12-31T23:59:60.0000000001Z", "9999-12-31T23:59:60Z"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		moment, ok := ParseTime(text)
+		if !ok || moment.Year() > 9999 { // a leap second after the last year
+			return
+		}
+		if again, ok := ParseTime(moment.Format(time.RFC3339Nano)); !rfc3339.MatchString(text) || !ok || !again.Equal(moment) {
+			t.Fatalf("%q is %v, and then %v", text, moment, again)
+		}
+	})
 }

@@ -1,0 +1,258 @@
+package request
+
+import (
+	"crypto/sha256"
+	stdjson "encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/google/uuid"
+
+	"passbook/internal/account"
+	"passbook/internal/httpapi/genapi"
+	"passbook/internal/money"
+)
+
+// Command is a command as a request asks for it.
+type Command struct {
+	Kind       *Kind
+	AccountID  uuid.UUID
+	Command    account.Command
+	IfVersions []int64
+	// Key is the idempotency key, or "". Fingerprint is set with a key: it is the same for the same request.
+	Key         string
+	Fingerprint [16]byte
+}
+
+// fingerprint hashes what must be the same for a request to be the same: the operation and the body in canonical form.
+func (c *Command) fingerprint(operation string, appendBody func(b []byte) []byte) {
+	if c.Key == "" {
+		return
+	}
+	buf := append(append(make([]byte, 0, 256), operation...), 0) // no operation holds a NUL at its end
+	sum := sha256.Sum256(appendBody(buf))
+	copy(c.Fingerprint[:], sum[:])
+}
+
+// Kind is what the API knows of one kind of command: on its own route, and as an item of POST /commands.
+type Kind struct {
+	// Name is that of package account.
+	Name string
+	// Status is that of a success.
+	Status int
+	// Opens says that the command opens the account, so that its response has a Location and it cannot have an If-Match.
+	Opens bool
+	// schema is of the body on the command's route, item of its fields in POST /commands. They differ where the route
+	// names the account by its path.
+	schema, item *openapi3.Schema
+	needsBody    bool
+	// build takes the command out of the fields; account is the one that the path names, if it does. Fields that are bad
+	// it leaves out; the form remembers them.
+	build func(f *form, account uuid.UUID) (uuid.UUID, account.Command)
+}
+
+// newKinds are the kinds by their names in POST /commands, which are those of package account.
+func newKinds(s *Spec) map[string]*Kind {
+	movement := func(build func(money.Decimal, money.Currency, string) account.Command) *Kind {
+		return &Kind{
+			Status: http.StatusCreated, schema: s.moneyMovement, item: s.moneyMovement, needsBody: true,
+			build: func(f *form, _ uuid.UUID) (uuid.UUID, account.Command) {
+				amount, _ := f.decimal("amount")
+				return f.id("account_id"), build(amount, f.currency(money.LookupCurrency), f.text("reference"))
+			},
+		}
+	}
+	change := func(build func(reason string) account.Command) *Kind {
+		return &Kind{
+			Status: http.StatusOK, schema: s.statusChange, item: s.statusCommand,
+			build: func(f *form, id uuid.UUID) (uuid.UUID, account.Command) {
+				if id == uuid.Nil {
+					id = f.id("account_id")
+				}
+				return id, build(f.text("reason"))
+			},
+		}
+	}
+	kinds := map[string]*Kind{
+		account.Open{}.Name(): {
+			Status: http.StatusCreated, schema: s.openAccount, item: s.openAccount, needsBody: true, Opens: true, build: buildOpen,
+		},
+		account.Deposit{}.Name(): movement(func(a money.Decimal, c money.Currency, reference string) account.Command {
+			return account.Deposit{Amount: a, Currency: c, Reference: reference}
+		}),
+		account.Withdraw{}.Name(): movement(func(a money.Decimal, c money.Currency, reference string) account.Command {
+			return account.Withdraw{Amount: a, Currency: c, Reference: reference}
+		}),
+		account.Transfer{}.Name(): {
+			Status: http.StatusCreated, schema: s.transfer, item: s.transfer, needsBody: true, build: buildTransfer,
+		},
+		account.Suspend{}.Name():    change(func(reason string) account.Command { return account.Suspend{Reason: reason} }),
+		account.Reactivate{}.Name(): change(func(reason string) account.Command { return account.Reactivate{Reason: reason} }),
+		account.Close{}.Name():      change(func(reason string) account.Command { return account.Close{Reason: reason} }),
+	}
+	for name, k := range kinds {
+		k.Name = name
+	}
+	return kinds
+}
+
+func buildOpen(f *form, _ uuid.UUID) (uuid.UUID, account.Command) {
+	id := f.id("account_id")
+	if !f.has("account_id") {
+		id = newID()
+	}
+	open := account.Open{Owner: f.text("owner"), Currency: f.currency(activeCurrency)}
+	if limit, ok := f.decimal("overdraft_limit"); ok {
+		open.OverdraftLimit = &limit
+	}
+	return id, open
+}
+
+func buildTransfer(f *form, _ uuid.UUID) (uuid.UUID, account.Command) {
+	id := f.id("transfer_id")
+	if !f.has("transfer_id") {
+		id = newID()
+	}
+	amount, _ := f.decimal("amount")
+	return f.id("from_account_id"), account.Transfer{
+		TransferID: id, To: f.id("to_account_id"), Amount: amount,
+		Currency: f.currency(money.LookupCurrency), Reference: f.text("reference"),
+	}
+}
+
+// Read reads the command that a request asks for; accountID is the account that its path names, or zero. Its error is an
+// *Error.
+func (k *Kind) Read(w http.ResponseWriter, r *http.Request, accountID uuid.UUID) (Command, error) {
+	c := Command{Kind: k}
+	var err error
+	if c.Key, err = IdempotencyKey(r.Header); err != nil {
+		return c, err
+	}
+	if c.IfVersions, err = ifMatch(r.Header, k.Opens); err != nil {
+		return c, HeaderError("If-Match", err)
+	}
+	raw, err := readBody(w, r)
+	if err != nil {
+		return c, err
+	}
+	operation := r.Method + "\x00" + r.URL.Path
+	if m, plain := readPlainMovement(raw, false); plain && m.build(&c) {
+		c.fingerprint(operation, m.appendCanonical)
+		return c, nil
+	}
+	f := new(form)
+	switch {
+	case len(raw) > 0:
+		if f, err = readForm(raw, k.schema); err != nil {
+			return c, err
+		}
+	case k.needsBody:
+		return c, newError(InvalidJSON, "The body is empty; send a JSON object.")
+	}
+	c.AccountID, c.Command = k.build(f, accountID)
+	c.fingerprint(operation, func(b []byte) []byte { return appendCanonical(b, "", f.members) })
+	return c, f.err()
+}
+
+// ifMatch returns the versions that If-Match names, nil for no condition.
+func ifMatch(h http.Header, opens bool) ([]int64, error) {
+	values := h["If-Match"]
+	switch {
+	case len(values) == 0:
+		return nil, nil
+	case opens:
+		return nil, errNothingToMatch
+	}
+	return parseIfMatch(strings.Join(values, ", "))
+}
+
+// itemOperation stands for the operation in the fingerprint of an item.
+const itemOperation = "POST\x00/commands"
+
+// ReadItem reads one item of POST /commands. batchKey is the Idempotency-Key of the whole request, or "": an item without
+// a key of its own then has one made of batchKey and its index. Its error is an *Error.
+func (s *Spec) ReadItem(raw []byte, batchKey string, index int) (Command, error) {
+	if m, plain := readPlainMovement(raw, true); plain {
+		if c, ok := s.plainItem(&m, batchKey, index); ok {
+			return c, nil
+		}
+	}
+	return s.generalItem(raw, batchKey, index)
+}
+
+// plainItem is generalItem for a plain deposit or withdrawal.
+func (s *Spec) plainItem(m *plainMovement, batchKey string, index int) (Command, bool) {
+	c := Command{Kind: s.kinds[string(m.command)]}
+	if c.Kind == nil || m.key != nil && !VisibleASCII(string(m.key), maxKeyLen) || !m.build(&c) {
+		return c, false
+	}
+	c.Key = itemKey(string(m.key), batchKey, index)
+	c.fingerprint(itemOperation, m.appendCanonical)
+	return c, true
+}
+
+func (s *Spec) generalItem(raw []byte, batchKey string, index int) (Command, error) {
+	var c Command
+	value, err := decodeJSON(raw)
+	if err != nil {
+		return c, err
+	}
+	members, ok := value.(map[string]any)
+	if !ok {
+		return c, newError(InvalidBody, "A command must be a JSON object.")
+	}
+	name, _ := members["command"].(string)
+	if c.Kind = s.kinds[name]; c.Kind == nil {
+		return c, newError(InvalidBody, "command must be one of open, deposit, withdraw, transfer, suspend, reactivate and close.",
+			genapi.FieldError{Pointer: "/command", Code: "unknown-command", Detail: "command must be the name of a command"})
+	}
+	var refused []finding
+	key, given := members["idempotency_key"]
+	delete(members, "idempotency_key")
+	text, isText := key.(string)
+	if given && (!isText || !VisibleASCII(text, maxKeyLen)) {
+		refused = append(refused, finding{path: []string{"idempotency_key"}, code: "malformed", sentence: "must be 1 to 255 visible ASCII characters"})
+	}
+	c.Key = itemKey(text, batchKey, index)
+	c.fingerprint(itemOperation, func(b []byte) []byte { return appendCanonical(b, "", members) })
+	if version, given := members["if_version"]; given {
+		literal, isNumber := version.(stdjson.Number)
+		n, err := strconv.ParseInt(string(literal), 10, 64)
+		if !isNumber || err != nil || n < 0 || c.Kind.Opens {
+			refused = append(refused, finding{path: []string{"if_version"}, code: "malformed", sentence: "must be the version of an account that is open"})
+		}
+		c.IfVersions = []int64{n}
+	}
+	delete(members, "command")
+	delete(members, "if_version")
+	f := newForm(members, c.Kind.item)
+	for _, found := range refused {
+		f.add(found)
+	}
+	c.AccountID, c.Command = c.Kind.build(f, uuid.Nil)
+	return c, f.err()
+}
+
+// itemKey is the key of an item: its own, or else one made of the key of the whole request.
+func itemKey(own, batchKey string, index int) string {
+	if own != "" || batchKey == "" {
+		return own
+	}
+	return batchKey + "\x00" + strconv.Itoa(index)
+}
+
+func activeCurrency(code string) (money.Currency, bool) {
+	c, err := money.ParseCurrency(code)
+	return c, err == nil
+}
+
+// newID makes the id of an account or a transfer whose caller named none. Later ids sort later, which keeps indexes dense.
+func newID() uuid.UUID {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return uuid.New()
+	}
+	return id
+}

@@ -1,0 +1,15 @@
+// Package request reads requests and holds them against api/openapi.yaml. It returns what a handler needs, or an *Error
+// that names every bad field; it knows no status and no response. A command walks down these files:
+//
+//	operation.go  the specification, and the parameters of path and query
+//	accept.go     the media type that the client prefers
+//	command.go    a command from its own route or from POST /commands
+//	items.go      the items of POST /commands, one at a time
+//	headers.go    Idempotency-Key, If-Match, If-None-Match, Prefer, traceparent
+//	movement.go   plain deposits and withdrawals, which are most of the load
+//	body.go       any other body, as a JSON value
+//	form.go       the fields of that value, and all that is wrong with them
+//	findings.go   the schema's errors as sentences
+//	canonical.go  a body in the form in which equal requests are equal
+//	time.go       RFC 3339
+package request

@@ -1,0 +1,136 @@
+package request
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// lineBuffer holds the part of a body of POST /commands that is looked at; a command must fit in maxBody of it.
+const lineBuffer = 256 << 10
+
+// Items takes the commands out of the body of POST /commands, one at a time.
+type Items interface {
+	// Next returns the text of the next command, valid until the call after; io.EOF at the end; an *Error for a command
+	// that cannot be read; any other error when the body cannot be read any further.
+	Next() ([]byte, error)
+	// Waiting tells whether Next would have to wait for the caller to send more.
+	Waiting() bool
+	// GoesOn tells whether the commands after a bad one can still be read.
+	GoesOn() bool
+}
+
+type lineReader struct{ buf *bufio.Reader }
+
+// NewLines reads application/x-ndjson.
+func NewLines(r io.Reader) Items { return &lineReader{bufio.NewReaderSize(r, lineBuffer)} }
+
+func (l *lineReader) Waiting() bool { return l.buf.Buffered() == 0 }
+
+func (l *lineReader) GoesOn() bool { return true }
+
+func (l *lineReader) Next() ([]byte, error) {
+	for {
+		line, err := l.buf.ReadSlice('\n')
+		tooLong := len(line) > maxBody
+		for errors.Is(err, bufio.ErrBufferFull) {
+			tooLong = true
+			_, err = l.buf.ReadSlice('\n')
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		if tooLong {
+			return nil, tooLarge()
+		}
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			return line, nil
+		}
+		if err != nil {
+			return nil, io.EOF
+		}
+	}
+}
+
+// arrayReader reads one array. Once its syntax is broken nothing more can be told of it.
+type arrayReader struct {
+	source *budget
+	json   *jsontext.Decoder
+	began  bool
+	broken bool
+}
+
+// NewArray reads application/json: one array of commands.
+func NewArray(r io.Reader) Items {
+	source := &budget{r: bufio.NewReaderSize(r, lineBuffer)}
+	return &arrayReader{source: source, json: jsontext.NewDecoder(source)}
+}
+
+func (a *arrayReader) Waiting() bool {
+	return len(a.json.UnreadBuffer()) == 0 && a.source.r.Buffered() == 0
+}
+
+func (a *arrayReader) GoesOn() bool { return !a.broken }
+
+func (a *arrayReader) Next() ([]byte, error) {
+	a.source.left = 2 * lineBuffer
+	if !a.began {
+		if kind := a.json.PeekKind(); kind != jsontext.KindBeginArray && kind != jsontext.KindInvalid {
+			a.broken = true
+			return nil, newError(InvalidJSON, "The body must be a JSON array of commands.")
+		}
+		if _, err := a.json.ReadToken(); err != nil {
+			return nil, a.fail(err)
+		}
+		a.began = true
+	}
+	if a.json.PeekKind() == jsontext.KindEndArray {
+		if _, err := a.json.ReadToken(); err != nil {
+			return nil, a.fail(err)
+		}
+		if _, err := a.json.ReadToken(); !errors.Is(err, io.EOF) {
+			return nil, a.fail(errTrailing)
+		}
+		return nil, io.EOF
+	}
+	item, err := a.json.ReadValue()
+	if err != nil {
+		return nil, a.fail(err)
+	}
+	if len(item) > maxBody {
+		return nil, tooLarge()
+	}
+	return item, nil
+}
+
+func (a *arrayReader) fail(err error) error {
+	a.broken = true
+	if errors.Is(err, errOverBudget) {
+		return tooLarge()
+	}
+	var syntax *jsontext.SyntacticError
+	if errors.As(err, &syntax) || errors.Is(err, errTrailing) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return syntaxProblem(err, "")
+	}
+	return err
+}
+
+// budget is a reader that refuses to go on when one element of the array takes too much.
+type budget struct {
+	r    *bufio.Reader
+	left int
+}
+
+var errOverBudget = errors.New("the command is too large")
+
+func (b *budget) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errOverBudget
+	}
+	n, err := b.r.Read(p[:min(len(p), b.left, 4<<10)])
+	b.left -= n
+	return n, err
+}
