@@ -1181,6 +1181,15 @@ type getReplayParams struct {
 	Unnamed Unnamed `form:"unnamed,omitempty" json:"unnamed,omitempty,omitzero"`
 }
 
+// getStatsParams are the parameters of GetStats.
+type getStatsParams struct {
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+}
+
 // getTotalsParams are the parameters of GetTotals.
 type getTotalsParams struct {
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
@@ -1906,11 +1915,29 @@ func newEventSchemaRequest(ctx context.Context, server string, eventType EventTy
 }
 
 // newGetStatsRequest makes the request of GET /stats.
-func newGetStatsRequest(ctx context.Context, server string) (*http.Request, error) {
+func newGetStatsRequest(ctx context.Context, server string, params *getStatsParams) (*http.Request, error) {
 	target := server + fmt.Sprintf("/stats")
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.MinPosition).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "min_position", params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return nil, err
+	}
+	if params != nil {
+		if params.Prefer != "" {
+			req.Header.Set("Prefer", string(params.Prefer))
+		}
 	}
 	return req, nil
 }

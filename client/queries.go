@@ -110,10 +110,10 @@ func (c *Client) Totals(ctx context.Context, opts ...QueryOption) ([]Total, erro
 }
 
 // Stats reads the live statistics.
-func (c *Client) Stats(ctx context.Context) (*Stats, error) {
-	req, err := newGetStatsRequest(ctx, c.base)
-	stats, _, err := ask[Stats](c, again, req, err)
-	return stats, err
+func (c *Client) Stats(ctx context.Context, opts ...QueryOption) (*Stats, error) {
+	o := c.queryOptionsOf(opts)
+	req, err := newGetStatsRequest(ctx, c.base, &getStatsParams{MinPosition: o.atLeast, Prefer: o.prefer()})
+	return query[Stats](c, &o, req, err)
 }
 
 // Accounts goes through the accounts that the parameters select, page by page, as far as the caller reads. An error ends

@@ -78,7 +78,42 @@ create table totals (
     primary key (generation, currency)
 ) with (fillfactor = 50);
 
+-- The recent seconds of GET /stats. A second takes the slot of one that is too old to be reported, so that the table stays
+-- small.
+create table stats_seconds (
+    generation bigint   not null,
+    -- second modulo 64
+    slot       smallint not null,
+    -- Empty for events that are no movement of money. The receiving side of a transfer is none, its money is counted as sent.
+    currency   text     not null,
+    -- Unix time
+    second     bigint   not null,
+    events     bigint   not null,
+    movements  bigint   not null,
+    -- In minor units of the currency.
+    amount     numeric  not null,
+    primary key (generation, slot, currency)
+) with (fillfactor = 50);
+
+create table stats_accounts (
+    generation bigint not null primary key,
+    -- Accounts ever opened and ever closed, and those that are suspended; the others are active.
+    opened     bigint not null,
+    suspended  bigint not null,
+    closed     bigint not null
+) with (fillfactor = 50);
+
+-- The accounts that are suspended: closing one is not to be counted as closing an active one.
+create table stats_suspended (
+    generation bigint not null,
+    account_id uuid   not null,
+    primary key (generation, account_id)
+);
+
 -- +goose Down
+drop table stats_suspended;
+drop table stats_accounts;
+drop table stats_seconds;
 drop table totals;
 drop table transaction_accounts;
 drop table transactions;

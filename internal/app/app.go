@@ -66,12 +66,12 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	}
 	registry := newRegistry(pools, cfg.Version)
 	queries := query.New(pools["queries"], primaryOf(pools))
-	instance, stats := d.instance(), readmodel.NewStats()
+	instance := d.instance()
 	notifier := notify.New(pools["notifications"], instance)
 	engine, err := a.newEngine(cfg, pools["projector"], projector.Config{
 		Instance: instance, Notifier: notifier, Observe: newApplyMeter(registry).observe,
 		Applied: func(string, int64) { queries.Applied() },
-	}, stats)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	a.handler, err = httpapi.New(httpapi.Config{
 		Commands: commands, Queries: queries, Statements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Authenticator: authenticator, Hosts: cfg.Hosts, BasePath: cfg.BasePath, RateLimit: cfg.RateLimit, MaxStreams: cfg.MaxStreams,
-		Generations: engine, Failures: engine, Stats: liveStats(stats), Stopping: stopping,
+		Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping,
 		Ready: a.readiness(pools, engine, commands), Started: a.started.Load, Unavailable: unavailable,
 		Logger: cfg.Log, Registry: registry, Version: cfg.Version,
 	})
@@ -123,11 +123,11 @@ func (a *app) newCommands(cfg config.Config, pool *pgxpool.Pool, meter command.M
 }
 
 // newEngine makes the projector with all projections.
-func (a *app) newEngine(cfg config.Config, pool *pgxpool.Pool, c projector.Config, stats readmodel.Stats) (*projector.Engine, error) {
+func (a *app) newEngine(cfg config.Config, pool *pgxpool.Pool, c projector.Config) (*projector.Engine, error) {
 	store := eventstore.New(pool)
 	c.Pool, c.Log, c.Decode, c.Transient, c.Logger = pool, eventstore.Tail{Store: store}, decode, postgres.IsUnavailable, cfg.Log
 	a.tracing.follow(&c, store)
-	return projector.New(c, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), stats.Projection)
+	return projector.New(c, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Stats())
 }
 
 // openPools makes a pool for each use, so that slow queries cannot keep commands waiting for a connection.
@@ -412,19 +412,4 @@ func databaseCheck(ctx context.Context, pool *pgxpool.Pool, whenReadOnly string)
 		check.Detail = "does not answer"
 	}
 	return check
-}
-
-// liveStats hands the statistics from the read model to the API.
-func liveStats(stats readmodel.Stats) func(time.Time) httpapi.LiveStats {
-	return func(now time.Time) httpapi.LiveStats {
-		s := stats.At(now)
-		live := httpapi.LiveStats{
-			Position: s.Position, Last1: s.Last1, Last10: s.Last10, Last60: s.Last60,
-			Active: s.Active, Suspended: s.Suspended, Closed: s.Closed, Moved: make([]httpapi.MovedMoney, len(s.Moved)),
-		}
-		for i, m := range s.Moved {
-			live.Moved[i] = httpapi.MovedMoney(m)
-		}
-		return live
-	}
 }

@@ -7,10 +7,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
-	"passbook/internal/httpapi"
 	"passbook/internal/projector"
+	"passbook/internal/query"
 )
 
 const failuresPath = "/projections/balances/failures"
@@ -48,11 +47,14 @@ func (s *service) RetryFailure(_ context.Context, id string, position int64) (pr
 	}, nil
 }
 
-func (*service) Stats(now time.Time) httpapi.LiveStats {
-	return httpapi.LiveStats{
-		Position: 42, Last1: 3, Last10: 2.5, Last60: .5, Active: 7, Suspended: 1, Closed: 2,
-		Moved: []httpapi.MovedMoney{{Currency: "EUR", Amount: "12.34", Movements: 2}},
+func (s *service) Stats(_ context.Context, w query.Wait) (query.Stats, int64, error) {
+	if w.MinPosition > 42 {
+		return query.Stats{}, 42, query.ErrBehind
 	}
+	return query.Stats{
+		AsOf: moment, Last1: 3, Last10: 2.5, Last60: .5, Active: 7, Suspended: 1, Closed: 2,
+		Moved: []query.Moved{{Currency: sampleAccount(accountID).Currency, Amount: "12.34", Movements: 2}},
+	}, 42, nil
 }
 
 func TestFailures(t *testing.T) {
@@ -133,6 +135,10 @@ func TestGenerationsAndStats(t *testing.T) {
 	if got.status != 200 || got.header.Get("Passbook-Position") != "42" ||
 		!strings.Contains(got.text, `"moved":[{"amount":"12.34","currency":"EUR","movements":2}]`) ||
 		!strings.Contains(got.text, `"accounts":{"active":7,"closed":2,"suspended":1}`) {
+		t.Errorf("%d %s %v", got.status, got.text, got.header)
+	}
+	got = a.send("GET", "/stats?min_position=43", "", "Prefer", "wait=1")
+	if code, _ := got.problem(t); got.status != 503 || code != "projection-behind" || got.header.Get("Preference-Applied") != "wait=1" {
 		t.Errorf("%d %s %v", got.status, got.text, got.header)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
@@ -50,6 +49,11 @@ type Statements interface {
 	Statement(ctx context.Context, id uuid.UUID, f query.StatementFilter, w query.Wait) (query.Statement, int64, error)
 	BalanceAt(ctx context.Context, id uuid.UUID, at query.Moment, w query.Wait) (query.BalanceAt, int64, error)
 	Totals(ctx context.Context, w query.Wait) ([]query.Total, int64, error)
+}
+
+// Statistics is the read side of what happens now. The second result is as that of Queries.
+type Statistics interface {
+	Stats(ctx context.Context, w query.Wait) (query.Stats, int64, error)
 }
 
 // Projections tells how the projections stand.
@@ -102,8 +106,7 @@ type Config struct {
 	Replays     Replays
 	Generations Generations
 	Failures    Failures
-	// Stats answers the live statistics as they stand at a moment.
-	Stats func(now time.Time) LiveStats
+	Statistics  Statistics
 	// Stopping is closed when the service stops, so that streams of a replay's progress end. It may be nil.
 	Stopping <-chan struct{}
 	// Feed is the log as GET /events shows it. Whoever made it runs and stops it.
@@ -142,7 +145,7 @@ func (c *Config) validate() error {
 	switch {
 	case c.Commands == nil, c.Queries == nil, c.Statements == nil, c.Projections == nil, c.Control == nil, c.Replays == nil, c.Feed == nil:
 		return errors.New("httpapi: a service is missing")
-	case c.Generations == nil, c.Failures == nil, c.Stats == nil:
+	case c.Generations == nil, c.Failures == nil, c.Statistics == nil:
 		return errors.New("httpapi: a service of the projections is missing")
 	case c.Ready == nil, c.Started == nil, c.Unavailable == nil, c.Logger == nil, c.Registry == nil:
 		return errors.New("httpapi: Ready, Started, Unavailable, Logger and Registry are needed")
@@ -160,7 +163,7 @@ type server struct {
 	replays     Replays
 	generations Generations
 	failures    Failures
-	stats       func(now time.Time) LiveStats
+	statistics  Statistics
 	stopping    <-chan struct{}
 	watching    atomic.Int64 // streams of a replay's progress that are open
 	feed        *feed.Feed
@@ -225,7 +228,7 @@ func New(c Config) (http.Handler, error) {
 		base: base, authenticator: c.Authenticator, maxBulks: cmp.Or(int64(c.MaxStreams), usualStreams),
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
 		commands: c.Commands, queries: c.Queries, statements: c.Statements, projections: c.Projections, control: c.Control, replays: c.Replays,
-		generations: c.Generations, failures: c.Failures, stats: c.Stats, stopping: c.Stopping,
+		generations: c.Generations, failures: c.Failures, statistics: c.Statistics, stopping: c.Stopping,
 		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, docs: docs, schemas: schemas, console: console,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}

@@ -26,14 +26,14 @@ type Service struct {
 	watcher       *watcher
 	reader        *reader
 
-	balances, transactions, totals progress
+	balances, transactions, totals, stats progress
 }
 
 // New makes a Service that reads from a pool, which may be that of read replicas, and asks primary for what only the
 // database that is written to can tell. Where there are no replicas the two are the same. They stay the caller's to close.
 func New(pool, primary *pgxpool.Pool) *Service {
 	s := &Service{pool: pool, primary: primary, reader: &reader{pool: pool}}
-	s.balances.id, s.transactions.id, s.totals.id = "balances", "transactions", "totals"
+	s.balances.id, s.transactions.id, s.totals.id, s.stats.id = "balances", "transactions", "totals", "stats"
 	s.watcher = newWatcher(s.readPositions)
 	return s
 }

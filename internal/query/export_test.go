@@ -1,6 +1,9 @@
 package query
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Waiting is how many calls wait for a position.
 func (s *Service) Waiting() int {
@@ -14,3 +17,8 @@ func (s *Service) LookEvery(d time.Duration) { s.watcher.every = d }
 
 // ReadAccountsSQL is the statement that reads accounts by their ids.
 const ReadAccountsSQL = readAccountsSQL
+
+// StatsAt is Stats as of another moment than now.
+func (s *Service) StatsAt(ctx context.Context, now time.Time) (Stats, int64, error) {
+	return s.statsAt(ctx, &now, Wait{})
+}

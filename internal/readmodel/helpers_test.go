@@ -32,6 +32,8 @@ var (
 	eur, _ = money.LookupCurrency("EUR")
 	first  = uuid.MustParse("00000000-0000-4000-8000-000000000001")
 	second = uuid.MustParse("00000000-0000-4000-8000-000000000002")
+	third  = uuid.MustParse("80000000-0000-4000-8000-000000000004")
+	fourth = uuid.MustParse("f0000000-0000-4000-8000-000000000003")
 )
 
 func cents(n int64) money.Amount { return money.New(n, eur) }
@@ -121,7 +123,7 @@ func refused(t failer, pool *pgxpool.Pool, st projector.Status) (position int64,
 // sides. states are what Evolve makes of it.
 func history(t *rapid.T, most int) (all []happening, states map[uuid.UUID]account.State) {
 	jpy, _ := money.LookupCurrency("JPY")
-	ids := []uuid.UUID{first, second, uuid.MustParse("f0000000-0000-4000-8000-000000000003"), uuid.MustParse("80000000-0000-4000-8000-000000000004")}
+	ids := []uuid.UUID{first, second, fourth, third}
 	currencies := map[uuid.UUID]money.Currency{ids[0]: eur, ids[1]: jpy, ids[2]: eur, ids[3]: jpy}
 	states = make(map[uuid.UUID]account.State)
 	for range rapid.IntRange(1, most).Draw(t, "steps") {

@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"pgregory.net/rapid"
 
+	"passbook/internal/account"
 	"passbook/internal/account/eventjson"
 	"passbook/internal/eventstore"
 	"passbook/internal/pgtest"
@@ -28,8 +30,10 @@ func TestReplaysMakeTheSameRows(t *testing.T) {
 		h, _ := history(t, 200)
 		return h
 	}).Example(7)
+	suspended := uuid.New()
+	all = append(all, happening{suspended, account.AccountCreated{Owner: "o", Currency: eur}}, happening{suspended, account.AccountSuspended{}})
 	appendAll(t, pool, all)
-	projections := []*projector.Projection{readmodel.Balances(), readmodel.Transactions(), readmodel.Totals()}
+	projections := []*projector.Projection{readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Stats()}
 	engine, err := projector.New(projector.Config{
 		Pool: pool, Log: eventstore.New(pool), Instance: "test", Batch: 7, ReplayBatch: 5, ReadBatch: 2, Poll: time.Millisecond,
 		Decode: func(name string, version int, payload []byte) (any, error) {

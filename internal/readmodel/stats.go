@@ -1,188 +1,184 @@
 package readmodel
 
 import (
-	"cmp"
-	"slices"
-	"strings"
+	"context"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"passbook/internal/account"
 	"passbook/internal/money"
 	"passbook/internal/projector"
 )
 
-// Stats is the read model behind GET /stats. It is held in memory: a minute of seconds, and the accounts that are
-// suspended just now, whose closing is to be told from that of an active one.
-type Stats struct{ *projector.Memory[*stats] }
-
-// NewStats makes the read model, empty; each engine needs one of its own.
-func NewStats() Stats {
-	m := projector.DefineMemory("stats", 1, newStats)
-	p := m.Projection
+// Stats is the read model behind GET /stats: the events and the money of each recent second, and the accounts by status.
+func Stats() *projector.Projection {
+	p := projector.Define("stats", 1, []string{"stats_seconds", "stats_accounts", "stats_suspended"},
+		func() projector.Fold { return newStats() })
+	p.BatchDelay = statsBatchDelay
 	projector.On(p, func(s *stats, at projector.Event, _ account.AccountCreated) error {
-		s.happened(at)
-		s.active++
+		s.count(at)
+		s.opened++
 		return nil
 	})
 	projector.On(p, func(s *stats, at projector.Event, _ account.AccountSuspended) error {
-		s.happened(at)
-		s.active--
-		s.suspended[at.StreamID] = struct{}{}
+		s.count(at)
+		s.suspended[at.StreamID] = true
 		return nil
 	})
 	projector.On(p, func(s *stats, at projector.Event, _ account.AccountReactivated) error {
-		s.happened(at)
-		s.active++
-		delete(s.suspended, at.StreamID)
+		s.count(at)
+		s.suspended[at.StreamID] = false
 		return nil
 	})
 	projector.On(p, func(s *stats, at projector.Event, _ account.AccountClosed) error {
-		s.happened(at)
-		if _, suspended := s.suspended[at.StreamID]; suspended {
-			delete(s.suspended, at.StreamID)
-		} else {
-			s.active--
-		}
+		s.count(at)
+		s.suspended[at.StreamID] = false
 		s.closed++
 		return nil
 	})
 	projector.On(p, func(s *stats, at projector.Event, e account.MoneyDeposited) error { return s.move(at, e.Amount) })
 	projector.On(p, func(s *stats, at projector.Event, e account.MoneyWithdrawn) error { return s.move(at, e.Amount) })
 	projector.On(p, func(s *stats, at projector.Event, e account.TransferSent) error { return s.move(at, e.Amount) })
-	projector.On(p, func(s *stats, at projector.Event, _ account.TransferReceived) error { // the same money
-		s.happened(at)
+	projector.On(p, func(s *stats, at projector.Event, _ account.TransferReceived) error { // the money of TransferSent
+		s.count(at)
 		return nil
 	})
-	return Stats{m}
+	return p
 }
 
-// statsSeconds is how many seconds are remembered: one more than are told of, for the one that is not over.
-const statsSeconds = 61
+// statsBatchDelay is long: a batch costs about the same whatever its size, and statistics may be a tenth of a second old.
+const statsBatchDelay = 100 * time.Millisecond
 
+// statsSlots is how many seconds are kept. GET /stats reports 60 and leaves out the current one; the others allow for
+// a clock that is a few seconds behind.
+const statsSlots = 64
+
+const (
+	// A second takes the row of the one that was statsSlots seconds before it, so that the table stays small.
+	addSecondsSQL = `insert into stats_seconds as t (generation, slot, currency, second, events, movements, amount)
+select $1, u.* from unnest($2::smallint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[]::numeric[]) as u
+on conflict (generation, slot, currency) do update
+set second = excluded.second,
+    events = excluded.events + case when t.second = excluded.second then t.events else 0 end,
+    movements = excluded.movements + case when t.second = excluded.second then t.movements else 0 end,
+    amount = excluded.amount + case when t.second = excluded.second then t.amount else 0 end
+where t.second <= excluded.second`
+
+	// An account that is closed may have been active or suspended, which stats_suspended knows.
+	addAccountsSQL = `with suspended as (
+    insert into stats_suspended (generation, account_id) select $1, * from unnest($2::uuid[]) on conflict do nothing returning 1
+), others as (
+    delete from stats_suspended where generation = $1 and account_id = any ($3::uuid[]) returning 1
+)
+insert into stats_accounts as t (generation, opened, suspended, closed)
+select $1, $4, (select count(*) from suspended) - (select count(*) from others), $5
+on conflict (generation) do update
+set opened = t.opened + excluded.opened, suspended = t.suspended + excluded.suspended, closed = t.closed + excluded.closed`
+)
+
+// stats folds a batch.
 type stats struct {
-	seconds        [statsSeconds]second // by Unix time modulo their number
-	active, closed int64
-	suspended      map[uuid.UUID]struct{}
+	seconds        map[statsKey]*statsSecond
+	opened, closed int64
+	suspended      map[uuid.UUID]bool // whether the account was suspended after the batch, if that may have changed
 }
 
-// second is what was recorded in one second of the database's clock.
-type second struct {
-	unix   int64
-	events int64
-	moved  map[money.Currency]*moved
+// statsKey is the key of a row of stats_seconds. Events that move no money, or money counted already, have no currency.
+type statsKey struct {
+	slot     int16
+	currency string
 }
 
-type moved struct {
-	amount    sum
-	movements int64
+type statsSecond struct {
+	second            int64 // Unix time
+	events, movements int64
+	amount            sum
 }
 
-func newStats() *stats { return &stats{suspended: make(map[uuid.UUID]struct{})} }
+func newStats() *stats {
+	return &stats{seconds: make(map[statsKey]*statsSecond), suspended: make(map[uuid.UUID]bool)}
+}
 
-// happened counts an event and answers its second. Seconds never go back, since the log's do not.
-func (s *stats) happened(at projector.Event) *second {
-	unix := at.RecordedAt.Unix()
-	one := &s.seconds[unix%statsSeconds]
-	if one.unix != unix {
-		*one = second{unix: unix}
+// second returns the row for events of a currency in the event's second, or nil when a later second has taken its slot.
+func (s *stats) second(at projector.Event, currency string) *statsSecond {
+	second := at.RecordedAt.Unix()
+	key := statsKey{int16(second % statsSlots), currency}
+	row := s.seconds[key]
+	switch {
+	case row == nil:
+		row = &statsSecond{second: second}
+		s.seconds[key] = row
+	case row.second < second:
+		*row = statsSecond{second: second}
+	case row.second > second:
+		return nil
 	}
-	one.events++
-	return one
+	return row
+}
+
+func (s *stats) count(at projector.Event) {
+	if row := s.second(at, ""); row != nil {
+		row.events++
+	}
 }
 
 func (s *stats) move(at projector.Event, amount money.Amount) error {
-	one := s.happened(at)
-	if one.moved == nil {
-		one.moved = make(map[money.Currency]*moved)
+	if row := s.second(at, amount.Currency().Code()); row != nil {
+		row.events++
+		row.movements++
+		row.amount.add(amount.Minor())
 	}
-	m := one.moved[amount.Currency()]
-	if m == nil {
-		m = new(moved)
-		one.moved[amount.Currency()] = m
-	}
-	m.amount.add(amount.Minor())
-	m.movements++
 	return nil
 }
 
-// Snapshot is the statistics as they stand at a moment.
-type Snapshot struct {
-	// Position is the last that was applied.
-	Position int64
-	// Last1, Last10 and Last60 are events a second over so many whole seconds before the moment.
-	Last1, Last10, Last60 float64
-	// Active, Suspended and Closed count the accounts.
-	Active, Suspended, Closed int64
-	// Moved has the currencies in which money was moved in the last 60 whole seconds, in the order of their codes.
-	Moved []Moved
+// Rows implements projector.Sized.
+func (s *stats) Rows() int { return len(s.seconds) + len(s.suspended) }
+
+// Flush implements projector.Fold.
+func (s *stats) Flush(ctx context.Context, tx pgx.Tx, generation int64) error {
+	if err := s.flushSeconds(ctx, tx, generation); err != nil {
+		return fmt.Errorf("stats: seconds: %w", err)
+	}
+	if err := s.flushAccounts(ctx, tx, generation); err != nil {
+		return fmt.Errorf("stats: accounts: %w", err)
+	}
+	return nil
 }
 
-// Moved is the money moved in one currency.
-type Moved struct {
-	Currency string
-	// Amount is in decimal, with the currency's digits; it has no bound.
-	Amount    string
-	Movements int64
+func (s *stats) flushSeconds(ctx context.Context, tx pgx.Tx, generation int64) error {
+	var (
+		slots                      []int16
+		currencies, amounts        []string
+		seconds, events, movements []int64
+	)
+	for key, row := range s.seconds {
+		slots = append(slots, key.slot)
+		currencies = append(currencies, key.currency)
+		seconds = append(seconds, row.second)
+		events = append(events, row.events)
+		movements = append(movements, row.movements)
+		amounts = append(amounts, row.amount.String())
+	}
+	_, err := tx.Exec(ctx, addSecondsSQL, generation, slots, currencies, seconds, events, movements, amounts)
+	return err
 }
 
-// At answers the statistics as they stand at a moment, which is to be now by the database's clock.
-func (s Stats) At(now time.Time) Snapshot {
-	var out Snapshot
-	s.Read(func(model *stats, position int64) {
-		out = model.at(now.Unix())
-		out.Position = position
-	})
-	return out
-}
-
-func (s *stats) at(now int64) Snapshot {
-	var events [statsSeconds]int64 // by age in seconds
-	totals := make(map[money.Currency]*moved)
-	for i := range s.seconds {
-		one := &s.seconds[i]
-		age := now - one.unix
-		if age < 1 || age >= statsSeconds {
-			continue
-		}
-		events[age] = one.events
-		for currency, m := range one.moved {
-			total := totals[currency]
-			if total == nil {
-				total = new(moved)
-				totals[currency] = total
-			}
-			total.amount.join(&m.amount)
-			total.movements += m.movements
+// flushAccounts writes nothing for a batch that only moves money, as most do.
+func (s *stats) flushAccounts(ctx context.Context, tx pgx.Tx, generation int64) error {
+	if s.opened == 0 && len(s.suspended) == 0 {
+		return nil
+	}
+	var suspended, others [][16]byte // pgx encodes [16]byte directly, and uuid.UUID through its text form
+	for id, is := range s.suspended {
+		if is {
+			suspended = append(suspended, id)
+		} else {
+			others = append(others, id)
 		}
 	}
-	rate := func(seconds int) float64 {
-		var n int64
-		for _, one := range events[1 : seconds+1] {
-			n += one
-		}
-		return float64(n) / float64(seconds)
-	}
-	out := Snapshot{
-		Last1: rate(1), Last10: rate(10), Last60: rate(60),
-		Active: s.active, Suspended: int64(len(s.suspended)), Closed: s.closed,
-	}
-	for currency, m := range totals {
-		out.Moved = append(out.Moved, Moved{currency.Code(), decimal(m.amount.String(), currency.Exponent()), m.movements})
-	}
-	slices.SortFunc(out.Moved, func(a, b Moved) int { return cmp.Compare(a.Currency, b.Currency) })
-	return out
-}
-
-// decimal puts the point into the digits of a number of minor units that is not negative.
-func decimal(digits string, exponent int) string {
-	if exponent == 0 {
-		return digits
-	}
-	if missing := exponent + 1 - len(digits); missing > 0 {
-		digits = strings.Repeat("0", missing) + digits
-	}
-	point := len(digits) - exponent
-	return digits[:point] + "." + digits[point:]
+	_, err := tx.Exec(ctx, addAccountsSQL, generation, suspended, others, s.opened, s.closed)
+	return err
 }

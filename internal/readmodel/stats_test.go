@@ -3,95 +3,116 @@ package readmodel_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"pgregory.net/rapid"
 
 	"passbook/internal/account"
-	"passbook/internal/account/eventjson"
-	"passbook/internal/eventstore"
-	"passbook/internal/money"
 	"passbook/internal/pgtest"
-	"passbook/internal/projector"
 	"passbook/internal/readmodel"
 )
 
-func TestStats(t *testing.T) {
+// countedAccounts is what stats says of the accounts, with the suspended ones by name.
+type countedAccounts struct {
+	Opened, Suspended, Closed int64
+	IDs                       []uuid.UUID
+}
+
+func statsAccounts(t failer, pool *pgxpool.Pool) (got countedAccounts) {
+	t.Helper()
+	err := pool.QueryRow(context.Background(), `select coalesce(sum(opened), 0)::bigint, coalesce(sum(suspended), 0)::bigint,
+coalesce(sum(closed), 0)::bigint, (select coalesce(array_agg(account_id order by account_id), '{}') from stats_suspended where generation = 1)
+from stats_accounts where generation = 1`).Scan(&got.Opened, &got.Suspended, &got.Closed, &got.IDs)
+	if err != nil {
+		t.Fatalf("stats of accounts: %v", err)
+	}
+	return got
+}
+
+// TestStatsCountsAccounts folds random histories by batches of several sizes.
+func TestStatsCountsAccounts(t *testing.T) {
 	t.Parallel()
-	jpy, _ := money.LookupCurrency("JPY")
-	yen := money.New(7, jpy)
-	ids := make([]uuid.UUID, 5)
-	for i := range ids {
-		ids[i] = uuid.New()
-	}
-	const most = 1<<63 - 1
-	var log []happening
-	for i, id := range ids {
-		currency := eur
-		if i == 4 {
-			currency = jpy
-		}
-		log = append(log, happening{id, account.AccountCreated{Owner: "o", Currency: currency}})
-	}
-	log = append(log,
-		happening{ids[0], account.MoneyDeposited{Amount: cents(most)}},
-		happening{ids[0], account.MoneyWithdrawn{Amount: cents(most)}},
-		happening{ids[0], account.MoneyDeposited{Amount: cents(3)}},
-		happening{ids[0], account.TransferSent{TransferID: uuid.New(), To: ids[1], Amount: cents(3)}},
-		happening{ids[1], account.TransferReceived{TransferID: uuid.New(), From: ids[0], Amount: cents(3)}},
-		happening{ids[4], account.MoneyDeposited{Amount: yen}},
-		happening{ids[2], account.AccountSuspended{}},
-		happening{ids[2], account.AccountReactivated{}},
-		happening{ids[1], account.AccountSuspended{}},
-		happening{ids[2], account.AccountClosed{}}, // from active
-		happening{ids[3], account.AccountSuspended{}},
-		happening{ids[3], account.AccountClosed{}}, // from suspended
-	)
 	pool := pgtest.New(t)
-	recorded := appendAll(t, pool, log)
-	stats := readmodel.NewStats()
-	engine, err := projector.New(projector.Config{
-		Pool: pool, Log: eventstore.New(pool), Instance: "test", Poll: time.Millisecond, Batch: 4,
-		Decode: func(name string, version int, payload []byte) (any, error) {
-			return eventjson.Decode(name, version, payload)
-		},
-	}, stats.Projection)
+	rapid.Check(t, func(t *rapid.T) {
+		clearLog(t, pool)
+		all, states := history(t, 40)
+		appendAll(t, pool, all)
+		want := countedAccounts{IDs: []uuid.UUID{}}
+		for _, id := range []uuid.UUID{first, second, third, fourth} { // in order
+			switch states[id].Status {
+			case account.Suspended:
+				want.Suspended++
+				want.IDs = append(want.IDs, id)
+			case account.Closed:
+				want.Closed++
+			}
+			if states[id].Exists() {
+				want.Opened++
+			}
+		}
+		for _, batch := range []int{1, len(all), rapid.IntRange(1, len(all)).Draw(t, "batch")} {
+			project(t, pool, readmodel.Stats(), batch)
+			if diff := cmp.Diff(want, statsAccounts(t, pool)); diff != "" {
+				t.Fatalf("batches of %d (-want +got):\n%s", batch, diff)
+			}
+		}
+	})
+}
+
+// countedSecond is a row of stats_seconds.
+type countedSecond struct {
+	Slot                      int16
+	Currency                  string
+	Second, Events, Movements int64
+	Amount                    string
+}
+
+// TestStatsKeepsRecentSeconds records an event of each currency every half second for two minutes: of each slot only the
+// newest second is left, whatever the batches.
+func TestStatsKeepsRecentSeconds(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t)
+	const (
+		begin   = 1_800_000_000
+		seconds = 120
+		most    = "9223372036854775807"
+	)
+	_, err := pool.Exec(t.Context(), `insert into events (position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at)
+select 1, $1::uuid, 1, gen_random_uuid(), 'AccountCreated', 1, '{"owner": "o", "currency": "EUR", "overdraft_limit": 0}'::jsonb, '{}'::jsonb, to_timestamp($2::int)
+union all
+select n + 1, $1::uuid, n + 1, gen_random_uuid(), case n % 2 when 0 then 'MoneyDeposited' else 'MoneyWithdrawn' end, 1,
+    '{"amount": `+most+`, "currency": "EUR"}'::jsonb, '{}'::jsonb, to_timestamp($2::int + n / 2)
+from generate_series(1, $3) as n`, first, begin, 2*seconds)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
-	ended := make(chan struct{})
-	go func() { _ = engine.Run(ctx); close(ended) }()
-	defer func() { stop(); <-ended }()
-	ticker := time.NewTicker(time.Millisecond)
-	defer ticker.Stop()
-	n := int64(len(log))
-	for stats.At(recorded).Position < n {
-		if ctx.Err() != nil {
-			t.Fatalf("it is at %d of %d", stats.At(recorded).Position, n)
+	var want []countedSecond
+	for slot := range int64(64) {
+		one := countedSecond{Slot: int16(slot), Currency: "EUR", Events: 2, Movements: 2, Amount: "18446744073709551614"}
+		for one.Second = begin + seconds; one.Second%64 != slot; {
+			one.Second--
 		}
-		<-ticker.C
-	}
-
-	want := readmodel.Snapshot{Position: n, Active: 2, Suspended: 1, Closed: 2}
-	if diff := cmp.Diff(want, stats.At(recorded)); diff != "" {
-		t.Errorf("in the second that is not over (-want +got):\n%s", diff)
-	}
-	want.Moved = []readmodel.Moved{
-		{Currency: "EUR", Amount: "184467440737095516.20", Movements: 4}, {Currency: "JPY", Amount: "7", Movements: 1},
-	}
-	for _, tt := range []struct {
-		after    time.Duration
-		one, ten float64
-	}{{time.Second, float64(n), float64(n) / 10}, {2 * time.Second, 0, float64(n) / 10}, {10 * time.Second, 0, float64(n) / 10}, {11 * time.Second, 0, 0}, {60 * time.Second, 0, 0}} {
-		want.Last1, want.Last10, want.Last60 = tt.one, tt.ten, float64(n)/60
-		if diff := cmp.Diff(want, stats.At(recorded.Add(tt.after))); diff != "" {
-			t.Errorf("%s later (-want +got):\n%s", tt.after, diff)
+		if one.Second == begin+seconds { // it has only begun
+			one.Events, one.Movements, one.Amount = 1, 1, most
+		}
+		want = append(want, one)
+		if slot == begin%64 {
+			want = append(want[:len(want)-1], countedSecond{Slot: int16(slot), Second: begin, Events: 1, Amount: "0"}, one)
 		}
 	}
-	want.Last60, want.Moved = 0, nil
-	if diff := cmp.Diff(want, stats.At(recorded.Add(61*time.Second))); diff != "" {
-		t.Errorf("a minute later (-want +got):\n%s", diff)
+	for _, batch := range []int{1, 2, 7, 1000} {
+		project(t, pool, readmodel.Stats(), batch)
+		rows, _ := pool.Query(t.Context(), `select slot, currency, second, events, movements, amount::text from stats_seconds
+where generation = 1 order by slot, currency`)
+		got, err := pgx.CollectRows(rows, pgx.RowToStructByPos[countedSecond])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("batches of %d (-want +got):\n%s", batch, diff)
+		}
 	}
 }

@@ -29,18 +29,6 @@ func (s *sum) change(minor int64, small func(a, b int64) (int64, bool), wide fun
 	wide(s.wide, s.wide, big.NewInt(minor))
 }
 
-// join adds another sum.
-func (s *sum) join(other *sum) {
-	if other.wide == nil {
-		s.add(other.small)
-		return
-	}
-	if s.wide == nil {
-		s.wide = big.NewInt(s.small)
-	}
-	s.wide.Add(s.wide, other.wide)
-}
-
 // String is the sum in decimal digits, as Postgres reads a bigint or a numeric.
 func (s *sum) String() string {
 	if s.wide != nil {

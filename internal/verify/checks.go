@@ -20,6 +20,9 @@ var checks = []struct{ name, projection, about, sql string }{
 	{"transactions", "transactions", "statements are the events up to the checkpoint, with the balance after each (I4)", transactionsSQL},
 	{"transaction accounts", "transactions", "statements know what each account was opened with (I4)", transactionAccountsSQL},
 	{"totals", "totals", "totals are the sums of the events up to the checkpoint (I4)", totalsSQL},
+	{"recent seconds", "stats", "statistics of recent seconds are those of the events up to the checkpoint (I4)", statsSecondsSQL},
+	{"account counts", "stats", "accounts by status are counted from the events up to the checkpoint (I4)", statsAccountsSQL},
+	{"suspended accounts", "stats", "the suspended accounts are those of the events up to the checkpoint (I4)", statsSuspendedSQL},
 	{"money", "balances", "balances add up to what was deposited less what was withdrawn, by currency (I8)", moneySQL},
 }
 

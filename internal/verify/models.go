@@ -158,3 +158,63 @@ flows as (
 select 0, 'currency ' || coalesce(h.currency, w.currency), 'sum of balances', coalesce(h.balance, 0)::text, coalesce(w.balance, 0)::text
 from has h full join want w on w.currency = h.currency
 where coalesce(h.balance, 0) <> coalesce(w.balance, 0)`
+
+// statsSecondsSQL wants of each slot and currency the newest second, and what happened in that.
+var statsSecondsSQL = live("stats") + `,
+seconds as (
+    select floor(extract(epoch from recorded_at))::bigint as second,
+        case when type in ('MoneyDeposited', 'MoneyWithdrawn', 'TransferSent') then payload->>'currency' else '' end as currency,
+        count(*) as events, count(*) filter (where type in ('MoneyDeposited', 'MoneyWithdrawn', 'TransferSent')) as movements,
+        coalesce(sum(amount) filter (where type in ('MoneyDeposited', 'MoneyWithdrawn', 'TransferSent')), 0) as amount
+    from applied group by 1, 2
+), want as (
+    select distinct on (second % 64, currency) second % 64 as slot, * from seconds order by second % 64, currency, second desc
+), has as (
+    select s.* from stats_seconds s join live l on s.generation = l.generation
+)
+select coalesce(h.slot, w.slot), 'slot ' || coalesce(h.slot, w.slot) || ' of currency "' || coalesce(h.currency, w.currency) || '"',
+    d.field, d.has, d.want
+from has h full join want w on w.slot = h.slot and w.currency = h.currency
+cross join lateral (values
+    ('row', case when h.slot is null then 'missing' else 'present' end, case when w.slot is null then 'missing' else 'present' end),
+    ('second', h.second::text, w.second::text),
+    ('events', h.events::text, w.events::text),
+    ('movements', h.movements::text, w.movements::text),
+    ('amount', h.amount::text, w.amount::text)
+) as d(field, has, want)
+where d.has is distinct from d.want and (d.field = 'row' or (h.slot is not null and w.slot is not null))`
+
+// suspendedAccounts adds the accounts whose last change of status was a suspension.
+const suspendedAccounts = `,
+suspended as (
+    select stream_id from applied group by stream_id
+    having max(version) filter (where type = 'AccountSuspended')
+        > coalesce(max(version) filter (where type in ('AccountReactivated', 'AccountClosed')), 0)
+)`
+
+var statsAccountsSQL = live("stats") + suspendedAccounts + `,
+want as (
+    select count(*) filter (where type = 'AccountCreated') as opened, (select count(*) from suspended) as suspended,
+        count(*) filter (where type = 'AccountClosed') as closed
+    from applied
+), has as (
+    select sum(s.opened) as opened, sum(s.suspended) as suspended, sum(s.closed) as closed
+    from stats_accounts s join live l on s.generation = l.generation
+)
+select 0, 'accounts', d.field, d.has, d.want
+from has h cross join want w
+cross join lateral (values
+    ('opened', coalesce(h.opened, 0)::text, w.opened::text),
+    ('suspended', coalesce(h.suspended, 0)::text, w.suspended::text),
+    ('closed', coalesce(h.closed, 0)::text, w.closed::text)
+) as d(field, has, want)
+where d.has <> d.want`
+
+var statsSuspendedSQL = live("stats") + suspendedAccounts + `,
+has as (
+    select s.account_id from stats_suspended s join live l on s.generation = l.generation
+)
+select 0, 'account ' || coalesce(h.account_id, w.stream_id), 'row', case when h.account_id is null then 'missing' else 'present' end,
+    case when w.stream_id is null then 'missing' else 'present' end
+from has h full join suspended w on w.stream_id = h.account_id
+where h.account_id is null or w.stream_id is null`

@@ -82,7 +82,7 @@ func project(t *testing.T, pool *pgxpool.Pool, batch int) {
 		Decode: func(name string, version int, payload []byte) (any, error) {
 			return eventjson.Decode(name, version, payload)
 		},
-	}, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals())
+	}, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Stats())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func project(t *testing.T, pool *pgxpool.Pool, batch int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		behind := len(all) < 3
+		behind := len(all) < 4
 		for _, p := range all {
 			behind = behind || p.Lag > 0
 		}
@@ -201,13 +201,14 @@ func TestDamageIsNamed(t *testing.T) {
 				"transactions: " + accountC + " at position 10 row: present, not missing",
 				"transactions: " + accountC + " at position 11 balance: 0, not -9",
 				"transactions: " + accountC + " at position 12 balance: 0, not -9",
-				"totals: currency JPY balance: 0, not -9", "totals: currency JPY deposited: 9, not 0", "money: currency JPY",
+				"totals: currency JPY balance: 0, not -9", "totals: currency JPY deposited: 9, not 0",
+				"recent seconds: slot", "recent seconds: slot", "recent seconds: slot", "money: currency JPY",
 			},
 		},
 		"several taken out at the end": {
 			`delete from events where position > 12`,
 			[]string{
-				"checkpoints: projection balances position: 15, not at most 12", "checkpoints: projection totals",
+				"checkpoints: projection balances position: 15, not at most 12", "checkpoints: projection stats", "checkpoints: projection totals",
 				"checkpoints: projection transactions", "balances: ", "balances: ",
 			},
 		},
@@ -272,6 +273,20 @@ func TestDamageIsNamed(t *testing.T) {
 		},
 		"a lost statement": {`delete from transactions where position = 7`, []string{"transactions: " + accountB + " at position 7 row: missing"}},
 		"totals":           {`update totals set withdrawn = withdrawn + 1 where currency = 'JPY'`, []string{"totals: currency JPY withdrawn: 10, not 9"}},
+		"a second": {
+			`update stats_seconds set events = events + 1 where currency = 'JPY'`,
+			[]string{"recent seconds: slot "},
+		},
+		"a lost second": {`delete from stats_seconds where currency = ''`, []string{"recent seconds: slot "}},
+		"the account counts": {
+			`update stats_accounts set closed = 0, suspended = 1`,
+			[]string{"account counts: accounts closed: 0, not 1", "account counts: accounts suspended: 1, not 0"},
+		},
+		"lost account counts": {`delete from stats_accounts`, []string{"account counts: accounts closed: 0, not 1", "account counts: accounts opened: 0, not 3"}},
+		"an account that is not suspended": {
+			`insert into stats_suspended select generation, '` + bob.String() + `' from projections where id = 'stats'`,
+			[]string{"suspended accounts: " + accountB + " row: present, not missing"},
+		},
 		"a checkpoint of another log": {
 			`update projections set last_event_id = gen_random_uuid() where id = 'totals'`,
 			[]string{"checkpoints: projection totals last_event_id"},

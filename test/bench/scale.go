@@ -149,8 +149,7 @@ func (l *scaled) add(what, unit string, value, p99 float64, grows string) {
 	l.b.say("%s: %s %s; %.0f MiB resident", what, threeDigits(value), unit, l.server.ResidentMiB())
 }
 
-// measure asks everything once. The live statistics, which are in memory and begin with the first event, are held back
-// meanwhile, but for a moment in which their speed is seen.
+// measure asks everything once.
 func (l *scaled) measure(ctx context.Context) (err error) {
 	began := time.Now()
 	if l.server, err = l.b.stand.StartServer(ctx, l.db); err != nil {
@@ -158,36 +157,11 @@ func (l *scaled) measure(ctx context.Context) (err error) {
 	}
 	l.add("start of the server to ready", "ms", float64(time.Since(began).Microseconds())/1000, 0, "")
 	defer func() { err = errors.Join(err, l.server.Stop()) }()
-	for _, step := range []func(context.Context) error{l.stats, l.reading, l.writing, l.replaying, l.disk} {
+	for _, step := range []func(context.Context) error{l.reading, l.writing, l.replaying, l.disk} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// stats sees how fast the statistics in memory come up.
-func (l *scaled) stats(ctx context.Context) error {
-	const watch = 5 * time.Second
-	var st struct{ Position int64 }
-	began := time.Now()
-	timer := time.NewTimer(watch)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if err := l.server.Call(ctx, http.MethodPost, "/projections/stats/pause", "", http.StatusOK, &st); err != nil {
-		return err
-	}
-	if st.Position < int64(l.whole.Events()) {
-		rate := float64(st.Position) / time.Since(began).Seconds()
-		l.add("until GET /stats knows the whole log, by its speed at first", "s", float64(l.whole.Events())/rate, 0,
-			"it is kept in memory, and reads the log from the beginning after each start, beside everything else")
-		return nil
-	}
-	l.add("until GET /stats knows the whole log, by its speed at first", "s", watch.Seconds(), 0, "")
 	return nil
 }
 

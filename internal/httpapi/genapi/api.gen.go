@@ -1220,6 +1220,15 @@ type GetReplayParams struct {
 	Unnamed Unnamed `form:"unnamed,omitempty" json:"unnamed,omitempty,omitzero"`
 }
 
+// GetStatsParams defines parameters for GetStats.
+type GetStatsParams struct {
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+}
+
 // GetTotalsParams defines parameters for GetTotals.
 type GetTotalsParams struct {
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
@@ -1444,7 +1453,7 @@ type ServerInterface interface {
 	EventSchema(w http.ResponseWriter, r *http.Request, eventType EventType, schemaVersion int32)
 	// GetStats Live statistics
 	// (GET /stats)
-	GetStats(w http.ResponseWriter, r *http.Request)
+	GetStats(w http.ResponseWriter, r *http.Request, params GetStatsParams)
 	// GetTotals Read the trial balance
 	// (GET /totals)
 	GetTotals(w http.ResponseWriter, r *http.Request, params GetTotalsParams)
@@ -1636,7 +1645,7 @@ func (_ Unimplemented) EventSchema(w http.ResponseWriter, r *http.Request, event
 
 // GetStats Live statistics
 // (GET /stats)
-func (_ Unimplemented) GetStats(w http.ResponseWriter, r *http.Request) {
+func (_ Unimplemented) GetStats(w http.ResponseWriter, r *http.Request, params GetStatsParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -3120,8 +3129,48 @@ func (siw *ServerInterfaceWrapper) EventSchema(w http.ResponseWriter, r *http.Re
 // GetStats operation middleware
 func (siw *ServerInterfaceWrapper) GetStats(w http.ResponseWriter, r *http.Request) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStatsParams
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", r.URL.Query(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "min_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "min_position", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer Prefer
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Prefer", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Prefer", Err: err})
+			return
+		}
+
+		params.Prefer = Prefer
+
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.GetStats(w, r)
+		siw.Handler.GetStats(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {

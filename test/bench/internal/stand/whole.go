@@ -57,6 +57,13 @@ var wholeRest = []string{
     timestamptz '2026-01-01Z' + ((%[2]d - 1)::bigint * %[1]d + n) * interval '1 microsecond', null from generate_series(1, %[1]d) n`,
 	`insert into totals (generation, currency, accounts, deposited, withdrawn, sent, received, balance)
 select 1, 'EUR', %[1]d, d, 0, 0, 0, d from (values ((%[2]d - 1)::numeric * 100 * %[1]d)) as x(d)`,
+	`insert into stats_accounts (generation, opened, suspended, closed) values (1, %[1]d, 0, 0)`,
+	`insert into stats_seconds (generation, slot, currency, second, events, movements, amount)
+select distinct on (second %% 64, currency) 1, second %% 64, currency, second, events, movements, movements * 100
+from (select floor(extract(epoch from recorded_at))::bigint as second, case when version = 1 then '' else 'EUR' end as currency,
+          count(*) as events, count(*) filter (where version > 1) as movements
+      from events group by 1, 2) as s
+order by second %% 64, currency, second desc`,
 }
 
 const (
@@ -110,7 +117,7 @@ func (s *Stand) FillWhole(ctx context.Context, d Database, w Whole, progress fun
 		for i, statement := range wholeRest {
 			f.once(ctx, fmt.Sprint(i), fmt.Sprintf(statement, w.Accounts, w.PerAccount))
 		}
-		for _, p := range []*projector.Projection{readmodel.Balances(), readmodel.Transactions(), readmodel.Totals()} {
+		for _, p := range []*projector.Projection{readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Stats()} {
 			f.once(ctx, p.ID, fmt.Sprintf(`insert into projections (id, version, generation, position, last_event_id)
 values ('%s', %d, 1, %[3]d, md5('%[3]d')::uuid)`, p.ID, p.Version, w.Events()))
 		}
