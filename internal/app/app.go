@@ -130,6 +130,9 @@ func (a *app) newEngine(cfg config.Config, pool *pgxpool.Pool, c projector.Confi
 	return projector.New(c, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Stats())
 }
 
+// queryTimeout bounds the statements of a query.
+const queryTimeout = 10 * time.Second
+
 // openPools makes a pool for each use, so that slow queries cannot keep commands waiting for a connection.
 func (a *app) openPools(ctx context.Context, d *Database) (map[string]*pgxpool.Pool, error) {
 	type use struct {
@@ -144,12 +147,14 @@ func (a *app) openPools(ctx context.Context, d *Database) (map[string]*pgxpool.P
 			postgres.WithLockTimeout(5 * time.Second), postgres.WithIdleInTransactionTimeout(2 * time.Second),
 			postgres.WithIndexLookups(),
 		}},
-		{"projector", d.url, 10, time.Minute, nil},
-		{"queries", d.queryURL, 8, 10 * time.Second, nil},
-		{"feed", d.queryURL, 4, 10 * time.Second, nil},
+		// The statements of a replay may take long, but the API, which asks for the projections' state here, does not wait
+		// longer for a locked table than a query does.
+		{"projector", d.url, 10, time.Minute, []postgres.Option{postgres.WithLockTimeout(queryTimeout)}},
+		{"queries", d.queryURL, 8, queryTimeout, nil},
+		{"feed", d.queryURL, 4, queryTimeout, nil},
 	}
 	if d.queryURL != d.url { // for what a replica cannot tell
-		uses = append(uses, use{"primary", d.url, 2, 10 * time.Second, nil})
+		uses = append(uses, use{"primary", d.url, 2, queryTimeout, nil})
 	}
 	pools := make(map[string]*pgxpool.Pool)
 	for _, p := range uses {
