@@ -77,7 +77,19 @@ create table projection_failures (
 );
 create index projection_failures_position on projection_failures (projection, generation, position);
 
+-- What readers of a read model may know of its projection, whose tables are the projector's own. They join one of these views
+-- with the rows that they read, in one statement, so that all rows are of one complete generation.
+
+-- The generation to read, and the position up to which it is applied.
+create view live_generations as select id as projection, generation, position from projections;
+
+-- The streams whose events are missing from a position on, until a retry applies them.
+create view parked_streams as
+select projection, generation, stream_id, position from projection_failures where parked;
+
 -- +goose Down
+drop view parked_streams;
+drop view live_generations;
 drop table projection_failures;
 drop table projection_replays;
 drop table projections;

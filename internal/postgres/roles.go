@@ -15,7 +15,7 @@ import (
 // of services are made its members. docs/adr/0012-roles.md says why it is done this way.
 const ServiceRole = "passbook_service"
 
-// tableRights are what the service may do with each table that is no read model.
+// tableRights are what the service may do with each table and view that is no read model.
 var tableRights = []struct{ table, rights string }{
 	// Written by append alone, which has the rights of its owner.
 	{"events", "select"},
@@ -26,6 +26,8 @@ var tableRights = []struct{ table, rights string }{
 	{"projections", allRights},
 	{"projection_replays", allRights},
 	{"projection_failures", allRights},
+	{"live_generations", "select"},
+	{"parked_streams", "select"},
 }
 
 // allRights are those on a read model. A replay deletes the rows of generations that are over.

@@ -22,14 +22,15 @@ import (
 //go:embed schema.txt
 var expectedSchema string
 
-// The catalog's description of all tables and functions in the first schema of the search path. It has no NOT NULL
+// The catalog's description of all tables, views and functions in the first schema of the search path. It has no definitions
+// of views, which PostgreSQL 16 writes in another way than 15. It has no NOT NULL
 // constraints, which PostgreSQL 18 has names for; columns say the same.
 const readSchema = `WITH t AS (
-  SELECT c.oid, c.relname, c.relpersistence, c.relrowsecurity, quote_ident(n.nspname) || '.' AS prefix
+  SELECT c.oid, c.relname, c.relkind, c.relpersistence, c.relrowsecurity, quote_ident(n.nspname) || '.' AS prefix
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-   WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND c.relname <> '` + versionTable + `')
+   WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v') AND c.relname <> '` + versionTable + `')
 SELECT coalesce(string_agg(line, E'\n' ORDER BY line COLLATE "C"), '') FROM (
-  SELECT relname || ': ' || CASE relpersistence WHEN 'u' THEN 'unlogged ' ELSE '' END || 'table' ||
+  SELECT relname || ': ' || CASE relpersistence WHEN 'u' THEN 'unlogged ' ELSE '' END || CASE relkind WHEN 'v' THEN 'view' ELSE 'table' END ||
          CASE WHEN relrowsecurity THEN ' with row security' ELSE '' END AS line
     FROM t
   UNION ALL

@@ -55,7 +55,7 @@ const (
 	accountColumns = `b.account_id, b.owner, b.currency, b.balance, b.overdraft_limit, b.deposited::text, b.withdrawn::text,
        b.status, b.version, b.position, b.opened_at, b.updated_at, b.closed_at`
 
-	appliedSQL = `select position, generation from projections where id = 'balances'`
+	appliedSQL = `select position, generation from live_generations where projection = 'balances'`
 )
 
 // Account answers an account, with the position the read model had applied. The position is right with ErrNotFound

@@ -16,14 +16,14 @@ const (
 	// The last row at or before the position is the account as it stood. An account is there from the position on that
 	// it was opened at.
 	balanceAtSQL = `select p.position, ` + parkedSQL + `, a.owner, a.currency, a.overdraft_limit, t.balance, t.status, t.version, t.position, t.recorded_at
-from projections p
+from live_generations p
 left join transaction_accounts a on a.generation = p.generation and a.account_id = $1
 left join lateral (
     select balance, status, version, position, recorded_at
     from transactions
     where generation = p.generation and account_id = $1 and position <= $2
     order by position desc limit 1) as t on true
-where p.id = 'transactions'`
+where p.projection = 'transactions'`
 )
 
 // BalanceAt answers an account as it stood at a moment, with the position the read model had applied, which is right

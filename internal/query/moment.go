@@ -33,9 +33,9 @@ const (
 	shareAppendLockSQL = `select set_config('lock_timeout', $1, true), pg_advisory_xact_lock_shared(7018230141)`
 
 	// An account that the projection has set aside lacks its events from the row's position on, which will come. $1 is the
-	// account, $2 the position asked about; p is the projection.
-	parkedSQL = `exists (select from projection_failures f
-    where f.projection = p.id and f.generation = p.generation and f.stream_id = $1 and f.parked and f.position <= $2)`
+	// account, $2 the position asked about; p is its live generation.
+	parkedSQL = `exists (select from parked_streams f
+    where f.projection = p.projection and f.generation = p.generation and f.stream_id = $1 and f.position <= $2)`
 
 	lockNotAvailable = "55P03"
 )

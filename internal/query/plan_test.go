@@ -38,7 +38,7 @@ select 1, gen_random_uuid(), 'owner', 'EUR', 0, 0, 0, 0, 'active', 1, n, n, now(
 			t.Fatal(err)
 		}
 		plan := strings.Join(lines, "\n")
-		if !strings.Contains(plan, "balances_pkey") || !strings.Contains(plan, "Index Cond: ((generation = p.generation) AND (account_id = k.account_id))") {
+		if !strings.Contains(plan, "balances_pkey") || !strings.Contains(plan, "AND (account_id = k.account_id))") {
 			t.Errorf("%s: accounts are not looked up by balances_pkey:\n%s", stage.name, plan)
 		}
 		conn.Hijack().Close(t.Context())

@@ -42,7 +42,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 type looks struct{ n atomic.Int64 }
 
 func (l *looks) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
-	if strings.Contains(q.SQL, "select id, position from projections") {
+	if strings.Contains(q.SQL, "select projection, position from live_generations") {
 		l.n.Add(1)
 	}
 	return ctx
@@ -257,7 +257,7 @@ func TestWaitOutlivesTheDatabase(t *testing.T) {
 	f := newFixture(t)
 	f.run(t)
 	f.exec(t, `insert into projections (id, version, generation, position) values ('balances', 1, 1, 12)`)
-	f.exec(t, `alter table projections rename to misplaced`)
+	f.exec(t, `alter view live_generations rename to misplaced`)
 	ended := make(chan error, 1)
 	go func() {
 		_, _, err := f.svc.Account(t.Context(), uuid.New(), query.Wait{MinPosition: 13, Timeout: time.Hour})
@@ -265,7 +265,7 @@ func TestWaitOutlivesTheDatabase(t *testing.T) {
 	}()
 	eventually(t, "it looks in vain", func() bool { return f.looks.n.Load() > 2 })
 	f.exec(t, `update misplaced set position = 13`)
-	f.exec(t, `alter table misplaced rename to projections`)
+	f.exec(t, `alter view misplaced rename to live_generations`)
 	if err := <-ended; !errors.Is(err, query.ErrNotFound) {
 		t.Errorf("woken: %v", err)
 	}

@@ -18,9 +18,9 @@ const maxReads = 256
 // each look-up a subquery of its own, which PostgreSQL can only answer by the primary key: joined with the ids, a table
 // that was empty when the plan was made is read whole for every call.
 const readAccountsSQL = `select p.position, ` + accountColumns + `
-from projections p cross join unnest($1::uuid[]) as k (account_id) left join lateral (
+from live_generations p cross join unnest($1::uuid[]) as k (account_id) left join lateral (
     select * from balances b where b.generation = p.generation and b.account_id = k.account_id limit 1) b on true
-where p.id = 'balances'`
+where p.projection = 'balances'`
 
 // reader answers reads of single accounts that come at the same time with one round trip: those that arrive while one
 // is under way go together with the next. A read that comes alone is sent at once. One round trip at a time is the

@@ -23,7 +23,7 @@ var movementKinds = map[string]string{"deposit": "d", "withdrawal": "w", "transf
 // that the statement is as of, or null.
 const statementSQL = `select p.position, ` + parkedSQL + `, a.currency, t.kind, t.amount, t.balance, t.counterparty, t.transfer_id, t.reference, t.version,
        t.position, t.recorded_at
-from projections p
+from live_generations p
 left join transaction_accounts a on a.generation = p.generation and a.account_id = $1
     and ($2::bigint is null or a.opened_position <= $2)
 left join lateral (
@@ -31,7 +31,7 @@ left join lateral (
     from transactions
     where generation = p.generation and account_id = $1 and %s
     order by position %s limit %d) as t on true
-where p.id = 'transactions'
+where p.projection = 'transactions'
 order by t.position %[2]s`
 
 // Statement answers a page of an account's movements, with the position the read model had applied. The position is

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-const positionsSQL = `select id, position from projections`
+const positionsSQL = `select projection, position from live_generations`
 
 // lookEvery is how often the database is asked for positions while somebody waits and nothing else wakes the watcher:
 // the case of a projector in another process, or of a replica.
