@@ -48,7 +48,7 @@ that one is followed. Ctrl-C ends only the following.`,
 			}
 			return nil
 		},
-		ValidArgs: []string{"balances", "transactions", "totals"},
+		ValidArgs: []string{"balances", "transactions", "totals", "stats"},
 	}
 	server := serverFlag(cmd)
 	follow := cmd.Flags().Bool("follow", false, "show the progress until the replay is over")

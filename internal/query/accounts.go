@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"passbook/internal/money"
+	"passbook/internal/readmodel/column"
 )
 
 // maxLimit bounds the size of a page.
@@ -33,7 +34,7 @@ type Service struct {
 // database that is written to can tell. Where there are no replicas the two are the same. They stay the caller's to close.
 func New(pool, primary *pgxpool.Pool) *Service {
 	s := &Service{pool: pool, primary: primary, reader: &reader{pool: pool}}
-	s.balances.id, s.transactions.id, s.totals.id, s.stats.id = "balances", "transactions", "totals", "stats"
+	s.balances.id, s.transactions.id, s.totals.id, s.stats.id = column.Balances, column.Transactions, column.Totals, column.Stats
 	s.watcher = newWatcher(s.readPositions)
 	return s
 }
@@ -55,7 +56,7 @@ const (
 	accountColumns = `b.account_id, b.owner, b.currency, b.balance, b.overdraft_limit, b.deposited::text, b.withdrawn::text,
        b.status, b.version, b.position, b.opened_at, b.updated_at, b.closed_at`
 
-	appliedSQL = `select position, generation from live_generations where projection = 'balances'`
+	appliedSQL = `select position, generation from live_generations where projection = '` + column.Balances + `'`
 )
 
 // Account answers an account, with the position the read model had applied. The position is right with ErrNotFound

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"passbook/internal/money"
+	"passbook/internal/readmodel/column"
 )
 
 const (
@@ -23,7 +24,7 @@ left join lateral (
     from transactions
     where generation = p.generation and account_id = $1 and position <= $2
     order by position desc limit 1) as t on true
-where p.projection = 'transactions'`
+where p.projection = '` + column.Transactions + `'`
 )
 
 // BalanceAt answers an account as it stood at a moment, with the position the read model had applied, which is right
@@ -60,7 +61,8 @@ func (s *Service) balanceAt(ctx context.Context, id uuid.UUID, position int64) (
 	var (
 		applied                             int64
 		parked                              bool
-		owner, currency, status             *string
+		owner, currency                     *string
+		status                              *column.StatusCode
 		overdraft, balance, version, lastAt *int64
 		recordedAt                          *time.Time
 	)
@@ -83,10 +85,7 @@ func (s *Service) balanceAt(ctx context.Context, id uuid.UUID, position int64) (
 		return BalanceAt{}, applied, fmt.Errorf("query: account %s has the unknown currency %q", id, *currency)
 	}
 	return BalanceAt{
-		ID: id, Owner: *owner, Currency: c, Balance: *balance, Overdraft: *overdraft, Status: statusNames[*status],
+		ID: id, Owner: *owner, Currency: c, Balance: *balance, Overdraft: *overdraft, Status: string(status.Status()),
 		Version: *version, Position: *lastAt, UpdatedAt: recordedAt.UTC(),
 	}, applied, nil
 }
-
-// statusNames are the statuses, by the column status of transactions.
-var statusNames = map[string]string{"a": "active", "s": "suspended", "c": "closed"}

@@ -8,6 +8,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"passbook/internal/readmodel/column"
 )
 
 // maxReads is how many accounts one round trip asks for.
@@ -20,7 +22,7 @@ const maxReads = 256
 const readAccountsSQL = `select p.position, ` + accountColumns + `
 from live_generations p cross join unnest($1::uuid[]) as k (account_id) left join lateral (
     select * from balances b where b.generation = p.generation and b.account_id = k.account_id limit 1) b on true
-where p.projection = 'balances'`
+where p.projection = '` + column.Balances + `'`
 
 // reader answers reads of single accounts that come at the same time with one round trip: those that arrive while one
 // is under way go together with the next. A read that comes alone is sent at once. One round trip at a time is the

@@ -13,10 +13,16 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"passbook/internal/money"
+	"passbook/internal/readmodel/column"
 )
 
-// movementKinds are the kinds of rows that move money, as the column kind has them.
-var movementKinds = map[string]string{"deposit": "d", "withdrawal": "w", "transfer_in": "i", "transfer_out": "o"}
+// movementKinds are the kinds of rows that move money, by their names in the API.
+var movementKinds = map[string]column.Kind{
+	"deposit": column.Deposit, "withdrawal": column.Withdrawal, "transfer_in": column.TransferIn, "transfer_out": column.TransferOut,
+}
+
+const isMovement = "kind in ('" + string(column.Deposit) + "', '" + string(column.Withdrawal) + "', '" +
+	string(column.TransferIn) + "', '" + string(column.TransferOut) + "')"
 
 // statementSQL reads a page in one statement, and so in one snapshot: the checkpoint and the generation, whether the
 // account is there, and the rows. Without any row it still answers one, all null but for the position. $2 is the position
@@ -31,7 +37,7 @@ left join lateral (
     from transactions
     where generation = p.generation and account_id = $1 and %s
     order by position %s limit %d) as t on true
-where p.projection = 'transactions'
+where p.projection = '` + column.Transactions + `'
 order by t.position %[2]s`
 
 // Statement answers a page of an account's movements, with the position the read model had applied. The position is
@@ -116,10 +122,13 @@ type statementList struct {
 
 func newStatementList(id uuid.UUID, f StatementFilter) (*statementList, error) {
 	l := &statementList{id: id, oldestFirst: f.Sort == "recorded_at", limit: min(max(f.Limit, 1), maxLimit), args: []any{id, (*int64)(nil)}}
-	if f.Kind == "" {
-		l.where = append(l.where, "kind in ('d', 'w', 'i', 'o')")
-	} else {
-		l.and("kind = %s::text::\"char\"", movementKinds[f.Kind])
+	switch kind, known := movementKinds[f.Kind]; {
+	case f.Kind == "":
+		l.where = append(l.where, isMovement)
+	case known:
+		l.and("kind = %s::text::\"char\"", string(kind))
+	default:
+		l.where = append(l.where, "false")
 	}
 	if f.Cursor != "" {
 		position, err := parseStatementCursor(f.Cursor, id, l.oldestFirst)
@@ -189,7 +198,8 @@ func (l *statementList) collect(rows pgx.Rows) (page Statement, applied int64, p
 
 // optionalTransaction is a row of transactions that may be all null, as an outer join gives it.
 type optionalTransaction struct {
-	kind, reference                    *string
+	kind                               *column.Kind
+	reference                          *string
 	amount, balance, version, position *int64
 	counterparty, transferID           *uuid.UUID
 	recordedAt                         *time.Time

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"passbook/internal/money"
+	"passbook/internal/readmodel/column"
 )
 
 // Stats is what happened in the last whole seconds before a moment, and how the accounts stand.
@@ -35,7 +36,7 @@ const statsSQL = `select c.now, coalesce(p.position, 0), coalesce(a.opened - a.s
        coalesce(a.closed, 0), coalesce(s.currency, ''), coalesce(s.last1, 0), coalesce(s.last10, 0), coalesce(s.last60, 0),
        coalesce(s.movements, 0), coalesce(s.amount, 0)::text
 from (select now, floor(extract(epoch from now))::bigint as second from coalesce($1::timestamptz, now()) as now) as c
-left join live_generations p on p.projection = 'stats'
+left join live_generations p on p.projection = '` + column.Stats + `'
 left join stats_accounts a on a.generation = p.generation
 left join lateral (
     select currency, sum(events) filter (where second >= c.second - 1)::bigint as last1,

@@ -8,13 +8,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"passbook/internal/money"
+	"passbook/internal/readmodel/column"
 )
 
 // A transfer of which one side is applied counts as not begun: what was sent and not received is still the sender's.
 const totalsSQL = `select p.position, t.currency, t.accounts, (t.balance + t.sent - t.received)::text, t.deposited::text,
        t.withdrawn::text
 from live_generations p left join totals t on t.generation = p.generation
-where p.projection = 'totals'
+where p.projection = '` + column.Totals + `'
 order by t.currency`
 
 // Totals answers what the accounts of each currency come to, in the order of their codes, with the position the read

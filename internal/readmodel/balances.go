@@ -14,11 +14,12 @@ import (
 	"passbook/internal/account"
 	"passbook/internal/money"
 	"passbook/internal/projector"
+	"passbook/internal/readmodel/column"
 )
 
 // Balances is the read model behind GET /accounts and its balances: one row an account.
 func Balances() *projector.Projection {
-	p := projector.Define("balances", 1, []string{"balances"}, func() projector.Fold { return newBalances() })
+	p := projector.Define(column.Balances, 1, []string{"balances"}, func() projector.Fold { return newBalances() })
 	projector.On(p, (*balances).opened)
 	projector.On(p, func(b *balances, at projector.Event, e account.MoneyDeposited) error {
 		return b.move(at, e.Amount, true)
@@ -33,12 +34,14 @@ func Balances() *projector.Projection {
 		return b.move(at, e.Amount, false)
 	})
 	projector.On(p, func(b *balances, at projector.Event, _ account.AccountSuspended) error {
-		return b.become(at, "suspended")
+		return b.become(at, column.Suspended)
 	})
 	projector.On(p, func(b *balances, at projector.Event, _ account.AccountReactivated) error {
-		return b.become(at, "active")
+		return b.become(at, column.Active)
 	})
-	projector.On(p, func(b *balances, at projector.Event, _ account.AccountClosed) error { return b.become(at, "closed") })
+	projector.On(p, func(b *balances, at projector.Event, _ account.AccountClosed) error {
+		return b.become(at, column.Closed)
+	})
 	return p
 }
 
@@ -87,7 +90,7 @@ type balanceRow struct {
 	openedPosition                int64
 	openedAt                      time.Time
 	change, deposited, withdrawn  sum
-	status                        *string
+	status                        *column.Status
 	before, version, lastPosition int64
 	updatedAt                     time.Time
 	closedAt                      *time.Time
@@ -118,7 +121,7 @@ func (b *balances) opened(at projector.Event, e account.AccountCreated) error {
 	if at.Version != 1 {
 		return fmt.Errorf("account %s: opened by its event %d", at.StreamID, at.Version)
 	}
-	active := "active"
+	active := column.Active
 	row.opened, row.openedPosition, row.openedAt, row.status = &e, at.Position, at.RecordedAt, &active
 	return nil
 }
@@ -138,13 +141,13 @@ func (b *balances) move(at projector.Event, amount money.Amount, in bool) error 
 	return nil
 }
 
-func (b *balances) become(at projector.Event, status string) error {
+func (b *balances) become(at projector.Event, status column.Status) error {
 	row, err := b.touch(at)
 	if err != nil {
 		return err
 	}
 	row.status = &status
-	if status == "closed" {
+	if status == column.Closed {
 		row.closedAt = &at.RecordedAt
 	}
 	return nil
@@ -212,7 +215,7 @@ type openedColumns struct {
 	owners, currencies                []string
 	overdrafts                        []int64
 	balances, deposited, withdrawn    []string
-	statuses                          []string
+	statuses                          []column.Status
 	versions, positions, openPosition []int64
 	openedAt, updatedAt               []time.Time
 	closedAt                          []*time.Time
@@ -272,7 +275,7 @@ func (c *movedColumns) args(generation int64) []any {
 type changedColumns struct {
 	ids                           [][16]byte
 	changes, deposited, withdrawn []string
-	statuses                      []*string
+	statuses                      []*column.Status
 	befores, versions, positions  []int64
 	updatedAt                     []time.Time
 	closedAt                      []*time.Time

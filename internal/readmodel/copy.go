@@ -80,8 +80,8 @@ func (r *transaction) appendBinary(b []byte, generation int64) []byte {
 	b = appendUUID(b, &r.of.id)
 	b = appendUUID(b, r.counterparty)
 	b = appendUUID(b, r.transferID)
-	b = append(b, 0, 0, 0, 1, r.kind)
-	b = append(b, 0, 0, 0, 1, r.status)
+	b = append(b, 0, 0, 0, 1, byte(r.kind))
+	b = append(b, 0, 0, 0, 1, byte(r.status))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(r.reference)))
 	return append(b, r.reference...)
 }

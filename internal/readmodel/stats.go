@@ -11,11 +11,12 @@ import (
 	"passbook/internal/account"
 	"passbook/internal/money"
 	"passbook/internal/projector"
+	"passbook/internal/readmodel/column"
 )
 
 // Stats is the read model behind GET /stats: the events and the money of each recent second, and the accounts by status.
 func Stats() *projector.Projection {
-	p := projector.Define("stats", 1, []string{"stats_seconds", "stats_accounts", "stats_suspended"},
+	p := projector.Define(column.Stats, 1, []string{"stats_seconds", "stats_accounts", "stats_suspended"},
 		func() projector.Fold { return newStats() })
 	p.BatchDelay = statsBatchDelay
 	projector.On(p, func(s *stats, at projector.Event, _ account.AccountCreated) error {

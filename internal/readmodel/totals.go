@@ -11,11 +11,12 @@ import (
 	"passbook/internal/account"
 	"passbook/internal/money"
 	"passbook/internal/projector"
+	"passbook/internal/readmodel/column"
 )
 
 // Totals is the read model behind GET /totals, the trial balance: one row a currency.
 func Totals() *projector.Projection {
-	p := projector.Define("totals", 1, []string{"totals"}, func() projector.Fold { return totals{} })
+	p := projector.Define(column.Totals, 1, []string{"totals"}, func() projector.Fold { return totals{} })
 	p.BatchDelay = unhurried
 	projector.On(p, func(t totals, _ projector.Event, e account.AccountCreated) error {
 		t.of(e.Currency).accounts++

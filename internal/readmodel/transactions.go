@@ -14,58 +14,43 @@ import (
 	"passbook/internal/account"
 	"passbook/internal/money"
 	"passbook/internal/projector"
+	"passbook/internal/readmodel/column"
 )
 
 // Transactions is the read model behind statements and behind balances as they once stood: one row an event of an
 // account, with the balance and the status after it.
 func Transactions() *projector.Projection {
-	p := projector.Define("transactions", 1, []string{"transactions", "transaction_accounts"},
+	p := projector.Define(column.Transactions, 1, []string{"transactions", "transaction_accounts"},
 		func() projector.Fold { return newTransactions() })
 	p.BatchDelay = unhurried
 	projector.On(p, (*transactions).opened)
 	projector.On(p, func(t *transactions, at projector.Event, e account.MoneyDeposited) error {
-		return t.add(at, transaction{kind: kindDeposit, amount: e.Amount.Minor(), reference: e.Reference})
+		return t.add(at, transaction{kind: column.Deposit, amount: e.Amount.Minor(), reference: e.Reference})
 	})
 	projector.On(p, func(t *transactions, at projector.Event, e account.MoneyWithdrawn) error {
-		return t.add(at, transaction{kind: kindWithdrawal, amount: e.Amount.Minor(), reference: e.Reference})
+		return t.add(at, transaction{kind: column.Withdrawal, amount: e.Amount.Minor(), reference: e.Reference})
 	})
 	projector.On(p, func(t *transactions, at projector.Event, e account.TransferReceived) error {
 		return t.add(at, transaction{
-			kind: kindTransferIn, amount: e.Amount.Minor(), reference: e.Reference, counterparty: &e.From, transferID: &e.TransferID,
+			kind: column.TransferIn, amount: e.Amount.Minor(), reference: e.Reference, counterparty: &e.From, transferID: &e.TransferID,
 		})
 	})
 	projector.On(p, func(t *transactions, at projector.Event, e account.TransferSent) error {
 		return t.add(at, transaction{
-			kind: kindTransferOut, amount: e.Amount.Minor(), reference: e.Reference, counterparty: &e.To, transferID: &e.TransferID,
+			kind: column.TransferOut, amount: e.Amount.Minor(), reference: e.Reference, counterparty: &e.To, transferID: &e.TransferID,
 		})
 	})
 	projector.On(p, func(t *transactions, at projector.Event, _ account.AccountSuspended) error {
-		return t.add(at, transaction{kind: kindSuspended})
+		return t.add(at, transaction{kind: column.AccountSuspended})
 	})
 	projector.On(p, func(t *transactions, at projector.Event, _ account.AccountReactivated) error {
-		return t.add(at, transaction{kind: kindReactivated})
+		return t.add(at, transaction{kind: column.AccountReactivated})
 	})
 	projector.On(p, func(t *transactions, at projector.Event, _ account.AccountClosed) error {
-		return t.add(at, transaction{kind: kindClosed})
+		return t.add(at, transaction{kind: column.AccountClosed})
 	})
 	return p
 }
-
-// The columns kind and status of transactions, as its migration explains them.
-const (
-	kindDeposit     byte = 'd'
-	kindWithdrawal  byte = 'w'
-	kindTransferIn  byte = 'i'
-	kindTransferOut byte = 'o'
-	kindOpened      byte = 'O'
-	kindSuspended   byte = 'S'
-	kindReactivated byte = 'R'
-	kindClosed      byte = 'C'
-
-	statusActive    byte = 'a'
-	statusSuspended byte = 's'
-	statusClosed    byte = 'c'
-)
 
 const (
 	// An account goes on from its last row. There is one index entry to look at, however many rows it has.
@@ -93,7 +78,7 @@ type transactions struct {
 // standing is where an account stood after one of its versions, which tells whether it stands there still.
 type standing struct {
 	version, balance int64
-	status           byte
+	status           column.StatusCode
 }
 
 // maxStandings bounds how many accounts are remembered from batch to batch.
@@ -106,17 +91,17 @@ type ledger struct {
 	openedPosition  int64
 	before, version int64 // of the last event before the batch, and of the last in it
 	balance         int64
-	status          byte
+	status          column.StatusCode
 }
 
 type transaction struct {
 	of                       *ledger
 	position, version        int64
 	recordedAt               time.Time
-	kind                     byte
+	kind                     column.Kind
 	amount                   int64
 	balance                  int64 // after it, once Flush has worked it out; so is status
-	status                   byte
+	status                   column.StatusCode
 	counterparty, transferID *uuid.UUID
 	reference                string
 }
@@ -127,7 +112,7 @@ func (t *transactions) opened(at projector.Event, e account.AccountCreated) erro
 	if at.Version != 1 {
 		return fmt.Errorf("account %s: opened by its event %d", at.StreamID, at.Version)
 	}
-	if err := t.add(at, transaction{kind: kindOpened}); err != nil {
+	if err := t.add(at, transaction{kind: column.AccountOpened}); err != nil {
 		return err
 	}
 	l := t.ledgers[at.StreamID]
@@ -238,7 +223,7 @@ func (t *transactions) goOn(ctx context.Context, tx pgx.Tx, generation int64) er
 type lastTransaction struct {
 	AccountID        uuid.UUID
 	Version, Balance int64
-	Status           byte
+	Status           column.StatusCode
 }
 
 // open writes the accounts that the batch has opened.
@@ -273,16 +258,16 @@ func (t *transactions) open(ctx context.Context, tx pgx.Tx, generation int64) er
 func (l *ledger) apply(r *transaction) error {
 	ok := true
 	switch r.kind {
-	case kindDeposit, kindTransferIn:
+	case column.Deposit, column.TransferIn:
 		l.balance, ok = money.AddMinor(l.balance, r.amount)
-	case kindWithdrawal, kindTransferOut:
+	case column.Withdrawal, column.TransferOut:
 		l.balance, ok = money.SubMinor(l.balance, r.amount)
-	case kindOpened, kindReactivated:
-		l.status = statusActive
-	case kindSuspended:
-		l.status = statusSuspended
-	case kindClosed:
-		l.status = statusClosed
+	case column.AccountOpened, column.AccountReactivated:
+		l.status = column.ActiveCode
+	case column.AccountSuspended:
+		l.status = column.SuspendedCode
+	case column.AccountClosed:
+		l.status = column.ClosedCode
 	}
 	if !ok {
 		return fmt.Errorf("account %s: its balance is out of range after version %d", l.id, r.version)
