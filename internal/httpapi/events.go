@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"passbook/internal/httpapi/feed"
@@ -36,13 +34,6 @@ func (t StreamTimes) orDefault() StreamTimes {
 	return t
 }
 
-const (
-	// streamPiece is how much is sent at once, in bytes, when there is so much.
-	streamPiece = 32 << 10
-	// reconnectAfter is what a reader that lost its stream is asked to wait.
-	reconnectAfter = time.Second
-)
-
 // ListEvents serves GET /events: a page, or the live feed.
 func (s *server) ListEvents(w http.ResponseWriter, r *http.Request, p genapi.ListEventsParams) {
 	filter := feed.Filter{Type: strings.TrimPrefix(string(p.Type), s.feed.Naming().TypePrefix), Subject: p.Subject}
@@ -59,17 +50,6 @@ func (s *server) ListEvents(w http.ResponseWriter, r *http.Request, p genapi.Lis
 		s.fail(w, r, err)
 		return
 	}
-	size := 2
-	for i := range page.Items {
-		size += len(page.Items[i].JSON) + 1
-	}
-	body := append(make([]byte, 0, size), '[')
-	for i := range page.Items {
-		if i > 0 {
-			body = append(body, ',')
-		}
-		body = append(body, page.Items[i].JSON...)
-	}
 	upTo := strconv.FormatInt(page.UpTo, 10)
 	w.Header().Set("Passbook-Position", upTo)
 	if page.UpTo < page.Head {
@@ -77,7 +57,7 @@ func (s *server) ListEvents(w http.ResponseWriter, r *http.Request, p genapi.Lis
 		next.Set("after", upTo)
 		w.Header().Set("Link", "<"+r.URL.Path+"?"+next.Encode()+`>; rel="next"`)
 	}
-	write(w, http.StatusOK, "application/cloudevents-batch+json", append(body, ']'))
+	write(w, http.StatusOK, "application/cloudevents-batch+json", page.JSON())
 }
 
 // errBadEventID says that a Last-Event-ID is not one of ours.
@@ -122,136 +102,42 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter fee
 		return
 	}
 	defer stream.Close()
-	h := w.Header()
-	h.Set("Content-Type", request.EventStream)
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // nginx would hold events back until a buffer is full
-	h.Set("Passbook-Position", strconv.FormatInt(stream.Position(), 10))
-	w.WriteHeader(http.StatusOK)
-	if r.Method == http.MethodHead {
+	w.Header().Set("Passbook-Position", strconv.FormatInt(stream.Position(), 10))
+	out, end := s.beginStream(w, r, p.Unnamed)
+	if out == nil {
 		return
 	}
-	e := newEventStream(w, s.streams, p.Unnamed)
-	defer e.out.end()
-	e.begin(stream.Position(), after < 0)
-	switch err := e.run(r.Context(), stream); {
-	case errors.Is(err, feed.ErrWentBack):
-		e.wentBack(s.explain(r, err))
-	case err != nil:
-		_ = s.explain(r, err) // logs it; the answer has begun, so that it can only end
+	defer end()
+	err = out.Follow(r.Context(), stream, s.streams.Heartbeat, after < 0)
+	switch {
+	case err == nil:
+		return
+	case errors.Is(err, feed.ErrWentBack): // the last event is what a page would get
+		p := s.explain(r, err)
+		_, text := problemText(p, exchangeOf(r.Context()).requestID)
+		err = out.WentBack(p.body.Code, text)
+	case !errors.Is(err, feed.ErrReaderGone):
+		_ = s.explain(r, err) // logs it; the response has begun, so it can only end
 	}
-	if e.cut {
+	if errors.Is(err, feed.ErrReaderGone) {
 		s.cutOff.Inc()
 	}
 }
 
-// eventStream is an answer in the format of server-sent events (HTML standard, section 9.2).
-type eventStream struct {
-	out   *sender
-	times StreamTimes
-	// told is the last position that the reader has as its Last-Event-ID.
-	told int64
-	// unnamed leaves the names of events out.
-	unnamed bool
-	// cut says that the reader did not take what was sent.
-	cut bool
-	buf []byte
-}
-
-func newEventStream(w http.ResponseWriter, times StreamTimes, unnamed bool) *eventStream {
-	e := &eventStream{out: newSender(w, times.Patience), times: times, unnamed: unnamed}
-	// The server's time for reading a request would end the stream.
-	_ = e.out.conn.SetReadDeadline(time.Time{})
-	return e
-}
-
-// begin says when to come back, and to a reader that did not say itself where to begin, where that is. An id alone is no
-// event (HTML standard, section 9.2.6), but some readers take it for an empty one, so that it is sent to nobody else.
-func (e *eventStream) begin(position int64, unsaid bool) {
-	e.told = position
-	e.buf = fmt.Appendf(e.buf, "retry: %d\n", reconnectAfter.Milliseconds())
-	if unsaid {
-		e.buf = fmt.Appendf(e.buf, "id: %d\n", position)
+// beginStream begins a response of server-sent events. The writer is nil when the header is all that is wanted. The caller
+// calls end when the last event has been sent.
+func (s *server) beginStream(w http.ResponseWriter, r *http.Request, unnamed bool) (out *feed.Writer, end func()) {
+	h := w.Header()
+	h.Set("Content-Type", request.EventStream)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // nginx would hold events back until a buffer is full
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return nil, nil
 	}
-	e.buf = append(e.buf, '\n')
-}
-
-// name begins an event.
-func (e *eventStream) name(name string) {
-	if !e.unnamed {
-		e.buf = append(append(append(e.buf, "event: "...), name...), '\n')
-	}
-}
-
-// run sends events until the reader goes, is cut off, or the service stops. Its error is none of these.
-func (e *eventStream) run(ctx context.Context, stream *feed.Stream) error {
-	for {
-		if !e.flush() {
-			return nil
-		}
-		items, err := stream.Next(ctx, e.times.Heartbeat)
-		switch {
-		case errors.Is(err, feed.ErrStopping), ctx.Err() != nil:
-			return nil //nolint:nilerr // these ends are nobody's fault
-		case errors.Is(err, feed.ErrQuiet):
-			e.beat(stream.Position(), true)
-		case err != nil:
-			return err
-		case len(items) == 0:
-			e.beat(stream.Position(), false)
-		}
-		for i := range items {
-			if !e.send(&items[i]) {
-				return nil
-			}
-		}
-	}
-}
-
-// wentBack is the last event of a stream whose log has gone back, with what a page would be answered. It takes the
-// Last-Event-ID from the reader: one that connects again by itself begins where its URL says.
-func (e *eventStream) wentBack(p *problem) {
-	text, err := json.Marshal(&p.body)
-	if err != nil { // not reachable: a Problem has nothing that cannot be written
-		return
-	}
-	e.name(p.body.Code)
-	e.buf = fmt.Appendf(e.buf, "id:\ndata: %s\n\n", text)
-	e.flush()
-}
-
-// beat tells a reader who got no events how far the feed has come, so that it resumes there; an id alone is no event.
-func (e *eventStream) beat(position int64, due bool) {
-	if due {
-		e.buf = append(e.buf, ": heartbeat\n"...)
-	}
-	if position > e.told {
-		e.told = position
-		e.buf = fmt.Appendf(e.buf, "id: %d\n", position)
-	}
-	if len(e.buf) > 0 {
-		e.buf = append(e.buf, '\n')
-	}
-}
-
-func (e *eventStream) send(it *feed.Item) bool {
-	e.told = it.Position
-	e.buf = append(strconv.AppendInt(append(e.buf, "id: "...), it.Position, 10), '\n')
-	e.name(it.Type)
-	e.buf = append(append(e.buf, "data: "...), it.JSON...)
-	e.buf = append(e.buf, "\n\n"...)
-	return len(e.buf) < streamPiece || e.flush()
-}
-
-// flush sends what there is. It reports whether the reader took it.
-func (e *eventStream) flush() bool {
-	if len(e.buf) == 0 {
-		return true
-	}
-	err := e.out.send(e.buf)
-	e.buf = e.buf[:0]
-	e.cut = err != nil
-	return err == nil
+	sender := newSender(w, s.streams.Patience)
+	_ = sender.conn.SetReadDeadline(time.Time{}) // the server's time for reading a request would end the stream
+	return feed.NewWriter(sender.send, unnamed), sender.end
 }
 
 // newFeedMetrics registers what is to be known of the streams of a feed.

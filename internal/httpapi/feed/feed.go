@@ -156,6 +156,22 @@ type Page struct {
 	Head int64
 }
 
+// JSON returns the page as a batch in the JSON event format of CloudEvents.
+func (p *Page) JSON() []byte {
+	size := 2
+	for i := range p.Items {
+		size += len(p.Items[i].JSON) + 1
+	}
+	text := append(make([]byte, 0, size), '[')
+	for i := range p.Items {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = append(text, p.Items[i].JSON...)
+	}
+	return append(text, ']')
+}
+
 // Page answers at most limit events after a position that the filter takes. With a filter by type it looks at a bounded
 // number of positions, so that it may be empty although there is more. The error is ErrWentBack when the log does not reach the
 // position.

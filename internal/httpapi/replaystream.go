@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-json-experiment/json"
 
+	"passbook/internal/httpapi/feed"
 	"passbook/internal/httpapi/request"
 	"passbook/internal/projector"
 )
@@ -31,23 +33,18 @@ func (s *server) streamReplay(w http.ResponseWriter, r *http.Request, replay *pr
 		s.fail(w, r, p)
 		return
 	}
-	h := w.Header()
-	h.Set("Content-Type", request.EventStream)
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // nginx would hold events back until a buffer is full
-	w.WriteHeader(http.StatusOK)
-	if r.Method == http.MethodHead {
+	out, end := s.beginStream(w, r, unnamed)
+	if out == nil {
 		return
 	}
-	e := newEventStream(w, s.streams, unnamed)
-	defer e.out.end()
-	if err := s.watch(r, e, replay); err != nil {
-		_ = s.explain(r, err) // logs it; the answer has begun, so that it can only end
+	defer end()
+	if err := s.watch(r, out, replay); err != nil && !errors.Is(err, feed.ErrReaderGone) {
+		_ = s.explain(r, err) // logs it; the response has begun, so it can only end
 	}
 }
 
 // watch sends one event for each change.
-func (s *server) watch(r *http.Request, e *eventStream, replay *projector.Replay) error {
+func (s *server) watch(r *http.Request, out *feed.Writer, replay *projector.Replay) error {
 	ticker := time.NewTicker(progressEvery)
 	defer ticker.Stop()
 	type told struct { // of the last event; the rate changes always
@@ -70,15 +67,14 @@ func (s *server) watch(r *http.Request, e *eventStream, replay *projector.Replay
 			if over {
 				name = string(replay.State)
 			}
-			e.name(name)
-			e.buf = fmt.Appendf(e.buf, "data: %s\n\n", text)
+			out.Event(name, text)
 			last, lastAt = now, time.Now()
-		case time.Since(lastAt) >= e.times.Heartbeat:
-			e.buf = append(e.buf, ": heartbeat\n\n"...)
+		case time.Since(lastAt) >= s.streams.Heartbeat:
+			out.Heartbeat()
 			lastAt = time.Now()
 		}
-		if !e.flush() || over {
-			return nil
+		if err := out.Flush(); err != nil || over {
+			return err
 		}
 		select {
 		case <-r.Context().Done():

@@ -1,0 +1,124 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// ErrReaderGone says that the reader of a stream has gone, or did not take in time what was sent.
+var ErrReaderGone = errors.New("feed: the reader is gone or did not take what was sent")
+
+const (
+	// pieceSize is how much is sent at once, in bytes, when there is so much.
+	pieceSize = 32 << 10
+	// reconnectAfter is how long a reader that lost its stream is asked to wait.
+	reconnectAfter = time.Second
+)
+
+// Writer writes server-sent events (HTML standard, section 9.2). It is our own because the format takes a few lines, and
+// libraries for it own the response as well: its deadlines, its buffer and what is sent again.
+type Writer struct {
+	send    func(piece []byte) error
+	unnamed bool
+	told    int64 // the last position that the reader has as its Last-Event-ID
+	buf     []byte
+}
+
+// NewWriter returns a writer that sends pieces with send. Unnamed leaves the names of events out.
+func NewWriter(send func(piece []byte) error, unnamed bool) *Writer {
+	return &Writer{send: send, unnamed: unnamed}
+}
+
+// Event adds an event. Neither name nor data has a line break.
+func (w *Writer) Event(name string, data []byte) {
+	if !w.unnamed {
+		w.buf = append(append(append(w.buf, "event: "...), name...), '\n')
+	}
+	w.buf = append(append(append(w.buf, "data: "...), data...), "\n\n"...)
+}
+
+// Heartbeat adds a comment, which shows that the stream is alive.
+func (w *Writer) Heartbeat() { w.buf = append(w.buf, ": heartbeat\n\n"...) }
+
+// Flush sends what was added. Its error is ErrReaderGone.
+func (w *Writer) Flush() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	err := w.send(w.buf)
+	w.buf = w.buf[:0]
+	if err != nil {
+		return ErrReaderGone
+	}
+	return nil
+}
+
+// Follow sends the events of a stream until it ends. With sayStart the reader is told where the stream begins: an id alone
+// is no event (HTML standard, section 9.2.6), but some readers take it for an empty one, so that only a reader that did not
+// say itself where to begin gets it. Follow returns nil when ctx ends or the service stops, ErrReaderGone, or the
+// error of Stream.Next.
+func (w *Writer) Follow(ctx context.Context, s *Stream, heartbeat time.Duration, sayStart bool) error {
+	w.told = s.Position()
+	w.buf = fmt.Appendf(w.buf, "retry: %d\n", reconnectAfter.Milliseconds())
+	if sayStart {
+		w.buf = fmt.Appendf(w.buf, "id: %d\n", w.told)
+	}
+	w.buf = append(w.buf, '\n')
+	for {
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		items, err := s.Next(ctx, heartbeat)
+		switch {
+		case errors.Is(err, ErrStopping), ctx.Err() != nil:
+			return nil //nolint:nilerr // these ends are expected
+		case errors.Is(err, ErrQuiet):
+			w.progress(s.Position(), true)
+		case err != nil:
+			return err
+		case len(items) == 0:
+			w.progress(s.Position(), false)
+		}
+		for i := range items {
+			if err := w.item(&items[i]); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// WentBack ends a stream whose log has gone back. It takes the Last-Event-ID from the reader, so that one that connects
+// again by itself begins where its URL says.
+func (w *Writer) WentBack(name string, data []byte) error {
+	w.buf = append(w.buf, "id:\n"...)
+	w.Event(name, data)
+	return w.Flush()
+}
+
+// item adds an event of the log, and sends a piece when it is full.
+func (w *Writer) item(it *Item) error {
+	w.told = it.Position
+	w.buf = append(strconv.AppendInt(append(w.buf, "id: "...), it.Position, 10), '\n')
+	w.Event(it.Type, it.JSON)
+	if len(w.buf) < pieceSize {
+		return nil
+	}
+	return w.Flush()
+}
+
+// progress tells a reader that got no events how far the feed has come, so that it resumes there.
+func (w *Writer) progress(position int64, heartbeat bool) {
+	if heartbeat {
+		w.buf = append(w.buf, ": heartbeat\n"...)
+	}
+	if position > w.told {
+		w.told = position
+		w.buf = fmt.Appendf(w.buf, "id: %d\n", position)
+	}
+	if len(w.buf) > 0 {
+		w.buf = append(w.buf, '\n')
+	}
+}
