@@ -98,6 +98,7 @@ lint: ## Check formatting, go vet, the linters, the import rules, the alert rule
 	scripts/golangci-lint fmt --diff
 	scripts/golangci-lint run
 	cd test && ../scripts/golangci-lint run
+	scripts/nolint
 	scripts/promtool check rules deploy/prometheus/alerts.yml
 	scripts/promtool test rules deploy/prometheus/alerts_test.yml
 	scripts/govulncheck
