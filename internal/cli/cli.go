@@ -73,13 +73,6 @@ server completion prints completions for a shell.`,
 	return root
 }
 
-// complete tells shells the values of a flag.
-func complete(cmd *cobra.Command, flag string, values ...string) {
-	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err) // there is no such flag
-	}
-}
-
 func newMigrate(settings *config.Settings) *cobra.Command {
 	return &cobra.Command{
 		Use: "migrate", Short: "Bring the database to this version's schema, and exit", Args: noArgs,

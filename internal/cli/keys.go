@@ -60,6 +60,7 @@ stored. A running server takes it at once. On a database that is empty yet the s
 	name := cmd.Flags().String("name", "", "whose key it is; one that no other key in use has")
 	scopes := cmd.Flags().StringSlice("scope", nil, "what the key allows, one of: "+strings.Join(auth.ScopeNames(), ", "))
 	complete(cmd, "scope", auth.ScopeNames()...)
+	complete(cmd, "name") // a new one
 	asJSON := cmd.Flags().Bool("json", false, `print one JSON object on one line; "key" is the key`)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := settings.Load(cmd.ErrOrStderr())
@@ -179,6 +180,7 @@ within seconds, and ends the streams that were opened with it.`,
 			return nil
 		},
 	}
+	cmd.ValidArgsFunction = suggestKeys(settings)
 	asJSON := cmd.Flags().Bool("json", false, "print the key, one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		cfg, err := settings.Load(cmd.ErrOrStderr())

@@ -48,9 +48,9 @@ that one is followed. Ctrl-C ends only the following.`,
 			}
 			return nil
 		},
-		ValidArgs: []string{"balances", "transactions", "totals", "stats"},
 	}
 	server := serverFlag(cmd)
+	cmd.ValidArgsFunction = suggestProjections(settings, server)
 	follow := cmd.Flags().Bool("follow", false, "show the progress until the replay is over")
 	asJSON := cmd.Flags().Bool("json", false, "print JSON: the replay, and with --follow one object a line as it gets on")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
