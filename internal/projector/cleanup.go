@@ -13,6 +13,12 @@ set previous_generation = null, previous_version = null, previous_position = nul
 where id = $1 returning generation`
 
 	deleteOldFailuresSQL = `delete from projection_failures where projection = $1 and generation <> $2 and generation < $3`
+
+	// While the row of the running replay is locked, no flip can be committed, and no other replay or rollback can start.
+	lockCleanupSQL = `select from projection_replays r join projections p on p.id = r.projection
+where r.id = $1 and r.state = 'running' and r.position = 0 and r.generation = $2 and p.epoch = $3
+  and p.generation <> $4 and p.previous_generation is distinct from $4
+for update of r`
 )
 
 // deleteOld deletes the rows of generations that are over when a replay begins: those before the one it builds, except the
@@ -23,50 +29,56 @@ func (s *stateStore) deleteOld(ctx context.Context, c replayRow) error {
 		if err := c.hold(ctx, tx, checkpoint{}); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, forgetPreviousSQL, s.def.ID).Scan(&live)
+		if err := tx.QueryRow(ctx, forgetPreviousSQL, s.def.ID).Scan(&live); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, deleteOldFailuresSQL, s.def.ID, live, c.r.generation)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("projector: delete old generations of %s: %w", s.def.ID, err)
 	}
-	return s.deleteGenerations(ctx, live, c.r.generation)
-}
-
-// deleteGenerations does no harm when a stalled owner does it late: a generation that is over stays so, and those from the one
-// being built on are left alone.
-func (s *stateStore) deleteGenerations(ctx context.Context, live, building int64) error {
-	if _, err := s.cfg.Pool.Exec(ctx, deleteOldFailuresSQL, s.def.ID, live, building); err != nil {
-		return fmt.Errorf("projector: delete old generations of %s: %w", s.def.ID, err)
-	}
 	for _, table := range s.def.Tables {
-		if err := s.deleteGenerationsOf(ctx, pgx.Identifier{table}.Sanitize(), live, building); err != nil {
+		if err := s.deleteOldOf(ctx, c, pgx.Identifier{table}.Sanitize(), live); err != nil {
 			return fmt.Errorf("projector: delete old generations of %s: %w", table, err)
 		}
 	}
 	return nil
 }
 
-func (s *stateStore) deleteGenerationsOf(ctx context.Context, table string, live, building int64) error {
+func (s *stateStore) deleteOldOf(ctx context.Context, c replayRow, table string, live int64) error {
 	// Each generation is found by the index, and deleted in small steps.
 	next := "select min(generation) from " + table + " where generation > $1 and generation < $2"
-	remove := fmt.Sprintf("delete from %s where ctid = any (array(select ctid from %s where generation = $1 limit 10000))",
-		table, table)
 	for after := int64(0); ; {
 		var generation *int64
-		err := s.cfg.Pool.QueryRow(ctx, next, after, building).Scan(&generation)
+		err := s.cfg.Pool.QueryRow(ctx, next, after, c.r.generation).Scan(&generation)
 		if err != nil || generation == nil {
 			return err
 		}
 		if after = *generation; after == live {
 			continue
 		}
-		for {
-			tag, err := s.cfg.Pool.Exec(ctx, remove, after)
-			if err != nil {
+		for more := true; more; {
+			if more, err = s.deleteStep(ctx, c, table, after); err != nil {
 				return err
-			}
-			if tag.RowsAffected() == 0 {
-				break
 			}
 		}
 	}
+}
+
+// deleteStep deletes some rows of a generation, and returns whether there may be more. Each step checks anew that the
+// generation is over: between two of them a standby that lacks the last flip may have become the primary, or another
+// instance the owner. The error is errFenced then.
+func (s *stateStore) deleteStep(ctx context.Context, c replayRow, table string, generation int64) (more bool, err error) {
+	err = s.begin(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, lockCleanupSQL, c.r.id, c.r.generation, c.epoch, generation)
+		if err := exactlyOne(tag, err); err != nil {
+			return err
+		}
+		tag, err = tx.Exec(ctx, "delete from "+table+" where ctid = any (array(select ctid from "+table+
+			" where generation = $1 limit 10000))", generation)
+		more = tag.RowsAffected() > 0
+		return err
+	})
+	return more, err
 }

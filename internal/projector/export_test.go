@@ -30,9 +30,14 @@ func (f *flushed) Flush(ctx context.Context, tx pgx.Tx, generation int64) error 
 	return f.around(ctx, tx, generation, func() error { return f.Fold.Flush(ctx, tx, generation) })
 }
 
-// DeleteGenerations removes the rows of a projection's generations that are over, as the replay that builds a generation does.
-func (e *Engine) DeleteGenerations(ctx context.Context, id string, live, building int64) error {
-	return e.runners[id].(*worker).state.deleteGenerations(ctx, live, building)
+// DeleteOld removes the rows of a projection's generations that are over, as its owner does when its replay begins.
+func (e *Engine) DeleteOld(ctx context.Context, id string, epoch int64) error {
+	s := e.runners[id].(*worker).state
+	r, _, err := s.nextReplay(ctx)
+	if err != nil {
+		return err
+	}
+	return s.deleteOld(ctx, replayRow{s, epoch, r})
 }
 
 // WithFault copies a projection whose handlers fail when fault does, after they have done their work on the fold.

@@ -455,24 +455,32 @@ func TestReplayThatFails(t *testing.T) {
 	f.checkFold(t)
 }
 
-// TestCleanupLeavesLaterGenerations sees a clean-up that comes late, when the next replay is at work already, take nothing
-// away from it.
+// TestCleanupLeavesLaterGenerations sees a clean-up delete the generation before the live one, and nothing of the live one, of
+// that being built, or of one after it.
 func TestCleanupLeavesLaterGenerations(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	e := newEngine(t, f.config("one"))
 	newWriter(f.log, 49, 3).append(t, 10)
-	start(t, e)
+	stop := start(t, e)
 	f.applied(t, e)
 	completed(t, e, startReplay(t, e).ID)
-	for _, generation := range []int{3, 4, 5} {
+	stop()
+	for _, generation := range []int{3, 4} {
 		f.exec(t, `insert into balances select (jsonb_populate_record(b, jsonb_build_object('generation', $1::int))).*
 from balances b where generation = 2`, generation)
 	}
-	if err := e.DeleteGenerations(t.Context(), "balances", 2, 4); err != nil {
+	startReplay(t, e) // of generation 3, which nobody builds
+	if err := e.DeleteOld(t.Context(), "balances", f.epoch(t)+1); err == nil {
+		t.Error("one that does not own the projection has swept")
+	}
+	if got := f.generations(t); !slices.Equal(got, []int64{1, 2, 3, 4}) {
+		t.Errorf("one that does not own the projection has left %v", got)
+	}
+	if err := e.DeleteOld(t.Context(), "balances", f.epoch(t)); err != nil {
 		t.Fatal(err)
 	}
-	if got := f.generations(t); !slices.Equal(got, []int64{2, 4, 5}) {
+	if got := f.generations(t); !slices.Equal(got, []int64{2, 3, 4}) {
 		t.Errorf("left are %v, want the live one, that being built and the one after it", got)
 	}
 }
