@@ -98,13 +98,16 @@ func TestStalledOwnerIsFenced(t *testing.T) {
 	newWriter(f.log, 22, 5).append(t, 20)
 	book := new(logbook)
 	stalledLog, nextLog := newGatedLog(f.log), newGatedLog(f.log)
+	// Both leases are so long that neither engine loses its own while it is held, and of the same length: an engine takes one
+	// that is much longer than its own for none.
 	cfg := f.config("stalled")
-	cfg.Log, cfg.Lease, cfg.Logger = stalledLog, 300*time.Millisecond, book.logger()
+	cfg.Log, cfg.Lease, cfg.Logger = stalledLog, time.Minute, book.logger()
 	start(t, newEngine(t, cfg))
 	receive(t, stalledLog.held)
+	f.exec(t, `update projections set lease_until = '-infinity' where id = 'balances'`)
 
 	cfg = f.config("next")
-	cfg.Log, cfg.Lease = nextLog, time.Minute // so that it does not lose it again while its reading is held
+	cfg.Log, cfg.Lease = nextLog, time.Minute
 	next := newEngine(t, cfg)
 	start(t, next)
 	receive(t, nextLog.held) // it owns the projection, and has not moved it
@@ -132,7 +135,7 @@ func TestOwnerStalledInItsTransaction(t *testing.T) {
 	stalls, resumes := make(chan struct{}), make(chan struct{})
 	first := true // touched by one engine's goroutine only
 	cfg := f.config("stalled")
-	cfg.Pool, cfg.Lease = newPool(t, f.url), 300*time.Millisecond
+	cfg.Pool, cfg.Lease = newPool(t, f.url), 2*time.Second // for so long may a transaction be idle, too
 	stalled := newEngine(t, cfg, readmodel.Balances().WithFlush(
 		func(_ context.Context, _ pgx.Tx, _ int64, flush func() error) error {
 			err := flush()
@@ -149,7 +152,8 @@ func TestOwnerStalledInItsTransaction(t *testing.T) {
 	receive(t, stalls)
 	before := f.epoch(t) // a busy machine may have lost and taken its short lease again before it got here
 	cfg = f.config("next")
-	cfg.Lease = time.Minute // so that a busy machine does not hand it back
+	// A busy machine must not hand it back, and the stalled owner takes a lease for none that is more than four times its own.
+	cfg.Lease = 8 * time.Second
 	next := newEngine(t, cfg)
 	start(t, next)
 	if st := f.applied(t, next); st.Owner != "next" || st.Position != 20 {

@@ -303,8 +303,10 @@ func TestStalledOwnerCannotPark(t *testing.T) {
 	book := new(logbook)
 	stalls, resumes := make(chan struct{}), make(chan struct{})
 	first := true // touched by one engine's goroutine only
+	// Both leases are so long that neither engine loses its own while it is held, and of the same length: an engine takes one
+	// that is much longer than its own for none.
 	cfg := f.config("stalled")
-	cfg.Lease, cfg.Logger = 300*time.Millisecond, book.logger()
+	cfg.Lease, cfg.Logger = time.Minute, book.logger()
 	start(t, newEngine(t, cfg, readmodel.Balances().WithFault(func(projector.Event) error {
 		if first {
 			first = false
@@ -314,9 +316,10 @@ func TestStalledOwnerCannotPark(t *testing.T) {
 		return errors.New("too late")
 	})))
 	receive(t, stalls)
+	f.exec(t, `update projections set lease_until = '-infinity' where id = 'balances'`)
 	log := newGatedLog(f.log)
 	cfg = f.config("next")
-	cfg.Log, cfg.Lease = log, time.Minute // so that it does not lose it again while its reading is held
+	cfg.Log, cfg.Lease = log, time.Minute
 	next := newEngine(t, cfg)
 	start(t, next)
 	receive(t, log.held) // it owns the projection, and has not moved it
