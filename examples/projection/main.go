@@ -1,15 +1,19 @@
-// Command projection keeps a read model of its own beside a running Passbook: deposits by currency and day, in a table
-// of the service's database. It follows the log up to where it is now, prints the table, and ends; started again, it goes
-// on where it was.
+// Command projection maintains a read model of its own beside a running Passbook: deposits by currency and day, in a table
+// in the service's database. It applies the log up to its current end, prints the table and exits. The next run continues
+// from there.
 //
 //	go run ./examples/projection "$DATABASE_URL"
 //
-// It is a process of its own, so that it can be deployed, and fail, on its own. Inside the service a projection is a line
-// in a list: docs/guide/add-a-projection.md.
+// The URL must name the owner of the schema, because the program creates a table: for a private PostgreSQL that is
+// user=passbook, not the passbook_app that the server connects as.
+//
+// A process of its own can be deployed, and can fail, independently. Inside the service a projection is a line in a list:
+// docs/guide/add-a-projection.md.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +21,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
@@ -36,7 +41,7 @@ type depositsOfDay struct {
 }
 
 const (
-	// Nothing tells rows apart across generations, so that a replay can build the next ones beside those that are read.
+	// The generation comes first in the key, so that a replay can build new rows beside the live ones.
 	createSQL = `create table if not exists daily_deposits (
     generation bigint not null, currency text not null, day date not null, deposits bigint not null, amount numeric not null,
     primary key (generation, currency, day))`
@@ -71,8 +76,8 @@ func run(ctx context.Context, url string, out io.Writer) error {
 		return err
 	}
 	defer pool.Close()
-	if _, err := pool.Exec(ctx, createSQL); err != nil {
-		return fmt.Errorf("create the table: %w", err)
+	if err := createTable(ctx, pool); err != nil {
+		return err
 	}
 	engine, err := projector.New(projector.Config{
 		Pool: pool, Log: eventstore.New(pool), Transient: postgres.IsUnavailable, Instance: "example " + uuid.NewString(),
@@ -89,12 +94,23 @@ func run(ctx context.Context, url string, out io.Writer) error {
 	return list(ctx, pool, out)
 }
 
+func createTable(ctx context.Context, pool *pgxpool.Pool) error {
+	_, err := pool.Exec(ctx, createSQL)
+	if denied, ok := errors.AsType[*pgconn.PgError](err); ok && denied.Code == "42501" {
+		return fmt.Errorf("create the table: %w; use the URL of the schema's owner (for a private PostgreSQL: user=passbook)", err)
+	}
+	if err != nil {
+		return fmt.Errorf("create the table: %w", err)
+	}
+	return nil
+}
+
 // catchUp runs the engine until the projection has applied what is in the log now. A service would leave it running.
 func catchUp(ctx context.Context, engine *projector.Engine) error {
 	running, stop := context.WithCancel(ctx)
 	var group errgroup.Group
 	group.Go(func() error { return engine.Run(running) })
-	defer func() { stop(); _ = group.Wait() }() // which has no error after a stop
+	defer func() { stop(); _ = group.Wait() }() // Run returns nil once it is stopped
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
