@@ -601,7 +601,7 @@ type Problem struct {
 	// Code The kind of problem, for programs. Stable.
 	Code string `json:"code"`
 
-	// Detail What is wrong this time, and what to do.
+	// Detail What is wrong in this case, and what to do.
 	Detail string `json:"detail,omitempty,omitzero"`
 
 	// Errors One entry for each bad field, parameter or header.
@@ -613,7 +613,7 @@ type Problem struct {
 	// RequestID The same as in `X-Request-Id`.
 	RequestID string `json:"request_id"`
 
-	// Status The status of the answer.
+	// Status The HTTP status.
 	Status int `json:"status"`
 
 	// Title The kind of problem, for people.
@@ -628,16 +628,16 @@ type Problem struct {
 
 // Projection defines model for Projection.
 type Projection struct {
-	// Error The last failure that is not healed; null when there is none.
+	// Error The cause of the current failure; null if there is none.
 	Error *string `json:"error"`
 
-	// ErrorPosition The event the failure concerns; null when there is none.
+	// ErrorPosition The position of the event that failed; null if there is none.
 	ErrorPosition *int64 `json:"error_position"`
 
 	// Failures How often an event could not be applied, ever, tries included.
 	Failures int64 `json:"failures"`
 
-	// Generation The one that reads are answered from.
+	// Generation The live generation, which queries read.
 	Generation int64 `json:"generation"`
 
 	// Head The last position in the log.
@@ -659,7 +659,7 @@ type Projection struct {
 	// Position The last applied position of the log.
 	Position int64 `json:"position"`
 
-	// PreviousGeneration The one that a rollback brings back; null when there is none.
+	// PreviousGeneration The generation that a rollback makes live; null if there is none.
 	PreviousGeneration *int64 `json:"previous_generation"`
 
 	// Rate Events applied a second, over the last 10 seconds.
@@ -839,7 +839,7 @@ type Transaction struct {
 	// Examples: 120.00
 	Balance Decimal `json:"balance"`
 
-	// CounterpartyAccountID The other account of a transfer; null for what is no transfer.
+	// CounterpartyAccountID The other account of a transfer; null if it is not a transfer.
 	CounterpartyAccountID *uuid.UUID      `json:"counterparty_account_id"`
 	Kind                  TransactionKind `json:"kind"`
 
@@ -854,7 +854,7 @@ type Transaction struct {
 	// Reference What it was said to be for; null when nothing was said.
 	Reference *string `json:"reference"`
 
-	// TransferID What both sides of a transfer have in common; null for what is no transfer.
+	// TransferID The id that both sides of a transfer share; null if it is not a transfer.
 	TransferID *uuid.UUID `json:"transfer_id"`
 
 	// Version The account's version after it.
@@ -1009,16 +1009,16 @@ type ListAccountsParams struct {
 	// Limit The size of a page.
 	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
 
-	// Cursor The `next_cursor` of the page before. It is bound to the sort order and the filters it was made with.
+	// Cursor The `next_cursor` of the previous page. It is valid only with the same sort order and filters.
 	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 
-	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 
-	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
@@ -1027,64 +1027,64 @@ type ListAccountsParamsSort string
 
 // openAccountParams are the parameters of OpenAccount.
 type openAccountParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
 // getAccountParams are the parameters of GetAccount.
 type getAccountParams struct {
-	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 
-	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
 // getBalanceParams are the parameters of GetBalance.
 type getBalanceParams struct {
-	// At The time to look back to, RFC 3339; what was recorded at this very time counts. Not in the future by the database's clock, and not together with `at_position`.
+	// At The time to look back to, RFC 3339, inclusive. It must not be in the future by the database's clock, and cannot be combined with `at_position`.
 	At time.Time `form:"at,omitempty" json:"at,omitempty,omitzero"`
 
 	// AtPosition The position of the log to look back to.
 	AtPosition int64 `form:"at_position,omitempty" json:"at_position,omitempty,omitzero"`
 
-	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 
-	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
 // closeAccountParams are the parameters of CloseAccount.
 type closeAccountParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
-	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // reactivateAccountParams are the parameters of ReactivateAccount.
 type reactivateAccountParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
-	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // suspendAccountParams are the parameters of SuspendAccount.
 type suspendAccountParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
-	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
@@ -1108,13 +1108,13 @@ type ListTransactionsParams struct {
 	// Cursor The `next_cursor` of the page before. It is bound to the account and the sort order.
 	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 
-	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 
-	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
@@ -1126,16 +1126,16 @@ type runCommandsParams struct {
 	// Atomic All or nothing.
 	Atomic bool `form:"atomic,omitempty" json:"atomic,omitempty,omitzero"`
 
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
 // depositParams are the parameters of Deposit.
 type depositParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
-	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
@@ -1183,40 +1183,40 @@ type getReplayParams struct {
 
 // getStatsParams are the parameters of GetStats.
 type getStatsParams struct {
-	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 }
 
 // getTotalsParams are the parameters of GetTotals.
 type getTotalsParams struct {
-	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` when it has not in time.
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
 
-	// Prefer `wait=<seconds>` bounds the wait for `min_position`, for a moment to be known, and for what this instance has shown before; 5 when not given, 30 at most.
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
 	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
 
-	// IfNoneMatch The `ETag` of an answer the caller has; 304 when it is still the answer.
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
 // transferParams are the parameters of Transfer.
 type transferParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
-	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // withdrawParams are the parameters of Withdraw.
 type withdrawParams struct {
-	// IdempotencyKey Makes the command safe to repeat: the same key with the same request gets the first answer again, byte for byte, with `Idempotency-Replayed: true`, also when the rules refused it; with another request it gets 422. The same JSON value is the same request, however it is spelled. Errors of form, 401, 403, 429 and 5xx are not kept: such a request can be sent again with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
-	// IfMatch The version that the account must be at, as its `ETag` says it; 412 when it has moved on. `*` is any version. A weak tag matches none.
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
