@@ -1,11 +1,16 @@
 package request
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dunglas/httpsfv"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // maxKeyLen bounds an idempotency key, in characters.
@@ -37,38 +42,21 @@ func IdempotencyKey(h http.Header) (string, error) {
 	return "", HeaderError("Idempotency-Key", err)
 }
 
-// parseIdempotencyKey reads the value of an Idempotency-Key: a structured-field string as the IETF draft has it
-// ("…", with \" and \\ for the two), or, as most clients send it, the bare key. Both forms of one key are the same.
+// parseIdempotencyKey reads the value of an Idempotency-Key: a string of RFC 9651 as the IETF draft has it, or, as most
+// clients send it, the bare key. Both forms of one key are the same.
 func parseIdempotencyKey(value string) (string, error) {
-	if !strings.HasPrefix(value, `"`) {
-		if !VisibleASCII(value, maxKeyLen) {
+	key := value
+	if strings.HasPrefix(value, `"`) {
+		item, err := httpsfv.UnmarshalItem([]string{value})
+		if err != nil {
 			return "", errBadKey
 		}
-		return value, nil
+		key, _ = item.Value.(string)
 	}
-	if len(value) < 2 {
+	if !VisibleASCII(key, maxKeyLen) {
 		return "", errBadKey
 	}
-	key := make([]byte, 0, len(value)-2)
-	end := len(value) - 1
-	for i := 1; i < end; i++ {
-		c := value[i]
-		switch {
-		case c == '\\':
-			i++
-			if i == end || value[i] != '"' && value[i] != '\\' {
-				return "", errBadKey
-			}
-			c = value[i]
-		case c == '"':
-			return "", errBadKey
-		}
-		key = append(key, c)
-	}
-	if value[end] != '"' || !VisibleASCII(string(key), maxKeyLen) {
-		return "", errBadKey
-	}
-	return string(key), nil
+	return key, nil
 }
 
 // StrongTags reads the value of an If-Match (RFC 9110, section 13.1.1): the strong ones of its entity tags, with their
@@ -181,27 +169,15 @@ func PreferredWait(header string) (wait time.Duration, given bool) {
 
 // TraceID returns the trace id of a W3C traceparent, or "" when it is not a valid one.
 func TraceID(traceparent string) string {
-	const shape = "00-00000000000000000000000000000000-0000000000000000-00"
-	if len(traceparent) < len(shape) || len(traceparent) > MaxIDLen {
+	if !VisibleASCII(traceparent, MaxIDLen) {
 		return ""
 	}
-	for i := range len(shape) {
-		c := traceparent[i]
-		if hex := '0' <= c && c <= '9' || 'a' <= c && c <= 'f'; shape[i] == '0' && !hex || shape[i] == '-' && c != '-' {
-			return ""
-		}
-	}
-	version, trace, span := traceparent[:2], traceparent[3:35], traceparent[36:52]
-	rest := traceparent[len(shape):]
-	switch {
-	case version == "ff", version == "00" && rest != "", rest != "" && rest[0] != '-':
-		return ""
-	case strings.Trim(trace, "0") == "", strings.Trim(span, "0") == "":
-		return ""
-	case rest != "" && !VisibleASCII(rest, MaxIDLen):
+	carrier := propagation.MapCarrier{"traceparent": traceparent}
+	parent := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier))
+	if !parent.IsValid() {
 		return ""
 	}
-	return trace
+	return parent.TraceID().String()
 }
 
 // MaxIDLen bounds X-Request-Id, X-Correlation-Id, X-Causation-Id and Traceparent, in bytes.
