@@ -7,10 +7,12 @@ import (
 	"passbook/internal/money"
 )
 
-// Deposits and withdrawals are what the service does all day, so that their bodies are read by hand when they are
-// plain: one object of known members, each there once, strings of printable ASCII without escapes. Whatever is not
-// plain, or not right, is left to the general reader, which validates against the specification and says what is
-// wrong. A fuzz target holds the two against each other: what this one accepts, that one accepts as the same command.
+// Deposits and withdrawals are what the service does all day, so their bodies are read by hand when they are plain: one
+// object of known members, each there once, strings of printable ASCII without escapes. Any other body is left to the
+// general reader, which validates it against the specification and says what is wrong. FuzzPlainMovement holds the two
+// against each other: what this one accepts, the general one accepts as the same command. BenchmarkDepositBody gives the
+// price of doing without: go-json-experiment/json into a struct takes 2.5 times as long and checks less, the general
+// reader 10 times.
 
 // plainMovement is the members of a plain body, empty when absent.
 type plainMovement struct {

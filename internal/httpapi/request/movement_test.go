@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/go-json-experiment/json"
+
 	"passbook/api"
 	"passbook/internal/account"
 )
@@ -51,6 +53,59 @@ func FuzzPlainMovement(f *testing.F) {
 				if !reflect.DeepEqual(c, want) {
 					t.Fatalf("%q: %+v, want %+v", raw, c, want)
 				}
+			}
+		}
+	})
+}
+
+// BenchmarkDepositBody compares the reader of plain bodies with go-json-experiment/json into a struct, without the checks
+// that the specification asks for, and with the general reader, which makes them.
+func BenchmarkDepositBody(b *testing.B) {
+	raw := []byte(`{"account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","amount":"12.34","currency":"EUR","reference":"invoice 17"}`)
+	sp, err := Load(api.Document())
+	if err != nil {
+		b.Fatal(err)
+	}
+	k := sp.Kind(account.Deposit{}.Name())
+	b.Run("plain", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			c := Command{Kind: k}
+			if m, plain := readPlainMovement(raw, false); !plain || !m.build(&c) {
+				b.Fatal("not plain")
+			}
+		}
+	})
+	b.Run("library", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			var body struct {
+				AccountID string `json:"account_id"`
+				Amount    string `json:"amount"`
+				Currency  string `json:"currency"`
+				Reference string `json:"reference"`
+			}
+			if err := json.Unmarshal(raw, &body, json.RejectUnknownMembers(true)); err != nil {
+				b.Fatal(err)
+			}
+			m := plainMovement{
+				accountID: []byte(body.AccountID), amount: []byte(body.Amount),
+				currency: []byte(body.Currency), reference: []byte(body.Reference),
+			}
+			if c := (Command{Kind: k}); !m.build(&c) {
+				b.Fatal("not built")
+			}
+		}
+	})
+	b.Run("general", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			f, err := readForm(raw, k.schema)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if k.build(f, [16]byte{}); f.err() != nil {
+				b.Fatal(f.err())
 			}
 		}
 	})
