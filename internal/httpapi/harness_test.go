@@ -48,7 +48,7 @@ type service struct {
 	do       func(command.Request) (command.Result, error)
 	account  func(uuid.UUID, query.Wait) (query.Account, int64, error)
 	accounts func(query.ListFilter, query.Wait) (query.Page, int64, error)
-	past     func(query.Moment, query.Wait) (query.BalanceAt, int64, error)
+	past     func(query.AsOf, query.Wait) (query.BalanceAt, int64, error)
 	page     func(query.StatementFilter, query.Wait) (query.Statement, int64, error)
 	totals   func(query.Wait) ([]query.Total, int64, error)
 	replay   func(id string) (projector.Replay, error)

@@ -47,7 +47,7 @@ type Queries interface {
 // The second result is as that of Queries.
 type Statements interface {
 	Statement(ctx context.Context, id uuid.UUID, f query.StatementFilter, w query.Wait) (query.Statement, int64, error)
-	BalanceAt(ctx context.Context, id uuid.UUID, at query.Moment, w query.Wait) (query.BalanceAt, int64, error)
+	BalanceAt(ctx context.Context, id uuid.UUID, at query.AsOf, w query.Wait) (query.BalanceAt, int64, error)
 	Totals(ctx context.Context, w query.Wait) ([]query.Total, int64, error)
 }
 

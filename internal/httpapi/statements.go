@@ -18,7 +18,7 @@ func (s *server) balanceAt(w http.ResponseWriter, r *http.Request, id genapi.Acc
 		s.fail(w, r, request.ParameterError("at", "ambiguous", "cannot be given together with at_position"))
 		return
 	}
-	at := query.Moment{Position: p.AtPosition}
+	at := query.AsOf{Position: p.AtPosition}
 	if t := timeOf(p.At); t != nil {
 		at.Time = *t
 	}

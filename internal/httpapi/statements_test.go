@@ -17,7 +17,7 @@ import (
 
 const transactionsPath = "/accounts/0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f/transactions"
 
-func (s *service) BalanceAt(_ context.Context, id uuid.UUID, at query.Moment, w query.Wait) (query.BalanceAt, int64, error) {
+func (s *service) BalanceAt(_ context.Context, id uuid.UUID, at query.AsOf, w query.Wait) (query.BalanceAt, int64, error) {
 	if s.past != nil {
 		return s.past(at, w)
 	}
@@ -56,11 +56,11 @@ func (s *service) Totals(_ context.Context, w query.Wait) ([]query.Total, int64,
 func TestBalanceAt(t *testing.T) {
 	t.Parallel()
 	var (
-		asked  query.Moment
+		asked  query.AsOf
 		waited query.Wait
 	)
 	plain := new(service)
-	a := serve(t, &service{past: func(at query.Moment, w query.Wait) (query.BalanceAt, int64, error) {
+	a := serve(t, &service{past: func(at query.AsOf, w query.Wait) (query.BalanceAt, int64, error) {
 		asked, waited = at, w
 		return plain.BalanceAt(t.Context(), accountID, at, w)
 	}})
@@ -70,7 +70,7 @@ func TestBalanceAt(t *testing.T) {
 	if got.status != http.StatusOK || got.text != want || got.header.Get("ETag") != `"3"` || got.header.Get("Passbook-Position") != "42" {
 		t.Errorf("%d %s %v", got.status, got.text, got.header)
 	}
-	if asked != (query.Moment{Position: 17}) || waited != (query.Wait{Timeout: 5 * time.Second}) {
+	if asked != (query.AsOf{Position: 17}) || waited != (query.Wait{Timeout: 5 * time.Second}) {
 		t.Errorf("%+v %+v", asked, waited)
 	}
 	for text, want := range map[string]time.Time{
@@ -166,7 +166,7 @@ func TestErrorsOfStatements(t *testing.T) {
 		t.Run(tt.err.Error(), func(t *testing.T) {
 			t.Parallel()
 			a := serve(t, &service{
-				past: func(query.Moment, query.Wait) (query.BalanceAt, int64, error) { return query.BalanceAt{}, 42, tt.err },
+				past: func(query.AsOf, query.Wait) (query.BalanceAt, int64, error) { return query.BalanceAt{}, 42, tt.err },
 				page: func(query.StatementFilter, query.Wait) (query.Statement, int64, error) {
 					return query.Statement{}, 42, tt.err
 				},

@@ -30,8 +30,8 @@ type Service struct {
 	balances, transactions, totals, stats progress
 }
 
-// New makes a Service that reads from a pool, which may be that of read replicas, and asks primary for what only the
-// database that is written to can tell. Where there are no replicas the two are the same. They stay the caller's to close.
+// New returns a Service that reads from pool, which may be a pool of read replicas, and asks primary for what only the
+// primary knows. Without replicas the two are the same. The caller closes them.
 func New(pool, primary *pgxpool.Pool) *Service {
 	s := &Service{pool: pool, primary: primary, reader: &reader{pool: pool}}
 	s.balances.id, s.transactions.id, s.totals.id, s.stats.id = column.Balances, column.Transactions, column.Totals, column.Stats
@@ -39,18 +39,18 @@ func New(pool, primary *pgxpool.Pool) *Service {
 	return s
 }
 
-// Run serves those who wait for a position, until ctx ends. Without it no wait ever succeeds.
+// Run serves callers that wait for a position, until ctx ends. Without it no wait ever succeeds.
 func (s *Service) Run(ctx context.Context) error {
 	s.watcher.run(ctx)
 	return nil
 }
 
-// Applied tells that a projection has moved in this process, so that waiters look at once. It never blocks.
-func (s *Service) Applied() { s.watcher.nudge() }
+// Applied reports that a projection has moved in this process, so that waiting callers notice at once. It never blocks.
+func (s *Service) Applied() { s.watcher.wake() }
 
-// OnWait has f called with the projection that somebody begins to wait for, so that it can be hurried. f must not block.
-// It is for before Run.
-func (s *Service) OnWait(f func(projection string)) { s.watcher.awaited = f }
+// OnWait has f called with each projection that a caller begins to wait for, so that it can be hurried. f must not
+// block. OnWait must be called before Run.
+func (s *Service) OnWait(f func(projection string)) { s.watcher.onWait = f }
 
 const (
 	accountColumns = `b.account_id, b.owner, b.currency, b.balance, b.overdraft_limit, b.deposited::text, b.withdrawn::text,
@@ -59,11 +59,11 @@ const (
 	appliedSQL = `select position, generation from live_generations where projection = '` + column.Balances + `'`
 )
 
-// Account answers an account, with the position the read model had applied. The position is right with ErrNotFound
-// too. ErrBehind says that the wait ended first.
+// Account returns an account and the position the read model had applied. The position is valid with ErrNotFound too. The
+// error is ErrBehind when the wait ended first.
 func (s *Service) Account(ctx context.Context, id uuid.UUID, w Wait) (Account, int64, error) {
 	var got *read
-	applied, err := s.answer(ctx, &s.balances, w, func() (_ int64, err error) {
+	applied, err := s.monotonic(ctx, &s.balances, w, func() (_ int64, err error) {
 		if got, err = s.reader.get(ctx, id); err != nil {
 			return 0, err
 		}
@@ -72,10 +72,10 @@ func (s *Service) Account(ctx context.Context, id uuid.UUID, w Wait) (Account, i
 	switch {
 	case err != nil:
 		return Account{}, applied, err
-	case !got.found:
+	case got.account == nil:
 		return Account{}, applied, ErrNotFound
 	}
-	return got.account, applied, nil
+	return *got.account, applied, nil
 }
 
 // accountRow is a row of balances as it is scanned.
@@ -120,15 +120,15 @@ func decimal(minor string, c money.Currency) (string, error) {
 	return digits[:point] + "." + digits[point:], nil
 }
 
-// Accounts answers a page of accounts, with the position the read model had applied. It answers ErrBadCursor for a
-// cursor that it did not make for the same filters and sort order.
+// Accounts returns a page of accounts and the position the read model had applied. The error is ErrBadCursor for a cursor
+// that was not made for the same filters and sort order.
 func (s *Service) Accounts(ctx context.Context, f ListFilter, w Wait) (Page, int64, error) {
 	list, err := newList(f)
 	if err != nil {
 		return Page{}, 0, err
 	}
 	var page Page
-	applied, err := s.answer(ctx, &s.balances, w, func() (applied int64, err error) {
+	applied, err := s.monotonic(ctx, &s.balances, w, func() (applied int64, err error) {
 		page, applied, err = s.page(ctx, list)
 		return applied, err
 	})
@@ -140,7 +140,7 @@ func (s *Service) Accounts(ctx context.Context, f ListFilter, w Wait) (Page, int
 
 // page reads the checkpoint and the rows in one snapshot.
 func (s *Service) page(ctx context.Context, list *list) (page Page, applied int64, err error) {
-	err = again(ctx, s.pool, func(ctx context.Context) error {
+	err = withRetry(ctx, s.pool, func(ctx context.Context) error {
 		return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 			var generation int64
 			if err := tx.QueryRow(ctx, appliedSQL).Scan(&applied, &generation); err != nil {
@@ -202,7 +202,7 @@ func newList(f ListFilter) (*list, error) {
 	return l, nil
 }
 
-// storable tells whether a Postgres text can hold the string.
+// storable reports whether a PostgreSQL text can hold the string.
 func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
 // and adds a condition, each of whose %s stands for the next argument.
@@ -224,7 +224,7 @@ func (l *list) read(ctx context.Context, tx pgx.Tx, generation int64) (Page, err
 	if l.byOwner {
 		order = "b.owner" + direction + ", b.account_id" + direction
 	}
-	// The row after the last tells whether there is another page.
+	// The row after the last says whether there is another page.
 	sql := fmt.Sprintf("select b.opened_position, %s from balances b where b.generation = $1%s order by %s limit %d",
 		accountColumns, l.where.String(), order, l.limit+1)
 	rows, _ := tx.Query(ctx, sql, append([]any{generation}, l.args...)...)

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// The last row at or before the position is the account as it stood. An account is there from the position on that
-	// it was opened at.
+	// The last row at or before the position is the account as it stood. An account exists from the position on at which
+	// it was opened.
 	balanceAtSQL = `select p.position, ` + parkedSQL + `, a.owner, a.currency, a.overdraft_limit, t.balance, t.status, t.version, t.position, t.recorded_at
 from live_generations p
 left join transaction_accounts a on a.generation = p.generation and a.account_id = $1
@@ -27,12 +27,12 @@ left join lateral (
 where p.projection = '` + column.Transactions + `'`
 )
 
-// BalanceAt answers an account as it stood at a moment, with the position the read model had applied, which is right
-// with ErrNotFound too. A moment that the read model has not reached is waited for as the position of a Wait is, and is
-// ErrBehind when the wait ended first; one that has not come yet is a *FutureError. An answer never changes later.
+// BalanceAt returns an account as of a point in the past, and the position the read model had applied, which is valid with
+// ErrNotFound too. It waits for a point that the read model has not reached as for the position of a Wait, and returns
+// ErrBehind when the wait ended first. The error is *FutureError for a time in the future. A result never changes later.
 //
 // A time stands for the position of the last event recorded at or before it.
-func (s *Service) BalanceAt(ctx context.Context, id uuid.UUID, at Moment, w Wait) (BalanceAt, int64, error) {
+func (s *Service) BalanceAt(ctx context.Context, id uuid.UUID, at AsOf, w Wait) (BalanceAt, int64, error) {
 	position := at.Position
 	if !at.Time.IsZero() {
 		positions, err := s.positionsAt(ctx, &w, bound{"at", at.Time})
@@ -43,7 +43,7 @@ func (s *Service) BalanceAt(ctx context.Context, id uuid.UUID, at Moment, w Wait
 	}
 	w.MinPosition = max(w.MinPosition, position)
 	var b BalanceAt
-	applied, err := s.answer(ctx, &s.transactions, w, func() (applied int64, err error) {
+	applied, err := s.monotonic(ctx, &s.transactions, w, func() (applied int64, err error) {
 		b, applied, err = s.balanceAt(ctx, id, position)
 		return applied, err
 	})
@@ -56,7 +56,7 @@ func (s *Service) BalanceAt(ctx context.Context, id uuid.UUID, at Moment, w Wait
 	return b, applied, nil
 }
 
-// balanceAt reads an account as it stood at a position; it is all zero when it was not open by then.
+// balanceAt reads an account as of a position; the result is zero when the account was not open by then.
 func (s *Service) balanceAt(ctx context.Context, id uuid.UUID, position int64) (BalanceAt, int64, error) {
 	var (
 		applied                             int64
@@ -66,7 +66,7 @@ func (s *Service) balanceAt(ctx context.Context, id uuid.UUID, position int64) (
 		overdraft, balance, version, lastAt *int64
 		recordedAt                          *time.Time
 	)
-	err := again(ctx, s.pool, func(ctx context.Context) error {
+	err := withRetry(ctx, s.pool, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, balanceAtSQL, id, position).
 			Scan(&applied, &parked, &owner, &currency, &overdraft, &balance, &status, &version, &lastAt, &recordedAt)
 	})

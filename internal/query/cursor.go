@@ -11,8 +11,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// cursor is the sort key of the last row shown: an owner and an account id, or else the position an account was
-// opened at.
+// cursor is the sort key of the last row of a page: an owner and an account id, or the position an account was opened at.
 type cursor struct {
 	list     listID
 	byOwner  bool
@@ -21,19 +20,19 @@ type cursor struct {
 	position int64
 }
 
-// listID tells lists of accounts from each other: it is a hash of what selects and orders one.
+// listID identifies a list of accounts: a hash of what selects and orders it.
 type listID [8]byte
 
 func listOf(f ListFilter) (id listID) {
-	f.Cursor, f.Limit = "", 0 // a page more of the same list
+	f.Cursor, f.Limit = "", 0 // pages of any size are of the same list
 	f.Sort = cmp.Or(f.Sort, "opened_at")
 	sum := sha256.Sum256(fmt.Appendf(nil, "%#v", f))
 	copy(id[:], sum[:])
 	return id
 }
 
-// String is the cursor as callers get it. It begins with the list it is for. A letter says which order it is for; the owner comes last, since it may
-// hold any character.
+// String returns the cursor as callers get it. It begins with the list and a letter for the order; the owner comes last,
+// since it may hold any character.
 func (c cursor) String() string {
 	text := "p" + strconv.FormatInt(c.position, 10)
 	if c.byOwner {
@@ -42,7 +41,7 @@ func (c cursor) String() string {
 	return base64.RawURLEncoding.EncodeToString(append(c.list[:], text...))
 }
 
-// parseCursor is the inverse of String. It answers ErrBadCursor for every text that String does not make.
+// parseCursor is the inverse of String. It returns ErrBadCursor for every text that String does not make.
 func parseCursor(text string) (cursor, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil || len(raw) <= len(listID{}) {

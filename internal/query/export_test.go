@@ -12,8 +12,8 @@ func (s *Service) Waiting() int {
 	return s.watcher.waiters
 }
 
-// LookEvery sets how often the watcher looks without having been told to. It must come before Run.
-func (s *Service) LookEvery(d time.Duration) { s.watcher.every = d }
+// PollEvery sets how often the watcher reads positions unasked. It must be called before Run.
+func (s *Service) PollEvery(d time.Duration) { s.watcher.every = d }
 
 // ReadAccountsSQL is the statement that reads accounts by their ids.
 const ReadAccountsSQL = readAccountsSQL

@@ -145,7 +145,7 @@ func (f *fixture) tamper(t *rapid.T, filter query.ListFilter, cursor string) {
 	}
 }
 
-// TestOddFilters gives the list what no row can hold and no caller should ask for: each has an answer.
+// TestOddFilters filters by values that no row can hold; none is an error.
 func TestOddFilters(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -133,7 +133,7 @@ func TestAccount(t *testing.T) {
 }
 
 // TestNoWait sees that nothing is waited for, and no position asked for, unless the caller wants one; also that a
-// position which is there is answered without a watcher and without time to wait.
+// position that is applied already needs neither a watcher nor time to wait.
 func TestNoWait(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t) // nobody serves waiters
@@ -195,7 +195,7 @@ func TestWaitEndsByTimeAndByContext(t *testing.T) {
 func TestAppliedWakes(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.svc.LookEvery(time.Hour)
+	f.svc.PollEvery(time.Hour)
 	f.run(t)
 	f.exec(t, `insert into projections (id, version, generation, position) values ('balances', 1, 1, 12)`)
 	f.svc.Applied() // nobody waits: nothing is asked
@@ -203,7 +203,7 @@ func TestAppliedWakes(t *testing.T) {
 	go func() {
 		_, applied, err := f.svc.Account(t.Context(), uuid.New(), query.Wait{MinPosition: 14, Timeout: time.Hour})
 		if applied != 14 {
-			t.Errorf("answered at %d", applied)
+			t.Errorf("returned at %d", applied)
 		}
 		ended <- err
 	}()
@@ -263,7 +263,7 @@ func TestWaitOutlivesTheDatabase(t *testing.T) {
 		_, _, err := f.svc.Account(t.Context(), uuid.New(), query.Wait{MinPosition: 13, Timeout: time.Hour})
 		ended <- err
 	}()
-	eventually(t, "it looks in vain", func() bool { return f.looks.n.Load() > 2 })
+	eventually(t, "the watcher fails to read", func() bool { return f.looks.n.Load() > 2 })
 	f.exec(t, `update misplaced set position = 13`)
 	f.exec(t, `alter view misplaced rename to live_generations`)
 	if err := <-ended; !errors.Is(err, query.ErrNotFound) {

@@ -25,8 +25,8 @@ const isMovement = "kind in ('" + string(column.Deposit) + "', '" + string(colum
 	string(column.TransferIn) + "', '" + string(column.TransferOut) + "')"
 
 // statementSQL reads a page in one statement, and so in one snapshot: the checkpoint and the generation, whether the
-// account is there, and the rows. Without any row it still answers one, all null but for the position. $2 is the position
-// that the statement is as of, or null.
+// account exists, and the rows. There is at least one row, all null but for the position. $2 is the position that the
+// statement is as of, or null.
 const statementSQL = `select p.position, ` + parkedSQL + `, a.currency, t.kind, t.amount, t.balance, t.counterparty, t.transfer_id, t.reference, t.version,
        t.position, t.recorded_at
 from live_generations p
@@ -40,9 +40,9 @@ left join lateral (
 where p.projection = '` + column.Transactions + `'
 order by t.position %[2]s`
 
-// Statement answers a page of an account's movements, with the position the read model had applied. The position is
-// right with ErrNotFound too. ErrBehind says that the wait ended first; ErrBadCursor that the cursor was not made for
-// this account and this order; *FutureError that From or To has not come yet.
+// Statement returns a page of an account's movements and the position the read model had applied. The position is valid
+// with ErrNotFound too. The error is ErrBehind when the wait ended first, ErrBadCursor when the cursor was not made for
+// this account and order, and *FutureError when From or To is in the future.
 func (s *Service) Statement(ctx context.Context, id uuid.UUID, f StatementFilter, w Wait) (Statement, int64, error) {
 	l, err := newStatementList(id, f)
 	if err != nil {
@@ -52,7 +52,7 @@ func (s *Service) Statement(ctx context.Context, id uuid.UUID, f StatementFilter
 		return Statement{}, 0, err
 	}
 	var page Statement
-	applied, err := s.answer(ctx, &s.transactions, w, func() (applied int64, err error) {
+	applied, err := s.monotonic(ctx, &s.transactions, w, func() (applied int64, err error) {
 		page, applied, err = s.statement(ctx, l)
 		return applied, err
 	})
@@ -67,7 +67,7 @@ func (s *Service) Statement(ctx context.Context, id uuid.UUID, f StatementFilter
 	return page, applied, nil
 }
 
-// bound turns the times of a filter into positions; those up to To are waited for.
+// bound turns the times of a filter into positions, and has w wait for that of To.
 func (s *Service) bound(ctx context.Context, l *statementList, f StatementFilter, w *Wait) error {
 	var bounds []bound
 	if f.From != nil {
@@ -97,7 +97,7 @@ func (s *Service) bound(ctx context.Context, l *statementList, f StatementFilter
 
 func (s *Service) statement(ctx context.Context, l *statementList) (page Statement, applied int64, err error) {
 	var parked bool
-	err = again(ctx, s.pool, func(ctx context.Context) (err error) {
+	err = withRetry(ctx, s.pool, func(ctx context.Context) (err error) {
 		rows, _ := s.pool.Query(ctx, l.sql(), l.args...)
 		page, applied, parked, err = l.collect(rows)
 		return err
@@ -144,7 +144,7 @@ func newStatementList(id uuid.UUID, f StatementFilter) (*statementList, error) {
 	return l, nil
 }
 
-// before is the last microsecond before a time: the most that recorded_at can be without having reached it.
+// before returns the last microsecond before a time: the latest recorded_at that is earlier.
 func before(t time.Time) time.Time {
 	at := t.Truncate(time.Microsecond)
 	if at.Equal(t) {
@@ -164,11 +164,11 @@ func (l *statementList) sql() string {
 	if l.oldestFirst {
 		direction = "asc"
 	}
-	// The row after the last tells whether there is another page.
+	// The row after the last says whether there is another page.
 	return fmt.Sprintf(statementSQL, strings.Join(l.where, " and "), direction, l.limit+1)
 }
 
-// collect reads the page; its account is the nil UUID when there is none.
+// collect reads the page; its account is the nil UUID when the account does not exist.
 func (l *statementList) collect(rows pgx.Rows) (page Statement, applied int64, parked bool, err error) {
 	var (
 		r        optionalTransaction
@@ -230,22 +230,22 @@ func (o *optionalTransaction) transaction() Transaction {
 	return t
 }
 
-// statementCursor is a place in an account's statement: a letter for the order, the account, and the position of the
-// last movement shown.
+// statementCursor returns a place in an account's statement: a letter for the order, the account, and the position of the
+// last movement of the page.
 func statementCursor(id uuid.UUID, oldestFirst bool, position int64) string {
 	raw := append([]byte{orderLetter(oldestFirst)}, id[:]...)
 	raw = binary.BigEndian.AppendUint64(raw, uint64(position)) //nolint:gosec // positions are above zero
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// parseStatementCursor is the inverse of statementCursor. It answers ErrBadCursor for every text that was not made for
+// parseStatementCursor is the inverse of statementCursor. It returns ErrBadCursor for every text that was not made for
 // the account and the order.
 func parseStatementCursor(text string, id uuid.UUID, oldestFirst bool) (position int64, err error) {
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil || len(raw) != 1+len(id)+8 {
 		return 0, ErrBadCursor
 	}
-	position = int64(binary.BigEndian.Uint64(raw[1+len(id):])) //nolint:gosec // one that does not fit is refused below
+	position = int64(binary.BigEndian.Uint64(raw[1+len(id):])) //nolint:gosec // one that does not fit is rejected below
 	// The decoder is lenient about stray bits and line breaks.
 	if position <= 0 || statementCursor(id, oldestFirst, position) != text {
 		return 0, ErrBadCursor

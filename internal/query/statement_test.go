@@ -279,24 +279,24 @@ func TestThePastIsTheFoldOfAPrefix(t *testing.T) {
 				ID: r.id, Owner: r.state.Owner, Currency: r.state.Currency, Balance: r.state.Balance, Overdraft: r.state.OverdraftLimit,
 				Status: r.state.Status.String(), Version: r.version, Position: r.position, UpdatedAt: r.at,
 			}
-			moments := []query.Moment{{Position: r.position}}
+			moments := []query.AsOf{{Position: r.position}}
 			if i == len(log)-1 || log[i+1].at.After(r.at) { // the last of its time
-				moments = append(moments, query.Moment{Time: r.at}, query.Moment{Time: r.at.Add(999)})
+				moments = append(moments, query.AsOf{Time: r.at}, query.AsOf{Time: r.at.Add(999)})
 				if i < len(log)-1 {
-					moments = append(moments, query.Moment{Time: log[i+1].at.Add(-1)})
+					moments = append(moments, query.AsOf{Time: log[i+1].at.Add(-1)})
 				}
 			}
 			for _, at := range moments {
 				f.look(t, at, as, int64(len(log)))
 			}
 		}
-		f.look(t, query.Moment{Time: log[0].at.Add(-time.Microsecond)}, nil, int64(len(log)))
+		f.look(t, query.AsOf{Time: log[0].at.Add(-time.Microsecond)}, nil, int64(len(log)))
 		f.checkTotals(t, log)
 	})
 }
 
-// look compares all accounts as they stood at a moment with what they are to be.
-func (f *fixture) look(t *rapid.T, at query.Moment, want map[uuid.UUID]query.BalanceAt, head int64) {
+// look compares all accounts as of a time with what they should be.
+func (f *fixture) look(t *rapid.T, at query.AsOf, want map[uuid.UUID]query.BalanceAt, head int64) {
 	for _, id := range accountIDs {
 		got, applied, err := f.svc.BalanceAt(t.Context(), id, at, query.Wait{})
 		w, open := want[id]

@@ -11,9 +11,9 @@ import (
 	"passbook/internal/readmodel/column"
 )
 
-// Stats is what happened in the last whole seconds before a moment, and how the accounts stand.
+// Stats is what happened in the last whole seconds before a time, and the number of accounts by status.
 type Stats struct {
-	// AsOf is the moment, by the clock of the database.
+	// AsOf is that time, by the clock of the database.
 	AsOf time.Time
 	// Last1, Last10 and Last60 are events a second over that many seconds.
 	Last1, Last10, Last60 float64
@@ -31,7 +31,7 @@ type Moved struct {
 	Movements int64
 }
 
-// There is at least one row, so that the moment is always known. $1 is the moment, or null for now.
+// There is at least one row, so that the time is always known. $1 is the time, or null for now.
 const statsSQL = `select c.now, coalesce(p.position, 0), coalesce(a.opened - a.suspended - a.closed, 0), coalesce(a.suspended, 0),
        coalesce(a.closed, 0), coalesce(s.currency, ''), coalesce(s.last1, 0), coalesce(s.last10, 0), coalesce(s.last60, 0),
        coalesce(s.movements, 0), coalesce(s.amount, 0)::text
@@ -46,14 +46,14 @@ left join lateral (
     group by currency) as s on true
 order by s.currency`
 
-// Stats returns the live statistics, with the position the read model had applied. ErrBehind says that the wait ended
-// first.
+// Stats returns the live statistics and the position the read model had applied. The error is ErrBehind when the wait
+// ended first.
 func (s *Service) Stats(ctx context.Context, w Wait) (Stats, int64, error) {
 	return s.statsAt(ctx, nil, w)
 }
 
 func (s *Service) statsAt(ctx context.Context, now *time.Time, w Wait) (stats Stats, applied int64, err error) {
-	applied, err = s.answer(ctx, &s.stats, w, func() (applied int64, err error) {
+	applied, err = s.monotonic(ctx, &s.stats, w, func() (applied int64, err error) {
 		stats, applied, err = s.readStats(ctx, now)
 		return applied, err
 	})
@@ -64,7 +64,7 @@ func (s *Service) statsAt(ctx context.Context, now *time.Time, w Wait) (stats St
 }
 
 func (s *Service) readStats(ctx context.Context, now *time.Time) (stats Stats, applied int64, err error) {
-	err = again(ctx, s.pool, func(ctx context.Context) (err error) {
+	err = withRetry(ctx, s.pool, func(ctx context.Context) (err error) {
 		rows, _ := s.pool.Query(ctx, statsSQL, now)
 		stats, applied, err = collectStats(rows)
 		return err

@@ -11,7 +11,7 @@ import (
 	"passbook/internal/query"
 )
 
-// TestStats asks for the statistics at moments around a second in which events were recorded.
+// TestStats asks for the statistics at times around a second in which events were recorded.
 func TestStats(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

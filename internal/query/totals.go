@@ -11,18 +11,18 @@ import (
 	"passbook/internal/readmodel/column"
 )
 
-// A transfer of which one side is applied counts as not begun: what was sent and not received is still the sender's.
+// A transfer with one side applied counts as not begun: what was sent and not received is still the sender's.
 const totalsSQL = `select p.position, t.currency, t.accounts, (t.balance + t.sent - t.received)::text, t.deposited::text,
        t.withdrawn::text
 from live_generations p left join totals t on t.generation = p.generation
 where p.projection = '` + column.Totals + `'
 order by t.currency`
 
-// Totals answers what the accounts of each currency come to, in the order of their codes, with the position the read
-// model had applied. ErrBehind says that the wait ended first.
+// Totals returns the totals of each currency, in the order of their codes, and the position the read model had applied. The
+// error is ErrBehind when the wait ended first.
 func (s *Service) Totals(ctx context.Context, w Wait) ([]Total, int64, error) {
 	var all []*Total
-	applied, err := s.answer(ctx, &s.totals, w, func() (applied int64, err error) {
+	applied, err := s.monotonic(ctx, &s.totals, w, func() (applied int64, err error) {
 		all, applied, err = s.readTotals(ctx)
 		return applied, err
 	})
@@ -39,7 +39,7 @@ func (s *Service) Totals(ctx context.Context, w Wait) ([]Total, int64, error) {
 }
 
 func (s *Service) readTotals(ctx context.Context) (all []*Total, applied int64, err error) {
-	err = again(ctx, s.pool, func(ctx context.Context) (err error) {
+	err = withRetry(ctx, s.pool, func(ctx context.Context) (err error) {
 		rows, _ := s.pool.Query(ctx, totalsSQL)
 		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Total, error) {
 			var (
@@ -47,7 +47,7 @@ func (s *Service) readTotals(ctx context.Context) (all []*Total, applied int64, 
 				accounts                            *int64
 			)
 			if err := row.Scan(&applied, &code, &accounts, &balance, &deposited, &withdrawn); err != nil || code == nil {
-				return nil, err // without a code: no account was ever opened
+				return nil, err // no code: no account was ever opened
 			}
 			return totalOf(*code, *accounts, *balance, *deposited, *withdrawn)
 		})
@@ -62,7 +62,7 @@ func (s *Service) readTotals(ctx context.Context) (all []*Total, applied int64, 
 func totalOf(code string, accounts int64, balance, deposited, withdrawn string) (*Total, error) {
 	currency, ok := money.LookupCurrency(code)
 	if !ok {
-		return nil, fmt.Errorf("there is a total of the unknown currency %q", code)
+		return nil, fmt.Errorf("a total has the unknown currency %q", code)
 	}
 	t := &Total{Currency: currency, Accounts: accounts}
 	magnitude, overdrawn := strings.CutPrefix(balance, "-")

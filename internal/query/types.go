@@ -1,5 +1,4 @@
-// Package query is the read side: it answers from the read models only, and can wait until a read model has
-// applied a position.
+// Package query is the read side: it reads the read models only, and can wait until one has applied a position.
 package query
 
 import (
@@ -13,21 +12,21 @@ import (
 )
 
 var (
-	// ErrNotFound says that the read model has no such account.
+	// ErrNotFound says that the read model does not have the account.
 	ErrNotFound = errors.New("account not found in the read model")
-	// ErrNotOpenThen says that no account with the id was open at the moment asked about, whether one was opened later or
-	// not: the answer must be the same before and after. It is ErrNotFound.
+	// ErrNotOpenThen says that no account with the id was open at the time asked about. Whether one was opened later makes
+	// no difference, since the result must be the same before and after. It wraps ErrNotFound.
 	ErrNotOpenThen = fmt.Errorf("%w as of then", ErrNotFound)
-	// ErrBehind says that the read model had not applied the wanted position when the wait ended, or stands lower than
-	// this instance has shown it, or that a moment is too fresh to be known.
+	// ErrBehind says that the read model had not applied the wanted position when the wait ended, that it stands lower than
+	// in an earlier result of this instance, or that the position of a recent time is not final yet.
 	ErrBehind = errors.New("the projection has not applied the position yet")
-	// ErrBadCursor says that a page cursor was not made by this service, or for another list.
+	// ErrBadCursor says that a page cursor was not made by this service, or was made for another list.
 	ErrBadCursor = errors.New("the cursor is not valid")
 )
 
-// FutureError says that a moment asked about has not come yet, by the clock of the database.
+// FutureError says that a time asked about is in the future, by the clock of the database.
 type FutureError struct {
-	// Parameter names it: "at", "from" or "to".
+	// Parameter is where it was given: "at", "from" or "to".
 	Parameter string
 }
 
@@ -41,7 +40,7 @@ type Account struct {
 	// Balance and Overdraft are in minor units of Currency.
 	Balance, Overdraft int64
 	// Deposited and Withdrawn are the sums of all money that ever came in and went out, transfers included, as
-	// decimal text ("12.34"): over an account's life they may pass what a balance may not.
+	// decimal text ("12.34"): over an account's life they may exceed what a balance can be.
 	Deposited, Withdrawn string
 	// Status is "active", "suspended" or "closed".
 	Status string
@@ -57,7 +56,7 @@ type Account struct {
 type ListFilter struct {
 	Owner, Currency, Status string
 	// Sort is "opened_at" (the default), "-opened_at", "owner" or "-owner".
-	// Ties are broken by account id, so that no account is shown twice or left out.
+	// Ties are broken by account id, so that no account is listed twice or left out.
 	Sort string
 	// Limit is the page size, 1 to 500.
 	Limit int
@@ -81,27 +80,26 @@ type BalanceAt struct {
 	Balance, Overdraft int64
 	// Status is "active", "suspended" or "closed".
 	Status string
-	// Version is that of the account's last event by then, Position where that event is in the log, and UpdatedAt when
-	// it was recorded.
+	// Version, Position and UpdatedAt are the version, position and time of the account's last event by then.
 	Version, Position int64
 	UpdatedAt         time.Time
 }
 
-// Moment is a point in the past: a time, or else a position of the log. One of them is set.
-type Moment struct {
+// AsOf is a point in the past: a time or a position of the log. One of them is set.
+type AsOf struct {
 	Time     time.Time
 	Position int64
 }
 
 // StatementFilter selects and orders a page of an account's movements. Zero values mean any.
 type StatementFilter struct {
-	// From and To bound when a movement was recorded: From is the first moment that counts, To the first that does not.
-	// With To an answer never changes later, and the account must have been open by then.
+	// From and To bound the time when a movement was recorded: From is included, To is not. With To a result never changes
+	// later, and the account must have been open by then.
 	From, To *time.Time
 	// Kind is "deposit", "withdrawal", "transfer_in" or "transfer_out".
 	Kind string
-	// Sort is "-recorded_at" (the default), newest first, or "recorded_at". What was recorded at one time is in the order
-	// of the log.
+	// Sort is "-recorded_at" (the default), newest first, or "recorded_at". Movements recorded at the same time are in the
+	// order of the log.
 	Sort string
 	// Limit is the page size, 1 to 500.
 	Limit int
@@ -113,14 +111,14 @@ type StatementFilter struct {
 type Transaction struct {
 	// Kind is "deposit", "withdrawal", "transfer_in" or "transfer_out".
 	Kind string
-	// Amount is what was moved, above zero, and Balance what the account then had, both in minor units.
+	// Amount is what was moved, above zero, and Balance what the account had after it, both in minor units.
 	Amount, Balance int64
-	// Counterparty is the other account of a transfer, and TransferID what both sides of it have in common; both are the
-	// nil UUID for what is no transfer.
+	// Counterparty is the other account of a transfer, and TransferID the id that both sides share; both are the nil UUID
+	// for other movements.
 	Counterparty, TransferID uuid.UUID
-	// Reference is what the movement was said to be for, if anything.
+	// Reference is the caller's, and may be empty.
 	Reference string
-	// Version is the account's after the movement, and Position where the movement is in the log.
+	// Version is the account's after the movement, and Position that of the movement in the log.
 	Version, Position int64
 	RecordedAt        time.Time
 }
@@ -134,8 +132,8 @@ type Statement struct {
 	Next string
 }
 
-// Total is what the accounts of a currency come to. Sums are decimal text ("12.34"): they may pass what an amount may
-// not.
+// Total is the totals of the accounts of a currency. Sums are decimal text ("12.34"): they may exceed what an amount can
+// be.
 type Total struct {
 	Currency money.Currency
 	// Accounts is how many were ever opened.
@@ -151,6 +149,6 @@ type Total struct {
 type Wait struct {
 	// MinPosition is the position to wait for; 0 means none.
 	MinPosition int64
-	// Timeout bounds the wait; when it ends first, the query answers ErrBehind.
+	// Timeout bounds the wait; when it ends first, the query returns ErrBehind.
 	Timeout time.Duration
 }

@@ -11,18 +11,18 @@ import (
 
 const positionsSQL = `select projection, position from live_generations`
 
-// lookEvery is how often the database is asked for positions while somebody waits and nothing else wakes the watcher:
-// the case of a projector in another process, or of a replica.
-const lookEvery = 20 * time.Millisecond
+// pollInterval is how often the watcher reads the positions while a caller waits and nothing wakes it: the projector runs
+// in another process, or queries read a replica.
+const pollInterval = 20 * time.Millisecond
 
-// watcher knows how far the projections have been applied, in the database that queries read, and lets any number of
-// callers wait for a position. One goroutine looks, for all of them and only while there are any.
+// watcher knows how far the projections are applied in the database that queries read, and lets any number of callers wait
+// for a position. One goroutine reads the positions for all callers, and only while there are any.
 type watcher struct {
 	read func(ctx context.Context) (map[string]int64, error)
-	// awaited is told which projection somebody waits for, before each wait; it must not block.
-	awaited func(projection string)
-	every   time.Duration
-	look    chan struct{} // holds one: a reason to look now
+	// onWait is called with the projection before each wait; it must not block.
+	onWait func(projection string)
+	every  time.Duration
+	woken  chan struct{} // has capacity 1
 
 	mu        sync.Mutex
 	positions map[string]int64
@@ -32,20 +32,20 @@ type watcher struct {
 
 func newWatcher(read func(context.Context) (map[string]int64, error)) *watcher {
 	return &watcher{
-		read: read, awaited: func(string) {}, every: lookEvery, look: make(chan struct{}, 1),
+		read: read, onWait: func(string) {}, every: pollInterval, woken: make(chan struct{}, 1),
 		positions: make(map[string]int64), moved: make(chan struct{}),
 	}
 }
 
-// nudge asks the watcher to look now. It never blocks.
-func (w *watcher) nudge() {
+// wake has the watcher read the positions now. It never blocks.
+func (w *watcher) wake() {
 	select {
-	case w.look <- struct{}{}:
+	case w.woken <- struct{}{}:
 	default:
 	}
 }
 
-// run looks until ctx ends.
+// run serves callers until ctx ends.
 func (w *watcher) run(ctx context.Context) {
 	ticker := time.NewTicker(w.every)
 	defer ticker.Stop()
@@ -54,7 +54,7 @@ func (w *watcher) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-w.look:
+		case <-w.woken:
 		case <-ticker.C:
 		}
 		w.mu.Lock()
@@ -65,7 +65,7 @@ func (w *watcher) run(ctx context.Context) {
 			continue
 		}
 		ticker.Reset(w.every)
-		// An error is not the waiters': they wait on, and end by their own time.
+		// Callers go on waiting after an error, until their own timeout.
 		if positions, err := w.read(ctx); err == nil {
 			w.update(positions)
 		}
@@ -76,7 +76,7 @@ func (w *watcher) update(positions map[string]int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	before := w.positions
-	w.positions = positions // lower ones too: a log that went back takes its projections along
+	w.positions = positions // lower ones too: when the log goes back, so do its projections
 	for id, position := range positions {
 		if position > before[id] {
 			close(w.moved)
@@ -86,15 +86,15 @@ func (w *watcher) update(positions map[string]int64) {
 	}
 }
 
-// saw tells that a projection was found at a position, which may be lower than what the watcher knows.
-func (w *watcher) saw(projection string, position int64) {
+// lower corrects what the watcher knows of a projection that was found at a lower position.
+func (w *watcher) lower(projection string, position int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.positions[projection] = min(w.positions[projection], position)
 }
 
-// wait returns nil once the projection has applied the position, ErrBehind when the time is over before that, or the
-// error of ctx.
+// wait returns nil once the projection has applied the position, ErrBehind when the timeout ends first, or the error of
+// ctx.
 func (w *watcher) wait(ctx context.Context, projection string, position int64, timeout time.Duration) error {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
@@ -107,8 +107,8 @@ func (w *watcher) wait(ctx context.Context, projection string, position int64, t
 	for w.positions[projection] < position {
 		moved := w.moved
 		w.mu.Unlock()
-		w.awaited(projection)
-		w.nudge()
+		w.onWait(projection)
+		w.wake()
 		var err error
 		select {
 		case <-moved:

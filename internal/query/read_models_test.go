@@ -22,7 +22,7 @@ values (2, 3, 1, '2026-01-01Z', 0, 0, $1, 'O', 'a', ''), (2, 9, 2, '2026-01-02Z'
 	f.exec(t, `insert into totals values (2, $1, 1, 70, 170, 5, 3, -102), (1, $1, 9, 9, 9, 9, 9, 9)`, currency)
 }
 
-func TestTheTimeBeforeTheReadModels(t *testing.T) {
+func TestBeforeAnyProjectionHasRun(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for _, tt := range []struct {
@@ -32,8 +32,8 @@ func TestTheTimeBeforeTheReadModels(t *testing.T) {
 		if _, applied, err := f.svc.Statement(t.Context(), uuid.New(), query.StatementFilter{Limit: 1}, tt.wait); !errors.Is(err, tt.want) || applied != 0 {
 			t.Errorf("statement, %+v: %d, %v", tt.wait, applied, err)
 		}
-		if _, applied, err := f.svc.BalanceAt(t.Context(), uuid.New(), query.Moment{Time: time.Unix(1, 0)}, tt.wait); !errors.Is(err, tt.want) || applied != 0 {
-			t.Errorf("the past, %+v: %d, %v", tt.wait, applied, err)
+		if _, applied, err := f.svc.BalanceAt(t.Context(), uuid.New(), query.AsOf{Time: time.Unix(1, 0)}, tt.wait); !errors.Is(err, tt.want) || applied != 0 {
+			t.Errorf("balance at, %+v: %d, %v", tt.wait, applied, err)
 		}
 		totals, applied, err := f.svc.Totals(t.Context(), tt.wait)
 		if behind := errors.Is(err, query.ErrBehind); behind != (tt.wait.MinPosition > 0) || !behind && err != nil || applied != 0 || len(totals) != 0 {
@@ -50,7 +50,7 @@ func TestOneGeneration(t *testing.T) {
 	if err != nil || applied != 12 || page.Next != "" || len(page.Transactions) != 1 || page.Transactions[0].Amount != 70 {
 		t.Errorf("statement %+v, %d, %v", page, applied, err)
 	}
-	b, applied, err := f.svc.BalanceAt(t.Context(), id, query.Moment{Position: 12}, query.Wait{})
+	b, applied, err := f.svc.BalanceAt(t.Context(), id, query.AsOf{Position: 12}, query.Wait{})
 	if err != nil || applied != 12 || b.Balance != 70 || b.Version != 2 || b.Position != 9 || b.Overdraft != 50 {
 		t.Errorf("balance %+v, %d, %v", b, applied, err)
 	}
@@ -63,7 +63,7 @@ func TestOneGeneration(t *testing.T) {
 		t.Errorf("totals %+v", totals)
 	}
 	if page, _, err := f.svc.Statement(t.Context(), id, query.StatementFilter{Kind: "none"}, query.Wait{}); err != nil || len(page.Transactions) != 0 {
-		t.Errorf("a kind that is none: %+v, %v", page, err)
+		t.Errorf("an unknown kind: %+v, %v", page, err)
 	}
 	if _, _, err := f.svc.Statement(t.Context(), uuid.New(), query.StatementFilter{}, query.Wait{}); !errors.Is(err, query.ErrNotFound) {
 		t.Errorf("an unknown account: %v", err)
@@ -71,14 +71,14 @@ func TestOneGeneration(t *testing.T) {
 	f.exec(t, `update transaction_accounts set currency = 'XXX'`)
 	f.exec(t, `update totals set currency = 'XXX' where generation = 2`)
 	_, _, statement := f.svc.Statement(t.Context(), id, query.StatementFilter{Limit: 5}, query.Wait{})
-	_, _, past := f.svc.BalanceAt(t.Context(), id, query.Moment{Position: 12}, query.Wait{})
+	_, _, past := f.svc.BalanceAt(t.Context(), id, query.AsOf{Position: 12}, query.Wait{})
 	if _, _, err := f.svc.Totals(t.Context(), query.Wait{}); err == nil || statement == nil || past == nil {
 		t.Errorf("an unknown currency: %v, %v, %v", statement, past, err)
 	}
 	f.pool.Close()
 	_, _, statement = f.svc.Statement(t.Context(), id, query.StatementFilter{Limit: 5}, query.Wait{})
-	_, _, past = f.svc.BalanceAt(t.Context(), id, query.Moment{Time: time.Unix(1, 0)}, query.Wait{})
-	_, _, err = f.svc.BalanceAt(t.Context(), id, query.Moment{Position: 1}, query.Wait{})
+	_, _, past = f.svc.BalanceAt(t.Context(), id, query.AsOf{Time: time.Unix(1, 0)}, query.Wait{})
+	_, _, err = f.svc.BalanceAt(t.Context(), id, query.AsOf{Position: 1}, query.Wait{})
 	_, _, totalsErr := f.svc.Totals(t.Context(), query.Wait{})
 	for _, err := range []error{statement, past, err, totalsErr} {
 		if !postgres.IsUnavailable(err) {
@@ -90,28 +90,28 @@ func TestOneGeneration(t *testing.T) {
 // errFuture stands for a *query.FutureError.
 var errFuture = errors.New("in the future")
 
-// TestMomentsThatAreNotThere asks for moments outside of what the read model has.
-func TestMomentsThatAreNotThere(t *testing.T) {
+// TestBalanceAtOutsideTheReadModel asks for times and positions that the read model does not have.
+func TestBalanceAtOutsideTheReadModel(t *testing.T) {
 	t.Parallel()
 	f, id := newFixture(t), uuid.New()
 	f.opened(t, id, "EUR")
 	for _, tt := range []struct {
 		name string
 		id   uuid.UUID
-		at   query.Moment
+		at   query.AsOf
 		wait query.Wait
 		want error
 	}{
-		{"before it was opened", id, query.Moment{Position: 2}, query.Wait{}, query.ErrNotOpenThen},
-		{"before it was opened", id, query.Moment{Position: 2}, query.Wait{}, query.ErrNotFound},
-		{"when the log was empty", id, query.Moment{Time: time.Unix(0, 0)}, query.Wait{}, query.ErrNotOpenThen},
-		{"no account", uuid.New(), query.Moment{Position: 12}, query.Wait{}, query.ErrNotOpenThen},
-		{"a position not applied", id, query.Moment{Position: 13}, query.Wait{}, query.ErrBehind},
-		{"a position not applied, of no account", uuid.New(), query.Moment{Position: 13}, query.Wait{}, query.ErrBehind},
-		{"a past, but not read yet", id, query.Moment{Position: 9}, query.Wait{MinPosition: 13}, query.ErrBehind},
-		{"the future", id, query.Moment{Time: time.Now().Add(time.Hour)}, query.Wait{Timeout: time.Hour}, errFuture},
-		{"the end of time", id, query.Moment{Time: time.Date(10000, 1, 1, 23, 58, 59, 999999999, time.UTC)}, query.Wait{}, errFuture},
-		{"before our era", id, query.Moment{Time: time.Date(0, 1, 1, 0, 0, 0, 0, time.FixedZone("", 23*3600))}, query.Wait{}, query.ErrNotOpenThen},
+		{"before it was opened", id, query.AsOf{Position: 2}, query.Wait{}, query.ErrNotOpenThen},
+		{"before it was opened", id, query.AsOf{Position: 2}, query.Wait{}, query.ErrNotFound},
+		{"when the log was empty", id, query.AsOf{Time: time.Unix(0, 0)}, query.Wait{}, query.ErrNotOpenThen},
+		{"no account", uuid.New(), query.AsOf{Position: 12}, query.Wait{}, query.ErrNotOpenThen},
+		{"a position not applied", id, query.AsOf{Position: 13}, query.Wait{}, query.ErrBehind},
+		{"a position not applied, of no account", uuid.New(), query.AsOf{Position: 13}, query.Wait{}, query.ErrBehind},
+		{"a past position, with a wait for one to come", id, query.AsOf{Position: 9}, query.Wait{MinPosition: 13}, query.ErrBehind},
+		{"the future", id, query.AsOf{Time: time.Now().Add(time.Hour)}, query.Wait{Timeout: time.Hour}, errFuture},
+		{"the end of time", id, query.AsOf{Time: time.Date(10000, 1, 1, 23, 58, 59, 999999999, time.UTC)}, query.Wait{}, errFuture},
+		{"before our era", id, query.AsOf{Time: time.Date(0, 1, 1, 0, 0, 0, 0, time.FixedZone("", 23*3600))}, query.Wait{}, query.ErrNotOpenThen},
 	} {
 		if b, _, err := f.svc.BalanceAt(t.Context(), tt.id, tt.at, tt.wait); !errors.Is(err, tt.want) && !(errors.Is(tt.want, errFuture) && isFuture(err, "at")) {
 			t.Errorf("%s: %+v, %v", tt.name, b, err)
@@ -127,20 +127,20 @@ func isFuture(err error, parameter string) bool {
 	return ok && future.Parameter == parameter
 }
 
-// TestThePastIsWaitedFor asks for a position, and for a statement and the totals as of it, before it is applied.
-func TestThePastIsWaitedFor(t *testing.T) {
+// TestReadsWaitForAPosition asks for a balance, a statement and the totals at a position before it is applied.
+func TestReadsWaitForAPosition(t *testing.T) {
 	t.Parallel()
 	f, id := newFixture(t), uuid.New()
 	f.opened(t, id, "EUR")
 	f.run(t)
 	const timeout = 50 * time.Millisecond
-	if _, _, err := f.svc.BalanceAt(t.Context(), id, query.Moment{Position: 13}, query.Wait{Timeout: timeout}); !errors.Is(err, query.ErrBehind) {
-		t.Errorf("in vain: %v", err)
+	if _, _, err := f.svc.BalanceAt(t.Context(), id, query.AsOf{Position: 13}, query.Wait{Timeout: timeout}); !errors.Is(err, query.ErrBehind) {
+		t.Errorf("with a short timeout: %v", err)
 	}
 	ended := make(chan error, 3)
 	w := query.Wait{MinPosition: 13, Timeout: time.Hour}
 	go func() {
-		b, applied, err := f.svc.BalanceAt(t.Context(), id, query.Moment{Position: 13}, query.Wait{Timeout: time.Hour})
+		b, applied, err := f.svc.BalanceAt(t.Context(), id, query.AsOf{Position: 13}, query.Wait{Timeout: time.Hour})
 		if applied != 13 || b.Balance != 80 {
 			t.Errorf("%+v at %d", b, applied)
 		}
@@ -164,7 +164,7 @@ func TestThePastIsWaitedFor(t *testing.T) {
 	f.exec(t, `insert into transactions (generation, position, version, recorded_at, amount, balance, account_id, kind, status, reference)
 values (2, 13, 3, '2026-01-03Z', 10, 80, $1, 'd', 'a', '')`, id)
 	f.exec(t, `update projections set position = 13 where id = 'transactions'`)
-	eventually(t, "those of statements are woken", func() bool { return f.svc.Waiting() == 1 })
+	eventually(t, "reads of statements are woken", func() bool { return f.svc.Waiting() == 1 })
 	f.exec(t, `update projections set position = 14 where id = 'totals'`)
 	for range 3 {
 		if err := <-ended; err != nil {

@@ -16,7 +16,7 @@ func TestReadsOutliveTheirConnections(t *testing.T) {
 	f := newFixture(t)
 	id := uuid.New()
 	f.opened(t, id, "EUR")
-	killer := pgtest.New(t) // of another database, so that it is not cut
+	killer := pgtest.New(t) // on another database, so that it keeps its connections
 	database := f.pool.Config().ConnConfig.Database
 	for name, read := range map[string]func() error{
 		"account": func() error { _, _, err := f.svc.Account(t.Context(), id, query.Wait{}); return err },
@@ -25,12 +25,13 @@ func TestReadsOutliveTheirConnections(t *testing.T) {
 			return err
 		},
 		"totals": func() error { _, _, err := f.svc.Totals(t.Context(), query.Wait{}); return err },
+		"stats":  func() error { _, _, err := f.svc.Stats(t.Context(), query.Wait{}); return err },
 		"statement": func() error {
 			_, _, err := f.svc.Statement(t.Context(), id, query.StatementFilter{Limit: 10}, query.Wait{})
 			return err
 		},
 		"balance at": func() error {
-			_, _, err := f.svc.BalanceAt(t.Context(), id, query.Moment{Position: 1}, query.Wait{})
+			_, _, err := f.svc.BalanceAt(t.Context(), id, query.AsOf{Position: 1}, query.Wait{})
 			return err
 		},
 	} {

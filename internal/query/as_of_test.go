@@ -19,12 +19,12 @@ import (
 	"passbook/internal/query"
 )
 
-// appendSQL appends one event, as appends do: its time is taken under the lock and before the commit.
+// appendSQL appends one event as the log does: with a time taken under the lock and before the commit.
 const appendSQL = `insert into events (position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at)
 select coalesce(max(position), 0) + 1, $1, $2, gen_random_uuid(), $3, $4, $5, '{}', coalesce($6, greatest(max(recorded_at), clock_timestamp()))
 from events`
 
-// appendEvent appends an event of an account; beforeCommit, if not nil, is called while the append is under way.
+// appendEvent appends an event of an account; beforeCommit, if not nil, is called while the append is in progress.
 func appendEvent(t *testing.T, pool *pgxpool.Pool, id uuid.UUID, version int64, event account.Event, beforeCommit func()) {
 	t.Helper()
 	appendEventAt(t, pool, nil, id, version, event, beforeCommit)
@@ -63,37 +63,37 @@ func opening() account.Event {
 	return account.AccountCreated{Owner: "Ada", Currency: eur(1).Currency()}
 }
 
-// answered is what was answered about a moment, and what asks again.
-type answered struct {
+// result is what was returned as of a time, and how to ask for it again.
+type result struct {
 	page    query.Statement
 	balance query.BalanceAt
 	err     error
-	again   func() answered
+	again   func() result
 }
 
-// ask asks about an account as of a moment, in each of the ways that there are.
-func (f *fixture) ask(id uuid.UUID, at time.Time, how int, w query.Wait) (a answered) {
+// ask asks about an account as of a time, in one of three ways.
+func (f *fixture) ask(id uuid.UUID, at time.Time, how int, w query.Wait) (a result) {
 	switch how {
 	case 0:
-		a.balance, _, a.err = f.svc.BalanceAt(context.Background(), id, query.Moment{Time: at}, w)
+		a.balance, _, a.err = f.svc.BalanceAt(context.Background(), id, query.AsOf{Time: at}, w)
 	case 1:
 		a.page, _, a.err = f.svc.Statement(context.Background(), id, query.StatementFilter{To: &at, Limit: 5}, w)
 	default:
 		from := at.Add(-10 * time.Millisecond)
 		a.page, _, a.err = f.svc.Statement(context.Background(), id, query.StatementFilter{From: &from, To: &at, Limit: 500}, w)
 	}
-	a.again = func() answered { return f.ask(id, at, how, w) }
+	a.again = func() result { return f.ask(id, at, how, w) }
 	return a
 }
 
-// same compares two answers to one question.
-func (a *answered) same(b *answered) bool {
+// same reports whether two results are the same.
+func (a *result) same(b *result) bool {
 	return reflect.DeepEqual(a.page, b.page) && a.balance == b.balance && errors.Is(b.err, a.err)
 }
 
-// TestAnswersAboutAMomentNeverChange attacks I11: beside several who append, it asks about moments that are just past, and
-// asks again once all is applied.
-func TestAnswersAboutAMomentNeverChange(t *testing.T) {
+// TestResultsAsOfATimeNeverChange attacks I11: while several goroutines append, it asks about times that have just passed, and asks
+// again once all is applied.
+func TestResultsAsOfATimeNeverChange(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.run(t)
@@ -112,7 +112,7 @@ func TestAnswersAboutAMomentNeverChange(t *testing.T) {
 	}
 	var (
 		mu    sync.Mutex
-		all   []answered
+		all   []result
 		asked = time.Now()
 	)
 	for how := range 6 {
@@ -128,23 +128,23 @@ func TestAnswersAboutAMomentNeverChange(t *testing.T) {
 	asking.Wait()
 	cancel()
 	appending.Wait()
-	changed, answers := 0, 0
+	changed, results := 0, 0
 	for i := range all {
 		if errors.Is(all[i].err, query.ErrBehind) {
 			continue
 		}
-		answers++
+		results++
 		if b := all[i].again(); !all[i].same(&b) {
 			changed++
 		}
 	}
-	if changed > 0 || answers < 10 {
-		t.Errorf("%d of %d answers were different when asked again", changed, answers)
+	if changed > 0 || results < 10 {
+		t.Errorf("%d of %d results changed", changed, results)
 	}
 }
 
-// TestMomentWaitsForAppendsUnderWay asks about a moment while an event from before it is not committed yet.
-func TestMomentWaitsForAppendsUnderWay(t *testing.T) {
+// TestTimeWaitsForAppendsInProgress asks about a time while an event from before it is not committed yet.
+func TestTimeWaitsForAppendsInProgress(t *testing.T) {
 	t.Parallel()
 	f, id := newFixture(t), uuid.New()
 	f.run(t)
@@ -152,7 +152,7 @@ func TestMomentWaitsForAppendsUnderWay(t *testing.T) {
 	appendEvent(t, f.pool, id, 1, opening(), nil)
 	var (
 		asked sync.WaitGroup
-		got   [2]answered
+		got   [2]result
 		at    time.Time
 	)
 	appendEvent(t, f.pool, id, 2, account.MoneyDeposited{Amount: eur(7)}, func() {
@@ -161,12 +161,12 @@ func TestMomentWaitsForAppendsUnderWay(t *testing.T) {
 		}
 		for how := range got {
 			if a := f.ask(id, at, how, query.Wait{Timeout: 20 * time.Millisecond}); !errors.Is(a.err, query.ErrBehind) {
-				t.Errorf("asked with little patience, %d: %+v", how, a)
+				t.Errorf("with a short timeout, %d: %+v", how, a)
 			}
 			asked.Go(func() { got[how] = f.ask(id, at, how, query.Wait{Timeout: patience}) })
 		}
 		for range got {
-			eventually(t, "somebody waits for the append", func() (waits bool) {
+			eventually(t, "a query waits for the append", func() (waits bool) {
 				return f.pool.QueryRow(t.Context(), pgtest.AppendWaits).Scan(&waits) == nil && waits
 			})
 		}
@@ -180,8 +180,8 @@ func TestMomentWaitsForAppendsUnderWay(t *testing.T) {
 	}
 }
 
-// TestFreshMomentOnAReplica has read models in another database than the log: the primary alone knows fresh moments.
-func TestFreshMomentOnAReplica(t *testing.T) {
+// TestRecentTimeOnAReplica has the read models in another database than the log: only the primary knows about recent times.
+func TestRecentTimeOnAReplica(t *testing.T) {
 	t.Parallel()
 	f, id := newFixture(t), uuid.New()
 	primary := pgtest.New(t)
@@ -195,22 +195,22 @@ func TestFreshMomentOnAReplica(t *testing.T) {
 	appendEventAt(t, primary, &then, id, 2, account.MoneyDeposited{Amount: eur(7)}, nil)
 	at := time.Now()
 	if a := f.ask(id, at, 0, query.Wait{}); !errors.Is(a.err, query.ErrBehind) {
-		t.Errorf("before the replica has all: %+v", a)
+		t.Errorf("before the replica has caught up: %+v", a)
 	}
 	appendEventAt(t, f.pool, &then, id, 2, account.MoneyDeposited{Amount: eur(7)}, nil)
 	if a := f.ask(id, at, 0, query.Wait{Timeout: patience}); a.err != nil || a.balance.Balance != 7 {
-		t.Errorf("when the replica has all: %+v", a)
+		t.Errorf("when the replica has caught up: %+v", a)
 	}
-	// Moments before the replica's last event need no primary.
+	// Times before the replica's last event need no primary.
 	appendEvent(t, f.pool, id, 3, account.MoneyDeposited{Amount: eur(7)}, nil)
 	primary.Close()
 	if a := f.ask(id, at, 0, query.Wait{Timeout: patience}); a.err != nil || a.balance.Balance != 7 {
-		t.Errorf("a moment that is settled, without a primary: %+v", a)
+		t.Errorf("a time that is final, without a primary: %+v", a)
 	}
 }
 
-// TestMomentsThatHaveNotCome asks for the future by each parameter that names a moment.
-func TestMomentsThatHaveNotCome(t *testing.T) {
+// TestTimesInTheFuture asks for the future by each parameter that takes a time.
+func TestTimesInTheFuture(t *testing.T) {
 	t.Parallel()
 	f, id := newFixture(t), uuid.New()
 	f.opened(t, id, "EUR")
@@ -224,7 +224,7 @@ func TestMomentsThatHaveNotCome(t *testing.T) {
 	}
 }
 
-// TestNotOpenThen asks about an account as of a moment before it was opened, before and after it is.
+// TestNotOpenThen asks about an account as of a time before it was opened, both before and after it is opened.
 func TestNotOpenThen(t *testing.T) {
 	t.Parallel()
 	f, id := newFixture(t), uuid.New()
@@ -255,10 +255,10 @@ func TestParkedAccountHasNoPast(t *testing.T) {
 	f.opened(t, id, "EUR")
 	f.exec(t, `insert into projection_failures (projection, generation, stream_id, position, event_id, type, error, attempts, parked)
 values ('transactions', 2, $1, 10, gen_random_uuid(), 'MoneyDeposited', 'it fails', 4, true)`, id)
-	if _, _, err := f.svc.BalanceAt(t.Context(), id, query.Moment{Position: 9}, query.Wait{}); err != nil {
+	if _, _, err := f.svc.BalanceAt(t.Context(), id, query.AsOf{Position: 9}, query.Wait{}); err != nil {
 		t.Errorf("before the failure: %v", err)
 	}
-	if b, _, err := f.svc.BalanceAt(t.Context(), id, query.Moment{Position: 10}, query.Wait{}); !errors.Is(err, query.ErrBehind) {
+	if b, _, err := f.svc.BalanceAt(t.Context(), id, query.AsOf{Position: 10}, query.Wait{}); !errors.Is(err, query.ErrBehind) {
 		t.Errorf("from the failure on: %+v, %v", b, err)
 	}
 	if page, _, err := f.svc.Statement(t.Context(), id, query.StatementFilter{Limit: 5}, query.Wait{}); err != nil || len(page.Transactions) != 1 {

@@ -11,7 +11,7 @@ import (
 	"passbook/internal/query"
 )
 
-// reads are the queries, each answering the position that it was applied at.
+// reads are the queries, each of which returns the position that it found applied.
 func (f *fixture) reads(t *testing.T, id uuid.UUID) map[string]func(query.Wait) (int64, error) {
 	t.Helper()
 	return map[string]func(query.Wait) (int64, error){
@@ -27,19 +27,23 @@ func (f *fixture) reads(t *testing.T, id uuid.UUID) map[string]func(query.Wait) 
 			_, applied, err := f.svc.Statement(t.Context(), id, query.StatementFilter{Limit: 5}, w)
 			return applied, err
 		},
-		"the past": func(w query.Wait) (int64, error) {
-			_, applied, err := f.svc.BalanceAt(t.Context(), id, query.Moment{Position: 1}, w)
+		"balance at": func(w query.Wait) (int64, error) {
+			_, applied, err := f.svc.BalanceAt(t.Context(), id, query.AsOf{Position: 1}, w)
 			return applied, err
 		},
 		"totals": func(w query.Wait) (int64, error) {
 			_, applied, err := f.svc.Totals(t.Context(), w)
 			return applied, err
 		},
+		"stats": func(w query.Wait) (int64, error) {
+			_, applied, err := f.svc.Stats(t.Context(), w)
+			return applied, err
+		},
 	}
 }
 
-// shown is a log of 12 events, all applied and shown by every kind of read.
-func shown(t *testing.T) (*fixture, uuid.UUID) {
+// allRead returns a fixture whose log has 12 events, all applied, and which every kind of read has returned.
+func allRead(t *testing.T) (*fixture, uuid.UUID) {
 	t.Helper()
 	f, id := newFixture(t), uuid.New()
 	f.run(t)
@@ -47,7 +51,7 @@ func shown(t *testing.T) (*fixture, uuid.UUID) {
 		appendEvent(t, f.pool, id, version, account.MoneyDeposited{Amount: eur(1)}, nil)
 	}
 	f.exec(t, `insert into projections (id, version, generation, position)
-values ('balances', 1, 1, 12), ('transactions', 1, 1, 12), ('totals', 1, 1, 12)`)
+values ('balances', 1, 1, 12), ('transactions', 1, 1, 12), ('totals', 1, 1, 12), ('stats', 1, 1, 12)`)
 	for name, read := range f.reads(t, id) {
 		if applied, err := read(query.Wait{}); applied != 12 || err != nil && !errors.Is(err, query.ErrNotFound) {
 			t.Fatalf("%s: %d, %v", name, applied, err)
@@ -56,15 +60,15 @@ values ('balances', 1, 1, 12), ('transactions', 1, 1, 12), ('totals', 1, 1, 12)`
 	return f, id
 }
 
-// TestWhatWasShownDoesNotGoBack has projections lose their last commits, as a crash of the database makes them.
-func TestWhatWasShownDoesNotGoBack(t *testing.T) {
+// TestReadsDoNotGoBack has projections lose their last commits, as after a crash of the database.
+func TestReadsDoNotGoBack(t *testing.T) {
 	t.Parallel()
-	f, id := shown(t)
+	f, id := allRead(t)
 	f.exec(t, `update projections set position = 10`)
 	ended := make(chan string)
 	for name, read := range f.reads(t, id) {
 		if applied, err := read(query.Wait{}); !errors.Is(err, query.ErrBehind) || applied != 10 {
-			t.Errorf("%s, after 12 was shown: %d, %v", name, applied, err)
+			t.Errorf("%s, after a result at 12: %d, %v", name, applied, err)
 		}
 		go func() {
 			if applied, err := read(query.Wait{Timeout: patience}); applied != 12 || err != nil && !errors.Is(err, query.ErrNotFound) {
@@ -73,17 +77,17 @@ func TestWhatWasShownDoesNotGoBack(t *testing.T) {
 			ended <- name
 		}()
 	}
-	eventually(t, "all wait", func() bool { return f.svc.Waiting() == 5 })
+	eventually(t, "all wait", func() bool { return f.svc.Waiting() == 6 })
 	f.exec(t, `update projections set position = 12`)
-	for range 5 {
+	for range 6 {
 		<-ended
 	}
 }
 
-// TestLogThatHasGoneBackIsShown has the log lose its end, and its projections with it.
-func TestLogThatHasGoneBackIsShown(t *testing.T) {
+// TestReadsFollowALogThatWentBack has the log lose its end, and its projections with it.
+func TestReadsFollowALogThatWentBack(t *testing.T) {
 	t.Parallel()
-	f, id := shown(t)
+	f, id := allRead(t)
 	f.exec(t, `delete from events where position > 10`)
 	f.exec(t, `update projections set position = 10`)
 	for name, read := range f.reads(t, id) {
@@ -91,7 +95,7 @@ func TestLogThatHasGoneBackIsShown(t *testing.T) {
 			t.Errorf("%s: %d, %v", name, applied, err)
 		}
 	}
-	// A position that was shown once is waited for as any other.
+	// Reads wait for a position that they returned once as for any other.
 	const timeout = 100 * time.Millisecond
 	for name, read := range f.reads(t, id) {
 		began := time.Now()
@@ -108,9 +112,9 @@ func TestLogThatHasGoneBackIsShown(t *testing.T) {
 			ended <- name
 		}()
 	}
-	eventually(t, "all wait", func() bool { return f.svc.Waiting() == 5 })
+	eventually(t, "all wait", func() bool { return f.svc.Waiting() == 6 })
 	f.exec(t, `update projections set position = 11`)
-	for range 5 {
+	for range 6 {
 		<-ended
 	}
 }
