@@ -1,16 +1,16 @@
--- The state of the projections, their replays, and the events that a handler could not apply.
+-- The state of the projections, their replays, and the events that could not be applied.
 -- DESIGN: docs/adr/0002-replay-by-generations.md, docs/adr/0009-parking.md.
 
 -- +goose Up
 create table projections (
     id                  text        not null primary key,
-    -- The code's version of the projection that built the live generation.
+    -- The version of the code that built the live generation.
     version             integer     not null,
     generation          bigint      not null,
     position            bigint      not null default 0,
     last_event_id       uuid,
     status              text        not null default 'running' check (status in ('running', 'paused', 'halted')),
-    -- The owner's epoch: raised each time the lease changes hands, and part of every compare-and-set.
+    -- Raised each time the lease changes hands, and part of every compare-and-set.
     epoch               bigint      not null default 0,
     owner               text        not null default '',
     lease_until         timestamptz not null default '-infinity',
@@ -18,14 +18,14 @@ create table projections (
     last_error          text        not null default '',
     error_position      bigint      not null default 0,
     updated_at          timestamptz not null default now(),
-    -- How often an event could not be applied, ever, retries included.
+    -- How often applying an event has failed, retries included.
     failures            bigint      not null default 0,
-    -- The generation that was live before, while its rows are kept, and the position it stands at.
+    -- The generation that was live before, while its rows are kept, and its checkpoint.
     previous_generation bigint,
     previous_version    integer,
     previous_position   bigint,
     previous_event_id   uuid,
-    -- Code of this version or below does not rebuild by itself: an operator has rolled back from what it had built.
+    -- Code of this version or below does not rebuild by itself, because an operator has rolled back what it built.
     declined_version    integer     not null default 0
 );
 
@@ -36,27 +36,27 @@ create table projection_replays (
     generation  bigint      not null,
     state       text        not null default 'running'
                 check (state in ('running', 'completed', 'failed', 'cancelled')),
-    -- total is the head fixed at the start; position the last event folded into the new generation.
+    -- total is the head at the start; position is the last event folded into the new generation.
     total       bigint      not null,
     processed   bigint      not null default 0,
     position    bigint      not null default 0,
-    -- The event at position, which tells whether the log still is what it was; null at 0.
+    -- The event at position, which a log that went back no longer has; null at 0.
     last_event_id uuid,
     error       text        not null default '',
     started_at  timestamptz not null default clock_timestamp(),
     finished_at timestamptz,
     kind        text        not null default 'replay' check (kind in ('replay', 'rollback')),
-    -- Streams parked in the generation when the replay ended.
+    -- The number of streams parked in the generation when the replay ended.
     parked      integer     not null default 0
 );
 create unique index projection_replays_one_running on projection_replays (projection) where state = 'running';
--- A rollback brings a generation back that a replay has built.
+-- A rollback brings back a generation that a replay has built.
 create unique index projection_replays_generation on projection_replays (projection, generation) where kind = 'replay';
 create index projection_replays_history on projection_replays (projection, started_at desc);
 
--- One row for each stream that a handler has failed on: the event it failed on, and how many of the stream wait from it on.
--- A stream waits for position .. the generation's checkpoint; what it waits for is read from the log, which cannot
--- change. There is no foreign key, so that recording a failure takes no lock but the one on the projection's row.
+-- A row for each stream with an event that could not be applied: that event, and how many of the stream's events wait from it
+-- on, up to the generation's checkpoint. A retry reads them from the log. There is no foreign key, so that recording a failure
+-- locks nothing but the projection's row.
 create table projection_failures (
     projection      text        not null,
     generation      bigint      not null,
@@ -66,10 +66,10 @@ create table projection_failures (
     type            text        not null,
     error           text        not null,
     attempts        integer     not null,
-    -- Until the stream is parked, the whole projection waits at the event while it is retried.
+    -- Until the stream is parked, the whole projection waits while the event is retried.
     parked          boolean     not null,
     waiting         bigint      not null default 0,
-    -- An operator has asked for a retry.
+    -- An operator has requested a retry.
     retry           boolean     not null default false,
     first_failed_at timestamptz not null default clock_timestamp(),
     last_tried_at   timestamptz not null default clock_timestamp(),

@@ -1,5 +1,5 @@
-// Package readmodel holds the read models: what each makes of the events, and the statements that write it. A read
-// model knows nothing of loops, leases or checkpoints; package projector runs it.
+// Package readmodel holds the read models: how each folds the events, and the statements that write its tables. A read model
+// knows nothing of loops, leases or checkpoints; package projector runs it.
 package readmodel
 
 import (
@@ -17,7 +17,7 @@ import (
 	"passbook/internal/readmodel/column"
 )
 
-// Balances is the read model behind GET /accounts and its balances: one row an account.
+// Balances is the read model behind GET /accounts and its balances, with a row for each account.
 func Balances() *projector.Projection {
 	p := projector.Define(column.Balances, 1, []string{"balances"}, func() projector.Fold { return newBalances() })
 	projector.On(p, (*balances).opened)
@@ -45,12 +45,11 @@ func Balances() *projector.Projection {
 	return p
 }
 
-// unhurried is the pace of the read models beside the balances: what costs least in large batches waits a little longer
-// for them.
-const unhurried = 40 * time.Millisecond
+// relaxedDelay is the pace of the read models other than balances, which cost least in large batches.
+const relaxedDelay = 40 * time.Millisecond
 
-// Each statement takes an array a column. A batch opens accounts with the first and changes known ones with the
-// others; what an account's first batch does beyond opening it is in its inserted row already.
+// Each statement takes an array for each column. A batch opens accounts with the first and changes existing ones with the
+// others; what the batch that opens an account does to it further is part of the inserted row.
 const (
 	insertBalancesSQL = `insert into balances (generation, account_id, owner, currency, balance, overdraft_limit,
     deposited, withdrawn, status, version, position, opened_position, opened_at, updated_at, closed_at)
@@ -58,7 +57,7 @@ select $1, u.* from unnest($2::uuid[], $3::text[], $4::text[], $5::text[]::bigin
     $8::text[]::numeric[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::timestamptz[], $14::timestamptz[],
     $15::timestamptz[]) as u`
 
-	// The version check makes a row that is not where the events go on from an error, never a wrong balance.
+	// The version check makes a row that is not at the version the events follow an error, and never a wrong balance.
 	updateBalancesSQL = `update balances b
 set balance = b.balance + u.balance, deposited = b.deposited + u.deposited, withdrawn = b.withdrawn + u.withdrawn,
     status = coalesce(u.status, b.status), version = u.version, position = u.position, updated_at = u.updated_at,
@@ -68,8 +67,8 @@ from unnest($2::uuid[], $3::text[]::numeric[], $4::text[]::numeric[], $5::text[]
     as u(account_id, balance, deposited, withdrawn, status, before, version, position, updated_at, closed_at)
 where b.generation = $1 and b.account_id = u.account_id and b.version = u.before`
 
-	// The same for accounts of which nothing but money has moved, in amounts that fit in 64 bits: nearly all there are. It
-	// takes two thirds of the time.
+	// The same for accounts on which only money has moved, in amounts that fit in 64 bits, as on nearly all. It takes two
+	// thirds of the time.
 	moveBalancesSQL = `update balances b
 set balance = b.balance + ($3::bigint[])[u.n], deposited = b.deposited + ($4::bigint[])[u.n],
     withdrawn = b.withdrawn + ($5::bigint[])[u.n], version = ($7::bigint[])[u.n], position = ($8::bigint[])[u.n],
@@ -78,7 +77,7 @@ from unnest($2::uuid[]) with ordinality as u(account_id, n)
 where b.generation = $1 and b.account_id = u.account_id and b.version = ($6::bigint[])[u.n]`
 )
 
-// balances folds a batch: what it does to each account it touches.
+// balances folds a batch by account.
 type balances struct {
 	rows  map[uuid.UUID]*balanceRow
 	order []*balanceRow // as first touched, so that rows are locked and written in one order
@@ -98,7 +97,7 @@ type balanceRow struct {
 
 func newBalances() *balances { return &balances{rows: make(map[uuid.UUID]*balanceRow)} }
 
-// touch finds the row of the event's account, checking that its events come in version order.
+// touch returns the row of the event's account. It fails when the event does not have the account's next version.
 func (b *balances) touch(at projector.Event) (*balanceRow, error) {
 	row, ok := b.rows[at.StreamID]
 	if !ok {
@@ -107,7 +106,7 @@ func (b *balances) touch(at projector.Event) (*balanceRow, error) {
 		b.order = append(b.order, row)
 	}
 	if at.Version != row.version+1 {
-		return nil, fmt.Errorf("account %s: version %d follows on %d", at.StreamID, at.Version, row.version)
+		return nil, fmt.Errorf("account %s: version %d does not follow version %d", at.StreamID, at.Version, row.version)
 	}
 	row.version, row.lastPosition, row.updatedAt = at.Version, at.Position, at.RecordedAt
 	return row, nil
@@ -156,8 +155,8 @@ func (b *balances) become(at projector.Event, status column.Status) error {
 // Rows implements projector.Sized.
 func (b *balances) Rows() int { return len(b.order) }
 
-// statementRows is how many rows a statement writes at most: with more it would not be faster, and its parameters would
-// take as much memory as all else.
+// statementRows is how many rows a statement writes at most: with more it is no faster, and its parameters would take as
+// much memory as everything else.
 const statementRows = 2_000
 
 // Flush implements projector.Fold.
@@ -195,7 +194,7 @@ func flushBalances(ctx context.Context, tx pgx.Tx, generation int64, rows []*bal
 	return update(ctx, tx, moveBalancesSQL, len(moved.ids), moved.args(generation))
 }
 
-// update changes so many rows with one of the statements.
+// update changes rows with one of the statements. It fails when the statement changes another number of them.
 func update(ctx context.Context, tx pgx.Tx, sql string, rows int, args []any) error {
 	if rows == 0 {
 		return nil
@@ -205,7 +204,7 @@ func update(ctx context.Context, tx pgx.Tx, sql string, rows int, args []any) er
 		return fmt.Errorf("balances: update: %w", err)
 	}
 	if n := int(tag.RowsAffected()); n != rows {
-		return fmt.Errorf("balances: %d of %d accounts are not at the version their events follow on", rows-n, rows)
+		return fmt.Errorf("balances: %d of %d accounts are not at the version that their events follow", rows-n, rows)
 	}
 	return nil
 }
@@ -245,7 +244,7 @@ func (c *openedColumns) args(generation int64) []any {
 	}
 }
 
-// onlyMoved tells whether moveBalancesSQL will do for the row.
+// onlyMoved reports whether moveBalancesSQL can write the row.
 func (r *balanceRow) onlyMoved() bool {
 	return r.status == nil && r.closedAt == nil && r.change.wide == nil && r.deposited.wide == nil && r.withdrawn.wide == nil
 }

@@ -20,7 +20,7 @@ import (
 	"passbook/internal/readmodel"
 )
 
-// row is a row of the read model as text, but for what depends on the clock.
+// row is a row of the read model as text, without the columns that depend on the clock.
 type row struct {
 	ID                                                    uuid.UUID
 	Owner, Currency, Status, Deposited, Withdrawn         string
@@ -117,9 +117,9 @@ func TestBalances(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			pool := pgtest.New(t)
-			all := make([]happening, len(tt.events))
+			all := make([]accountEvent, len(tt.events))
 			for i, e := range tt.events {
-				all[i] = happening{first, e}
+				all[i] = accountEvent{first, e}
 			}
 			at := appendAll(t, pool, all)
 			want := tt.want
@@ -143,8 +143,8 @@ func TestBalances(t *testing.T) {
 	}
 }
 
-// TestBalancesRefuse gives the read model histories that cannot be: it stops at the event, whatever the batch, and has
-// applied all before it.
+// TestBalancesRefuse applies impossible histories: whatever the batch, all events before the impossible one are applied, and
+// it is reported.
 func TestBalancesRefuse(t *testing.T) {
 	t.Parallel()
 	open := account.AccountCreated{Owner: "a", Currency: eur}
@@ -182,9 +182,9 @@ func TestBalancesRefuse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			pool := pgtest.New(t)
-			all := make([]happening, len(tt.events))
+			all := make([]accountEvent, len(tt.events))
 			for i, e := range tt.events {
-				all[i] = happening{first, e}
+				all[i] = accountEvent{first, e}
 			}
 			appendAll(t, pool, all)
 			if _, err := pool.Exec(t.Context(), tt.damage); err != nil {
@@ -208,12 +208,12 @@ func TestBatchOfManyAccounts(t *testing.T) {
 	t.Parallel()
 	const accounts = 4_500
 	pool := pgtest.New(t)
-	var all []happening
+	var all []accountEvent
 	for range accounts {
-		all = append(all, happening{uuid.New(), account.AccountCreated{Owner: "a", Currency: eur}})
+		all = append(all, accountEvent{uuid.New(), account.AccountCreated{Owner: "a", Currency: eur}})
 	}
 	for i := range accounts {
-		all = append(all, happening{all[i].id, account.MoneyDeposited{Amount: cents(int64(i) + 1)}})
+		all = append(all, accountEvent{all[i].id, account.MoneyDeposited{Amount: cents(int64(i) + 1)}})
 	}
 	appendAll(t, pool, all)
 	for _, batch := range []int{2 * accounts, accounts} {
@@ -232,8 +232,8 @@ func TestBatchOfManyAccounts(t *testing.T) {
 	}
 }
 
-// TestBalancesWhateverTheBatch checks random histories of several accounts against domain's own Evolve: the rows must
-// not depend on how the log is cut into batches.
+// TestBalancesWhateverTheBatch checks random histories of several accounts against the domain's Evolve: the rows do not
+// depend on the size of the batches.
 func TestBalancesWhateverTheBatch(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -243,7 +243,7 @@ func TestBalancesWhateverTheBatch(t *testing.T) {
 			t.Fatalf("truncate: %v", err)
 		}
 		states := make(map[uuid.UUID]account.State)
-		var all []happening
+		var all []accountEvent
 		for range rapid.IntRange(1, 30).Draw(t, "events") {
 			id := rapid.SampledFrom(ids).Draw(t, "account")
 			e := anyEvent(t, states[id])
@@ -252,7 +252,7 @@ func TestBalancesWhateverTheBatch(t *testing.T) {
 				continue // the domain would not have let it happen
 			}
 			states[id] = next
-			all = append(all, happening{id, e})
+			all = append(all, accountEvent{id, e})
 		}
 		appendAll(t, pool, all)
 		var want []row
@@ -280,7 +280,7 @@ func TestBalancesWhateverTheBatch(t *testing.T) {
 	})
 }
 
-// anyEvent draws an event for an account; some cannot follow on its state.
+// anyEvent draws an event for an account, which may be impossible in its state.
 func anyEvent(t *rapid.T, s account.State) account.Event {
 	if !s.Exists() {
 		return account.AccountCreated{

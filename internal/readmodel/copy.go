@@ -8,16 +8,16 @@ import (
 	"github.com/google/uuid"
 )
 
-// transactionSource is rows as COPY takes them in its binary format, an io.Reader that makes them as it is read. A replay
-// writes a row an event, and the general way of encoding one costs as much as all else that is done about it here.
-// The format is in PostgreSQL's documentation of COPY: a header, for each row the number of its fields and for each field
-// its length and bytes, and a trailer.
+// transactionSource encodes rows in the binary format of COPY while it is read. A replay writes a row for each event, and
+// pgx.CopyFrom takes as long to encode one as everything else here takes together. The format is described in
+// PostgreSQL's documentation of COPY: a header, for each row the number of its fields and for each field its length and
+// bytes, and a trailer.
 type transactionSource struct {
 	generation int64
 	rows       []transaction
 	next       int
 	state      sourceState
-	buf        []byte // what is made and not read yet
+	buf        []byte // encoded and not read yet
 	room       []byte
 }
 
@@ -32,7 +32,7 @@ const (
 const (
 	copyHeader  = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00" // signature, flags, no extension
 	copyTrailer = "\xff\xff"
-	// copyPiece is about how many bytes are made at a time.
+	// copyPiece is about how many bytes are encoded at a time.
 	copyPiece = 32 << 10
 )
 
@@ -49,7 +49,7 @@ func (s *transactionSource) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill makes the next piece, which is empty at the end.
+// fill encodes the next piece, which is empty at the end.
 func (s *transactionSource) fill() {
 	b := s.room[:0]
 	if s.state == atHeader {

@@ -38,14 +38,14 @@ var (
 
 func cents(n int64) money.Amount { return money.New(n, eur) }
 
-// happening is an event of an account; its version is counted by appendAll.
-type happening struct {
+// accountEvent is an event of an account; appendAll sets its version.
+type accountEvent struct {
 	id    uuid.UUID
 	event account.Event
 }
 
 // appendAll appends events to an empty log, and returns when they were recorded.
-func appendAll(t failer, pool *pgxpool.Pool, all []happening) time.Time {
+func appendAll(t failer, pool *pgxpool.Pool, all []accountEvent) time.Time {
 	t.Helper()
 	versions := make(map[uuid.UUID]int64)
 	events := make([]eventstore.NewEvent, 0, len(all))
@@ -64,8 +64,8 @@ func appendAll(t failer, pool *pgxpool.Pool, all []happening) time.Time {
 	return recordedAt
 }
 
-// project applies the whole log to a projection by batches of a size, from the beginning, until all is applied or
-// parked, or the projection halts. What see, if given, is called with each position that was reached.
+// project applies the whole log to a projection in batches of a size, until all events are applied or parked, or the
+// projection halts. It calls see, if given, with each position that was reached.
 func project(t failer, pool *pgxpool.Pool, p *projector.Projection, batch int, see ...func(position int64)) projector.Status {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -105,7 +105,7 @@ func project(t failer, pool *pgxpool.Pool, p *projector.Projection, batch int, s
 	}
 }
 
-// refused is at which event a projection has halted, or has parked an account, and why.
+// refused returns the event at which a projection has halted or parked an account, and the error.
 func refused(t failer, pool *pgxpool.Pool, st projector.Status) (position int64, why string) {
 	t.Helper()
 	if st.State == "halted" {
@@ -119,9 +119,9 @@ func refused(t failer, pool *pgxpool.Pool, st projector.Status) (position int64,
 	return position, why
 }
 
-// history draws what happens to four accounts of two currencies, as the domain would let it happen: transfers have two
-// sides. states are what Evolve makes of it.
-func history(t *rapid.T, most int) (all []happening, states map[uuid.UUID]account.State) {
+// history draws events of four accounts in two currencies that the domain allows; transfers have two sides. states are the
+// accounts after them, by Evolve.
+func history(t *rapid.T, most int) (all []accountEvent, states map[uuid.UUID]account.State) {
 	jpy, _ := money.LookupCurrency("JPY")
 	ids := []uuid.UUID{first, second, fourth, third}
 	currencies := map[uuid.UUID]money.Currency{ids[0]: eur, ids[1]: jpy, ids[2]: eur, ids[3]: jpy}
@@ -131,7 +131,7 @@ func history(t *rapid.T, most int) (all []happening, states map[uuid.UUID]accoun
 		for _, h := range anyStep(t, id, currencies, states) {
 			next, err := account.Evolve(states[h.id], h.event)
 			if err != nil {
-				break // nor does the other side of a transfer happen: the side that may fail comes first
+				break // without the other side of the transfer: the side that may fail comes first
 			}
 			states[h.id] = next
 			all = append(all, h)
@@ -144,9 +144,9 @@ func history(t *rapid.T, most int) (all []happening, states map[uuid.UUID]accoun
 }
 
 // anyStep draws an event of an account, or the two of a transfer.
-func anyStep(t *rapid.T, id uuid.UUID, currencies map[uuid.UUID]money.Currency, states map[uuid.UUID]account.State) []happening {
+func anyStep(t *rapid.T, id uuid.UUID, currencies map[uuid.UUID]money.Currency, states map[uuid.UUID]account.State) []accountEvent {
 	if !states[id].Exists() {
-		return []happening{{id, account.AccountCreated{
+		return []accountEvent{{id, account.AccountCreated{
 			Owner: rapid.SampledFrom([]string{"a", "ö|", "'; --"}).Draw(t, "owner"), Currency: currencies[id],
 			OverdraftLimit: rapid.Int64Range(0, 100).Draw(t, "limit"),
 		}}}
@@ -161,12 +161,12 @@ func anyStep(t *rapid.T, id uuid.UUID, currencies map[uuid.UUID]money.Currency, 
 			continue
 		}
 		transfer := uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "transfer id"))
-		return []happening{
+		return []accountEvent{
 			{id, account.TransferSent{TransferID: transfer, To: other, Amount: amount, Reference: reference}},
 			{other, account.TransferReceived{TransferID: transfer, From: id, Amount: amount, Reference: reference}},
 		}
 	}
-	return []happening{{id, rapid.SampledFrom([]account.Event{
+	return []accountEvent{{id, rapid.SampledFrom([]account.Event{
 		account.MoneyDeposited{Amount: amount, Reference: reference},
 		account.MoneyDeposited{Amount: amount},
 		account.MoneyWithdrawn{Amount: amount, Reference: reference},

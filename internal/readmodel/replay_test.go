@@ -26,12 +26,12 @@ import (
 func TestReplaysMakeTheSameRows(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
-	all := rapid.Custom(func(t *rapid.T) []happening {
+	all := rapid.Custom(func(t *rapid.T) []accountEvent {
 		h, _ := history(t, 200)
 		return h
 	}).Example(7)
 	suspended := uuid.New()
-	all = append(all, happening{suspended, account.AccountCreated{Owner: "o", Currency: eur}}, happening{suspended, account.AccountSuspended{}})
+	all = append(all, accountEvent{suspended, account.AccountCreated{Owner: "o", Currency: eur}}, accountEvent{suspended, account.AccountSuspended{}})
 	appendAll(t, pool, all)
 	projections := []*projector.Projection{readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Stats()}
 	engine, err := projector.New(projector.Config{

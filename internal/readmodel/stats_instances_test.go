@@ -65,15 +65,15 @@ func awaitStats(t *testing.T, e *projector.Engine, what string, done func(projec
 	t.Fatalf("timed out: %s; it is %+v", what, st)
 }
 
-func someAccounts(n int) []happening {
-	all := make([]happening, n)
+func someAccounts(n int) []accountEvent {
+	all := make([]accountEvent, n)
 	for i := range all {
-		all[i] = happening{uuid.New(), account.AccountCreated{Owner: "o", Currency: eur}}
+		all[i] = accountEvent{uuid.New(), account.AccountCreated{Owner: "o", Currency: eur}}
 	}
 	return all
 }
 
-// TestStatsIsOneProjectionOfAllInstances asks one of two instances for a pause and a replay: the other one knows of both.
+// TestStatsIsOneProjectionOfAllInstances requests a pause and a replay at one of two instances: the other knows of both.
 func TestStatsIsOneProjectionOfAllInstances(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -103,7 +103,7 @@ func TestStatsIsOneProjectionOfAllInstances(t *testing.T) {
 	awaitStats(t, two, "the replay is live", func(st projector.Status) bool { return st.Generation == replay.Generation })
 }
 
-// TestStatsGoesOnAfterARestart restarts the engine: it reads on from the checkpoint, not from the beginning of the log.
+// TestStatsGoesOnAfterARestart restarts the engine, which continues at the checkpoint and not at the beginning of the log.
 func TestStatsGoesOnAfterARestart(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -118,7 +118,7 @@ func TestStatsGoesOnAfterARestart(t *testing.T) {
 	watched.after.Store(1 << 62)
 	e, _ = startStats(t, pool, watched, "one")
 	awaitStats(t, e, "the rest is applied", func(st projector.Status) bool { return st.Position == 11 })
-	if after := watched.after.Load(); after < 9 { // the event at the checkpoint is read again, to see that it is still there
+	if after := watched.after.Load(); after < 9 { // the event at the checkpoint is read to see that the log still has it
 		t.Errorf("after the restart the log was read after position %d, want 9 or later", after)
 	}
 }

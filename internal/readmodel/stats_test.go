@@ -15,7 +15,7 @@ import (
 	"passbook/internal/readmodel"
 )
 
-// countedAccounts is what stats says of the accounts, with the suspended ones by name.
+// countedAccounts is the number of accounts by status, with the ids of the suspended ones.
 type countedAccounts struct {
 	Opened, Suspended, Closed int64
 	IDs                       []uuid.UUID
@@ -70,8 +70,8 @@ type countedSecond struct {
 	Amount                    string
 }
 
-// TestStatsKeepsRecentSeconds records an event of each currency every half second for two minutes: of each slot only the
-// newest second is left, whatever the batches.
+// TestStatsKeepsRecentSeconds records two movements a second for two minutes: each slot keeps only its newest second, whatever
+// the size of the batches.
 func TestStatsKeepsRecentSeconds(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)

@@ -7,11 +7,11 @@ import (
 	"passbook/internal/money"
 )
 
-// sum adds up minor units without a bound. A balance fits in 64 bits, by the rules of the domain; what moved in a
-// batch, or over an account's life, need not: money that goes in and out again is counted twice.
+// sum adds up minor units without a bound. A balance fits in 64 bits by the rules of the domain; what has moved in a batch
+// or over an account's life may not, since money that comes in and goes out counts twice.
 type sum struct {
 	small int64
-	wide  *big.Int // holds the whole sum once it has passed 64 bits
+	wide  *big.Int // the whole sum, once it has exceeded 64 bits
 }
 
 func (s *sum) add(minor int64) { s.change(minor, money.AddMinor, (*big.Int).Add) }
@@ -29,7 +29,7 @@ func (s *sum) change(minor int64, small func(a, b int64) (int64, bool), wide fun
 	wide(s.wide, s.wide, big.NewInt(minor))
 }
 
-// String is the sum in decimal digits, as Postgres reads a bigint or a numeric.
+// String returns the sum in decimal digits, the text form of a bigint or numeric.
 func (s *sum) String() string {
 	if s.wide != nil {
 		return s.wide.String()

@@ -14,10 +14,10 @@ import (
 	"passbook/internal/readmodel/column"
 )
 
-// Totals is the read model behind GET /totals, the trial balance: one row a currency.
+// Totals is the read model behind GET /totals, the trial balance, with a row for each currency.
 func Totals() *projector.Projection {
 	p := projector.Define(column.Totals, 1, []string{"totals"}, func() projector.Fold { return totals{} })
-	p.BatchDelay = unhurried
+	p.BatchDelay = relaxedDelay
 	projector.On(p, func(t totals, _ projector.Event, e account.AccountCreated) error {
 		t.of(e.Currency).accounts++
 		return nil

@@ -34,8 +34,8 @@ balance::text from totals where generation = 1 order by currency`)
 	return all
 }
 
-// sumsOf is what the totals of a history are to be: the balances of the accounts by Evolve, added up, and what moved.
-func sumsOf(t failer, all []happening) []total {
+// sumsOf returns the expected totals of a history: the balances of the accounts by Evolve, added up, and what moved.
+func sumsOf(t failer, all []accountEvent) []total {
 	type sums struct {
 		accounts                                      int64
 		deposited, withdrawn, sent, received, balance big.Int
@@ -82,7 +82,7 @@ func sumsOf(t failer, all []happening) []total {
 }
 
 // TestTotalsAtEveryCheckpoint reads the totals at each checkpoint of random histories: the balances add up to what is
-// in the accounts, and to what came in less what went out less what is between two accounts.
+// in the accounts, and to deposits less withdrawals less what is in transit between two accounts.
 func TestTotalsAtEveryCheckpoint(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -108,7 +108,7 @@ func TestTotalsAtEveryCheckpoint(t *testing.T) {
 	})
 }
 
-// conserved tells whether money was neither made nor lost.
+// conserved reports whether no money was created or lost.
 func (r total) conserved() bool {
 	number := func(text string) *big.Int {
 		n, _ := new(big.Int).SetString(text, 10)

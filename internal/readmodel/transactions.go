@@ -17,12 +17,12 @@ import (
 	"passbook/internal/readmodel/column"
 )
 
-// Transactions is the read model behind statements and behind balances as they once stood: one row an event of an
-// account, with the balance and the status after it.
+// Transactions is the read model behind statements and past balances, with a row for each event of an account: the event,
+// and the balance and status after it.
 func Transactions() *projector.Projection {
 	p := projector.Define(column.Transactions, 1, []string{"transactions", "transaction_accounts"},
 		func() projector.Fold { return newTransactions() })
-	p.BatchDelay = unhurried
+	p.BatchDelay = relaxedDelay
 	projector.On(p, (*transactions).opened)
 	projector.On(p, func(t *transactions, at projector.Event, e account.MoneyDeposited) error {
 		return t.add(at, transaction{kind: column.Deposit, amount: e.Amount.Minor(), reference: e.Reference})
@@ -53,7 +53,7 @@ func Transactions() *projector.Projection {
 }
 
 const (
-	// An account goes on from its last row. There is one index entry to look at, however many rows it has.
+	// The last row of each account is one index lookup, however many rows the account has.
 	lastTransactionsSQL = `select u.id, t.version, t.balance, t.status
 from unnest($2::uuid[]) as u(id)
 cross join lateral (select version, balance, status from transactions
@@ -67,15 +67,15 @@ cross join lateral (select version, balance, status from transactions
 select $1, u.* from unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bigint[]) as u`
 )
 
-// transactions folds a batch: its rows but for the balances, which go on from those of the batch before.
+// transactions folds a batch into rows. Flush computes their balances, which continue from those of the batch before.
 type transactions struct {
 	ledgers map[uuid.UUID]*ledger
 	rows    []transaction
-	// standings is where accounts stand that earlier batches were about, so that their last rows need not be read.
+	// standings is the state of accounts after earlier batches, so that their last rows need not be read.
 	standings map[uuid.UUID]standing
 }
 
-// standing is where an account stood after one of its versions, which tells whether it stands there still.
+// standing is the state of an account after one of its versions. The next batch uses it if it continues from that version.
 type standing struct {
 	version, balance int64
 	status           column.StatusCode
@@ -84,7 +84,7 @@ type standing struct {
 // maxStandings bounds how many accounts are remembered from batch to batch.
 const maxStandings = 20_000
 
-// ledger is an account in a batch. Until Flush knows where the account stood, balance and status are not known.
+// ledger is an account in a batch. Its balance and status are unknown until Flush has looked up the account.
 type ledger struct {
 	id              uuid.UUID
 	opened          *account.AccountCreated
@@ -100,7 +100,7 @@ type transaction struct {
 	recordedAt               time.Time
 	kind                     column.Kind
 	amount                   int64
-	balance                  int64 // after it, once Flush has worked it out; so is status
+	balance                  int64 // after the event, like status; computed by Flush
 	status                   column.StatusCode
 	counterparty, transferID *uuid.UUID
 	reference                string
@@ -120,7 +120,7 @@ func (t *transactions) opened(at projector.Event, e account.AccountCreated) erro
 	return nil
 }
 
-// add appends a row, checking that an account's events come in version order.
+// add appends a row. It fails when the event does not have the account's next version.
 func (t *transactions) add(at projector.Event, row transaction) error {
 	l, ok := t.ledgers[at.StreamID]
 	if !ok {
@@ -128,7 +128,7 @@ func (t *transactions) add(at projector.Event, row transaction) error {
 		t.ledgers[at.StreamID] = l
 	}
 	if at.Version != l.version+1 {
-		return fmt.Errorf("account %s: version %d follows on %d", at.StreamID, at.Version, l.version)
+		return fmt.Errorf("account %s: version %d does not follow version %d", at.StreamID, at.Version, l.version)
 	}
 	l.version = at.Version
 	row.of, row.position, row.version, row.recordedAt = l, at.Position, at.Version, at.RecordedAt
@@ -149,13 +149,13 @@ func (t *transactions) Flush(ctx context.Context, tx pgx.Tx, generation int64) e
 	if len(t.rows) == 0 {
 		return nil
 	}
-	if err := t.goOn(ctx, tx, generation); err != nil {
+	if err := t.lookUp(ctx, tx, generation); err != nil {
 		return err
 	}
 	if err := t.open(ctx, tx, generation); err != nil {
 		return err
 	}
-	// An account's rows side by side: a statement then reads few pages, and the index is written leaf after leaf.
+	// An account's rows lie side by side, so that a statement reads few pages and the index is written leaf after leaf.
 	slices.SortFunc(t.rows, func(a, b transaction) int {
 		return cmp.Or(bytes.Compare(a.of.id[:], b.of.id[:]), cmp.Compare(a.position, b.position))
 	})
@@ -172,7 +172,7 @@ func (t *transactions) Flush(ctx context.Context, tx pgx.Tx, generation int64) e
 	return nil
 }
 
-// remember keeps where the accounts stand for the batch that follows, and nothing else.
+// remember keeps the accounts' state for the next batch, and drops everything else.
 func (t *transactions) remember() {
 	if t.standings == nil || len(t.standings)+len(t.ledgers) > maxStandings {
 		t.standings = make(map[uuid.UUID]standing, len(t.ledgers))
@@ -183,9 +183,9 @@ func (t *transactions) remember() {
 	t.ledgers, t.rows = nil, nil
 }
 
-// goOn finds out where the accounts stood that were there before the batch, and reads it for those that no batch before
-// has left there.
-func (t *transactions) goOn(ctx context.Context, tx pgx.Tx, generation int64) error {
+// lookUp sets the state that each existing account had before the batch. It reads those that the batch before has not
+// left in standings.
+func (t *transactions) lookUp(ctx context.Context, tx pgx.Tx, generation int64) error {
 	var ids [][16]byte // which pgx writes as it is, and a uuid.UUID through its text form
 	for id, l := range t.ledgers {
 		if l.opened != nil {
@@ -206,12 +206,12 @@ func (t *transactions) goOn(ctx context.Context, tx pgx.Tx, generation int64) er
 		return fmt.Errorf("transactions: last rows: %w", err)
 	}
 	if n := len(ids) - len(found); n > 0 {
-		return fmt.Errorf("transactions: %d of %d accounts are not at the version their events follow on: they have no row", n, len(ids))
+		return fmt.Errorf("transactions: %d of %d accounts have no row, although their events are not the first", n, len(ids))
 	}
 	for _, last := range found {
 		l := t.ledgers[last.AccountID]
 		if last.Version != l.before {
-			return fmt.Errorf("transactions: account %s is at version %d, and not at the version %d its events follow on",
+			return fmt.Errorf("transactions: account %s is at version %d, but its events follow version %d",
 				l.id, last.Version, l.before)
 		}
 		l.balance, l.status = last.Balance, last.Status
@@ -219,14 +219,14 @@ func (t *transactions) goOn(ctx context.Context, tx pgx.Tx, generation int64) er
 	return nil
 }
 
-// lastTransaction is where an account stood.
+// lastTransaction is the state of an account in its last row.
 type lastTransaction struct {
 	AccountID        uuid.UUID
 	Version, Balance int64
 	Status           column.StatusCode
 }
 
-// open writes the accounts that the batch has opened.
+// open inserts the accounts that the batch opens.
 func (t *transactions) open(ctx context.Context, tx pgx.Tx, generation int64) error {
 	var (
 		ids                [][16]byte
@@ -254,7 +254,7 @@ func (t *transactions) open(ctx context.Context, tx pgx.Tx, generation int64) er
 	return nil
 }
 
-// apply takes the account past one of its rows, which gets the balance and the status after it.
+// apply applies a row to the account, and sets the balance and status of the row.
 func (l *ledger) apply(r *transaction) error {
 	ok := true
 	switch r.kind {

@@ -38,8 +38,8 @@ transfer_id, kind::text, status::text, reference from transactions where generat
 	return all
 }
 
-// fold is what the rows of a history are to be, worked out by the domain's own Evolve.
-func fold(t failer, all []happening, at time.Time) []line {
+// fold returns the expected rows of a history, by the domain's Evolve.
+func fold(t failer, all []accountEvent, at time.Time) []line {
 	states, versions := make(map[uuid.UUID]account.State), make(map[uuid.UUID]int64)
 	var want []line
 	for i, h := range all {
@@ -73,7 +73,7 @@ func fold(t failer, all []happening, at time.Time) []line {
 	return want
 }
 
-// TestTransactionsAreTheFold checks every running balance of random histories, however the log is cut into batches.
+// TestTransactionsAreTheFold checks every running balance of random histories, whatever the size of the batches.
 func TestTransactionsAreTheFold(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -111,7 +111,7 @@ func TestTransactionsAtTheEndsOfTheRange(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	const half = 1 << 62
-	var all []happening
+	var all []accountEvent
 	for _, e := range []account.Event{
 		account.AccountCreated{Owner: "a", Currency: eur, OverdraftLimit: half},
 		account.MoneyWithdrawn{Amount: cents(half)},
@@ -120,7 +120,7 @@ func TestTransactionsAtTheEndsOfTheRange(t *testing.T) {
 		account.MoneyDeposited{Amount: cents(half)},
 		account.MoneyDeposited{Amount: cents(half - 1)},
 	} {
-		all = append(all, happening{first, e})
+		all = append(all, accountEvent{first, e})
 	}
 	want := fold(t, all, appendAll(t, pool, all))
 	for batch := 1; batch <= len(all); batch++ {
@@ -131,8 +131,8 @@ func TestTransactionsAtTheEndsOfTheRange(t *testing.T) {
 	}
 }
 
-// TestTransactionsRefuse gives the read model histories that cannot be: it stops at the event, whatever the batch, and
-// has applied all before it.
+// TestTransactionsRefuse applies impossible histories: whatever the batch, all events before the impossible one are applied,
+// and it is reported.
 func TestTransactionsRefuse(t *testing.T) {
 	t.Parallel()
 	open := account.AccountCreated{Owner: "a", Currency: eur}
@@ -164,9 +164,9 @@ func TestTransactionsRefuse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			pool := pgtest.New(t)
-			all := make([]happening, len(tt.events))
+			all := make([]accountEvent, len(tt.events))
 			for i, e := range tt.events {
-				all[i] = happening{first, e}
+				all[i] = accountEvent{first, e}
 			}
 			appendAll(t, pool, all)
 			if _, err := pool.Exec(t.Context(), tt.damage); err != nil {

@@ -1,13 +1,12 @@
 package verify
 
-// checks are in the order they are made: the log first, on which the others rest. Each statement answers a row for each
-// difference: where it belongs in the order, the item, the field, what it has and what it should have.
+// checks are in the order in which they run: the log first, since the others rely on it. Each statement returns a row for
+// each difference: its sort key, the item, the field, what it has and what it should have.
 //
-// Of payloads they read what all schema versions have in common, and the decimals of AccountCreated, which version 2 has
-// added. A check of a read model holds the live
-// generation against the events that its projection says it has applied: those up to its checkpoint, and of a parked
-// account those before the one that could not be applied. Rows of a projection that no check names are not checked, which
-// the report says.
+// Of payloads they read what all schema versions have in common, and the decimals of AccountCreated, which version 2 added. A
+// check of a read model compares the live generation with the events that its projection says it has applied: those up to
+// its checkpoint, and of a parked account those before the one that could not be applied. The report lists the projections
+// that no check names.
 var checks = []struct{ name, projection, about, sql string }{
 	{"positions", "", "positions run from 1 without a gap, and times never go back (I1)", positionsSQL},
 	{"event ids", "", "no event is in the log twice (I2)", eventIDsSQL},

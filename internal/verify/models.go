@@ -138,8 +138,8 @@ cross join lateral (values
 ) as d(field, has, want)
 where d.has is distinct from d.want and (d.field = 'row' or (h.currency is not null and w.currency is not null))`
 
-// moneySQL counts deposits and withdrawals only, for transfers must not make money or lose any. There are two exceptions:
-// a checkpoint between the two events of a transfer, and transfers to or from parked accounts.
+// moneySQL counts deposits and withdrawals only, since transfers must neither create nor lose money. There are two
+// exceptions: a checkpoint between the two events of a transfer, and transfers to or from parked accounts.
 var moneySQL = live("balances") + `,
 flows as (
     select payload->>'currency' as currency,
@@ -159,7 +159,7 @@ select 0, 'currency ' || coalesce(h.currency, w.currency), 'sum of balances', co
 from has h full join want w on w.currency = h.currency
 where coalesce(h.balance, 0) <> coalesce(w.balance, 0)`
 
-// statsSecondsSQL wants of each slot and currency the newest second, and what happened in that.
+// statsSecondsSQL expects of each slot and currency the newest second, and what happened in it.
 var statsSecondsSQL = live("stats") + `,
 seconds as (
     select floor(extract(epoch from recorded_at))::bigint as second,

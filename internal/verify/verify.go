@@ -1,6 +1,5 @@
-// Package verify holds the database against itself: the log against its invariants, and every read model against the
-// log, recomputed in SQL. It shares nothing with the code that wrote either, so that a mistake there is not made here
-// again.
+// Package verify checks the log against its invariants, and every read model against the log, from which it recomputes it
+// in SQL. It shares no code with what wrote either, so that it does not repeat a mistake made there.
 //
 // It reads one snapshot, so that it can run beside a live service, and writes nothing.
 package verify
@@ -15,14 +14,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ErrNoSchema says that the database holds no Passbook, or one of a schema older than this code.
-var ErrNoSchema = errors.New("the database has not the schema of this version")
+// ErrNoSchema says that the database does not have the schema that this code works with.
+var ErrNoSchema = errors.New("the database does not have the schema of this version")
 
 // Report is what a verification found.
 type Report struct {
 	// OK says that there is no difference.
 	OK bool `json:"ok"`
-	// Head is the position of the last event in the snapshot, and with it the number of events looked at.
+	// Head is the position of the last event in the snapshot, which is also the number of events that were checked.
 	Head        int64        `json:"head"`
 	Projections []Projection `json:"projections"`
 	Checks      []Check      `json:"checks"`
@@ -31,36 +30,37 @@ type Report struct {
 	Seconds    float64  `json:"seconds"`
 }
 
-// Projection is how far a read model was in the snapshot: its rows must be the fold of events 1 to Position.
+// Projection is how far a read model was applied in the snapshot: its rows must be the fold of events 1 to Position.
 type Projection struct {
 	ID         string `json:"id"`
 	Position   int64  `json:"position"`
 	Generation int64  `json:"generation"`
-	// Parked accounts stand before an event that could not be applied; they are held against the events before it.
+	// Parked counts the accounts set aside at an event that could not be applied. They are checked against the events before
+	// it.
 	Parked int64 `json:"parked"`
 }
 
-// Check is one thing that was looked at.
+// Check is one thing that was checked.
 type Check struct {
 	Name string `json:"name"`
 	// About says what must hold.
 	About string `json:"about"`
-	// Differences is how many there are, of which only the first are told.
+	// Differences is how many there are, and Told the first of them.
 	Differences int64        `json:"differences"`
 	Told        []Difference `json:"told,omitempty"`
 }
 
-// Difference is one value that is not what it should be.
+// Difference is a value that is not what it should be.
 type Difference struct {
 	// Item names the row, such as "account 0190a0d2-…" or "position 17".
 	Item string `json:"item"`
-	// Field is the column, or what about the row is meant.
+	// Field is the column, or another property of the row.
 	Field string `json:"field"`
 	Has   string `json:"has"`
 	Want  string `json:"want"`
 }
 
-// DB is a connection or a pool, of the database or a standby of it. Its role must be allowed to read all tables.
+// DB is a connection or a pool to the primary or a standby. Its role must be allowed to read all tables.
 type DB interface {
 	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
 }
@@ -72,7 +72,7 @@ const (
     (select count(*) from projection_failures f where f.projection = p.id and f.generation = p.generation and f.parked)
 from projections p order by p.id`
 
-	// What a check finds, counted whole and told in part.
+	// All differences of a check are counted, and the first are returned.
 	tellSQL = `select d.item, d.field, coalesce(d.has, 'nothing'), coalesce(d.want, 'nothing'), count(*) over ()
 from (%s) as d (place, item, field, has, want) order by d.place, d.item, d.field limit $1`
 
@@ -80,8 +80,8 @@ from (%s) as d (place, item, field, has, want) order by d.place, d.item, d.field
 	memorySQL = `set local work_mem = '64MB'`
 )
 
-// Run makes all checks and tells at most limit differences of each. before, if not nil, is called before each check.
-// An error means that it could not be told whether there are differences.
+// Run makes all checks and returns at most limit differences of each. before, if not nil, is called before each check. With
+// an error it is not known whether there are differences.
 func Run(ctx context.Context, db DB, limit int, before func(Check)) (Report, error) {
 	start := time.Now()
 	var report Report

@@ -108,7 +108,7 @@ func project(t *testing.T, pool *pgxpool.Pool, batch int) {
 	}
 }
 
-// check verifies and answers the differences, each as "check: item field: has, not want".
+// check returns the differences, each as "check: item field: has, not want".
 func check(t *testing.T, db verify.DB) []string {
 	t.Helper()
 	report, err := verify.Run(t.Context(), db, 100, nil)
@@ -148,7 +148,7 @@ func TestSoundBooks(t *testing.T) {
 	}
 }
 
-// TestDamageIsNamed damages the books in a transaction that is rolled back, and wants exactly that named.
+// TestDamageIsNamed damages the log and read models in a transaction that is rolled back, and expects the report to say so.
 func TestDamageIsNamed(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -323,8 +323,8 @@ func TestDamageIsNamed(t *testing.T) {
 	}
 }
 
-// TestParkedAccountIsHeldAgainstWhatItApplied parks an account by hand before its event 7.
-func TestParkedAccountIsHeldAgainstWhatItApplied(t *testing.T) {
+// TestParkedAccountIsCheckedUpToItsFailure parks an account by hand at its event 7.
+func TestParkedAccountIsCheckedUpToItsFailure(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	books(t, pool)
@@ -336,7 +336,7 @@ func TestParkedAccountIsHeldAgainstWhatItApplied(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := check(t, pool); len(got) == 0 || !strings.HasPrefix(got[0], "balances: account "+bob.String()) {
-		t.Errorf("an account that has applied more than it says: %q", got)
+		t.Errorf("an account that has applied an event past its failure: %q", got)
 	}
 	_, err = pool.Exec(t.Context(), `update balances set balance = 1200, deposited = 1200, withdrawn = 0, version = 2, position = 6,
 		updated_at = (select recorded_at from events where position = 6) where account_id = $1`, bob)
@@ -348,7 +348,7 @@ func TestParkedAccountIsHeldAgainstWhatItApplied(t *testing.T) {
 	}
 }
 
-func TestTellingIsBounded(t *testing.T) {
+func TestDifferencesAreLimited(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	books(t, pool)
@@ -367,7 +367,7 @@ func TestTellingIsBounded(t *testing.T) {
 	}
 }
 
-// TestUnknownProjectionIsNotChecked sees the report own up to the rows that no check looks at.
+// TestUnknownProjectionIsNotChecked expects the report to list a projection that has no check.
 func TestUnknownProjectionIsNotChecked(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
