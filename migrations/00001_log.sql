@@ -34,16 +34,6 @@ create table idempotency_keys (
 -- Keys are stored in order of time, so that a block-range index is enough to find the expired ones.
 create index idempotency_keys_stored_at on idempotency_keys using brin (stored_at) with (pages_per_range = 16);
 
--- States of long streams, a shortcut and nothing more: any row may be missing, old, or deleted at any time. A reader checks
--- that the log holds the event that a snapshot rests on.
-create table snapshots (
-    stream_id uuid   not null primary key,
-    version   bigint not null,
-    position  bigint not null,
-    event_id  uuid   not null,
-    state     jsonb  not null
-);
-
 -- +goose StatementBegin
 -- append appends a batch that was decided on the head of the log (the position and id of its last event; 0 and null when it
 -- is empty). If the log's head is another, nothing is done and moved is true. If one of the keys is stored already, nothing
@@ -146,6 +136,5 @@ $$;
 -- +goose Down
 drop function position_at;
 drop function append;
-drop table snapshots;
 drop table idempotency_keys;
 drop table events;

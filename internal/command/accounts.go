@@ -26,11 +26,8 @@ type accounts struct {
 // held is an account as of the head. Its zero value is an account without events.
 type held struct {
 	state account.State
-	// version, position and last are those of its last event; last is the event's id.
-	version, position int64
-	last              uuid.UUID
-	// saved is the version of its last snapshot, 0 for none.
-	saved int64
+	// version and position are those of its last event, snapshot is the version of the last one that carries a snapshot.
+	version, position, snapshot int64
 	// err, when not nil, says why the account's events cannot be folded: a newer release wrote them, or the log is damaged.
 	// Commands on the account fail with it, and no others. Such an account is never cached.
 	err error
@@ -39,8 +36,7 @@ type held struct {
 // history is the part of the log that accounts are read from.
 type history interface {
 	Last(ctx context.Context) (eventstore.Head, error)
-	LoadSnapshots(ctx context.Context, streams []uuid.UUID) ([]eventstore.Snapshot, error)
-	ReadStreams(ctx context.Context, cursors []eventstore.Cursor, upTo int64, each func(*eventstore.Event) error) error
+	ReadStreams(ctx context.Context, streams []uuid.UUID, upTo int64, snapshot string, each func(*eventstore.Event) error) error
 }
 
 // forget forgets everything.
@@ -88,9 +84,8 @@ func (a *accounts) follow(events []eventstore.Event) {
 }
 
 // load returns the accounts as of the head, to be changed by the caller. Those that are not held are read from the log, up to
-// the head and no further. It returns errMoved when an account has a snapshot beyond the head; with atEnd, when the head
-// cannot be behind, such a snapshot is passed over.
-func (a *accounts) load(ctx context.Context, log history, ids map[uuid.UUID]*held, atEnd bool) error {
+// the head and no further.
+func (a *accounts) load(ctx context.Context, log history, ids map[uuid.UUID]*held) error {
 	var missing []uuid.UUID
 	for id := range ids {
 		if h, ok := a.cache.Get(id); ok {
@@ -104,29 +99,10 @@ func (a *accounts) load(ctx context.Context, log history, ids map[uuid.UUID]*hel
 	if len(missing) == 0 {
 		return nil
 	}
-	snapshots, err := log.LoadSnapshots(ctx, missing)
-	if err != nil {
-		return err
-	}
-	for i := range snapshots {
-		s := &snapshots[i]
-		if s.Position > a.head.Position {
-			if !atEnd {
-				return errMoved
-			}
-			continue
-		}
-		if state, err := eventjson.UnmarshalState(s.State); err == nil { // else another release wrote it
-			*ids[s.StreamID] = held{state: state, version: s.Version, position: s.Position, last: s.EventID, saved: s.Version}
-		}
-	}
-	unfounded, err := a.read(ctx, log, missing, ids)
-	if err == nil && len(unfounded) > 0 {
-		for _, id := range unfounded {
-			*ids[id] = held{}
-		}
-		_, err = a.read(ctx, log, unfounded, ids)
-	}
+	err := log.ReadStreams(ctx, missing, a.head.Position, snapshotPattern, func(e *eventstore.Event) error {
+		ids[e.StreamID].evolve(e)
+		return nil
+	})
 	if err != nil {
 		return err
 	}
@@ -139,40 +115,6 @@ func (a *accounts) load(ctx context.Context, log history, ids map[uuid.UUID]*hel
 	return nil
 }
 
-// read folds onto each account the events after it, up to the head. It returns those whose snapshot stands on an event that
-// the log does not hold.
-func (a *accounts) read(ctx context.Context, log history, missing []uuid.UUID, ids map[uuid.UUID]*held) ([]uuid.UUID, error) {
-	cursors := make([]eventstore.Cursor, len(missing))
-	founded := make(map[uuid.UUID]bool, len(missing))
-	for i, id := range missing {
-		h := ids[id]
-		// From the event of the snapshot on, to see that it is there.
-		cursors[i] = eventstore.Cursor{StreamID: id, After: max(h.version-1, 0)}
-		founded[id] = h.version == 0
-	}
-	err := log.ReadStreams(ctx, cursors, a.head.Position, func(e *eventstore.Event) error {
-		h := ids[e.StreamID]
-		switch {
-		case h.err != nil:
-		case founded[e.StreamID]:
-			h.evolve(e)
-		case e.EventID == h.last && e.Position == h.position:
-			founded[e.StreamID] = true
-		}
-		return nil //nolint:nilerr // an account that cannot be folded keeps its error
-	})
-	if err != nil {
-		return nil, err
-	}
-	var unfounded []uuid.UUID
-	for id, ok := range founded {
-		if !ok {
-			unfounded = append(unfounded, id)
-		}
-	}
-	return unfounded, nil
-}
-
 // keep takes accounts as a batch that was written has left them, and the new head.
 func (a *accounts) keep(ids map[uuid.UUID]*held, head eventstore.Head) {
 	for id, h := range ids {
@@ -183,19 +125,24 @@ func (a *accounts) keep(ids map[uuid.UUID]*held, head eventstore.Head) {
 	a.head = head
 }
 
-// evolve applies a stored event, or sets err.
+// evolve applies a stored event, or sets err. A stream that is read from a snapshot begins with its state.
 func (h *held) evolve(e *eventstore.Event) {
-	if e.Version != h.version+1 {
+	switch {
+	case h.err != nil:
+		return
+	case h.version == 0 && e.Version > 1:
+		h.state, h.err = snapshotOf(e)
+		h.snapshot = e.Version
+	case e.Version != h.version+1:
 		h.err = fmt.Errorf("command: stream %s goes from version %d to %d", e.StreamID, h.version, e.Version)
-		return
+	default:
+		decoded, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
+		if err == nil {
+			h.state, err = account.Evolve(h.state, decoded)
+		}
+		if err != nil {
+			h.err = fmt.Errorf("command: event at position %d: %w", e.Position, err)
+		}
 	}
-	decoded, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
-	if err == nil {
-		h.state, err = account.Evolve(h.state, decoded)
-	}
-	if err != nil {
-		h.err = fmt.Errorf("command: event at position %d: %w", e.Position, err)
-		return
-	}
-	h.version, h.position, h.last = e.Version, e.Position, e.EventID
+	h.version, h.position = e.Version, e.Position
 }

@@ -32,7 +32,7 @@ func (s *Service) Run(ctx context.Context) error {
 	maintained := make(chan struct{})
 	go func() {
 		defer close(maintained)
-		s.maintenance.run(ctx)
+		s.maintain(ctx)
 	}()
 	s.running.Store(true)
 	work := context.WithoutCancel(ctx) // what has been taken is finished
@@ -95,7 +95,7 @@ func (s *Service) write(ctx context.Context, open []*group) {
 func (s *Service) writeOptimistic(ctx context.Context, open []*group) ([]*group, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	rest, err := s.attempt(ctx, s.store, open, false)
+	rest, err := s.attempt(ctx, s.store, open)
 	if !errors.Is(err, errMoved) {
 		return rest, err
 	}
@@ -114,9 +114,9 @@ func (s *Service) writeLocked(ctx context.Context, open []*group) ([]*group, err
 	// Accounts that have to be read are read before others wait for it.
 	err := s.accounts.takeHead(ctx, s.store)
 	if err == nil {
-		err = s.accounts.load(ctx, s.store, accountsOf(open), false)
+		err = s.accounts.load(ctx, s.store, accountsOf(open))
 	}
-	if err != nil && !errors.Is(err, errMoved) {
+	if err != nil {
 		return nil, err
 	}
 	before := s.accounts.head
@@ -130,7 +130,7 @@ func (s *Service) writeLocked(ctx context.Context, open []*group) ([]*group, err
 	if s.accounts.head != before {
 		s.contended = lockFirst
 	}
-	rest, err := s.attempt(ctx, locked, open, true)
+	rest, err := s.attempt(ctx, locked, open)
 	if errors.Is(err, errMoved) {
 		return nil, errors.New("command: the log moved although the append lock was held")
 	}
@@ -139,12 +139,12 @@ func (s *Service) writeLocked(ctx context.Context, open []*group) ([]*group, err
 
 // attempt decides the groups and appends them once. It finishes those that are answered by it and returns the others, which
 // are to be decided again. On an error it has finished none.
-func (s *Service) attempt(ctx context.Context, l log, open []*group, atEnd bool) ([]*group, error) {
+func (s *Service) attempt(ctx context.Context, l log, open []*group) ([]*group, error) {
 	if err := s.accounts.takeHead(ctx, l); err != nil {
 		return nil, err
 	}
 	ids := accountsOf(open)
-	if err := s.accounts.load(ctx, l, ids, atEnd); err != nil {
+	if err := s.accounts.load(ctx, l, ids); err != nil {
 		return nil, err
 	}
 	r := decide(s.accounts.head, ids, open)
@@ -187,18 +187,12 @@ func (s *Service) append(ctx context.Context, l log, r *round) (eventstore.Appen
 	return result, err
 }
 
-// keep takes over what was written, has snapshots made of accounts that have fallen far behind theirs, and wakes the readers.
+// keep takes over what was written, and wakes the readers.
 func (s *Service) keep(r *round) {
 	s.accounts.keep(r.accounts, r.end())
-	if len(r.batch.Events) == 0 {
-		return
+	if len(r.batch.Events) > 0 {
+		s.appended(r.end().Position)
 	}
-	for id, h := range r.accounts {
-		if h.position > r.head.Position && h.version-h.saved >= snapshotEvery && s.maintenance.save(id, *h) {
-			h.saved = h.version
-		}
-	}
-	s.appended(r.end().Position)
 }
 
 // answerStored finishes the groups that have a stored key with their first answers, and returns the others.

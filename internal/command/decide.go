@@ -165,10 +165,6 @@ func (r *round) decideCommand(req *Request, result *Result) error {
 		}
 		return account.ErrNotFound
 	}
-	metadata, err := req.Metadata.encode()
-	if err != nil {
-		return err
-	}
 	if isTransfer {
 		to := r.accounts[transfer.To]
 		if to.err != nil {
@@ -179,10 +175,10 @@ func (r *round) decideCommand(req *Request, result *Result) error {
 			return err
 		}
 		result.Events = make([]Recorded, 0, 2)
-		if err := r.add(req.AccountID, sent, metadata, result); err != nil {
+		if err := r.add(req.AccountID, sent, req.Metadata, result); err != nil {
 			return err
 		}
-		return r.add(transfer.To, received, metadata, result)
+		return r.add(transfer.To, received, req.Metadata, result)
 	}
 	events, err := account.Decide(a.state, req.Command)
 	if err != nil {
@@ -190,7 +186,7 @@ func (r *round) decideCommand(req *Request, result *Result) error {
 	}
 	result.Events = make([]Recorded, 0, len(events))
 	for _, e := range events {
-		if err := r.add(req.AccountID, e, metadata, result); err != nil {
+		if err := r.add(req.AccountID, e, req.Metadata, result); err != nil {
 			return err
 		}
 	}
@@ -198,7 +194,7 @@ func (r *round) decideCommand(req *Request, result *Result) error {
 }
 
 // add adds an event to the batch and moves its account on by it.
-func (r *round) add(id uuid.UUID, e account.Event, metadata []byte, result *Result) error {
+func (r *round) add(id uuid.UUID, e account.Event, m Metadata, result *Result) error {
 	a := r.accounts[id]
 	state, err := account.Evolve(a.state, e)
 	if err != nil {
@@ -213,8 +209,19 @@ func (r *round) add(id uuid.UUID, e account.Event, metadata []byte, result *Resu
 		return fmt.Errorf("command: event id: %w", err)
 	}
 	r.undo = append(r.undo, undo{id, *a})
-	a.state, a.version, a.last = state, a.version+1, eventID
+	a.state, a.version = state, a.version+1
 	a.position = r.head.Position + int64(len(r.batch.Events)) + 1
+	stored := storedMetadata{Metadata: m}
+	if a.version-a.snapshot >= eventstore.SnapshotEvery {
+		if stored.State, err = eventjson.MarshalState(a.state); err != nil {
+			return fmt.Errorf("command: snapshot: %w", err)
+		}
+		a.snapshot = a.version
+	}
+	metadata, err := stored.encode()
+	if err != nil {
+		return fmt.Errorf("command: metadata: %w", err)
+	}
 	r.batch.Events = append(r.batch.Events, eventstore.NewEvent{
 		StreamID: id, Version: a.version, EventID: eventID,
 		Type: encoded.Type, SchemaVersion: encoded.SchemaVersion, Payload: encoded.Payload, Metadata: metadata,
@@ -247,12 +254,12 @@ func (r *round) recorded(at time.Time) {
 
 // encode renders the metadata as a JSON object, nil when it is empty. Where a command came from may be inexact, but must not fail
 // it, nor with it the batch: NUL, which jsonb cannot hold, is left out, and invalid UTF-8 replaced.
-func (m Metadata) encode() ([]byte, error) {
-	if m == (Metadata{}) {
+func (m *storedMetadata) encode() ([]byte, error) {
+	if m.Metadata == (Metadata{}) && m.State == nil {
 		return nil, nil
 	}
 	for _, field := range []*string{&m.CorrelationID, &m.CausationID, &m.Actor, &m.Traceparent} {
 		*field = strings.ReplaceAll(*field, "\x00", "")
 	}
-	return json.Marshal(&m, jsontext.AllowInvalidUTF8(true))
+	return json.Marshal(m, jsontext.AllowInvalidUTF8(true))
 }

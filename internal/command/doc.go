@@ -7,7 +7,7 @@
 // stood after that event, all of them. One goroutine, the batcher, does the following, over and over:
 //
 //	take the commands that wait          (queue.go: single commands first, then bulk)
-//	load the accounts that are missing   (accounts.go: a snapshot and the events after it, never beyond the head)
+//	load the accounts that are missing   (accounts.go: the last snapshot and the events after it, never beyond the head)
 //	decide each command in order         (decide.go: events, or a refusal, on what the commands before it left)
 //	append the batch on the head         (eventstore: nothing is done if the log's head is another)
 //	  written -> move the head, keep the new states, answer everybody
@@ -25,7 +25,9 @@
 // no stale accounts to reason about, and no conflict of a single command.
 //
 // Loading stops at the head because the check vouches for nothing beyond it. An event read past the head could be lost in a
-// failover that leaves the head in place, and the append would then succeed on a state that never was.
+// failover that leaves the head in place, and the append would then succeed on a state that never was. Snapshots are part of the
+// log: about every hundredth event of an account carries the state after it in its metadata. So a snapshot cannot be forged or
+// outlive its event.
 //
 // # Several instances
 //

@@ -60,12 +60,13 @@ func (noMeter) Batch(int, time.Duration)             {}
 
 // Service takes commands from any number of goroutines and appends them in batches.
 type Service struct {
-	store       *eventstore.Store
-	queue       *queue
-	maintenance *maintenance
-	meter       Meter
-	appended    func(position int64)
-	appending   func(context.Context, *eventstore.Batch) (context.Context, func(error)) // nil without tracing
+	store     *eventstore.Store
+	queue     *queue
+	log       *slog.Logger
+	keepKeys  time.Duration
+	meter     Meter
+	appended  func(position int64)
+	appending func(context.Context, *eventstore.Batch) (context.Context, func(error)) // nil without tracing
 
 	// Of the batcher, the goroutine of Run.
 	accounts  accounts
@@ -92,8 +93,7 @@ func New(c Config) (*Service, error) {
 	}
 	return &Service{
 		store: c.Store, queue: newQueue(c.QueueSize), meter: c.Meter, appended: c.Appended, appending: c.Appending,
-		maintenance: &maintenance{store: c.Store, log: c.Logger, keepKeys: c.KeepKeys, unsaved: make(map[uuid.UUID]held)},
-		accounts:    accounts{cache: cache},
+		log: c.Logger, keepKeys: c.KeepKeys, accounts: accounts{cache: cache},
 	}, nil
 }
 

@@ -1,19 +1,15 @@
 package command_test
 
 import (
-	"errors"
 	"testing"
 
-	"github.com/google/uuid"
-
 	"passbook/internal/account"
-	"passbook/internal/account/eventjson"
-	"passbook/internal/eventstore"
+	"passbook/internal/command"
 	"passbook/internal/pgtest"
 )
 
 // TestSnapshotSparesTheEventsBeforeIt fills an account, starts a new service that knows it only from the database, and
-// damages the events before the snapshot: a command that read them would fail.
+// damages the events up to the snapshot: a command that read them would fail.
 func TestSnapshotSparesTheEventsBeforeIt(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -23,16 +19,12 @@ func TestSnapshotSparesTheEventsBeforeIt(t *testing.T) {
 	for range 250 {
 		must(t, first, deposit(id, "0.01"))
 	}
-	stop() // saves what is unsaved
+	stop()
 	var version int64
-	if err := pool.QueryRow(t.Context(), "select version from snapshots where stream_id = $1", id).Scan(&version); err != nil {
-		t.Fatal(err)
-	}
-	if version < 200 || version > 252 {
-		t.Fatalf("the snapshot is at version %d of 252", version)
-	}
-	if _, err := pool.Exec(t.Context(), "update events set payload = '{}' where stream_id = $1 and version < $2", id, version); err != nil {
-		t.Fatal(err)
+	const damage = `with damaged as (update events set payload = '{}' where stream_id = $1 and version <=
+(select max(version) from events where stream_id = $1 and metadata ? 'state') returning version) select max(version) from damaged`
+	if err := pool.QueryRow(t.Context(), damage, id).Scan(&version); err != nil || version != 200 {
+		t.Fatalf("the last snapshot is at version %d of 252: %v", version, err)
 	}
 	second := start(t, newPool(t, url))
 	if got := must(t, second, withdraw(id, "2.51")); got.Events[0].Version != 253 {
@@ -41,38 +33,75 @@ func TestSnapshotSparesTheEventsBeforeIt(t *testing.T) {
 	wantRefusal(t, second, withdraw(id, "0.01"), account.CodeInsufficientFunds)
 }
 
-// TestSnapshotOfALostPast has a snapshot rest on an event that the log does not hold, and one that cannot be read: the
-// account is folded from its first event.
-func TestSnapshotOfALostPast(t *testing.T) {
+// TestSnapshotOfAnotherRelease has the last snapshot be one that this code cannot read: the account is folded from its
+// first event.
+func TestSnapshotOfAnotherRelease(t *testing.T) {
 	t.Parallel()
-	state, err := eventjson.MarshalState(account.State{Status: account.Active, Owner: "Ada", Currency: eur, Balance: 99_999})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, snapshot := range map[string]eventstore.Snapshot{
-		"another event": {Version: 2, Position: 2, EventID: uuid.New(), State: state},
-		"a later event": {Version: 7, Position: 7, EventID: uuid.New(), State: state},
-		"unreadable":    {Version: 2, Position: 2, EventID: uuid.New(), State: []byte(`{"version": 99}`)},
-	} {
+	for name, condition := range map[string]string{"the last": "version > 100", "all": "true"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.URL(t)
 			pool := newPool(t, url)
 			first, stop := startStoppable(t, pool)
-			id := open(t, first, "10")
+			id := open(t, first, "0.01")
+			for range 250 {
+				must(t, first, deposit(id, "0.01"))
+			}
 			stop()
-			snapshot.StreamID = id
-			if err := eventstore.New(pool).SaveSnapshots(t.Context(), []eventstore.Snapshot{snapshot}); err != nil {
-				t.Fatal(err)
+			tag, err := pool.Exec(t.Context(), `update events set metadata = metadata || '{"state": {"state_version": 99, "balance": 99999}}'
+where metadata ? 'state' and `+condition)
+			if err != nil || tag.RowsAffected() == 0 {
+				t.Fatal(tag, err)
 			}
 			second := start(t, newPool(t, url))
-			_, err := second.Do(t.Context(), withdraw(id, "10.01"))
-			var refusal *account.Refusal
-			if !errors.As(err, &refusal) || refusal.Code != account.CodeInsufficientFunds {
-				t.Errorf("withdrawing too much: %v", err)
-			}
-			must(t, second, withdraw(id, "10"))
+			wantRefusal(t, second, withdraw(id, "2.52"), account.CodeInsufficientFunds)
+			must(t, second, withdraw(id, "2.51"))
 			checkLog(t, pool)
 		})
 	}
+}
+
+// TestSnapshotIsDecidedWithItsEvent gives an account its hundredth event in an atomic group that is refused: the next event
+// has the snapshot, of the state that it leaves.
+func TestSnapshotIsDecidedWithItsEvent(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	pool := newPool(t, url)
+	first, stop := startStoppable(t, pool)
+	id := open(t, first, "0.01")
+	for range 97 {
+		must(t, first, deposit(id, "0.01"))
+	}
+	if _, err := first.DoAll(t.Context(), []command.Request{deposit(id, "5"), deposit(id, "5"), withdraw(id, "100")}); err == nil {
+		t.Fatal("a group with a bad command was accepted")
+	}
+	must(t, first, deposit(id, "0.01"))
+	stop()
+	var version, balance int64
+	const snapshot = `select version, (metadata->'state'->>'balance')::bigint from events where metadata ? 'state'`
+	if err := pool.QueryRow(t.Context(), snapshot).Scan(&version, &balance); err != nil || version != 100 || balance != 99 {
+		t.Errorf("a snapshot at version %d with %d: %v", version, balance, err)
+	}
+	wantRefusal(t, start(t, newPool(t, url)), withdraw(id, "1"), account.CodeInsufficientFunds)
+}
+
+// TestDecidesOnTheLogAlone takes from the service's role every right but those on the log and on keys, of which it can write
+// neither: whatever else it could write, no command is decided on it.
+func TestDecidesOnTheLogAlone(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	owner := newPool(t, url)
+	if _, err := owner.Exec(t.Context(), `revoke all on all tables in schema public from passbook_service;
+grant select on events to passbook_service; grant select, delete on idempotency_keys to passbook_service`); err != nil {
+		t.Fatal(err)
+	}
+	first, stop := startStoppable(t, newPool(t, pgtest.ServiceURL(t, url)))
+	id := open(t, first, "1")
+	for range 250 {
+		must(t, first, keyed(deposit(id, "0.01")))
+	}
+	stop()
+	second := start(t, newPool(t, pgtest.ServiceURL(t, url)))
+	wantRefusal(t, second, withdraw(id, "900"), account.CodeInsufficientFunds)
+	must(t, second, withdraw(id, "3.50"))
 }

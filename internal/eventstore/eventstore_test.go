@@ -218,21 +218,27 @@ func TestKeysAreStoredWithWhatTheyStandFor(t *testing.T) {
 	}
 }
 
+// TestReadStreams reads streams of which one has snapshots of its own kind and of another.
 func TestReadStreams(t *testing.T) {
 	t.Parallel()
 	store := eventstore.New(pgtest.New(t))
 	a, b := uuid.New(), uuid.New()
-	mustAppend(t, store, happened(a, 0, 3), happened(b, 0, 2), happened(a, 3, 1), happened(b, 2, 1))
+	names := map[uuid.UUID]string{a: "a", b: "b"}
+	ofA := happened(a, 0, 5)
+	ofA[1].Metadata, ofA[2].Metadata = []byte(`{"is": {"a": 2, "of": 1}}`), []byte(`{"is": {"a": 3, "of": 2}}`)
+	ofA[3].Metadata = []byte(`{"is": {"a": 4, "of": 1}}`)
+	mustAppend(t, store, ofA[:3], happened(b, 0, 2), ofA[3:4], happened(b, 2, 1), ofA[4:])
 	for upTo, want := range map[int64][]string{
-		7: {"true 3", "true 4", "false 1", "false 2", "false 3"},
-		6: {"true 3", "true 4", "false 1", "false 2"},
-		5: {"true 3", "false 1", "false 2"},
+		8: {`a4 {"is": {"a": 4, "of": 1}}`, "a5 ", "b1 {}", "b2 ", "b3 "},
+		6: {`a4 {"is": {"a": 4, "of": 1}}`, "b1 {}", "b2 "},
+		5: {`a2 {"is": {"a": 2, "of": 1}}`, "a3 ", "b1 {}", "b2 "},
+		1: {"a1 {}"},
 		0: nil,
 	} {
 		var got []string
-		cursors := []eventstore.Cursor{{StreamID: a, After: 2}, {StreamID: uuid.New()}, {StreamID: b}}
-		err := store.ReadStreams(t.Context(), cursors, upTo, func(e *eventstore.Event) error {
-			got = append(got, fmt.Sprintf("%v %d", e.StreamID == a, e.Version))
+		streams := []uuid.UUID{a, uuid.New(), b}
+		err := store.ReadStreams(t.Context(), streams, upTo, `{"is": {"of": 1}}`, func(e *eventstore.Event) error {
+			got = append(got, fmt.Sprintf("%s%d %s", names[e.StreamID], e.Version, e.Metadata))
 			return nil
 		})
 		if err != nil || !slices.Equal(got, want) {

@@ -19,11 +19,19 @@ from events where position > $1 order by position limit $2`
 	tailSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
 from events where position > $1 order by position limit $2`
 
-	// One index range a stream, so that the cost grows with the events read and with nothing else.
-	readStreamsSQL = `select e.position, e.stream_id, e.version, e.event_id, e.type, e.schema_version, e.payload, e.recorded_at
-from unnest($1::uuid[], $2::bigint[]) as s(id, after)
-cross join lateral (select * from events e where e.stream_id = s.id and e.version > s.after order by e.version) as e
-where e.position <= $3`
+	// Index ranges of each stream, so that the cost grows with the events read and with nothing else.
+	readStreamsSQL = `with streams as materialized (
+    select id, last, coalesce((select max(e.version) from events e
+                               where e.stream_id = id and e.version > last - $4 and e.version <= last and e.metadata @> $3), 1) as first
+    from unnest($1::uuid[]) as id
+    cross join lateral (
+        select e.version as last from events e where e.stream_id = id and e.position <= $2 order by e.version desc limit 1) as l
+)
+select e.position, e.stream_id, e.version, e.event_id, e.type, e.schema_version, e.payload, e.recorded_at,
+       case when e.version = s.first then e.metadata end
+from streams s
+cross join lateral (
+    select * from events e where e.stream_id = s.id and e.version >= s.first and e.version <= s.last order by e.version) as e`
 
 	readAtSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
 from events where position = any ($1)`
@@ -68,21 +76,19 @@ func (r reader) ReadFrom(ctx context.Context, head Head, limit int) ([]Event, er
 	return r.events(ctx, limit, tailSQL, head.Position-1, limit)
 }
 
-// Cursor names a stream and the last version of it that is known already.
-type Cursor struct {
-	StreamID uuid.UUID
-	After    int64
-}
+// SnapshotEvery is how many events a stream has at most from one with a snapshot in its metadata to the next.
+const SnapshotEvery = 100
 
-// ReadStreams calls each with the events of the streams after their cursors and up to position upTo, without metadata; each
-// stream's in version order, and the streams in the order given. A stream that does not exist adds nothing. It holds no more
-// than one event in memory, so that a stream may be of any length. It ends with the first error of each.
-func (r reader) ReadStreams(ctx context.Context, cursors []Cursor, upTo int64, each func(*Event) error) error {
-	ids, after := make([][16]byte, len(cursors)), make([]int64, len(cursors))
-	for i, c := range cursors {
-		ids[i], after[i] = c.StreamID, c.After
+// ReadStreams calls each with the events of the streams up to position upTo: from the last one of a stream whose metadata
+// contain the JSON object snapshot, if it is among the last SnapshotEvery, or from the first. Only the first event of a stream that is read has its metadata. Each
+// stream's events come in version order, and the streams in the order given; one that does not exist adds nothing. No more than
+// one event is held in memory, so a stream may be of any length. ReadStreams stops at the first error of each.
+func (r reader) ReadStreams(ctx context.Context, streams []uuid.UUID, upTo int64, snapshot string, each func(*Event) error) error {
+	ids := make([][16]byte, len(streams))
+	for i, id := range streams {
+		ids[i] = id
 	}
-	rows, _ := r.db.Query(ctx, readStreamsSQL, ids, after, upTo) // an error is in rows too
+	rows, _ := r.db.Query(ctx, readStreamsSQL, ids, upTo, snapshot, SnapshotEvery) // an error is in rows too
 	defer rows.Close()
 	types := make(map[string]string)
 	for rows.Next() {

@@ -22,7 +22,6 @@ var tableRights = []struct{ table, rights string }{
 	{"idempotency_keys", "select, delete"}, // they expire
 	{versionTable, "select"},
 	{"api_keys", allRights},
-	{"snapshots", allRights},
 	{"projections", allRights},
 	{"projection_replays", allRights},
 	{"projection_failures", allRights},

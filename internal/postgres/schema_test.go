@@ -57,7 +57,7 @@ func TestAnotherSchemaIsNoticed(t *testing.T) {
 		"alter table events set unlogged":                                    "events: table is missing",
 		"alter table balances enable row level security":                     "balances: table is missing",
 		"drop index balances_owner":                                          "balances: index CREATE INDEX balances_owner ON balances USING btree (generation, owner, account_id) is missing",
-		"drop table snapshots":                                               "snapshots: table is missing",
+		"drop table api_keys":                                                "api_keys: table is missing",
 		"create rule r as on delete to events do instead nothing":            "events: rule r should not be there",
 		"create function append(int) returns int language sql as 'select 1'": "append(): function (integer) sql v",
 

@@ -171,8 +171,7 @@ const soakSizesSQL = `select (select count(*) from pg_stat_activity where datnam
     pg_total_relation_size('transactions')::float8, (select count(*) from idempotency_keys)::float8,
     pg_total_relation_size('idempotency_keys')::float8, pg_total_relation_size('balances')::float8,
     pg_total_relation_size('totals')::float8,
-    (pg_total_relation_size('projections') + pg_total_relation_size('projection_replays') + pg_total_relation_size('projection_failures')
-        + pg_total_relation_size('snapshots'))::float8`
+    (pg_total_relation_size('projections') + pg_total_relation_size('projection_replays') + pg_total_relation_size('projection_failures'))::float8`
 
 func (w *watch) look(ctx context.Context) (sample, error) {
 	var s sample

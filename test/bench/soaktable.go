@@ -28,7 +28,7 @@ var gauges = [...]gauge{
 	{"idempotency keys, table and indexes", "bytes a key", func(s sample) float64 { return s.keyBytes / max(s.keys, 1) }, 0.15, 0},
 	{"balances, table and indexes", "MiB", func(s sample) float64 { return s.balanceBytes / mib }, 0.5, 4},
 	{"totals, table and indexes", "MiB", func(s sample) float64 { return s.totalBytes / mib }, 0.5, 1},
-	{"projections, replays, failures, snapshots", "MiB", func(s sample) float64 { return s.otherBytes / mib }, 0.5, 2},
+	{"projections, replays, failures", "MiB", func(s sample) float64 { return s.otherBytes / mib }, 0.5, 2},
 }
 
 // growth compares the last third of a series with the middle one: the first is the warm-up. Of both it takes the lower
