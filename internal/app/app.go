@@ -125,7 +125,7 @@ func (a *app) newCommands(cfg config.Config, pool *pgxpool.Pool, meter command.M
 // newEngine makes the projector with all projections.
 func (a *app) newEngine(cfg config.Config, pool *pgxpool.Pool, c projector.Config) (*projector.Engine, error) {
 	store := eventstore.New(pool)
-	c.Pool, c.Log, c.Decode, c.Transient, c.Logger = pool, eventstore.Tail{Store: store}, decode, postgres.IsUnavailable, cfg.Log
+	c.Pool, c.Log, c.Decode, c.Transient, c.Logger = pool, store, decode, postgres.IsUnavailable, cfg.Log
 	a.tracing.follow(&c, store)
 	return projector.New(c, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Stats())
 }

@@ -19,14 +19,14 @@ type feedLog struct{ store, primary *eventstore.Store }
 // Look implements feed.Log. A replica that does not reach a position may just be behind, or behind another replica; whether
 // the log has it, only the primary can tell. While that one cannot, nothing is said to be lost.
 func (l feedLog) Look(ctx context.Context, seen feed.Point) (head feed.Point, held bool, err error) {
-	view, err := l.store.Look(ctx, seen.Position, seen.ID)
+	status, err := l.store.Status(ctx, seen.Position, seen.ID)
 	if err != nil {
 		return head, false, err
 	}
-	head, held = feed.Point{Position: view.Head, ID: view.EventID}, view.Holds
-	if !held && view.Standby && view.Head < seen.Position {
-		primary, err := l.primary.Look(ctx, seen.Position, seen.ID)
-		held = err != nil || primary.Holds || primary.Standby
+	head, held = feed.Point{Position: status.Head.Position, ID: status.Head.EventID}, status.Contains
+	if !held && status.Standby && status.Head.Position < seen.Position {
+		primary, err := l.primary.Status(ctx, seen.Position, seen.ID)
+		held = err != nil || primary.Contains || primary.Standby
 	}
 	return head, held, nil
 }

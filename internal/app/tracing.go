@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -76,8 +77,16 @@ func (t *tracing) stop(log *slog.Logger) {
 // follow has the projector's work traced. The log is read with its metadata then, which is slower, in replays too.
 func (t *tracing) follow(c *projector.Config, store *eventstore.Store) {
 	if t != nil {
-		c.Log, c.Applying = store, t.applying
+		c.Log, c.Applying = logWithMetadata{store}, t.applying
 	}
+}
+
+// logWithMetadata is a log whose events are read with their metadata.
+type logWithMetadata struct{ *eventstore.Store }
+
+// ReadAfter implements projector.Log.
+func (l logWithMetadata) ReadAfter(ctx context.Context, after int64, limit int) ([]eventstore.Event, error) {
+	return l.Select(ctx, after, math.MaxInt64, eventstore.Selection{}, limit)
 }
 
 // poolOptions has a pool's statements traced.

@@ -54,7 +54,7 @@ func (a *accounts) takeHead(ctx context.Context, log history) (err error) {
 	return err
 }
 
-// follow brings the accounts and the head up to date with events as ReadFrom(head, maxFollowed) returns them. Everything is
+// follow brings the accounts and the head up to date with at most maxFollowed events, from the one at the head's position on. Everything is
 // forgotten when they do not follow on the head, because the log has lost its event, and when there are too many.
 func (a *accounts) follow(events []eventstore.Event) {
 	if len(events) == maxFollowed {

@@ -99,7 +99,7 @@ func (s *Service) writeOptimistic(ctx context.Context, open []*group) ([]*group,
 	if !errors.Is(err, errMoved) {
 		return rest, err
 	}
-	events, err := s.store.ReadFrom(ctx, s.accounts.head, maxFollowed)
+	events, err := s.store.ReadAfter(ctx, s.accounts.head.Position-1, maxFollowed)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (s *Service) writeLocked(ctx context.Context, open []*group) ([]*group, err
 		return nil, err
 	}
 	before := s.accounts.head
-	locked, events, err := s.store.Lock(ctx, before, maxFollowed)
+	locked, events, err := s.store.Lock(ctx, before.Position-1, maxFollowed)
 	if err != nil {
 		return nil, err
 	}

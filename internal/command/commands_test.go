@@ -221,7 +221,7 @@ func TestMetadata(t *testing.T) {
 	} {
 		result := must(t, s, test.request)
 		for _, r := range result.Events {
-			events, err := eventstore.New(pool).ReadAfter(t.Context(), r.Position-1, 1)
+			events, err := eventstore.New(pool).Select(t.Context(), r.Position-1, r.Position, eventstore.Selection{}, 1)
 			if err != nil || string(events[0].Metadata) != test.want {
 				t.Errorf("%s has the metadata %s, want %s (%v)", r.Event.EventType(), events[0].Metadata, test.want, err)
 			}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -21,7 +20,6 @@ type Store struct {
 type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
 // New returns a Store on a pool, which stays the caller's to close.
@@ -61,15 +59,15 @@ type Locked struct {
 	conn *pgxpool.Conn
 }
 
-// Lock waits for the append lock and returns with it the events from position head.Position on, at most limit of them, as
-// ReadFrom does. Other appends wait until Append or Release; the database ends the session if it is idle for 2 s.
-func (s *Store) Lock(ctx context.Context, head Head, limit int) (*Locked, []Event, error) {
+// Lock waits for the append lock, and returns it with what ReadAfter returns once it is held. Other appends wait until Append or
+// Release; the database ends the session if it is idle for 2 s.
+func (s *Store) Lock(ctx context.Context, after int64, limit int) (*Locked, []Event, error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("eventstore: lock: %w", err)
+		return nil, nil, s.wrap("lock", err)
 	}
 	l := &Locked{reader: reader{conn, s.pool}, conn: conn}
-	events, err := l.begin(ctx, head, limit)
+	events, err := l.begin(ctx, after, limit)
 	if err != nil {
 		l.Release()
 		return nil, nil, s.wrap("lock", err)
@@ -77,12 +75,12 @@ func (s *Store) Lock(ctx context.Context, head Head, limit int) (*Locked, []Even
 	return l, events, nil
 }
 
-func (l *Locked) begin(ctx context.Context, head Head, limit int) (events []Event, err error) {
+func (l *Locked) begin(ctx context.Context, after int64, limit int) (events []Event, err error) {
 	var steps pgx.Batch
 	for _, sql := range []string{beginSQL, boundSQL, boundSilenceSQL, lockSQL} {
 		steps.Queue(sql)
 	}
-	steps.Queue(tailSQL, head.Position-1, limit).Query(func(rows pgx.Rows) error {
+	steps.Queue(readAfterSQL, after, limit).Query(func(rows pgx.Rows) error {
 		events, err = scan(rows, limit)
 		return err
 	})

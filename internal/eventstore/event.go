@@ -16,13 +16,12 @@ type Event struct {
 	EventID       uuid.UUID
 	Type          string
 	SchemaVersion int
-	// Payload and Metadata are JSON objects. Both are valid until the caller is done with the Event; nothing else
-	// refers to them.
+	// Payload and Metadata are JSON objects. They may share memory with those of other events, so they must not be changed.
 	Payload, Metadata []byte
 	// RecordedAt is the database's clock under the append lock, to the microsecond. It never decreases as positions
 	// grow.
 	RecordedAt time.Time
-	// Decoded is the decoded payload, where one reader has decoded it for several. The Store leaves it nil.
+	// Decoded is the decoded payload, for a reader that decodes it once for several others. The Store leaves it nil.
 	Decoded any
 }
 
@@ -49,7 +48,7 @@ type NewEvent struct {
 type Key struct {
 	Hash        [16]byte
 	Fingerprint [16]byte
-	// First and Count are the events of the batch that the key answers for: Count of them, from index First.
+	// First and Count are the events of the batch that the key stands for: Count of them, from index First.
 	First, Count int
 	// Refusal, when not nil, is the answer to a command that was refused; Count is then 0.
 	Refusal []byte
@@ -76,7 +75,7 @@ type Appended struct {
 type StoredKey struct {
 	Hash        [16]byte
 	Fingerprint [16]byte
-	// First is the position of the first event the key answers for, Count how many there are; 0 with a Refusal.
+	// First is the position of the first event that the key stands for, Count how many there are; 0 with a Refusal.
 	First   int64
 	Count   int
 	Refusal []byte

@@ -58,7 +58,7 @@ func TestAppendGivesPositionsInOrder(t *testing.T) {
 	if first != 1 || next != 5 || after.Before(before) {
 		t.Errorf("positions %d and %d, recorded %s and %s", first, next, before, after)
 	}
-	events, err := store.ReadAfter(t.Context(), 0, 100)
+	events, err := store.Select(t.Context(), 0, 5, eventstore.Selection{}, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func appendEither(t *testing.T, store *eventstore.Store, locked bool, head event
 	if !locked {
 		return store.Append(t.Context(), head, b)
 	}
-	l, _, err := store.Lock(t.Context(), head, 10)
+	l, _, err := store.Lock(t.Context(), head.Position, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,24 +247,23 @@ func TestReadStreams(t *testing.T) {
 	}
 }
 
-// TestReadFrom reads from heads that the log has, has lost, and has never had; with the lock held it is the same.
-func TestReadFrom(t *testing.T) {
+// TestReadAfter reads after positions that the log has and has not; with the lock held it is the same.
+func TestReadAfter(t *testing.T) {
 	t.Parallel()
 	store := eventstore.New(pgtest.New(t))
 	a := uuid.New()
 	mustAppend(t, store, happened(a, 0, 5))
-	for position, want := range map[int64][]int64{0: {1, 2, 3}, 1: {1, 2, 3}, 4: {4, 5}, 5: {5}, 6: nil} {
-		head := eventstore.Head{Position: position}
-		events, err := store.ReadFrom(t.Context(), head, 3)
+	for position, want := range map[int64][]int64{-1: {1, 2, 3}, 0: {1, 2, 3}, 3: {4, 5}, 4: {5}, 5: nil, 9: nil} {
+		events, err := store.ReadAfter(t.Context(), position, 3)
 		if got := positions(events); err != nil || !slices.Equal(got, want) {
-			t.Errorf("from %d: %v, want %v (%v)", position, got, want, err)
+			t.Errorf("after %d: %v, want %v (%v)", position, got, want, err)
 		}
-		locked, events, err := store.Lock(t.Context(), head, 3)
+		locked, events, err := store.Lock(t.Context(), position, 3)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := positions(events); !slices.Equal(got, want) {
-			t.Errorf("locked, from %d: %v, want %v", position, got, want)
+			t.Errorf("locked, after %d: %v, want %v", position, got, want)
 		}
 		locked.Release()
 	}
@@ -329,7 +328,7 @@ func writeSome(ctx context.Context, store *eventstore.Store, random *rand.Rand, 
 
 func writeOne(ctx context.Context, store *eventstore.Store, b *eventstore.Batch, lockFirst bool) error {
 	if lockFirst {
-		locked, _, err := store.Lock(ctx, eventstore.Head{}, 0)
+		locked, _, err := store.Lock(ctx, 0, 0)
 		if err != nil {
 			return err
 		}

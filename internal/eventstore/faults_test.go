@@ -85,7 +85,7 @@ func TestAppendLockHeldByAStuckSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, appendErr := store.Append(t.Context(), eventstore.Head{}, batch(happened(uuid.New(), 0, 1)))
-	_, _, lockErr := store.Lock(t.Context(), eventstore.Head{}, 0)
+	_, _, lockErr := store.Lock(t.Context(), 0, 0)
 	for _, err := range []error{appendErr, lockErr} {
 		var refused *pgconn.PgError
 		if !errors.As(err, &refused) || refused.Code != "55P03" || !postgres.IsUnavailable(err) {
@@ -105,7 +105,7 @@ func TestALockHolderThatFallsSilent(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	silent, other := eventstore.New(newPool(t, url)), eventstore.New(newPool(t, url))
-	locked, _, err := silent.Lock(t.Context(), eventstore.Head{}, 0)
+	locked, _, err := silent.Lock(t.Context(), 0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,9 @@ package eventstore
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -10,13 +12,10 @@ import (
 )
 
 const (
-	lastSQL = `select position, event_id from events order by position desc limit 1`
+	headSQL = `select position, event_id from events order by position desc limit 1`
 
-	readAfterSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at, metadata
-from events where position > $1 order by position limit $2`
-
-	// tailSQL leaves out the metadata, which takes as long to read as the payload and is wanted by few.
-	tailSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
+	// The metadata is left out: it takes as long to read as the payload.
+	readAfterSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
 from events where position > $1 order by position limit $2`
 
 	// Index ranges of each stream, so that the cost grows with the events read and with nothing else.
@@ -33,13 +32,29 @@ from streams s
 cross join lateral (
     select * from events e where e.stream_id = s.id and e.version >= s.first and e.version <= s.last order by e.version) as e`
 
-	readAtSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
-from events where position = any ($1)`
+	selectSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at, metadata
+from events where position > $1 and position <= $2 and (type = any ($3) or $3 is null) order by position limit $4`
 
-	// The message makes the statement one that writes, so that its commit waits for a synchronous standby, and by the
-	// order of the WAL for all that was committed before it: see LookupKeys.
-	lookupKeysSQL = `select key, fingerprint, first_position, event_count, refusal, pg_logical_emit_message(true, 'passbook', '')
-from idempotency_keys where key = any ($1)`
+	// The versions of a stream grow with its positions, so that a binary search finds where to begin, however long the
+	// stream is: the last version that is not after the position is the greatest low. The additions of 0 keep the bounds on
+	// the position from being looked up in the primary key, half of which a plan for any parameters would read.
+	selectStreamSQL = `with recursive search (low, high) as (
+    select 0::bigint, 1 + coalesce((select version from events where stream_id = $1 order by version desc limit 1), 0)
+    union all
+    select case when m.past then s.low else s.middle end, case when m.past then s.middle else s.high end
+    from (select low, high, low + (high - low) / 2 as middle from search where high - low > 1) as s
+    cross join lateral (
+        select e.position > $2 as past from events e where e.stream_id = $1 and e.version = s.middle) as m
+)
+select position, stream_id, version, event_id, type, schema_version, payload, recorded_at, metadata
+from events
+where stream_id = $1 and version > (select max(low) from search) and position + 0 > $2 and position + 0 <= $3
+  and (type = any ($4) or $4 is null)
+order by version limit $5`
+
+	statusSQL = `select coalesce(e.position, 0), coalesce(e.event_id, '00000000-0000-0000-0000-000000000000'),
+       $1::bigint = 0 or exists (select from events where position = $1 and (event_id = $2 or $2 is null)), pg_is_in_recovery()
+from (select) as one left join lateral (select position, event_id from events order by position desc limit 1) as e on true`
 )
 
 // reader reads the log, in autocommit or in the transaction of Locked.
@@ -51,38 +66,68 @@ type reader struct {
 // Last returns the head of the log.
 func (r reader) Last(ctx context.Context) (Head, error) {
 	var head Head
-	err := r.db.QueryRow(ctx, lastSQL).Scan(&head.Position, &head.EventID)
+	err := r.db.QueryRow(ctx, headSQL).Scan(&head.Position, &head.EventID)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Head{}, nil
 	}
 	return head, r.wrap("head", err)
 }
 
-// Head returns the position of the last event in the log, 0 when it is empty.
+// Head returns the position of the head of the log, 0 when it is empty.
 func (r reader) Head(ctx context.Context) (int64, error) {
 	head, err := r.Last(ctx)
 	return head.Position, err
 }
 
-// ReadAfter returns at most limit events that follow position after, in order.
+// Status is the state of the log at one moment.
+type Status struct {
+	Head Head
+	// Contains says whether the log contains the event that was asked for. A log that contained it once and no longer does has
+	// lost its tail; everything up to an event that it contains is as it was.
+	Contains bool
+	// Standby says that the database is a standby, which may be behind its primary.
+	Standby bool
+}
+
+// Status returns the state of the log, and whether it contains an event at a position: any event if the id is zero. It always
+// contains position 0.
+func (s *Store) Status(ctx context.Context, position int64, event uuid.UUID) (Status, error) {
+	var status Status
+	err := s.db.QueryRow(ctx, statusSQL, position, uuid.NullUUID{UUID: event, Valid: event != uuid.Nil}).
+		Scan(&status.Head.Position, &status.Head.EventID, &status.Contains, &status.Standby)
+	return status, s.wrap("status", err)
+}
+
+// ReadAfter returns at most limit events that follow position after, in order and without metadata.
 func (r reader) ReadAfter(ctx context.Context, after int64, limit int) ([]Event, error) {
 	return r.events(ctx, limit, readAfterSQL, after, limit)
 }
 
-// ReadFrom returns at most limit events from that of the head on, in order and without metadata. The first is the event at
-// the head's position, which is another if the log has lost the head's; there is none if the log has become shorter. From the
-// zero Head on it is all events.
-func (r reader) ReadFrom(ctx context.Context, head Head, limit int) ([]Event, error) {
-	return r.events(ctx, limit, tailSQL, head.Position-1, limit)
+// Selection narrows a read of the log. Its zero value is everything.
+type Selection struct {
+	// StreamID is the one stream to read; the zero UUID means all.
+	StreamID uuid.UUID
+	// Types are the event types to read; nil means all.
+	Types []string
+}
+
+// Select returns, in order and with their metadata, at most limit of the selected events after position after and up to
+// position upTo. A selection by type reads every event of the range; one by stream only what it returns.
+func (r reader) Select(ctx context.Context, after, upTo int64, sel Selection, limit int) ([]Event, error) {
+	if sel.StreamID != uuid.Nil {
+		return r.events(ctx, limit, selectStreamSQL, sel.StreamID, after, upTo, sel.Types, limit)
+	}
+	return r.events(ctx, limit, selectSQL, after, upTo, sel.Types, limit)
 }
 
 // SnapshotEvery is how many events a stream has at most from one with a snapshot in its metadata to the next.
 const SnapshotEvery = 100
 
 // ReadStreams calls each with the events of the streams up to position upTo: from the last one of a stream whose metadata
-// contain the JSON object snapshot, if it is among the last SnapshotEvery, or from the first. Only the first event of a stream that is read has its metadata. Each
-// stream's events come in version order, and the streams in the order given; one that does not exist adds nothing. No more than
-// one event is held in memory, so a stream may be of any length. ReadStreams stops at the first error of each.
+// contain the JSON object snapshot, if it is among the last SnapshotEvery, or from the first. Only the first event of a stream
+// that is read has its metadata. Each stream's events come in version order, and the streams in the order given; one that does
+// not exist adds nothing. No more than one event is held in memory, so a stream may be of any length. ReadStreams stops at the
+// first error of each.
 func (r reader) ReadStreams(ctx context.Context, streams []uuid.UUID, upTo int64, snapshot string, each func(*Event) error) error {
 	ids := make([][16]byte, len(streams))
 	for i, id := range streams {
@@ -103,36 +148,87 @@ func (r reader) ReadStreams(ctx context.Context, streams []uuid.UUID, upTo int64
 	return r.wrap("read streams", rows.Err())
 }
 
-// LookupKeys returns those of the idempotency keys that the log holds, once what they stand for is as durable as an append
-// that was acknowledged. It need not be yet: when the wait for a synchronous standby is broken off (by the time limit of an
-// append, whose outcome is then unknown), the commit is seen here although no standby has it, and would be lost with its
-// primary. An answer given again on the strength of that would have been a lie.
-//
-// Each comes with the events that it answers for, as far as the log holds them.
-func (s *Store) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey, error) {
-	var positions []int64
-	rows, _ := s.db.Query(ctx, lookupKeysSQL, hashes)
-	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (k StoredKey, err error) {
-		err = row.Scan(&k.Hash, &k.Fingerprint, &k.First, &k.Count, &k.Refusal, nil)
-		for i := range int64(k.Count) {
-			positions = append(positions, k.First+i)
+// fewEvents is how many events a result has when its reader is not far behind.
+const fewEvents = 512
+
+// events runs a statement that reads at most limit events.
+func (r reader) events(ctx context.Context, limit int, sql string, args ...any) ([]Event, error) {
+	rows, _ := r.db.Query(ctx, sql, args...) // an error is in rows too
+	events, err := scan(rows, limit)
+	return events, r.wrap("read events", err)
+}
+
+// scan reads and closes rows of events, whose payloads share their memory.
+func scan(rows pgx.Rows, limit int) ([]Event, error) {
+	defer rows.Close()
+	var (
+		events []Event
+		texts  arena
+		types  = make(map[string]string)
+	)
+	for rows.Next() {
+		if len(events) == fewEvents {
+			// There are many: allocate for all of them at once, rather than grow again and again.
+			events = append(make([]Event, 0, max(limit, fewEvents+1)), events...)
 		}
-		return k, err
-	})
-	if err != nil || len(positions) == 0 {
-		return keys, s.wrap("look up keys", err)
-	}
-	events, err := s.events(ctx, len(positions), readAtSQL, positions)
-	at := make(map[int64]Event, len(events))
-	for _, e := range events {
-		at[e.Position] = e
-	}
-	for i := range keys {
-		for position := keys[i].First; position < keys[i].First+int64(keys[i].Count); position++ {
-			if e, ok := at[position]; ok {
-				keys[i].Events = append(keys[i].Events, e)
-			}
+		events = append(events, Event{})
+		if err := events[len(events)-1].read(rows.RawValues(), &texts, types); err != nil {
+			return nil, err
 		}
 	}
-	return keys, err
+	return events, rows.Err()
+}
+
+var errRow = errors.New("eventstore: unexpected columns in a row of events")
+
+// postgresEpoch is where a binary timestamptz counts its microseconds from.
+var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
+
+// read decodes a row by hand: scanning it with pgx costs more than applying the event. The columns are position, stream_id,
+// version, event_id, type, schema_version, payload, recorded_at and, optionally, metadata. pgx asks for all of them in binary
+// except text and JSON.
+func (e *Event) read(raw [][]byte, texts *arena, types map[string]string) error {
+	if len(raw) < 8 || len(raw[0]) != 8 || len(raw[1]) != 16 || len(raw[2]) != 8 || len(raw[3]) != 16 ||
+		len(raw[5]) != 4 || len(raw[7]) != 8 {
+		return errRow
+	}
+	e.Position = int64(binary.BigEndian.Uint64(raw[0]))
+	copy(e.StreamID[:], raw[1])
+	e.Version = int64(binary.BigEndian.Uint64(raw[2]))
+	copy(e.EventID[:], raw[3])
+	name, ok := types[string(raw[4])]
+	if !ok {
+		name = string(raw[4])
+		types[name] = name
+	}
+	e.Type = name
+	e.SchemaVersion = int(int32(binary.BigEndian.Uint32(raw[5])))
+	e.Payload = texts.hold(raw[6])
+	e.RecordedAt = time.UnixMicro(postgresEpoch + int64(binary.BigEndian.Uint64(raw[7]))).UTC()
+	if len(raw) > 8 {
+		e.Metadata = texts.hold(raw[8])
+	}
+	return nil
+}
+
+// arena holds many small texts in few allocations. Each is larger than the one before, so that a few texts, which may be kept
+// for long, take little memory.
+type arena struct {
+	free []byte
+	size int
+}
+
+const (
+	firstArena = 1 << 10
+	lastArena  = 64 << 10
+)
+
+func (a *arena) hold(text []byte) []byte {
+	if len(text) > cap(a.free)-len(a.free) {
+		a.size = min(max(firstArena, 2*a.size), lastArena)
+		a.free = make([]byte, 0, max(a.size, len(text)))
+	}
+	start := len(a.free)
+	a.free = append(a.free, text...)
+	return a.free[start:len(a.free):len(a.free)]
 }

@@ -1,7 +1,6 @@
 package eventstore_test
 
 import (
-	"reflect"
 	"testing"
 	"time"
 
@@ -73,37 +72,5 @@ select gen_random_uuid(), gen_random_uuid(), n, now() - interval '30 hours', 1, 
 	}
 	if kept, err := store.LookupKeys(t.Context(), [][16]byte{key(1), key(2)}); err != nil || len(kept) != 2 {
 		t.Errorf("the fresh keys: %v, %v", kept, err)
-	}
-}
-
-// TestTailReadsWhatTheStoreReads compares the two ways to read the log, on events of all shapes.
-func TestTailReadsWhatTheStoreReads(t *testing.T) {
-	t.Parallel()
-	pool := pgtest.New(t)
-	_, err := pool.Exec(t.Context(), `insert into events select n, gen_random_uuid(), n, gen_random_uuid(), 'Type' || n % 3, n % 5,
-		jsonb_build_object('n', n, 'text', repeat('ä', n % 97 * 40)), '{"actor": "x"}',
-		'1999-12-31 23:59:59.5'::timestamptz + n * interval '1.000001 second' from generate_series(1, 3000) n`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	store := eventstore.New(pool)
-	for _, page := range []struct {
-		after int64
-		limit int
-	}{{0, 10_000}, {17, 1}, {2990, 100}, {3000, 5}} {
-		want, err := store.ReadAfter(t.Context(), page.after, page.limit)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := eventstore.Tail{Store: store}.ReadAfter(t.Context(), page.after, page.limit)
-		if err != nil || len(got) != len(want) {
-			t.Fatalf("%d events, want %d (%v)", len(got), len(want), err)
-		}
-		for i := range want {
-			want[i].Metadata = nil
-			if !reflect.DeepEqual(got[i], want[i]) {
-				t.Fatalf("%+v, want %+v", got[i], want[i])
-			}
-		}
 	}
 }

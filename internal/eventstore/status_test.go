@@ -9,14 +9,14 @@ import (
 	"passbook/internal/pgtest"
 )
 
-func TestLook(t *testing.T) {
+func TestStatus(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	store := eventstore.New(pool)
-	if v, err := store.Look(t.Context(), 0, uuid.Nil); err != nil || v != (eventstore.View{Holds: true}) {
+	if v, err := store.Status(t.Context(), 0, uuid.Nil); err != nil || v != (eventstore.Status{Contains: true}) {
 		t.Errorf("an empty log: %+v, %v", v, err)
 	}
-	if v, err := store.Look(t.Context(), 1, uuid.Nil); err != nil || v.Holds {
+	if v, err := store.Status(t.Context(), 1, uuid.Nil); err != nil || v.Contains {
 		t.Errorf("a position of an empty log: %+v, %v", v, err)
 	}
 	ids := []uuid.UUID{uuid.New(), uuid.New()}
@@ -27,7 +27,7 @@ select n, gen_random_uuid(), 1, ($1::uuid[])[n], 'T', 1, '{}', '{}', now() from 
 	for _, tt := range []struct {
 		position int64
 		event    uuid.UUID
-		holds    bool
+		contains bool
 	}{
 		{0, uuid.Nil, true},
 		{1, ids[0], true},
@@ -37,8 +37,8 @@ select n, gen_random_uuid(), 1, ($1::uuid[])[n], 'T', 1, '{}', '{}', now() from 
 		{3, uuid.Nil, false},
 		{1 << 62, ids[0], false},
 	} {
-		v, err := store.Look(t.Context(), tt.position, tt.event)
-		if want := (eventstore.View{Head: 2, EventID: ids[1], Holds: tt.holds}); err != nil || v != want {
+		v, err := store.Status(t.Context(), tt.position, tt.event)
+		if want := (eventstore.Status{Head: eventstore.Head{Position: 2, EventID: ids[1]}, Contains: tt.contains}); err != nil || v != want {
 			t.Errorf("%d, %s: %+v, %v", tt.position, tt.event, v, err)
 		}
 	}

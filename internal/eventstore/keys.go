@@ -1,0 +1,71 @@
+package eventstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// The message makes the statement one that writes, so that its commit waits for a synchronous standby, and by the
+	// order of the WAL for all that was committed before it: see LookupKeys.
+	lookupKeysSQL = `select key, fingerprint, first_position, event_count, refusal, pg_logical_emit_message(true, 'passbook', '')
+from idempotency_keys where key = any ($1)`
+
+	readAtSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
+from events where position = any ($1)`
+
+	// The clock is read in a query of its own, once for all rows.
+	expireKeysSQL = `delete from idempotency_keys where ctid = any (array(
+select ctid from idempotency_keys where stored_at <= (select clock_timestamp() - $1::interval) limit $2))`
+)
+
+// LookupKeys returns those of the idempotency keys that the log holds, once they are as durable as an append that was
+// acknowledged. A key can be visible before that: when an append is cancelled while it waits for a synchronous standby (by its
+// time limit, say; its outcome is then unknown), PostgreSQL commits it on the primary alone, and a failover would lose it.
+// Replaying its answer would acknowledge what can still be lost.
+//
+// Each key comes with the events it stands for, as far as the log holds them.
+func (s *Store) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey, error) {
+	var positions []int64
+	rows, _ := s.db.Query(ctx, lookupKeysSQL, hashes)
+	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (k StoredKey, err error) {
+		err = row.Scan(&k.Hash, &k.Fingerprint, &k.First, &k.Count, &k.Refusal, nil)
+		for i := range int64(k.Count) {
+			positions = append(positions, k.First+i)
+		}
+		return k, err
+	})
+	if err != nil || len(positions) == 0 {
+		return keys, s.wrap("look up keys", err)
+	}
+	events, err := s.events(ctx, len(positions), readAtSQL, positions)
+	at := make(map[int64]Event, len(events))
+	for _, e := range events {
+		at[e.Position] = e
+	}
+	for i := range keys {
+		for position := keys[i].First; position < keys[i].First+int64(keys[i].Count); position++ {
+			if e, ok := at[position]; ok {
+				keys[i].Events = append(keys[i].Events, e)
+			}
+		}
+	}
+	return keys, err
+}
+
+// expireStep is how many keys are deleted in one statement, so that none holds its locks for long.
+const expireStep = 5_000
+
+// ExpireKeys deletes the idempotency keys that were stored longer ago than age, by the database's clock, and returns how
+// many. It deletes them in small steps and can be stopped between any two.
+func (s *Store) ExpireKeys(ctx context.Context, age time.Duration) (deleted int64, err error) {
+	for {
+		tag, err := s.pool.Exec(ctx, expireKeysSQL, age, expireStep)
+		deleted += tag.RowsAffected()
+		if err != nil || tag.RowsAffected() < expireStep {
+			return deleted, s.wrap("expire keys", err)
+		}
+	}
+}
