@@ -12,7 +12,7 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// maxFollowed is how many events an instance applies to catch up. Further behind it is cheaper to forget the accounts.
+// maxFollowed is how many events an instance applies to catch up. When it is further behind, forgetting the accounts is cheaper.
 const maxFollowed = 4096
 
 // accounts is what an instance knows: the accounts it holds, each as of the head. It belongs to the batcher.
@@ -33,39 +33,22 @@ type held struct {
 	err error
 }
 
-// history is the part of the log that accounts are read from.
-type history interface {
-	Last(ctx context.Context) (eventstore.Head, error)
-	ReadStreams(ctx context.Context, streams []uuid.UUID, upTo int64, snapshot string, each func(*eventstore.Event) error) error
-}
-
 // forget forgets everything.
 func (a *accounts) forget() {
 	a.cache.Purge()
 	a.head, a.known = eventstore.Head{}, false
 }
 
-// takeHead reads the log's head if none is known.
-func (a *accounts) takeHead(ctx context.Context, log history) (err error) {
-	if !a.known {
-		a.head, err = log.Last(ctx)
-		a.known = err == nil
-	}
-	return err
-}
-
 // follow brings the accounts and the head up to date with at most maxFollowed events, from the one at the head's position on. Everything is
 // forgotten when they do not follow on the head, because the log has lost its event, and when there are too many.
 func (a *accounts) follow(events []eventstore.Event) {
-	if len(events) == maxFollowed {
+	begun := a.head.Position > 0
+	lost := begun && (len(events) == 0 || events[0].Position != a.head.Position || events[0].EventID != a.head.EventID)
+	if lost || len(events) == maxFollowed {
 		a.forget()
 		return
 	}
-	if a.head.Position > 0 {
-		if len(events) == 0 || events[0].Position != a.head.Position || events[0].EventID != a.head.EventID {
-			a.forget()
-			return
-		}
+	if begun {
 		events = events[1:]
 	}
 	for i := range events {
@@ -83,39 +66,56 @@ func (a *accounts) follow(events []eventstore.Event) {
 	}
 }
 
-// load returns the accounts as of the head, to be changed by the caller. Those that are not held are read from the log, up to
-// the head and no further.
-func (a *accounts) load(ctx context.Context, log history, ids map[uuid.UUID]*held) error {
+// load returns copies of the accounts that the groups' requests are about, as of the head. Those that are not in the cache are
+// read from the log, up to the head and no further. If no head is known, it is read first.
+func (a *accounts) load(ctx context.Context, l log, groups []*group) (_ map[uuid.UUID]*held, err error) {
+	if !a.known {
+		if a.head, err = l.Last(ctx); err != nil {
+			return nil, err
+		}
+		a.known = true
+	}
+	loaded := make(map[uuid.UUID]*held, len(groups))
 	var missing []uuid.UUID
-	for id := range ids {
+	add := func(id uuid.UUID) {
+		if loaded[id] != nil {
+			return
+		}
+		loaded[id] = new(held)
 		if h, ok := a.cache.Get(id); ok {
-			state := *h
-			ids[id] = &state
+			*loaded[id] = *h
 		} else {
-			ids[id] = new(held)
 			missing = append(missing, id)
 		}
 	}
-	if len(missing) == 0 {
-		return nil
+	for _, g := range groups {
+		for i := range g.requests {
+			r := &g.requests[i]
+			add(r.AccountID)
+			if t, ok := r.Command.(account.Transfer); ok {
+				add(t.To)
+			}
+		}
 	}
-	err := log.ReadStreams(ctx, missing, a.head.Position, snapshotPattern, func(e *eventstore.Event) error {
-		ids[e.StreamID].evolve(e)
+	if len(missing) == 0 {
+		return loaded, nil
+	}
+	err = l.ReadStreams(ctx, missing, a.head.Position, snapshotPattern, func(e *eventstore.Event) error {
+		loaded[e.StreamID].evolve(e)
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, id := range missing {
-		if h := ids[id]; h.err == nil && h.version > 0 {
-			cached := *h
-			a.cache.Add(id, &cached)
+		if h := *loaded[id]; h.err == nil && h.version > 0 {
+			a.cache.Add(id, &h)
 		}
 	}
-	return nil
+	return loaded, nil
 }
 
-// keep takes accounts as a batch that was written has left them, and the new head.
+// keep stores the accounts that a batch has changed, now that it is appended, and the new head.
 func (a *accounts) keep(ids map[uuid.UUID]*held, head eventstore.Head) {
 	for id, h := range ids {
 		if h.err == nil && h.position > a.head.Position {

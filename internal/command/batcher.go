@@ -5,24 +5,27 @@ import (
 	"errors"
 	"time"
 
+	"github.com/google/uuid"
+
 	"passbook/internal/eventstore"
 )
 
 const (
-	// storeTimeout bounds one call of the log, beyond the lock and statement timeouts of the database.
+	// storeTimeout bounds one try to append a batch, beyond the lock and statement timeouts of the database.
 	storeTimeout = 10 * time.Second
-	// maxMoved is how often a batch is decided again before the append lock is taken first.
+	// maxMoved is how often the log may move under a batch before it takes the append lock first.
 	maxMoved = 2
-	// lockFirst is how many batches take the append lock first after one that found events of others.
+	// lockFirst is how many batches take the append lock first after one that found events of other instances.
 	lockFirst = 16
 )
 
-// errMoved says that others have appended after the instance's head.
+// errMoved says that another instance has appended after this instance's head.
 var errMoved = errors.New("the log has moved")
 
-// log is the log as one attempt sees it: an *eventstore.Store, or an *eventstore.Locked at the end of the log.
+// log is what the batcher needs of the log: an *eventstore.Store, or an *eventstore.Locked at the end of the log.
 type log interface {
-	history
+	Last(ctx context.Context) (eventstore.Head, error)
+	ReadStreams(ctx context.Context, streams []uuid.UUID, upTo int64, snapshot string, each func(*eventstore.Event) error) error
 	Append(ctx context.Context, head eventstore.Head, b *eventstore.Batch) (eventstore.Appended, error)
 }
 
@@ -32,7 +35,7 @@ func (s *Service) Run(ctx context.Context) error {
 	maintained := make(chan struct{})
 	go func() {
 		defer close(maintained)
-		s.maintain(ctx)
+		s.expireKeys(ctx)
 	}()
 	s.running.Store(true)
 	work := context.WithoutCancel(ctx) // what has been taken is finished
@@ -49,7 +52,7 @@ func (s *Service) Run(ctx context.Context) error {
 	s.running.Store(false)
 	s.queue.stop()
 	for groups := s.queue.take(); len(groups) > 0; groups = s.queue.take() {
-		s.finishAll(groups, ErrUnavailable)
+		s.fail(groups, ErrUnavailable)
 	}
 	<-maintained
 	return nil
@@ -59,8 +62,8 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) dropAbandoned(groups []*group) []*group {
 	kept := groups[:0]
 	for _, g := range groups {
-		if err := g.call.ctx.Err(); err != nil {
-			s.finish(g, nil, err)
+		if g.err = g.call.ctx.Err(); g.err != nil {
+			s.finish(g)
 		} else {
 			kept = append(kept, g)
 		}
@@ -73,17 +76,17 @@ func (s *Service) write(ctx context.Context, open []*group) {
 	s.began.Store(time.Now().UnixNano())
 	defer s.began.Store(0)
 	for moved := 0; len(open) > 0; {
-		attempt := s.writeOptimistic
+		try := s.writeOptimistic
 		if moved == maxMoved || s.contended > 0 {
-			attempt = s.writeLocked
+			try = s.writeLocked
 		}
-		rest, err := attempt(ctx, open)
+		rest, err := try(ctx, open)
 		switch {
 		case errors.Is(err, errMoved):
 			moved++
 		case err != nil:
 			s.accounts.forget() // the outcome is unknown
-			s.finishAll(open, err)
+			s.fail(open, err)
 			return
 		default:
 			open = rest
@@ -91,11 +94,11 @@ func (s *Service) write(ctx context.Context, open []*group) {
 	}
 }
 
-// writeOptimistic makes one attempt on the instance's head. When the log has moved it catches up and returns errMoved.
+// writeOptimistic tries once on the instance's head. When the log has moved it catches up and returns errMoved.
 func (s *Service) writeOptimistic(ctx context.Context, open []*group) ([]*group, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	rest, err := s.attempt(ctx, s.store, open)
+	rest, err := s.decideAndAppend(ctx, s.store, open)
 	if !errors.Is(err, errMoved) {
 		return rest, err
 	}
@@ -107,16 +110,12 @@ func (s *Service) writeOptimistic(ctx context.Context, open []*group) ([]*group,
 	return nil, errMoved
 }
 
-// writeLocked makes one attempt that no other instance can overtake.
+// writeLocked tries once with the append lock held, so that no other instance can be faster.
 func (s *Service) writeLocked(ctx context.Context, open []*group) ([]*group, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	// Accounts that have to be read are read before others wait for it.
-	err := s.accounts.takeHead(ctx, s.store)
-	if err == nil {
-		err = s.accounts.load(ctx, s.store, accountsOf(open))
-	}
-	if err != nil {
+	// Fill the account cache first, so that others do not wait for the lock meanwhile.
+	if _, err := s.accounts.load(ctx, s.store, open); err != nil {
 		return nil, err
 	}
 	before := s.accounts.head
@@ -130,31 +129,28 @@ func (s *Service) writeLocked(ctx context.Context, open []*group) ([]*group, err
 	if s.accounts.head != before {
 		s.contended = lockFirst
 	}
-	rest, err := s.attempt(ctx, locked, open)
+	rest, err := s.decideAndAppend(ctx, locked, open)
 	if errors.Is(err, errMoved) {
 		return nil, errors.New("command: the log moved although the append lock was held")
 	}
 	return rest, err
 }
 
-// attempt decides the groups and appends them once. It finishes those that are answered by it and returns the others, which
-// are to be decided again. On an error it has finished none.
-func (s *Service) attempt(ctx context.Context, l log, open []*group) ([]*group, error) {
-	if err := s.accounts.takeHead(ctx, l); err != nil {
+// decideAndAppend decides the groups and appends them. It finishes those that got an answer and returns the others, which
+// have to be decided again. If it returns an error it has finished none.
+func (s *Service) decideAndAppend(ctx context.Context, l log, open []*group) ([]*group, error) {
+	accounts, err := s.accounts.load(ctx, l, open)
+	if err != nil {
 		return nil, err
 	}
-	ids := accountsOf(open)
-	if err := s.accounts.load(ctx, l, ids); err != nil {
-		return nil, err
-	}
-	r := decide(s.accounts.head, ids, open)
-	// A request that failed, but not by the rules, has no key in the batch, so the append cannot say that it is stored.
-	if r.failed {
+	b := decide(s.accounts.head, accounts, open)
+	// A request that failed, but not by the rules, has no key in the batch, so the append cannot say that its key is stored.
+	if b.failed {
 		if rest, err := s.answerStored(ctx, open); err != nil || len(rest) < len(open) {
 			return rest, err
 		}
 	}
-	result, err := s.append(ctx, l, r)
+	result, err := s.append(ctx, l, b)
 	switch {
 	case err != nil:
 		return nil, err
@@ -163,72 +159,35 @@ func (s *Service) attempt(ctx context.Context, l log, open []*group) ([]*group, 
 	case len(result.Taken) > 0:
 		return s.answerStored(ctx, open)
 	}
-	r.recorded(result.RecordedAt)
-	s.keep(r)
-	for i := range r.decisions {
-		d := &r.decisions[i]
-		s.finish(d.group, d.results, d.err)
+	b.recorded(result.RecordedAt)
+	s.accounts.keep(b.accounts, b.end())
+	if len(b.Events) > 0 {
+		s.appended(b.end().Position)
+	}
+	for _, g := range open {
+		s.finish(g)
 	}
 	return nil, nil
 }
 
-// append gives the batch to the log.
-func (s *Service) append(ctx context.Context, l log, r *round) (eventstore.Appended, error) {
+// append appends the batch to the log, traced and measured.
+func (s *Service) append(ctx context.Context, l log, b *batch) (eventstore.Appended, error) {
 	over := func(error) {}
 	if s.appending != nil {
-		ctx, over = s.appending(ctx, &r.batch)
+		ctx, over = s.appending(ctx, &b.Batch)
 	}
 	began := time.Now()
-	result, err := l.Append(ctx, r.head, &r.batch)
+	result, err := l.Append(ctx, b.head, &b.Batch)
 	over(err)
-	if err == nil && !result.Moved && len(result.Taken) == 0 && len(r.batch.Events) > 0 {
-		s.meter.Batch(len(r.batch.Events), time.Since(began))
+	if err == nil && !result.Moved && len(result.Taken) == 0 && len(b.Events) > 0 {
+		s.meter.Batch(len(b.Events), time.Since(began))
 	}
 	return result, err
 }
 
-// keep takes over what was written, and wakes the readers.
-func (s *Service) keep(r *round) {
-	s.accounts.keep(r.accounts, r.end())
-	if len(r.batch.Events) > 0 {
-		s.appended(r.end().Position)
-	}
-}
-
-// answerStored finishes the groups that have a stored key with their first answers, and returns the others.
-func (s *Service) answerStored(ctx context.Context, open []*group) (rest []*group, err error) {
-	var hashes [][16]byte
-	for _, g := range open {
-		for k := range g.keys() {
-			hashes = append(hashes, k.Hash)
-		}
-	}
-	keys, err := s.store.LookupKeys(ctx, hashes)
-	if err != nil {
-		return nil, err
-	}
-	stored := make(map[[16]byte]*eventstore.StoredKey, len(keys))
-	for i := range keys {
-		stored[keys[i].Hash] = &keys[i]
-	}
-groups:
-	for _, g := range open {
-		for k := range g.keys() {
-			if stored[k.Hash] != nil {
-				results, err := firstAnswer(g, stored)
-				s.finish(g, results, err)
-				continue groups
-			}
-		}
-		rest = append(rest, g)
-	}
-	return rest, nil
-}
-
-// finish answers a group; with the last group of a call its caller goes on. The call's keys go first: a caller that has its
-// answer may use them again at once.
-func (s *Service) finish(g *group, results []Result, err error) {
-	g.results, g.err = results, err
+// finish gives a group's answer to its caller, who goes on with the last group of the call. The call's keys are released before
+// that: a caller that has its answer may use them again at once.
+func (s *Service) finish(g *group) {
 	s.count(g)
 	if g.call.open--; g.call.open == 0 {
 		s.queue.release(g.call)
@@ -236,8 +195,10 @@ func (s *Service) finish(g *group, results []Result, err error) {
 	}
 }
 
-func (s *Service) finishAll(groups []*group, err error) {
+// fail finishes groups with an error.
+func (s *Service) fail(groups []*group, err error) {
 	for _, g := range groups {
-		s.finish(g, nil, err)
+		g.err = err
+		s.finish(g)
 	}
 }

@@ -1,14 +1,10 @@
 package command
 
 import (
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 
 	"passbook/internal/account"
@@ -16,78 +12,57 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// round decides the groups of a batch in order, each on what the ones before it left.
-type round struct {
-	head      eventstore.Head
-	accounts  map[uuid.UUID]*held // as the groups decided so far leave them
-	batch     eventstore.Batch
-	decisions []decision
-	keys      map[[16]byte]first
-	failed    bool   // a request with a key failed, but not by the rules
-	undo      []undo // of the group that is being decided
+// batch is what groups are decided into, each on the accounts as the ones before it left them.
+type batch struct {
+	eventstore.Batch
+	head     eventstore.Head
+	accounts map[uuid.UUID]*held // as the groups decided so far leave them
+	groups   []*group
+	firsts   map[[16]byte]first
+	failed   bool   // a request with a key failed, but not by the rules
+	undo     []undo // of the group that is being decided
 }
 
-// decision is what became of a group: a result for each request, positions still open, or the reason why there is none.
-type decision struct {
-	group   *group
-	results []Result
-	err     error // an *ItemError
-}
-
-// first is where a key of the batch occurs first: its fingerprint, and the result or the stored refusal of its request.
+// first is the first occurrence of a key in the batch: its fingerprint, and the result of its request or the refusal.
 type first struct {
 	fingerprint [16]byte
 	result      Result
 	refusal     []byte
 }
 
-// accountsOf returns the accounts that the groups' requests are about, without their states.
-func accountsOf(groups []*group) map[uuid.UUID]*held {
-	ids := make(map[uuid.UUID]*held, len(groups))
+// decide decides the groups on the accounts, which it changes. Each group then has its answer, which holds once the batch is
+// appended; the times of its events are still missing.
+func decide(head eventstore.Head, accounts map[uuid.UUID]*held, groups []*group) *batch {
+	b := &batch{head: head, accounts: accounts, groups: groups, firsts: make(map[[16]byte]first)}
+	b.Events = make([]eventstore.NewEvent, 0, len(groups))
 	for _, g := range groups {
-		for i := range g.requests {
-			r := &g.requests[i]
-			ids[r.AccountID] = nil
-			if t, ok := r.Command.(account.Transfer); ok {
-				ids[t.To] = nil
-			}
-		}
+		g.err = b.decideGroup(g)
 	}
-	return ids
+	return b
 }
 
-// decide decides the groups on the accounts, which it changes.
-func decide(head eventstore.Head, accounts map[uuid.UUID]*held, groups []*group) *round {
-	r := &round{head: head, accounts: accounts, decisions: make([]decision, 0, len(groups)), keys: make(map[[16]byte]first)}
-	r.batch.Events = make([]eventstore.NewEvent, 0, len(groups))
-	for _, g := range groups {
-		r.decisions = append(r.decisions, r.decideGroup(g))
-	}
-	return r
-}
-
-// decideGroup decides the requests of a group in order. When one is refused, none of them leaves a trace, but for the key of
-// the refused one, which keeps the refusal.
-func (r *round) decideGroup(g *group) decision {
-	d := decision{group: g, results: make([]Result, len(g.requests))}
-	events, keys := len(r.batch.Events), len(r.batch.Keys)
-	r.undo = r.undo[:0]
+// decideGroup decides the requests of a group in order. When one is refused the error is an *ItemError, and none of them leaves
+// a trace but the key of the refused one, which keeps the refusal.
+func (b *batch) decideGroup(g *group) error {
+	g.results = make([]Result, len(g.requests))
+	events, keys := len(b.Events), len(b.Keys)
+	b.undo = b.undo[:0]
 	for i := range g.requests {
-		err := r.decideRequest(&g.requests[i], &d.results[i])
+		err := b.decideRequest(&g.requests[i], &g.results[i])
 		if err == nil {
 			continue
 		}
-		for _, u := range slices.Backward(r.undo) {
-			*r.accounts[u.id] = u.before
+		for _, u := range slices.Backward(b.undo) {
+			*b.accounts[u.id] = u.before
 		}
-		for _, k := range r.batch.Keys[keys:] {
-			delete(r.keys, k.Hash)
+		for _, k := range b.Keys[keys:] {
+			delete(b.firsts, k.Hash)
 		}
-		r.batch.Events, r.batch.Keys = r.batch.Events[:events], r.batch.Keys[:keys]
-		r.keepRefusal(g.requests[i].Key, err)
-		return decision{group: g, err: &ItemError{Index: i, Err: err}}
+		b.Events, b.Keys = b.Events[:events], b.Keys[:keys]
+		b.keepRefusal(g.requests[i].Key, err)
+		return &ItemError{Index: i, Err: err}
 	}
-	return d
+	return nil
 }
 
 // undo is an account as it was before an event.
@@ -96,49 +71,41 @@ type undo struct {
 	before held
 }
 
-// keepRefusal stores the answer with the key if the rules refused. Other errors are not stored, but the key may have been stored
-// before.
-func (r *round) keepRefusal(k *Key, err error) {
+// keepRefusal stores the answer with the key if err is a refusal by the rules. Another error is not stored, but the key may have
+// been stored before.
+func (b *batch) keepRefusal(k *Key, err error) {
 	switch {
 	case k == nil:
 		return
 	case !isRefusal(err):
-		r.failed = true
+		b.failed = true
 		return
 	}
 	answer := k.Refusal(err)
-	r.keys[k.Hash] = first{fingerprint: k.Fingerprint, refusal: answer}
-	r.batch.Keys = append(r.batch.Keys, eventstore.Key{Hash: k.Hash, Fingerprint: k.Fingerprint, Refusal: answer})
+	b.firsts[k.Hash] = first{fingerprint: k.Fingerprint, refusal: answer}
+	b.Keys = append(b.Keys, eventstore.Key{Hash: k.Hash, Fingerprint: k.Fingerprint, Refusal: answer})
 }
 
-// isRefusal reports whether the rules have decided, so that the answer is the first and only one.
-func isRefusal(err error) bool {
-	var refusal *account.Refusal
-	var version *VersionError
-	return errors.As(err, &refusal) || errors.As(err, &version) ||
-		errors.Is(err, account.ErrNotFound) || errors.Is(err, account.ErrExists)
-}
-
-func (r *round) decideRequest(req *Request, result *Result) error {
+func (b *batch) decideRequest(req *Request, result *Result) error {
 	if k := req.Key; k != nil {
-		if f, again := r.keys[k.Hash]; again {
+		if f, again := b.firsts[k.Hash]; again {
 			return repeat(k, f, result)
 		}
 	}
-	begin := len(r.batch.Events)
-	if err := r.decideCommand(req, result); err != nil {
+	begin := len(b.Events)
+	if err := b.decideCommand(req, result); err != nil {
 		return err
 	}
 	if k := req.Key; k != nil {
-		r.keys[k.Hash] = first{fingerprint: k.Fingerprint, result: Result{Events: result.Events, Replayed: true}}
-		r.batch.Keys = append(r.batch.Keys, eventstore.Key{
-			Hash: k.Hash, Fingerprint: k.Fingerprint, First: begin, Count: len(r.batch.Events) - begin,
+		b.firsts[k.Hash] = first{fingerprint: k.Fingerprint, result: Result{Events: result.Events, Replayed: true}}
+		b.Keys = append(b.Keys, eventstore.Key{
+			Hash: k.Hash, Fingerprint: k.Fingerprint, First: begin, Count: len(b.Events) - begin,
 		})
 	}
 	return nil
 }
 
-// repeat answers a request whose key occurs for the second time in the batch as a replay of the first.
+// repeat makes the answer to a request whose key occurs again in the batch: that of its first occurrence.
 func repeat(k *Key, f first, result *Result) error {
 	switch {
 	case f.fingerprint != k.Fingerprint:
@@ -150,8 +117,8 @@ func repeat(k *Key, f first, result *Result) error {
 	return nil
 }
 
-func (r *round) decideCommand(req *Request, result *Result) error {
-	a := r.accounts[req.AccountID]
+func (b *batch) decideCommand(req *Request, result *Result) error {
+	a := b.accounts[req.AccountID]
 	if a.err != nil {
 		return a.err
 	}
@@ -166,7 +133,7 @@ func (r *round) decideCommand(req *Request, result *Result) error {
 		return account.ErrNotFound
 	}
 	if isTransfer {
-		to := r.accounts[transfer.To]
+		to := b.accounts[transfer.To]
 		if to.err != nil {
 			return to.err
 		}
@@ -175,10 +142,10 @@ func (r *round) decideCommand(req *Request, result *Result) error {
 			return err
 		}
 		result.Events = make([]Recorded, 0, 2)
-		if err := r.add(req.AccountID, sent, req.Metadata, result); err != nil {
+		if err := b.add(req.AccountID, sent, req.Metadata, result); err != nil {
 			return err
 		}
-		return r.add(transfer.To, received, req.Metadata, result)
+		return b.add(transfer.To, received, req.Metadata, result)
 	}
 	events, err := account.Decide(a.state, req.Command)
 	if err != nil {
@@ -186,7 +153,7 @@ func (r *round) decideCommand(req *Request, result *Result) error {
 	}
 	result.Events = make([]Recorded, 0, len(events))
 	for _, e := range events {
-		if err := r.add(req.AccountID, e, req.Metadata, result); err != nil {
+		if err := b.add(req.AccountID, e, req.Metadata, result); err != nil {
 			return err
 		}
 	}
@@ -194,11 +161,11 @@ func (r *round) decideCommand(req *Request, result *Result) error {
 }
 
 // add adds an event to the batch and moves its account on by it.
-func (r *round) add(id uuid.UUID, e account.Event, m Metadata, result *Result) error {
-	a := r.accounts[id]
+func (b *batch) add(id uuid.UUID, e account.Event, m Metadata, result *Result) error {
+	a := b.accounts[id]
 	state, err := account.Evolve(a.state, e)
 	if err != nil {
-		return fmt.Errorf("command: a decision that its own account cannot follow: %w", err)
+		return fmt.Errorf("command: evolve the account by its own decision: %w", err)
 	}
 	encoded, err := eventjson.Encode(e)
 	if err != nil {
@@ -208,9 +175,9 @@ func (r *round) add(id uuid.UUID, e account.Event, m Metadata, result *Result) e
 	if err != nil {
 		return fmt.Errorf("command: event id: %w", err)
 	}
-	r.undo = append(r.undo, undo{id, *a})
+	b.undo = append(b.undo, undo{id, *a})
 	a.state, a.version = state, a.version+1
-	a.position = r.head.Position + int64(len(r.batch.Events)) + 1
+	a.position = b.head.Position + int64(len(b.Events)) + 1
 	stored := storedMetadata{Metadata: m}
 	if a.version-a.snapshot >= eventstore.SnapshotEvery {
 		if stored.State, err = eventjson.MarshalState(a.state); err != nil {
@@ -222,7 +189,7 @@ func (r *round) add(id uuid.UUID, e account.Event, m Metadata, result *Result) e
 	if err != nil {
 		return fmt.Errorf("command: metadata: %w", err)
 	}
-	r.batch.Events = append(r.batch.Events, eventstore.NewEvent{
+	b.Events = append(b.Events, eventstore.NewEvent{
 		StreamID: id, Version: a.version, EventID: eventID,
 		Type: encoded.Type, SchemaVersion: encoded.SchemaVersion, Payload: encoded.Payload, Metadata: metadata,
 	})
@@ -232,34 +199,25 @@ func (r *round) add(id uuid.UUID, e account.Event, m Metadata, result *Result) e
 	return nil
 }
 
-// end is the head that the log has once the batch is written.
-func (r *round) end() eventstore.Head {
-	n := len(r.batch.Events)
+// end is the head that the log has once the batch is appended.
+func (b *batch) end() eventstore.Head {
+	n := len(b.Events)
 	if n == 0 {
-		return r.head
+		return b.head
 	}
-	return eventstore.Head{Position: r.head.Position + int64(n), EventID: r.batch.Events[n-1].EventID}
+	return eventstore.Head{Position: b.head.Position + int64(n), EventID: b.Events[n-1].EventID}
 }
 
-// recorded fills in what only the append could tell.
-func (r *round) recorded(at time.Time) {
-	for i := range r.decisions {
-		for _, result := range r.decisions[i].results {
-			for j := range result.Events { // those of a replay are those of its first, and get the same time twice
+// recorded completes the results with the time of the append.
+func (b *batch) recorded(at time.Time) {
+	for _, g := range b.groups {
+		if g.err != nil {
+			continue
+		}
+		for _, result := range g.results {
+			for j := range result.Events { // a replay shares those of its first occurrence
 				result.Events[j].RecordedAt = at
 			}
 		}
 	}
-}
-
-// encode renders the metadata as a JSON object, nil when it is empty. Where a command came from may be inexact, but must not fail
-// it, nor with it the batch: NUL, which jsonb cannot hold, is left out, and invalid UTF-8 replaced.
-func (m *storedMetadata) encode() ([]byte, error) {
-	if m.Metadata == (Metadata{}) && m.State == nil {
-		return nil, nil
-	}
-	for _, field := range []*string{&m.CorrelationID, &m.CausationID, &m.Actor, &m.Traceparent} {
-		*field = strings.ReplaceAll(*field, "\x00", "")
-	}
-	return json.Marshal(m, jsontext.AllowInvalidUTF8(true))
 }

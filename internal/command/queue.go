@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"iter"
+	"slices"
 	"sync"
 )
 
@@ -135,7 +136,7 @@ func (q *queue) take() []*group {
 	for _, c := range q.single[:n] {
 		groups, _ = q.takeFrom(c, groups, 1)
 	}
-	q.single = remove(q.single, n)
+	q.single = slices.Delete(q.single, 0, n)
 	singles := len(groups)
 	for room := max(min(maxBulk, maxBatch-n), minBulk); room > 0 && len(q.bulk) > 0; {
 		c := q.bulk[0]
@@ -144,7 +145,7 @@ func (q *queue) take() []*group {
 			break
 		}
 		groups, room = q.takeFrom(c, groups, room)
-		q.bulk = remove(q.bulk, 1)
+		q.bulk = slices.Delete(q.bulk, 0, 1)
 		if c.next < len(c.groups) {
 			q.bulk = append(q.bulk, c)
 		}
@@ -164,13 +165,6 @@ func (q *queue) takeFrom(c *call, groups []*group, room int) ([]*group, int) {
 		}
 	}
 	return groups, room
-}
-
-// remove removes the first n calls and keeps the slice's memory.
-func remove(calls []*call, n int) []*call {
-	rest := append(calls[:0], calls[n:]...)
-	clear(calls[len(rest):])
-	return rest
 }
 
 // stop has push refuse every call from now on. What waits can still be taken.

@@ -116,37 +116,38 @@ func (s *Service) Stalled() error {
 // account.ErrNotFound, account.ErrExists, *account.Refusal, or an error of this package. Any other error is the database's; the
 // outcome is then unknown. When ctx ends Do returns its error; a command that has been taken may still be applied.
 func (s *Service) Do(ctx context.Context, r Request) (Result, error) {
-	c := &call{ctx: ctx, groups: []group{{requests: []Request{r}}}}
-	if err := s.submit(c); err != nil {
-		return Result{}, err
-	}
-	g := &c.groups[0]
-	if g.err != nil {
-		return Result{}, itemless(g.err)
-	}
-	return g.results[0], nil
+	o := s.each(ctx, false, []Request{r})[0]
+	return o.Result, o.Err
 }
 
 // DoEach decides commands in order, each on what the ones before it left, and returns for each what Do would. One that is
 // refused does not hold up the others. They need not be appended together, and single commands go before them.
 func (s *Service) DoEach(ctx context.Context, requests []Request) []Outcome {
+	return s.each(ctx, true, requests)
+}
+
+func (s *Service) each(ctx context.Context, bulk bool, requests []Request) []Outcome {
 	outcomes := make([]Outcome, len(requests))
 	if len(requests) == 0 {
 		return outcomes
 	}
-	c := &call{ctx: ctx, bulk: true, groups: make([]group, len(requests))}
+	c := &call{ctx: ctx, bulk: bulk, groups: make([]group, len(requests))}
 	for i := range requests {
 		c.groups[i].requests = requests[i : i+1 : i+1]
 	}
 	err := s.submit(c)
 	for i := range outcomes {
-		switch g := &c.groups[i]; {
-		case err != nil:
-			outcomes[i].Err = err
-		case g.err != nil:
-			outcomes[i].Err = itemless(g.err)
-		default:
+		if err != nil {
+			outcomes[i].Err = err // the groups may still be the batcher's
+			continue
+		}
+		g := &c.groups[i]
+		if g.err == nil {
 			outcomes[i].Result = g.results[0]
+		} else if item, ok := errors.AsType[*ItemError](g.err); ok {
+			outcomes[i].Err = item.Err
+		} else {
+			outcomes[i].Err = g.err
 		}
 	}
 	return outcomes
@@ -159,15 +160,11 @@ func (s *Service) DoAll(ctx context.Context, requests []Request) ([]Result, erro
 	if err := s.submit(c); err != nil {
 		return nil, err
 	}
-	return c.groups[0].results, c.groups[0].err
-}
-
-// itemless takes off the index that a group of a single request has no use for.
-func itemless(err error) error {
-	if item, ok := errors.AsType[*ItemError](err); ok {
-		return item.Err
+	g := &c.groups[0]
+	if g.err != nil {
+		return nil, g.err
 	}
-	return err
+	return g.results, nil
 }
 
 // submit queues a call and waits for its answers, which are then in its groups.
@@ -179,7 +176,8 @@ func (s *Service) submit(c *call) error {
 	inFlight, err := s.queue.push(c)
 	if err != nil {
 		for i := range c.groups {
-			s.meterAll(c.groups[i].requests, err)
+			c.groups[i].err = err
+			s.count(&c.groups[i])
 		}
 		return err
 	}
@@ -196,18 +194,8 @@ func (s *Service) submit(c *call) error {
 
 // count tells the meter what became of the requests of a group that is finished.
 func (s *Service) count(g *group) {
-	if g.err != nil {
-		s.meterAll(g.requests, g.err)
-		return
-	}
 	for i := range g.requests {
-		s.meter.Settled(g.requests[i].Command, g.results[i].Replayed, nil)
-	}
-}
-
-func (s *Service) meterAll(requests []Request, err error) {
-	for i := range requests {
-		s.meter.Settled(requests[i].Command, false, err)
+		s.meter.Settled(g.requests[i].Command, g.err == nil && g.results[i].Replayed, g.err)
 	}
 }
 

@@ -2,9 +2,7 @@ package eventstore
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -146,89 +144,4 @@ func (r reader) ReadStreams(ctx context.Context, streams []uuid.UUID, upTo int64
 		}
 	}
 	return r.wrap("read streams", rows.Err())
-}
-
-// fewEvents is how many events a result has when its reader is not far behind.
-const fewEvents = 512
-
-// events runs a statement that reads at most limit events.
-func (r reader) events(ctx context.Context, limit int, sql string, args ...any) ([]Event, error) {
-	rows, _ := r.db.Query(ctx, sql, args...) // an error is in rows too
-	events, err := scan(rows, limit)
-	return events, r.wrap("read events", err)
-}
-
-// scan reads and closes rows of events, whose payloads share their memory.
-func scan(rows pgx.Rows, limit int) ([]Event, error) {
-	defer rows.Close()
-	var (
-		events []Event
-		texts  arena
-		types  = make(map[string]string)
-	)
-	for rows.Next() {
-		if len(events) == fewEvents {
-			// There are many: allocate for all of them at once, rather than grow again and again.
-			events = append(make([]Event, 0, max(limit, fewEvents+1)), events...)
-		}
-		events = append(events, Event{})
-		if err := events[len(events)-1].read(rows.RawValues(), &texts, types); err != nil {
-			return nil, err
-		}
-	}
-	return events, rows.Err()
-}
-
-var errRow = errors.New("eventstore: unexpected columns in a row of events")
-
-// postgresEpoch is where a binary timestamptz counts its microseconds from.
-var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
-
-// read decodes a row by hand: scanning it with pgx costs more than applying the event. The columns are position, stream_id,
-// version, event_id, type, schema_version, payload, recorded_at and, optionally, metadata. pgx asks for all of them in binary
-// except text and JSON.
-func (e *Event) read(raw [][]byte, texts *arena, types map[string]string) error {
-	if len(raw) < 8 || len(raw[0]) != 8 || len(raw[1]) != 16 || len(raw[2]) != 8 || len(raw[3]) != 16 ||
-		len(raw[5]) != 4 || len(raw[7]) != 8 {
-		return errRow
-	}
-	e.Position = int64(binary.BigEndian.Uint64(raw[0]))
-	copy(e.StreamID[:], raw[1])
-	e.Version = int64(binary.BigEndian.Uint64(raw[2]))
-	copy(e.EventID[:], raw[3])
-	name, ok := types[string(raw[4])]
-	if !ok {
-		name = string(raw[4])
-		types[name] = name
-	}
-	e.Type = name
-	e.SchemaVersion = int(int32(binary.BigEndian.Uint32(raw[5])))
-	e.Payload = texts.hold(raw[6])
-	e.RecordedAt = time.UnixMicro(postgresEpoch + int64(binary.BigEndian.Uint64(raw[7]))).UTC()
-	if len(raw) > 8 {
-		e.Metadata = texts.hold(raw[8])
-	}
-	return nil
-}
-
-// arena holds many small texts in few allocations. Each is larger than the one before, so that a few texts, which may be kept
-// for long, take little memory.
-type arena struct {
-	free []byte
-	size int
-}
-
-const (
-	firstArena = 1 << 10
-	lastArena  = 64 << 10
-)
-
-func (a *arena) hold(text []byte) []byte {
-	if len(text) > cap(a.free)-len(a.free) {
-		a.size = min(max(firstArena, 2*a.size), lastArena)
-		a.free = make([]byte, 0, max(a.size, len(text)))
-	}
-	start := len(a.free)
-	a.free = append(a.free, text...)
-	return a.free[start:len(a.free):len(a.free)]
 }

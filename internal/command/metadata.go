@@ -3,6 +3,7 @@ package command
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -15,9 +16,20 @@ import (
 // storedMetadata is the metadata of an event as the log holds it.
 type storedMetadata struct {
 	Metadata
-	// State is the account's state after the event: a snapshot. It is part of the log, so that nobody can change it and it is
-	// lost with its event.
+	// State, if any, is the account's state after the event: a snapshot.
 	State jsontext.Value `json:"state,omitzero"`
+}
+
+// encode returns the metadata as a JSON object, nil when it is empty. Metadata may be inexact but must not make its command fail,
+// nor the batch: NUL, which jsonb cannot hold, is left out, and invalid UTF-8 replaced.
+func (m *storedMetadata) encode() ([]byte, error) {
+	if m.Metadata == (Metadata{}) && m.State == nil {
+		return nil, nil
+	}
+	for _, field := range []*string{&m.CorrelationID, &m.CausationID, &m.Actor, &m.Traceparent} {
+		*field = strings.ReplaceAll(*field, "\x00", "")
+	}
+	return json.Marshal(m, jsontext.AllowInvalidUTF8(true))
 }
 
 // snapshotPattern is contained in the metadata of the events whose snapshot this code can read.

@@ -1,0 +1,128 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
+	"passbook/internal/eventstore"
+)
+
+// isRefusal reports whether err is a decision of the rules, which is stored with the command's key as its one answer.
+func isRefusal(err error) bool {
+	var refusal *account.Refusal
+	var version *VersionError
+	return errors.As(err, &refusal) || errors.As(err, &version) ||
+		errors.Is(err, account.ErrNotFound) || errors.Is(err, account.ErrExists)
+}
+
+// answerStored finishes the groups that have a stored key with their first answers, and returns the others.
+func (s *Service) answerStored(ctx context.Context, open []*group) (rest []*group, err error) {
+	var hashes [][16]byte
+	for _, g := range open {
+		for k := range g.keys() {
+			hashes = append(hashes, k.Hash)
+		}
+	}
+	keys, err := s.store.LookupKeys(ctx, hashes)
+	if err != nil {
+		return nil, err
+	}
+	stored := make(map[[16]byte]*eventstore.StoredKey, len(keys))
+	for i := range keys {
+		stored[keys[i].Hash] = &keys[i]
+	}
+	for _, g := range open {
+		if !g.hasKeyIn(stored) {
+			rest = append(rest, g)
+			continue
+		}
+		g.results, g.err = firstAnswer(g.requests, stored)
+		s.finish(g)
+	}
+	return rest, nil
+}
+
+func (g *group) hasKeyIn(stored map[[16]byte]*eventstore.StoredKey) bool {
+	for k := range g.keys() {
+		if stored[k.Hash] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// firstAnswer returns the answer that the requests of a group were given when their keys were stored: the results when all keys
+// stand for successes of the same requests, the refusal when one of them does. Otherwise a key was used in another request, and
+// the error is ErrKeyReused for that item. At least one of the keys is stored.
+func firstAnswer(requests []Request, stored map[[16]byte]*eventstore.StoredKey) ([]Result, error) {
+	results, answered := make([]Result, len(requests)), make([]int, 0, len(requests))
+	for i := range requests {
+		k := requests[i].Key
+		if k == nil || stored[k.Hash] == nil {
+			continue
+		}
+		first := stored[k.Hash]
+		answered = append(answered, i)
+		switch {
+		case first.Fingerprint != k.Fingerprint:
+			return nil, &ItemError{Index: i, Err: ErrKeyReused}
+		case first.Refusal != nil:
+			return nil, &ItemError{Index: i, Err: &RefusedBeforeError{first.Refusal}}
+		}
+		var err error
+		if results[i], err = firstResult(first); err != nil {
+			return nil, err
+		}
+	}
+	if len(answered) < len(requests) {
+		return nil, &ItemError{Index: answered[0], Err: ErrKeyReused}
+	}
+	return results, nil
+}
+
+// firstResult returns the result of the request that was first to use a key, made of the events it recorded.
+func firstResult(key *eventstore.StoredKey) (Result, error) {
+	if len(key.Events) != key.Count {
+		return Result{}, fmt.Errorf("command: an idempotency key stands for %d events from position %d, and the log contains %d of them",
+			key.Count, key.First, len(key.Events))
+	}
+	result := Result{Replayed: true, Events: make([]Recorded, key.Count)}
+	for i := range key.Events {
+		e := &key.Events[i]
+		decoded, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
+		if err != nil {
+			return Result{}, fmt.Errorf("command: event at position %d: %w", e.Position, err)
+		}
+		result.Events[i] = Recorded{
+			AccountID: e.StreamID, EventID: e.EventID, Position: e.Position, Version: e.Version, RecordedAt: e.RecordedAt, Event: decoded,
+		}
+	}
+	return result, nil
+}
+
+// expireEvery is how often expired idempotency keys are deleted.
+const expireEvery = time.Minute
+
+// expireKeys deletes expired idempotency keys until ctx ends.
+func (s *Service) expireKeys(ctx context.Context) {
+	expire := time.NewTicker(expireEvery)
+	defer expire.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-expire.C:
+		}
+		deleted, err := s.store.ExpireKeys(ctx, s.keepKeys)
+		if err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "deleting expired idempotency keys failed; retrying in a minute", "error", err)
+		}
+		if deleted > 0 {
+			s.log.DebugContext(ctx, "deleted expired idempotency keys", "keys", deleted)
+		}
+	}
+}
