@@ -154,7 +154,8 @@ func appendEither(t *testing.T, store *eventstore.Store, locked bool, head event
 	return l.Append(t.Context(), head, b)
 }
 
-// TestAFailedAppendLeavesNothing gives append what only a bug could: a version that is there already.
+// TestAFailedAppendLeavesNothing gives append what only a bug could: a version that is there already, versions of a stream that
+// do not follow each other, and one that cannot be.
 func TestAFailedAppendLeavesNothing(t *testing.T) {
 	t.Parallel()
 	store := eventstore.New(pgtest.New(t))
@@ -164,11 +165,18 @@ func TestAFailedAppendLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, locked := range []bool{false, true} {
-		bad := batch(happened(uuid.New(), 0, 1), happened(a, 1, 1))
+	for i, events := range [][]eventstore.NewEvent{
+		happened(a, 1, 1),
+		slices.Concat(happened(a, 2, 1), happened(a, 8, 1)),
+		slices.Concat(happened(a, 2, 2), happened(a, 2, 1)),
+		slices.Concat(happened(a, 3, 1), happened(a, 2, 1)),
+		happened(uuid.New(), -1, 1),
+	} {
+		locked := i%2 == 1
+		bad := batch(happened(uuid.New(), 0, 1), events)
 		bad.Keys = []eventstore.Key{{Hash: key(1), Fingerprint: key(1), Count: 1}}
 		if _, err := appendEither(t, store, locked, head, bad); err == nil {
-			t.Error("a version was appended twice")
+			t.Fatalf("version %d was appended", events[len(events)-1].Version)
 		}
 		if stored, err := store.LookupKeys(t.Context(), [][16]byte{key(1)}); err != nil || len(stored) > 0 {
 			t.Errorf("its key was stored: %+v, %v", stored, err)
