@@ -124,8 +124,8 @@ const SnapshotEvery = 100
 // ReadStreams calls each with the events of the streams up to position upTo: from the last one of a stream whose metadata
 // contain the JSON object snapshot, if it is among the last SnapshotEvery, or from the first. Only the first event of a stream
 // that is read has its metadata. Each stream's events come in version order, and the streams in the order given; one that does
-// not exist adds nothing. No more than one event is held in memory, so a stream may be of any length. ReadStreams stops at the
-// first error of each.
+// not exist adds nothing. The event is valid until each returns: only one is held in memory, so a stream may be of any length.
+// ReadStreams stops at the first error of each.
 func (r reader) ReadStreams(ctx context.Context, streams []uuid.UUID, upTo int64, snapshot string, each func(*Event) error) error {
 	ids := make([][16]byte, len(streams))
 	for i, id := range streams {
@@ -133,10 +133,14 @@ func (r reader) ReadStreams(ctx context.Context, streams []uuid.UUID, upTo int64
 	}
 	rows, _ := r.db.Query(ctx, readStreamsSQL, ids, upTo, snapshot, SnapshotEvery) // an error is in rows too
 	defer rows.Close()
-	types := make(map[string]string)
+	var (
+		e     Event
+		texts arena
+		types = make(map[string]string)
+	)
 	for rows.Next() {
-		var e Event
-		if err := e.read(rows.RawValues(), new(arena), types); err != nil {
+		texts.free = texts.free[:0] // the event before has been used
+		if err := e.read(rows.RawValues(), &texts, types); err != nil {
 			return err
 		}
 		if err := each(&e); err != nil {
