@@ -143,12 +143,12 @@ var noMetadata = []byte("{}")
 
 // appendArgs returns the arguments of the function append: an array for each column, and once what events have in common.
 func appendArgs(head Head, b *Batch) []any {
-	uuids := func() *array { return &array{oid: typeUUID} }
-	int4s := func() *array { return &array{oid: typeInt4} }
-	streams, versions, eventIDs, payloads := uuids(), &array{oid: typeInt8}, uuids(), &array{oid: typeJSONB}
-	kinds, types, schemas := int4s(), &array{oid: typeText}, int4s()
-	metadataOf, metadatas := int4s(), &array{oid: typeJSONB}
-	hashes, prints, first, counts, refusals := uuids(), uuids(), int4s(), int4s(), &array{oid: typeBytea}
+	n, keys := len(b.Events), len(b.Keys)
+	streams, versions, eventIDs := newArray(typeUUID, n, 16), newArray(typeInt8, n, 8), newArray(typeUUID, n, 16)
+	payloads, kinds, metadataOf := newArray(typeJSONB, n, 128), newArray(typeInt4, n, 4), newArray(typeInt4, n, 4)
+	types, schemas, metadatas := newArray(typeText, 1, 16), newArray(typeInt4, 1, 4), newArray(typeJSONB, 1, 128)
+	hashes, prints := newArray(typeUUID, keys, 16), newArray(typeUUID, keys, 16)
+	first, counts, refusals := newArray(typeInt4, keys, 4), newArray(typeInt4, keys, 4), newArray(typeBytea, keys, 0)
 	type kind struct {
 		name   string
 		schema int

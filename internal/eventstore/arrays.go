@@ -23,6 +23,9 @@ const (
 	typeJSONB = 3802
 )
 
+// newArray returns an array with room for n elements of size bytes each.
+func newArray(oid uint32, n, size int) *array { return &array{oid: oid, elements: make([]byte, 0, n*(4+size))} }
+
 // add adds an element; nil is null.
 func (a *array) add(element []byte) {
 	a.n++
