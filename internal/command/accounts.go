@@ -127,22 +127,24 @@ func (a *accounts) keep(ids map[uuid.UUID]*held, head eventstore.Head) {
 
 // evolve applies a stored event, or sets err. A stream that is read from a snapshot begins with its state.
 func (h *held) evolve(e *eventstore.Event) {
-	switch {
-	case h.err != nil:
+	if h.err != nil {
 		return
+	}
+	var err error
+	switch {
 	case h.version == 0 && e.Version > 1:
-		h.state, h.err = snapshotOf(e)
+		h.state, err = snapshotOf(e)
 		h.snapshot = e.Version
 	case e.Version != h.version+1:
-		h.err = fmt.Errorf("command: stream %s goes from version %d to %d", e.StreamID, h.version, e.Version)
+		err = fmt.Errorf("the stream %s goes from version %d to %d", e.StreamID, h.version, e.Version)
 	default:
-		decoded, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
-		if err == nil {
+		var decoded account.Event
+		if decoded, err = eventjson.Decode(e.Type, e.SchemaVersion, e.Payload); err == nil {
 			h.state, err = account.Evolve(h.state, decoded)
 		}
-		if err != nil {
-			h.err = fmt.Errorf("command: event at position %d: %w", e.Position, err)
-		}
+	}
+	if err != nil {
+		h.err = fmt.Errorf("command: event at position %d: %w", e.Position, err)
 	}
 	h.version, h.position = e.Version, e.Position
 }

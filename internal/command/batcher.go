@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -60,15 +61,13 @@ func (s *Service) Run(ctx context.Context) error {
 
 // dropAbandoned finishes the groups whose callers no longer wait, and returns the others.
 func (s *Service) dropAbandoned(groups []*group) []*group {
-	kept := groups[:0]
-	for _, g := range groups {
-		if g.err = g.call.ctx.Err(); g.err != nil {
-			s.finish(g)
-		} else {
-			kept = append(kept, g)
+	return slices.DeleteFunc(groups, func(g *group) bool {
+		abandoned := g.call.ctx.Err()
+		if abandoned != nil {
+			s.fail([]*group{g}, abandoned)
 		}
-	}
-	return kept
+		return abandoned != nil
+	})
 }
 
 // write decides and appends groups until all of them are finished.
@@ -172,10 +171,7 @@ func (s *Service) decideAndAppend(ctx context.Context, l log, open []*group) ([]
 
 // append appends the batch to the log, traced and measured.
 func (s *Service) append(ctx context.Context, l log, b *batch) (eventstore.Appended, error) {
-	over := func(error) {}
-	if s.appending != nil {
-		ctx, over = s.appending(ctx, &b.Batch)
-	}
+	ctx, over := s.appending(ctx, &b.Batch)
 	began := time.Now()
 	result, err := l.Append(ctx, b.head, &b.Batch)
 	over(err)

@@ -21,6 +21,9 @@ type batch struct {
 	firsts   map[[16]byte]first
 	failed   bool   // a request with a key failed, but not by the rules
 	undo     []undo // of the group that is being decided
+	// encoded is metadata as JSON, which the events of one bulk call have in common.
+	metadata Metadata
+	encoded  []byte
 }
 
 // first is the first occurrence of a key in the batch: its fingerprint, and the result of its request or the refusal.
@@ -178,14 +181,7 @@ func (b *batch) add(id uuid.UUID, e account.Event, m Metadata, result *Result) e
 	b.undo = append(b.undo, undo{id, *a})
 	a.state, a.version = state, a.version+1
 	a.position = b.head.Position + int64(len(b.Events)) + 1
-	stored := storedMetadata{Metadata: m}
-	if a.version-a.snapshot >= eventstore.SnapshotEvery {
-		if stored.State, err = eventjson.MarshalState(a.state); err != nil {
-			return fmt.Errorf("command: snapshot: %w", err)
-		}
-		a.snapshot = a.version
-	}
-	metadata, err := stored.encode()
+	metadata, err := b.metadataOf(a, m)
 	if err != nil {
 		return fmt.Errorf("command: metadata: %w", err)
 	}
@@ -197,6 +193,25 @@ func (b *batch) add(id uuid.UUID, e account.Event, m Metadata, result *Result) e
 		AccountID: id, EventID: eventID, Position: a.position, Version: a.version, Event: e,
 	})
 	return nil
+}
+
+// metadataOf returns the metadata of an account's event: where it came from, and a snapshot when one is due.
+func (b *batch) metadataOf(a *held, m Metadata) (_ []byte, err error) {
+	if a.version-a.snapshot >= eventstore.SnapshotEvery {
+		state, err := eventjson.MarshalState(a.state)
+		if err != nil {
+			return nil, err
+		}
+		a.snapshot = a.version
+		return storedMetadata{m, state}.encode()
+	}
+	if m != b.metadata {
+		if b.encoded, err = (storedMetadata{Metadata: m}).encode(); err != nil {
+			return nil, err
+		}
+		b.metadata = m
+	}
+	return b.encoded, nil
 }
 
 // end is the head that the log has once the batch is appended.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"passbook/internal/account"
@@ -36,23 +37,14 @@ func (s *Service) answerStored(ctx context.Context, open []*group) (rest []*grou
 		stored[keys[i].Hash] = &keys[i]
 	}
 	for _, g := range open {
-		if !g.hasKeyIn(stored) {
+		if slices.ContainsFunc(g.requests, func(r Request) bool { return r.Key != nil && stored[r.Key.Hash] != nil }) {
+			g.results, g.err = firstAnswer(g.requests, stored)
+			s.finish(g)
+		} else {
 			rest = append(rest, g)
-			continue
 		}
-		g.results, g.err = firstAnswer(g.requests, stored)
-		s.finish(g)
 	}
 	return rest, nil
-}
-
-func (g *group) hasKeyIn(stored map[[16]byte]*eventstore.StoredKey) bool {
-	for k := range g.keys() {
-		if stored[k.Hash] != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // firstAnswer returns the answer that the requests of a group were given when their keys were stored: the results when all keys
@@ -65,17 +57,17 @@ func firstAnswer(requests []Request, stored map[[16]byte]*eventstore.StoredKey) 
 		if k == nil || stored[k.Hash] == nil {
 			continue
 		}
-		first := stored[k.Hash]
 		answered = append(answered, i)
-		switch {
+		switch first := stored[k.Hash]; {
 		case first.Fingerprint != k.Fingerprint:
 			return nil, &ItemError{Index: i, Err: ErrKeyReused}
 		case first.Refusal != nil:
 			return nil, &ItemError{Index: i, Err: &RefusedBeforeError{first.Refusal}}
-		}
-		var err error
-		if results[i], err = firstResult(first); err != nil {
-			return nil, err
+		default:
+			var err error
+			if results[i], err = firstResult(first); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if len(answered) < len(requests) {

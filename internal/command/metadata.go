@@ -1,7 +1,6 @@
 package command
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -20,16 +19,13 @@ type storedMetadata struct {
 	State jsontext.Value `json:"state,omitzero"`
 }
 
-// encode returns the metadata as a JSON object, nil when it is empty. Metadata may be inexact but must not make its command fail,
+// encode returns the metadata as a JSON object. Metadata may be inexact but must not make its command fail,
 // nor the batch: NUL, which jsonb cannot hold, is left out, and invalid UTF-8 replaced.
-func (m *storedMetadata) encode() ([]byte, error) {
-	if m.Metadata == (Metadata{}) && m.State == nil {
-		return nil, nil
-	}
+func (m storedMetadata) encode() ([]byte, error) {
 	for _, field := range []*string{&m.CorrelationID, &m.CausationID, &m.Actor, &m.Traceparent} {
 		*field = strings.ReplaceAll(*field, "\x00", "")
 	}
-	return json.Marshal(m, jsontext.AllowInvalidUTF8(true))
+	return json.Marshal(&m, jsontext.AllowInvalidUTF8(true))
 }
 
 // snapshotPattern is contained in the metadata of the events whose snapshot this code can read.
@@ -38,12 +34,8 @@ var snapshotPattern = `{"state":{"state_version":` + strconv.Itoa(eventjson.Stat
 // snapshotOf returns the state that an event carries.
 func snapshotOf(e *eventstore.Event) (account.State, error) {
 	var stored storedMetadata
-	err := json.Unmarshal(e.Metadata, &stored)
-	if err == nil {
-		var state account.State
-		if state, err = eventjson.UnmarshalState(stored.State); err == nil {
-			return state, nil
-		}
+	if err := json.Unmarshal(e.Metadata, &stored); err != nil {
+		return account.State{}, err
 	}
-	return account.State{}, fmt.Errorf("command: snapshot at position %d: %w", e.Position, err)
+	return eventjson.UnmarshalState(stored.State)
 }

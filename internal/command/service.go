@@ -66,7 +66,7 @@ type Service struct {
 	keepKeys  time.Duration
 	meter     Meter
 	appended  func(position int64)
-	appending func(context.Context, *eventstore.Batch) (context.Context, func(error)) // nil without tracing
+	appending func(context.Context, *eventstore.Batch) (context.Context, func(error))
 
 	// Of the batcher, the goroutine of Run.
 	accounts  accounts
@@ -83,6 +83,11 @@ func New(c Config) (*Service, error) {
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Appended == nil {
 		c.Appended = func(int64) {}
+	}
+	if c.Appending == nil {
+		c.Appending = func(ctx context.Context, _ *eventstore.Batch) (context.Context, func(error)) {
+			return ctx, func(error) {}
+		}
 	}
 	if c.Meter == nil {
 		c.Meter = noMeter{}
@@ -128,9 +133,6 @@ func (s *Service) DoEach(ctx context.Context, requests []Request) []Outcome {
 
 func (s *Service) each(ctx context.Context, bulk bool, requests []Request) []Outcome {
 	outcomes := make([]Outcome, len(requests))
-	if len(requests) == 0 {
-		return outcomes
-	}
 	c := &call{ctx: ctx, bulk: bulk, groups: make([]group, len(requests))}
 	for i := range requests {
 		c.groups[i].requests = requests[i : i+1 : i+1]

@@ -46,15 +46,14 @@ func scanAppended(row pgx.Row) (result Appended, err error) {
 	return result, err
 }
 
-// The statements of Lock and of Locked.Append, each of which is one round trip. A session that falls silent with the lock is
-// ended before the others give up waiting for it.
-const (
-	beginSQL        = `begin isolation level read committed`
-	boundSQL        = `set local lock_timeout = '5s'`
-	boundSilenceSQL = `set local idle_in_transaction_session_timeout = '2s'`
-	lockSQL         = `select pg_advisory_xact_lock(7018230141)`
-	commitSQL       = `commit`
-)
+// lockSQL begins a transaction with the append lock, in one round trip. A session that falls silent with the lock is ended before
+// the others give up waiting for it.
+var lockSQL = [...]string{
+	`begin isolation level read committed`,
+	`set local lock_timeout = '5s'`,
+	`set local idle_in_transaction_session_timeout = '2s'`,
+	`select pg_advisory_xact_lock(7018230141)`,
+}
 
 // Locked is a transaction that holds the append lock: what is read in it is the end of the log until Append commits. It is
 // for one goroutine, and has to be released.
@@ -81,7 +80,7 @@ func (s *Store) Lock(ctx context.Context, after int64, limit int) (*Locked, []Ev
 
 func (l *Locked) begin(ctx context.Context, after int64, limit int) (events []Event, err error) {
 	var steps pgx.Batch
-	for _, sql := range []string{beginSQL, boundSQL, boundSilenceSQL, lockSQL} {
+	for _, sql := range lockSQL {
 		steps.Queue(sql)
 	}
 	steps.Queue(readAfterSQL, after, limit).Query(func(rows pgx.Rows) error {
@@ -104,7 +103,7 @@ func (l *Locked) Append(ctx context.Context, head Head, b *Batch) (result Append
 		result, err = scanAppended(row)
 		return err
 	})
-	steps.Queue(commitSQL)
+	steps.Queue(`commit`)
 	err = l.conn.SendBatch(ctx, &steps).Close()
 	return result, l.wrap("append with the lock held", err)
 }

@@ -24,7 +24,9 @@ const (
 )
 
 // newArray returns an array with room for n elements of size bytes each.
-func newArray(oid uint32, n, size int) *array { return &array{oid: oid, elements: make([]byte, 0, n*(4+size))} }
+func newArray(oid uint32, n, size int) *array {
+	return &array{oid: oid, elements: make([]byte, 0, n*(4+size))}
+}
 
 // add adds an element; nil is null.
 func (a *array) add(element []byte) {
