@@ -39,7 +39,7 @@ func (a *accounts) forget() {
 	a.head, a.known = eventstore.Head{}, false
 }
 
-// follow brings the accounts and the head up to date with at most maxFollowed events, from the one at the head's position on. Everything is
+// follow brings the accounts and the head up to date with at most maxFollowed events, from the one at the head on. Everything is
 // forgotten when they do not follow on the head, because the log has lost its event, and when there are too many.
 func (a *accounts) follow(events []eventstore.Event) {
 	begun := a.head.Position > 0

@@ -10,13 +10,13 @@
 //	load the accounts that are missing   (accounts.go: the last snapshot and the events after it, never beyond the head)
 //	decide each command in order         (decide.go: events, or a refusal, on what the commands before it left)
 //	append the batch on the head         (eventstore: nothing is done if the log's head is another)
-//	  written -> move the head, keep the new states, answer everybody
+//	  written -> move the head, keep the new states, answer every caller
 //	  moved   -> catch up: apply the events after the head to the accounts held; decide again
 //	  taken   -> answer the commands whose key is stored with their first answer; decide the others again
 //	  error   -> the outcome is unknown: forget everything, answer with the error
 //
 // There is no timer. Commands that arrive while a batch commits are the next batch (group commit), so that a batch costs one
-// round trip and one flush whatever its size, and a lone command waits for nobody.
+// round trip and one flush whatever its size, and a lone command does not wait.
 //
 // # Why it is right
 //

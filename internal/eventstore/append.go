@@ -111,9 +111,8 @@ func (l *Locked) Append(ctx context.Context, head Head, b *Batch) (result Append
 // Release gives the connection back. A transaction that is still open is ended with it: the pool closes the connection.
 func (l *Locked) Release() { l.conn.Release() }
 
-// wrap adds the operation to an error; of nil it returns nil. When the database has not answered in time it has all
-// connections made anew: a machine that is gone without a word leaves connections on which nothing is ever heard again, and
-// each would take as long to be found out.
+// wrap adds the operation to an error; of nil it returns nil. On a timeout it also replaces all connections:
+// when the database's machine is lost, its connections stay open and silent, and each would cost another timeout.
 func (r reader) wrap(operation string, err error) error {
 	if err == nil {
 		return nil

@@ -23,7 +23,7 @@
 // head where it was. Position order is commit order because the lock is held until the commit. The head comparison is the
 // only optimistic check there is, and it covers whatever the batch was decided on: an append succeeds only if nothing at all
 // has been appended since, so every decision in it was made on the whole log. The primary key and unique (stream_id, version)
-// turn anything that goes round the function into an error, never into a gap or a second history.
+// turn any write that bypasses the function into an error, never into a gap or a second history.
 //
 // The id in the head is what notices a log that has lost its tail, in a failover to a standby that had not received it: the
 // log may since have grown to the same position, but not to the same event.
@@ -33,10 +33,10 @@
 // An instance that is told Moved reads the events after its own head and decides again. Another instance can outrun it for
 // ever, so [Store.Lock] begins a transaction that takes the append lock first; the events it returns, and what is read in it,
 // are then the end of the log until [Locked.Append] commits. The lock is held across a round trip, which is why this is the
-// second way and not the first. A holder that stops answering is ended by the database after 2 s, a waiter gives up after 5 s.
+// second way and not the first. The database ends a holder that falls silent after 2 s; a waiter gives up after 5 s.
 //
 // # Failures
 //
-// An append that returns an error may have been committed: it is the answer that can be lost. The caller must then give up
-// what it knows and take the head anew; commands that carry an idempotency key can be sent again.
+// An append that returns an error may have been committed, its answer lost on the way. The caller must then forget what it
+// knows and read the head again; commands that carry an idempotency key can be sent again.
 package eventstore

@@ -16,7 +16,7 @@ import (
 	"passbook/internal/postgres"
 )
 
-// TestAnswersWaitForTheStandby has a primary whose synchronous standby is away. An append whose wait is broken off is in
+// TestAnswersWaitForTheStandby has a primary whose synchronous standby is unavailable. An append whose wait is broken off is in
 // the log of the primary only, and what a failover would lose may not be answered for.
 func TestAnswersWaitForTheStandby(t *testing.T) {
 	t.Parallel()

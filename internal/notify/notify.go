@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// Behind a pooler it is not the process that the connection was told of.
+	// Behind a pooler this is another process than the one that the connection was told of.
 	processSQL = `select pg_backend_pid()`
 	listenSQL  = `listen passbook_events`
 
@@ -90,7 +90,7 @@ func (n *Notifier) Listen(ctx context.Context, wake func()) error {
 		return fmt.Errorf("notify: listen: %w", err)
 	}
 	if process != conn.PgConn().PID() {
-		// Another client would hear, on the session that has listened.
+		// LISTEN would bind a session of the pooler, and wake whichever client has it next. The log is polled instead.
 		_ = conn.Close(ctx)
 		<-ctx.Done()
 		return ctx.Err()
