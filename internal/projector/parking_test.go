@@ -325,7 +325,7 @@ func TestStalledOwnerCannotPark(t *testing.T) {
 	receive(t, log.held) // it owns the projection, and has not moved it
 	close(resumes)
 	eventually(t, "the stalled owner has seen that it is one no more", func() bool {
-		return book.has("projection lost to another instance")
+		return book.has("lease lost to another instance")
 	})
 	if st := status(t, newEngine(t, f.config("onlooker"))); st.Failures != 0 || st.Parked != 0 {
 		t.Errorf("the stalled owner has recorded a failure: %+v", st)
