@@ -20,18 +20,19 @@ var errRetryNow = errors.New("the step is to be repeated")
 // applier takes one generation of a projection along the log: the live one, which runLive takes further, or
 // another, which a replay or a rollback does. One goroutine works on it.
 type applier struct {
-	checkpoint // what is applied
+	Checkpoint // what is applied
 
 	cfg        *Config
 	def        *Projection
 	state      *stateStore
-	read       func(ctx context.Context, from checkpoint, limit int) ([]eventstore.Event, error) // is readAfter
-	row        checkpointRow
+	read       func(ctx context.Context, from Checkpoint, limit int) ([]eventstore.Event, error) // is readAfter
+	row        checkpointRow                                                                     // nil when only a store is written
+	epoch      int64                                                                             // of the owner
 	generation int64
 	status     State // of the projection, when the applier is the live one
 	live       bool
 
-	previous Fold // of the batch that was committed last, nil when it is not known what the rows are
+	previous any // of the batch that was committed last, nil when it is not known what the rows are
 
 	limit, maxLimit int // events in the next batch; below maxLimit while one that cannot be written is being found
 
@@ -45,9 +46,9 @@ type applier struct {
 // its owner: paused, cancelled, flipped, or gone to another instance.
 type checkpointRow interface {
 	// advance moves the checkpoint, by compare-and-set, from one checkpoint to the end of a batch.
-	advance(ctx context.Context, tx pgx.Tx, from checkpoint, b *batch) error
+	advance(ctx context.Context, tx pgx.Tx, from Checkpoint, b *batch) error
 	// hold keeps the checkpoint where it is, and every other instance from taking over, until tx ends.
-	hold(ctx context.Context, tx pgx.Tx, at checkpoint) error
+	hold(ctx context.Context, tx pgx.Tx, at Checkpoint) error
 }
 
 func newApplier(state *stateStore, limit int) *applier {
@@ -58,7 +59,7 @@ func newApplier(state *stateStore, limit int) *applier {
 // that a handler cannot apply, those before it are applied, the failure is recorded, and the error is errRetryNow.
 func (a *applier) applyNext(ctx context.Context) (int64, error) {
 	n, err := a.applyBatch(ctx)
-	if failed, ok := errors.AsType[*EventError](err); ok && failed.event != nil {
+	if failed, ok := errors.AsType[*EventError](err); ok && failed.event != nil && a.def.store == nil {
 		err = a.failed(ctx, failed)
 	}
 	return n, err
@@ -66,7 +67,7 @@ func (a *applier) applyNext(ctx context.Context) (int64, error) {
 
 // applyBatch applies the next batch. With an event that cannot be applied, those before it are, and the error is its.
 func (a *applier) applyBatch(ctx context.Context) (int64, error) {
-	events, err := a.read(ctx, a.checkpoint, min(a.limit, a.cfg.ReadBatch))
+	events, err := a.read(ctx, a.Checkpoint, min(a.limit, a.cfg.ReadBatch))
 	if errors.Is(err, ErrLogTruncated) {
 		return 0, fmt.Errorf("%w; a replay rebuilds the read model: server replay %s", err, a.def.ID)
 	}
@@ -107,7 +108,7 @@ func (a *applier) extend(ctx context.Context, b *batch) error {
 		if err != nil {
 			return err
 		}
-		if n, gap := contiguous(events, b.last.position); gap != nil || b.add(events[:n], a.parked) != nil {
+		if n, gap := contiguous(events, b.last.Position); gap != nil || b.add(events[:n], a.parked) != nil {
 			a.limit = int(before)
 			return errRetryNow
 		}
@@ -124,7 +125,13 @@ func (a *applier) commit(ctx context.Context, events []eventstore.Event, b *batc
 	if a.live && a.cfg.Applying != nil {
 		ctx, over = a.cfg.Applying(ctx, a.def.ID, events)
 	}
-	err := a.state.begin(ctx, func(tx pgx.Tx) error { return a.write(ctx, tx, b) })
+	var err error
+	if a.def.store != nil {
+		err = a.applyToStore(ctx, b)
+	}
+	if err == nil && a.row != nil {
+		err = a.state.begin(ctx, func(tx pgx.Tx) error { return a.write(ctx, tx, b) })
+	}
 	over(err)
 	return err
 }
@@ -132,10 +139,10 @@ func (a *applier) commit(ctx context.Context, events []eventstore.Event, b *batc
 // fold folds the events that follow on the applier's position, asserting that none is missing. With an error, which is an
 // *EventError, the batch holds the events before that one.
 func (a *applier) fold(events []eventstore.Event) (*batch, error) {
-	n, gap := contiguous(events, a.position)
+	n, gap := contiguous(events, a.Position)
 	b, err := foldEvents(a.cfg, a.def, events[:n], a.parked)
 	if continuer, ok := b.fold.(Continuer); ok && a.previous != nil {
-		continuer.Continue(a.previous)
+		continuer.Continue(a.previous.(Fold))
 		a.previous = nil
 	}
 	if err == nil {
@@ -146,10 +153,10 @@ func (a *applier) fold(events []eventstore.Event) (*batch, error) {
 
 // write puts into tx what a batch comes to: the checkpoint, the rows, and what waits for parked streams.
 func (a *applier) write(ctx context.Context, tx pgx.Tx, b *batch) error {
-	if err := a.row.advance(ctx, tx, a.checkpoint, b); err != nil {
+	if err := a.row.advance(ctx, tx, a.Checkpoint, b); err != nil {
 		return err
 	}
-	if a.failing != 0 && a.failing <= b.last.position {
+	if a.failing != 0 && a.failing <= b.last.Position {
 		if err := a.state.forgetFailure(ctx, tx, a.generation, a.failing); err != nil {
 			return err
 		}
@@ -162,8 +169,8 @@ func (a *applier) write(ctx context.Context, tx pgx.Tx, b *batch) error {
 
 // advanced takes note of a batch that is committed.
 func (a *applier) advanced(b *batch) {
-	a.checkpoint, a.previous = b.last, b.fold
-	if a.failing <= b.last.position {
+	a.Checkpoint, a.previous = b.last, b.fold
+	if a.failing <= b.last.Position {
 		a.failing = 0
 	}
 }
@@ -172,11 +179,11 @@ func (a *applier) advanced(b *batch) {
 // down to the event itself, so that all before it are applied and the error names it.
 func (a *applier) bisect(ctx context.Context, events []eventstore.Event, b *batch, err error) error {
 	switch {
-	case ctx.Err() != nil, b.applied == 0, !a.cfg.mayBlameEvent(err):
+	case ctx.Err() != nil, b.applied == 0, a.def.store != nil, !a.cfg.mayBlameEvent(err):
 		return err
 	case b.count == 1:
 		a.limit = 1
-		return &EventError{Position: b.last.position, Err: err, event: &events[0]}
+		return &EventError{Position: b.last.Position, Err: err, event: &events[0]}
 	}
 	a.limit = int(b.count / 2)
 	return errRetryNow

@@ -14,8 +14,8 @@ type batch struct {
 	cfg *Config
 	def *Projection
 
-	fold    Fold
-	last    checkpoint
+	fold    any
+	last    Checkpoint
 	count   int64
 	waiting map[uuid.UUID]int64 // of those, how many wait for a parked stream and are not in the fold
 	applied int64               // and how many are
@@ -23,10 +23,10 @@ type batch struct {
 }
 
 func (b *batch) flush(ctx context.Context, tx pgx.Tx, generation int64) error {
-	if b.applied == 0 {
+	if b.applied == 0 || b.def.store != nil {
 		return nil
 	}
-	return catchPanic(func() error { return b.fold.Flush(ctx, tx, generation) })
+	return catchPanic(func() error { return b.fold.(Fold).Flush(ctx, tx, generation) })
 }
 
 // maxRows bounds the memory of a batch that is extended, to within the events that are read at once.
@@ -68,7 +68,7 @@ func (b *batch) add(events []eventstore.Event, parked map[uuid.UUID]bool) error 
 			}
 			b.applied++
 		}
-		b.last = checkpoint{e.Position, e.EventID}
+		b.last = Checkpoint{e.Position, e.EventID}
 		b.count++
 	}
 	return nil

@@ -26,7 +26,7 @@ for update of r`
 func (s *stateStore) deleteOld(ctx context.Context, c replayRow) error {
 	var live int64
 	err := s.begin(ctx, func(tx pgx.Tx) error {
-		if err := c.hold(ctx, tx, checkpoint{}); err != nil {
+		if err := c.hold(ctx, tx, Checkpoint{}); err != nil {
 			return err
 		}
 		if err := tx.QueryRow(ctx, forgetPreviousSQL, s.def.ID).Scan(&live); err != nil {

@@ -63,8 +63,12 @@ type Projection struct {
 	// BatchDelay, when set, is used in place of Config.BatchDelay: longer for a read model that nobody waits for.
 	BatchDelay time.Duration
 
-	newFold  func() Fold // of one in tables
-	memory   *memory     // of one in memory
+	// PerInstance says that each instance has a Store of its own, such as its memory, and so applies the log to it.
+	PerInstance bool
+
+	newFold  func() any // makes a Fold, or what the store takes
+	store    Store      // nil of one in tables
+	memory   *memory    // of one in memory
 	handlers map[reflect.Type]func(model any, at Event, e any) error
 }
 
@@ -76,7 +80,7 @@ func Define(id string, version int, tables []string, newFold func() Fold) *Proje
 	if newFold == nil || newFold() == nil {
 		p.refuse("it takes a function that makes a fold")
 	}
-	p.Tables, p.newFold = tables, newFold
+	p.Tables, p.newFold = tables, func() any { return newFold() }
 	return p
 }
 
@@ -115,7 +119,7 @@ func DefineMemory[M any](id string, version int, newModel func() M) *Memory[M] {
 func (m *Memory[M]) Read(f func(model M, position int64)) {
 	m.memory.mu.RLock()
 	defer m.memory.mu.RUnlock()
-	f(m.memory.model.(M), m.memory.at.position)
+	f(m.memory.model.(M), m.memory.at.Position)
 }
 
 // memory holds the model of a projection in memory that is read.
@@ -124,7 +128,7 @@ type memory struct {
 
 	mu    sync.RWMutex
 	model any
-	at    checkpoint
+	at    Checkpoint
 }
 
 // Content is what an event says, decoded. Its EventType is the event's name in the log.

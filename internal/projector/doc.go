@@ -23,6 +23,9 @@
 // compare-and-set on the epoch, the generation, the position and the event at that position, in the transaction that
 // writes the rows. An owner that has stalled and was replaced finds the epoch changed, and its batch is rolled back.
 //
+// A read model in a Store has the checkpoint of each generation there, and the rows above follow it: the store is written
+// first, and when an owner finds the two apart, it takes over what the store says. The epoch fences there too.
+//
 // A request, such as Pause or StartReplay, only changes a row and wakes the worker. So it may be made on any instance: the
 // owner notices within Config.Poll at the latest.
 //
@@ -61,6 +64,9 @@
 //     stream is retried every Config.Retry, or when RetryFailure asks for it, and drained in order.
 //   - Many streams fail, an event is unknown, or the log has a gap: the projection is halted, and retries by itself.
 //   - The log lost its end, as in a failover: the projection is halted with ErrLogTruncated. A replay rebuilds it.
+//   - A handler fails whose read model is in a Store: the projection is halted, since its streams cannot be parked.
+//   - A Store is unavailable: the projection is halted, a replay waits, and both go on when it is back.
+//   - A Store has lost what it held: it is filled again from the beginning.
 //   - A replay fails: the live generation goes on serving.
 //
 // # How to read it
@@ -71,6 +77,7 @@
 //	worker.go                         the lease, and what is done while holding it
 //	live.go, replay.go                the two things an owner does: follow the log; rebuild and flip
 //	applier.go, parking.go, batch.go  one generation: apply the next batch, park a stream, fold events
+//	store.go                          the same for a read model that is not in tables
 //	state.go, state_*.go, cleanup.go  the SQL
 //	log.go, prefetch.go, tailcache.go reading the log
 //	definition.go, sums.go, types.go  what a projection is, and what is said about one

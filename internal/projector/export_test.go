@@ -13,7 +13,7 @@ type Flushing func(ctx context.Context, tx pgx.Tx, generation int64, flush func(
 // WithFlush copies a projection, putting around in front of each Flush.
 func (p *Projection) WithFlush(around Flushing) *Projection {
 	q := *p
-	q.newFold = func() Fold { return &flushed{Fold: p.newFold(), around: around} }
+	q.newFold = func() any { return &flushed{Fold: p.newFold().(Fold), around: around} }
 	q.handlers = make(map[reflect.Type]func(any, Event, any) error)
 	for t, handle := range p.handlers {
 		q.handlers[t] = func(f any, at Event, e any) error { return handle(f.(*flushed).Fold, at, e) }
@@ -56,4 +56,4 @@ func (p *Projection) WithFault(fault func(at Event) error) *Projection {
 }
 
 // FoldOf makes an empty fold of a projection's.
-func FoldOf(p *Projection) Fold { return p.newFold() }
+func FoldOf(p *Projection) Fold { return p.newFold().(Fold) }

@@ -13,9 +13,7 @@ import (
 func (w *worker) runLive(ctx context.Context, epoch int64) {
 	a := newApplier(w.state, w.cfg.Batch)
 	a.live = true
-	a.read = func(ctx context.Context, from checkpoint, limit int) ([]eventstore.Event, error) {
-		return readAfter(ctx, w.cfg.tail, from, limit)
-	}
+	a.read = w.readTail
 	halts, stale, renewAt := 0, true, time.Time{}
 	for ctx.Err() == nil {
 		if stale || time.Now().After(renewAt) {
@@ -44,7 +42,7 @@ func (w *worker) runLive(ctx context.Context, epoch int64) {
 		case err != nil && ctx.Err() == nil:
 			halts++
 			stale = true
-			w.fail(ctx, epoch, a.position+1, err)
+			w.fail(ctx, epoch, a.Position+1, err)
 			sleep(ctx, min(100*time.Millisecond<<min(halts, 6), w.cfg.Lease/3))
 		case applied == 0:
 			halts = 0
@@ -61,6 +59,10 @@ func (w *worker) runLive(ctx context.Context, epoch int64) {
 	}
 }
 
+func (w *worker) readTail(ctx context.Context, from Checkpoint, limit int) ([]eventstore.Event, error) {
+	return readAfter(ctx, w.cfg.tail, from, limit)
+}
+
 // refresh renews the lease and reads where the live applier is. errFenced says that the lease is lost.
 func (a *applier) refresh(ctx context.Context, epoch int64) error {
 	st, ok, err := a.state.renewLease(ctx, epoch)
@@ -72,8 +74,14 @@ func (a *applier) refresh(ctx context.Context, epoch int64) error {
 	}
 	a.previous = nil
 	a.row = liveRow{a.state, epoch, st.generation}
-	a.generation, a.checkpoint, a.status = st.generation, st.at, st.status
-	return a.load(ctx)
+	a.epoch, a.generation, a.Checkpoint, a.status = epoch, st.generation, st.at, st.status
+	if a.def.store == nil {
+		return a.load(ctx)
+	}
+	if a.status == Paused {
+		return nil
+	}
+	return a.align(ctx)
 }
 
 // maxBatchDelay bounds the delay after a long batch.
@@ -105,9 +113,14 @@ func (w *worker) runOnce(ctx context.Context, a *applier, epoch int64) (int64, e
 		return 0, err
 	}
 	applied, err := a.applyNext(ctx)
+	if err == nil && applied == 0 {
+		err = w.serveStore(ctx, a)
+	} else if errors.Is(err, ErrLogTruncated) {
+		w.truncated = true
+	}
 	if applied > 0 || tried {
 		w.rate.add(applied)
-		w.cfg.Applied(w.def.ID, a.position)
+		w.cfg.Applied(w.def.ID, a.Position)
 	}
 	switch {
 	case applied > 0:
@@ -116,7 +129,7 @@ func (w *worker) runOnce(ctx context.Context, a *applier, epoch int64) (int64, e
 	case err != nil:
 		return 0, err
 	case a.status == Halted:
-		if err := w.state.clearHalt(ctx, epoch, a.position); err != nil {
+		if err := w.state.clearHalt(ctx, epoch, a.Position); err != nil {
 			return 0, err
 		}
 		a.status = Running

@@ -53,33 +53,33 @@ func contiguous(events []eventstore.Event, after int64) (int, error) {
 // that had not received it or when it was restored, and what is appended from there on is something else.
 var ErrLogTruncated = errors.New("the log was truncated")
 
-// checkpoint is a position of the log with the event at it. As long as the log holds that event, all that was read up to there is
+// Checkpoint is a position of the log with the event at it. As long as the log holds that event, all that was read up to there is
 // as it was read, since a log loses nothing but its end. The zero checkpoint is before the first event.
-type checkpoint struct {
-	position int64
-	event    uuid.UUID
+type Checkpoint struct {
+	Position int64
+	EventID  uuid.UUID
 }
 
 // id is the event as a database keeps it.
-func (p checkpoint) id() *uuid.UUID {
-	if p.position == 0 {
+func (p Checkpoint) id() *uuid.UUID {
+	if p.Position == 0 {
 		return nil
 	}
-	return &p.event
+	return &p.EventID
 }
 
 // checkpointOf is the inverse of id.
-func checkpointOf(position int64, event *uuid.UUID) checkpoint {
+func checkpointOf(position int64, event *uuid.UUID) Checkpoint {
 	if event == nil {
-		return checkpoint{position: position}
+		return Checkpoint{Position: position}
 	}
-	return checkpoint{position, *event}
+	return Checkpoint{position, *event}
 }
 
 // readAfter reads at most limit events that follow on a checkpoint, which the log is seen to hold in the same statement. Every read
 // that goes on from an earlier one goes through here or does both steps. The error is ErrLogTruncated when the log does not hold it.
-func readAfter(ctx context.Context, log Log, from checkpoint, limit int) ([]eventstore.Event, error) {
-	events, err := readIncluding(ctx, log, from.position, limit)
+func readAfter(ctx context.Context, log Log, from Checkpoint, limit int) ([]eventstore.Event, error) {
+	events, err := readIncluding(ctx, log, from.Position, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -95,13 +95,13 @@ func readIncluding(ctx context.Context, log Log, position int64, limit int) ([]e
 }
 
 // eventsAfter returns what follows on the checkpoint among events that were read from its position on.
-func (p checkpoint) eventsAfter(events []eventstore.Event) ([]eventstore.Event, error) {
+func (p Checkpoint) eventsAfter(events []eventstore.Event) ([]eventstore.Event, error) {
 	switch {
-	case p.position == 0:
+	case p.Position == 0:
 		return events, nil
-	case len(events) == 0 || events[0].Position != p.position || events[0].EventID != p.event:
-		return nil, &EventError{Position: p.position, Err: fmt.Errorf("%w: the event %s, applied at position %d, is not in it any more",
-			ErrLogTruncated, p.event, p.position)}
+	case len(events) == 0 || events[0].Position != p.Position || events[0].EventID != p.EventID:
+		return nil, &EventError{Position: p.Position, Err: fmt.Errorf("%w: the event %s, applied at position %d, is not in it any more",
+			ErrLogTruncated, p.EventID, p.Position)}
 	}
 	return events[1:], nil
 }

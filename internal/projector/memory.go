@@ -29,7 +29,7 @@ type memoryRunner struct {
 	rate meter
 
 	next       any // the model that a replay builds, touched by run alone
-	nextAt     checkpoint
+	nextAt     Checkpoint
 	nextReplay uuid.UUID
 
 	mu       sync.Mutex
@@ -91,7 +91,7 @@ func (k *memoryRunner) follow(ctx context.Context) (int, error) {
 	if errors.Is(err, ErrLogTruncated) {
 		k.cfg.Logger.WarnContext(ctx, "the log was truncated; rebuilding the model", "projection", k.def.ID, "error", err)
 		m.mu.Lock()
-		m.model, m.at = k.def.memory.newModel(), checkpoint{}
+		m.model, m.at = k.def.memory.newModel(), Checkpoint{}
 		m.mu.Unlock()
 		_, n, err = k.apply(ctx, m.model, m.at, m)
 	}
@@ -113,7 +113,7 @@ func (k *memoryRunner) follow(ctx context.Context) (int, error) {
 }
 
 // apply reads a batch and applies it to a model, that of shared under its lock, and returns where the model is then.
-func (k *memoryRunner) apply(ctx context.Context, model any, at checkpoint, shared *memory) (checkpoint, int, error) {
+func (k *memoryRunner) apply(ctx context.Context, model any, at Checkpoint, shared *memory) (Checkpoint, int, error) {
 	var log Log = k.cfg.tail
 	if shared == nil { // a replay
 		log = k.cfg.Log
@@ -128,8 +128,8 @@ func (k *memoryRunner) apply(ctx context.Context, model any, at checkpoint, shar
 	}
 	for i := range events {
 		e := &events[i]
-		if want := at.position + 1; e.Position != want {
-			return at, i, &EventError{Position: want, Err: fmt.Errorf("%w: position %d follows on %d", ErrGap, e.Position, at.position)}
+		if want := at.Position + 1; e.Position != want {
+			return at, i, &EventError{Position: want, Err: fmt.Errorf("%w: position %d follows on %d", ErrGap, e.Position, at.Position)}
 		}
 		data, err := k.cfg.decoded(e)
 		if err == nil {
@@ -138,7 +138,7 @@ func (k *memoryRunner) apply(ctx context.Context, model any, at checkpoint, shar
 		if err != nil {
 			return at, i, &EventError{Position: e.Position, Err: err}
 		}
-		at = checkpoint{e.Position, e.EventID}
+		at = Checkpoint{e.Position, e.EventID}
 	}
 	return at, len(events), nil
 }
@@ -152,7 +152,7 @@ func (k *memoryRunner) build(ctx context.Context) (int, error) {
 	}
 	k.mu.Unlock()
 	if id != k.nextReplay {
-		k.nextReplay, k.next, k.nextAt = id, nil, checkpoint{}
+		k.nextReplay, k.next, k.nextAt = id, nil, Checkpoint{}
 		if id != uuid.Nil {
 			k.next = k.def.memory.newModel()
 		}
@@ -183,13 +183,13 @@ func (k *memoryRunner) swap(id uuid.UUID, atEnd bool) {
 	if r.ID != id || r.State != ReplayRunning { // cancelled meanwhile
 		return
 	}
-	r.Processed = min(k.nextAt.position, r.Total)
+	r.Processed = min(k.nextAt.Position, r.Total)
 	if atEnd && r.Processed < r.Total {
 		r.State, r.Error, r.FinishedAt = ReplayFailed, fmt.Sprintf("%v: it ends at %d and held %d", ErrLogTruncated, r.Processed, r.Total), time.Now()
 		return
 	}
 	m := k.def.memory
-	if k.nextAt.position < max(m.at.position, r.Total) || k.st.State == Paused {
+	if k.nextAt.Position < max(m.at.Position, r.Total) || k.st.State == Paused {
 		return
 	}
 	m.mu.Lock()
@@ -225,7 +225,7 @@ func (k *memoryRunner) fail(ctx context.Context, cause error) {
 	if k.st.State == Running {
 		k.st.State = Halted
 	}
-	k.st.Error, k.st.ErrorPosition = cause.Error(), k.def.memory.at.position+1
+	k.st.Error, k.st.ErrorPosition = cause.Error(), k.def.memory.at.Position+1
 	if at, ok := errors.AsType[*EventError](cause); ok {
 		k.st.ErrorPosition = at.Position
 	}
@@ -239,7 +239,7 @@ func (k *memoryRunner) status(ctx context.Context, head int64) (Status, error) {
 	}
 	k.mu.Unlock()
 	k.def.memory.mu.RLock()
-	st.Position = k.def.memory.at.position
+	st.Position = k.def.memory.at.Position
 	k.def.memory.mu.RUnlock()
 	st.Rate = k.rate.perSecond()
 	return st, st.setLag(ctx, k.cfg.Log, head)

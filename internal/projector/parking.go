@@ -55,7 +55,7 @@ func (a *applier) failed(ctx context.Context, cause *EventError) error {
 // record keeps a failure, in a transaction of its own, since that of the batch is rolled back.
 func (a *applier) record(ctx context.Context, e *eventstore.Event, cause error) (attempts int, parked bool, err error) {
 	err = a.state.begin(ctx, func(tx pgx.Tx) error {
-		if err := a.row.hold(ctx, tx, a.checkpoint); err != nil {
+		if err := a.row.hold(ctx, tx, a.Checkpoint); err != nil {
 			return err
 		}
 		attempts, parked, err = a.state.recordFailure(ctx, tx, a.generation, e, cause, len(a.parked) < a.cfg.MaxParked)
@@ -77,7 +77,7 @@ func (a *applier) retry(ctx context.Context) (bool, error) {
 	}
 	// One more than is applied, to know where the stream goes on.
 	want := min(int64(a.retryLimit), p.waiting)
-	events, err := a.cfg.Log.Select(ctx, p.next.Position-1, a.position, eventstore.Selection{StreamID: p.next.StreamID}, int(want)+1)
+	events, err := a.cfg.Log.Select(ctx, p.next.Position-1, a.Position, eventstore.Selection{StreamID: p.next.StreamID}, int(want)+1)
 	if err != nil {
 		return true, err
 	}
@@ -94,7 +94,7 @@ func (a *applier) retry(ctx context.Context) (bool, error) {
 		a.retryLimit = min(2*a.retryLimit, a.maxLimit)
 		if b.count == p.waiting {
 			delete(a.parked, p.next.StreamID)
-			a.cfg.Logger.InfoContext(ctx, "a parked stream goes on", "projection", a.def.ID, "stream", p.next.StreamID)
+			a.cfg.Logger.InfoContext(ctx, "a parked stream was drained", "projection", a.def.ID, "stream", p.next.StreamID)
 		}
 	case a.cfg.Transient(err), errors.Is(err, errFenced), ctx.Err() != nil:
 		return true, err
@@ -118,7 +118,7 @@ func (a *applier) recordStillParked(ctx context.Context, e *eventstore.Event, ca
 
 // drain writes events of a parked stream and takes them off those that wait.
 func (a *applier) drain(ctx context.Context, tx pgx.Tx, p parkedStream, b *batch, events []eventstore.Event) error {
-	if err := a.row.hold(ctx, tx, a.checkpoint); err != nil {
+	if err := a.row.hold(ctx, tx, a.Checkpoint); err != nil {
 		return err
 	}
 	if err := b.flush(ctx, tx, a.generation); err != nil {

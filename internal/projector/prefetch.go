@@ -29,12 +29,12 @@ type chunk struct {
 }
 
 // readAfter is the function of that name. A chunk that was asked for early may end before the log does by now, as any read may.
-func (a *prefetcher) readAfter(ctx context.Context, from checkpoint, limit int) ([]eventstore.Event, error) {
+func (a *prefetcher) readAfter(ctx context.Context, from Checkpoint, limit int) ([]eventstore.Event, error) {
 	var (
 		events []eventstore.Event
 		err    error
 	)
-	if len(a.asked) > 0 && a.asked[0].after == from.position && a.asked[0].limit == limit {
+	if len(a.asked) > 0 && a.asked[0].after == from.Position && a.asked[0].limit == limit {
 		first := a.asked[0]
 		a.asked = a.asked[1:]
 		<-first.done
@@ -42,7 +42,7 @@ func (a *prefetcher) readAfter(ctx context.Context, from checkpoint, limit int) 
 		events, err = first.events, first.err
 	} else {
 		a.close()
-		events, err = readIncluding(ctx, a.log, from.position, limit)
+		events, err = readIncluding(ctx, a.log, from.Position, limit)
 	}
 	if err == nil {
 		events, err = from.eventsAfter(events)

@@ -60,7 +60,7 @@ func (w *worker) runReplays(ctx context.Context, epoch int64, grown bool) {
 // failReplay ends a replay that can not be finished. One that only lost its database goes on later.
 func (w *worker) failReplay(ctx context.Context, r rebuild, cause error) {
 	w.warn(ctx, "replaying failed", cause)
-	if ctx.Err() != nil || w.cfg.Transient(cause) || r.id == uuid.Nil {
+	if ctx.Err() != nil || w.cfg.Transient(cause) || errors.Is(cause, errStore) || r.id == uuid.Nil {
 		return
 	}
 	if err := w.state.failReplay(ctx, r.id, cause); err != nil {
@@ -76,20 +76,27 @@ func (w *worker) runReplay(ctx context.Context, epoch int64, r rebuild) error {
 		}
 	}
 	row := replayRow{w.state, epoch, r}
-	if r.at.position == 0 && r.kind != KindRollback {
+	if r.at.Position == 0 && r.kind != KindRollback {
 		if err := w.state.deleteOld(ctx, row); err != nil {
 			return err
 		}
 	}
-	w.cfg.Logger.InfoContext(ctx, "replay goes on", "projection", w.def.ID, "replay", r.id, "kind", r.kind,
-		"generation", r.generation, "position", r.at.position, "total", r.total)
+	w.cfg.Logger.InfoContext(ctx, "replaying", "projection", w.def.ID, "replay", r.id, "kind", r.kind,
+		"generation", r.generation, "position", r.at.Position, "total", r.total)
 	a := newApplier(w.state, w.cfg.ReplayBatch)
-	a.row, a.generation, a.checkpoint = row, r.generation, r.at
+	a.row, a.epoch, a.generation, a.Checkpoint = row, epoch, r.generation, r.at
 	reader := &prefetcher{log: w.cfg.Log}
 	defer reader.close()
 	a.read = reader.readAfter
 	if err := a.load(ctx); err != nil {
 		return err
+	}
+	if err := a.align(ctx); err != nil {
+		return err
+	}
+	flip := w.flip
+	if w.def.store != nil {
+		flip = w.flipInStore
 	}
 	for {
 		if err := a.catchUp(ctx, r.total); err != nil {
@@ -98,7 +105,7 @@ func (w *worker) runReplay(ctx context.Context, epoch int64, r rebuild) error {
 		if err := a.retryAll(ctx); err != nil {
 			return err
 		}
-		if err := w.flip(ctx, epoch, r, a); !errors.Is(err, errRetryNow) {
+		if err := flip(ctx, epoch, r, a); !errors.Is(err, errRetryNow) {
 			return err
 		}
 	}
@@ -114,9 +121,9 @@ func (a *applier) catchUp(ctx context.Context, total int64) error {
 		case errors.Is(err, errRetryNow):
 		case err != nil:
 			return err
-		case n == 0 && a.position < total:
-			return &EventError{Position: a.position + 1, Err: fmt.Errorf("%w: it ends at %d and held %d", ErrGap, a.position, total)}
-		case n <= flipDistance && a.position >= total:
+		case n == 0 && a.Position < total:
+			return &EventError{Position: a.Position + 1, Err: fmt.Errorf("%w: it ends at %d and held %d", ErrGap, a.Position, total)}
+		case n <= flipDistance && a.Position >= total:
 			return nil
 		}
 	}
@@ -141,16 +148,20 @@ func (w *worker) flip(ctx context.Context, epoch int64, r rebuild, a *applier) e
 		if err != nil {
 			return err
 		}
-		return w.state.flip(ctx, tx, epoch, r, reached.checkpoint, lost)
+		return w.state.flip(ctx, tx, epoch, r, reached.Checkpoint, lost)
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		w.flipped(ctx, r, &reached)
 	}
+	return err
+}
+
+// flipped reports a completed replay.
+func (w *worker) flipped(ctx context.Context, r rebuild, a *applier) {
 	w.cfg.Logger.InfoContext(ctx, "replay completed", "projection", w.def.ID, "replay", r.id, "kind", r.kind,
-		"generation", r.generation, "position", reached.position, "parked", len(a.parked))
+		"generation", r.generation, "position", a.Position, "parked", len(a.parked))
 	w.wake.set()
-	w.cfg.Applied(w.def.ID, reached.position)
-	return nil
+	w.cfg.Applied(w.def.ID, a.Position)
 }
 
 // reachLive takes the applier as far as the live generation is, on all streams; lost says that there is no need, since what the
@@ -163,7 +174,7 @@ func (a *applier) reachLive(ctx context.Context, tx pgx.Tx, live state) (lost bo
 	case err != nil:
 		return false, err
 	}
-	if err := a.applyInTx(ctx, tx, live.at.position); err != nil {
+	if err := a.applyInTx(ctx, tx, live.at.Position); err != nil {
 		return false, err
 	}
 	return false, a.state.checkParked(ctx, tx, a.generation, live.generation)
@@ -172,15 +183,15 @@ func (a *applier) reachLive(ctx context.Context, tx pgx.Tx, live state) (lost bo
 // applyInTx applies what the live generation has and this one has not yet, in the transaction of the flip. What cannot be
 // applied is left to the next steps, which know how to deal with it.
 func (a *applier) applyInTx(ctx context.Context, tx pgx.Tx, position int64) error {
-	for a.position < position {
-		events, err := readAfter(ctx, a.cfg.Log, a.checkpoint, int(min(position-a.position, int64(a.maxLimit))))
+	for a.Position < position {
+		events, err := readAfter(ctx, a.cfg.Log, a.Checkpoint, int(min(position-a.Position, int64(a.maxLimit))))
 		if err != nil {
 			return err
 		}
 		b, foldErr := a.fold(events)
 		switch {
 		case len(events) == 0:
-			return &EventError{Position: a.position + 1, Err: fmt.Errorf("%w: it ends at %d and held %d", ErrGap, a.position, position)}
+			return &EventError{Position: a.Position + 1, Err: fmt.Errorf("%w: it ends at %d and held %d", ErrGap, a.Position, position)}
 		case foldErr != nil:
 			return errRetryNow
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -43,6 +44,9 @@ returning greatest(version, declined_version), generation, position, last_event_
 where id = $1 and owner = $2 and epoch = $4
 returning greatest(version, declined_version), generation, position, last_event_id, status, epoch`
 
+	readSQL = `select greatest(version, declined_version), generation, position, last_event_id, status, epoch from projections
+where id = $1`
+
 	releaseSQL = `update projections set lease_until = '-infinity', owner = '' where id = $1 and owner = $2 and epoch = $3`
 
 	// The compare-and-set that makes the rows and the checkpoint one: it holds the row lock until commit, so that
@@ -74,6 +78,8 @@ where id = $1 and epoch = $4 and status <> 'paused'`
 type stateStore struct {
 	cfg *Config
 	def *Projection
+
+	flipping sync.Mutex // held while a Store is flipped, and by the live applier while it applies to one
 }
 
 // stored is the part of a status that is in the projection's row.
@@ -96,7 +102,7 @@ var errFenced = errors.New("the projection's state has changed under its owner")
 type state struct {
 	version    int // of the code that built the rows, or that an operator has rolled back from
 	generation int64
-	at         checkpoint
+	at         Checkpoint
 	status     State
 	epoch      int64
 }
@@ -121,11 +127,15 @@ func (s *stateStore) renewLease(ctx context.Context, epoch int64) (st state, ok 
 }
 
 func (s *stateStore) lease(ctx context.Context, sql string, last any) (st state, ok bool, err error) {
+	return s.readState(ctx, sql, s.def.ID, s.cfg.Instance, interval(s.cfg.Lease), last)
+}
+
+func (s *stateStore) readState(ctx context.Context, sql string, args ...any) (st state, ok bool, err error) {
 	var (
 		position int64
 		event    *uuid.UUID
 	)
-	err = s.cfg.Pool.QueryRow(ctx, sql, s.def.ID, s.cfg.Instance, interval(s.cfg.Lease), last).
+	err = s.cfg.Pool.QueryRow(ctx, sql, args...).
 		Scan(&st.version, &st.generation, &position, &event, &st.status, &st.epoch)
 	st.at = checkpointOf(position, event)
 	switch {
@@ -160,14 +170,14 @@ type liveRow struct {
 	generation int64
 }
 
-func (c liveRow) advance(ctx context.Context, tx pgx.Tx, from checkpoint, b *batch) error {
-	tag, err := tx.Exec(ctx, advanceSQL, c.s.def.ID, b.last.position, b.last.id(), interval(c.s.cfg.Lease), c.epoch, c.generation,
-		from.position, from.id())
+func (c liveRow) advance(ctx context.Context, tx pgx.Tx, from Checkpoint, b *batch) error {
+	tag, err := tx.Exec(ctx, advanceSQL, c.s.def.ID, b.last.Position, b.last.id(), interval(c.s.cfg.Lease), c.epoch, c.generation,
+		from.Position, from.id())
 	return exactlyOne(tag, err)
 }
 
-func (c liveRow) hold(ctx context.Context, tx pgx.Tx, at checkpoint) error {
-	tag, err := tx.Exec(ctx, holdSQL, c.s.def.ID, interval(c.s.cfg.Lease), c.epoch, c.generation, at.position, at.id())
+func (c liveRow) hold(ctx context.Context, tx pgx.Tx, at Checkpoint) error {
+	tag, err := tx.Exec(ctx, holdSQL, c.s.def.ID, interval(c.s.cfg.Lease), c.epoch, c.generation, at.Position, at.id())
 	return exactlyOne(tag, err)
 }
 

@@ -132,7 +132,7 @@ type rebuild struct {
 	version    int // of the code that folds it
 	generation int64
 	total      int64
-	at         checkpoint
+	at         Checkpoint
 }
 
 // replayRow is the checkpoint of the generation that a replay builds.
@@ -142,22 +142,22 @@ type replayRow struct {
 	r     rebuild
 }
 
-func (c replayRow) advance(ctx context.Context, tx pgx.Tx, from checkpoint, b *batch) error {
+func (c replayRow) advance(ctx context.Context, tx pgx.Tx, from Checkpoint, b *batch) error {
 	if c.r.kind == KindRollback {
 		if err := c.advancePrevious(ctx, tx, from, b.last); err != nil {
 			return err
 		}
 	}
-	tag, err := tx.Exec(ctx, advanceReplaySQL, c.r.id, b.last.position, from.position, c.epoch, c.r.generation, b.last.id(), from.id())
+	tag, err := tx.Exec(ctx, advanceReplaySQL, c.r.id, b.last.Position, from.Position, c.epoch, c.r.generation, b.last.id(), from.id())
 	return exactlyOne(tag, err)
 }
 
-func (c replayRow) hold(ctx context.Context, tx pgx.Tx, at checkpoint) error {
+func (c replayRow) hold(ctx context.Context, tx pgx.Tx, at Checkpoint) error {
 	tag, err := tx.Exec(ctx, lockOwnedSQL, c.s.def.ID, c.epoch)
 	if err := exactlyOne(tag, err); err != nil {
 		return err
 	}
-	tag, err = tx.Exec(ctx, lockReplaySQL, c.r.id, at.position, c.r.generation)
+	tag, err = tx.Exec(ctx, lockReplaySQL, c.r.id, at.Position, c.r.generation)
 	return exactlyOne(tag, err)
 }
 
@@ -191,8 +191,8 @@ func (s *stateStore) checkParked(ctx context.Context, tx pgx.Tx, generation, liv
 		streams, position, cause)
 }
 
-func (c replayRow) advancePrevious(ctx context.Context, tx pgx.Tx, from, to checkpoint) error {
-	tag, err := tx.Exec(ctx, advancePreviousSQL, c.s.def.ID, c.epoch, c.r.generation, to.position, from.position, to.id())
+func (c replayRow) advancePrevious(ctx context.Context, tx pgx.Tx, from, to Checkpoint) error {
+	tag, err := tx.Exec(ctx, advancePreviousSQL, c.s.def.ID, c.epoch, c.r.generation, to.Position, from.Position, to.id())
 	return exactlyOne(tag, err)
 }
 
@@ -290,7 +290,7 @@ func (s *stateStore) restartReplay(ctx context.Context, epoch int64, r *rebuild)
 	if err := exactlyOne(tag, err); err != nil {
 		return err
 	}
-	r.version, r.generation, r.at = s.def.Version, r.generation+1, checkpoint{}
+	r.version, r.generation, r.at = s.def.Version, r.generation+1, Checkpoint{}
 	return nil
 }
 
@@ -310,11 +310,11 @@ func (s *stateStore) lockLive(ctx context.Context, tx pgx.Tx, epoch int64) (live
 
 // flip completes a replay and makes its generation, which is at a checkpoint, the live one. lost says that the log has lost
 // what the live one had applied.
-func (s *stateStore) flip(ctx context.Context, tx pgx.Tx, epoch int64, r rebuild, at checkpoint, lost bool) error {
+func (s *stateStore) flip(ctx context.Context, tx pgx.Tx, epoch int64, r rebuild, at Checkpoint, lost bool) error {
 	tag, err := tx.Exec(ctx, completeSQL, r.id)
 	if err := exactlyOne(tag, err); err != nil {
 		return err
 	}
-	tag, err = tx.Exec(ctx, flipSQL, s.def.ID, r.generation, r.version, at.position, epoch, at.id(), r.kind == KindRollback, lost)
+	tag, err = tx.Exec(ctx, flipSQL, s.def.ID, r.generation, r.version, at.Position, epoch, at.id(), r.kind == KindRollback, lost)
 	return exactlyOne(tag, err)
 }

@@ -80,7 +80,7 @@ func DefineSums[R comparable](id string, version int, table string) *Projection 
 	p := define(id, version)
 	columns := p.columnsOf(reflect.TypeFor[R](), table)
 	p.Tables = []string{table}
-	p.newFold = func() Fold { return &Sums[R]{columns: columns, rows: make(map[R][]big.Int)} }
+	p.newFold = func() any { return &Sums[R]{columns: columns, rows: make(map[R][]big.Int)} }
 	return p
 }
 

@@ -49,9 +49,9 @@ func (p *piece) first() int64 { return p.events[0].Position }
 
 func (p *piece) last() int64 { return p.events[len(p.events)-1].Position }
 
-func (p *piece) end() checkpoint {
+func (p *piece) end() Checkpoint {
 	e := &p.events[len(p.events)-1]
-	return checkpoint{e.Position, e.EventID}
+	return Checkpoint{e.Position, e.EventID}
 }
 
 // wake says that the log has grown, so that what is cached is no longer its end.
@@ -72,17 +72,17 @@ func (r *tailCache) ReadAfter(ctx context.Context, after int64, limit int) ([]ev
 		}
 	}
 	wakes, missing := r.wakes.Load(), limit-len(kept)
-	var end checkpoint // of what is kept
+	var end Checkpoint // of what is kept
 	if n := len(kept); n > 0 {
-		end = checkpoint{kept[n-1].Position, kept[n-1].EventID}
+		end = Checkpoint{kept[n-1].Position, kept[n-1].EventID}
 	}
 	var events []eventstore.Event
 	var err error
-	if end.position == 0 {
+	if end.Position == 0 {
 		events, err = r.Log.ReadAfter(ctx, after, limit)
 	} else if events, err = readAfter(ctx, r.Log, end, missing); errors.Is(err, ErrLogTruncated) {
 		r.clear()
-		kept, end, missing = nil, checkpoint{}, limit
+		kept, end, missing = nil, Checkpoint{}, limit
 		events, err = r.Log.ReadAfter(ctx, after, limit)
 	}
 	if err != nil {
@@ -147,14 +147,14 @@ func (r *tailCache) clear() {
 
 // add holds on to the events if they are the latest and without a gap. end is the event that they were read together with, if
 // there was one.
-func (r *tailCache) add(end checkpoint, events []eventstore.Event, endAt int64) {
+func (r *tailCache) add(end Checkpoint, events []eventstore.Event, endAt int64) {
 	n := int64(len(events))
 	if n > maxCachedEvents || n > 0 && events[n-1].Position-events[0].Position != n-1 {
 		return // by a replay, or damaged
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last, fresh := checkpoint{}, false
+	last, fresh := Checkpoint{}, false
 	if k := len(r.pieces); k > 0 {
 		last, fresh = r.pieces[k-1].end(), time.Since(r.pieces[k-1].readAt) <= cacheTTL
 	}
@@ -166,9 +166,9 @@ func (r *tailCache) add(end checkpoint, events []eventstore.Event, endAt int64) 
 	}
 	next := piece{events: events, readAt: time.Now()}
 	switch {
-	case next.last() <= last.position && fresh:
+	case next.last() <= last.Position && fresh:
 		return
-	case end == last && end.position > 0 && fresh:
+	case end == last && end.Position > 0 && fresh:
 		r.pieces = append(r.pieces, next)
 	default:
 		r.pieces = []piece{next}

@@ -21,10 +21,12 @@ type worker struct {
 	shortenDelay signal // a reader waits for it
 	rate         meter
 	retryAsked   atomic.Bool // a parked stream is to be tried
+
+	truncated bool // what the store has of the log is no longer in it; run's alone
 }
 
 func newWorker(cfg *Config, def *Projection) *worker {
-	return &worker{cfg: cfg, def: def, state: &stateStore{cfg, def}, wake: newSignal(), wakeReplay: newSignal(), shortenDelay: newSignal()}
+	return &worker{cfg: cfg, def: def, state: &stateStore{cfg: cfg, def: def}, wake: newSignal(), wakeReplay: newSignal(), shortenDelay: newSignal()}
 }
 
 func (w *worker) wakeUp() { w.wake.set() }
@@ -45,11 +47,15 @@ func (w *worker) run(ctx context.Context) error {
 		if err != nil {
 			w.warn(ctx, "taking the lease failed; retrying", err)
 		}
+		if !ok && w.def.PerInstance {
+			w.follow(ctx)
+			continue
+		}
 		if !ok {
 			sleep(ctx, w.cfg.Lease/3)
 			continue
 		}
-		w.cfg.Logger.InfoContext(ctx, "projection owned", "projection", w.def.ID, "epoch", st.epoch, "position", st.at.position)
+		w.cfg.Logger.InfoContext(ctx, "lease taken", "projection", w.def.ID, "epoch", st.epoch, "position", st.at.Position)
 		w.runOwned(ctx, st)
 		sleep(ctx, w.cfg.Lease/3) // lost: let the other one work
 	}
