@@ -22,17 +22,33 @@ import (
 	"passbook/internal/httpapi/apitest"
 )
 
-// build makes the real binary, unless E2E_SERVER names one that is there.
+// binary is the real one, which the first test that needs it builds for all of them.
+var binary struct {
+	once sync.Once
+	dir  string // removed by TestMain
+	path string
+	err  error
+}
+
+// build returns the path of the real binary: the one that E2E_SERVER names, or else one that is built.
 func build(t *testing.T) string {
 	t.Helper()
-	if path := os.Getenv("E2E_SERVER"); path != "" {
-		return path
+	binary.once.Do(func() {
+		if binary.path = os.Getenv("E2E_SERVER"); binary.path != "" {
+			return
+		}
+		if binary.dir, binary.err = os.MkdirTemp("", "passbook-server-"); binary.err != nil { //nolint:usetesting // outlives the test
+			return
+		}
+		binary.path = filepath.Join(binary.dir, "server")
+		if out, err := exec.Command("go", "build", "-race", "-o", binary.path, ".").CombinedOutput(); err != nil {
+			binary.err = fmt.Errorf("go build: %w: %s", err, out)
+		}
+	})
+	if binary.err != nil {
+		t.Fatal(binary.err)
 	}
-	path := filepath.Join(t.TempDir(), "server")
-	if out, err := exec.Command("go", "build", "-race", "-o", path, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v: %s", err, out)
-	}
-	return path
+	return binary.path
 }
 
 // process is a running server.

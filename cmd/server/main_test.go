@@ -4,13 +4,18 @@ import (
 	"bytes"
 	"context"
 	"maps"
+	"os"
 	"strings"
 	"testing"
 
 	"passbook/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	code := pgtest.Run(m)
+	_ = os.RemoveAll(binary.dir)
+	os.Exit(code)
+}
 
 func TestCommandLine(t *testing.T) {
 	t.Parallel()

@@ -56,8 +56,11 @@ var server struct {
 	template string
 }
 
-// Main runs the tests of a package, fails them if they leave goroutines behind, and removes the server, and exits.
-func Main(m *testing.M) {
+// Main is Run, and exits.
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run runs the tests of a package, fails them if they leave goroutines behind, removes the server, and returns the exit code.
+func Run(m *testing.M) int {
 	server.inMain.Store(true)
 	code := m.Run()
 	if server.admin != nil {
@@ -75,7 +78,7 @@ func Main(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "pgtest:", err)
 		code = 1
 	}
-	os.Exit(code)
+	return code
 }
 
 // New returns a pool on a freshly migrated database that no other test sees. Pool and database go with the test.
