@@ -1,5 +1,5 @@
-// Package auth tells who sent a request, by its bearer credential: a key out of the database (Keys), or a token of an
-// OpenID Connect issuer (Issuer). It knows nothing of HTTP routes; what a caller may do is a set of scopes.
+// Package auth authenticates callers by their bearer credential: a key in the database (Keys), or a token of an OpenID
+// Connect issuer (Issuer). It knows nothing of HTTP routes; what a caller may do is a set of scopes.
 package auth
 
 import (
@@ -8,13 +8,13 @@ import (
 )
 
 var (
-	// ErrBadCredential says that a credential is none of ours, is expired, or was revoked. Nothing more is said of why,
-	// so that nobody learns which keys there are.
+	// ErrBadCredential means that a credential is unknown, expired or revoked. Which of them is not said, so that nobody
+	// learns which keys exist.
 	ErrBadCredential = errors.New("the credential is not valid")
-	// ErrNotReady says that credentials cannot be checked yet, because the database's schema is not in place.
+	// ErrNotReady means that credentials cannot be checked yet, because the database's schema is not in place.
 	ErrNotReady = errors.New("credentials cannot be checked yet")
-	// ErrIssuerAway says that the issuer of tokens has not answered, so that nothing can be said of a token.
-	ErrIssuerAway = errors.New("the issuer of tokens does not answer")
+	// ErrIssuerUnavailable means that a token cannot be verified, because the issuer's keys could not be fetched.
+	ErrIssuerUnavailable = errors.New("the issuer of tokens is unavailable")
 )
 
 // Caller is who sent a request. It is shared by requests and must not be changed.
@@ -73,7 +73,7 @@ func ScopeNames() []string {
 	return all
 }
 
-// Has tells whether the set allows what all the scopes given allow.
+// Has reports whether the set includes all of the given scopes.
 func (s Scopes) Has(scopes Scopes) bool {
 	if s&ProjectionsAdmin != 0 {
 		s |= ProjectionsRead
@@ -94,7 +94,7 @@ func (s Scopes) list() []string {
 	return all
 }
 
-// scopesOf is the set of those of the names that are scopes of ours; a token may have others.
+// scopesOf returns the scopes of the names. It ignores other names, which a token may have.
 func scopesOf(all []string) (s Scopes) {
 	for _, name := range all {
 		scope, _ := ParseScope(name)

@@ -75,13 +75,13 @@ type Issuer struct {
 	failedAt time.Time // when the issuer last did not answer
 }
 
-// verified is a token that was found to be good.
+// verified is a token whose signature and claims have been checked.
 type verified struct {
 	caller *Caller
 	until  time.Time
 }
 
-// NewIssuer asks nobody yet: an issuer that is away is first noticed by the first token.
+// NewIssuer makes an Issuer without contacting the issuer: only the first token needs it.
 func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	if c.URL == "" || c.Audience == "" || c.Logger == nil {
 		return nil, errors.New("auth: URL, Audience and Logger are needed")
@@ -90,15 +90,15 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 		c.Client = &http.Client{Timeout: verifyTime}
 	}
 	client := *c.Client
-	client.Transport = newCourier(client.Transport)
+	client.Transport = newTransport(client.Transport)
 	tokens, _ := lru.New[[sha256.Size]byte, *verified](maxTokens) // its error is that of a size that is not positive
 	return &Issuer{url: c.URL, audience: c.Audience, client: &client, log: c.Logger, tokens: tokens, scopeClaim: c.ScopeClaim, scopesOf: c.ScopesOf}, nil
 }
 
-// Asks tells that no database is asked about a token.
+// Asks returns false: a token needs no database.
 func (i *Issuer) Asks(string) bool { return false }
 
-// Authenticate tells whose token it is. It answers ErrBadCredential, or ErrIssuerAway.
+// Authenticate returns the caller that the token is about. Its errors are ErrBadCredential and ErrIssuerUnavailable.
 func (i *Issuer) Authenticate(ctx context.Context, credential string) (*Caller, error) {
 	if len(credential) > maxToken || strings.Count(credential, ".") != 2 {
 		return nil, ErrBadCredential
@@ -159,15 +159,15 @@ func isAccessToken(credential string) bool {
 func verify(ctx context.Context, verifier *oidc.IDTokenVerifier, credential string) (*oidc.IDToken, error) {
 	ctx, cancel := context.WithTimeout(ctx, verifyTime)
 	defer cancel()
-	var away error
-	token, err := verifier.Verify(context.WithValue(ctx, awayKey{}, &away), credential)
+	var fetchFailed error
+	token, err := verifier.Verify(context.WithValue(ctx, fetchFailedKey{}, &fetchFailed), credential)
 	switch {
 	case err == nil:
 		return token, nil
-	case away != nil:
-		return nil, fmt.Errorf("%w: %w", ErrIssuerAway, away)
+	case fetchFailed != nil:
+		return nil, fmt.Errorf("%w: %w", ErrIssuerUnavailable, fetchFailed)
 	}
-	return nil, ErrBadCredential // why is nobody's business
+	return nil, ErrBadCredential // the reason is not disclosed
 }
 
 // current is the verifier; one is made when there is none yet, and made anew, while the old one goes on, when it has
@@ -182,7 +182,7 @@ func (i *Issuer) current(ctx context.Context, now time.Time) (*oidc.IDTokenVerif
 		return verifier, nil
 	}
 	if failed {
-		return nil, ErrIssuerAway
+		return nil, ErrIssuerUnavailable
 	}
 	asked := i.asks.DoChan("", func() (any, error) { return i.discover(context.WithoutCancel(ctx)) })
 	if verifier != nil {
@@ -191,7 +191,7 @@ func (i *Issuer) current(ctx context.Context, now time.Time) (*oidc.IDTokenVerif
 	select {
 	case result := <-asked:
 		if result.Err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrIssuerAway, result.Err)
+			return nil, fmt.Errorf("%w: %w", ErrIssuerUnavailable, result.Err)
 		}
 		verifier, _ = result.Val.(*oidc.IDTokenVerifier)
 		return verifier, nil
@@ -218,7 +218,7 @@ func (i *Issuer) discover(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 	defer i.mu.Unlock()
 	if err != nil {
 		i.failedAt = time.Now()
-		i.log.Warn("the issuer of tokens does not answer as it should", "issuer", i.url, "error", err)
+		i.log.Warn("fetching the issuer's document failed; the next token tries again", "issuer", i.url, "error", err)
 		return nil, err
 	}
 	i.renewAt = time.Now().Add(renewEvery)

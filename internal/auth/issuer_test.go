@@ -69,7 +69,7 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (i *issuer) setAway(away bool) {
+func (i *issuer) setUnavailable(away bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.away = away
@@ -236,26 +236,29 @@ func TestKeysRotate(t *testing.T) {
 	}
 }
 
-// TestIssuerIsAway: nothing can be told of a token until the issuer has answered; after that it may go away again.
-func TestIssuerIsAway(t *testing.T) {
+// TestIssuerIsUnavailable: nothing can be told of a token until the issuer has answered; after that it may go away again.
+func TestIssuerIsUnavailable(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
 	key := newEC(t, "1")
 	i.rotate(key)
-	i.setAway(true)
+	i.setUnavailable(true)
 	a := trust(t, i.url)
-	if _, err := a.Authenticate(t.Context(), i.token(key, nil)); !errors.Is(err, auth.ErrIssuerAway) {
+	if _, err := a.Authenticate(t.Context(), i.token(key, nil)); !errors.Is(err, auth.ErrIssuerUnavailable) {
 		t.Fatalf("away: %v", err)
 	}
-	i.setAway(false)
+	i.setUnavailable(false)
 	eventually(t, func() bool { _, err := a.Authenticate(t.Context(), i.token(key, nil)); return err == nil })
-	i.setAway(true)
+	i.setUnavailable(true)
 	if _, err := a.Authenticate(t.Context(), i.token(key, map[string]any{"sub": "bob"})); err != nil {
 		t.Errorf("away again, with a key that is known: %v", err)
 	}
 	// The issuer may have been asked as often as it is asked at once; then the answer takes a second.
 	unknown := i.token(newEC(t, "2"), nil)
-	eventually(t, func() bool { _, err := a.Authenticate(t.Context(), unknown); return errors.Is(err, auth.ErrIssuerAway) })
+	eventually(t, func() bool {
+		_, err := a.Authenticate(t.Context(), unknown)
+		return errors.Is(err, auth.ErrIssuerUnavailable)
+	})
 
 	// Nobody listens at all.
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -263,7 +266,7 @@ func TestIssuerIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = listener.Close()
-	if _, err := trust(t, "http://"+listener.Addr().String()).Authenticate(t.Context(), "a.b.c"); !errors.Is(err, auth.ErrIssuerAway) {
+	if _, err := trust(t, "http://"+listener.Addr().String()).Authenticate(t.Context(), "a.b.c"); !errors.Is(err, auth.ErrIssuerUnavailable) {
 		t.Errorf("nobody there: %v", err)
 	}
 	gone, cancel := context.WithCancel(t.Context())

@@ -198,7 +198,7 @@ func TestCredentialsThatCannotBeChecked(t *testing.T) {
 		code string
 	}{
 		"the database is away": {errAway, "unavailable"},
-		"the issuer is away":   {errors.Join(auth.ErrIssuerAway, errAway), "issuer-unavailable"},
+		"the issuer is away":   {errors.Join(auth.ErrIssuerUnavailable, errAway), "issuer-unavailable"},
 		"starting":             {auth.ErrNotReady, "unavailable"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -154,7 +154,7 @@ var known = []struct {
 	},
 	{feed.ErrStopping, kindUnavailable, "The service is stopping; open the stream again shortly.", 1},
 	{auth.ErrNotReady, kindUnavailable, "The service is starting and waits for its database; try again shortly.", 1},
-	{auth.ErrIssuerAway, kindIssuerAway, "The issuer of tokens does not answer, so that yours cannot be checked; try again shortly.", 1},
+	{auth.ErrIssuerUnavailable, kindIssuerAway, "The issuer of tokens does not answer, so that yours cannot be checked; try again shortly.", 1},
 	{context.Canceled, kindUnavailable, "The request was given up before it was answered.", 1},
 }
 

@@ -13,43 +13,44 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// The library asks the issuer for its keys whenever a signature does not verify, so that a flood of bad tokens would be a
-// flood at the issuer. It may ask often at first, which lets a new key work at once, and then every few seconds.
+// go-oidc fetches the issuer's keys whenever a signature does not verify, so a flood of bad tokens would flood the issuer.
+// The first fetches are not delayed, so that a new key works at once; after them there is one every few seconds.
 const (
 	fetchesAtOnce = 20
 	fetchEvery    = 2 * time.Second
 )
 
-// errEnoughAsked says that the issuer was asked a moment ago; what is known of its keys then counts.
-var errEnoughAsked = errors.New("the issuer was asked a moment ago")
+// errFetchLimit means that a fetch was not made because of the limit; the keys that are known are used.
+var errFetchLimit = errors.New("too many requests to the issuer")
 
-// fetchError says that the issuer could not be asked, or did not answer 200.
+// fetchError is a request to the issuer that failed, or was not answered with 200.
 type fetchError struct{ err error }
 
 func (e *fetchError) Error() string { return e.err.Error() }
 
 func (e *fetchError) Unwrap() error { return e.err }
 
-// courier carries requests to the issuer: not too many, and with errors that can be told from those of a token.
-type courier struct {
+// transport sends requests to the issuer. It limits their rate, and wraps their errors in fetchError, which tells them from
+// the errors of a token.
+type transport struct {
 	base    http.RoundTripper
 	fetches *rate.Limiter
 }
 
-func newCourier(base http.RoundTripper) *courier {
+func newTransport(base http.RoundTripper) *transport {
 	if base == nil {
 		base = http.DefaultTransport
-		if usual, ok := base.(*http.Transport); ok {
-			base = usual.Clone() // so that its connections can be closed
+		if shared, ok := base.(*http.Transport); ok {
+			base = shared.Clone() // so that its connections can be closed
 		}
 	}
-	return &courier{base: base, fetches: rate.NewLimiter(rate.Every(fetchEvery), fetchesAtOnce)}
+	return &transport{base: base, fetches: rate.NewLimiter(rate.Every(fetchEvery), fetchesAtOnce)}
 }
 
 // RoundTrip implements http.RoundTripper.
-func (c *courier) RoundTrip(r *http.Request) (*http.Response, error) {
+func (c *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !c.fetches.Allow() {
-		return nil, errEnoughAsked
+		return nil, errFetchLimit
 	}
 	response, err := c.base.RoundTrip(r)
 	if err != nil {
@@ -62,17 +63,18 @@ func (c *courier) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// CloseIdleConnections is what http.Client calls.
-func (c *courier) CloseIdleConnections() {
+// CloseIdleConnections closes those of the base; http.Client calls it.
+func (c *transport) CloseIdleConnections() {
 	if closer, ok := c.base.(interface{ CloseIdleConnections() }); ok {
 		closer.CloseIdleConnections()
 	}
 }
 
-// awayKey is of a *error in the context of a verification: the library does not wrap the errors of fetching keys.
-type awayKey struct{}
+// fetchFailedKey is the context key of a *error in which VerifySignature stores why the keys could not be fetched: go-oidc
+// does not wrap that error.
+type fetchFailedKey struct{}
 
-// keySet is the library's, but tells when the keys could not be fetched.
+// keySet is go-oidc's, which also reports that the keys could not be fetched.
 type keySet struct{ remote *oidc.RemoteKeySet }
 
 // VerifySignature implements oidc.KeySet.
@@ -80,14 +82,14 @@ func (k *keySet) VerifySignature(ctx context.Context, token string) ([]byte, err
 	payload, err := k.remote.VerifySignature(ctx, token)
 	var fetch *fetchError
 	if errors.As(err, &fetch) || errors.Is(err, context.DeadlineExceeded) {
-		if away, ok := ctx.Value(awayKey{}).(*error); ok {
-			*away = err
+		if failed, ok := ctx.Value(fetchFailedKey{}).(*error); ok {
+			*failed = err
 		}
 	}
 	return payload, err
 }
 
-// words reads a claim that is a string of words or a list of them.
+// words is a claim that is a list of words, or a string of them separated by spaces.
 type words []string
 
 // UnmarshalJSON implements json.Unmarshaler.
