@@ -82,7 +82,7 @@ func TestReadinessLooksAtTheQueryDatabase(t *testing.T) {
 	migrateAs(t, bin, replica.URL())
 	p.awaitReady(t, time.Minute)
 	stopNow(t, replica)
-	eventuallyTrue(t, time.Minute, "not ready without it", says("does not answer"))
+	eventuallyTrue(t, time.Minute, "not ready without it", says("is unavailable"))
 	for _, query := range queries {
 		a.call("GET", query, "", 503)
 	}

@@ -48,7 +48,7 @@ func TestDemo(t *testing.T) {
 		}
 		titles[step.Title] = true
 	}
-	for _, want := range []string{"Read your write", "The same key twice", "Time travel", "An event that fails", "Mend, and try again", "Replay while reading", "Kill the server", "Verify"} {
+	for _, want := range []string{"Read your write", "The same key twice", "Time travel", "An event that fails", "Repair, and retry", "Replay while reading", "Kill the server", "Verify"} {
 		if !titles[want] {
 			t.Errorf("there is no step %q", want)
 		}

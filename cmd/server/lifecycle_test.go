@@ -214,7 +214,7 @@ func TestDatabaseTroubles(t *testing.T) {
 	}
 	stopNow(t, database)
 	eventuallyTrue(t, time.Minute, "503 without a database", deposit(503))
-	eventuallyTrue(t, time.Minute, "readiness says so", says(503, "does not answer"))
+	eventuallyTrue(t, time.Minute, "readiness says so", says(503, "is unavailable"))
 	database = postgresIn(t, dir)
 	eventuallyTrue(t, time.Minute, "commands again after a restart", deposit(201))
 	p.awaitReady(t, time.Minute)

@@ -141,7 +141,7 @@ func TestTracesThatCannotBeSent(t *testing.T) {
 	p.awaitReady(t, time.Minute)
 	eventuallyTrue(t, time.Minute, "it is said that traces are lost", func() bool { return strings.Contains(p.out.String(), "/v1/traces") })
 	for line := range strings.Lines(p.out.String()) {
-		if strings.Contains(line, "/v1/traces") && !strings.Contains(line, `"level":"WARN","msg":"tracing failed","error":"`) {
+		if strings.Contains(line, "/v1/traces") && !strings.Contains(line, `"level":"WARN","msg":"sending traces failed; spans are dropped","error":"`) {
 			t.Errorf("not a line of the log: %s", line)
 		}
 	}

@@ -29,7 +29,7 @@ func (s Status) String() string {
 }
 
 // State is what the events of one account add up to. The zero value is an account that was never opened. It is a
-// plain value: copies share nothing that can change. Its version is kept by whoever holds it.
+// plain value: copies share nothing that can change. The caller keeps its version.
 type State struct {
 	Status   Status
 	Owner    string

@@ -1,4 +1,4 @@
-// Package app is the service: it wires its parts together, starts them, tells whether they are well, and stops them in
+// Package app is the service: it wires its parts together, starts them, reports their health, and stops them in
 // order. Serve is where to begin reading.
 package app
 
@@ -35,14 +35,14 @@ import (
 type app struct {
 	handler http.Handler
 	pools   []*pgxpool.Pool
-	// started is set once the schema is in place; until then the handler lets nobody at the database.
+	// started is set once the schema is in place; until then the handler lets no request reach the database.
 	started atomic.Bool
 	// stopping is set once the service has been told to stop.
 	stopping atomic.Bool
 	// waiting is what the start waits for.
 	waiting atomic.Pointer[string]
 	workers []func(context.Context) error
-	// endStreams ends answers that would go on for ever; http.Server.Shutdown waits for them otherwise.
+	// endStreams ends the responses that never end by themselves; http.Server.Shutdown would wait for them.
 	endStreams func()
 	tracing    *tracing // nil when it is off
 }
@@ -143,7 +143,7 @@ func (a *app) openPools(ctx context.Context, d *Database) (map[string]*pgxpool.P
 	}
 	uses := []use{
 		{"commands", d.url, 4, 10 * time.Second, []postgres.Option{
-			// An append waits for the lock of others; one that holds it and falls silent is ended before they give up.
+			// An append waits for other instances to release the append lock; PostgreSQL ends a silent holder before they give up.
 			postgres.WithLockTimeout(5 * time.Second), postgres.WithIdleInTransactionTimeout(2 * time.Second),
 			postgres.WithIndexLookups(),
 		}},
@@ -153,7 +153,7 @@ func (a *app) openPools(ctx context.Context, d *Database) (map[string]*pgxpool.P
 		{"queries", d.queryURL, 8, queryTimeout, nil},
 		{"feed", d.queryURL, 4, queryTimeout, nil},
 	}
-	if d.queryURL != d.url { // for what a replica cannot tell
+	if d.queryURL != d.url { // for questions that a replica cannot decide
 		uses = append(uses, use{"primary", d.url, 2, queryTimeout, nil})
 	}
 	pools := make(map[string]*pgxpool.Pool)
@@ -175,7 +175,7 @@ func (a *app) openPools(ctx context.Context, d *Database) (map[string]*pgxpool.P
 	return pools, nil
 }
 
-// primaryOf is the pool to ask for what a replica cannot tell.
+// primaryOf returns the pool for questions that a replica cannot decide.
 func primaryOf(pools map[string]*pgxpool.Pool) *pgxpool.Pool {
 	if primary := pools["primary"]; primary != nil {
 		return primary
@@ -183,7 +183,7 @@ func primaryOf(pools map[string]*pgxpool.Pool) *pgxpool.Pool {
 	return pools["queries"] // there is no replica
 }
 
-// run brings the schema up to date, waiting for a database that is away, then calls up and works until ctx ends. An
+// run brings the schema up to date, waiting for a database that is unavailable, then calls up and works until ctx ends. An
 // error means that the service cannot go on.
 func (a *app) run(ctx context.Context, cfg config.Config, d *Database, up func()) error {
 	defer a.tracing.stop(cfg.Log)
@@ -216,7 +216,7 @@ func (a *app) head(ctx context.Context) int64 {
 	return head
 }
 
-// learnRole says in the log when that is not safe from the role that the service has in the database.
+// learnRole logs when the service's role in the database could change the log, and when there is a pooler in between.
 func (a *app) learnRole(ctx context.Context, cfg config.Config) error {
 	role, err := postgres.RoleOf(ctx, a.pools[0])
 	if err != nil {
@@ -267,7 +267,7 @@ func (a *app) authenticator(ctx context.Context, cfg *config.Config, d *Database
 			return nil, err
 		}
 		pools := []*pgxpool.Pool{pool}
-		if d.queryURL != d.url { // keys are good while the primary is away, for the queries that still work
+		if d.queryURL != d.url { // keys stay valid while the primary is unavailable, for the queries that still work
 			if pool, err = a.pool(ctx, d.queryURL, "passbook auth", 2, 2*time.Second); err != nil {
 				return nil, err
 			}
@@ -297,7 +297,7 @@ func decode(eventType string, schemaVersion int, payload []byte) (any, error) {
 	return eventjson.Decode(eventType, schemaVersion, payload)
 }
 
-// readiness tells whether the service can do its work, and how its projections stand. A halted projection does not
+// readiness reports whether the service can do its work, and the state of its projections. A halted projection does not
 // make the service unready: it would take away the reads that still work, on every instance at once.
 func (a *app) readiness(pools map[string]*pgxpool.Pool, engine *projector.Engine, commands *command.Service) func(context.Context) []httpapi.Check {
 	primary, queries := pools["commands"], pools["queries"]
@@ -308,7 +308,7 @@ func (a *app) readiness(pools map[string]*pgxpool.Pool, engine *projector.Engine
 		if a.stopping.Load() {
 			return []httpapi.Check{{Name: "process", Detail: "is stopping; another instance takes requests"}}
 		}
-		database := databaseCheck(ctx, primary, "is read-only: commands are answered with 503 until it is not")
+		database := databaseCheck(ctx, primary, "is read-only: commands get 503 until it is writable")
 		checks := []httpapi.Check{database}
 		if !database.OK {
 			return checks
@@ -319,7 +319,7 @@ func (a *app) readiness(pools map[string]*pgxpool.Pool, engine *projector.Engine
 		checks = append(checks, commandsCheck(commands), schemaCheck(ctx, primary), roleCheck(ctx, primary))
 		checks = append(checks, projectionChecks(ctx, engine)...)
 		if replica { // last, since it may use up the time
-			check := databaseCheck(ctx, queries, "answers")
+			check := databaseCheck(ctx, queries, "is available")
 			if check.OK {
 				check = schemaCheck(ctx, queries)
 			}
@@ -330,7 +330,7 @@ func (a *app) readiness(pools map[string]*pgxpool.Pool, engine *projector.Engine
 	}
 }
 
-// commandsCheck tells whether the write side takes commands.
+// commandsCheck reports whether the write side takes commands.
 func commandsCheck(commands *command.Service) httpapi.Check {
 	if err := commands.Stalled(); err != nil {
 		return httpapi.Check{Name: "commands", Detail: err.Error()}
@@ -357,10 +357,10 @@ func projectionChecks(ctx context.Context, engine *projector.Engine) []httpapi.C
 	return checks
 }
 
-// unavailable tells the errors that are answered with 503: also those of a database whose schema is not there, or another.
+// unavailable matches the errors that become a 503: also those of a database without the schema, or with another.
 func unavailable(err error) bool { return postgres.IsUnavailable(err) || postgres.IsWrongSchema(err) }
 
-// schemaCheck tells whether tables and functions are those that this binary works with.
+// schemaCheck reports whether tables and functions are those that this binary works with.
 func schemaCheck(ctx context.Context, pool *pgxpool.Pool) httpapi.Check {
 	check := httpapi.Check{Name: "schema"}
 	err := postgres.CheckSchema(ctx, pool)
@@ -375,7 +375,7 @@ func schemaCheck(ctx context.Context, pool *pgxpool.Pool) httpapi.Check {
 	return check
 }
 
-// roleCheck tells whether the log is safe from the service's role. That it is not does not keep the service from working.
+// roleCheck reports whether the log is safe from the service's role. The service works also when it is not.
 func roleCheck(ctx context.Context, pool *pgxpool.Pool) httpapi.Check {
 	check := httpapi.Check{Name: "roles", OK: true, Private: true}
 	role, err := postgres.RoleOf(ctx, pool)
@@ -390,7 +390,7 @@ func roleCheck(ctx context.Context, pool *pgxpool.Pool) httpapi.Check {
 	return check
 }
 
-// databaseCheck tells whether a database can be used. One that is read-only can, for reads: that all instances stopped
+// databaseCheck reports whether a database can be used. One that is read-only can, for reads: that all instances stopped
 // being ready at once would take those away too.
 func databaseCheck(ctx context.Context, pool *pgxpool.Pool, whenReadOnly string) httpapi.Check {
 	check := httpapi.Check{Name: "database"}
@@ -402,7 +402,7 @@ func databaseCheck(ctx context.Context, pool *pgxpool.Pool, whenReadOnly string)
 	case err == nil && readOnly:
 		check.OK, check.Detail = true, whenReadOnly
 	case err == nil:
-		check.OK, check.Detail = true, "answers"
+		check.OK, check.Detail = true, "is available"
 	case unfit:
 		check.Detail = "has settings that the service cannot work with; its log says which"
 	case ok && refused.Code == "53300":
@@ -414,7 +414,7 @@ func databaseCheck(ctx context.Context, pool *pgxpool.Pool, whenReadOnly string)
 	case ok && refused.Code == "3D000":
 		check.Detail = "does not exist"
 	default:
-		check.Detail = "does not answer"
+		check.Detail = "is unavailable"
 	}
 	return check
 }

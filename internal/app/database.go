@@ -16,7 +16,7 @@ import (
 const (
 	// stopTimeout is how long the private PostgreSQL is given to stop.
 	stopTimeout = 15 * time.Second
-	// restartFirst and restartMost bound the pauses between tries to start a private PostgreSQL that has ended by itself.
+	// restartFirst and restartMost bound the pauses between attempts to restart a private PostgreSQL that has ended.
 	restartFirst = 100 * time.Millisecond
 	restartMost  = 10 * time.Second
 )
@@ -30,7 +30,7 @@ type Database struct {
 	private             *localpg.Server // nil with DATABASE_URL
 }
 
-// OpenDatabase starts the private PostgreSQL, unless the settings name a database. Whoever calls it stops it.
+// OpenDatabase starts the private PostgreSQL, unless the settings name a database. The caller stops it.
 func OpenDatabase(ctx context.Context, cfg config.Config) (*Database, error) {
 	if cfg.DatabaseURL != "" {
 		direct := cmp.Or(cfg.DirectDatabaseURL, cfg.DatabaseURL)
@@ -92,22 +92,22 @@ func AttachDatabase(ctx context.Context, cfg config.Config) (*Database, error) {
 	return nil, err
 }
 
-// keepUp starts a private PostgreSQL again whenever it has ended by itself, until ctx ends. It finds its clients again,
-// since its address stays. An error means that its data is another process's now.
-func (d *Database) keepUp(ctx context.Context, cfg config.Config) error {
+// restartPrivate restarts a private PostgreSQL whenever it ends, until ctx ends. Its address stays, so the pools reconnect.
+// An error means that another process now uses its data.
+func (d *Database) restartPrivate(ctx context.Context, cfg config.Config) error {
 	for d.private != nil {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-d.private.Done():
 		}
-		cfg.Log.ErrorContext(ctx, "the private PostgreSQL has ended; it is started again", "error", d.private.Err())
-		_ = d.private.Stop(ctx) // it has ended; this lets go of its directory
+		cfg.Log.ErrorContext(ctx, "the private PostgreSQL has ended; restarting it", "error", d.private.Err())
+		_ = d.private.Stop(ctx) // it has ended; this releases its directory
 		for wait := restartFirst; ; wait = min(2*wait, restartMost) {
 			private, err := localpg.Start(ctx, PrivateOptions(cfg))
 			if err == nil {
 				d.private = private
-				cfg.Log.InfoContext(ctx, "the private PostgreSQL runs again")
+				cfg.Log.InfoContext(ctx, "the private PostgreSQL is running again")
 				break
 			}
 			switch {
@@ -116,7 +116,7 @@ func (d *Database) keepUp(ctx context.Context, cfg config.Config) error {
 			case errors.Is(err, localpg.ErrInUse):
 				return fmt.Errorf("the private PostgreSQL has ended: %w", err)
 			}
-			cfg.Log.ErrorContext(ctx, "the private PostgreSQL does not start", "error", err)
+			cfg.Log.ErrorContext(ctx, "restarting the private PostgreSQL failed; trying again", "error", err)
 			sleep(ctx, wait)
 		}
 	}

@@ -12,21 +12,22 @@ import (
 )
 
 const (
-	// partingTime is how long clients with a connection open are waited for to be told that it closes. Who is told sends
-	// the next request over a new one; who is cut off cannot know whether a request that was under way was taken.
-	partingTime = 500 * time.Millisecond
+	// closeNotice is how long clients with an open connection have to be told, in a response, that it closes. A client that
+	// was told sends its next request over a new connection; one that is cut off cannot know whether a request in flight
+	// was carried out.
+	closeNotice = 500 * time.Millisecond
 )
 
-// farewell takes leave of the clients of a server.
-type farewell struct {
+// gracefulShutdown stops a server without failing requests of its clients.
+type gracefulShutdown struct {
 	server   *http.Server
 	stopping *atomic.Bool
 	open     atomic.Int64 // connections
 }
 
-// newFarewell puts itself before the server's handler. It sets stopping when the server is to stop.
-func newFarewell(server *http.Server, stopping *atomic.Bool) *farewell {
-	f := &farewell{server: server, stopping: stopping}
+// newGracefulShutdown wraps the server's handler. It sets stopping once the server is to stop.
+func newGracefulShutdown(server *http.Server, stopping *atomic.Bool) *gracefulShutdown {
+	g := &gracefulShutdown{server: server, stopping: stopping}
 	next := server.Handler
 	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if stopping.Load() {
@@ -37,31 +38,31 @@ func newFarewell(server *http.Server, stopping *atomic.Bool) *farewell {
 	server.ConnState = func(_ net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
-			f.open.Add(1)
+			g.open.Add(1)
 		case http.StateHijacked, http.StateClosed:
-			f.open.Add(-1)
+			g.open.Add(-1)
 		case http.StateActive, http.StateIdle:
 		}
 	}
-	return f
+	return g
 }
 
-// take stops the server: it goes on for delay, while it is not ready, so that load balancers notice; then has connections
-// closed by their clients, ends the streams, takes no more, and finishes what is in flight. What is not finished when ctx
-// ends is cut off.
-func (f *farewell) take(ctx context.Context, delay time.Duration, endStreams func(), log *slog.Logger) error {
-	f.stopping.Store(true)
+// run stops the server in order. For delay it goes on serving while it is not ready, so that load balancers notice. Then
+// it ends the streams, tells clients to close their connections, accepts no more, and finishes the requests in flight.
+// Those that are not finished when ctx ends are cut off.
+func (g *gracefulShutdown) run(ctx context.Context, delay time.Duration, endStreams func(), log *slog.Logger) error {
+	g.stopping.Store(true)
 	sleep(ctx, delay)
 	endStreams()
-	parting, cancel := context.WithTimeout(ctx, partingTime)
-	for f.open.Load() > 0 && parting.Err() == nil {
-		sleep(parting, 2*time.Millisecond)
+	notice, cancel := context.WithTimeout(ctx, closeNotice)
+	for g.open.Load() > 0 && notice.Err() == nil {
+		sleep(notice, 2*time.Millisecond)
 	}
 	cancel()
-	err := f.server.Shutdown(ctx)
+	err := g.server.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		log.WarnContext(ctx, "requests in flight were cut off: they took longer than PASSBOOK_SHUTDOWN_TIMEOUT", "connections", f.open.Load())
-		err = f.server.Close()
+		log.WarnContext(ctx, "requests in flight were cut off: they took longer than PASSBOOK_SHUTDOWN_TIMEOUT", "connections", g.open.Load())
+		err = g.server.Close()
 	}
 	if err != nil {
 		return fmt.Errorf("stop serving: %w", err)

@@ -28,7 +28,7 @@ var outcomeNames = [outcomes]string{
 	replayed:   "replayed",   // by an earlier request with its key
 	refused:    "refused",    // by the rules, by If-Match, or because of its key
 	overloaded: "overloaded", // the queue was full
-	failed:     "failed",     // the database is away, the caller has hung up, or anything else
+	failed:     "failed",     // the database is unavailable, the caller has disconnected, or anything else
 }
 
 // commandMeter implements command.Meter. All of its counters are made beforehand, so that counting a command is one
@@ -42,7 +42,7 @@ type commandMeter struct {
 
 func newCommandMeter(registry prometheus.Registerer) *commandMeter {
 	counts := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "passbook_commands_total", Help: "Commands answered, by kind and outcome.",
+		Name: "passbook_commands_total", Help: "Commands completed, by kind and outcome.",
 	}, []string{"command", "outcome"})
 	m := &commandMeter{
 		kinds: make(map[string]*[outcomes]prometheus.Counter),
@@ -51,11 +51,11 @@ func newCommandMeter(registry prometheus.Registerer) *commandMeter {
 			Buckets: prometheus.ExponentialBuckets(1, 2, 12),
 		}),
 		took: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "passbook_append_duration_seconds", Help: "Time that an append took, its commit and round trip included.",
+			Name: "passbook_append_duration_seconds", Help: "Duration of an append, with its commit and round trip.",
 			Buckets: []float64{.0005, .001, .002, .003, .005, .0075, .01, .015, .025, .05, .1, .25, .5, 1, 5},
 		}),
 		events: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "passbook_events_appended_total", Help: "Events that this instance has given to the log, those of units that lost a race included.",
+			Name: "passbook_events_appended_total", Help: "Events that this instance has appended to the log.",
 		}),
 	}
 	for _, c := range []account.Command{
@@ -141,7 +141,7 @@ func (m *applyMeter) observe(projection string, events int64, took time.Duration
 // registerQueue shows how many commands wait.
 func registerQueue(registry prometheus.Registerer, commands *command.Service) {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "passbook_commands_queued", Help: "Commands that wait to be taken into a batch; those that stand or fall together count as one.",
+		Name: "passbook_commands_queued", Help: "Commands waiting for a batch; an atomic group counts as one.",
 	}, func() float64 { return float64(commands.Queued()) }))
 }
 
@@ -156,7 +156,7 @@ func registerBuild(registry prometheus.Registerer, version string) {
 		}
 	}
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "passbook_build_info", Help: "1, with what is running as labels.",
+		Name: "passbook_build_info", Help: "Always 1; its labels are the version that is running.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
 	}, func() float64 { return 1 }))
 }
@@ -173,12 +173,12 @@ func newPoolMetrics(pools map[string]*pgxpool.Pool) *poolMetrics {
 	}
 	return &poolMetrics{
 		pools:       pools,
-		connections: desc("connections", "Connections to the database, by what they are doing.", "state"),
-		most:        desc("max_connections", "Connections that the pool may have."),
-		acquires:    desc("acquires_total", "Times that a connection was taken."),
-		waited:      desc("waited_acquires_total", "Times that none was free and one had to be waited for or made."),
+		connections: desc("connections", "Connections to the database, by state.", "state"),
+		most:        desc("max_connections", "Most connections the pool may have."),
+		acquires:    desc("acquires_total", "Connections acquired from the pool."),
+		waited:      desc("waited_acquires_total", "Acquires that had to wait for a connection."),
 		waiting:     desc("acquire_wait_seconds_total", "Time spent waiting for a connection."),
-		abandoned:   desc("canceled_acquires_total", "Times that who waited gave up."),
+		abandoned:   desc("canceled_acquires_total", "Acquires cancelled while waiting."),
 	}
 }
 

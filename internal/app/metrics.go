@@ -25,7 +25,7 @@ func newRegistry(pools map[string]*pgxpool.Pool, version string) *prometheus.Reg
 // projectionMetrics reads the projections' state when it is scraped.
 type projectionMetrics struct {
 	engine projectionStates
-	// ready tells whether the database can be asked at all.
+	// ready reports whether the database can be queried yet.
 	ready                              func() bool
 	position, head, lag, seconds, halt *prometheus.Desc
 	parked, failures, paused           *prometheus.Desc
@@ -36,7 +36,7 @@ type projectionMetrics struct {
 	known []projector.Status // what the database said last
 }
 
-// projectionStates is what knows how the projections stand: an engine.
+// projectionStates returns the state of the projections; a projector.Engine does.
 type projectionStates interface {
 	Projections(ctx context.Context) ([]projector.Status, error)
 }
@@ -54,14 +54,14 @@ func newProjectionMetrics(engine projectionStates, ready func() bool) *projectio
 		seconds:  desc("lag_seconds", "Age of the oldest event that is not applied yet."),
 		halt:     desc("halted", "1 if the projection has stopped at an event it cannot apply."),
 		parked:   desc("parked_streams", "Accounts set aside at an event that could not be applied."),
-		failures: desc("failures_total", "How often an event could not be applied, tries included."),
-		paused:   desc("paused", "1 if the projection was paused."),
+		failures: desc("failures_total", "Failed attempts to apply an event, retries included."),
+		paused:   desc("paused", "1 if the projection is paused."),
 
 		replaying:   desc("replay_running", "1 while a replay builds the next generation."),
-		replayed:    desc("replay_processed_events", "Events that the running replay, or the last, has folded."),
-		replayTotal: desc("replay_total_events", "Events that it has to fold."),
+		replayed:    desc("replay_processed_events", "Events that the running or last replay has applied."),
+		replayTotal: desc("replay_total_events", "Events that the running or last replay has to apply."),
 
-		database: prometheus.NewDesc("passbook_database_up", "1 if the database answered when this was scraped.", nil, nil),
+		database: prometheus.NewDesc("passbook_database_up", "1 if the database could be queried at this scrape.", nil, nil),
 	}
 }
 
@@ -74,7 +74,7 @@ func (m *projectionMetrics) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. While the database is away it tells what was known last: an alert of a halted
+// Collect implements prometheus.Collector. While the database is unavailable it reports the last known state: an alert of a halted
 // projection would resolve otherwise.
 func (m *projectionMetrics) Collect(out chan<- prometheus.Metric) {
 	all, err := m.state()

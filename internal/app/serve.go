@@ -20,9 +20,9 @@ import (
 
 // Bounds of the process.
 const (
-	// retryStart is how long to wait between tries to reach a database that is away at the start.
+	// retryStart is how long to wait between attempts to reach a database that is unavailable at the start.
 	retryStart = 500 * time.Millisecond
-	// retryMigrated is how long to wait between looks at a schema that somebody else has to bring up to date.
+	// retryMigrated is how long to wait between looks at a schema that its owner has to migrate.
 	retryMigrated = 2 * time.Second
 )
 
@@ -51,7 +51,7 @@ func Serve(ctx context.Context, cfg config.Config, stdout io.Writer) (err error)
 		return err
 	}
 	server := newHTTPServer(app.handler, cfg.Log)
-	leave := newFarewell(server, &app.stopping)
+	shutdown := newGracefulShutdown(server, &app.stopping)
 	// The services outlive ctx, so that requests in flight can finish.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
@@ -66,14 +66,14 @@ func Serve(ctx context.Context, cfg config.Config, stdout io.Writer) (err error)
 	group.Go(func() error {
 		return app.run(work, cfg, database, func() { announce(cfg, listener.Addr(), database, app.head(work), stdout) })
 	})
-	group.Go(func() error { return database.keepUp(failed, cfg) })
+	group.Go(func() error { return database.restartPrivate(failed, cfg) })
 	group.Go(func() error {
 		<-failed.Done()
 		cfg.Log.Info("stopping")
 		drain, cancel := context.WithTimeout(work, cfg.ShutdownDelay+cfg.ShutdownTimeout)
 		defer cancel()
 		defer stopWork()
-		return leave.take(drain, cfg.ShutdownDelay, app.endStreams, cfg.Log)
+		return shutdown.run(drain, cfg.ShutdownDelay, app.endStreams, cfg.Log)
 	})
 	if err := group.Wait(); err != nil {
 		return err
@@ -110,8 +110,8 @@ func secured(l net.Listener, cfg *config.Config) (net.Listener, error) {
 	return tls.NewListener(l, settings), nil
 }
 
-// migrateWhenUp migrates the database, waiting for one that is away, and for its owner to migrate it where this role
-// cannot, and then calls next. waiting is told what it waits for, in words for anyone who can reach the port.
+// migrateWhenUp migrates the database and calls next. It waits for a database that is unavailable, and for its owner where
+// this role cannot migrate it; it calls waiting with what it waits for, in words that any caller may read.
 func migrateWhenUp(ctx context.Context, cfg config.Config, url string, waiting func(string), next func(context.Context) error) error {
 	for {
 		err := postgres.Migrate(ctx, url, cfg.Log)
@@ -127,11 +127,11 @@ func migrateWhenUp(ctx context.Context, cfg config.Config, url string, waiting f
 			waiting(fmt.Sprintf("is at version %d and has to be at %d: run server migrate as its owner", older.Database, older.Binary))
 			wait = retryMigrated
 		case postgres.IsUnavailable(err):
-			waiting("cannot be checked while the database does not answer")
+			waiting("cannot be checked while the database is unavailable")
 		default:
 			return err
 		}
-		cfg.Log.Warn("waiting for the database", "database", config.Redact(url), "error", err)
+		cfg.Log.Warn("the database is not ready; trying again", "database", config.Redact(url), "error", err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -140,12 +140,12 @@ func migrateWhenUp(ctx context.Context, cfg config.Config, url string, waiting f
 	}
 }
 
-// announce says on stdout where the service is and what to try, with an account id made for the occasion and a position behind
-// the head of the log, so that the lines work as they stand.
+// announce prints where the service listens and what to try. Account id and position are such that the lines work when
+// pasted.
 func announce(cfg config.Config, addr net.Addr, d *Database, head int64, stdout io.Writer) {
 	cfg.Log.Info("serving", "addr", addr.String(), "database", config.Redact(d.url), "version", cfg.Version)
 	if tcp, ok := addr.(*net.TCPAddr); ok && cfg.Auth == config.AuthNone && len(cfg.Hosts) == 0 && !tcp.IP.IsLoopback() {
-		cfg.Log.Warn("only requests to localhost, 127.0.0.1 and [::1] are answered; name others in PASSBOOK_HOSTS")
+		cfg.Log.Warn("requests to names other than localhost, 127.0.0.1 and [::1] are refused; allow others with PASSBOOK_HOSTS")
 	}
 	if cfg.DatabaseURL != "" {
 		return
@@ -158,7 +158,7 @@ func announce(cfg config.Config, addr net.Addr, d *Database, head int64, stdout 
 		let = ` -H "Authorization: Bearer $PASSBOOK_KEY"`
 	}
 	fmt.Fprintf(stdout, `
-Passbook answers on %[1]s (the API: %[1]s/docs). Its data is in %[3]s.
+Passbook is running at %[1]s (the API: %[1]s/docs). Its data is in %[3]s.
 Three lines to try:
 
   curl -s%[4]s %[1]s/accounts -H 'Content-Type: application/json' -d '{"account_id":"%[2]s","owner":"Ada","currency":"EUR"}'

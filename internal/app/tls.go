@@ -15,8 +15,8 @@ import (
 // certificateAge is how long a certificate is used before its files are looked at again.
 const certificateAge = time.Second
 
-// certificates serves the certificate in two files, and the new one once they have changed. It looks at them when
-// somebody connects, so that it needs nobody to run it.
+// certificates serves the certificate in two files, and the new one once they have changed. It looks at them when a
+// client connects, so that it needs no goroutine.
 type certificates struct {
 	certFile, keyFile string
 	log               *slog.Logger
@@ -47,13 +47,13 @@ func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		c.lookedAt = now
 		// Between the writing of one file and that of the other they do not fit; the one before is good meanwhile.
 		if err := c.look(); err != nil {
-			c.log.Warn("the new certificate cannot be used; the one before is", "error", err)
+			c.log.Warn("loading the new certificate failed; serving the previous one", "error", err)
 		}
 	}
 	return c.current, nil
 }
 
-// look reads the files, and takes the certificate if they have changed. c.mu is held, or nobody else has c.
+// look reads the files, and takes the certificate if they have changed. The caller holds c.mu or is the only one that has c.
 func (c *certificates) look() error {
 	cert, err := os.ReadFile(c.certFile)
 	if err != nil {
@@ -71,7 +71,7 @@ func (c *certificates) look() error {
 		return fmt.Errorf("the certificate and its key: %w", err)
 	}
 	if c.current != nil {
-		c.log.Info("a new certificate is used", "not_after", pair.Leaf.NotAfter)
+		c.log.Info("the certificate has changed; serving the new one", "not_after", pair.Leaf.NotAfter)
 	}
 	c.cert, c.key, c.current = cert, key, &pair
 	return nil

@@ -31,21 +31,19 @@ import (
 // maxTraced bounds the spans that one append or one batch of a projection makes.
 const maxTraced = 64
 
-// tracing makes spans and sends them to a collector. There is none where OTEL_EXPORTER_OTLP_ENDPOINT is not set, and then
-// nothing of it is on the path of a request.
+// tracing makes spans and sends them to a collector. It is nil when tracing is off, and then adds nothing to a request.
 type tracing struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
 }
 
-// newTracing sends to the collector at endpoint, a URL for traces, over HTTP. It does not connect yet. Whoever calls it
-// stops it. Without an endpoint there is none, which is a nil *tracing. What goes wrong in OpenTelemetry's SDK, which has
-// one place for it in a process, is logged.
+// newTracing sends to the collector at endpoint, a URL for traces, over HTTP. It does not connect yet; the caller stops it.
+// Without an endpoint it returns nil. It sets the process-wide error handler of OpenTelemetry's SDK, which then logs.
 func newTracing(ctx context.Context, endpoint, version string, log *slog.Logger) (*tracing, error) {
 	if endpoint == "" {
 		return nil, nil
 	}
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("tracing failed", "error", err) }))
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("sending traces failed; spans are dropped", "error", err) }))
 	otel.SetLogger(logr.FromSlogHandler(log.Handler()))
 	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(endpoint))
 	if err != nil {
@@ -70,11 +68,11 @@ func (t *tracing) stop(log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if err := t.provider.Shutdown(ctx); err != nil {
-		log.Warn("the last traces could not be sent", "error", err)
+		log.Warn("sending the last traces failed; they are lost", "error", err)
 	}
 }
 
-// follow has the projector's work traced. The log is read with its metadata then, which is slower, in replays too.
+// follow traces the projector's work. The log is then read with its metadata, which is slower, also in replays.
 func (t *tracing) follow(c *projector.Config, store *eventstore.Store) {
 	if t != nil {
 		c.Log, c.Applying = logWithMetadata{store}, t.applying
@@ -89,7 +87,7 @@ func (l logWithMetadata) ReadAfter(ctx context.Context, after int64, limit int) 
 	return l.Select(ctx, after, math.MaxInt64, eventstore.Selection{}, limit)
 }
 
-// poolOptions has a pool's statements traced.
+// poolOptions traces a pool's statements.
 func (t *tracing) poolOptions() []postgres.Option {
 	if t == nil {
 		return nil
@@ -97,8 +95,8 @@ func (t *tracing) poolOptions() []postgres.Option {
 	return []postgres.Option{postgres.WithTracer(queryTracer{t.tracer})}
 }
 
-// handler makes a span of each request, and hands it on in the request's own traceparent: what is kept with the events and
-// said in the log is the span's then.
+// handler makes a span of each request and puts it into the request's traceparent, so that events and log lines carry the
+// id of the span.
 func (t *tracing) handler(next http.Handler) http.Handler {
 	if t == nil {
 		return next
@@ -127,7 +125,7 @@ func (t *tracing) handler(next http.Handler) http.Handler {
 	})
 }
 
-// statusWriter remembers the status of an answer.
+// statusWriter remembers the status of a response.
 type statusWriter struct {
 	http.ResponseWriter
 	status int
@@ -183,7 +181,7 @@ func addParent(parents []trace.SpanContext, metadata []byte) []trace.SpanContext
 	return append(parents, parent)
 }
 
-// spans begins a span under each parent. What is done in the context that it answers belongs to the first.
+// spans begins a span under each parent. Work done in the returned context belongs to the first.
 func (t *tracing) spans(ctx context.Context, name string, parents []trace.SpanContext, attributes ...attribute.KeyValue,
 ) (context.Context, func(error)) {
 	started := make([]trace.Span, len(parents))

@@ -39,7 +39,7 @@ To see what it does, run server demo: it touches nothing of yours. Each command 
 server completion prints completions for a shell.`,
 		Example: `  server                         # serve, until Ctrl-C
   server demo                    # walk through all of it
-  server status --watch          # how the projections of a running server stand
+  server status --watch          # the state of a running server's projections
   server replay balances --follow
   DATABASE_URL=postgres://db/passbook server verify`,
 		Args:          noArgs,

@@ -17,12 +17,12 @@ import (
 	"passbook/internal/config"
 )
 
-// serverFlag lets a command name the server it speaks to.
+// serverFlag adds the flag that names the server.
 func serverFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("server", "", "URL of the running server (default: the one at PASSBOOK_ADDR)")
 }
 
-// newClient speaks to the server at a URL, or else to the one that the settings make, and returns its URL too.
+// newClient returns a client of the server at a URL, or of the one at PASSBOOK_ADDR without one, and its URL.
 func newClient(server string, cfg *config.Config, opts ...client.Option) (*client.Client, string, error) {
 	if server == "" {
 		base, transport, err := ownServer(cfg)
@@ -41,8 +41,8 @@ func newClient(server string, cfg *config.Config, opts ...client.Option) (*clien
 	return c, server, nil
 }
 
-// ownServer is the URL of the server that the settings make, and what reaches it: with TLS it trusts the certificate that
-// the settings name, and no other.
+// ownServer returns the URL of the server at PASSBOOK_ADDR and an HTTP client for it. With TLS the client trusts the
+// certificate that the settings name, and no other.
 func ownServer(cfg *config.Config) (base string, c *http.Client, err error) {
 	reachable, err := reachableAddr(cfg.Addr)
 	if err != nil {
@@ -55,7 +55,7 @@ func ownServer(cfg *config.Config) (base string, c *http.Client, err error) {
 		&http.Client{Transport: &http.Transport{TLSClientConfig: trustOwn(cfg.TLSCert), ForceAttemptHTTP2: true}}, nil
 }
 
-// reachableAddr is where to connect to for a server that listens on addr, which may stand for every interface.
+// reachableAddr returns where to connect to for a server that listens on addr, which may mean every interface.
 func reachableAddr(addr string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -67,7 +67,7 @@ func reachableAddr(addr string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// explain says what to do about an error of a client of the server at a URL.
+// explain adds to an error of a client what to do about it.
 func explain(ctx context.Context, err error, server string) error {
 	var p *client.Problem
 	switch {
@@ -78,11 +78,10 @@ func explain(ctx context.Context, err error, server string) error {
 	case errors.As(err, &p):
 		return err
 	}
-	return fmt.Errorf("no answer from a server at %s: %w\nRun \"server\" to start one, or say with --server where it is", server, err)
+	return fmt.Errorf("no answer from a server at %s: %w\nRun \"server\" to start one, or name another with --server", server, err)
 }
 
-// trustOwn is for commands that speak to the server at PASSBOOK_ADDR: it has the certificate in the file, whatever name
-// that is for, since they connect by address.
+// trustOwn accepts only the certificate in the file, whatever name it is for, because commands connect by address.
 func trustOwn(certFile string) *tls.Config {
 	verify := func(state tls.ConnectionState) error {
 		text, err := os.ReadFile(certFile)

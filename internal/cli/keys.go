@@ -22,14 +22,14 @@ import (
 func newKeys(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
-		Short: "Make, list and revoke the keys of PASSBOOK_AUTH=keys",
+		Short: "Create, list and revoke the keys of PASSBOOK_AUTH=keys",
 		Long: `Keys are what callers send as "Authorization: Bearer KEY" to a server with PASSBOOK_AUTH=keys. Each has scopes, which
 say what its holder may do:
 
   accounts:write      commands: open accounts, move money
   accounts:read       queries
   events:read         the log
-  projections:read    how the projections stand
+  projections:read    the state of the projections
   projections:admin   replay, pause and so on; includes projections:read
   metrics:read        /metrics
 
@@ -50,15 +50,15 @@ server runs on it or not).`,
 func newKeysCreate(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create --name NAME --scope SCOPE [--scope SCOPE ...]",
-		Short: "Make a key, and print it on the last line",
-		Long: `Create makes a key and prints it on the last line of stdout. It is not to be had a second time: only its hash is
-stored. A running server takes it at once. On a database that is empty yet the schema is made first.`,
+		Short: "Create a key, and print it on the last line",
+		Long: `Create creates a key and prints it on the last line of stdout. It cannot be shown again: only its hash is stored.
+A running server accepts it at once. An empty database is migrated first.`,
 		Example: `  server keys create --name shop --scope accounts:write --scope accounts:read
   export PASSBOOK_KEY=$(server keys create --name ops --scope projections:admin | tail -n 1)`,
 		Args: noArgs,
 	}
 	name := cmd.Flags().String("name", "", "whose key it is; one that no other key in use has")
-	scopes := cmd.Flags().StringSlice("scope", nil, "what the key allows, one of: "+strings.Join(auth.ScopeNames(), ", "))
+	scopes := cmd.Flags().StringSlice("scope", nil, "what the key allows, any of: "+strings.Join(auth.ScopeNames(), ", "))
 	complete(cmd, "scope", auth.ScopeNames()...)
 	complete(cmd, "name") // a new one
 	asJSON := cmd.Flags().Bool("json", false, `print one JSON object on one line; "key" is the key`)
@@ -148,7 +148,7 @@ func newKeysList(settings *config.Settings) *cobra.Command {
 
 func printKeys(all []auth.Key, out io.Writer) error {
 	if len(all) == 0 {
-		_, err := fmt.Fprintln(out, "There are no keys; server keys create makes one.")
+		_, err := fmt.Fprintln(out, "There are no keys; create one with server keys create.")
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -169,8 +169,8 @@ func printKeys(all []auth.Key, out io.Writer) error {
 func newKeysRevoke(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke ID|NAME",
-		Short: "End a key, for good",
-		Long: `Revoke ends a key, named by its id or, where no key in use has that id, by its name. Every running server refuses it
+		Short: "Revoke a key, for good",
+		Long: `Revoke ends a key, named by its id or, if no key in use has that id, by its name. Every running server refuses it
 within seconds, and ends the streams that were opened with it.`,
 		Example: `  server keys revoke shop`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -205,8 +205,8 @@ within seconds, and ends the streams that were opened with it.`,
 	return cmd
 }
 
-// withKeys calls use with the keys of the database. Where make is set, a database that is not there yet, or has no schema,
-// is made first.
+// withKeys calls use with the keys of the database. With create it first makes a private PostgreSQL or a schema that is
+// missing.
 func withKeys(ctx context.Context, cfg config.Config, create bool, use func(*auth.Store) error) (err error) {
 	d, err := app.AttachDatabase(ctx, cfg)
 	if create && errors.Is(err, localpg.ErrNoData) {

@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	// lineEvery is how often its progress is told on what is no terminal.
+	// lineEvery is how often progress is printed when the output is not a terminal.
 	lineEvery = 2 * time.Second
-	// followPatience is how long a server may be away, such as for a restart, while its replay is followed.
+	// followPatience is how long a server may be unavailable, such as for a restart, while its replay is followed.
 	followPatience = 2 * time.Minute
 )
 
@@ -28,8 +28,8 @@ func newReplay(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replay PROJECTION",
 		Short: "Rebuild a read model from the log while it goes on serving",
-		Long: `Replay has the running server rebuild a read model from the log, beside the one that answers reads, and then swap
-the two. No read sees a half-built table, and none goes back in time. A server that is killed meanwhile goes on with the
+		Long: `Replay has the running server rebuild a read model from the log, beside the one that queries read, and then swap
+the two. No read sees a half-built table, and none goes back in time. A server that is killed meanwhile resumes the
 replay when it is back.
 
 Replay after the code of a projection was wrong, after its rows were damaged, or to see that the log makes the same rows
@@ -52,7 +52,7 @@ that one is followed. Ctrl-C ends only the following.`,
 	server := serverFlag(cmd)
 	cmd.ValidArgsFunction = suggestProjections(settings, server)
 	follow := cmd.Flags().Bool("follow", false, "show the progress until the replay is over")
-	asJSON := cmd.Flags().Bool("json", false, "print JSON: the replay, and with --follow one object a line as it gets on")
+	asJSON := cmd.Flags().Bool("json", false, "print JSON: the replay, and with --follow one object a line as it progresses")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		cfg, err := settings.Load(cmd.ErrOrStderr())
 		if err != nil {
@@ -81,11 +81,11 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// progress shows how a replay gets on.
+// progress shows the progress of a replay.
 type progress interface {
-	// show is called with the replay as it began and as it stands, and last when it is over.
+	// show is called when the replay starts, as it progresses, and last when it is over.
 	show(r *client.Replay)
-	// note says something beside the progress.
+	// note prints a line beside the progress.
 	note(text string)
 }
 

@@ -15,27 +15,27 @@ import (
 	"passbook/internal/config"
 )
 
-// shownFailures is how many failures of a projection are told below the table.
+// shownFailures is how many failures of a projection are printed below the table.
 const shownFailures = 5
 
 func newStatus(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show how the projections of the running server stand",
-		Long: `Status asks the running server how far each projection has followed the log.
+		Short: "Show the state of the running server's projections",
+		Long: `Status asks the running server how far each projection has read the log.
 
-A projection keeps one read model, the tables that queries are answered from, up to date: it applies the events of the
-log in order. What has been written is read as soon as the projection has applied it.
+A projection keeps one read model, the tables that queries read, up to date: it applies the events of the log in order.
+Queries see what has been written once the projection has applied it.
 
   POSITION   the last event of the log that the read model has applied; HEAD is the last there is
   LAG        how many events it has yet to apply, and the age of the oldest of them
   RATE       events applied a second, over the last 10 seconds
   PARKED     accounts that stay behind at an event that could not be applied; all others go on
-  GENERATION which of its tables' row sets reads are answered from; a replay builds the next one
+  GENERATION the set of rows that queries read; a replay builds the next one
   REPLAY     the running replay, or the last
 
-What could not be applied is told below the table, with the command that tries it again. It is tried again by itself every
-30 seconds. It exits 0 when the server has answered, whatever it said.`,
+Events that could not be applied are listed below the table, each with the command that retries it; the server retries
+them every 30 seconds too. The exit code is 0 whenever the server could be asked, whatever the state.`,
 		Example: `  server status
   server status --watch
   server status --json | jq '.projections[] | {id, lag, parked}'
@@ -88,7 +88,7 @@ func watchStatus(ctx context.Context, c *client.Client, asJSON bool, out io.Writ
 	}
 }
 
-// standing is how the projections stand, as --json prints it.
+// standing is the state of the projections, as --json prints it.
 type standing struct {
 	Projections []client.Projection `json:"projections"`
 	// Failures has the projections that have any.
@@ -149,7 +149,7 @@ func printStatus(now *standing, out io.Writer) error {
 	return told.err
 }
 
-// printFailures says what stands in a projection's way.
+// printFailures prints the events that a projection could not apply.
 func printFailures(out io.Writer, p *client.Projection, failures []client.Failure) {
 	if len(failures) == 0 {
 		if p.Error == nil {

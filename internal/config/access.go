@@ -29,7 +29,7 @@ type Access struct {
 	Hosts []string
 	// BasePath is where a proxy mounts the service; empty at the root.
 	BasePath string
-	// ScopeClaim is the claim that has a token's scopes, "" for the usual ones; ScopesOf says what its values stand for.
+	// ScopeClaim is the claim that has a token's scopes, "" for the usual ones; ScopesOf maps its values to scopes.
 	ScopeClaim string
 	ScopesOf   map[string]auth.Scopes
 	// RateLimit is in requests a second for each caller; 0 is none.
@@ -52,17 +52,17 @@ type accessSettings struct {
 }
 
 func (s *Settings) addAccess(add func(env, flag, fallback, shown, usage string) *setting) {
-	s.auth = add("PASSBOOK_AUTH", "auth", AuthNone, "", "who is let in: none (everybody; for loopback only), keys (see server keys) or oidc")
+	s.auth = add("PASSBOOK_AUTH", "auth", AuthNone, "", "who may call: none (everyone; for loopback only), keys (see server keys) or oidc")
 	s.insecure = add("PASSBOOK_INSECURE", "insecure", "false", "", "allow an address beyond loopback without authentication")
 	s.hosts = add("PASSBOOK_HOSTS", "hosts", "", "loopback names only",
 		"names or addresses, separated by commas, that requests may be addressed to (Host) without authentication, beside loopback ones")
 	s.basePath = add("PASSBOOK_BASE_PATH", "base-path", "/", "", "where a proxy mounts the service, such as /bank; it may take it off or not")
-	s.oidcIssuer = add("PASSBOOK_OIDC_ISSUER", "oidc-issuer", "", "none", "URL of the OpenID Connect issuer whose tokens are taken, for oidc")
-	s.oidcAudience = add("PASSBOOK_OIDC_AUDIENCE", "oidc-audience", "", "none", "what tokens must have among their audience, for oidc")
+	s.oidcIssuer = add("PASSBOOK_OIDC_ISSUER", "oidc-issuer", "", "none", "URL of the OpenID Connect issuer whose tokens are accepted, for oidc")
+	s.oidcAudience = add("PASSBOOK_OIDC_AUDIENCE", "oidc-audience", "", "none", "audience that tokens must have, for oidc")
 	s.oidcScopeClaim = add("PASSBOOK_OIDC_SCOPE_CLAIM", "oidc-scope-claim", "", "scope and scp",
 		"claim that has a token's scopes, such as permissions or realm_access.roles, for oidc")
 	s.oidcScopes = add("PASSBOOK_OIDC_SCOPES", "oidc-scopes", "", "the values are scopes",
-		"scopes that values of the claim stand for, such as teller=accounts:write,teller=accounts:read, for oidc")
+		"scopes that values of the claim grant, such as teller=accounts:write,teller=accounts:read, for oidc")
 	s.rateLimit = add("PASSBOOK_RATE_LIMIT", "rate-limit", "0", "", "requests a second that a caller may send, by key, token or address; 0 is no limit")
 	s.maxStreams = add("PASSBOOK_MAX_STREAMS", "max-streams", "256", "", "how many streams of events, and how many POST /commands, may be open at once")
 	s.tlsCert = add("PASSBOOK_TLS_CERT", "tls-cert", "", "no TLS", "file of the certificate and its chain, PEM; read again when it changes")
@@ -127,8 +127,8 @@ func (s *Settings) loadHosts(wrong func(one *setting, format string, args ...any
 	return hosts
 }
 
-// parseScopesOf reads pairs value=scope with commas between them, and calls wrong with each that is none. It is nil
-// without any.
+// parseScopesOf parses pairs value=scope, separated by commas, and calls wrong with each that is malformed. It returns nil
+// for an empty text.
 func parseScopesOf(text string, wrong func(pair string)) map[string]auth.Scopes {
 	if text == "" {
 		return nil
@@ -198,7 +198,7 @@ func (s *Settings) secret(one, file *setting, wrong func(one *setting, format st
 	return value
 }
 
-// checkAddress refuses an address that others can reach while nobody has to say who they are.
+// checkAddress refuses an address that other machines can reach without authentication.
 func (s *Settings) checkAddress(addr string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -219,5 +219,5 @@ func (s *Settings) checkAddress(addr string) error {
 	}
 	return fmt.Errorf("%q can be reached from other machines, and there is no authentication: set PASSBOOK_AUTH=keys and "+
 		"make a key with server keys create, or PASSBOOK_AUTH=oidc with PASSBOOK_OIDC_ISSUER and PASSBOOK_OIDC_AUDIENCE; "+
-		"or listen on 127.0.0.1; or say that you mean it with PASSBOOK_INSECURE=true (--insecure)", addr)
+		"or listen on 127.0.0.1; or confirm with PASSBOOK_INSECURE=true (--insecure)", addr)
 }

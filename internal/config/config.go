@@ -256,7 +256,7 @@ func (s *Settings) tracesURL() (string, error) {
 // name begins with passbook, and where the scripts of the repository keep their tools.
 var foreign = regexp.MustCompile(`^PASSBOOK_((\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)|TOOLS)$`)
 
-// unknown reports the variables that look like settings and are none, which most often are misspelt.
+// unknown reports the variables that look like settings but are not; most are misspelt.
 func (s *Settings) unknown() (problems []error) {
 	known := make(map[string]bool)
 	for _, one := range s.all {
@@ -284,7 +284,7 @@ func letters(name string) string {
 	return string(all)
 }
 
-// warnOfSecrets tells of secrets on the command line, which every user of the machine can see in the list of processes.
+// warnOfSecrets warns of secrets on the command line, which every user of the machine can see in the list of processes.
 func (s *Settings) warnOfSecrets(log *slog.Logger) {
 	for _, one := range []struct{ value, file *setting }{
 		{s.databaseURL, s.databaseURLFile},
@@ -309,7 +309,7 @@ func (s *Settings) warnOfSecrets(log *slog.Logger) {
 	}
 }
 
-// hasPassword tells whether the password of a database URL was read from the URL itself.
+// hasPassword reports whether the password of a database URL was read from the URL itself.
 func hasPassword(text, password string) bool {
 	return password != "" && (strings.Contains(text, url.QueryEscape(password)) || strings.Contains(text, password))
 }

@@ -100,7 +100,7 @@ func (a account) checkReachable(dir string, probe func(dir string) error) error 
 	}
 }
 
-// mayEnter tells by owner and mode whether the account may enter a directory. Access lists are not looked at: it
+// mayEnter reports by owner and mode whether the account may enter a directory. Access lists are not looked at: it
 // only serves to say what is in the way after entering has failed.
 func (a account) mayEnter(info fs.FileInfo) bool {
 	st := info.Sys().(*syscall.Stat_t)

@@ -19,8 +19,9 @@ var (
 )
 
 // Attach finds the private PostgreSQL that another process runs in a data directory, and returns its URL, with which
-// this process may connect beside that one. It changes nothing: without a running one it answers ErrNotRunning or
-// ErrNoData. Like Start it forgets the PG* variables. The server ends when the process that started it does, whoever is connected.
+// this process may connect beside that one. It changes nothing: without a running one it returns ErrNotRunning or
+// ErrNoData. Like Start it ignores the PG* variables. The server ends with the process that started it, even while others
+// are connected.
 func Attach(ctx context.Context, dir string) (string, error) {
 	if err := forgetClientSettings(); err != nil {
 		return "", fmt.Errorf("private PostgreSQL: %w", err)

@@ -113,7 +113,7 @@ func candidateDirs() []string {
 	return slices.Compact(dirs)
 }
 
-// inspect tells whether dir holds initdb and postgres of a usable version.
+// inspect reports whether dir holds initdb and postgres of a usable version.
 func inspect(ctx context.Context, dir string) (binaries, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -138,7 +138,7 @@ func inspect(ctx context.Context, dir string) (binaries, error) {
 	return b, nil
 }
 
-// parseMajor reads the major version out of the answer to postgres --version, such as
+// parseMajor reads the major version from the output of postgres --version, such as
 // "postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)" or "postgres (PostgreSQL) 19beta1".
 func parseMajor(version string) (int, error) {
 	_, rest, ok := strings.Cut(version, "(PostgreSQL) ")

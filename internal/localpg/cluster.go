@@ -63,7 +63,7 @@ func openDataDir(ctx context.Context, path string) (*dataDir, error) {
 }
 
 // letThrough lets others pass through a directory of root's, as made by mktemp -d, so that the user PostgreSQL runs
-// as can reach its own subdirectory. It lets nobody list it.
+// as can reach its own subdirectory. Others cannot list it.
 func letThrough(path string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -78,7 +78,7 @@ func letThrough(path string) error {
 	return os.Chmod(path, info.Mode().Perm()|0o011)
 }
 
-// takeLock locks the file at path and writes the process id into it, for the message of whoever comes second. The
+// takeLock locks the file at path and writes the process id into it, for the message to a second process. The
 // kernel drops the lock when the process ends, however it ends; children do not inherit it.
 func takeLock(ctx context.Context, path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
@@ -211,7 +211,7 @@ func (d *dataDir) initCluster(
 	if err := acc.checkReachable(temp, probe); err != nil {
 		return err
 	}
-	// Whoever can open the socket is let in as any role: the socket is in a directory that only the user PostgreSQL
+	// A client that can open the socket may use any role: the socket is in a directory that only the user PostgreSQL
 	// runs as, and root, can enter. There is no TCP port to protect.
 	args := []string{
 		"--pgdata=" + temp, "--username=" + adminRole, "--encoding=UTF8", "--locale=C", "--data-checksums",

@@ -1,7 +1,7 @@
 // Package localpg runs a PostgreSQL of Passbook's own: it finds the installed programs, makes a cluster on the
 // first start, keeps it to this process alone, and makes sure that it ends when the process does.
 //
-// It listens on a Unix socket only, in a directory that nobody but its user can enter.
+// It listens on a Unix socket only, in a directory that only its user can enter.
 package localpg
 
 import (
@@ -70,7 +70,7 @@ type Server struct {
 }
 
 // Start finds PostgreSQL, makes the cluster if there is none, waits for the server of a killed predecessor to end,
-// and returns once the database answers. The context bounds the start, not the life of the server: that ends with
+// and returns once the database accepts connections. The context bounds the start, not the life of the server: that ends with
 // Stop or with the process, whichever is first. The caller must call Stop.
 //
 // From here on the process has none of the PG* variables that PostgreSQL's clients read, so that the private PostgreSQL,
@@ -110,7 +110,7 @@ func (s *Server) launch(ctx context.Context, opts Options) error {
 		return err
 	}
 	if !s.data.haveCluster(bin.major) {
-		s.log.InfoContext(ctx, "making a private PostgreSQL", "major", bin.major, "dir", s.data.path, "user", acc.name)
+		s.log.InfoContext(ctx, "creating a private PostgreSQL", "major", bin.major, "dir", s.data.path, "user", acc.name)
 	}
 	if s.cluster, err = s.data.ensureCluster(ctx, bin, acc, opts.Settings["fsync"] == "off"); err != nil {
 		return err
@@ -292,7 +292,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	s.log.WarnContext(ctx, "PostgreSQL takes too long to shut down; it will recover at the next start")
+	s.log.WarnContext(ctx, "PostgreSQL did not shut down in time; ending it at once, it recovers at the next start")
 	s.signal(syscall.SIGQUIT)
 	timer := time.NewTimer(quitGrace)
 	defer timer.Stop()
@@ -307,7 +307,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 
 func (s *Server) signal(sig syscall.Signal) {
 	if err := s.process.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		s.log.Error("cannot signal PostgreSQL", "signal", sig.String(), "error", err)
+		s.log.Error("signalling PostgreSQL failed", "signal", sig.String(), "error", err)
 	}
 }
 

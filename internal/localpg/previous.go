@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// previousGrace is how long the postmaster of the last life may take to end by itself: it was sent a fast
+	// previousGrace is how long the postmaster of the last life may take to end: it was sent a fast
 	// shutdown when its parent died, and may have a checkpoint to write.
 	previousGrace = 5 * time.Second
 	// previousLimit is how long Start waits for it altogether.
@@ -66,7 +66,7 @@ func awaitPrevious(ctx context.Context, clusterDir, socketDir string, log *slog.
 			return removeStalePidFile(clusterDir, certain)
 		}
 		file, err := readPidFile(clusterDir)
-		// The name alone tells whose it is: the directory above may have changed since (socketDirPath).
+		// The name alone identifies it: the directory above may have changed since (socketDirPath).
 		if err == nil && file.socketDir != "" && filepath.Base(file.socketDir) != filepath.Base(socketDir) {
 			return fmt.Errorf("a PostgreSQL that Passbook did not start (process %d) is running in %s: stop it first",
 				file.pid, clusterDir)

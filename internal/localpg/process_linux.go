@@ -10,7 +10,7 @@ import (
 func setDeathSignal(attr *syscall.SysProcAttr, sig syscall.Signal) { attr.Pdeathsig = sig }
 
 // clusterProcesses returns the ids of the postgres processes that work in clusterDir, the postmaster and those it
-// left behind alike: each has the data directory as its working directory. certain is true because the answer does
+// left behind alike: each has the data directory as its working directory. certain is true because the result does
 // not depend on what postmaster.pid says, whose process id may long belong to someone else.
 func clusterProcesses(clusterDir string) (pids []int, certain bool) {
 	entries, err := os.ReadDir("/proc")
@@ -33,7 +33,7 @@ func clusterProcesses(clusterDir string) (pids []int, certain bool) {
 	return pids, true
 }
 
-// isPostgres tells by the path of its program whether a process is PostgreSQL; the kernel marks the path of a
+// isPostgres reports by the path of its program whether a process is PostgreSQL; the kernel marks the path of a
 // program that was replaced, by an upgrade, say.
 func isPostgres(exe string) bool {
 	name := filepath.Base(exe)

@@ -16,7 +16,7 @@ type Failer interface {
 	Fatalf(format string, args ...any)
 }
 
-// Append appends events behind whatever the log holds, whoever else appends, and returns the position of the first and the
+// Append appends events at the end of the log, also while others append, and returns the position of the first and the
 // time of all of them.
 func Append(t Failer, store *eventstore.Store, events ...eventstore.NewEvent) (first int64, recordedAt time.Time) {
 	t.Helper()

@@ -114,7 +114,7 @@ func URL(t testing.TB) string {
 	return urlOf(name)
 }
 
-// ServiceURL turns what URL has answered into that of the same database as the service's role sees it, which does not own
+// ServiceURL turns what URL returned into that of the same database as the service's role sees it, which does not own
 // it. The server's own role must be allowed to take that role, where TEST_DATABASE_URL names it.
 func ServiceURL(t testing.TB, owners string) string {
 	t.Helper()
@@ -153,7 +153,7 @@ func drop(name string) error {
 	defer cancel()
 	err := exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok && refused.Code == "42501" {
-		// Autovacuum is at work there, which only a superuser may end by force. Without it, it is ended by itself.
+		// Autovacuum is at work there, which only a superuser may end by force. Without it, it ends by itself.
 		return exec(ctx, "DROP DATABASE IF EXISTS "+name)
 	}
 	return err
@@ -200,7 +200,7 @@ func find(ctx context.Context) (url string, err error) {
 
 // startLocal starts a private server. Its data need not outlive a crash of the machine, only of the process.
 func startLocal(ctx context.Context) error {
-	sweep()
+	removeStale()
 	dir, err := os.MkdirTemp("", tempPrefix)
 	if err != nil {
 		return err
@@ -247,8 +247,8 @@ func dropTemplate() error {
 	return drop(server.template)
 }
 
-// sweep removes the directories of test processes that were killed. Their servers died with them.
-func sweep() {
+// removeStale removes the directories of test processes that were killed. Their servers died with them.
+func removeStale() {
 	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), tempPrefix+"*"))
 	if err != nil {
 		return
@@ -269,7 +269,7 @@ func sweep() {
 	}
 }
 
-// AppendWaits is a query that tells whether an append waits for the lock that HoldAppendLock has taken.
+// AppendWaits is a query that returns whether an append waits for the lock that HoldAppendLock has taken.
 const AppendWaits = `select exists (select from pg_locks where locktype = 'advisory' and not granted
 and database = (select oid from pg_database where datname = current_database()))`
 

@@ -102,7 +102,7 @@ func checkSession(ctx context.Context, conn *pgconn.PgConn) error {
 // route is how a pool reaches PostgreSQL.
 type route struct{ found atomic.Pointer[bool] }
 
-// prepare is a pool's BeforeConnect. Behind a pooler such as PgBouncer in transaction mode a session is nobody's own: no
+// prepare is a pool's BeforeConnect. Behind a pooler such as PgBouncer in transaction mode a session belongs to no client: no
 // statement stays prepared, and settings come from the role and the database alone, which are checked instead.
 func (r *route) prepare(ctx context.Context, config *pgx.ConnConfig) error {
 	pooled := r.found.Load()
@@ -121,7 +121,7 @@ func (r *route) prepare(ctx context.Context, config *pgx.ConnConfig) error {
 }
 
 // isPooled connects once to see what is there. A pooler refuses parameters that it does not know, or it passes for a
-// server: then the process that works for the connection is not the one that the connection was told of.
+// server: then the process that works for the connection is not the one announced at connect.
 func isPooled(ctx context.Context, config *pgx.ConnConfig) (bool, error) {
 	config.AfterConnect = nil
 	conn, err := pgconn.ConnectConfig(ctx, &config.Config)
@@ -168,7 +168,7 @@ func checkPooled(ctx context.Context, conn *pgconn.PgConn) error {
 	return nil
 }
 
-// Pooled tells whether a connection goes through a pooler, which may give each of its transactions another session.
+// Pooled reports whether a connection goes through a pooler, which may give each of its transactions another session.
 func Pooled(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	var pid uint32
 	if err := conn.QueryRow(ctx, "select pg_backend_pid()").Scan(&pid); err != nil {

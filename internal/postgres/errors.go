@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/puddle/v2"
 )
 
-// IsUnavailable tells whether err means that the database is away, starting, shutting down, read-only, full of
+// IsUnavailable reports whether err means that the database is unreachable, starting, shutting down, read-only, full of
 // connections or stuck, that the connection was cut or a time limit ran out, or that a commit did not wait for the
 // synchronous standby: conditions that pass without a
 // change to the request. Whether the statement took effect is not known, except that it cannot have when the error
@@ -43,8 +43,8 @@ func IsUnavailable(err error) bool {
 	return network || pgconn.Timeout(err)
 }
 
-// IsWrongSchema tells whether err means that the database has not the tables or functions that this binary works with:
-// neither the request's fault nor one that passes by itself.
+// IsWrongSchema reports whether err means that the database lacks the tables or functions that this binary works with:
+// neither the request's fault nor one that goes away by itself.
 func IsWrongSchema(err error) bool {
 	if _, ok := errors.AsType[*SchemaError](err); ok {
 		return true
@@ -58,10 +58,10 @@ func IsWrongSchema(err error) bool {
 	}, pgErr.Code)
 }
 
-// readOnlyTransaction is what a standby answers, before or after a failover, to what would write.
+// readOnlyTransaction is the SQLSTATE a standby returns, before or after a failover, for a write.
 const readOnlyTransaction = "25006"
 
-// unavailableState tells by SQLSTATE (appendix A of the PostgreSQL manual).
+// unavailableState decides by SQLSTATE (appendix A of the PostgreSQL manual).
 func unavailableState(code string) bool {
 	switch code {
 	case readOnlyTransaction,

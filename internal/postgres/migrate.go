@@ -31,7 +31,7 @@ const (
 	EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1),
 	EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'events'),
 	coalesce((SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = to_regclass($1)), '')`
-	// Who owns the table of versions owns the schema; before the first migration it is whoever may create tables.
+	// The owner of the table of versions owns the schema; before the first migration, any role that may create tables does.
 	mayMigrate = `SELECT current_user, coalesce((SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass($1)),
 	has_schema_privilege(current_schema(), 'CREATE'), false)`
 )
@@ -78,7 +78,7 @@ func (e *NewerDatabaseError) Is(target error) bool { return target == ErrNewerDa
 // the binary is left alone, with ErrNewerDatabase. A schema of the newest version that is not as the migrations make it is a
 // *SchemaError. What is to be done through a connection pooler, which cannot hold the lock, is a *SessionError.
 //
-// Then it gives the service role its rights. A role that does not own the schema changes nothing: it is answered nil
+// Then it gives the service role its rights. A role that does not own the schema changes nothing: the result is nil
 // when the schema is the newest, and otherwise ErrOlderDatabase.
 func Migrate(ctx context.Context, url string, log *slog.Logger) error {
 	return migrate(ctx, url, migrations.FS, log, func(db *sql.DB) error { return checkSchema(db.QueryRowContext(ctx, readSchema)) })

@@ -1,5 +1,5 @@
-// Package postgres opens connection pools, brings the schema up to date, and tells the errors of a database that is
-// away from all others.
+// Package postgres opens connection pools, brings the schema up to date, and distinguishes the errors of an unavailable
+// database from all others.
 package postgres
 
 import (
@@ -82,7 +82,7 @@ func setDefault(c *pgxpool.Config, name, value string) {
 	}
 }
 
-// NewPool returns a pool of connections to the database at url. It does not connect: a database that is away is
+// NewPool returns a pool of connections to the database at url. It does not connect: a database that is unavailable is
 // first noticed by the first use (see IsUnavailable), and found again when it is back. An error means that the URL
 // cannot be understood; it does not quote the password. The caller closes the pool.
 //

@@ -51,7 +51,7 @@ WHERE c.relnamespace = log.relnamespace AND c.relowner = log.relowner AND c.relk
 ORDER BY 1`
 
 	// Rights are compared one by one, those that are too many as well as those that are missing. Some can be had on a column
-	// alone. Nobody but the owner writes to what append alone writes.
+	// alone. Only the owner may write to the tables that append writes.
 	rightsInOrder = `SELECT bool_and(p.prosecdef AND coalesce(p.proconfig::text LIKE '%search_path=%', false) AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
    AND (r.oid IS NULL OR has_function_privilege(r.oid, p.oid, 'EXECUTE') AND NOT EXISTS (
          SELECT FROM unnest($2::text[], $3::text[]) AS g(name, rights)
@@ -236,7 +236,7 @@ const selectRole = `SELECT current_user, NOT (pg_has_role(c.relowner, 'MEMBER') 
    OR (SELECT rolcreaterole AND current_setting('server_version_num')::int < 160000 FROM pg_roles WHERE rolname = current_user))
 FROM pg_class c WHERE c.oid = to_regclass('events')`
 
-// RoleOf tells which role the connections of a pool have, and whether the log is safe from it (I9).
+// RoleOf returns which role the connections of a pool have, and whether the log is safe from it (I9).
 func RoleOf(ctx context.Context, pool *pgxpool.Pool) (Role, error) {
 	var r Role
 	err := pool.QueryRow(ctx, selectRole).Scan(&r.Name, &r.Separate)

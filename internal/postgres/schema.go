@@ -53,7 +53,7 @@ SELECT coalesce(string_agg(line, E'\n' ORDER BY line COLLATE "C"), '') FROM (
 ) AS lines`
 
 // SchemaError says that a database of the version that the binary expects has not the schema of that version: it was made
-// by a migration that has been edited since, or somebody has changed it.
+// by a migration that has been edited since, or has been changed by hand.
 type SchemaError struct {
 	// Differences are told one by one, such as "events: column type text not null is missing".
 	Differences []string

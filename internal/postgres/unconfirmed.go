@@ -9,13 +9,13 @@ import (
 )
 
 // A commit waits for the synchronous standby. When that wait is cancelled (by a timeout, pg_cancel_backend, a cancel
-// request) PostgreSQL warns, "canceling wait for synchronous replication due to user request", and answers as if all were
+// request) PostgreSQL warns, "canceling wait for synchronous replication due to user request", and reports success as if all were
 // well: the transaction is committed here and nowhere else, and a failover would lose it. A driver passes a warning to a
 // callback that cannot fail the statement. So the warning is made the error that it should be, on the wire: a notice and an
 // error differ in their first byte only (section 55.7 of the manual), and PostgreSQL may send an error at that place
 // itself, for a deferred constraint.
 //
-// The warning has the SQLSTATE of all warnings and a translated text; what tells it is the routine that raises it, whose
+// The warning has the SQLSTATE of all warnings and a translated text; it is recognised by the routine that raises it, whose
 // name is the same since PostgreSQL 9.1. Where something in between leaves that out, each warning of that SQLSTATE counts:
 // the statements of the service raise none.
 const (
@@ -72,7 +72,7 @@ func (r *warningReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// missing is how much has to be read at least before more can be told of a message.
+// missing is how many bytes have to be read at least before more is known of a message.
 func missing(part []byte) int {
 	if len(part) < headerLength {
 		return headerLength - len(part)

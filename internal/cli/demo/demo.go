@@ -1,5 +1,5 @@
 // Package demo walks through what Passbook does, on a real server with a private PostgreSQL in a temporary directory,
-// over HTTP. It says what it does and holds every answer against what it should be.
+// over HTTP. It says what it does and compares every response with what it should be.
 package demo
 
 import (
@@ -28,7 +28,7 @@ type Config struct {
 	Keep bool
 }
 
-// ErrExpectation says that an answer was not what it should be.
+// ErrExpectation says that a response was not what it should be.
 var ErrExpectation = errors.New("not as expected")
 
 // Run walks through all steps, stopping at the first that is not as it should be. Nothing is left running; the directory
@@ -43,7 +43,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	out := &reader{w: cfg.Out, left: leave}
 	defer func() {
 		if out.err != nil { // all else has gone wrong for that reason
-			err = fmt.Errorf("demo: nobody reads on: %w", out.err)
+			err = fmt.Errorf("demo: the output was closed: %w", out.err)
 		}
 	}()
 	stage := &stage{dir: dir, binary: cfg.Binary, pgBin: cfg.PgBin}

@@ -16,11 +16,11 @@ import (
 	"passbook/client"
 )
 
-// The damage and its mending: the row claims to be a version further than its events, so that the next one does not
+// The damage and its repair: the row claims to be a version further than its events, so that the next one does not
 // follow on it. No code of the service is in on it.
 const (
 	damageSQL = `update balances set version = version + 1 where account_id = '%s'`
-	mendSQL   = `update balances set version = version - 1 where account_id = '%s'`
+	repairSQL = `update balances set version = version - 1 where account_id = '%s'`
 )
 
 // execute runs a statement in the server's database, as an administrator might.
@@ -144,7 +144,7 @@ func (w *walk) verifyDamaged(ctx context.Context, s *step, _ *presenter) error {
 }
 
 func (w *walk) heal(ctx context.Context, s *step, _ *presenter) error {
-	if err := w.execute(ctx, s, fmt.Sprintf(mendSQL, w.grace)); err != nil {
+	if err := w.execute(ctx, s, fmt.Sprintf(repairSQL, w.grace)); err != nil {
 		return err
 	}
 	got, err := w.post(ctx, s, fmt.Sprintf("/projections/balances/failures/%d/retry", w.parked), "")
@@ -214,7 +214,7 @@ func (w *walk) startReplay(ctx context.Context, s *step) (client.Replay, error) 
 	return r, nil
 }
 
-// follow tells how a replay gets on, and returns it when it is over.
+// follow prints the progress of a replay, and returns it when it is over.
 func (w *walk) follow(ctx context.Context, r *client.Replay, show *presenter) error {
 	for next, err := range w.client.FollowReplay(ctx, r.Projection, r.ID) {
 		if err != nil {
@@ -298,7 +298,7 @@ func (w *walk) crash(ctx context.Context, s *step, show *presenter) error {
 	if err := w.follow(ctx, &r, show); err != nil {
 		return err
 	}
-	s.expect("the replay was gone on with by itself, and is completed", r.State == client.ReplayStateCompleted && r.Processed >= r.Total, fmt.Sprintf("%+v", r))
+	s.expect("the replay was resumed by itself, and is completed", r.State == client.ReplayStateCompleted && r.Processed >= r.Total, fmt.Sprintf("%+v", r))
 	repeated, err := w.write(ctx, s, "/deposits", movement(w.grace, "0.65"), key)
 	if err != nil {
 		return err

@@ -41,23 +41,23 @@ type part struct {
 func (w *walk) steps() []part {
 	return []part{
 		{"Start", "One binary. It makes a PostgreSQL of its own in an empty directory, brings the schema up to date, and serves.", w.start},
-		{"Open two accounts", "A command is answered once its event is durable. The answer is a receipt: it has the event's position in the log.", w.openAccounts},
+		{"Open two accounts", "A command returns once its event is durable. The response is a receipt: it has the event's position in the log.", w.openAccounts},
 		{"Deposit", "Amounts are read from their literal text, never through a floating-point number.", w.deposit},
-		{"Read your write", "Queries are answered from a read model that follows the log. A query can wait for the position of a receipt, so that\nnobody has to sleep and hope.", w.readYourWrite},
+		{"Read your write", "Queries read a read model that follows the log. A query can wait for the position of a receipt, so that\nno caller has to sleep and hope.", w.readYourWrite},
 		{"The same key twice", "A command with an Idempotency-Key may be sent again: it is applied once, and the answer is the first one, byte for byte.", w.sameKey},
 		{"What the rules refuse", "A refusal is a problem document (RFC 9457) with a stable code and a pointer to the field. Nothing is written.", w.refusal},
 		{"Transfer", "Both accounts move in one append, or neither.", w.transfer},
 		{"Time travel", "The log remembers everything, so that a balance can be read as it stood at any position, or at any time.", w.timeTravel},
-		{"An event that fails", "Somebody changes a row of a read model by hand. The next event of that account cannot be applied: after a few tries the\naccount is parked. Its later events wait in order; every other account goes on. Nothing is skipped.", w.fail},
+		{"An event that fails", "A row of a read model is changed by hand. The next event of that account cannot be applied: after a few tries the\naccount is parked. Its later events wait in order; every other account goes on. Nothing is skipped.", w.fail},
 		{"Verify names the row", "It recomputes every read model from the log, in SQL that shares nothing with the projector.", w.verifyDamaged},
-		{"Mend, and try again", "What waits is applied in order. (It would be tried again by itself, every 30 seconds.)", w.heal},
+		{"Repair, and retry", "The waiting events are applied in order. (The server retries every 30 seconds by itself, too.)", w.heal},
 		{"Replay while reading", "A replay rebuilds the read model beside the one that is being read, then swaps the two in one transaction. No read sees\na half-built table, and none goes back in time.", w.replay},
 		{"Kill the server", "kill -9 in the middle of a replay, a moment after a deposit was acknowledged. It loses neither.", w.crash},
 		{"Verify", "The log's invariants, and every read model against the log.", w.verify},
 	}
 }
 
-// reply is an HTTP answer.
+// reply is an HTTP response.
 type reply struct {
 	status int
 	header http.Header
