@@ -62,7 +62,7 @@ func (d *Database) Stop() error {
 }
 
 // instance names this process in the projector's leases. A private PostgreSQL has one Passbook at a time, guarded by
-// its lock file; under one name it takes its leases up again at once, whatever became of the process before.
+// its lock file; under one fixed name it takes its leases over at once, however the previous process ended.
 func (d *Database) instance() string {
 	if d.private != nil {
 		return "private"

@@ -12,12 +12,12 @@ import (
 	"passbook/internal/httpapi/feed"
 )
 
-// feedLog is the log as package feed reads it, which may be from replicas: payloads of older schema versions are shown in
-// the newest, and amounts as decimals.
+// feedLog is the log as package feed reads it, which may be from replicas: it returns payloads in the
+// newest schema version, with amounts as decimals.
 type feedLog struct{ store, primary *eventstore.Store }
 
-// Look implements feed.Log. A replica that does not reach a position may just be behind, or behind another replica; whether
-// the log has it, only the primary can tell. While that one cannot, nothing is said to be lost.
+// Look implements feed.Log. A replica that has not reached a position may just be behind, so only the primary decides
+// whether the log holds it. While the primary is unavailable, no position counts as lost.
 func (l feedLog) Look(ctx context.Context, seen feed.Point) (head feed.Point, held bool, err error) {
 	status, err := l.store.Status(ctx, seen.Position, seen.ID)
 	if err != nil {
@@ -55,7 +55,7 @@ func feedEvent(e *eventstore.Event) (feed.Event, error) {
 		Position: e.Position, ID: e.EventID, Subject: e.StreamID, Version: e.Version, Type: e.Type,
 		SchemaVersion: e.SchemaVersion, Data: e.Payload, RecordedAt: e.RecordedAt,
 	}
-	// What a newer release wrote is shown as it is: the feed need not understand what it passes on.
+	// Events of a newer release pass unchanged: the feed does not have to understand them.
 	if e.SchemaVersion < eventjson.SchemaVersion(e.Type) {
 		event, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
 		if err != nil {

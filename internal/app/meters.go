@@ -13,7 +13,7 @@ import (
 	"passbook/internal/command"
 )
 
-// The outcomes of a command, as metrics tell them.
+// The outcomes of a command, in metrics.
 const (
 	applied = iota
 	replayed
@@ -31,7 +31,7 @@ var outcomeNames = [outcomes]string{
 	failed:     "failed",     // the database is unavailable, the caller has disconnected, or anything else
 }
 
-// commandMeter implements command.Meter. All of its counters are made beforehand, so that counting a command is one
+// commandMeter implements command.Meter. Its counters are created up front, so that counting a command is one
 // addition.
 type commandMeter struct {
 	kinds  map[string]*[outcomes]prometheus.Counter
@@ -138,14 +138,14 @@ func (m *applyMeter) observe(projection string, events int64, took time.Duration
 	m.took.WithLabelValues(projection).Observe(took.Seconds())
 }
 
-// registerQueue shows how many commands wait.
+// registerQueue registers the number of waiting commands.
 func registerQueue(registry prometheus.Registerer, commands *command.Service) {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "passbook_commands_queued", Help: "Commands waiting for a batch; an atomic group counts as one.",
 	}, func() float64 { return float64(commands.Queued()) }))
 }
 
-// registerBuild shows what is running.
+// registerBuild registers the version that is running.
 func registerBuild(registry prometheus.Registerer, version string) {
 	revision := "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -161,7 +161,7 @@ func registerBuild(registry prometheus.Registerer, version string) {
 	}, func() float64 { return 1 }))
 }
 
-// poolMetrics shows how the connection pools are used, when it is scraped.
+// poolMetrics reads the connection pools' statistics when it is scraped.
 type poolMetrics struct {
 	pools                                                   map[string]*pgxpool.Pool
 	connections, most, acquires, waited, waiting, abandoned *prometheus.Desc

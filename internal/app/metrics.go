@@ -13,7 +13,7 @@ import (
 	"passbook/internal/projector"
 )
 
-// newRegistry is where the metrics of the process are.
+// newRegistry returns the registry of the process, with the metrics of Go, the process, the pools and the build.
 func newRegistry(pools map[string]*pgxpool.Pool, version string) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

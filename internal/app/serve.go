@@ -27,7 +27,7 @@ const (
 )
 
 // Serve runs the service until ctx ends, and then stops it in order: no new requests, those in flight finished, the
-// command queue drained, the projector's leases given up, the pools closed, the private PostgreSQL stopped.
+// command queue drained, the projector's leases released, the pools closed, the private PostgreSQL stopped.
 func Serve(ctx context.Context, cfg config.Config, stdout io.Writer) (err error) {
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", cfg.Addr)
@@ -96,7 +96,7 @@ func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// secured is the listener with TLS, if that is set up.
+// secured returns the listener, with TLS if that is set up.
 func secured(l net.Listener, cfg *config.Config) (net.Listener, error) {
 	if cfg.TLSCert == "" {
 		return l, nil

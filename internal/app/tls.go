@@ -35,7 +35,7 @@ func loadCertificates(certFile, keyFile string, log *slog.Logger) (*certificates
 	return c, nil
 }
 
-// config is that of a server.
+// config returns the TLS settings of the server.
 func (c *certificates) config() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
 }
@@ -45,7 +45,7 @@ func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	defer c.mu.Unlock()
 	if now := time.Now(); now.Sub(c.lookedAt) >= certificateAge {
 		c.lookedAt = now
-		// Between the writing of one file and that of the other they do not fit; the one before is good meanwhile.
+		// Between the writes of the two files they do not match; the previous pair serves meanwhile.
 		if err := c.look(); err != nil {
 			c.log.Warn("loading the new certificate failed; serving the previous one", "error", err)
 		}

@@ -18,7 +18,7 @@ import (
 // completionTimeout bounds how long a shell waits for suggestions.
 const completionTimeout = 2 * time.Second
 
-// complete tells shells the values of a flag.
+// complete registers the values of a flag for shells.
 func complete(cmd *cobra.Command, flag string, values ...string) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // there is no such flag

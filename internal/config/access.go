@@ -21,7 +21,7 @@ const (
 	AuthOIDC = "oidc"
 )
 
-// Access is who is let in, how often, and over what: the settings about it, parsed and checked.
+// Access is the settings about who may call, how often, and over what.
 type Access struct {
 	// Auth is a kind of authentication; Issuer and Audience are those of AuthOIDC.
 	Auth, Issuer, Audience string
@@ -34,11 +34,11 @@ type Access struct {
 	ScopesOf   map[string]auth.Scopes
 	// RateLimit is in requests a second for each caller; 0 is none.
 	RateLimit float64
-	// MaxStreams bounds the requests of one kind that go on for long.
+	// MaxStreams bounds the streams of events, and the POST /commands, that are open at once.
 	MaxStreams int
 	// TLSCert and TLSKey are files; empty without TLS.
 	TLSCert, TLSKey string
-	// Key is what the commands that speak to a server send.
+	// Key is the credential that commands send to a server.
 	Key string
 }
 
@@ -71,7 +71,7 @@ func (s *Settings) addAccess(add func(env, flag, fallback, shown, usage string) 
 	s.keyFile = add("PASSBOOK_KEY_FILE", "key-file", "", "none", "file to read PASSBOOK_KEY from")
 }
 
-// loadAccess checks the settings about access; wrong is called for each that is not right.
+// loadAccess parses the settings about access, and calls wrong for each that is invalid.
 func (s *Settings) loadAccess(wrong func(one *setting, format string, args ...any)) Access {
 	a := Access{
 		Auth: s.get(s.auth), Issuer: s.get(s.oidcIssuer), Audience: s.get(s.oidcAudience),
@@ -176,7 +176,7 @@ func (s *Settings) loadLimits(a *Access, wrong func(one *setting, format string,
 // maxSecret bounds a file with a secret, in bytes.
 const maxSecret = 64 << 10
 
-// secret is a setting's value, or what the file that the other setting names has in it, without space around.
+// secret returns a setting's value, or the trimmed text of the file that the other setting names.
 func (s *Settings) secret(one, file *setting, wrong func(one *setting, format string, args ...any)) string {
 	value, path := s.get(one), s.get(file)
 	if path == "" {

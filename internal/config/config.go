@@ -1,5 +1,5 @@
-// Package config is the settings of the binary: environment variables and flags, parsed and checked once. What is wrong
-// with them is reported all together.
+// Package config is the settings of the binary: environment variables and flags, parsed and checked once. All invalid
+// ones are reported together.
 package config
 
 import (
@@ -49,12 +49,12 @@ type Config struct {
 	Naming feed.Naming
 }
 
-// UsageError marks what the caller got wrong on the command line or in a setting.
+// UsageError is a mistake on the command line or in a setting.
 type UsageError struct{ error }
 
 func (e UsageError) Unwrap() error { return e.error }
 
-// Usage marks an error as the caller's.
+// Usage returns the error as a UsageError.
 func Usage(err error) error { return UsageError{err} }
 
 // setting is one environment variable and the flag of the same meaning.
@@ -149,7 +149,7 @@ func (s *Settings) Completions() map[string][]string {
 	}
 }
 
-// get is the flag's value if it was given, else the environment's, else the default.
+// get returns the flag's value if it was given, else the environment's, else the default.
 func (s *Settings) get(one *setting) string {
 	if s.flags.Changed(one.flag) {
 		return *one.value
@@ -160,7 +160,7 @@ func (s *Settings) get(one *setting) string {
 	return one.fallback
 }
 
-// Load checks all settings and reports everything that is wrong with them together, as a UsageError.
+// Load parses all settings. It reports all invalid ones at once, as a UsageError.
 func (s *Settings) Load(stderr io.Writer) (Config, error) {
 	problems := s.unknown()
 	wrong := func(one *setting, format string, args ...any) {
@@ -180,7 +180,7 @@ func (s *Settings) Load(stderr io.Writer) (Config, error) {
 		if strings.TrimSpace(u.value) != u.value { // pgx would take a URL behind a blank for no URL, and the local socket
 			wrong(u.one, "has blanks around it")
 		} else if _, err := pgxpool.ParseConfig(u.value); u.value != "" && err != nil {
-			// The error of pgx leaves the password out.
+			// The error of pgx does not contain the password.
 			wrong(u.one, "not a PostgreSQL connection string: %v", err)
 		}
 	}
@@ -222,7 +222,7 @@ func (s *Settings) Load(stderr io.Writer) (Config, error) {
 	return c, nil
 }
 
-// tracesURL is where traces go, "" when tracing is off. Beside the setting it heeds the variables of OpenTelemetry's
+// tracesURL returns where traces go, "" when tracing is off. Beside the setting it obeys the variables of OpenTelemetry's
 // specification that say whether traces are sent, where, and how; the SDK reads the others itself.
 func (s *Settings) tracesURL() (string, error) {
 	var problems []error
@@ -252,8 +252,8 @@ func (s *Settings) tracesURL() (string, error) {
 	return where, errors.Join(problems...)
 }
 
-// foreign are names that are not Passbook's to check: the variables that Kubernetes makes in each pod for a service whose
-// name begins with passbook, and where the scripts of the repository keep their tools.
+// foreign matches variables that are not settings: those that Kubernetes sets in every pod for a service whose name begins
+// with passbook, and the directory where the scripts of the repository keep their tools.
 var foreign = regexp.MustCompile(`^PASSBOOK_((\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)|TOOLS)$`)
 
 // unknown reports the variables that look like settings but are not; most are misspelt.
@@ -277,7 +277,7 @@ func (s *Settings) unknown() (problems []error) {
 	return problems
 }
 
-// letters are those of a name, in the order of the alphabet: most slips change places or a line.
+// letters returns the sorted letters of a name: most typos swap two or lose an underscore.
 func letters(name string) string {
 	all := []rune(strings.ReplaceAll(strings.ToUpper(name), "_", ""))
 	slices.Sort(all)
@@ -314,7 +314,7 @@ func hasPassword(text, password string) bool {
 	return password != "" && (strings.Contains(text, url.QueryEscape(password)) || strings.Contains(text, password))
 }
 
-// dataDirectory is where the private PostgreSQL lives unless said otherwise, by the XDG base directory specification.
+// dataDirectory returns the directory of the private PostgreSQL; its default follows the XDG base directory specification.
 func (s *Settings) dataDirectory() (string, error) {
 	if dir := s.get(s.dataDir); dir != "" {
 		return filepath.Abs(dir)
