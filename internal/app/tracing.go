@@ -7,12 +7,12 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
-	"strings"
 	"time"
 
+	"github.com/exaring/otelpgx"
 	"github.com/go-chi/chi/v5"
 	"github.com/go-logr/logr"
-	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -87,12 +87,15 @@ func (l logWithMetadata) ReadAfter(ctx context.Context, after int64, limit int) 
 	return l.Select(ctx, after, math.MaxInt64, eventstore.Selection{}, limit)
 }
 
-// poolOptions traces a pool's statements.
+// poolOptions traces the statements that a pool sends on behalf of a traced request.
 func (t *tracing) poolOptions() []postgres.Option {
 	if t == nil {
 		return nil
 	}
-	return []postgres.Option{postgres.WithTracer(queryTracer{t.tracer})}
+	// Statements have placeholders and no values in them.
+	tracer := otelpgx.NewTracer(otelpgx.WithTracerProvider(t.provider), otelpgx.WithTrimSQLInSpanName(),
+		otelpgx.WithDisableQuerySpanNamePrefix(), otelpgx.WithDisableAcquireTracer())
+	return []postgres.Option{postgres.WithTracer(tracer)}
 }
 
 // handler makes a span of each request and puts it into the request's traceparent, so that events and log lines carry the
@@ -101,46 +104,21 @@ func (t *tracing) handler(next http.Handler) http.Handler {
 	if t == nil {
 		return next
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var w3c propagation.TraceContext
-		ctx := w3c.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-		ctx, span := t.tracer.Start(ctx, r.Method, trace.WithSpanKind(trace.SpanKindServer),
-			trace.WithAttributes(attribute.String("http.request.method", r.Method), attribute.String("url.path", r.URL.Path)))
-		defer span.End()
-		// The router fills in the pattern of the route.
-		route := chi.NewRouteContext()
-		r = r.WithContext(context.WithValue(ctx, chi.RouteCtxKey, route))
-		w3c.Inject(ctx, propagation.HeaderCarrier(r.Header))
-		seen := &statusWriter{ResponseWriter: w}
-		next.ServeHTTP(seen, r)
+	var w3c propagation.TraceContext
+	named := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		span := trace.SpanFromContext(r.Context())
+		w3c.Inject(r.Context(), propagation.HeaderCarrier(r.Header))
+		route := chi.NewRouteContext() // the router fills in the pattern of the route
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), chi.RouteCtxKey, route)))
 		if n := len(route.RoutePatterns); n > 0 {
 			span.SetName(r.Method + " " + route.RoutePatterns[n-1])
 			span.SetAttributes(attribute.String("http.route", route.RoutePatterns[n-1]))
 		}
-		span.SetAttributes(attribute.Int("http.response.status_code", seen.status),
-			attribute.String("passbook.request_id", w.Header().Get("X-Request-Id")))
-		if seen.status >= http.StatusInternalServerError {
-			span.SetStatus(codes.Error, "")
-		}
+		span.SetAttributes(attribute.String("passbook.request_id", w.Header().Get("X-Request-Id")))
 	})
+	return otelhttp.NewHandler(named, "", otelhttp.WithTracerProvider(t.provider), otelhttp.WithPropagators(w3c),
+		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method }))
 }
-
-// statusWriter remembers the status of a response.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (w *statusWriter) WriteHeader(status int) {
-	if w.status == 0 && status >= http.StatusOK {
-		w.status = status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// Unwrap lets http.ResponseController reach the connection.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // appending makes a span for each request whose events are in an append, so that each trace has it. It is a
 // command.Config.Appending.
@@ -200,33 +178,4 @@ func (t *tracing) spans(ctx context.Context, name string, parents []trace.SpanCo
 			span.End()
 		}
 	}
-}
-
-// queryTracer makes a span of each statement that is sent on behalf of a traced request. Statements have placeholders and
-// no values in them.
-type queryTracer struct{ tracer trace.Tracer }
-
-// TraceQueryStart implements pgx.QueryTracer.
-func (q queryTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	if !trace.SpanFromContext(ctx).IsRecording() {
-		return context.WithValue(ctx, querySpan{}, nil)
-	}
-	name, _, _ := strings.Cut(strings.TrimSpace(data.SQL), " ")
-	ctx, span := q.tracer.Start(ctx, strings.ToUpper(name), trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(attribute.String("db.system.name", "postgresql"), attribute.String("db.query.text", data.SQL)))
-	return context.WithValue(ctx, querySpan{}, span)
-}
-
-type querySpan struct{}
-
-// TraceQueryEnd implements pgx.QueryTracer.
-func (q queryTracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryEndData) {
-	span, ok := ctx.Value(querySpan{}).(trace.Span)
-	if !ok {
-		return
-	}
-	if data.Err != nil {
-		span.SetStatus(codes.Error, data.Err.Error())
-	}
-	span.End()
 }
