@@ -82,7 +82,7 @@ func TestTLS(t *testing.T) {
 	put(certFile, cert)
 	// Half of the new pair is no reason to have none.
 	eventually(t, "the half is noticed", func() bool {
-		return serial() == 1 && strings.Contains(h.log.String(), "the new certificate cannot be used")
+		return serial() == 1 && strings.Contains(h.log.String(), "loading the new certificate failed")
 	})
 	put(keyFile, key)
 	eventually(t, "the new certificate", func() bool { return serial() == 2 })

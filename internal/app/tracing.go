@@ -93,8 +93,7 @@ func (t *tracing) poolOptions() []postgres.Option {
 		return nil
 	}
 	// Statements have placeholders and no values in them.
-	tracer := otelpgx.NewTracer(otelpgx.WithTracerProvider(t.provider), otelpgx.WithTrimSQLInSpanName(),
-		otelpgx.WithDisableQuerySpanNamePrefix(), otelpgx.WithDisableAcquireTracer())
+	tracer := otelpgx.NewTracer(otelpgx.WithTracerProvider(t.provider), otelpgx.WithDisableAcquireTracer())
 	return []postgres.Option{postgres.WithTracer(tracer)}
 }
 
