@@ -20,7 +20,7 @@ import (
 func recordOld(t *testing.T, pool *pgxpool.Pool, position int64, account string, version, schema int, eventType string) {
 	t.Helper()
 	name := fmt.Sprintf("%s.v%d.json", eventType, schema)
-	payload, err := os.ReadFile(filepath.Join("..", "..", "internal", "account", "testdata", "golden", name))
+	payload, err := os.ReadFile(filepath.Join("..", "..", "internal", "account", "eventjson", "testdata", "golden", name))
 	if err != nil {
 		t.Fatal(err)
 	}
