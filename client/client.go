@@ -7,8 +7,8 @@
 //	balance, err := c.Balance(ctx, account.AccountID) // 12.34: it waits for the deposit
 //
 // Every command carries an Idempotency-Key, one made for it unless [Key] gives one, so that it can be sent again without
-// being applied again. So a request that got no answer, or was told to come later (429, 502, 503, 504), is sent again for
-// as long as [WithPatience] says, after the time in Retry-After or else after pauses that grow, with some chance in them.
+// being applied again. So a request that got no response, or was told to come later (429, 502, 503, 504), is sent again for
+// as long as [WithRetryFor] says, after the time in Retry-After or else after pauses that grow, with some chance in them.
 //
 // What the server refuses is a *[Problem]:
 //
@@ -33,7 +33,7 @@ type Client struct {
 	base     string // without a slash at the end
 	http     *http.Client
 	apiKey   string
-	patience time.Duration
+	retryFor time.Duration
 	// readYourWrites makes every query wait for wrote, the highest position that this client has written.
 	readYourWrites bool
 	wrote          atomic.Int64
@@ -49,9 +49,9 @@ func WithAPIKey(key string) Option { return func(c *Client) { c.apiKey = key } }
 // live streams too; bound calls by their contexts.
 func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h } }
 
-// WithPatience says for how long a request that may succeed later is sent again; 10 seconds unless said, with 0 it is
+// WithRetryFor says for how long a request that may succeed later is sent again; 10 seconds unless said, with 0 it is
 // sent once. The context of a call bounds it too.
-func WithPatience(d time.Duration) Option { return func(c *Client) { c.patience = d } }
+func WithRetryFor(d time.Duration) Option { return func(c *Client) { c.retryFor = d } }
 
 // WithReadYourWrites makes every query wait until the read models have what this client has written before. It knows
 // nothing of what other clients write: hand them the position of a receipt, for [AtLeast].
@@ -63,7 +63,7 @@ func New(server string, opts ...Option) (*Client, error) {
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return nil, fmt.Errorf("client: %q is not a URL such as http://127.0.0.1:8080", server)
 	}
-	c := &Client{base: strings.TrimRight(server, "/"), http: &http.Client{}, patience: 10 * time.Second}
+	c := &Client{base: strings.TrimRight(server, "/"), http: &http.Client{}, retryFor: 10 * time.Second}
 	for _, opt := range opts {
 		opt(c)
 	}
@@ -86,7 +86,7 @@ func (c *Client) remember(position int64) {
 	}
 }
 
-// pause waits, or answers the context's error when that ends first.
+// pause waits, or returns the context's error when that ends first.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

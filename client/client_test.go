@@ -76,7 +76,7 @@ func (s *scripted) client(t *testing.T, opts ...client.Option) *client.Client {
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	c, err := client.New(s.URL+"/", append([]client.Option{
-		client.WithPatience(time.Minute), client.WithHTTPClient(&http.Client{Transport: transport}),
+		client.WithRetryFor(time.Minute), client.WithHTTPClient(&http.Client{Transport: transport}),
 	}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func TestPatienceEnds(t *testing.T) {
 	t.Parallel()
 	s := script(t, problem(503, "unavailable"))
 	for _, patience := range []time.Duration{0, 300 * time.Millisecond} {
-		_, err := s.client(t, client.WithPatience(patience)).Projections(t.Context())
+		_, err := s.client(t, client.WithRetryFor(patience)).Projections(t.Context())
 		var p *client.Problem
 		if !errors.As(err, &p) || p.Status != 503 || err.Error() != "passbook: 503 unavailable: so it is" {
 			t.Errorf("%v: %v", patience, err)
@@ -409,7 +409,7 @@ func TestFollowReplay(t *testing.T) {
 			}
 		}))
 		transport := &http.Transport{}
-		c, err := client.New(s.URL, client.WithHTTPClient(&http.Client{Transport: transport}), client.WithPatience(0))
+		c, err := client.New(s.URL, client.WithHTTPClient(&http.Client{Transport: transport}), client.WithRetryFor(0))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -35,7 +35,7 @@ func IfVersion(version int64) CommandOption {
 	return func(o *commandOptions) { o.ifMatch = `"` + strconv.FormatInt(version, 10) + `"` }
 }
 
-// Replayed stores whether the answer is that of an earlier request with the same key.
+// Replayed stores whether the response is that of an earlier request with the same key.
 func Replayed(into *bool) CommandOption { return func(o *commandOptions) { o.replayed = into } }
 
 func newKey() string { return rand.Text() }
@@ -128,7 +128,7 @@ func (c *Client) CloseAccount(ctx context.Context, id uuid.UUID, reason string, 
 
 // Result is what became of one of many commands: a receipt, or a problem.
 type Result struct {
-	// Status is what the command alone would have been answered with.
+	// Status is what the command alone would have got.
 	Status int
 	// Replayed says that the key had been used before, and this is what it did then.
 	Replayed bool
@@ -200,7 +200,7 @@ func (c *Client) runPatiently(
 			commands[i].IdempotencyKey = newKey()
 		}
 	}
-	deadline := time.Now().Add(c.patience)
+	deadline := time.Now().Add(c.retryFor)
 	results, err := c.run(ctx, commands, params)
 	for grown := firstPause; err == nil; grown = min(2*grown, longestPause) {
 		open := unsettled(results)

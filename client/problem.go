@@ -19,7 +19,7 @@ func (p *Problem) Error() string {
 	return fmt.Sprintf("passbook: %d %s: %s", p.Status, p.Code, said)
 }
 
-// problemOf makes a problem of an answer that is not a success. One that is no problem document, as of a proxy, has a
+// problemOf makes a problem of a response that is not a success. One that is no problem document, as of a proxy, has a
 // status and a title only.
 func problemOf(status int, body []byte) *Problem {
 	var p Problem

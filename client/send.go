@@ -18,7 +18,7 @@ const (
 	firstPause, longestPause = 100 * time.Millisecond, 2 * time.Second
 	// tryLimit bounds one try of a request that is not a stream. The longest wait a query can ask for is 30 s.
 	tryLimit = time.Minute
-	// maxBody bounds an answer, in bytes.
+	// maxBody bounds a response, in bytes.
 	maxBody = 256 << 20
 )
 
@@ -30,17 +30,17 @@ const (
 	again repeatable = true
 )
 
-// answer is a success: a whole body, or a stream that the caller closes.
-type answer struct {
+// reply is a success: a whole body, or a stream that the caller closes.
+type reply struct {
 	header http.Header
 	body   []byte
 	stream io.ReadCloser
 }
 
-// send sends a request and reads its answer, again and again while that may help and the client is patient. What is not
+// send sends a request and reads its response, retrying while that may help and time is left. What is not
 // a success is a *Problem.
-func (c *Client) send(req *http.Request, safe repeatable) (*answer, error) {
-	return c.persist(req, safe, func() (*answer, time.Duration, error) {
+func (c *Client) send(req *http.Request, safe repeatable) (*reply, error) {
+	return c.persist(req, safe, func() (*reply, time.Duration, error) {
 		ctx, cancel := context.WithTimeout(req.Context(), tryLimit)
 		defer cancel()
 		response, err := c.try(req.WithContext(ctx))
@@ -53,17 +53,17 @@ func (c *Client) send(req *http.Request, safe repeatable) (*answer, error) {
 		case err != nil:
 			return nil, 0, fmt.Errorf("client: %s %s: %w", req.Method, req.URL.Path, err)
 		case len(body) > maxBody:
-			return nil, 0, &Problem{Status: response.StatusCode, Title: "The answer is too long"}
+			return nil, 0, &Problem{Status: response.StatusCode, Title: "The response is too long"}
 		case response.StatusCode >= http.StatusMultipleChoices:
 			return nil, retryAfter(response), problemOf(response.StatusCode, body)
 		}
-		return &answer{header: response.Header, body: body}, 0, nil
+		return &reply{header: response.Header, body: body}, 0, nil
 	})
 }
 
-// open is send for an answer that is read as it comes.
-func (c *Client) open(req *http.Request) (*answer, error) {
-	return c.persist(req, again, func() (*answer, time.Duration, error) {
+// open is send for a response that is read as it comes.
+func (c *Client) open(req *http.Request) (*reply, error) {
+	return c.persist(req, again, func() (*reply, time.Duration, error) {
 		response, err := c.try(req)
 		if err != nil {
 			return nil, 0, err
@@ -73,7 +73,7 @@ func (c *Client) open(req *http.Request) (*answer, error) {
 			body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20)) // what there is of it
 			return nil, retryAfter(response), problemOf(response.StatusCode, body)
 		}
-		return &answer{header: response.Header, stream: response.Body}, 0, nil
+		return &reply{header: response.Header, stream: response.Body}, 0, nil
 	})
 }
 
@@ -97,10 +97,10 @@ func (c *Client) try(req *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// persist tries until it succeeds, or trying again cannot help, or patience is at its end: then the last error is the
-// answer. A try answers for how long the server has asked to wait, 0 when it has not.
-func (c *Client) persist(req *http.Request, safe repeatable, try func() (*answer, time.Duration, error)) (*answer, error) {
-	deadline := time.Now().Add(c.patience)
+// persist tries until it succeeds, or a retry cannot help, or the time is up: then it returns the last
+// error. A try returns how long the server has asked to wait, 0 when it has not.
+func (c *Client) persist(req *http.Request, safe repeatable, try func() (*reply, time.Duration, error)) (*reply, error) {
+	deadline := time.Now().Add(c.retryFor)
 	for grown := firstPause; ; grown = min(2*grown, longestPause) {
 		got, wait, err := try()
 		if err == nil {
@@ -131,7 +131,7 @@ func somewhatLess(d time.Duration) time.Duration { return d/2 + rand.N(d/2) }
 func worthAgain(err error, safe repeatable) bool {
 	var p *Problem
 	if !errors.As(err, &p) {
-		return bool(safe) // no answer, or half of one
+		return bool(safe) // no response, or half of one
 	}
 	switch p.Status {
 	case http.StatusTooManyRequests:
@@ -153,7 +153,7 @@ func retryAfter(response *http.Response) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// ask sends a request that was made, and decodes the answer.
+// ask sends a request that was made, and decodes the response.
 func ask[T any](c *Client, safe repeatable, req *http.Request, err error) (*T, http.Header, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("client: %w", err)

@@ -20,8 +20,8 @@ import (
 const (
 	// lineEvery is how often progress is printed when the output is not a terminal.
 	lineEvery = 2 * time.Second
-	// followPatience is how long a server may be unavailable, such as for a restart, while its replay is followed.
-	followPatience = 2 * time.Minute
+	// followRetryFor is how long a server may be unavailable, such as for a restart, while its replay is followed.
+	followRetryFor = 2 * time.Minute
 )
 
 func newReplay(settings *config.Settings) *cobra.Command {
@@ -58,7 +58,7 @@ that one is followed. Ctrl-C ends only the following.`,
 		if err != nil {
 			return err
 		}
-		c, url, err := newClient(*server, &cfg, client.WithPatience(followPatience))
+		c, url, err := newClient(*server, &cfg, client.WithRetryFor(followRetryFor))
 		if err != nil {
 			return err
 		}

@@ -50,7 +50,7 @@ them every 30 seconds too. The exit code is 0 whenever the server could be asked
 		if err != nil {
 			return err
 		}
-		c, url, err := newClient(*server, &cfg, client.WithPatience(0))
+		c, url, err := newClient(*server, &cfg, client.WithRetryFor(0))
 		if err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params gena
 		s.fail(w, r, err)
 		return
 	}
-	out := newSender(w, bulkPatience)
+	out := newStreamWriter(w, bulkPatience)
 	defer out.end()
 	b := &bulk{server: s, r: r, w: w, out: out, conn: out.conn, mediaType: mediaType, key: key}
 	b.requestID = exchangeOf(r.Context()).requestID
@@ -58,7 +58,7 @@ type bulk struct {
 	server    *server
 	r         *http.Request
 	w         http.ResponseWriter
-	out       *sender
+	out       *streamWriter
 	conn      *http.ResponseController
 	mediaType string
 	key       string

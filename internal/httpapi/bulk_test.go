@@ -75,7 +75,7 @@ func TestBulkLogsAnOutageOnce(t *testing.T) {
 			t.Fatalf("%d, %d results, the last %v", status, len(results), results[len(results)-1])
 		}
 	}
-	if n := strings.Count(a.log.String(), "the database is away"); n != 2 {
+	if n := strings.Count(a.log.String(), "the database is unavailable"); n != 2 {
 		t.Errorf("logged %d times in two requests", n)
 	}
 }

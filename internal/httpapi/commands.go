@@ -96,8 +96,8 @@ func requested(r *http.Request, c *request.Command) command.Request {
 	return asked
 }
 
-// receipt is the body of a command's answer. It depends on nothing but the recorded events, so that a repeated request
-// is answered as the first was, byte for byte.
+// receipt is the body of a command's response. It depends only on the recorded events, so that a repeated request gets the
+// first response again, byte for byte.
 func receipt(events []command.Recorded) ([]byte, error) {
 	first, last := &events[0], &events[len(events)-1]
 	sent, ok := first.Event.(account.TransferSent)

@@ -52,7 +52,7 @@ func newDocs(document []byte, base basePath) (*docs, error) {
 	}, nil
 }
 
-// pageWriter keeps an answer in memory.
+// pageWriter keeps a response in memory.
 type pageWriter struct {
 	bytes.Buffer
 	header http.Header

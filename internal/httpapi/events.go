@@ -19,8 +19,8 @@ import (
 type StreamTimes struct {
 	// Heartbeat is how often a stream that has nothing to tell shows that it is there.
 	Heartbeat time.Duration
-	// Patience is how long a reader may take for one piece, of about 32 KiB, before it is cut off.
-	Patience time.Duration
+	// PieceTimeout is how long a reader may take for one piece, of about 32 KiB, before it is cut off.
+	PieceTimeout time.Duration
 }
 
 func (t StreamTimes) orDefault() StreamTimes {
@@ -28,8 +28,8 @@ func (t StreamTimes) orDefault() StreamTimes {
 	if t.Heartbeat <= 0 {
 		t.Heartbeat = usual
 	}
-	if t.Patience <= 0 {
-		t.Patience = usual
+	if t.PieceTimeout <= 0 {
+		t.PieceTimeout = usual
 	}
 	return t
 }
@@ -135,9 +135,9 @@ func (s *server) beginStream(w http.ResponseWriter, r *http.Request, unnamed boo
 	if r.Method == http.MethodHead {
 		return nil, nil
 	}
-	sender := newSender(w, s.streams.Patience)
-	_ = sender.conn.SetReadDeadline(time.Time{}) // the server's time for reading a request would end the stream
-	return feed.NewWriter(sender.send, unnamed), sender.end
+	stream := newStreamWriter(w, s.streams.PieceTimeout)
+	_ = stream.conn.SetReadDeadline(time.Time{}) // the server's time for reading a request would end the stream
+	return feed.NewWriter(stream.send, unnamed), stream.end
 }
 
 // newFeedMetrics registers what is to be known of the streams of a feed.

@@ -226,7 +226,7 @@ func serve(t *testing.T, s *service) *harness {
 	t.Helper()
 	a := &harness{t: t, client: apitest.Client(t), log: new(syncBuffer), feed: serveFeed(t, s)}
 	if s.streams == (httpapi.StreamTimes{}) {
-		s.streams = httpapi.StreamTimes{Heartbeat: 20 * time.Millisecond, Patience: 2 * time.Second}
+		s.streams = httpapi.StreamTimes{Heartbeat: 20 * time.Millisecond, PieceTimeout: 2 * time.Second}
 	}
 	h, err := httpapi.New(httpapi.Config{
 		Commands: s, Queries: s, Statements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Statistics: s, Stopping: s.stopping, Feed: a.feed, Streams: s.streams,

@@ -72,7 +72,7 @@ func TestQuietOverHTTP2(t *testing.T) {
 			l := &events{data: `{"amount":1}`}
 			l.head.Store(1)
 			var over atomic.Bool
-			s := &service{feed: feed.Config{Log: l}, streams: httpapi.StreamTimes{Heartbeat: time.Hour, Patience: test.patience}}
+			s := &service{feed: feed.Config{Log: l}, streams: httpapi.StreamTimes{Heartbeat: time.Hour, PieceTimeout: test.patience}}
 			s.replay = func(id string) (projector.Replay, error) {
 				replay := sampleReplay(id)
 				if over.Load() {

@@ -30,7 +30,7 @@ import (
 type Commands interface {
 	// Do applies one command. Its errors are those of packages command and account.
 	Do(ctx context.Context, r command.Request) (command.Result, error)
-	// DoEach applies commands in order, each of which stands or falls by itself, and answers for each.
+	// DoEach applies commands in order, each on its own, and returns an outcome for each.
 	DoEach(ctx context.Context, requests []command.Request) []command.Outcome
 	// DoAll applies commands together or not at all. On an error of one of them it is a *command.ItemError.
 	DoAll(ctx context.Context, requests []command.Request) ([]command.Result, error)
@@ -109,18 +109,18 @@ type Config struct {
 	Statistics  Statistics
 	// Stopping is closed when the service stops, so that streams of a replay's progress end. It may be nil.
 	Stopping <-chan struct{}
-	// Feed is the log as GET /events shows it. Whoever made it runs and stops it.
+	// Feed is the log as GET /events shows it. The caller runs and stops it.
 	Feed *feed.Feed
 	// Streams bounds the streams of events; it may be left empty.
 	Streams StreamTimes
-	// Authenticator tells callers from each other and what each may do; without one everybody may do everything.
+	// Authenticator tells callers from each other and what each may do; without one every caller may do everything.
 	Authenticator Authenticator
 	// Hosts are the host names and addresses, without ports, that requests may be addressed to beside loopback ones.
 	// They count without an Authenticator only: then any other Host is refused, and so is a cross-origin request that
 	// changes something.
 	Hosts []string
 	// BasePath is where a proxy mounts the service, such as /bank, or empty. Requests may have it or not: a proxy may take it
-	// off. What an answer refers to has it.
+	// off. What a response refers to has it.
 	BasePath string
 	// RateLimit is how many requests a second a caller may send; 0 is no limit. Without authentication, and of requests
 	// without a good credential, a caller is an address.
@@ -129,9 +129,9 @@ type Config struct {
 	MaxStreams int
 	// Ready runs the readiness checks; it must return within the context's time.
 	Ready func(ctx context.Context) []Check
-	// Started tells whether the database's schema is in place. Until then everything that needs it answers 503.
+	// Started tells whether the database's schema is in place. Until then everything that needs it gets 503.
 	Started func() bool
-	// Unavailable tells the errors of a database that is away, which are answered with 503, from unexpected ones.
+	// Unavailable tells the errors of an unavailable database, which get 503, from unexpected ones.
 	Unavailable func(error) bool
 	// Logger takes one line a request and the causes of unexpected errors.
 	Logger *slog.Logger
@@ -290,7 +290,7 @@ func (s *server) routes(m *metrics, g *guard) http.Handler {
 	return mux
 }
 
-// needsNoDatabase are the routes that answer while the service is starting.
+// needsNoDatabase are the routes that work while the service is starting.
 var needsNoDatabase = map[string]bool{
 	"/livez": true, "/readyz": true, "/metrics": true, "/openapi.yaml": true, "/docs": true, "/console": true,
 }
@@ -299,7 +299,7 @@ var needsNoDatabase = map[string]bool{
 func (s *server) awaitStart(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.started() && !needsNoDatabase[r.URL.Path] {
-			p := newProblem(kindUnavailable, "The service is starting and waits for its database; try again shortly.")
+			p := newProblem(kindUnavailable, "The service is starting and waits for its database; retry shortly.")
 			p.retryAfter = 1
 			s.fail(w, r, p)
 			return

@@ -19,16 +19,16 @@ func newMetrics(registry *prometheus.Registry) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "passbook", Subsystem: "http", Name: "requests_total",
-			Help: "Requests answered, by method, route pattern and class of status.",
+			Help: "Requests served, by method, route pattern and class of status.",
 		}, []string{"method", "route", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "passbook", Subsystem: "http", Name: "request_duration_seconds",
-			Help:    "Time from the first byte of the request to the last of the answer, by method and route pattern.",
+			Help:    "Time from the first byte of the request to the last of the response, by method and route pattern.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"method", "route"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "passbook", Subsystem: "http", Name: "requests_in_flight",
-			Help: "Requests that are being answered.",
+			Help: "Requests in progress.",
 		}),
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.duration, m.inFlight} {

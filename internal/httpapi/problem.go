@@ -47,9 +47,9 @@ var (
 	kindVersionMismatch = kind{http.StatusPreconditionFailed, "version-mismatch", "The account has moved on"}
 	kindPrecondition    = kind{http.StatusPreconditionFailed, "precondition-failed", "The condition does not hold"}
 	kindKeyReused       = kind{http.StatusUnprocessableEntity, "idempotency-key-reused", "The key was used before"}
-	kindKeyInFlight     = kind{http.StatusConflict, "idempotency-key-in-flight", "The first request is not answered yet"}
+	kindKeyInFlight     = kind{http.StatusConflict, "idempotency-key-in-flight", "The first request is still running"}
 	kindOverloaded      = kind{http.StatusServiceUnavailable, "overloaded", "Too many commands are waiting"}
-	kindUnavailable     = kind{http.StatusServiceUnavailable, "unavailable", "The database is away"}
+	kindUnavailable     = kind{http.StatusServiceUnavailable, "unavailable", "The database is unavailable"}
 
 	kindBehind             = kind{http.StatusServiceUnavailable, "projection-behind", "The read model is behind"}
 	kindProjectionNotFound = kind{http.StatusNotFound, "projection-not-found", "No such projection"}
@@ -65,21 +65,21 @@ var (
 
 	kindNotApplied = kind{http.StatusFailedDependency, "not-applied", "Another command of the batch was refused"}
 
-	kindUnauthenticated = kind{http.StatusUnauthorized, "unauthenticated", "A credential is needed"}
-	kindBadCredential   = kind{http.StatusUnauthorized, "invalid-credential", "The credential is not valid"}
-	kindScope           = kind{http.StatusForbidden, "insufficient-scope", "The credential does not allow this"}
-	kindIssuerAway      = kind{http.StatusServiceUnavailable, "issuer-unavailable", "Tokens cannot be checked"}
-	kindMisdirected     = kind{http.StatusMisdirectedRequest, "misdirected-request", "The request is addressed to another host"}
-	kindCrossOrigin     = kind{http.StatusForbidden, "cross-origin-request", "A page of another origin sent the request"}
-	kindRateLimited     = kind{http.StatusTooManyRequests, "rate-limited", "Too many requests"}
+	kindUnauthenticated   = kind{http.StatusUnauthorized, "unauthenticated", "A credential is needed"}
+	kindBadCredential     = kind{http.StatusUnauthorized, "invalid-credential", "The credential is not valid"}
+	kindScope             = kind{http.StatusForbidden, "insufficient-scope", "The credential does not allow this"}
+	kindIssuerUnavailable = kind{http.StatusServiceUnavailable, "issuer-unavailable", "Tokens cannot be checked"}
+	kindMisdirected       = kind{http.StatusMisdirectedRequest, "misdirected-request", "The request is addressed to another host"}
+	kindCrossOrigin       = kind{http.StatusForbidden, "cross-origin-request", "A page of another origin sent the request"}
+	kindRateLimited       = kind{http.StatusTooManyRequests, "rate-limited", "Too many requests"}
 
 	kindInternal = kind{http.StatusInternalServerError, "internal-error", "Something went wrong"}
 )
 
-const internalDetail = "An unexpected error; its cause is in the server's log under the request id."
+const internalDetail = "An unexpected error; the server's log has its cause under the request id. Retry a command only with its Idempotency-Key."
 
-const unavailableDetail = "The database is away or did not answer in time; try again shortly. Whether a command was applied " +
-	"is not known: sent again with the same Idempotency-Key, it is applied once."
+const unavailableDetail = "The database is unavailable or too slow; retry shortly. Whether a command was applied is not known: " +
+	"retry it with the same Idempotency-Key, and it is applied once."
 
 // unreadable are the kinds of problem of requests that cannot be read.
 var unreadable = map[request.Reason]kind{
@@ -92,7 +92,7 @@ var unreadable = map[request.Reason]kind{
 	request.BodyTooLarge:     kindBodyTooLarge,
 }
 
-// problem is an error that knows its answer.
+// problem is an error with the response it gets.
 type problem struct {
 	body genapi.Problem
 	// location and retryAfter (seconds) are the headers of these names, when set.
@@ -118,47 +118,46 @@ var known = []struct {
 	detail     string
 	retryAfter int
 }{
-	{account.ErrNotFound, kindAccountNotFound, "No account has this id.", 0},
-	{account.ErrExists, kindAccountExists, "An account with this id was opened before.", 0},
+	{account.ErrNotFound, kindAccountNotFound, "No account has this id; check it, or open the account with POST /accounts.", 0},
+	{account.ErrExists, kindAccountExists, "An account with this id exists; use another id, or leave account_id out to be given one.", 0},
 	{
 		command.ErrKeyReused, kindKeyReused,
-		"This Idempotency-Key came with another request before; use a new key for a new request.", 0,
+		"This Idempotency-Key was used with a different request; use a new key for a new request.", 0,
 	},
 	{
 		command.ErrKeyInFlight, kindKeyInFlight,
-		"The first request with this Idempotency-Key has not been answered yet; try again shortly.", 1,
+		"The first request with this Idempotency-Key is still running; retry shortly.", 1,
 	},
-	{command.ErrOverloaded, kindOverloaded, "Nothing was done; try again shortly.", 1},
-	{command.ErrUnavailable, kindUnavailable, "The service is stopping; nothing was done. Try again shortly.", 1},
-	{query.ErrNotOpenThen, kindAccountNotFound, "No account with this id was open then.", 0},
-	{query.ErrNotFound, kindAccountNotFound, "The read model has no account with this id.", 0},
-	{query.ErrBehind, kindBehind, "The read model has not applied the position yet; try again shortly.", 1},
+	{command.ErrOverloaded, kindOverloaded, "Nothing was done; retry shortly.", 1},
+	{command.ErrUnavailable, kindUnavailable, "The service is stopping; nothing was done. Retry shortly.", 1},
+	{query.ErrNotOpenThen, kindAccountNotFound, "The account had not been opened at that moment; ask for a later one.", 0},
+	{query.ErrNotFound, kindAccountNotFound, "The read model has no account with this id; if it was opened a moment ago, read with min_position.", 0},
+	{query.ErrBehind, kindBehind, "The read model has not applied the position yet; retry shortly, or allow more time with Prefer: wait.", 1},
 	{projector.ErrUnknownProjection, kindProjectionNotFound, "No projection has this id; GET /projections lists them.", 0},
-	{projector.ErrUnknownReplay, kindReplayNotFound, "The projection has no replay with this id.", 0},
-	{projector.ErrUnknownFailure, kindFailureNotFound, "Nothing waits at this position; it may have healed.", 0},
+	{projector.ErrUnknownReplay, kindReplayNotFound, "The projection has no replay with this id; GET /projections/{id}/replays lists them.", 0},
+	{projector.ErrUnknownFailure, kindFailureNotFound, "No failure is recorded at this position; it may have been resolved since.", 0},
 	{
 		projector.ErrNoPreviousGeneration, kindNoPrevious,
-		"The projection was not rebuilt yet, or a replay has begun since, or it is held in memory.", 0,
+		"The projection has not been rebuilt, or a replay has begun since, or it is kept in memory; start a replay instead.", 0,
 	},
 	{
 		projector.ErrRollbackFailed, kindRollbackFailed,
-		"The live generation goes on serving; the last of the projection's replays says why.", 0,
+		"The live generation still serves reads; see the error of the projection's latest replay.", 0,
 	},
-	{projector.ErrReplayFinished, kindReplayFinished, "It is over, so it cannot be cancelled.", 0},
-	{feed.ErrTooManyStreams, kindTooManyStreams, "As many streams of events are open as there may be; try again shortly, or read pages.", 5},
+	{projector.ErrReplayFinished, kindReplayFinished, "The replay has ended and can no longer be cancelled.", 0},
+	{feed.ErrTooManyStreams, kindTooManyStreams, "The limit of open event streams is reached; retry shortly, or read pages.", 5},
 	{
 		feed.ErrWentBack, kindLogWentBack,
-		"The log does not hold the event at the position to go on after: it has lost its end, in a failover or by being restored. " +
-			"What you have from there on may not have happened: compare the ids of events with those of the log, and begin " +
-			"again after the last that is the same.", 0,
+		"The log does not hold the event at this position: it lost its end in a failover or a restore. The last events you " +
+			"have may not have happened: compare their ids with those of the log, and continue after the last that matches.", 0,
 	},
 	{feed.ErrStopping, kindUnavailable, "The service is stopping; open the stream again shortly.", 1},
-	{auth.ErrNotReady, kindUnavailable, "The service is starting and waits for its database; try again shortly.", 1},
-	{auth.ErrIssuerUnavailable, kindIssuerAway, "The issuer of tokens does not answer, so that yours cannot be checked; try again shortly.", 1},
-	{context.Canceled, kindUnavailable, "The request was given up before it was answered.", 1},
+	{auth.ErrNotReady, kindUnavailable, "The service is starting and waits for its database; retry shortly.", 1},
+	{auth.ErrIssuerUnavailable, kindIssuerUnavailable, "The issuer of tokens cannot be reached, so your token cannot be checked; retry shortly.", 1},
+	{context.Canceled, kindUnavailable, "The request was cancelled before it completed; retry it.", 1},
 }
 
-// problemOf says how an error is answered, or nil when it is not an expected one.
+// problemOf returns the problem that an expected error stands for, or nil.
 func problemOf(err error) *problem {
 	var (
 		p        *problem
@@ -180,19 +179,19 @@ func problemOf(err error) *problem {
 		return newProblem(kindAccountNotFound, "No account has the id "+notFound.AccountID.String()+".")
 	case errors.As(err, &version):
 		p = newProblem(kindVersionMismatch, "The account is at version "+strconv.FormatInt(version.Have, 10)+
-			", which If-Match does not name; read it again and decide anew.")
+			", which If-Match does not name; read the account again before you retry.")
 		p.body.Version = version.Have
 		return p
 	case errors.As(err, &running):
 		p = newProblem(kindReplayRunning, "The replay "+running.Replay.ID.String()+" of "+running.Replay.Projection+
-			" is running; wait for its end or cancel it.")
+			" is running; wait until it ends, or cancel it.")
 		p.body.ReplayID, p.location = running.Replay.ID, replayPath(running.Replay)
 		return p
 	case errors.Is(err, query.ErrBadCursor):
-		return newProblem(kindInvalidCursor, "The cursor was made for another list; begin again without it.",
+		return newProblem(kindInvalidCursor, "The cursor belongs to another list; start again without it.",
 			genapi.FieldError{Parameter: "cursor", Code: "invalid", Detail: "cursor must be the next_cursor of a page of this list"})
 	case errors.As(err, &future):
-		return newProblem(kindInvalidParameter, future.Error()+"; what will be recorded until then is not known.",
+		return newProblem(kindInvalidParameter, future.Error()+"; choose a moment that has passed.",
 			genapi.FieldError{Parameter: future.Parameter, Code: "in-the-future", Detail: future.Error()})
 	}
 	for i := range known {
@@ -205,7 +204,7 @@ func problemOf(err error) *problem {
 	return nil
 }
 
-// refusalProblem answers a command that the rules of the domain refuse. Its code is the refusal's own.
+// refusalProblem is for a command that the rules of the domain refuse. Its code is the refusal's own.
 func refusalProblem(r *account.Refusal) *problem {
 	p := newProblem(kind{http.StatusUnprocessableEntity, r.Code, "The command was refused"}, sentence(r.Detail))
 	if r.Field != "" {
@@ -220,8 +219,8 @@ func sentence(detail string) string {
 	return string(unicode.ToUpper(first)) + detail[size:] + "."
 }
 
-// bindingProblem answers what the generated code could not bind. Most of that is refused before, with a better
-// sentence, by validateParameters.
+// bindingProblem is for what the generated code could not bind. validateParameters refuses most of that earlier, with a
+// better sentence.
 func bindingProblem(err error) error {
 	var (
 		name    string
@@ -246,7 +245,7 @@ func bindingProblem(err error) error {
 	return request.ParameterError(name, "invalid", detail)
 }
 
-// explain is problemOf for a request: an error of a database that is away and an unexpected one are logged, and become
+// explain is problemOf for a request: an error of an unavailable database and an unexpected one are logged, and become
 // problems that say nothing of their cause.
 func (s *server) explain(r *http.Request, err error) *problem {
 	if p := problemOf(err); p != nil {
@@ -258,7 +257,7 @@ func (s *server) explain(r *http.Request, err error) *problem {
 	}
 	if s.unavailable(err) {
 		if exchangeOf(r.Context()).logsOutage(time.Now()) {
-			log(slog.LevelWarn, "the database is away")
+			log(slog.LevelWarn, "the database is unavailable; commands and queries get 503 until it recovers")
 		}
 		p := newProblem(kindUnavailable, unavailableDetail)
 		p.retryAfter = 1
@@ -268,7 +267,7 @@ func (s *server) explain(r *http.Request, err error) *problem {
 	return newProblem(kindInternal, internalDetail)
 }
 
-// problemText renders a problem as the answer to a request. The same problem and request id give the same bytes.
+// problemText renders a problem as the response to a request. The same problem and request id give the same bytes.
 func problemText(p *problem, requestID string) (status int, text []byte) {
 	body := p.body // a copy: p may be shared
 	body.RequestID = requestID
@@ -279,7 +278,7 @@ func problemText(p *problem, requestID string) (status int, text []byte) {
 	return body.Status, text
 }
 
-// storedRefusal returns the first answer to a request that is repeated, if that was a refusal: its status and its text.
+// storedRefusal returns the first response to a request that is repeated, if that was a refusal: its status and its text.
 func storedRefusal(err error) (status int, text []byte, ok bool) {
 	before, ok := errors.AsType[*command.RefusedBeforeError](err)
 	if !ok {
@@ -299,7 +298,7 @@ func requestIDOf(text []byte) string {
 	return p.RequestID
 }
 
-// fail answers a request with the problem that err stands for.
+// fail responds with the problem that err stands for.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	h := w.Header()
 	h.Del("Etag")
@@ -310,7 +309,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	p := s.explain(r, err)
 	if p.retryAfter > 0 && s.takesNoProblem(r) {
-		comeBack(w, p)
+		retryStream(w, p)
 		return
 	}
 	status, text := problemText(p, exchangeOf(r.Context()).requestID)
@@ -326,8 +325,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	write(w, status, "application/problem+json", text)
 }
 
-// write sends a whole answer. The connection's own errors are net/http's to deal with: the answer cannot be changed
-// any more.
+// write sends a whole response. It ignores errors of the connection: the response can no longer be changed.
 func write(w http.ResponseWriter, status int, mediaType string, body []byte) {
 	h := w.Header()
 	h["Content-Type"] = []string{mediaType}

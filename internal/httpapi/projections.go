@@ -155,7 +155,7 @@ func nullable[T comparable](v T) *T {
 	return &v
 }
 
-// finite keeps what JSON has no words for out of an answer: a rate over no time.
+// finite keeps what JSON has no words for out of a response: a rate over no time.
 func finite(x float64) float64 {
 	if math.IsNaN(x) || math.IsInf(x, 0) {
 		return 0

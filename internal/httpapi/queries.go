@@ -26,7 +26,7 @@ func (s *server) GetBalance(w http.ResponseWriter, r *http.Request, id genapi.Ac
 	}
 	a, applied, err := s.queries.Account(r.Context(), id, wait(w, p.MinPosition, p.Prefer))
 	if s.applied(w, r, applied, err) {
-		s.answer(w, r, request.VersionTag(a.Version), func() any { return balanceOf(&a) })
+		s.respond(w, r, request.VersionTag(a.Version), func() any { return balanceOf(&a) })
 	}
 }
 
@@ -34,7 +34,7 @@ func (s *server) GetBalance(w http.ResponseWriter, r *http.Request, id genapi.Ac
 func (s *server) GetAccount(w http.ResponseWriter, r *http.Request, id genapi.AccountID, p genapi.GetAccountParams) {
 	a, applied, err := s.queries.Account(r.Context(), id, wait(w, p.MinPosition, p.Prefer))
 	if s.applied(w, r, applied, err) {
-		s.answer(w, r, request.VersionTag(a.Version), func() any { return new(accountOf(&a)) })
+		s.respond(w, r, request.VersionTag(a.Version), func() any { return new(accountOf(&a)) })
 	}
 }
 
@@ -64,7 +64,7 @@ func (s *server) ListAccounts(w http.ResponseWriter, r *http.Request, p genapi.L
 		return
 	}
 	linkNext(w, r, page.Next)
-	s.answerText(w, r, contentTag(text), text)
+	s.respondText(w, r, contentTag(text), text)
 }
 
 // linkNext names the next page, if there is one.
@@ -78,7 +78,7 @@ func linkNext(w http.ResponseWriter, r *http.Request, cursor string) {
 	w.Header().Set("Link", "<"+r.URL.Path+"?"+next.Encode()+`>; rel="next"`)
 }
 
-// wait reads how long a query may wait for a position, and says in the answer what it read from Prefer.
+// wait reads how long a query may wait for a position, and says in the response what it read from Prefer.
 func wait(w http.ResponseWriter, minPosition int64, prefer string) query.Wait {
 	if prefer == "" {
 		return query.Wait{MinPosition: minPosition, Timeout: request.DefaultWait}
@@ -90,8 +90,8 @@ func wait(w http.ResponseWriter, minPosition int64, prefer string) query.Wait {
 	return query.Wait{MinPosition: minPosition, Timeout: timeout}
 }
 
-// applied tells the caller what the read model had applied, and answers when the query failed. It reports whether
-// there is a result to answer with.
+// applied tells the caller what the read model had applied, and responds when the query failed. It reports whether
+// there is a result to send.
 func (s *server) applied(w http.ResponseWriter, r *http.Request, position int64, err error) bool {
 	if err == nil || errors.Is(err, query.ErrNotFound) || errors.Is(err, query.ErrBehind) {
 		w.Header()["Passbook-Position"] = []string{strconv.FormatInt(position, 10)}
@@ -103,8 +103,8 @@ func (s *server) applied(w http.ResponseWriter, r *http.Request, position int64,
 	return true
 }
 
-// answer sends a result, or 304 when the caller has it already, in which case the body is not made.
-func (s *server) answer(w http.ResponseWriter, r *http.Request, tag string, body func() any) {
+// respond sends a result, or 304 when the caller has it already, in which case the body is not made.
+func (s *server) respond(w http.ResponseWriter, r *http.Request, tag string, body func() any) {
 	if s.notModified(w, r, tag) {
 		return
 	}
@@ -116,14 +116,14 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, tag string, body
 	write(w, http.StatusOK, "application/json", text)
 }
 
-func (s *server) answerText(w http.ResponseWriter, r *http.Request, tag string, text []byte) {
+func (s *server) respondText(w http.ResponseWriter, r *http.Request, tag string, text []byte) {
 	if !s.notModified(w, r, tag) {
 		write(w, http.StatusOK, "application/json", text)
 	}
 }
 
-// notModified sets the ETag and evaluates the caller's conditions in the order of RFC 9110, section 13.2.2. It answers 412
-// when the caller wants something else than what the ETag stands for, and 304 when it has that already.
+// notModified sets the ETag and evaluates the caller's conditions in the order of RFC 9110, section 13.2.2. It responds with 412
+// when the client wants another version than the ETag stands for, and with 304 when it has that version already.
 func (s *server) notModified(w http.ResponseWriter, r *http.Request, tag string) bool {
 	w.Header()["Etag"] = []string{tag}
 	if wanted := r.Header["If-Match"]; len(wanted) > 0 {
@@ -144,7 +144,7 @@ func (s *server) notModified(w http.ResponseWriter, r *http.Request, tag string)
 	return true
 }
 
-// contentTag is the ETag of an answer that has no version: a hash of it.
+// contentTag is the ETag of a response that has no version: a hash of it.
 func contentTag(text []byte) string {
 	const size = 16 // bytes of SHA-256, far more than chance needs
 	sum := sha256.Sum256(text)

@@ -28,7 +28,7 @@ const (
 func (s *server) streamReplay(w http.ResponseWriter, r *http.Request, replay *projector.Replay, unnamed bool) {
 	defer s.watching.Add(-1)
 	if s.watching.Add(1) > maxWatching {
-		p := newProblem(kindTooManyStreams, "Too many watch replays already; ask for the progress without a stream.")
+		p := newProblem(kindTooManyStreams, "The limit of streams of replays is reached; get the progress without a stream, or retry shortly.")
 		p.retryAfter = 5
 		s.fail(w, r, p)
 		return
@@ -89,13 +89,13 @@ func (s *server) watch(r *http.Request, out *feed.Writer, replay *projector.Repl
 			return nil
 		case err == nil:
 			replay = &next
-		case !s.unavailable(err): // a database that is away will be back
+		case !s.unavailable(err): // an unavailable database is waited for
 			return err
 		}
 	}
 }
 
-// problemType is that of an answer that says what went wrong.
+// problemType is the media type of problem documents.
 var problemType = contenttype.NewMediaType("application/problem+json")
 
 // takesNoProblem tells whether a request is for server-sent events and for nothing else, as those of a browser's
@@ -116,9 +116,9 @@ func (s *server) takesNoProblem(r *http.Request) bool {
 	return err != nil
 }
 
-// comeBack answers a stream that cannot be served now: with 200, and an end. Any other status ends an EventSource for good
+// retryStream responds to a stream that cannot be served now with 200 and an end. Any other status ends an EventSource for good
 // (HTML standard, section 9.2.3), where one that has ended is opened again after the time it says.
-func comeBack(w http.ResponseWriter, p *problem) {
+func retryStream(w http.ResponseWriter, p *problem) {
 	w.Header().Del("Etag")
 	text := fmt.Sprintf(": %s\nretry: %d\n\n", p.Error(), int64(p.retryAfter)*1000)
 	write(w, http.StatusOK, request.EventStream, []byte(text))

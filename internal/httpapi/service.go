@@ -12,7 +12,7 @@ import (
 // readyTimeout bounds the readiness checks, below the timeout of any probe.
 const readyTimeout = 2 * time.Second
 
-// Livez serves GET /livez. It asks nobody: a process whose database is away is not to be restarted.
+// Livez serves GET /livez. It checks nothing: restarting the process does not bring a database back.
 func (s *server) Livez(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, r, http.StatusOK, &genapi.Liveness{Status: genapi.LivenessStatusOk, Version: s.version}, nil)
 }
@@ -39,7 +39,7 @@ func (s *server) Readyz(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, r, status, &body, nil)
 }
 
-// trusts tells whether a request may learn from /readyz, which anybody may have, what is not for anybody.
+// trusts tells whether a request to /readyz, which is open to every caller, may see the private details.
 func (s *server) trusts(r *http.Request) bool {
 	if s.authenticator == nil {
 		return s.origin.addressed(r.Host)

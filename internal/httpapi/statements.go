@@ -24,7 +24,7 @@ func (s *server) balanceAt(w http.ResponseWriter, r *http.Request, id genapi.Acc
 	}
 	b, applied, err := s.statements.BalanceAt(r.Context(), id, at, wait(w, p.MinPosition, p.Prefer))
 	if s.applied(w, r, applied, err) {
-		s.answer(w, r, request.VersionTag(b.Version), func() any { return balanceThen(&b) })
+		s.respond(w, r, request.VersionTag(b.Version), func() any { return balanceThen(&b) })
 	}
 }
 
@@ -54,7 +54,7 @@ func (s *server) ListTransactions(w http.ResponseWriter, r *http.Request, id gen
 		return
 	}
 	linkNext(w, r, page.Next)
-	s.answerText(w, r, contentTag(text), text)
+	s.respondText(w, r, contentTag(text), text)
 }
 
 // GetTotals serves GET /totals.
@@ -74,7 +74,7 @@ func (s *server) GetTotals(w http.ResponseWriter, r *http.Request, p genapi.GetT
 		s.fail(w, r, err)
 		return
 	}
-	s.answerText(w, r, contentTag(text), text)
+	s.respondText(w, r, contentTag(text), text)
 }
 
 // timeOf reads the time in a parameter, which has been validated; nil when it was not given.

@@ -23,7 +23,7 @@ func (w *walk) start(ctx context.Context, s *step, show *presenter) error {
 		Answer:  quoted(fmt.Sprintf("ready after %.1f s, the making of the database included", time.Since(began).Seconds())),
 	})
 	var err error
-	if w.client, err = client.New(w.stage.base(), client.WithReadYourWrites(), client.WithPatience(time.Minute)); err != nil {
+	if w.client, err = client.New(w.stage.base(), client.WithReadYourWrites(), client.WithRetryFor(time.Minute)); err != nil {
 		return err
 	}
 	got, err := w.get(ctx, s, "/readyz")

@@ -1,4 +1,4 @@
-// Package apitest holds every answer that a test sees against api/openapi.yaml, so that the document cannot say one
+// Package apitest holds every response that a test sees against api/openapi.yaml, so that the document cannot say one
 // thing and the server another.
 package apitest
 
@@ -26,9 +26,9 @@ type TB interface {
 	Errorf(format string, args ...any)
 }
 
-// Client returns a client that fails the test when an answer does not conform to the specification: its operation,
+// Client returns a client that fails the test when a response does not conform to the specification: its operation,
 // status, media type, headers or body are not as documented, or an object has a member that is not. The client does
-// not follow redirects, and closes each connection after its answer, so that a test leaves none behind.
+// not follow redirects, and closes each connection after its response, so that a test leaves none behind.
 func Client(t TB) *http.Client {
 	t.Helper()
 	doc, err := load()
@@ -84,7 +84,7 @@ type transport struct {
 	base http.RoundTripper
 }
 
-// RoundTrip sends the request and checks the answer, whose body it reads whole.
+// RoundTrip sends the request and checks the response, whose body it reads whole.
 func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := tr.base.RoundTrip(r)
 	if err != nil || tr.doc == nil {
@@ -99,7 +99,7 @@ func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	response.Body = io.NopCloser(bytes.NewReader(body))
 	for _, problem := range check(tr.doc, r, response, body) {
-		tr.t.Errorf("%s %s answered %d, which is not as api/openapi.yaml says: %s\n%s",
+		tr.t.Errorf("%s %s returned %d, which api/openapi.yaml does not allow: %s\n%s",
 			r.Method, r.URL, response.StatusCode, problem, excerpt(body))
 	}
 	return response, nil
@@ -107,7 +107,7 @@ func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func excerpt(body []byte) []byte { return body[:min(len(body), 1000)] }
 
-// Check returns what is wrong with an answer, of whose request it wants the method and the URL. The error is one of the
+// Check returns what is wrong with a response, of whose request it wants the method and the URL. The error is one of the
 // document.
 func Check(r *http.Request, response *http.Response, body []byte) ([]string, error) {
 	doc, err := load()
@@ -117,7 +117,7 @@ func Check(r *http.Request, response *http.Response, body []byte) ([]string, err
 	return check(doc, r, response, body), nil
 }
 
-// check returns what is wrong with an answer.
+// check returns what is wrong with a response.
 func check(doc *openapi3.T, r *http.Request, response *http.Response, body []byte) []string {
 	documented, problem := find(doc, r, response.StatusCode)
 	if documented == nil {
@@ -246,7 +246,7 @@ func checkJSON(schema *openapi3.Schema, mediaType string, status int, body []byt
 	return nil
 }
 
-// checkStatus holds the status in a problem document against that of the answer, which no schema can.
+// checkStatus holds the status in a problem document against that of the response, which no schema can.
 func checkStatus(mediaType string, value any, status int) string {
 	if mediaType != "application/problem+json" {
 		return ""

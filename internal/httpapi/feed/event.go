@@ -1,6 +1,6 @@
 // Package feed hands the log to those who follow it, as CloudEvents: a page at a time, or live. One goroutine reads the
 // end of the log for all live streams; a stream that cannot keep up is let go of and reads for itself, so that a slow
-// reader costs nobody but itself.
+// reader costs only itself.
 package feed
 
 import (

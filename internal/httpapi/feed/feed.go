@@ -56,10 +56,10 @@ type Point struct {
 
 // Log is where the events come from: a log whose positions run from 1 without a gap, and which loses nothing but its end.
 type Log interface {
-	// Look answers the last event, and whether the log holds one that was seen, both as of one moment. It always holds the
+	// Look returns the last event, and whether the log holds one that was seen, both as of one moment. It always holds the
 	// zero Point.
 	Look(ctx context.Context, seen Point) (head Point, held bool, err error)
-	// Read answers in order the events that the filter takes, at most limit of them, after a position and up to
+	// Read returns in order the events that the filter takes, at most limit of them, after a position and up to
 	// another that is not beyond the head.
 	Read(ctx context.Context, after, upTo int64, f Filter, limit int) ([]Event, error)
 }
@@ -70,7 +70,7 @@ type Config struct {
 	Logger *slog.Logger
 	// Naming may be left empty.
 	Naming Naming
-	// Transient tells the errors of a database that is away: streams wait for its return. On any other error they end.
+	// Transient tells the errors of an unavailable database: streams wait until it recovers. On any other error they end.
 	Transient func(error) bool
 	// MaxStreams is how many streams may be open at a time; 128 when it is 0.
 	MaxStreams int
@@ -89,7 +89,7 @@ type Feed struct {
 	poll       time.Duration
 
 	wake     chan struct{} // holds one: a reason to look at the log now
-	looking  chan struct{} // holds one, which whoever looks at the head takes out
+	looking  chan struct{} // holds one, which the goroutine that looks at the head takes out
 	stopping chan struct{} // closed by Stop
 	stop     sync.Once
 
@@ -137,7 +137,7 @@ func (f *Feed) Wake() {
 	}
 }
 
-// Stop ends all streams, those to come included. Pages are still answered.
+// Stop ends all streams, those to come included. Pages are still served.
 func (f *Feed) Stop() { f.stop.Do(func() { close(f.stopping) }) }
 
 // Streams is how many streams are open.
@@ -172,7 +172,7 @@ func (p *Page) JSON() []byte {
 	return append(text, ']')
 }
 
-// Page answers at most limit events after a position that the filter takes. With a filter by type it looks at a bounded
+// Page returns at most limit events after a position that the filter takes. With a filter by type it looks at a bounded
 // number of positions, so that it may be empty although there is more. The error is ErrWentBack when the log does not reach the
 // position.
 func (f *Feed) Page(ctx context.Context, after int64, filter Filter, limit int) (Page, error) {
@@ -217,7 +217,7 @@ func (f *Feed) page(ctx context.Context, after, head int64, filter Filter, limit
 	return page, nil
 }
 
-// look answers the position of the last event, of a log that still holds all that streams were sent. When it does not, all
+// look returns the position of the last event, of a log that still holds all that streams were sent. When it does not, all
 // streams end, and the error is ErrWentBack.
 func (f *Feed) look(ctx context.Context) (int64, error) {
 	select {
@@ -297,7 +297,7 @@ func (f *Feed) following() (tail int64, era <-chan struct{}, some bool) {
 	return f.tail, f.wentBack, len(f.live) > 0
 }
 
-// tailFrom hands what the log has after a position to the live streams. Nobody else moves the tail while there are
+// tailFrom hands what the log has after a position to the live streams. Nothing else moves the tail while there are
 // any; when the last one goes meanwhile, and another comes, it starts anew from there.
 func (f *Feed) tailFrom(ctx context.Context, tail int64, era <-chan struct{}) error {
 	for {
@@ -325,7 +325,7 @@ func (f *Feed) tailFrom(ctx context.Context, tail int64, era <-chan struct{}) er
 }
 
 // publish hands a batch to every live stream. One that has no room for it is let go of: it reads on for itself. The
-// answer is false when the batch does not follow on what the live streams have, or nobody is left.
+// answer is false when the batch does not follow on what the live streams have, or no stream is left.
 func (f *Feed) publish(tail, upTo int64, era <-chan struct{}, items []Item) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// retryAfter is how long a stream waits before it asks a database again that was away.
+// retryAfter is how long a stream waits before it asks a database again that was unavailable.
 const retryAfter = 500 * time.Millisecond
 
 // Stream is one reader of the live feed. It is for one goroutine, which must close it.
@@ -22,7 +22,7 @@ type Stream struct {
 	upTo   int64
 }
 
-// Open begins a stream after a position, or, when that is negative, at the end of the log as it is now. It answers
+// Open begins a stream after a position, or, when that is negative, at the end of the log as it is now. It returns
 // ErrTooManyStreams and ErrStopping.
 func (f *Feed) Open(ctx context.Context, after int64, filter Filter) (*Stream, error) {
 	select {
@@ -36,7 +36,7 @@ func (f *Feed) Open(ctx context.Context, after int64, filter Filter) (*Stream, e
 		return nil, ErrTooManyStreams
 	}
 	if f.open == 0 {
-		f.seen = Point{} // nobody was sent anything
+		f.seen = Point{} // no stream was sent anything
 	}
 	f.open++
 	s := &Stream{feed: f, filter: filter, position: after, wentBack: f.wentBack, ready: make(chan struct{}, 1)}
@@ -51,7 +51,7 @@ func (f *Feed) Open(ctx context.Context, after int64, filter Filter) (*Stream, e
 	return s, nil
 }
 
-// Position is the last one looked at: everything up to it that the filter takes has been answered.
+// Position is the last one looked at: everything up to it that the filter takes has been returned.
 func (s *Stream) Position() int64 {
 	s.feed.mu.Lock()
 	defer s.feed.mu.Unlock()
@@ -74,11 +74,11 @@ func (s *Stream) Close() {
 	delete(f.live, s)
 }
 
-// Next waits for events and answers them; it may answer none, when it has only looked at more of the log. When there is
-// nothing for the time given it answers ErrQuiet, and is to be called again; what it is reading meanwhile it does not give
+// Next waits for events and returns them; it may return none, when it has only looked at more of the log. When there is
+// nothing for the time given it returns ErrQuiet, and is to be called again; what it is reading meanwhile it does not give
 // up. It ends with ErrStopping, with ErrWentBack, with the error of ctx, or with one of the log that waiting does not cure.
-func (s *Stream) Next(ctx context.Context, patience time.Duration) ([]Item, error) {
-	quiet := time.NewTimer(patience)
+func (s *Stream) Next(ctx context.Context, wait time.Duration) ([]Item, error) {
+	quiet := time.NewTimer(wait)
 	defer quiet.Stop()
 	for {
 		select {
@@ -123,7 +123,7 @@ func (s *Stream) take() (items []Item, live bool) {
 	return items, live
 }
 
-// offer adds what the stream lacks of the items, which end at position upTo, to its buffer. It answers false, and
+// offer adds what the stream lacks of the items, which end at position upTo, to its buffer. It returns false, and
 // does nothing, when there is no room. feed.mu is held.
 func (s *Stream) offer(items []Item, upTo int64) bool {
 	before := len(s.buffer)

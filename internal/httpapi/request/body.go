@@ -23,7 +23,7 @@ const (
 	maxBody = 64 << 10
 	// maxDepth is how deep arrays and objects may lie in each other; what the API takes is flat.
 	maxDepth = 16
-	// maxErrors is how many bad fields are named in one answer.
+	// maxErrors is how many bad fields are named in one response.
 	maxErrors = 32
 )
 

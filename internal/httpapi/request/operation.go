@@ -39,7 +39,7 @@ type Operation struct {
 	Public bool
 	Scope  auth.Scopes
 	// offers are the media types of a success, the one for callers that do not say which first. With text/event-stream among
-	// them the operation may answer for as long as its caller likes; with Bulk it may read that long.
+	// them the operation may respond for as long as its client likes; with Bulk it may read that long.
 	offers []contenttype.MediaType
 	Bulk   bool
 }
