@@ -49,7 +49,7 @@ func suggest(settings *config.Settings, list func(context.Context, *config.Confi
 // suggestProjections completes ids of projections, which it asks the server for.
 func suggestProjections(settings *config.Settings, server *string) cobra.CompletionFunc {
 	return suggest(settings, func(ctx context.Context, cfg *config.Config) ([]string, error) {
-		c, _, err := newClient(*server, cfg, client.WithPatience(0))
+		c, _, err := newClient(*server, cfg, client.WithRetryFor(0))
 		if err != nil {
 			return nil, err
 		}
