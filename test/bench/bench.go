@@ -14,7 +14,7 @@ import (
 
 	"passbook/test/bench/internal/load"
 	"passbook/test/bench/internal/report"
-	"passbook/test/bench/internal/stand"
+	"passbook/test/bench/internal/testbed"
 )
 
 // catchUpTimeout bounds how long a projection may take to apply what a round has written.
@@ -24,11 +24,11 @@ const catchUpTimeout = 5 * time.Minute
 type bench struct {
 	options
 	*progress
-	stand *stand.Stand
+	testbed *testbed.Testbed
 
 	depositRate float64       // P1, for P4
 	peaks       []report.Line // P8
-	filled      *stand.Database
+	filled      *testbed.Database
 }
 
 // progress tells what is going on.
@@ -47,12 +47,12 @@ func (p *progress) say(format string, args ...any) {
 // site is a database with a server on it, or several.
 type site struct {
 	b      *bench
-	db     stand.Database
-	server *stand.Process
-	others []*stand.Process
+	db     testbed.Database
+	server *testbed.Process
+	others []*testbed.Process
 }
 
-func (s *site) servers() []*stand.Process { return append([]*stand.Process{s.server}, s.others...) }
+func (s *site) servers() []*testbed.Process { return append([]*testbed.Process{s.server}, s.others...) }
 
 // addrs are where the load generator reaches the servers.
 func (s *site) addrs() string {
@@ -65,7 +65,7 @@ func (s *site) addrs() string {
 
 // another starts one more server on the database.
 func (s *site) another(ctx context.Context) error {
-	p, err := s.b.stand.StartServer(ctx, s.db)
+	p, err := s.b.testbed.StartServer(ctx, s.db)
 	if err == nil {
 		s.others = append(s.others, p)
 	}
@@ -74,7 +74,7 @@ func (s *site) another(ctx context.Context) error {
 
 // open makes a database, starts a server on it, and opens the accounts through the API.
 func (b *bench) open(ctx context.Context, name string, accounts int) (*site, error) {
-	db, err := b.stand.CreateDatabase(ctx, name)
+	db, err := b.testbed.CreateDatabase(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -96,8 +96,8 @@ func (b *bench) open(ctx context.Context, name string, accounts int) (*site, err
 }
 
 // serve starts a server on a database that is there.
-func (b *bench) serve(ctx context.Context, db stand.Database) (*site, error) {
-	server, err := b.stand.StartServer(ctx, db)
+func (b *bench) serve(ctx context.Context, db testbed.Database) (*site, error) {
+	server, err := b.testbed.StartServer(ctx, db)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func (s *site) close(ctx context.Context) error {
 	for _, p := range s.servers() {
 		err = errors.Join(err, p.Stop())
 	}
-	return errors.Join(err, s.b.stand.DropDatabase(context.WithoutCancel(ctx), s.db))
+	return errors.Join(err, s.b.testbed.DropDatabase(context.WithoutCancel(ctx), s.db))
 }
 
 // generate runs the load generator as a process of its own.
@@ -169,17 +169,17 @@ func (s *subject) warm(ctx context.Context) error {
 // that comes next has the machine to itself.
 func (s *subject) round(ctx context.Context) error {
 	b := s.site.b
-	if err := b.stand.Checkpoint(ctx); err != nil {
+	if err := b.testbed.Checkpoint(ctx); err != nil {
 		return err
 	}
 	c := s.load
 	c.Duration = b.duration
-	before, start := b.stand.CPU(s.site.servers()...), time.Now()
+	before, start := b.testbed.CPU(s.site.servers()...), time.Now()
 	r, err := b.generate(ctx, s.site.addrs(), c)
 	if err != nil {
 		return err
 	}
-	took, after := time.Since(start).Seconds(), b.stand.CPU(s.site.servers()...)
+	took, after := time.Since(start).Seconds(), b.testbed.CPU(s.site.servers()...)
 	behind, err := s.site.server.CatchUp(ctx, catchUpTimeout)
 	if err != nil {
 		return err
@@ -259,12 +259,12 @@ func (s *subject) turn(name string) func(context.Context) (string, error) {
 }
 
 // pgbench is a turn of pgbench whose figure is transactions a second times rows.
-func (b *bench) pgbench(db stand.Database, script string, clients, rows int, into *report.Series) func(context.Context) (string, error) {
+func (b *bench) pgbench(db testbed.Database, script string, clients, rows int, into *report.Series) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
-		if err := b.stand.Checkpoint(ctx); err != nil {
+		if err := b.testbed.Checkpoint(ctx); err != nil {
 			return "", err
 		}
-		r, err := b.stand.Pgbench(ctx, db, script, clients, b.duration)
+		r, err := b.testbed.Pgbench(ctx, db, script, clients, b.duration)
 		if err != nil {
 			return "", err
 		}

@@ -25,7 +25,7 @@ func (b *bench) deposits(ctx context.Context) (lines []report.Line, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, b.stand.DropDatabase(context.WithoutCancel(ctx), db)) }()
+	defer func() { err = errors.Join(err, b.testbed.DropDatabase(context.WithoutCancel(ctx), db)) }()
 	handler, err := b.startBare(ctx)
 	if err != nil {
 		return nil, err

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"passbook/test/bench/internal/report"
-	"passbook/test/bench/internal/stand"
+	"passbook/test/bench/internal/testbed"
 )
 
 // measurement is one entry of the plan. It may make several lines.
@@ -76,13 +76,13 @@ func measure(ctx context.Context, o options, stderr io.Writer) (_ *report.Report
 	}
 	b := &bench{options: o, progress: newProgress(stderr)}
 	b.say("starting a private PostgreSQL")
-	b.stand, err = stand.New(ctx, stand.Options{Dir: o.dir, PGBin: o.pgBin, Server: o.server, Path: o.path})
+	b.testbed, err = testbed.New(ctx, testbed.Options{Dir: o.dir, PGBin: o.pgBin, Server: o.server, Path: o.path})
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, b.stand.Close()) }()
+	defer func() { err = errors.Join(err, b.testbed.Close()) }()
 
-	r := &report.Report{Machine: report.ThisMachine(b.stand.PostgresVersion), Settings: fmt.Sprintf(
+	r := &report.Report{Machine: report.ThisMachine(b.testbed.PostgresVersion), Settings: fmt.Sprintf(
 		"%d rounds of %s each, medians; %d clients, %d accounts; the filled log holds %d events.",
 		o.rounds, o.duration, o.clients, o.accounts, o.events)}
 	for _, m := range plan {

@@ -45,7 +45,7 @@ func (b *bench) balances(ctx context.Context) (lines []report.Line, err error) {
 	if _, err := at.server.CatchUp(ctx, catchUpTimeout); err != nil {
 		return nil, err
 	}
-	if err := b.stand.Exec(ctx, at.db, "vacuum analyze balances", "vacuum analyze projections"); err != nil {
+	if err := b.testbed.Exec(ctx, at.db, "vacuum analyze balances", "vacuum analyze projections"); err != nil {
 		return nil, err
 	}
 	s := &subject{site: at, load: load.Config{Mode: load.Balance, Conns: b.clients, Accounts: b.accounts}}

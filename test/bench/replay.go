@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"passbook/test/bench/internal/report"
-	"passbook/test/bench/internal/stand"
+	"passbook/test/bench/internal/testbed"
 )
 
 // replayTimeout bounds a replay of the filled log, and the first catching up with it.
@@ -20,19 +20,19 @@ const copySQL = `copy (select position, stream_id, version, event_id, type, sche
 // hotEvents is how many events of the filled log are one account's.
 func (b *bench) hotEvents() int { return min(1_000_000, b.events/10) }
 
-// fill makes the long log once a run. It is not dropped, but goes with the Stand.
-func (b *bench) fill(ctx context.Context) (stand.Database, error) {
+// fill makes the long log once a run. It is not dropped, but goes with the Testbed.
+func (b *bench) fill(ctx context.Context) (testbed.Database, error) {
 	if b.filled != nil {
 		return *b.filled, nil
 	}
-	db, err := b.stand.CreateDatabase(ctx, "filled")
+	db, err := b.testbed.CreateDatabase(ctx, "filled")
 	if err != nil {
 		return db, err
 	}
-	log := stand.Log{Events: b.events, Accounts: b.accounts, Hot: b.hotEvents()}
-	err = b.stand.Fill(ctx, db, log, func(done int) { b.say("filling the log by SQL: %s of %s events", count(done), count(b.events)) })
+	log := testbed.Log{Events: b.events, Accounts: b.accounts, Hot: b.hotEvents()}
+	err = b.testbed.Fill(ctx, db, log, func(done int) { b.say("filling the log by SQL: %s of %s events", count(done), count(b.events)) })
 	if err != nil {
-		return db, errors.Join(fmt.Errorf("fill: %w", err), b.stand.DropDatabase(context.WithoutCancel(ctx), db))
+		return db, errors.Join(fmt.Errorf("fill: %w", err), b.testbed.DropDatabase(context.WithoutCancel(ctx), db))
 	}
 	b.filled = &db
 	return db, nil
@@ -63,17 +63,17 @@ func (b *bench) replay(ctx context.Context) (lines []report.Line, err error) {
 	var server, postgres report.Series
 	err = b.alternate(ctx,
 		func(ctx context.Context) (string, error) {
-			took, rows, err := b.stand.Timed(ctx, db, copySQL)
+			took, rows, err := b.testbed.Timed(ctx, db, copySQL)
 			line.Baseline = append(line.Baseline, float64(rows)/took.Seconds())
 			return fmt.Sprintf("COPY of %d rows in %.1f s", rows, took.Seconds()), err
 		},
 		func(ctx context.Context) (string, error) {
-			before := b.stand.CPU(at.server)
+			before := b.testbed.CPU(at.server)
 			r, err := at.server.Replay(ctx, replayTimeout)
 			if err != nil {
 				return "", err
 			}
-			after := b.stand.CPU(at.server)
+			after := b.testbed.CPU(at.server)
 			seconds := r.Took.Seconds()
 			server = append(server, (after.Server-before.Server)/seconds)
 			postgres = append(postgres, (after.Postgres-before.Postgres)/seconds)
@@ -89,7 +89,7 @@ func (b *bench) replay(ctx context.Context) (lines []report.Line, err error) {
 }
 
 // rememberPeak keeps a server's memory for P8.
-func (b *bench) rememberPeak(what string, p *stand.Process) {
+func (b *bench) rememberPeak(what string, p *testbed.Process) {
 	line := report.Line{
 		ID: "P8", What: "peak memory of the " + what, Unit: "MiB", Rule: report.Rule{Must: 150, Goal: 64, OfValue: true, AtMost: true},
 	}
@@ -123,7 +123,7 @@ func (b *bench) coldStart(ctx context.Context) ([]report.Line, error) {
 			line *report.Line
 			live *report.Series
 		}{{&empty, &emptyLive}, {&again, &againLive}} {
-			st, err := b.stand.FirstAnswer(ctx, dir)
+			st, err := b.testbed.FirstAnswer(ctx, dir)
 			if err != nil {
 				return nil, err
 			}

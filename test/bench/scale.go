@@ -15,7 +15,7 @@ import (
 
 	"passbook/test/bench/internal/load"
 	"passbook/test/bench/internal/report"
-	"passbook/test/bench/internal/stand"
+	"passbook/test/bench/internal/testbed"
 )
 
 const (
@@ -43,11 +43,11 @@ func runScale(ctx context.Context, args []string, getenv func(string) string, st
 		return err
 	}
 	b := &bench{options: o.options, progress: newProgress(stderr)}
-	if b.stand, err = stand.New(ctx, stand.Options{Dir: o.dir, Keep: o.keep, PGBin: o.pgBin, Server: o.server, Path: o.path}); err != nil {
+	if b.testbed, err = testbed.New(ctx, testbed.Options{Dir: o.dir, Keep: o.keep, PGBin: o.pgBin, Server: o.server, Path: o.path}); err != nil {
 		return err
 	}
 	err = b.scale(ctx, o, stdout)
-	return errors.Join(err, b.stand.Close())
+	return errors.Join(err, b.testbed.Close())
 }
 
 func parseScale(args []string, getenv func(string) string, stderr io.Writer) (scaleOptions, error) {
@@ -79,9 +79,9 @@ func (b *bench) scale(ctx context.Context, o scaleOptions, stdout io.Writer) err
 	var logs []scaled
 	for _, events := range []int{smallLog, o.events} {
 		b.current = count(events)
-		l := scaled{b: b, whole: stand.Whole{Accounts: events / perAccount, PerAccount: perAccount}, replayFor: o.replayFor}
+		l := scaled{b: b, whole: testbed.Whole{Accounts: events / perAccount, PerAccount: perAccount}, replayFor: o.replayFor}
 		var err error
-		if l.db, err = b.stand.EnsureDatabase(ctx, fmt.Sprintf("scale_%d", events)); err != nil {
+		if l.db, err = b.testbed.EnsureDatabase(ctx, fmt.Sprintf("scale_%d", events)); err != nil {
 			return err
 		}
 		if o.phase != "measure" {
@@ -99,7 +99,7 @@ func (b *bench) scale(ctx context.Context, o scaleOptions, stdout io.Writer) err
 	if o.phase == "fill" {
 		return nil
 	}
-	text := scaleTable(logs[0].figures, logs[1].figures, count(o.events), b.stand.PostgresVersion)
+	text := scaleTable(logs[0].figures, logs[1].figures, count(o.events), b.testbed.PostgresVersion)
 	if _, err := io.WriteString(stdout, text); err != nil || o.doc == "" {
 		return err
 	}
@@ -109,10 +109,10 @@ func (b *bench) scale(ctx context.Context, o scaleOptions, stdout io.Writer) err
 // scaled is a log of one size, and what it is like to work with.
 type scaled struct {
 	b         *bench
-	db        stand.Database
-	whole     stand.Whole
+	db        testbed.Database
+	whole     testbed.Whole
 	replayFor time.Duration
-	server    *stand.Process
+	server    *testbed.Process
 	figures   []figure
 }
 
@@ -126,7 +126,7 @@ type figure struct {
 
 func (l *scaled) fill(ctx context.Context) error {
 	total := int64(l.whole.Events())
-	err := l.b.stand.FillWhole(ctx, l.db, l.whole, func(what string, done int64) {
+	err := l.b.testbed.FillWhole(ctx, l.db, l.whole, func(what string, done int64) {
 		if done%(10*500_000) == 0 || done == 1 || done == total {
 			l.b.say("filled: %s %d", what, done)
 		}
@@ -152,7 +152,7 @@ func (l *scaled) add(what, unit string, value, p99 float64, grows string) {
 // measure asks everything once.
 func (l *scaled) measure(ctx context.Context) (err error) {
 	began := time.Now()
-	if l.server, err = l.b.stand.StartServer(ctx, l.db); err != nil {
+	if l.server, err = l.b.testbed.StartServer(ctx, l.db); err != nil {
 		return err
 	}
 	l.add("start of the server to ready", "ms", float64(time.Since(began).Microseconds())/1000, 0, "")
@@ -203,7 +203,7 @@ func (l *scaled) reading(ctx context.Context) error {
 
 // writing times deposits: into a working set as fast as they go, and the first into accounts that are not in memory.
 func (l *scaled) writing(ctx context.Context) error {
-	if err := l.b.stand.Checkpoint(ctx); err != nil {
+	if err := l.b.testbed.Checkpoint(ctx); err != nil {
 		return err
 	}
 	cold, err := l.b.generate(ctx, l.server.Addr, load.Config{Mode: load.Touch, Conns: 1, First: workingSet + 1, Accounts: reads})
@@ -269,7 +269,7 @@ func (l *scaled) replaying(ctx context.Context) error {
 func (l *scaled) disk(ctx context.Context) error {
 	for _, table := range []string{"events", "transactions"} {
 		var heap, indexes, events float64
-		err := l.b.stand.Scan(ctx, l.db, fmt.Sprintf(`select pg_table_size('%[1]s')::float8, pg_indexes_size('%[1]s')::float8,
+		err := l.b.testbed.Scan(ctx, l.db, fmt.Sprintf(`select pg_table_size('%[1]s')::float8, pg_indexes_size('%[1]s')::float8,
     (select max(position) from events)::float8`, table), &heap, &indexes, &events)
 		if err != nil {
 			return err

@@ -17,7 +17,7 @@ import (
 
 	"passbook/test/bench/internal/load"
 	"passbook/test/bench/internal/report"
-	"passbook/test/bench/internal/stand"
+	"passbook/test/bench/internal/testbed"
 )
 
 const (
@@ -51,11 +51,11 @@ func runSoak(ctx context.Context, args []string, getenv func(string) string, std
 	}
 	b := &bench{options: o, progress: newProgress(stderr)}
 	b.current = "soak"
-	if b.stand, err = stand.New(ctx, stand.Options{Dir: o.dir, PGBin: o.pgBin, Server: o.server, Path: o.path}); err != nil {
+	if b.testbed, err = testbed.New(ctx, testbed.Options{Dir: o.dir, PGBin: o.pgBin, Server: o.server, Path: o.path}); err != nil {
 		return err
 	}
 	err = b.soak(ctx, *rate, stdout)
-	return errors.Join(err, b.stand.Close())
+	return errors.Join(err, b.testbed.Close())
 }
 
 func (b *bench) soak(ctx context.Context, rate float64, stdout io.Writer) error {
@@ -175,7 +175,7 @@ const soakSizesSQL = `select (select count(*) from pg_stat_activity where datnam
 
 func (w *watch) look(ctx context.Context) (sample, error) {
 	var s sample
-	err := w.b.stand.Scan(ctx, w.db, soakSizesSQL, &s.connections, &s.events, &s.eventBytes, &s.statementBytes, &s.keys, &s.keyBytes,
+	err := w.b.testbed.Scan(ctx, w.db, soakSizesSQL, &s.connections, &s.events, &s.eventBytes, &s.statementBytes, &s.keys, &s.keyBytes,
 		&s.balanceBytes, &s.totalBytes, &s.otherBytes)
 	if err != nil {
 		return s, err

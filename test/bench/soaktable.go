@@ -44,7 +44,7 @@ func (g *gauge) growth(s report.Series) (middle, last, allowed float64, ok bool)
 // table is the outcome of a soak, in Markdown, and the names of what has grown.
 func (w *watch) table(rate float64) (text string, grew []string) {
 	var out strings.Builder
-	machine := report.ThisMachine(w.b.stand.PostgresVersion)
+	machine := report.ThisMachine(w.b.testbed.PostgresVersion)
 	fmt.Fprintf(&out, "%s\n\n%s at %.0f deposits and %.0f reads a second: %d deposits, %d reads, %d replays, no request failed, "+
 		"and server verify found nothing. The first third is the warm-up.\n\n| what | in the middle | at the end | allowed | |\n|---|---|---|---|---|\n",
 		machine.String(), w.b.duration, rate, rate, w.requests[0], w.requests[1], w.replayed)

@@ -20,7 +20,7 @@ import (
 	"passbook/internal/postgres"
 	"passbook/test/bench/internal/load"
 	"passbook/test/bench/internal/report"
-	"passbook/test/bench/internal/stand"
+	"passbook/test/bench/internal/testbed"
 )
 
 // The answers are as long as those of the service.
@@ -63,13 +63,13 @@ func runChi(ctx context.Context, args []string, stderr io.Writer) error {
 }
 
 // startBare starts a bare handler in a process of its own.
-func (b *bench) startBare(ctx context.Context) (*stand.Process, error) {
-	return b.stand.StartProgram(ctx, b.self, "chi")
+func (b *bench) startBare(ctx context.Context) (*testbed.Process, error) {
+	return b.testbed.StartProgram(ctx, b.self, "chi")
 }
 
 // bare is a turn of the bare handler, which a load's requests reach in place of the service: what the HTTP stack and the
 // load generator can do with nothing behind them.
-func (b *bench) bare(p *stand.Process, c load.Config, into *report.Series) func(context.Context) (string, error) {
+func (b *bench) bare(p *testbed.Process, c load.Config, into *report.Series) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		c.Duration = b.duration
 		r, err := b.generate(ctx, p.Addr, c)
@@ -96,7 +96,7 @@ func (b *bench) oneClient(ctx context.Context) (lines []report.Line, err error) 
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, b.stand.DropDatabase(context.WithoutCancel(ctx), db)) }()
+	defer func() { err = errors.Join(err, b.testbed.DropDatabase(context.WithoutCancel(ctx), db)) }()
 	bare, err := b.startBare(ctx)
 	if err != nil {
 		return nil, err
@@ -146,7 +146,7 @@ func (b *bench) oneClient(ctx context.Context) (lines []report.Line, err error) 
 }
 
 // answerAlone is the median latency, in milliseconds, of a request of one client to the bare handler.
-func (b *bench) answerAlone(ctx context.Context, bare *stand.Process) (p50 float64, err error) {
+func (b *bench) answerAlone(ctx context.Context, bare *testbed.Process) (p50 float64, err error) {
 	c := b.depositLoad()
 	c.Conns, c.Duration = 1, b.duration
 	r, err := b.generate(ctx, bare.Addr, c)
@@ -158,7 +158,7 @@ func (b *bench) answerAlone(ctx context.Context, bare *stand.Process) (p50 float
 
 // doAlone is the median latency, in milliseconds, of a deposit through the write side in this process, on a server's database.
 func (b *bench) doAlone(ctx context.Context, at *site) (p50 float64, err error) {
-	if err := b.stand.Checkpoint(ctx); err != nil {
+	if err := b.testbed.Checkpoint(ctx); err != nil {
 		return 0, err
 	}
 	pool, err := postgres.NewPool(ctx, at.db.URL, postgres.WithGenericPlans())
@@ -216,8 +216,8 @@ func (b *bench) median(do func(i int) error) (float64, error) {
 
 // insertAlone is the median latency, in milliseconds, of inserting the baseline's row over one connection of the
 // driver the server has.
-func (b *bench) insertAlone(ctx context.Context, db stand.Database) (float64, error) {
-	if err := b.stand.Checkpoint(ctx); err != nil {
+func (b *bench) insertAlone(ctx context.Context, db testbed.Database) (float64, error) {
+	if err := b.testbed.Checkpoint(ctx); err != nil {
 		return 0, err
 	}
 	conn, err := pgx.Connect(ctx, db.AdminURL)

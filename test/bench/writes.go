@@ -8,7 +8,7 @@ import (
 
 	"passbook/test/bench/internal/load"
 	"passbook/test/bench/internal/report"
-	"passbook/test/bench/internal/stand"
+	"passbook/test/bench/internal/testbed"
 )
 
 // The baseline's table is the log without its writer: the same columns, key and constraints, positions from a sequence.
@@ -53,12 +53,12 @@ func bulkScript(accounts int) string {
 }
 
 // baseline makes a database with the baseline's table.
-func (b *bench) baseline(ctx context.Context, name string) (stand.Database, error) {
-	db, err := b.stand.CreateDatabase(ctx, name)
+func (b *bench) baseline(ctx context.Context, name string) (testbed.Database, error) {
+	db, err := b.testbed.CreateDatabase(ctx, name)
 	if err != nil {
 		return db, err
 	}
-	return db, b.stand.Exec(ctx, db, baselineTable, baselineSequences)
+	return db, b.testbed.Exec(ctx, db, baselineTable, baselineSequences)
 }
 
 // bulkConns is how many streams P2 has at a time, and bulkLines how long each is.
@@ -80,7 +80,7 @@ func (b *bench) bulk(ctx context.Context) (lines []report.Line, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, b.stand.DropDatabase(context.WithoutCancel(ctx), db)) }()
+	defer func() { err = errors.Join(err, b.testbed.DropDatabase(context.WithoutCancel(ctx), db)) }()
 	at, err := b.open(ctx, "p2", b.accounts)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package stand
+package testbed
 
 import (
 	"context"
@@ -76,7 +76,7 @@ const (
 
 // FillWhole writes a log and its read models past the server, as the server would have left them: `server verify` finds
 // nothing in what it makes. What was interrupted goes on where it was when it is called again.
-func (s *Stand) FillWhole(ctx context.Context, d Database, w Whole, progress func(what string, done int64)) error {
+func (s *Testbed) FillWhole(ctx context.Context, d Database, w Whole, progress func(what string, done int64)) error {
 	if err := postgres.Migrate(ctx, d.URL, slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package stand
+package testbed
 
 import (
 	"bytes"
@@ -27,7 +27,7 @@ var (
 
 // Pgbench runs a script with prepared statements over the Unix socket, which is how the server reaches the database
 // too. The duration is rounded up to whole seconds.
-func (s *Stand) Pgbench(ctx context.Context, d Database, script string, clients int, duration time.Duration) (Pgbench, error) {
+func (s *Testbed) Pgbench(ctx context.Context, d Database, script string, clients int, duration time.Duration) (Pgbench, error) {
 	file := s.next("pgbench") + ".sql"
 	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 		return Pgbench{}, err

@@ -1,4 +1,4 @@
-package stand
+package testbed
 
 import (
 	"context"
@@ -37,7 +37,7 @@ const fillStep = 500_000
 
 // Fill migrates an empty database and writes a log into it, past the server: SQL is some hundred times as fast. The
 // read models are left empty; the server catches up when it is started.
-func (s *Stand) Fill(ctx context.Context, d Database, log Log, progress func(done int)) error {
+func (s *Testbed) Fill(ctx context.Context, d Database, log Log, progress func(done int)) error {
 	if log.Accounts < 2 || log.Events < log.Accounts+log.Hot {
 		return fmt.Errorf("a log of %d events has no room for %d accounts and %d events of one", log.Events, log.Accounts, log.Hot)
 	}

@@ -1,4 +1,4 @@
-package stand
+package testbed
 
 import (
 	"context"
@@ -14,9 +14,9 @@ type Start struct {
 	Live, Command time.Duration
 }
 
-// FirstAnswer starts the server with a private PostgreSQL of its own in dataDir (a name, within the Stand's directory),
+// FirstAnswer starts the server with a private PostgreSQL of its own in dataDir (a name, within the Testbed's directory),
 // waits for its first answers, and stops it.
-func (s *Stand) FirstAnswer(ctx context.Context, dataDir string) (_ Start, err error) {
+func (s *Testbed) FirstAnswer(ctx context.Context, dataDir string) (_ Start, err error) {
 	p, err := s.launch(ctx, "PASSBOOK_DATA_DIR="+s.path(dataDir))
 	if err != nil {
 		return Start{}, err

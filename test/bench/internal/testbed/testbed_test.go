@@ -1,4 +1,4 @@
-package stand
+package testbed
 
 import (
 	"errors"
@@ -72,7 +72,7 @@ from events`
 
 func TestFillNeedsRoom(t *testing.T) {
 	t.Parallel()
-	s := &Stand{}
+	s := &Testbed{}
 	for _, log := range []Log{{Events: 10, Accounts: 1}, {Events: 10, Accounts: 5, Hot: 6}} {
 		if s.Fill(t.Context(), Database{}, log, nil) == nil {
 			t.Errorf("%+v was filled", log)

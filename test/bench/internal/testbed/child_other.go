@@ -1,6 +1,6 @@
 //go:build !linux
 
-package stand
+package testbed
 
 import "syscall"
 

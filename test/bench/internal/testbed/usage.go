@@ -1,4 +1,4 @@
-package stand
+package testbed
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ const clockTicks = 100
 type CPU struct{ Server, Postgres float64 }
 
 // CPU reads the times of the processes, added up, and of PostgreSQL.
-func (s *Stand) CPU(servers ...*Process) CPU {
+func (s *Testbed) CPU(servers ...*Process) CPU {
 	c := CPU{Postgres: s.postgresCPU()}
 	for _, p := range servers {
 		c.Server += cpuOf(p.PID)
@@ -27,7 +27,7 @@ func (s *Stand) CPU(servers ...*Process) CPU {
 }
 
 // postgresCPU is the time of the postmaster, its children, and the children it has already seen end.
-func (s *Stand) postgresCPU() float64 {
+func (s *Testbed) postgresCPU() float64 {
 	postmaster := s.postmaster()
 	if postmaster == 0 {
 		return 0
@@ -52,7 +52,7 @@ func (s *Stand) postgresCPU() float64 {
 }
 
 // postmaster is the process id of PostgreSQL's first process.
-func (s *Stand) postmaster() int {
+func (s *Testbed) postmaster() int {
 	files, err := filepath.Glob(s.path("postgres") + "/postgres-*/postmaster.pid")
 	if err != nil || len(files) != 1 {
 		return 0

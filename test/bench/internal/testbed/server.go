@@ -1,4 +1,4 @@
-package stand
+package testbed
 
 import (
 	"bytes"
@@ -39,7 +39,7 @@ type Process struct {
 }
 
 // StartServer starts the server on a database and returns when it is ready. The caller stops it.
-func (s *Stand) StartServer(ctx context.Context, d Database) (*Process, error) {
+func (s *Testbed) StartServer(ctx context.Context, d Database) (*Process, error) {
 	p, err := s.launch(ctx, "DATABASE_URL="+d.URL)
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func (s *Stand) StartServer(ctx context.Context, d Database) (*Process, error) {
 }
 
 // launch starts the server with the settings given, and does not wait for it.
-func (s *Stand) launch(ctx context.Context, settings ...string) (*Process, error) {
+func (s *Testbed) launch(ctx context.Context, settings ...string) (*Process, error) {
 	addr, err := freeAddr(ctx)
 	if err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func (s *Stand) launch(ctx context.Context, settings ...string) (*Process, error
 }
 
 // StartProgram starts another program that answers at the address it is told with -addr, and waits until it does.
-func (s *Stand) StartProgram(ctx context.Context, program string, args ...string) (*Process, error) {
+func (s *Testbed) StartProgram(ctx context.Context, program string, args ...string) (*Process, error) {
 	addr, err := freeAddr(ctx)
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (s *Stand) StartProgram(ctx context.Context, program string, args ...string
 	return p, nil
 }
 
-func (s *Stand) start(addr, program string, args, env []string) (*Process, error) {
+func (s *Testbed) start(addr, program string, args, env []string) (*Process, error) {
 	p := &Process{
 		Addr: addr, ended: make(chan struct{}), logFile: s.next("server") + ".log",
 		client: http.Client{Timeout: stopGrace, Transport: &http.Transport{}},

@@ -1,6 +1,6 @@
-// Package stand sets up what a benchmark runs against: a private PostgreSQL with the settings of production, databases
+// Package testbed sets up what a benchmark runs against: a private PostgreSQL with the settings of production, databases
 // in it, and processes of the server. It also tells what they use of the machine.
-package stand
+package testbed
 
 import (
 	"context"
@@ -21,11 +21,11 @@ import (
 // superuser is the role the private PostgreSQL is made with; its socket lets every role in.
 const superuser = "postgres"
 
-// Options say where a Stand lives.
+// Options say where a Testbed lives.
 type Options struct {
 	// Dir is the directory in which a temporary one is made; the system's when empty.
 	Dir string
-	// Keep is a directory to use in place of a temporary one, with what an earlier Stand has left in it. It is not removed.
+	// Keep is a directory to use in place of a temporary one, with what an earlier Testbed has left in it. It is not removed.
 	Keep string
 	// PGBin is the directory of PostgreSQL's programs; they are looked for when it is empty.
 	PGBin string
@@ -35,8 +35,8 @@ type Options struct {
 	Path string
 }
 
-// Stand is a running private PostgreSQL and a directory for everything a run leaves behind.
-type Stand struct {
+// Testbed is a running private PostgreSQL and a directory for everything a run leaves behind.
+type Testbed struct {
 	// PostgresVersion is what the server says of itself.
 	PostgresVersion string
 
@@ -47,20 +47,20 @@ type Stand struct {
 	runs     int    // names what each run leaves
 }
 
-// Database is a database of the Stand.
+// Database is a database of the Testbed.
 type Database struct {
 	Name string
 	// URL is for the role the server has, AdminURL for a superuser.
 	URL, AdminURL string
 }
 
-// New starts a PostgreSQL on an empty data directory. The caller closes the Stand.
-func New(ctx context.Context, opts Options) (_ *Stand, err error) {
+// New starts a PostgreSQL on an empty data directory. The caller closes the Testbed.
+func New(ctx context.Context, opts Options) (_ *Testbed, err error) {
 	dir, err := opts.directory()
 	if err != nil {
 		return nil, err
 	}
-	s := &Stand{opts: opts, dir: dir}
+	s := &Testbed{opts: opts, dir: dir}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -89,7 +89,7 @@ func (o *Options) directory() (string, error) {
 }
 
 // Close stops PostgreSQL and removes the directory, unless it is to be kept.
-func (s *Stand) Close() error {
+func (s *Testbed) Close() error {
 	var err error
 	if s.postgres != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -102,16 +102,16 @@ func (s *Stand) Close() error {
 	return errors.Join(err, os.RemoveAll(s.dir))
 }
 
-func (s *Stand) path(name string) string { return filepath.Join(s.dir, name) }
+func (s *Testbed) path(name string) string { return filepath.Join(s.dir, name) }
 
 // next names something that a run leaves in the directory.
-func (s *Stand) next(kind string) string {
+func (s *Testbed) next(kind string) string {
 	s.runs++
 	return s.path(kind + "-" + strconv.Itoa(s.runs))
 }
 
 // database is how to reach a database by name.
-func (s *Stand) database(name string) Database {
+func (s *Testbed) database(name string) Database {
 	u, err := url.Parse(s.postgres.URL())
 	if err != nil {
 		panic(err) // localpg has made it
@@ -126,7 +126,7 @@ func (s *Stand) database(name string) Database {
 }
 
 // admin runs fn on a superuser's connection.
-func (s *Stand) admin(ctx context.Context, database string, fn func(*pgx.Conn) error) error {
+func (s *Testbed) admin(ctx context.Context, database string, fn func(*pgx.Conn) error) error {
 	conn, err := pgx.Connect(ctx, s.database(database).AdminURL)
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func (s *Stand) admin(ctx context.Context, database string, fn func(*pgx.Conn) e
 }
 
 // Exec runs statements as a superuser, each in a transaction of its own.
-func (s *Stand) Exec(ctx context.Context, d Database, statements ...string) error {
+func (s *Testbed) Exec(ctx context.Context, d Database, statements ...string) error {
 	return s.admin(ctx, d.Name, func(conn *pgx.Conn) error {
 		for _, statement := range statements {
 			if _, err := conn.Exec(ctx, statement); err != nil {
@@ -149,14 +149,14 @@ func (s *Stand) Exec(ctx context.Context, d Database, statements ...string) erro
 }
 
 // CreateDatabase makes an empty database that the server's role owns.
-func (s *Stand) CreateDatabase(ctx context.Context, name string) (Database, error) {
+func (s *Testbed) CreateDatabase(ctx context.Context, name string) (Database, error) {
 	d := s.database(name)
 	return d, s.Exec(ctx, s.database("postgres"),
 		"create database "+pgx.Identifier{name}.Sanitize()+" owner passbook")
 }
 
 // EnsureDatabase makes an empty database that the server's role owns, unless there is one of the name.
-func (s *Stand) EnsureDatabase(ctx context.Context, name string) (Database, error) {
+func (s *Testbed) EnsureDatabase(ctx context.Context, name string) (Database, error) {
 	var there bool
 	d := s.database(name)
 	if err := s.Scan(ctx, s.database("postgres"), fmt.Sprintf(`select exists (select from pg_database where datname = '%s')`, name), &there); err != nil || there {
@@ -166,23 +166,23 @@ func (s *Stand) EnsureDatabase(ctx context.Context, name string) (Database, erro
 }
 
 // Scan asks a database for one row, as a superuser.
-func (s *Stand) Scan(ctx context.Context, d Database, query string, into ...any) error {
+func (s *Testbed) Scan(ctx context.Context, d Database, query string, into ...any) error {
 	return s.admin(ctx, d.Name, func(conn *pgx.Conn) error { return conn.QueryRow(ctx, query).Scan(into...) })
 }
 
 // DropDatabase removes a database, whoever uses it.
-func (s *Stand) DropDatabase(ctx context.Context, d Database) error {
+func (s *Testbed) DropDatabase(ctx context.Context, d Database) error {
 	return s.Exec(ctx, s.database("postgres"), "drop database "+pgx.Identifier{d.Name}.Sanitize()+" with (force)")
 }
 
 // Checkpoint writes everything out, so that the next round begins as every round does.
-func (s *Stand) Checkpoint(ctx context.Context) error {
+func (s *Testbed) Checkpoint(ctx context.Context) error {
 	return s.Exec(ctx, s.database("postgres"), "checkpoint")
 }
 
 // Timed runs a statement as a superuser, and says how long it took
 // and how many rows it touched.
-func (s *Stand) Timed(ctx context.Context, d Database, statement string) (took time.Duration, rows int64, err error) {
+func (s *Testbed) Timed(ctx context.Context, d Database, statement string) (took time.Duration, rows int64, err error) {
 	err = s.admin(ctx, d.Name, func(conn *pgx.Conn) error {
 		start := time.Now()
 		tag, err := conn.Exec(ctx, statement)
