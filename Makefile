@@ -67,7 +67,7 @@ scale: build ## Hold a log of EVENTS=100000000 (about 45 GB of disk) against one
 
 .PHONY: test-containers
 test-containers: ## Run the tests of log, projector and write side on PostgreSQL 18 in a container: TEST_POSTGRES for another
-	@if ! docker info >/dev/null 2>&1; then echo "SKIPPED: no Docker engine answers, so the tests were NOT run on PostgreSQL 18"; exit; fi; set -x; \
+	@if ! docker info >/dev/null 2>&1; then echo "SKIPPED: there is no Docker engine, so the tests were NOT run on PostgreSQL 18"; exit; fi; set -x; \
 	TEST_POSTGRES=$${TEST_POSTGRES:-container:postgres:18} $(GOTEST) -count=1 ./internal/eventstore/... ./internal/projector/... ./internal/command/...
 
 .PHONY: test-versions
@@ -137,7 +137,7 @@ try-restore: ## Back a loaded log up, lose it, restore it to a moment and from a
 .PHONY: compose-up
 compose-up: ## Build and start Passbook and PostgreSQL in containers
 	scripts/compose up --build -d
-	@echo "Passbook answers on http://127.0.0.1:$${PASSBOOK_PORT:-8080}"
+	@echo "Passbook listens on http://127.0.0.1:$${PASSBOOK_PORT:-8080}"
 
 .PHONY: compose-test
 compose-test: ## Start the containers, try the quickstart against them, remove them

@@ -11,7 +11,7 @@ create role passbook_service nologin;
 create role passbook_app login in role passbook_service;
 
 create database passbook owner passbook_owner;
--- Roles are shared by all databases of a cluster: who is in passbook_service may enter this one, and nobody else.
+-- Roles are shared by all databases of a cluster: only members of passbook_service may connect to this one.
 revoke connect, temporary on database passbook from public;
 grant connect on database passbook to passbook_service;
 

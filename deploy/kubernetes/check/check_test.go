@@ -33,7 +33,7 @@ var types = map[string]func() any{
 	"postgresql.cnpg.io/v1 Cluster":          func() any { return new(cnpg.Cluster) },
 }
 
-// build makes a kustomization and answers its objects, by apiVersion and kind.
+// build builds a kustomization and returns its objects, by apiVersion and kind.
 func build(t *testing.T, dir string) map[string]any {
 	t.Helper()
 	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
