@@ -127,7 +127,7 @@ func TestAnAccountsLife(t *testing.T) {
 }
 
 // losesAnAnswer deposits 1.00 while the network loses the server's first answer: sent again, the form has the same key.
-func (b *tab) losesAnAnswer(s *stand) {
+func (b *tab) losesAnAnswer(s *fixture) {
 	b.t.Helper()
 	s.gate.instead(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/deposits" {
@@ -165,7 +165,7 @@ func (b *tab) losesAnAnswer(s *stand) {
 	}
 }
 
-func readsOwnWrites(t *testing.T, s *stand, account string) {
+func readsOwnWrites(t *testing.T, s *fixture, account string) {
 	t.Helper()
 	waits := 0
 	for _, r := range s.gate.requests("GET", "/accounts/"+account) {

@@ -118,7 +118,7 @@ func TestEveryPage(t *testing.T) {
 }
 
 // keepBusy deposits now and then, so that what is live shows something.
-func keepBusy(ctx context.Context, s *stand) {
+func keepBusy(ctx context.Context, s *fixture) {
 	tick := time.NewTicker(150 * time.Millisecond)
 	defer tick.Stop()
 	for n := 0; ; n++ {

@@ -32,8 +32,8 @@ const patience = time.Minute
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// stand is a running server with a database and a gate of its own. Browsers and tests reach it through the gate.
-type stand struct {
+// fixture is a running server with a database and a gate of its own. Browsers and tests reach it through the gate.
+type fixture struct {
 	t    *testing.T
 	pool *pgxpool.Pool
 	gate *gate
@@ -52,7 +52,7 @@ func (o *output) Write(p []byte) (int, error) {
 }
 
 // serve starts the real binary, after prepare has had the empty database.
-func serve(t *testing.T, prepare func(*pgxpool.Pool)) *stand {
+func serve(t *testing.T, prepare func(*pgxpool.Pool)) *fixture {
 	t.Helper()
 	path := os.Getenv("CONSOLE_SERVER")
 	if path == "" {
@@ -91,7 +91,7 @@ func serve(t *testing.T, prepare func(*pgxpool.Pool)) *stand {
 			t.Logf("the server said:\n%s", out.b.String())
 		}
 	})
-	s := &stand{t: t, pool: pool, base: "http://" + addr}
+	s := &fixture{t: t, pool: pool, base: "http://" + addr}
 	s.eventually("the server is ready", func() bool {
 		status, _, err := s.send(http.MethodGet, "/readyz", "")
 		return err == nil && status == http.StatusOK
@@ -101,7 +101,7 @@ func serve(t *testing.T, prepare func(*pgxpool.Pool)) *stand {
 }
 
 // eventually waits until something holds.
-func (s *stand) eventually(what string, holds func() bool) {
+func (s *fixture) eventually(what string, holds func() bool) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
@@ -116,7 +116,7 @@ func (s *stand) eventually(what string, holds func() bool) {
 	}
 }
 
-func (s *stand) send(method, path, body string) (int, []byte, error) {
+func (s *fixture) send(method, path, body string) (int, []byte, error) {
 	request, err := http.NewRequestWithContext(s.t.Context(), method, s.base+path, strings.NewReader(body))
 	if err != nil {
 		return 0, nil, err
@@ -135,7 +135,7 @@ func (s *stand) send(method, path, body string) (int, []byte, error) {
 }
 
 // call is send for what must succeed.
-func (s *stand) call(method, path, body string) map[string]any {
+func (s *fixture) call(method, path, body string) map[string]any {
 	s.t.Helper()
 	status, raw, err := s.send(method, path, body)
 	var answer map[string]any
@@ -146,24 +146,24 @@ func (s *stand) call(method, path, body string) map[string]any {
 }
 
 // open opens an account and answers its id.
-func (s *stand) open(owner, currency string) string {
+func (s *fixture) open(owner, currency string) string {
 	s.t.Helper()
 	return s.call("POST", "/accounts", fmt.Sprintf(`{"owner":%q,"currency":%q}`, owner, currency))["account_id"].(string)
 }
 
 // deposit answers the position.
-func (s *stand) deposit(account, amount string) int64 {
+func (s *fixture) deposit(account, amount string) int64 {
 	s.t.Helper()
 	return int64(s.call("POST", "/deposits", fmt.Sprintf(`{"account_id":%q,"amount":%q}`, account, amount))["position"].(float64))
 }
 
 // balance answers it as the read model has it when all that was recorded is applied.
-func (s *stand) balance(account string, position int64) string {
+func (s *fixture) balance(account string, position int64) string {
 	s.t.Helper()
 	return s.call("GET", fmt.Sprintf("/accounts/%s/balance?min_position=%d", account, position), "")["balance"].(string)
 }
 
-func (s *stand) exec(sql string, arguments ...any) {
+func (s *fixture) exec(sql string, arguments ...any) {
 	s.t.Helper()
 	if _, err := s.pool.Exec(s.t.Context(), sql, arguments...); err != nil {
 		s.t.Fatal(err)
