@@ -117,7 +117,7 @@ func TestAnAccountsLife(t *testing.T) {
 	b.shows("0.00")
 	b.button("Close")
 	b.submitted()
-	b.sees("Nothing can be done on a closed account.")
+	b.sees("A closed account accepts no commands.")
 
 	b.choose(`.filters [name="kind"]`, "transfer_out")
 	b.until(`document.querySelectorAll('tbody tr').length === 1`)
@@ -199,7 +199,7 @@ func TestFindingAccounts(t *testing.T) {
 	b.until(`document.querySelector('main .state.bad')`)
 	b.fillIn("", "currency", "\r")
 	b.choose(`[name="status"]`, "closed")
-	b.sees("No account is like this.")
+	b.sees("No accounts match.")
 	b.choose(`[name="status"]`, "")
 	b.fillIn("", "owner", "Hypatia\r")
 	b.until(`document.querySelectorAll('tbody tr').length === 1`)

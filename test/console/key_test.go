@@ -60,7 +60,7 @@ func TestAKeyIsAskedFor(t *testing.T) {
 	b.sees("A key is needed")
 	b.until(`sessionStorage.getItem('passbook-key') === null`)
 	b.button("Not now")
-	b.until(`document.querySelector('main').innerText.includes('answers only with an API key')`)
+	b.until(`document.querySelector('main').innerText.includes('requires an API key')`)
 }
 
 // TestWithoutAMouse reaches the content, opens a form and leaves it by keys alone, and keeps the theme that was chosen.
@@ -68,7 +68,7 @@ func TestWithoutAMouse(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	b := browse(t, s.gate.URL, "/accounts")
-	b.sees("No account is like this.")
+	b.sees("No accounts match.")
 	b.press(kb.Tab)
 	b.until(`document.activeElement.innerText === 'Skip to the content'`)
 	b.press(kb.Enter)

@@ -29,7 +29,7 @@ func TestTheLiveLog(t *testing.T) {
 	b.sees("+1.01 EUR", "+1.02 EUR")
 	requests := s.gate.requests("GET", "/events")
 	if got := requests[before].header.Get("Last-Event-Id"); got != strconv.FormatInt(last-1, 10) {
-		t.Errorf("goes on after %q, want %d", got, last-1)
+		t.Errorf("continues after %q, want %d", got, last-1)
 	}
 	s.gate.CloseClientConnections()
 	s.deposit(ada, "1.03")
@@ -66,5 +66,5 @@ func TestTheLiveLog(t *testing.T) {
 	b.link("Previous")
 	b.until(`document.querySelector('h1').innerText === 'Event 2' && document.querySelector('pre').innerText.includes('Croesus')`)
 	b.visit("/log/99999")
-	b.sees("The log does not reach that far yet.")
+	b.sees("The log has not reached this position yet.")
 }

@@ -56,7 +56,7 @@ func TestProjectionsAreOperated(t *testing.T) {
 	if _, err := held.Exec(t.Context(), "select pg_advisory_unlock(4711)", pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
-	b.sees("Cancelled. The live read model is as it was.", "The last replay was cancelled")
+	b.sees("Cancelled. The live read model is unchanged.", "The last replay was cancelled")
 
 	b.button("Replay")
 	b.submitted()
@@ -65,7 +65,7 @@ func TestProjectionsAreOperated(t *testing.T) {
 	b.button("Roll back")
 	b.submitted()
 	b.sees("The last rollback was completed")
-	b.until(`[...document.querySelectorAll('dt')].find((e) => e.innerText === 'Generation').nextSibling.innerText.startsWith('1, before it')`)
+	b.until(`[...document.querySelectorAll('dt')].find((e) => e.innerText === 'Generation').nextSibling.innerText.startsWith('1 (previous: ')`)
 	if got := s.balance(ada, 3); got != "11.00" {
 		t.Errorf("the balance is %s", got)
 	}

@@ -17,7 +17,7 @@ func TestTimeTravel(t *testing.T) {
 	ada := pastAccount(0)
 	b := browse(t, s.gate.URL, "/accounts/"+ada, "status of 400", "status of 404")
 	b.click("main a", "Time travel")
-	b.sees("As it stood now")
+	b.sees("As of now")
 	b.until(`document.querySelector('#then').innerText === document.querySelectorAll('.moment .value')[1].innerText`)
 
 	then := func(query string) string {
@@ -33,7 +33,7 @@ func TestTimeTravel(t *testing.T) {
 	b.fillIn("", "position", "300")
 	b.button("Show")
 	b.until(fmt.Sprintf(`document.querySelector('#then').innerText.replaceAll(',', '') === %q`, then("at_position=300")))
-	b.sees("As it stood at position 300")
+	b.sees("As of position 300")
 
 	b.script(`document.querySelector('.slider').focus()`)
 	b.press(kb.Home)

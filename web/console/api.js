@@ -1,7 +1,7 @@
 // The public API, and the only place that speaks to it.
 import { authorization, askForKey, forgetKey } from './key.js';
 
-// Problem is an answer of RFC 9457, or a request that got none (status 0).
+// Problem is a problem document (RFC 9457), or a request without a response (status 0).
 export class Problem extends Error {
   constructor(body, answer) {
     super(body.detail ?? body.title ?? 'The request was refused');
@@ -14,15 +14,15 @@ export class Problem extends Error {
     this.scope = /scope="([^"]+)"/.exec(answer?.headers.get('WWW-Authenticate') ?? '')?.[1] ?? '';
   }
 
-  // unsettled tells that the request may have been applied or not: sent again with its key, it is applied once.
+  // unsettled tells that the outcome is unknown: retried with its key, the request is applied once.
   get unsettled() {
     return this.status === 0 || this.status >= 500 || this.code === 'idempotency-key-in-flight';
   }
 }
 
-const NO_KEY = { title: 'A key is needed', status: 401, detail: 'This server answers only with an API key.' };
+const NO_KEY = { title: 'A key is needed', status: 401, detail: 'This server requires an API key.' };
 const UNREACHABLE = {
-  title: 'The server cannot be reached', detail: 'No answer came; it may be restarting, or the network is down.',
+  title: 'The server cannot be reached', detail: 'There was no response. It may be restarting, or the network is down.',
 };
 
 // parse reads JSON. A whole number of 16 digits or more stays a string, because a Number would change it.
@@ -69,11 +69,11 @@ async function refusal(answer) {
   try {
     return { status: answer.status, ...parse(await answer.text()) };
   } catch {
-    return { status: answer.status, title: `The server answered ${answer.status}` };
+    return { status: answer.status, title: `The server returned ${answer.status}` };
   }
 }
 
-// get reads a path. wait is a position that the answer has to know: the read waits until it is applied.
+// get reads a path. wait is a position: the read waits until it has been applied.
 export async function get(path, { query, wait, signal } = {}) {
   const answer = await exchange('GET', path, {
     query: { ...query, min_position: wait }, signal, headers: wait ? { Prefer: 'wait=20' } : undefined,
@@ -81,7 +81,7 @@ export async function get(path, { query, wait, signal } = {}) {
   return { body: parse(await answer.text()), position: Number(answer.headers.get('Passbook-Position')), more: answer.headers.has('Link') };
 }
 
-// health reads /readyz, whose 503 is an answer and no problem. It is open to all, so that no key is asked for; with one it
+// health reads /readyz, whose 503 is a result, not a problem. It needs no key, so none is asked for; with one it
 // says more.
 export async function health(signal) {
   const credential = authorization();
@@ -117,7 +117,7 @@ export async function raw(position, signal) {
   }
 }
 
-// stream follows the log. An EventSource cannot send an Authorization header, so the answer is read as it comes.
+// stream follows the log. An EventSource cannot send an Authorization header, so the response is read as it arrives.
 // It returns the position it begins after and the messages, as { id, text }; it ends with the connection.
 export async function stream(query, { lastEventID, signal }) {
   const headers = { Accept: 'text/event-stream, application/problem+json' };

@@ -1,4 +1,4 @@
-// Line charts as SVG. A chart is for the eye: it places points by Numbers, and what it shows stands as text elsewhere on
+// Line charts as SVG. A chart is for the eye: it places points by Numbers, and its values are also text elsewhere on
 // the page too, or in the chart's own name.
 import { h, s, fill, put } from './dom.js';
 import { clock } from './format.js';

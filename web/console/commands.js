@@ -34,8 +34,8 @@ export function transfer(account, done) {
 
 const changes = {
   suspend: { title: 'Suspend', label: 'Suspend it', danger: true, about: 'No money moves on a suspended account until it is reactivated.' },
-  reactivate: { title: 'Reactivate', label: 'Reactivate it', about: 'Money may move on the account again.' },
-  close: { title: 'Close', label: 'Close it', danger: true, about: 'An account is closed for good, and its balance has to be zero.' },
+  reactivate: { title: 'Reactivate', label: 'Reactivate it', about: 'Money can move on the account again.' },
+  close: { title: 'Close', label: 'Close it', danger: true, about: 'Closing is permanent. The balance must be zero.' },
 };
 
 // change suspends, reactivates or closes an account.
@@ -50,7 +50,7 @@ export function change(name, account, done) {
 // buttons are those of the commands that an account's status leaves; the server has the last word.
 export function buttons(account, done) {
   const button = (text, run, kind) => h('button', { type: 'button', class: kind, on: { click: run } }, text);
-  if (account.status === 'closed') return h('p', { class: 'meta' }, 'Nothing can be done on a closed account.');
+  if (account.status === 'closed') return h('p', { class: 'meta' }, 'A closed account accepts no commands.');
   return [
     button('Deposit', () => deposit(account, done), 'primary'),
     button('Withdraw', () => withdraw(account, done)),

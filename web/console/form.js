@@ -58,7 +58,7 @@ function fieldOf(error) {
   return (error.pointer ?? '').replace(/^\//, '').replaceAll('~1', '/').replaceAll('~0', '~') || (error.parameter ?? error.header ?? '');
 }
 
-// sentence makes one of what is said about a field; its name stands above it already.
+// sentence makes a sentence of a field's error; the field's name is already shown above it.
 function sentence(text, name) {
   const rest = text.startsWith(`${name} `) ? text.slice(name.length + 1) : text;
   return `${rest.replace(/^./, (first) => first.toUpperCase())}${rest.endsWith('.') ? '' : '.'}`;
@@ -75,7 +75,7 @@ export function clear({ inputs, errors }, top) {
   fill(top);
 }
 
-// attempts gives each attempt its Idempotency-Key: the same one while nobody knows whether the command was applied and
+// attempts gives each attempt its Idempotency-Key: the same one while it is unknown whether the command was applied and
 // nothing in it has changed, a new one otherwise.
 export function attempts() {
   let pending = null;

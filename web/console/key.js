@@ -30,7 +30,7 @@ export function askForKey(refused) {
 function ask(refused) {
   const { elements, inputs } = fields([{
     name: 'key', label: 'API key', type: 'password', required: true, autocomplete: 'off',
-    hint: 'It is kept for this tab only, and is gone when the tab is closed.',
+    hint: 'It is kept only for this tab, until you close it.',
   }]);
   return new Promise((resolve) => {
     const form = h('form', {
@@ -52,7 +52,7 @@ function ask(refused) {
     h('h2', { id: 'key-title' }, 'A key is needed'),
     refused
       ? h('p', { class: 'problem', role: 'alert' }, 'The server did not accept the key. It may be mistyped, expired or revoked.')
-      : h('p', null, 'This server asks who you are. Make a key with ', h('code', null, 'server keys create'), ' if you have none.'),
+      : h('p', null, 'This server requires an API key. If you have none, create one with ', h('code', null, 'server keys create'), '.'),
     elements,
     h('div', { class: 'actions' },
       h('button', { type: 'button', class: 'quiet', on: { click: () => dialog.close('') } }, 'Not now'),

@@ -53,7 +53,7 @@ function show(force) {
 
 const missing = {
   show({ root }) {
-    fill(root, h('h1', null, 'No such page'), h('p', { class: 'state' }, 'Nothing is shown under this address. ', h('a', { href: '#/' }, 'Go to the overview')));
+    fill(root, h('h1', null, 'No such page'), h('p', { class: 'state' }, 'There is no page at this address. ', h('a', { href: '#/' }, 'Go to the overview')));
   },
 };
 

@@ -21,20 +21,20 @@ export function badge(state) {
   return h('span', { class: ['badge', tones[state] ?? 'plain'] }, state);
 }
 
-// note is what stands where there is nothing to show.
+// note is the text shown where there is nothing else to show.
 export const note = (text, ...more) => h('p', { class: 'state' }, text, more);
 
 // trouble shows a problem in place of what could not be read.
 export function trouble(problem, again) {
   const scope = problem.status === 403 && problem.scope;
   return h('div', { class: 'state bad', role: 'alert' },
-    h('p', null, h('strong', null, problem.title ?? 'Something went wrong here')),
+    h('p', null, h('strong', null, problem.title ?? 'Something went wrong')),
     h('p', null, scope ? ['The key lacks the scope ', h('code', null, problem.scope), '. '] : null, problem.message),
     problem.requestID && h('p', { class: 'meta' }, `Request ${problem.requestID}`),
     again && h('button', { type: 'button', on: { click: again } }, 'Try again'));
 }
 
-// report tells the browser's console of an error that is no answer of the server: it is a mistake of the page's own.
+// report logs an error that is not a response of the server to the browser's console: it is a bug of the page.
 function report(error, signal) {
   if (!(error instanceof Problem) && !signal.aborted) console.error(error);
 }
@@ -52,7 +52,7 @@ export async function load(region, signal, make) {
   if (!signal.aborted) region.removeAttribute('aria-busy');
 }
 
-// latest returns signals, one for each turn: the one before is aborted, so that an answer that comes late is not shown.
+// latest returns a signal for each call and aborts the previous one, so that a late response is not shown.
 export function latest(signal) {
   let turn = null;
   return () => {
@@ -62,17 +62,17 @@ export function latest(signal) {
   };
 }
 
-// every runs a task now and so many milliseconds after it has ended, until signal; not while the tab is hidden. After a
-// failure it says so on the page and goes on, but a refusal (4xx) ends it and is handed to refused.
+// every runs a task now and again so many milliseconds after it has ended, until signal; not while the tab is hidden. After a
+// failure it says so on the page and continues, but a refusal (4xx) ends it and is passed to refused.
 export function every(milliseconds, signal, task, refused) {
   let timer = null;
-  const away = new AwayNote();
+  const stale = new StaleNote();
   async function turn() {
     timer = null;
     let next = milliseconds;
     try {
       if (!document.hidden) await task();
-      away.end();
+      stale.end();
     } catch (error) {
       report(error, signal);
       if (signal.aborted) return;
@@ -80,12 +80,12 @@ export function every(milliseconds, signal, task, refused) {
         refused(error);
         return;
       }
-      away.begin(error);
+      stale.begin(error);
       next = Math.max(milliseconds, 2000);
     }
     if (!signal.aborted) timer = setTimeout(turn, next);
   }
-  signal.addEventListener('abort', () => { clearTimeout(timer); away.end(); });
+  signal.addEventListener('abort', () => { clearTimeout(timer); stale.end(); });
   turn();
   return () => { // at once, unless it runs right now
     if (timer !== null) {
@@ -95,11 +95,11 @@ export function every(milliseconds, signal, task, refused) {
   };
 }
 
-// AwayNote says at the edge of the screen that what is shown grows old.
-class AwayNote {
+// StaleNote says at the edge of the screen that the data shown is getting old.
+class StaleNote {
   begin(error) {
     if (this.element) return;
-    this.element = h('div', { class: 'away', role: 'alert' }, h('strong', null, error.title ?? 'Something went wrong'), ' What is shown may be old; trying again.');
+    this.element = h('div', { class: 'stale', role: 'alert' }, h('strong', null, error.title ?? 'Something went wrong'), ' The data shown may be out of date. Retrying.');
     document.body.append(this.element);
   }
 
@@ -110,7 +110,7 @@ class AwayNote {
 }
 
 // table is a table that turns into cards where there is no room for it, and keeps its roles there. A column has a head,
-// and a cell that makes what stands in a row; num is for numbers.
+// and a cell that makes the content of a row; num is for numbers.
 export function table(label, columns, { empty = 'Nothing here yet.', key } = {}) {
   const body = h('tbody', { role: 'rowgroup' });
   const nothing = note(empty);

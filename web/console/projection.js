@@ -1,4 +1,4 @@
-// A projection as it stands, as a panel that is refreshed in place; and what may be done with it.
+// The state of a projection, as a panel that is refreshed in place, and its actions.
 import { h, fill, put, toast } from './dom.js';
 import { send } from './api.js';
 import { openForm } from './form.js';
@@ -68,10 +68,10 @@ function about(p) {
   return pairs([
     ['Lag', p.lag === 0 ? 'none' : `${count(p.lag)} events, ${span(p.lag_seconds)}`],
     ['Rate', `${rate(p.rate)} events a second`],
-    ['Generation', p.previous_generation === null ? count(p.generation) : `${count(p.generation)}, before it ${count(p.previous_generation)}`],
+    ['Generation', p.previous_generation === null ? count(p.generation) : `${count(p.generation)} (previous: ${count(p.previous_generation)})`],
     ['Code version', count(p.version)],
-    ['Applied by', p.owner ?? 'nobody'],
-    ['Failed tries, ever', count(p.failures)],
+    ['Applied by', p.owner ?? 'no instance'],
+    ['Failed attempts in total', count(p.failures)],
   ]);
 }
 
@@ -101,7 +101,7 @@ function replayBar(id, changed) {
     cancel.classList.add('busy'); // what is being written right now is waited for
     try {
       await send('DELETE', `/projections/${id}/replays/${current.id}`);
-      toast('Cancelled. The live read model is as it was.');
+      toast('Cancelled. The live read model is unchanged.');
     } catch (problem) {
       toast(`${problem.title}. ${problem.message}`);
     }
@@ -115,7 +115,7 @@ function replayBar(id, changed) {
       last.hidden = !replay || !running.hidden;
       if (!replay) return;
       if (running.hidden) {
-        put(last, `The last ${replay.kind} ${replay.state === 'failed' ? `has failed: ${replay.error}` : `was ${replay.state}`}, with ${count(replay.processed)} of ${count(replay.total)} events.`);
+        put(last, `The last ${replay.kind} ${replay.state === 'failed' ? `failed: ${replay.error}` : `was ${replay.state}`}, with ${count(replay.processed)} of ${count(replay.total)} events.`);
         return;
       }
       current = replay;
@@ -129,18 +129,18 @@ function replayBar(id, changed) {
 function startReplay(id, changed) {
   openForm({
     title: `Replay ${id}`, label: 'Start the replay',
-    about: `The log is read again from its first event into a new generation of ${id}, beside the live one, which goes on answering every read. `
-      + 'When the new generation has caught up it takes over at once; until then the replay can be cancelled and nothing has changed.',
+    about: `Builds a new generation of ${id} from the first event of the log, beside the live one, which keeps serving reads. `
+      + 'It becomes live when it has caught up; cancelling the replay before that changes nothing.',
     submit: () => send('POST', `/projections/${id}/replay`),
-    done() { toast(`The replay of ${id} has begun.`); changed(); },
+    done() { toast(`The replay of ${id} has started.`); changed(); },
   });
 }
 
 function rollback(id, now, changed) {
   openForm({
     title: `Roll back ${id}`, label: 'Roll back', danger: true,
-    about: `Generation ${count(now.previous_generation)} is brought up to date and then answers the reads in place of generation ${count(now.generation)}. `
-      + 'Done once more, it is the way forward again.',
+    about: `Generation ${count(now.previous_generation)} is brought up to date and then replaces generation ${count(now.generation)}. `
+      + 'A second rollback undoes this one.',
     submit: () => send('POST', `/projections/${id}/rollback`),
     done() { toast(`${id} was rolled back.`); changed(); },
   });

@@ -1,8 +1,8 @@
 // The live end of the log: a stream that comes back where it broke off, and can be paused.
 import { stream } from './api.js';
 
-// Tail follows the log from the end on. take gets the messages as they come, a list at a time and once a frame at most;
-// state gets "live", "paused", "reconnecting", or a problem that no new try will heal.
+// Tail follows the log from its end. take gets the messages as they arrive, a list at a time and once a frame at most;
+// state gets "live", "paused", "reconnecting", or a problem that a retry cannot fix.
 export class Tail {
   #query;
   #take;

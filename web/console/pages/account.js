@@ -113,7 +113,7 @@ function statementOf(view, query) {
     { head: 'Position', num: true, cell: (one) => h('a', { href: `#/log/${one.position}` }, count(one.position)) },
     { head: 'Amount', num: true, cell: (one) => h('span', { class: outward(one.kind) ? 'out' : 'in' }, `${outward(one.kind) ? '−' : '+'}${amount(one.amount)}`) },
     { head: 'Balance', num: true, cell: (one) => h('b', null, amount(one.balance)) },
-  ], { empty: 'No movement is like this.' });
+  ], { empty: 'No movements match.' });
   const list = panel('Statement', { wide: true });
   const turn = h('div', { class: 'turn' });
   fill(body, search.element, list.element, turn);
@@ -141,7 +141,7 @@ function eventsOf({ id, signal, body }) {
     { head: 'Recorded', cell: (event) => time(event.time) },
     { head: 'Position', num: true, cell: (event) => h('a', { href: `#/log/${event.position}` }, count(event.position)) },
   ]);
-  const list = panel('Events', { wide: true, about: 'The account as the log has it, its first event first.' });
+  const list = panel('Events', { wide: true, about: 'The account in the log, oldest event first.' });
   const turn = h('div', { class: 'turn' });
   fill(body, list.element, turn);
   let found = [];

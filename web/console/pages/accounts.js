@@ -9,7 +9,7 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 export function show({ root, query, signal }) {
   const search = filters('/accounts', [
-    { name: 'owner', label: 'Owner or account id', width: 'grow', placeholder: 'exactly as it was given' },
+    { name: 'owner', label: 'Owner or account id', width: 'grow', placeholder: 'exact match' },
     { name: 'currency', label: 'Currency', width: 'narrow', placeholder: 'any' },
     { name: 'status', label: 'Status', options: [['', 'Any'], ['active', 'Active'], ['suspended', 'Suspended'], ['closed', 'Closed']] },
     { name: 'sort', label: 'Order', options: [['', 'Oldest first'], ['-opened_at', 'Newest first'], ['owner', 'Owner, A to Z'], ['-owner', 'Owner, Z to A']] },
@@ -20,7 +20,7 @@ export function show({ root, query, signal }) {
     { head: 'Status', cell: (one) => badge(one.status) },
     { head: 'Opened', cell: (one) => time(one.opened_at) },
     { head: 'Balance', num: true, cell: (one) => [h('b', null, amount(one.balance)), ` ${one.currency}`] },
-  ], { empty: 'No account is like this. Change the filters, or open one.' });
+  ], { empty: 'No accounts match. Change the filters, or open an account.' });
   const list = panel('All accounts', { wide: true });
   const turn = h('div', { class: 'turn' });
   fill(root,
@@ -52,9 +52,9 @@ function openAccount() {
     title: 'Open an account', label: 'Open it',
     list: [
       { name: 'owner', label: 'Owner', required: true },
-      { name: 'currency', label: 'Currency', required: true, hint: 'Three letters of ISO 4217, such as EUR.' },
+      { name: 'currency', label: 'Currency', required: true, hint: 'An ISO 4217 code, such as EUR.' },
       { name: 'overdraft_limit', label: 'Overdraft limit', inputmode: 'decimal', hint: 'How far below zero the balance may go.' },
-      { name: 'account_id', label: 'Account id', hint: 'A UUID; one is made if you have none.' },
+      { name: 'account_id', label: 'Account id', hint: 'A UUID. Leave it empty to have one generated.' },
     ],
     submit: (values, key) => send('POST', '/accounts', { body: values, key }),
     done(receipt) {

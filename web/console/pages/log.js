@@ -18,13 +18,13 @@ function all(root, query, signal) {
     { name: 'type', label: 'Type', options: [['', 'Any'], ...TYPES.map((type) => [type, type])] },
     { name: 'subject', label: 'Account id', width: 'grow', placeholder: 'any' },
   ], query);
-  const rows = table('Events, the newest first', [
+  const rows = table('Events, newest first', [
     { head: 'Position', cell: (event) => h('a', { href: `#/log/${event.position}` }, count(event.position)) },
     { head: 'Type', class: 'lead', cell: (event) => event.type },
     { head: 'Account', cell: (event) => h('a', { href: `#/accounts/${event.subject}` }, h('code', { title: event.subject }, short(event.subject))) },
     { head: 'What', cell: (event) => describe(event) },
     { head: 'Recorded', cell: (event) => time(event.time) },
-  ], { empty: 'No event yet. What is recorded from now on appears here.', key: (event) => event.position });
+  ], { empty: 'No events yet. New events appear here.', key: (event) => event.position });
   const state = h('span', { role: 'status' }, badge('connecting'));
   const toggle = h('button', { type: 'button' }, 'Pause');
   const list = panel('Events', { wide: true });
@@ -119,7 +119,7 @@ function one(root, position, signal) {
       position > 1 && h('a', { class: 'button', href: `#/log/${position - 1}` }, 'Previous'), h('a', { class: 'button', href: `#/log/${position + 1}` }, 'Next'))), body);
   load(body, signal, async () => {
       const text = await raw(position, signal);
-    if (text === null) return note('The log does not reach that far yet. ', h('a', { href: '#/log' }, 'Follow it'));
+    if (text === null) return note('The log has not reached this position yet. ', h('a', { href: '#/log' }, 'Follow it'));
     const event = parse(text);
     const facts = panel(event.type, { about: h('span', null, describe(event)) });
     fill(facts.body, pairs([

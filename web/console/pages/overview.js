@@ -1,4 +1,4 @@
-// Overview: how busy the log is, how far the projections are behind, what all money comes to, and what is not well.
+// Overview: how busy the log is, how far the projections are behind, the totals, and what is unhealthy.
 import { h, fill, put } from '../dom.js';
 import { get, health } from '../api.js';
 import { chart } from '../chart.js';
@@ -15,10 +15,10 @@ function tile(name) {
 
 export function show({ root, signal }) {
   const tiles = { events: tile('Events a second'), head: tile('Head of the log'), lag: tile('Furthest behind'), accounts: tile('Active accounts') };
-  const events = panel('Events a second', { about: 'Over each last second.', tall: true });
+  const events = panel('Events a second', { about: 'During the last second.', tall: true });
   const lag = panel('Projection lag', { about: 'Events not applied yet.', tall: true });
   const totals = panel('Totals', { about: 'The trial balance, by currency.', wide: true });
-  const parts = panel('Health', { about: 'Every part, as it is now.', wide: true });
+  const parts = panel('Health', { about: 'The current state of every component.', wide: true });
   fill(root,
     h('h1', null, 'Overview'),
     h('div', { class: 'tiles' }, Object.values(tiles).map((one) => one.element)),
@@ -99,7 +99,7 @@ function followHealth(body, signal) {
     if (JSON.stringify(checks) === shown) return;
     shown = JSON.stringify(checks);
     fill(list, checks.map((check) => h('li', null, badge(standing(check)), h('span', null, h('b', null, check.name), ' ', check.detail))));
-    if (checks.length === 0) fill(list, note('The server names no parts.'));
+    if (checks.length === 0) fill(list, note('The server reports no components.'));
   }, (problem) => fill(body, trouble(problem)));
 }
 

@@ -1,4 +1,4 @@
-// One projection: how it stands, what it could not apply, and its replays.
+// One projection: its state, its failures and its replays.
 import { h, fill, toast } from '../dom.js';
 import { get, send } from '../api.js';
 import { count, short, time } from '../format.js';
@@ -7,8 +7,8 @@ import { card, past } from '../projection.js';
 
 export function show({ root, parts: [id], signal }) {
   const one = card(id, { changed: () => now(), level: 'h1' });
-  const failures = panel('Failures', { wide: true, about: 'Events that could not be applied. Their accounts wait, in order, and nothing is skipped.' });
-  const replays = panel('Replays and rollbacks', { wide: true, about: 'The last one first.' });
+  const failures = panel('Failures', { wide: true, about: 'Events that could not be applied. Later events of their accounts wait, in order; nothing is skipped.' });
+  const replays = panel('Replays and rollbacks', { wide: true, about: 'Newest first.' });
   const failed = table('Failures', [
     { head: 'Position', cell: (f) => h('a', { href: `#/log/${f.position}` }, count(f.position)) },
     { head: 'Event', class: 'lead', cell: (f) => f.type },
@@ -29,7 +29,7 @@ export function show({ root, parts: [id], signal }) {
     button.setAttribute('aria-disabled', 'true');
     try {
       await send('POST', `/projections/${id}/failures/${failure.position}/retry`);
-      toast(`Position ${failure.position} is about to be tried again.`);
+      toast(`The event at position ${failure.position} will be retried.`);
     } catch (problem) {
       toast(`${problem.title}. ${problem.message}`);
     }
@@ -48,7 +48,7 @@ export function show({ root, parts: [id], signal }) {
     if (shown.replays !== JSON.stringify(done.body)) were.rows(done.body.replays);
     shown.replays = JSON.stringify(done.body);
   }, (problem) => {
-    fill(rest, problem.status === 404 ? note('There is no such projection. ', h('a', { href: '#/projections' }, 'See those there are')) : trouble(problem));
+    fill(rest, problem.status === 404 ? note('There is no such projection. ', h('a', { href: '#/projections' }, 'See all projections')) : trouble(problem));
     one.element.classList.add('gone');
   });
 }

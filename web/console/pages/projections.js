@@ -1,4 +1,4 @@
-// Projections: how each stands, and what may be done with it.
+// Projections: the state of each, and its actions.
 import { h, fill } from '../dom.js';
 import { get } from '../api.js';
 import { every, note, trouble } from '../parts.js';
@@ -7,7 +7,7 @@ import { card } from '../projection.js';
 export function show({ root, signal }) {
   const list = h('div', { class: 'stack' }, note('Reading …'));
   fill(root, h('h1', null, 'Projections'),
-    h('p', { class: 'lede' }, 'Each follows the log and keeps a read model. Queries are answered from these, and only from these.'), list);
+    h('p', { class: 'lede' }, 'Each projection follows the log and maintains a read model. Queries use only the read models.'), list);
   const cards = new Map();
   const now = every(1000, signal, async () => {
     const { body: { projections } } = await get('/projections', { signal });

@@ -1,4 +1,4 @@
-// Time travel: an account as it stood at a moment, or at a position of the log.
+// Time travel: an account as of a moment, or as of a position of the log.
 import { h, fill } from '../dom.js';
 import { get } from '../api.js';
 import { chart } from '../chart.js';
@@ -18,10 +18,10 @@ export function show({ root, query, signal }) {
   const top = h('div', { class: 'problem', role: 'alert', tabindex: '-1', hidden: true });
   const form = h('form', { class: 'filters', novalidate: true, on: { submit(event) { event.preventDefault(); apply(); } } },
     made.elements, h('button', { type: 'submit', class: 'primary' }, 'Show'));
-  const then = panel('As it stood', { wide: true });
-  const past = panel('Choose on the line', { wide: true, about: 'The balance over time; the mark is the moment shown above.' });
+  const then = panel('At that moment', { wide: true });
+  const past = panel('Choose on the line', { wide: true, about: 'The balance over time. The dashed line is the moment shown above.' });
   fill(root, h('h1', null, 'Time travel'),
-    h('p', { class: 'lede' }, 'The log keeps everything, so that an account can be seen as it stood at any moment.'), form, top, then.element, past.element);
+    h('p', { class: 'lede' }, 'The log keeps everything, so you can see an account as it was at any moment.'), form, top, then.element, past.element);
   past.element.hidden = true;
   const line = timeline(past.body, signal, (milliseconds) => {
     made.inputs.get('at').value = local(milliseconds);
@@ -49,7 +49,7 @@ export function show({ root, query, signal }) {
     if (asked.get('at') && document.activeElement !== made.inputs.get('at')) made.inputs.get('at').value = local(Date.parse(asked.get('at')));
     made.inputs.get('position').value = asked.get('position') ?? '';
     if (!id) {
-      fill(then.body, note('Name an account and a moment. The way here from an account fills it in.'));
+      fill(then.body, note('Choose an account and a moment.'));
       return;
     }
     clear(made, top);
@@ -73,7 +73,7 @@ export function show({ root, query, signal }) {
     const names = { account_id: 'account', at: 'at', at_position: 'position' };
     const errors = (problem.errors ?? []).map((one) => ({ ...one, pointer: `/${names[one.parameter] ?? one.parameter}` }));
     place(Object.assign(problem, { errors }), made, top);
-    fill(then.body, note('There is nothing to show for this choice.'));
+    fill(then.body, note('There is nothing to show.'));
   }
 
   read(query);
@@ -87,7 +87,7 @@ function local(milliseconds) {
 }
 
 function side(was, is, asked) {
-  const when = asked.get('position') ? `at position ${count(asked.get('position'))}` : asked.get('at') ? `on ${moment(asked.get('at'))}` : 'now';
+  const when = asked.get('position') ? `position ${count(asked.get('position'))}` : asked.get('at') ? moment(asked.get('at')) : 'now';
   const column = (name, of, id) => h('div', { class: 'moment' },
     h('h3', null, name), h('p', null, h('b', { class: 'value', id }, amount(of.balance)), ` ${of.currency} `, badge(of.status)),
     pairs([
@@ -95,7 +95,7 @@ function side(was, is, asked) {
       ['Last event', h('a', { href: `#/log/${of.position}` }, `position ${count(of.position)}`)], ['Recorded', time(of.updated_at)],
     ]));
   return [h('p', null, h('a', { href: `#/accounts/${is.account_id}` }, is.owner)),
-    h('div', { class: 'moments' }, column(`As it stood ${when}`, was, 'then'), column('As it stands', is))];
+    h('div', { class: 'moments' }, column(`As of ${when}`, was, 'then'), column('Now', is))];
 }
 
 // timeline is the balance over time with a slider beneath, which chooses a moment when it is let go.
