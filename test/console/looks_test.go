@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// axeRun answers the violations that keep somebody from using the page, as lines.
+// axeRun returns the violations that keep people from using the page, as lines.
 const axeRun = `axe.run(document, { resultTypes: ['violations'] }).then((result) => result.violations
   .filter((v) => v.impact === 'serious' || v.impact === 'critical')
   .map((v) => v.id + ' (' + v.impact + '): ' + v.help + '\n  ' + v.nodes.map((n) => n.html + ' ' + (n.any[0]?.message ?? '')).join('\n  ')).join('\n'))`

@@ -145,19 +145,19 @@ func (s *fixture) call(method, path, body string) map[string]any {
 	return answer
 }
 
-// open opens an account and answers its id.
+// open opens an account and returns its id.
 func (s *fixture) open(owner, currency string) string {
 	s.t.Helper()
 	return s.call("POST", "/accounts", fmt.Sprintf(`{"owner":%q,"currency":%q}`, owner, currency))["account_id"].(string)
 }
 
-// deposit answers the position.
+// deposit returns the position.
 func (s *fixture) deposit(account, amount string) int64 {
 	s.t.Helper()
 	return int64(s.call("POST", "/deposits", fmt.Sprintf(`{"account_id":%q,"amount":%q}`, account, amount))["position"].(float64))
 }
 
-// balance answers it as the read model has it when all that was recorded is applied.
+// balance returns it as the read model has it when all that was recorded is applied.
 func (s *fixture) balance(account string, position int64) string {
 	s.t.Helper()
 	return s.call("GET", fmt.Sprintf("/accounts/%s/balance?min_position=%d", account, position), "")["balance"].(string)

@@ -137,7 +137,7 @@ func (l *load) deposits(ctx context.Context, client int) error {
 }
 
 // deposit sends one deposit with its key, to one instance after the other, until it is acknowledged. Whatever says that
-// the database or the instance is away is sent again; any other refusal is an error, since nothing here is to be refused.
+// the database or the instance is unavailable is retried; any other refusal is an error, since nothing here is to be refused.
 func (l *load) deposit(ctx context.Context, client int, reference string) error {
 	id := l.accounts[rand.IntN(len(l.accounts))]
 	body := map[string]string{"account_id": id.String(), "amount": "0.01", "reference": reference}
@@ -240,7 +240,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// longest answers the longest time between two moments that follow on each other within a span.
+// longest returns the longest time between two moments that follow on each other within a span.
 func longest(moments []time.Time, from, to time.Time) time.Duration {
 	var gap time.Duration
 	last := from

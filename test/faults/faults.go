@@ -169,14 +169,14 @@ where p.id = 'balances'`).Scan(&app, &epoch)
 			return s, epoch, nil
 		}
 	}
-	return nil, 0, fmt.Errorf("nobody owns the balances: %q: %w", app, err)
+	return nil, 0, fmt.Errorf("no instance owns the balances: %q: %w", app, err)
 }
 
 // freezeOwner stops the process that owns the projections for longer than its lease, and lets it go on.
 func freezeOwner(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	s, _, err := owner(ctx, w)
 	if err != nil {
-		s = some(rng, w) // the database is away, for another fault
+		s = some(rng, w) // the database is unavailable, for another fault
 	}
 	if err := s.Signal(syscall.SIGSTOP); err != nil {
 		return err

@@ -234,8 +234,8 @@ func (s *suite) sayViolations(all []oracle.Violation) {
 	}
 }
 
-// plan answers which faults are next: first each alone, then pairs at random until the time is over. The short form
-// has two of those that stand alone, and then what chance has.
+// plan returns which faults are next: first each alone, then pairs at random until the time is over. The short form
+// has two faults on their own, and then random ones.
 func (s *suite) plan(rng *rand.Rand) func() []fault {
 	var queue [][]fault
 	var together []fault

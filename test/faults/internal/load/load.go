@@ -181,7 +181,7 @@ func (l *Load) next(rng *rand.Rand, key string) []*command {
 	return all
 }
 
-// until sends commands until they are answered for good, or ctx ends. It answers what the last attempt was answered.
+// until sends commands until they are answered for good, or ctx ends. It returns what the last attempt was answered.
 func (l *Load) until(ctx context.Context, base func() string, commands []*command,
 	attempt func(context.Context, string, []*command) ([]byte, bool),
 ) []byte {

@@ -20,14 +20,14 @@ func (c *checker) violated(invariant, format string, args ...any) {
 	}
 }
 
-// checkLog looks at the log alone: I1, I3 and I8. It answers the events by the key of their command.
+// checkLog looks at the log alone: I1, I3 and I8. It returns the events by the key of their command.
 func (c *checker) checkLog(events []event) map[string][]*event {
 	byMark, ids := make(map[string][]*event), make(map[string]bool, len(events))
 	b := newBooks()
 	for i := range events {
 		e := &events[i]
 		if want := int64(i) + 1; e.position != want {
-			c.violated("I1", "position %d stands where %d belongs", e.position, want)
+			c.violated("I1", "position %d is in the place of %d", e.position, want)
 		}
 		if i > 0 && e.recorded.Before(events[i-1].recorded) {
 			c.violated("I1", "position %d was recorded before the one ahead of it", e.position)
@@ -48,7 +48,7 @@ func (c *checker) checkLog(events []event) map[string][]*event {
 	return byMark
 }
 
-// checkTransfer sees that the two events of a transfer stand side by side and agree.
+// checkTransfer sees that the two events of a transfer are adjacent and agree.
 func (c *checker) checkTransfer(events []event, i int) {
 	switch e := &events[i]; e.kind {
 	case "TransferSent":

@@ -1,4 +1,4 @@
-// Package wire stands between an instance and PostgreSQL and knows the protocol: it changes the text of statements, holds
+// Package wire sits between an instance and PostgreSQL and knows the protocol: it changes the text of statements, holds
 // them, and slips others in. With it an instance is broken, for the controls of the suite, without a line in its code.
 package wire
 
@@ -198,7 +198,7 @@ func (l *link) meet(text string) {
 	}
 }
 
-// next answers what is to be slipped in now, empty when nothing is.
+// next returns what is to be slipped in now, empty when nothing is.
 func (l *link) next() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -37,7 +37,7 @@ max_client_conn = 300
 ignore_startup_parameters = statement_timeout,lock_timeout,idle_in_transaction_session_timeout,plan_cache_mode,extra_float_digits
 `
 
-// NewBouncer starts the program and waits until it answers. The caller closes it.
+// NewBouncer starts the program and waits until it is ready. The caller closes it.
 func NewBouncer(ctx context.Context, c *Cluster, program string) (*Bouncer, error) {
 	dir := filepath.Join(filepath.Dir(c.Data), "pgbouncer-"+strconv.FormatInt(time.Now().UnixNano(), 36))
 	if err := os.Mkdir(dir, 0o755); err != nil {

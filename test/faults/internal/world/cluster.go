@@ -146,7 +146,7 @@ func Adopt(ctx context.Context, p Programs, dir string) (*Cluster, error) {
 	return c, nil
 }
 
-// Start starts the server and waits until it answers.
+// Start starts the server and waits until it is ready.
 func (c *Cluster) Start(ctx context.Context) error {
 	attr := c.Programs.attr
 	p, err := start(c.log, c.Programs.path("postgres"), append(c.Programs.environment(), c.Env...), &attr,

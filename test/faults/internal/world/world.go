@@ -202,7 +202,7 @@ func (w *World) Heal(ctx context.Context) error {
 	return nil
 }
 
-// Check asks the oracle, and takes down what it finds. It answers how long the log is.
+// Check asks the oracle, and takes down what it finds. It returns how long the log is.
 func (w *World) Check(ctx context.Context) (int64, error) {
 	commands := w.Load.Commands() // before the snapshot, so that it holds them all
 	var events int64
