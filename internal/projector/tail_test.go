@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"passbook/internal/eventstore"
+	"passbook/internal/notify"
 	"passbook/internal/postgres"
 	"passbook/internal/projector"
 	"passbook/internal/readmodel"
@@ -384,4 +385,44 @@ func TestStopsAtOnce(t *testing.T) {
 	e = newEngine(t, next)
 	start(t, e)
 	eventually(t, "the next one owns it", func() bool { return status(t, e).Owner == "two" })
+}
+
+// TestWokenByAnotherInstance sees an engine that never polls apply what another instance has appended, and, when its
+// connection was cut, what it missed meanwhile.
+func TestWokenByAnotherInstance(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	cfg := f.config("here")
+	cfg.Poll, cfg.Lease = time.Hour, time.Hour
+	cfg.Notifier = notify.New(newPool(t, f.url, postgres.WithApplicationName("listener")), "here")
+	e := newEngine(t, cfg)
+	start(t, e)
+	there := notify.New(f.pool, "there")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- there.Run(ctx) }()
+
+	listens := func() (n int) {
+		_ = f.pool.QueryRow(t.Context(), `select count(*) from pg_stat_activity
+where application_name = 'listener' and datname = current_database() and query = 'listen passbook_events'`).Scan(&n)
+		return n
+	}
+	eventually(t, "it listens", func() bool { return listens() == 1 })
+	w := newWriter(f.log, 144, 3)
+	w.append(t, 10)
+	there.Notify()
+	f.applied(t, e)
+
+	f.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'listener' and datname = current_database()`)
+	w.append(t, 10)
+	there.Notify() // nobody hears it
+	f.applied(t, e)
+	w.append(t, 10)
+	there.Notify()
+	f.applied(t, e)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
