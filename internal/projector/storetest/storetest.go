@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,6 +26,12 @@ type Added struct{ N int64 }
 
 // EventType implements projector.Content.
 func (Added) EventType() string { return "Added" }
+
+// refused is what an event is decoded as that no handler can apply.
+type refused struct{}
+
+// EventType implements projector.Content.
+func (refused) EventType() string { return "Refused" }
 
 // Home is where a read model is kept, for one test. The model is the sum of N by stream.
 type Home struct {
@@ -55,7 +62,7 @@ func Run(t *testing.T, database func(*testing.T) Connect, open func(*testing.T, 
 	t.Helper()
 	for name, test := range map[string]func(*suite){
 		"ExactlyOnce": (*suite).exactlyOnce, "Replay": (*suite).replay, "TwoInstances": (*suite).twoInstances,
-		"Lost": (*suite).lost, "Fencing": (*suite).fencing,
+		"Lost": (*suite).lost, "Fencing": (*suite).fencing, "Halts": (*suite).halts, "Truncated": (*suite).truncated,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -82,6 +89,7 @@ type suite struct {
 	streams [5]uuid.UUID
 	head    int64
 	version [5]int64
+	refused atomic.Int64 // N of an event that no handler can apply, 0 when there is none
 }
 
 // steps counts what an engine does to PostgreSQL and to its store, and stops it at one of these steps.
@@ -144,14 +152,20 @@ func (s *suite) engine(instance string, home Home) *projector.Engine {
 	if store != nil {
 		store = stepped{store, s.steps}
 	}
+	sums := home.Define(store)
+	projector.On(sums, func(any, projector.Event, refused) error { return errors.New("the sums are full") })
 	e, err := projector.New(projector.Config{
 		Pool: s.traced, Log: eventstore.New(s.traced), Instance: instance, Poll: 2 * time.Millisecond, BatchDelay: time.Millisecond,
 		Lease: lease, Batch: 7, ReadBatch: 7, ReplayBatch: 7,
 		Decode: func(_ string, _ int, payload []byte) (any, error) {
 			var e Added
-			return e, json.Unmarshal(payload, &e)
+			err := json.Unmarshal(payload, &e)
+			if e.N == s.refused.Load() {
+				return refused{}, err
+			}
+			return e, err
 		},
-	}, home.Define(store))
+	}, sums)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -355,6 +369,91 @@ func (s *suite) lost() {
 	s.home = s.home.Lose()
 	s.start(s.engine("one", s.home), 0)
 	s.eventually("all is applied again", func() bool { return s.check(s.home) == s.head })
+}
+
+// halts has a projection, and then a replay, meet an event that cannot be applied.
+func (s *suite) halts() {
+	if s.home.Store == nil {
+		s.Skip("a stream of a read model in tables is parked")
+	}
+	s.add(8)
+	e := s.engine("one", s.home)
+	s.start(e, 0)
+	s.eventually("all is applied", func() bool { return s.check(s.home) == 8 })
+	s.refused.Store(11)
+	s.add(12)
+	s.eventually("it has halted", func() bool { return s.status(e).State == projector.Halted && s.check(s.home) == 10 })
+	if st := s.status(e); st.Position != 10 || st.ErrorPosition != 11 || !strings.Contains(st.Error, "full") || st.Failures == 0 || st.Parked != 0 {
+		s.Errorf("halted: %+v", st)
+	}
+	s.refused.Store(0)
+	s.eventually("it goes on", func() bool { return s.check(s.home) == 20 })
+	s.eventually("it says so", func() bool { st := s.status(e); return st.State == projector.Running && st.Error == "" })
+	s.refused.Store(11)
+	r := s.replayed(e)
+	if st := s.status(e); r.State != projector.ReplayFailed || !strings.Contains(r.Error, "full") || st.Generation != 1 || st.State != projector.Running {
+		s.Errorf("a replay: %+v, %+v", r, st)
+	}
+	s.add(5)
+	s.eventually("the live one goes on", func() bool { return s.check(s.home) == 25 })
+	if _, err := e.Rollback(s.Context(), "sums"); !errors.Is(err, projector.ErrNoPreviousGeneration) {
+		s.Errorf("rollback: %v", err)
+	}
+}
+
+// truncated has the log lose its end on two instances, which a replay makes right.
+func (s *suite) truncated() {
+	other := s.home.Other()
+	s.add(20)
+	one, two := s.engine("one", s.home), s.engine("two", other)
+	s.start(one, 0)
+	s.eventually("all is applied", func() bool { return s.check(s.home) == 20 })
+	s.start(two, 0)
+	s.eventually("the second one reads the same", func() bool { return s.check(other) == 20 })
+	if _, err := s.pool.Exec(s.Context(), `delete from events where position > 15`); err != nil {
+		s.Fatal(err)
+	}
+	for i := range s.version { // each stream has lost one event
+		s.version[i]--
+	}
+	s.head = 15
+	s.add(3)
+	s.eventually("it has halted", func() bool { return s.status(one).State == projector.Halted })
+	if st := s.status(one); st.Position != 20 || st.ErrorPosition != 20 || !strings.Contains(st.Error, "server replay sums") {
+		s.Errorf("halted: %+v", st)
+	}
+	if r := s.replayed(one); r.State != projector.ReplayCompleted {
+		s.Errorf("the replay: %+v", r)
+	}
+	s.eventually("both have the new log", func() bool { return s.check(s.home) == 18 && s.check(other) == 18 })
+	if _, err := one.Rollback(s.Context(), "sums"); !errors.Is(err, projector.ErrNoPreviousGeneration) {
+		s.Errorf("rollback to what is not of this log: %v", err)
+	}
+	s.add(10)
+	s.eventually("both go on", func() bool { return s.check(s.home) == 28 && s.check(other) == 28 })
+}
+
+func (s *suite) status(e *projector.Engine) projector.Status {
+	s.Helper()
+	st, err := e.Projection(context.Background(), "sums")
+	if err != nil {
+		s.Fatal(err)
+	}
+	return st
+}
+
+// replayed asks for a replay and returns how it ended.
+func (s *suite) replayed(e *projector.Engine) projector.Replay {
+	s.Helper()
+	r, err := e.StartReplay(s.Context(), "sums")
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.eventually("the replay is over", func() bool {
+		r, err = e.Replay(s.Context(), "sums", r.ID)
+		return err == nil && r.State != projector.ReplayRunning
+	})
+	return r
 }
 
 // fencing calls the Store as stale owners would.
