@@ -138,7 +138,7 @@ var known = []struct {
 	{projector.ErrUnknownFailure, kindFailureNotFound, "No failure is recorded at this position; it may have been resolved since.", 0},
 	{
 		projector.ErrNoPreviousGeneration, kindNoPrevious,
-		"The projection has not been rebuilt, or a replay has begun since, or it is kept in memory; start a replay instead.", 0,
+		"The projection has not been rebuilt, or a replay has begun since, or its read model is not in PostgreSQL; start a replay instead.", 0,
 	},
 	{
 		projector.ErrRollbackFailed, kindRollbackFailed,

@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -68,8 +67,7 @@ type Projection struct {
 
 	newFold  func() any // makes a Fold, or what the store takes
 	store    Store      // nil of one in tables
-	memory   *memory    // of one in memory
-	handlers map[reflect.Type]func(model any, at Event, e any) error
+	handlers map[reflect.Type]func(fold any, at Event, e any) error
 }
 
 // Define makes a Projection whose batches are gathered by folds that newFold makes. Handlers are added with On.
@@ -102,53 +100,18 @@ func (p *Projection) refuse(format string, args ...any) {
 	panic(fmt.Sprintf("projector: projection %q: %s", p.ID, fmt.Sprintf(format, args...)))
 }
 
-// Memory is a Projection that each instance holds in its own memory, as a model of type M, and rebuilds from the log
-// when it starts. Nothing but the handlers, added with On, may change the model.
-type Memory[M any] struct{ *Projection }
-
-// DefineMemory makes a Memory whose model newModel makes, empty: at the start, and for each replay.
-func DefineMemory[M any](id string, version int, newModel func() M) *Memory[M] {
-	p := define(id, version)
-	p.memory = &memory{newModel: func() any { return newModel() }}
-	p.memory.model = newModel()
-	return &Memory[M]{p}
-}
-
-// Read calls f with the model and the position up to which it is applied, and keeps the handlers waiting meanwhile: f
-// should be quick, and may not keep the model.
-func (m *Memory[M]) Read(f func(model M, position int64)) {
-	m.memory.mu.RLock()
-	defer m.memory.mu.RUnlock()
-	f(m.memory.model.(M), m.memory.at.Position)
-}
-
-// memory holds the model of a projection in memory that is read.
-type memory struct {
-	newModel func() any
-
-	mu    sync.RWMutex
-	model any
-	at    Checkpoint
-}
-
 // Content is what an event says, decoded. Its EventType is the event's name in the log.
 type Content interface{ EventType() string }
 
 // On registers the handler for events of type E, as decoded by Config.Decode. A type without a handler only advances
 // the checkpoint. The handler may change nothing but the fold, which is dropped when it fails: an error parks the
-// event's stream. F is the type that the projection's newFold makes. With a projection in memory it is the model's, which
-// a handler that fails must leave as it was: an error halts the projection.
+// event's stream, or halts a projection whose read model is in a Store. F is the type that the projection's newFold makes.
 //
 // On panics when the handler could never be called, since events are values of the types that Decode returns, or could
 // never work, since it takes another fold than the projection makes.
 func On[E Content, F any](p *Projection, handle func(fold F, at Event, e E) error) {
 	event := reflect.TypeFor[E]()
-	var fold any
-	if p.memory != nil {
-		fold = p.memory.model
-	} else {
-		fold = p.newFold()
-	}
+	fold := p.newFold()
 	switch _, fits := fold.(F); {
 	case event.Kind() == reflect.Pointer:
 		p.refuse("no event is a %v: events are values, such as %v", event, event.Elem())

@@ -9,11 +9,17 @@ import (
 
 	"passbook/internal/account"
 	"passbook/internal/projector"
+	"passbook/internal/projector/memory"
 )
 
 type countFold struct{ events map[string]int } // which nobody has made
 
 func (*countFold) Flush(context.Context, pgx.Tx, int64) error { return nil }
+
+type tally map[string]int
+
+// Apply implements memory.Fold.
+func (tally) Apply(map[string]int) {}
 
 type otherFold struct{ countFold }
 
@@ -37,10 +43,13 @@ func TestDefinitionsThatCannotWork(t *testing.T) {
 		"a handler for another fold": {func() {
 			projector.On(counts(), func(*otherFold, projector.Event, account.MoneyDeposited) error { return nil })
 		}, `projection "counts": the handler of account.MoneyDeposited takes a *projector_test.otherFold, and is given a *projector_test.countFold`},
-		"a handler for another model": {func() {
-			m := projector.DefineMemory("tally", 1, func() tally { return make(tally) })
-			projector.On(m.Projection, func(map[string]int, projector.Event, account.MoneyDeposited) error { return nil })
+		"a handler for another fold of a store": {func() {
+			p := memory.Define(memory.New(func() map[string]int { return nil }), "tally", 1, func() tally { return nil })
+			projector.On(p, func(map[string]int, projector.Event, account.MoneyDeposited) error { return nil })
 		}, `projection "tally": the handler of account.MoneyDeposited takes a map[string]int, and is given a projector_test.tally`},
+		"no store": {func() {
+			projector.DefineIn(nil, "tally", 1, func() any { return tally{} })
+		}, `projection "tally": it takes a store, and a function that makes a fold`},
 		"two handlers for one type": {func() {
 			p := counts()
 			for range 2 {

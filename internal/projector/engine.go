@@ -5,33 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
-
-	"github.com/google/uuid"
-	"golang.org/x/sync/errgroup"
 )
-
-// runner is a projection as the engine drives it: a worker writes one to tables, a memoryRunner holds one in memory.
-type runner interface {
-	run(ctx context.Context) error
-	wakeUp()
-	status(ctx context.Context, head int64) (Status, error)
-	setPaused(ctx context.Context, paused bool) error
-	startReplay(ctx context.Context) (Replay, error)
-	replay(ctx context.Context, id uuid.UUID) (Replay, error)
-	replays(ctx context.Context, limit int) ([]Replay, error)
-	cancelReplay(ctx context.Context, id uuid.UUID) (Replay, error)
-	rollback(ctx context.Context) error
-	failures(ctx context.Context, after int64, limit int) ([]Failure, error)
-	askRetry(ctx context.Context, position int64) (Failure, error)
-}
 
 // Engine runs projections: at most one engine on a database applies a projection at a time, and another takes over
 // when it goes silent.
 type Engine struct {
 	cfg     Config
 	log     *tailCache
-	runners map[string]runner
+	workers map[string]*worker
 	order   []string
 }
 
@@ -63,16 +46,12 @@ func New(cfg Config, projections ...*Projection) (*Engine, error) {
 	}
 	log := &tailCache{Log: cfg.Log, decode: cfg.Decode}
 	cfg.tail = log
-	e := &Engine{cfg: cfg, log: log, runners: make(map[string]runner)}
+	e := &Engine{cfg: cfg, log: log, workers: make(map[string]*worker)}
 	for _, p := range projections {
-		if e.runners[p.ID] != nil {
+		if e.workers[p.ID] != nil {
 			return nil, fmt.Errorf("projector: projection %q is registered twice", p.ID)
 		}
-		if p.memory != nil {
-			e.runners[p.ID] = newMemoryRunner(&e.cfg, p)
-		} else {
-			e.runners[p.ID] = newWorker(&e.cfg, p)
-		}
+		e.workers[p.ID] = newWorker(&e.cfg, p)
 		e.order = append(e.order, p.ID)
 	}
 	return e, nil
@@ -81,27 +60,28 @@ func New(cfg Config, projections ...*Projection) (*Engine, error) {
 // Run applies the projections until ctx ends, then gives up its leases and returns nil. It survives a database that
 // is unavailable. It must be called once.
 func (e *Engine) Run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, id := range e.order {
-		group.Go(func() error { return e.runners[id].run(ctx) })
+	var running sync.WaitGroup
+	for _, w := range e.workers {
+		running.Go(func() { w.run(ctx) })
 	}
 	if e.cfg.Notifier != nil {
-		group.Go(func() error { e.listen(ctx); return nil })
+		running.Go(func() { e.listen(ctx) })
 	}
-	return group.Wait()
+	running.Wait()
+	return nil
 }
 
 // Wake tells the engine that the log has grown. It never blocks; a lost call costs one poll interval.
 func (e *Engine) Wake() {
 	e.log.wake() // first: who is woken reads anew
-	for _, p := range e.runners {
-		p.wakeUp()
+	for _, w := range e.workers {
+		w.wake.set()
 	}
 }
 
 // ShortenDelay tells the engine that a reader waits for a projection, whose delay between batches is cut short. It never blocks.
 func (e *Engine) ShortenDelay(id string) {
-	if w, ok := e.runners[id].(*worker); ok {
+	if w, ok := e.workers[id]; ok {
 		w.shortenDelay.set()
 	}
 }

@@ -32,7 +32,7 @@ func (f *flushed) Flush(ctx context.Context, tx pgx.Tx, generation int64) error 
 
 // DeleteOld removes the rows of a projection's generations that are over, as its owner does when its replay begins.
 func (e *Engine) DeleteOld(ctx context.Context, id string, epoch int64) error {
-	s := e.runners[id].(*worker).state
+	s := e.workers[id].state
 	r, _, err := s.nextReplay(ctx)
 	if err != nil {
 		return err

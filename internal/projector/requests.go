@@ -14,7 +14,7 @@ func (e *Engine) Projections(ctx context.Context) ([]Status, error) {
 	}
 	all := make([]Status, 0, len(e.order))
 	for _, id := range e.order {
-		st, err := e.runners[id].status(ctx, head)
+		st, err := e.workers[id].status(ctx, head)
 		if err != nil {
 			return nil, err
 		}
@@ -25,7 +25,7 @@ func (e *Engine) Projections(ctx context.Context) ([]Status, error) {
 
 // Projection returns how one projection stands, or ErrUnknownProjection.
 func (e *Engine) Projection(ctx context.Context, id string) (Status, error) {
-	p, ok := e.runners[id]
+	w, ok := e.workers[id]
 	if !ok {
 		return Status{}, ErrUnknownProjection
 	}
@@ -33,52 +33,50 @@ func (e *Engine) Projection(ctx context.Context, id string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	return p.status(ctx, head)
+	return w.status(ctx, head)
 }
 
 // StartReplay asks for a rebuild of the projection from the whole log; the engine that owns it begins at once. It
 // returns ErrUnknownProjection, or *ReplayRunningError when one runs already.
 func (e *Engine) StartReplay(ctx context.Context, id string) (Replay, error) {
-	p, ok := e.runners[id]
+	w, ok := e.workers[id]
 	if !ok {
 		return Replay{}, ErrUnknownProjection
 	}
-	return p.startReplay(ctx)
+	return w.startReplay(ctx)
 }
 
-// Replay returns how a replay stands, or ErrUnknownProjection or ErrUnknownReplay. One of a projection in memory is
-// known to the instance that runs it alone.
+// Replay returns how a replay stands, or ErrUnknownProjection or ErrUnknownReplay.
 func (e *Engine) Replay(ctx context.Context, id string, replayID uuid.UUID) (Replay, error) {
-	p, ok := e.runners[id]
+	w, ok := e.workers[id]
 	if !ok {
 		return Replay{}, ErrUnknownProjection
 	}
-	return p.replay(ctx, replayID)
+	return w.state.replay(ctx, replayID)
 }
 
 // Replays returns the projection's last replays and rollbacks, at most limit, the last one first; or
 // ErrUnknownProjection.
 func (e *Engine) Replays(ctx context.Context, id string, limit int) ([]Replay, error) {
-	p, ok := e.runners[id]
+	w, ok := e.workers[id]
 	if !ok {
 		return nil, ErrUnknownProjection
 	}
-	return p.replays(ctx, limit)
+	return w.state.replays(ctx, limit)
 }
 
 // CancelReplay ends a running replay; the live generation is not touched. It returns ErrReplayFinished when the replay
 // is over already.
 func (e *Engine) CancelReplay(ctx context.Context, id string, replayID uuid.UUID) (Replay, error) {
-	p, ok := e.runners[id]
+	w, ok := e.workers[id]
 	if !ok {
 		return Replay{}, ErrUnknownProjection
 	}
-	return p.cancelReplay(ctx, replayID)
+	return w.state.cancelReplay(ctx, replayID)
 }
 
 // Pause stops the projection after the batch it is in, until Resume. Queries go on answering as of then. A replay
-// goes on building, but waits for Resume before its generation goes live. A projection in memory is paused on this
-// instance alone.
+// goes on building, but waits for Resume before its generation goes live.
 func (e *Engine) Pause(ctx context.Context, id string) (Status, error) {
 	return e.setPaused(ctx, id, true)
 }
@@ -89,11 +87,13 @@ func (e *Engine) Resume(ctx context.Context, id string) (Status, error) {
 }
 
 func (e *Engine) setPaused(ctx context.Context, id string, paused bool) (Status, error) {
-	p, ok := e.runners[id]
+	w, ok := e.workers[id]
 	if !ok {
 		return Status{}, ErrUnknownProjection
 	}
-	if err := p.setPaused(ctx, paused); err != nil {
+	err := w.state.setPaused(ctx, paused)
+	w.wake.set()
+	if err != nil {
 		return Status{}, err
 	}
 	return e.Projection(ctx, id)
@@ -104,11 +104,11 @@ func (e *Engine) setPaused(ctx context.Context, id string, paused bool) (Status,
 // its running replay. The errors are ErrUnknownProjection, ErrNoPreviousGeneration, ErrRollbackFailed, and
 // *ReplayRunningError.
 func (e *Engine) Rollback(ctx context.Context, id string) (Status, error) {
-	p, ok := e.runners[id]
+	w, ok := e.workers[id]
 	if !ok {
 		return Status{}, ErrUnknownProjection
 	}
-	if err := p.rollback(ctx); err != nil {
+	if err := w.rollback(ctx); err != nil {
 		return Status{}, err
 	}
 	return e.Projection(ctx, id)
@@ -116,20 +116,20 @@ func (e *Engine) Rollback(ctx context.Context, id string) (Status, error) {
 
 // Failures returns at most limit failures after a position, in the order of their positions; or ErrUnknownProjection.
 func (e *Engine) Failures(ctx context.Context, id string, after int64, limit int) ([]Failure, error) {
-	p, ok := e.runners[id]
+	w, ok := e.workers[id]
 	if !ok {
 		return nil, ErrUnknownProjection
 	}
-	return p.failures(ctx, after, limit)
+	return w.state.failures(ctx, after, limit)
 }
 
 // RetryFailure asks for the stream that is parked at a position to be drained: its events are applied in order, until
 // none waits or one fails. The instance that owns the projection does it, at once when it is this one. The errors are
 // ErrUnknownProjection and ErrUnknownFailure.
 func (e *Engine) RetryFailure(ctx context.Context, id string, position int64) (Failure, error) {
-	p, ok := e.runners[id]
+	w, ok := e.workers[id]
 	if !ok {
 		return Failure{}, ErrUnknownProjection
 	}
-	return p.askRetry(ctx, position)
+	return w.askRetry(ctx, position)
 }

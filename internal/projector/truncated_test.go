@@ -71,37 +71,6 @@ func TestTruncatedLogHalts(t *testing.T) {
 	}
 }
 
-// TestMemoryOfATruncatedLog sees a projection in memory thrown away and built again, without anybody's doing.
-func TestMemoryOfATruncatedLog(t *testing.T) {
-	t.Parallel()
-	for name, tt := range wentBack {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f := newFixture(t)
-			m, _ := tallies()
-			e := newEngine(t, f.config("one"), m.Projection)
-			start(t, e)
-			newWriter(f.log, 310, 5).append(t, 20)
-			at := func() (position int64) {
-				m.Read(func(_ tally, p int64) { position = p })
-				return position
-			}
-			eventually(t, "it is built", func() bool { return at() == 20 })
-			m.Read(func(model tally, _ int64) { model[uuid.Nil] = 1000 }) // what the old log would have left
-			f.loseTail(t, 311, tt.after, tt.head)
-			eventually(t, "it is built again", func() bool {
-				stale := int64(0)
-				m.Read(func(model tally, _ int64) { stale = model[uuid.Nil] })
-				return stale == 0 && at() == tt.head
-			})
-			f.checkTally(t, m)
-			if st := tallyStatus(t, e); st.State != "running" || st.Head != tt.head || st.Lag != 0 || st.Error != "" {
-				t.Errorf("%+v", st)
-			}
-		})
-	}
-}
-
 // TestReplayOfATruncatedLog has a replay and a rollback go on from a checkpoint whose event is lost.
 func TestReplayOfATruncatedLog(t *testing.T) {
 	t.Parallel()
@@ -175,8 +144,7 @@ func TestFollowersOfATruncatedLog(t *testing.T) {
 	f := newFixture(t)
 	cfg := f.config("one")
 	cfg.Batch = 3
-	m, _ := tallies()
-	e := newEngine(t, cfg, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), m.Projection)
+	e := newEngine(t, cfg, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals())
 	start(t, e)
 	newWriter(f.log, 340, 5).append(t, 20)
 	all := func(holds func(projector.Status) bool) bool {
@@ -185,7 +153,7 @@ func TestFollowersOfATruncatedLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range statuses {
-			if statuses[i].ID != "tally" && !holds(statuses[i]) {
+			if !holds(statuses[i]) {
 				return false
 			}
 		}
@@ -201,7 +169,6 @@ func TestFollowersOfATruncatedLog(t *testing.T) {
 	eventually(t, "all have halted", func() bool {
 		return all(func(s projector.Status) bool { return s.State == "halted" && s.Position == 20 })
 	})
-	eventually(t, "the one in memory is built again", func() bool { return f.checkTally(t, m) == 40 })
 	for _, id := range []string{"balances", "transactions", "totals"} {
 		if _, err := e.StartReplay(t.Context(), id); err != nil {
 			t.Fatal(err)

@@ -19,7 +19,8 @@ var (
 	ErrReplayFinished = errors.New("the replay is finished")
 
 	// ErrNoPreviousGeneration says that there is nothing to roll back to: the projection was not rebuilt yet, or a
-	// replay has begun since, or it is held in memory.
+	// replay has begun since, or its read model is
+	// in a Store.
 	ErrNoPreviousGeneration = errors.New("no previous generation")
 
 	// ErrRollbackFailed says that the previous generation could not be brought back; the live one serves on.

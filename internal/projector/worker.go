@@ -6,8 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // worker applies one projection while it holds the lease, and runs its replays.
@@ -29,10 +27,8 @@ func newWorker(cfg *Config, def *Projection) *worker {
 	return &worker{cfg: cfg, def: def, state: &stateStore{cfg: cfg, def: def}, wake: newSignal(), wakeReplay: newSignal(), shortenDelay: newSignal()}
 }
 
-func (w *worker) wakeUp() { w.wake.set() }
-
 // run waits for the lease, works while it has it, and begins anew when it has lost it.
-func (w *worker) run(ctx context.Context) error {
+func (w *worker) run(ctx context.Context) {
 	registered := false
 	for ctx.Err() == nil {
 		if !registered {
@@ -59,7 +55,6 @@ func (w *worker) run(ctx context.Context) error {
 		w.runOwned(ctx, st)
 		sleep(ctx, w.cfg.Lease/3) // lost: let the other one work
 	}
-	return nil
 }
 
 // runOwned applies the projection and its replays until the lease is lost or ctx ends.
@@ -97,28 +92,10 @@ func (w *worker) status(ctx context.Context, head int64) (Status, error) {
 	return st, err
 }
 
-func (w *worker) setPaused(ctx context.Context, paused bool) error {
-	err := w.state.setPaused(ctx, paused)
-	w.wake.set()
-	return err
-}
-
 func (w *worker) startReplay(ctx context.Context) (Replay, error) {
 	r, err := w.state.startReplay(ctx)
 	w.wakeReplay.set()
 	return r, err
-}
-
-func (w *worker) replay(ctx context.Context, id uuid.UUID) (Replay, error) {
-	return w.state.replay(ctx, id)
-}
-
-func (w *worker) replays(ctx context.Context, limit int) ([]Replay, error) {
-	return w.state.replays(ctx, limit)
-}
-
-func (w *worker) cancelReplay(ctx context.Context, id uuid.UUID) (Replay, error) {
-	return w.state.cancelReplay(ctx, id)
 }
 
 // rollbackTimeout is how long Rollback waits for the flip.
@@ -141,10 +118,6 @@ func (w *worker) rollback(ctx context.Context) error {
 		return fmt.Errorf("%w: %s", ErrRollbackFailed, r.Error)
 	}
 	return ctx.Err()
-}
-
-func (w *worker) failures(ctx context.Context, after int64, limit int) ([]Failure, error) {
-	return w.state.failures(ctx, after, limit)
 }
 
 func (w *worker) askRetry(ctx context.Context, position int64) (Failure, error) {
