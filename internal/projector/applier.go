@@ -31,6 +31,7 @@ type applier struct {
 	generation int64
 	status     State // of the projection, when the applier is the live one
 	live       bool
+	served     bool // the store has this generation live, as far as is known since its checkpoint was read
 
 	previous any // of the batch that was committed last, nil when it is not known what the rows are
 

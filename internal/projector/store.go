@@ -59,7 +59,7 @@ func (a *applier) align(ctx context.Context) error {
 			return err
 		}
 	}
-	a.Checkpoint = at
+	a.Checkpoint, a.served = at, false
 	return nil
 }
 
@@ -83,15 +83,15 @@ func (a *applier) storeError(err error) error {
 	return fmt.Errorf("%w of %s: %w", errStore, a.def.ID, err)
 }
 
-// serveStore makes the generation of an applier that has caught up the one that is read. A generation that is behind the one
-// that is read stays as it is until it has caught up.
+// serveStore makes the generation of an applier that has caught up the one that is read, unless it is. A generation that is
+// behind the one that is read stays as it is until it has caught up.
 func (w *worker) serveStore(ctx context.Context, a *applier) error {
-	if w.def.store == nil {
+	if w.def.store == nil || a.served {
 		return nil
 	}
 	err := a.storeError(w.def.store.Flip(ctx, a.epoch, a.generation, w.truncated))
 	if err == nil {
-		w.truncated = false
+		w.truncated, a.served = false, true
 	} else if errors.Is(err, errFenced) {
 		err = nil
 	}

@@ -63,6 +63,7 @@ func Run(t *testing.T, database func(*testing.T) Connect, open func(*testing.T, 
 	for name, test := range map[string]func(*suite){
 		"ExactlyOnce": (*suite).exactlyOnce, "Replay": (*suite).replay, "TwoInstances": (*suite).twoInstances,
 		"Lost": (*suite).lost, "Fencing": (*suite).fencing, "Halts": (*suite).halts, "Truncated": (*suite).truncated,
+		"Idle": (*suite).idle,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -96,6 +97,8 @@ type suite struct {
 type steps struct {
 	left atomic.Int64
 	stop atomic.Pointer[context.CancelFunc]
+
+	checkpoints, flips atomic.Int64 // calls of a Store
 }
 
 func (s *steps) step() error {
@@ -135,6 +138,7 @@ func (s stepped) around(call func() error) error {
 }
 
 func (s stepped) Checkpoint(ctx context.Context, epoch, generation int64) (at projector.Checkpoint, err error) {
+	s.steps.checkpoints.Add(1)
 	err = s.around(func() error { at, err = s.Store.Checkpoint(ctx, epoch, generation); return err })
 	return at, err
 }
@@ -144,6 +148,7 @@ func (s stepped) Apply(ctx context.Context, epoch, generation int64, from, to pr
 }
 
 func (s stepped) Flip(ctx context.Context, epoch, generation int64, back bool) error {
+	s.steps.flips.Add(1)
 	return s.around(func() error { return s.Store.Flip(ctx, epoch, generation, back) })
 }
 

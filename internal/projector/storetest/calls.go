@@ -60,3 +60,20 @@ func (s *suite) fencing() {
 		s.Errorf("in the end: %v at %d, %v", got, position, err)
 	}
 }
+
+// idle counts what an engine asks of the Store when there is nothing to apply: a flip at most for each time that it has looked
+// where the store is.
+func (s *suite) idle() {
+	if s.home.Store == nil {
+		s.Skip("tables are not flipped by polling")
+	}
+	s.add(20)
+	s.start(s.engine("one", s.home), 0)
+	s.eventually("all is applied", func() bool { return s.check(s.home) == s.head })
+	flips, checkpoints, enough := s.steps.flips.Load(), s.steps.checkpoints.Load(), s.steps.left.Load()-200
+	s.eventually("it polls", func() bool { return s.steps.left.Load() < enough })
+	flips = s.steps.flips.Load() - flips
+	if checkpoints = s.steps.checkpoints.Load() - checkpoints; flips > checkpoints+1 {
+		s.Errorf("%d flips for %d checkpoints", flips, checkpoints)
+	}
+}
