@@ -44,7 +44,7 @@ type Sized interface {
 // them need not be read again.
 type Continuer interface {
 	Fold
-	// Continue hands over the Fold before, which nobody else uses any more. The engine does so when nothing but it has written
+	// Continue hands over the Fold before, which is not used elsewhere any more. The engine does so when nothing but it has written
 	// the rows since they were read, as far as the log, the checkpoint and the epoch can tell; parked streams, which are
 	// tried in between, are to be told by their versions.
 	Continue(previous Fold)
@@ -59,7 +59,7 @@ type Projection struct {
 	// Tables are the read model's tables. Each has a column generation bigint, first in its primary key.
 	Tables []string
 
-	// BatchDelay, when set, is used in place of Config.BatchDelay: longer for a read model that nobody waits for.
+	// BatchDelay, when set, is used in place of Config.BatchDelay: longer for a read model that no request waits for.
 	BatchDelay time.Duration
 
 	// PerInstance says that each instance has a Store of its own, such as its memory, and so applies the log to it.

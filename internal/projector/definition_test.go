@@ -12,7 +12,7 @@ import (
 	"passbook/internal/projector/memory"
 )
 
-type countFold struct{ events map[string]int } // which nobody has made
+type countFold struct{ events map[string]int } // nil, so that writing to it panics
 
 func (*countFold) Flush(context.Context, pgx.Tx, int64) error { return nil }
 

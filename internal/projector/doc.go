@@ -6,7 +6,8 @@
 //   - What a batch of events does to a read model and the checkpoint are stored together. After any crash the read model
 //     is exactly the fold of the events up to its checkpoint, without those of parked streams.
 //   - No event is skipped and none is applied twice. A batch begins right after the checkpoint and has no gap.
-//   - At most one instance applies a projection. When it dies, another takes over within Config.Lease.
+//   - At most one instance applies a projection, its owner. When it dies, another takes over within Config.Lease. With
+//     Projection.PerInstance each other instance follows, in a Store of its own.
 //   - During a replay reads are served from one complete generation, and what they show never goes backwards.
 //
 // # Who is authoritative for what
@@ -15,7 +16,7 @@
 // which stateStore alone reads and writes:
 //
 //   - projections has a row for each projection: its status, the live generation and its checkpoint, the previous generation
-//     and its checkpoint, and the lease. Whoever takes the lease raises the epoch.
+//     and its checkpoint, and the lease. Taking the lease raises the epoch.
 //   - projection_replays has a row for each replay and rollback, with the checkpoint of the generation it builds.
 //   - projection_failures has a row for each parked stream of a generation.
 //
@@ -26,8 +27,10 @@
 // A read model in a Store has the checkpoint of each generation there, and the rows above follow it: the store is written
 // first, and when an owner finds the two apart, it takes over what the store says. The epoch fences there too.
 //
-// A request, such as Pause or StartReplay, only changes a row and wakes the worker. So it may be made on any instance: the
-// owner notices within Config.Poll at the latest.
+// A request, such as Pause or StartReplay, only changes a row and wakes the worker. So it may be made on any instance. The
+// owner notices a pause with its next batch, Resume within Config.Poll, and StartReplay within Config.Poll or half a second,
+// whichever is longer. An instance that follows notices a pause, Resume, and the flip that ends a replay within
+// a third of Config.Lease.
 //
 // # The states of a projection
 //

@@ -91,13 +91,13 @@ const maxBatchDelay = 250 * time.Millisecond
 // in few large batches. A reader that waits for the projection cuts it short: to as long as the batch took, and half the delay
 // at most.
 func (w *worker) delayBatch(ctx context.Context, took time.Duration) {
-	pace := w.cfg.BatchDelay
+	delay := w.cfg.BatchDelay
 	if w.def.BatchDelay > 0 {
-		pace = w.def.BatchDelay
+		delay = w.def.BatchDelay
 	}
-	short := min(max(took, pace/4), pace/2)
+	short := min(max(took, delay/4), delay/2)
 	sleep(ctx, short)
-	w.shortenDelay.wait(ctx, max(pace, min(4*took, maxBatchDelay, w.cfg.Lease/3))-short)
+	w.shortenDelay.wait(ctx, max(delay, min(4*took, maxBatchDelay, w.cfg.Lease/3))-short)
 }
 
 // poll is how long to wait without having been woken: not so long that the lease would run out.

@@ -273,7 +273,7 @@ func TestNoEventIsBlamed(t *testing.T) {
 	f.applied(t, e)
 }
 
-// TestUnknownTypeOfAParkedAccount sees what nobody understands halt the projection even where it would only wait.
+// TestUnknownTypeOfAParkedAccount sees an event of an unknown type halt the projection even where it would only wait.
 func TestUnknownTypeOfAParkedAccount(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -470,7 +470,7 @@ func TestCleanupLeavesLaterGenerations(t *testing.T) {
 		f.exec(t, `insert into balances select (jsonb_populate_record(b, jsonb_build_object('generation', $1::int))).*
 from balances b where generation = 2`, generation)
 	}
-	startReplay(t, e) // of generation 3, which nobody builds
+	startReplay(t, e) // of generation 3, which no instance builds
 	if err := e.DeleteOld(t.Context(), "balances", f.epoch(t)+1); err == nil {
 		t.Error("one that does not own the projection has swept")
 	}

@@ -27,13 +27,13 @@ where id = $1 and status = 'paused'`
 
 	uniqueViolation = "23505"
 
-	// On conflict alone would wait for whoever holds the row, such as the owner in the middle of a batch.
+	// On conflict alone would wait for the transaction that has locked the row, such as a batch of the owner.
 	registerSQL = `insert into projections (id, version, generation)
 select $1, $2, 1 where not exists (select from projections where id = $1) on conflict (id) do nothing`
 
 	// The lease is judged and set by the database's clock alone. Taking it raises the epoch, also when the name is our
 	// own: then it is that of an earlier life. A lease that ends later than any that is given now was given by a clock
-	// that has been set back since, or by that of another server, and is nobody's. A binary older than the one that built
+	// that has been set back since, or by that of another server, and is void. A binary older than the one that built
 	// the rows does not take it.
 	takeSQL = `update projections
 set owner = $2, lease_until = clock_timestamp() + $3::interval, epoch = epoch + 1
@@ -115,7 +115,7 @@ func (s *stateStore) register(ctx context.Context) error {
 	return nil
 }
 
-// takeLease becomes the owner if nobody is, or takes the lease over from one that has gone silent. ok is false when
+// takeLease becomes the owner if there is none, or takes the lease over from one that has gone silent. ok is false when
 // another instance owns the projection, or when a newer binary has built it.
 func (s *stateStore) takeLease(ctx context.Context) (st state, ok bool, err error) {
 	return s.lease(ctx, takeSQL, s.def.Version)

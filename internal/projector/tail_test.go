@@ -176,7 +176,7 @@ where application_name = 'victim' and datname = current_database() and random() 
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	// Whoever is connected to a database cannot close it.
+	// A session cannot close the database that it is connected to.
 	u, err := url.Parse(f.url)
 	if err != nil {
 		t.Fatal(err)
@@ -416,7 +416,7 @@ where application_name = 'listener' and datname = current_database() and query =
 
 	f.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'listener' and datname = current_database()`)
 	w.append(t, 10)
-	there.Notify() // nobody hears it
+	there.Notify() // the listener is disconnected
 	f.applied(t, e)
 	w.append(t, 10)
 	there.Notify()

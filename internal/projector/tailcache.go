@@ -39,7 +39,7 @@ type tailCache struct {
 	endAt  int64   // the count of wakes when the last event was the end of the log; -1 when it was not known to be
 }
 
-// piece is events that were read together, which nobody changes any more.
+// piece is events that were read together, which does not change any more.
 type piece struct {
 	events []eventstore.Event
 	readAt time.Time
@@ -58,7 +58,7 @@ func (p *piece) end() Checkpoint {
 func (r *tailCache) wake() { r.wakes.Add(1) }
 
 // ReadAfter implements Log. An answer of fewer events than the limit ends with what was the end of the log when it was
-// asked for, or when it was woken last: whoever waits for the next wake then misses nothing.
+// asked for, or when it was woken last: a reader that waits for the next wake then misses nothing.
 func (r *tailCache) ReadAfter(ctx context.Context, after int64, limit int) ([]eventstore.Event, error) {
 	kept, whole, atEnd := r.lookup(after, limit)
 	if whole {
