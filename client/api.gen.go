@@ -895,7 +895,7 @@ type Transfer struct {
 	Reference   Text      `json:"reference,omitempty,omitzero"`
 	ToAccountID uuid.UUID `json:"to_account_id"`
 
-	// TransferID An id of your own for the transfer; one is made if you have none.
+	// TransferID An id of your own for the transfer, never used before (409 `transfer-exists`); one is made if you have none.
 	TransferID uuid.UUID `json:"transfer_id,omitempty,omitzero"`
 }
 

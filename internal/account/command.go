@@ -53,7 +53,8 @@ type Close struct{ Reason string }
 
 // Transfer moves money to another account of the same currency.
 type Transfer struct {
-	// TransferID names the transfer in both its events; the caller of DecideTransfer sets it.
+	// TransferID names the transfer in both its events; the caller of DecideTransfer sets it. Package command
+	// makes one when it is zero.
 	TransferID uuid.UUID
 	// To is the account that receives. The one that sends is given beside the command.
 	To        uuid.UUID

@@ -13,6 +13,8 @@ var (
 	ErrNotFound = errors.New("account not found")
 	// ErrExists says that an account with the id was opened before.
 	ErrExists = errors.New("account already exists")
+	// ErrTransferExists says that the id of a transfer was used before. The rules leave it to package command.
+	ErrTransferExists = errors.New("transfer already exists")
 )
 
 // NotFoundError is ErrNotFound for one of several accounts.

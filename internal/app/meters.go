@@ -89,7 +89,9 @@ func outcomeOf(err error) int {
 	if errors.Is(err, command.ErrOverloaded) {
 		return overloaded
 	}
-	for _, target := range []error{account.ErrNotFound, account.ErrExists, command.ErrKeyReused, command.ErrKeyInFlight} {
+	for _, target := range []error{
+		account.ErrNotFound, account.ErrExists, account.ErrTransferExists, command.ErrKeyReused, command.ErrKeyInFlight,
+	} {
 		if errors.Is(err, target) {
 			return refused
 		}

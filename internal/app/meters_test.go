@@ -27,6 +27,7 @@ func TestOutcomes(t *testing.T) {
 		context.DeadlineExceeded:                     failed,
 		fmt.Errorf("disk on fire"):                   failed,
 		&command.ItemError{Err: account.ErrNotFound}: refused,
+		account.ErrTransferExists:                    refused,
 	} {
 		if got := outcomeOf(fmt.Errorf("wrapped: %w", err)); got != want {
 			t.Errorf("%v: %s, want %s", err, outcomeNames[got], outcomeNames[want])

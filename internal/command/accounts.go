@@ -66,17 +66,21 @@ func (a *accounts) follow(events []eventstore.Event) {
 	}
 }
 
-// load returns copies of the accounts that the groups' requests are about, as of the head. Those that are not in the cache are
-// read from the log, up to the head and no further. If no head is known, it is read first.
-func (a *accounts) load(ctx context.Context, l log, groups []*group) (_ map[uuid.UUID]*held, err error) {
+// load returns copies of the accounts that the groups' requests are about, as of the head, and which of the ids that they give
+// to transfers are used. What is not in the cache is read from the log, up to the head and no further. If no head is known, it is
+// read first.
+func (a *accounts) load(
+	ctx context.Context, l log, groups []*group,
+) (loaded map[uuid.UUID]*held, transfers map[[16]byte]bool, err error) {
 	if !a.known {
 		if a.head, err = l.Last(ctx); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		a.known = true
 	}
-	loaded := make(map[uuid.UUID]*held, len(groups))
+	loaded = make(map[uuid.UUID]*held, len(groups))
 	var missing []uuid.UUID
+	var named [][16]byte
 	add := func(id uuid.UUID) {
 		if loaded[id] != nil {
 			return
@@ -94,25 +98,28 @@ func (a *accounts) load(ctx context.Context, l log, groups []*group) (_ map[uuid
 			add(r.AccountID)
 			if t, ok := r.Command.(account.Transfer); ok {
 				add(t.To)
+				if t.TransferID != uuid.Nil {
+					named = append(named, t.TransferID)
+				}
 			}
 		}
 	}
-	if len(missing) == 0 {
-		return loaded, nil
+	if transfers, err = l.Transfers(ctx, named, a.head.Position); err != nil || len(missing) == 0 {
+		return loaded, transfers, err
 	}
 	err = l.ReadStreams(ctx, missing, a.head.Position, snapshotPattern, func(e *eventstore.Event) error {
 		loaded[e.StreamID].evolve(e)
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, id := range missing {
 		if h := *loaded[id]; h.err == nil && h.version > 0 {
 			a.cache.Add(id, &h)
 		}
 	}
-	return loaded, nil
+	return loaded, transfers, nil
 }
 
 // keep stores the accounts that a batch has changed, now that it is appended, and the new head.

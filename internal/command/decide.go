@@ -17,10 +17,12 @@ type batch struct {
 	eventstore.Batch
 	head     eventstore.Head
 	accounts map[uuid.UUID]*held // as the groups decided so far leave them
-	groups   []*group
-	firsts   map[[16]byte]first
-	failed   bool   // a request with a key failed, but not by the rules
-	undo     []undo // of the group that is being decided
+	// transfers are the ids of transfers that are used: by the log, of those that the requests name, and by the batch so far.
+	transfers map[[16]byte]bool
+	groups    []*group
+	firsts    map[[16]byte]first
+	failed    bool   // a request with a key failed, but not by the rules
+	undo      []undo // of the group that is being decided
 	// encoded is metadata as JSON, which the events of one bulk call have in common.
 	metadata Metadata
 	encoded  []byte
@@ -33,10 +35,10 @@ type first struct {
 	refusal     []byte
 }
 
-// decide decides the groups on the accounts, which it changes. Each group then has its answer, which holds once the batch is
+// decide decides the groups on the accounts and the used ids of transfers, both of which it changes. Each group then has its answer, which holds once the batch is
 // appended; the times of its events are still missing.
-func decide(head eventstore.Head, accounts map[uuid.UUID]*held, groups []*group) *batch {
-	b := &batch{head: head, accounts: accounts, groups: groups, firsts: make(map[[16]byte]first)}
+func decide(head eventstore.Head, accounts map[uuid.UUID]*held, transfers map[[16]byte]bool, groups []*group) *batch {
+	b := &batch{head: head, accounts: accounts, transfers: transfers, groups: groups, firsts: make(map[[16]byte]first)}
 	b.Events = make([]eventstore.NewEvent, 0, len(groups))
 	for _, g := range groups {
 		g.err = b.decideGroup(g)
@@ -57,6 +59,7 @@ func (b *batch) decideGroup(g *group) error {
 		}
 		for _, u := range slices.Backward(b.undo) {
 			*b.accounts[u.id] = u.before
+			delete(b.transfers, u.transfer)
 		}
 		for _, k := range b.Keys[keys:] {
 			delete(b.firsts, k.Hash)
@@ -68,10 +71,11 @@ func (b *batch) decideGroup(g *group) error {
 	return nil
 }
 
-// undo is an account as it was before an event.
+// undo is an account as it was before an event, and the id of the transfer that the event sent.
 type undo struct {
-	id     uuid.UUID
-	before held
+	id       uuid.UUID
+	before   held
+	transfer uuid.UUID
 }
 
 // keepRefusal stores the answer with the key if err is a refusal by the rules. Another error is not stored, but the key may have
@@ -140,6 +144,12 @@ func (b *batch) decideCommand(req *Request, result *Result) error {
 		if to.err != nil {
 			return to.err
 		}
+		if b.transfers[transfer.TransferID] {
+			return account.ErrTransferExists
+		}
+		if transfer.TransferID == uuid.Nil {
+			transfer.TransferID = newID()
+		}
 		sent, received, err := account.DecideTransfer(req.AccountID, a.state, to.state, transfer)
 		if err != nil {
 			return err
@@ -174,11 +184,13 @@ func (b *batch) add(id uuid.UUID, e account.Event, m Metadata, result *Result) e
 	if err != nil {
 		return fmt.Errorf("command: encode %s: %w", e.EventType(), err)
 	}
-	eventID, err := uuid.NewV7()
-	if err != nil {
-		return fmt.Errorf("command: event id: %w", err)
+	eventID := newID()
+	u := undo{id: id, before: *a}
+	if sent, ok := e.(account.TransferSent); ok {
+		u.transfer = sent.TransferID
+		b.transfers[sent.TransferID] = true
 	}
-	b.undo = append(b.undo, undo{id, *a})
+	b.undo = append(b.undo, u)
 	a.state, a.version = state, a.version+1
 	a.position = b.head.Position + int64(len(b.Events)) + 1
 	metadata, err := b.metadataOf(a, m)
@@ -194,6 +206,9 @@ func (b *batch) add(id uuid.UUID, e account.Event, m Metadata, result *Result) e
 	})
 	return nil
 }
+
+// newID returns an id that sorts after the earlier ones, which keeps indexes dense. Go's source of randomness does not fail.
+func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
 // metadataOf returns the metadata of an account's event: where it came from, and a snapshot when one is due.
 func (b *batch) metadataOf(a *held, m Metadata) (_ []byte, err error) {

@@ -21,7 +21,7 @@
 // # Why it is right
 //
 // An append succeeds only on the log's head, so whatever succeeds was decided on the whole log: acceptances, refusals and
-// If-Match alike, about one account or several. A refusal appends no event, but it is confirmed by the same call. There are
+// If-Match alike, about one account or several, and whether the id of a transfer is new. A refusal appends no event, but it is confirmed by the same call. There are
 // no stale accounts to reason about, and no conflict of a single command.
 //
 // Loading stops at the head because the check vouches for nothing beyond it. An event read past the head could be lost in a

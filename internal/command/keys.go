@@ -17,7 +17,7 @@ func isRefusal(err error) bool {
 	var refusal *account.Refusal
 	var version *VersionError
 	return errors.As(err, &refusal) || errors.As(err, &version) ||
-		errors.Is(err, account.ErrNotFound) || errors.Is(err, account.ErrExists)
+		errors.Is(err, account.ErrNotFound) || errors.Is(err, account.ErrExists) || errors.Is(err, account.ErrTransferExists)
 }
 
 // answerStored finishes the groups that have a stored key with their first answers, and returns the others.

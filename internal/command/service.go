@@ -118,8 +118,8 @@ func (s *Service) Stalled() error {
 }
 
 // Do decides one command and appends its events. It returns when they are durable, or with the reason why there are none:
-// account.ErrNotFound, account.ErrExists, *account.Refusal, or an error of this package. Any other error is the database's; the
-// outcome is then unknown. When ctx ends Do returns its error; a command that has been taken may still be applied.
+// account.ErrNotFound, account.ErrExists, account.ErrTransferExists, *account.Refusal, or an error of this package. Any other error
+// is the database's; the outcome is then unknown. When ctx ends Do returns its error; a command that has been taken may still be applied.
 func (s *Service) Do(ctx context.Context, r Request) (Result, error) {
 	o := s.each(ctx, false, []Request{r})[0]
 	return o.Result, o.Err

@@ -10,7 +10,7 @@ import (
 	"passbook/internal/account"
 )
 
-// Errors a command can end with, beside those of package account (ErrNotFound, ErrExists, *Refusal).
+// Errors a command can end with, beside those of package account (ErrNotFound, ErrExists, ErrTransferExists, *Refusal).
 // They are matched with errors.Is and errors.As.
 var (
 	// ErrKeyReused says that the idempotency key was first used with a different request.

@@ -50,6 +50,10 @@ where stream_id = $1 and version > (select max(low) from search) and position + 
   and (type = any ($4) or $4 is null)
 order by version limit $5`
 
+	// The cast of the parameter is made once, and the index events_transfer finds the rest; see above for the addition of 0.
+	transfersSQL = `select (payload ->> 'transfer_id')::uuid
+from events where type = 'TransferSent' and payload ->> 'transfer_id' = any ($1::uuid[]::text[]) and position + 0 <= $2`
+
 	statusSQL = `select coalesce(e.position, 0), coalesce(e.event_id, '00000000-0000-0000-0000-000000000000'),
        $1::bigint = 0 or exists (select from events where position = $1 and (event_id = $2 or $2 is null)), pg_is_in_recovery()
 from (select) as one left join lateral (select position, event_id from events order by position desc limit 1) as e on true`
@@ -116,6 +120,21 @@ func (r reader) Select(ctx context.Context, after, upTo int64, sel Selection, li
 		return r.events(ctx, limit, selectStreamSQL, sel.StreamID, after, upTo, sel.Types, limit)
 	}
 	return r.events(ctx, limit, selectSQL, after, upTo, sel.Types, limit)
+}
+
+// Transfers returns which of the ids of transfers the log contains up to position upTo. Without ids it reads nothing.
+func (r reader) Transfers(ctx context.Context, ids [][16]byte, upTo int64) (map[[16]byte]bool, error) {
+	found := make(map[[16]byte]bool)
+	if len(ids) == 0 {
+		return found, nil
+	}
+	var id [16]byte
+	rows, _ := r.db.Query(ctx, transfersSQL, ids, upTo) // an error is in rows too
+	_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
+		found[id] = true
+		return nil
+	})
+	return found, r.wrap("look up transfers", err)
 }
 
 // SnapshotEvery is how many events a stream has at most from one with a snapshot in its metadata to the next.

@@ -1,6 +1,8 @@
 package eventstore_test
 
 import (
+	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"testing"
@@ -95,6 +97,23 @@ func TestReadAfterIsSelectWithoutMetadata(t *testing.T) {
 			if !reflect.DeepEqual(got[i], want[i]) {
 				t.Fatalf("%+v, want %+v", got[i], want[i])
 			}
+		}
+	}
+}
+
+// TestTransfers looks up ids of transfers: of one that was sent, of one that is beyond the position, and of events of other types.
+func TestTransfers(t *testing.T) {
+	t.Parallel()
+	store := eventstore.New(pgtest.New(t))
+	ids := [][16]byte{uuid.New(), uuid.New(), uuid.New(), uuid.New()}
+	for i, name := range []string{"TransferSent", "TransferReceived", "TransferSent"} {
+		e := happened(uuid.New(), 0, 1)
+		e[0].Type, e[0].Payload = name, fmt.Appendf(nil, `{"transfer_id":"%s"}`, uuid.UUID(ids[i]))
+		mustAppend(t, store, e)
+	}
+	for upTo, want := range []map[[16]byte]bool{{}, {ids[0]: true}, {ids[0]: true}, {ids[0]: true, ids[2]: true}} {
+		if got, err := store.Transfers(t.Context(), ids, int64(upTo)); err != nil || !maps.Equal(got, want) {
+			t.Errorf("up to position %d: %v, %v", upTo, got, err)
 		}
 	}
 }

@@ -44,6 +44,7 @@ var (
 
 	kindAccountNotFound = kind{http.StatusNotFound, "account-not-found", "No such account"}
 	kindAccountExists   = kind{http.StatusConflict, "account-exists", "The account exists already"}
+	kindTransferExists  = kind{http.StatusConflict, "transfer-exists", "The transfer exists already"}
 	kindVersionMismatch = kind{http.StatusPreconditionFailed, "version-mismatch", "The account has moved on"}
 	kindPrecondition    = kind{http.StatusPreconditionFailed, "precondition-failed", "The condition does not hold"}
 	kindKeyReused       = kind{http.StatusUnprocessableEntity, "idempotency-key-reused", "The key was used before"}
@@ -120,6 +121,10 @@ var known = []struct {
 }{
 	{account.ErrNotFound, kindAccountNotFound, "No account has this id; check it, or open the account with POST /accounts.", 0},
 	{account.ErrExists, kindAccountExists, "An account with this id exists; use another id, or leave account_id out to be given one.", 0},
+	{
+		account.ErrTransferExists, kindTransferExists,
+		"A transfer with this id exists; use another id, or leave transfer_id out to be given one.", 0,
+	},
 	{
 		command.ErrKeyReused, kindKeyReused,
 		"This Idempotency-Key was used with a different request; use a new key for a new request.", 0,

@@ -111,13 +111,9 @@ func buildOpen(f *form, _ uuid.UUID) (uuid.UUID, account.Command) {
 }
 
 func buildTransfer(f *form, _ uuid.UUID) (uuid.UUID, account.Command) {
-	id := f.id("transfer_id")
-	if !f.has("transfer_id") {
-		id = newID()
-	}
 	amount, _ := f.decimal("amount")
 	return f.id("from_account_id"), account.Transfer{
-		TransferID: id, To: f.id("to_account_id"), Amount: amount,
+		TransferID: f.id("transfer_id"), To: f.id("to_account_id"), Amount: amount,
 		Currency: f.currency(money.LookupCurrency), Reference: f.text("reference"),
 	}
 }
@@ -248,7 +244,7 @@ func activeCurrency(code string) (money.Currency, bool) {
 	return c, err == nil
 }
 
-// newID makes the id of an account or a transfer whose caller named none. Later ids sort later, which keeps indexes dense.
+// newID makes the id of an account whose client named none. Later ids sort later, which keeps indexes dense.
 func newID() uuid.UUID {
 	id, err := uuid.NewV7()
 	if err != nil {
