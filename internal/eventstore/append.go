@@ -64,21 +64,11 @@ type Locked struct {
 
 // Lock waits for the append lock, and returns it with what ReadAfter returns once it is held. Other appends wait until Append or
 // Release; the database ends the session if it is idle for 2 s.
-func (s *Store) Lock(ctx context.Context, after int64, limit int) (*Locked, []Event, error) {
+func (s *Store) Lock(ctx context.Context, after int64, limit int) (_ *Locked, events []Event, err error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, nil, s.wrap("lock", err)
 	}
-	l := &Locked{reader: reader{conn, s.pool}, conn: conn}
-	events, err := l.begin(ctx, after, limit)
-	if err != nil {
-		l.Release()
-		return nil, nil, s.wrap("lock", err)
-	}
-	return l, events, nil
-}
-
-func (l *Locked) begin(ctx context.Context, after int64, limit int) (events []Event, err error) {
 	var steps pgx.Batch
 	for _, sql := range lockSQL {
 		steps.Queue(sql)
@@ -87,10 +77,11 @@ func (l *Locked) begin(ctx context.Context, after int64, limit int) (events []Ev
 		events, err = scan(rows, limit)
 		return err
 	})
-	if err := l.conn.SendBatch(ctx, &steps).Close(); err != nil {
-		return nil, err
+	if err := conn.SendBatch(ctx, &steps).Close(); err != nil {
+		conn.Release()
+		return nil, nil, s.wrap("lock", err)
 	}
-	return events, nil
+	return &Locked{reader: reader{conn, s.pool}, conn: conn}, events, nil
 }
 
 // Append is Store.Append, and ends the transaction with a commit, whether or not anything was written.
