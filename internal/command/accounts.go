@@ -79,8 +79,7 @@ func (a *accounts) load(
 		a.known = true
 	}
 	loaded = make(map[uuid.UUID]*held, len(groups))
-	var missing []uuid.UUID
-	var named [][16]byte
+	var missing, named [][16]byte
 	add := func(id uuid.UUID) {
 		if loaded[id] != nil {
 			return

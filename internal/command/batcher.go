@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
-
-	"github.com/google/uuid"
 
 	"passbook/internal/eventstore"
 )
@@ -26,7 +25,7 @@ var errMoved = errors.New("the log has moved")
 // log is what the batcher needs of the log: an *eventstore.Store, or an *eventstore.Locked at the end of the log.
 type log interface {
 	Last(ctx context.Context) (eventstore.Head, error)
-	ReadStreams(ctx context.Context, streams []uuid.UUID, upTo int64, snapshot string, each func(*eventstore.Event) error) error
+	ReadStreams(ctx context.Context, streams [][16]byte, upTo int64, snapshot string, each func(*eventstore.Event) error) error
 	Transfers(ctx context.Context, ids [][16]byte, upTo int64) (map[[16]byte]bool, error)
 	Append(ctx context.Context, head eventstore.Head, b *eventstore.Batch) (eventstore.Appended, error)
 }
@@ -34,11 +33,8 @@ type log interface {
 // Run takes commands until ctx ends, then finishes those it has taken, refuses those still queued with ErrUnavailable, and
 // returns nil. It must be called once. It does not recover: a panic in it ends the process.
 func (s *Service) Run(ctx context.Context) error {
-	maintained := make(chan struct{})
-	go func() {
-		defer close(maintained)
-		s.expireKeys(ctx)
-	}()
+	var maintenance sync.WaitGroup
+	maintenance.Go(func() { s.expireKeys(ctx) })
 	s.running.Store(true)
 	work := context.WithoutCancel(ctx) // what has been taken is finished
 	for ctx.Err() == nil {
@@ -56,7 +52,7 @@ func (s *Service) Run(ctx context.Context) error {
 	for groups := s.queue.take(); len(groups) > 0; groups = s.queue.take() {
 		s.fail(groups, ErrUnavailable)
 	}
-	<-maintained
+	maintenance.Wait()
 	return nil
 }
 

@@ -244,7 +244,7 @@ func TestReadStreams(t *testing.T) {
 		0: nil,
 	} {
 		var got []string
-		streams := []uuid.UUID{a, uuid.New(), b}
+		streams := [][16]byte{a, uuid.New(), b}
 		err := store.ReadStreams(t.Context(), streams, upTo, `{"is": {"of": 1}}`, func(e *eventstore.Event) error {
 			got = append(got, fmt.Sprintf("%s%d %s", names[e.StreamID], e.Version, e.Metadata))
 			return nil

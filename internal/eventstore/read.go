@@ -145,26 +145,11 @@ const SnapshotEvery = 100
 // that is read has its metadata. Each stream's events come in version order, and the streams in the order given; one that does
 // not exist adds nothing. The event is valid until each returns: only one is held in memory, so a stream may be of any length.
 // ReadStreams stops at the first error of each.
-func (r reader) ReadStreams(ctx context.Context, streams []uuid.UUID, upTo int64, snapshot string, each func(*Event) error) error {
-	ids := make([][16]byte, len(streams))
-	for i, id := range streams {
-		ids[i] = id
-	}
-	rows, _ := r.db.Query(ctx, readStreamsSQL, ids, upTo, snapshot, SnapshotEvery) // an error is in rows too
-	defer rows.Close()
-	var (
-		e     Event
-		texts arena
-		types = make(map[string]string)
-	)
-	for rows.Next() {
-		texts.free = texts.free[:0] // the event before has been used
-		if err := e.read(rows.RawValues(), &texts, types); err != nil {
-			return err
-		}
-		if err := each(&e); err != nil {
-			return err
-		}
-	}
-	return r.wrap("read streams", rows.Err())
+func (r reader) ReadStreams(ctx context.Context, streams [][16]byte, upTo int64, snapshot string, each func(*Event) error) error {
+	rows, _ := r.db.Query(ctx, readStreamsSQL, streams, upTo, snapshot, SnapshotEvery) // an error is in rows too
+	var texts arena
+	return r.wrap("read streams", eachEvent(rows, &texts, func(e *Event) error {
+		texts.free = texts.free[:0] // for the next event
+		return each(e)
+	}))
 }

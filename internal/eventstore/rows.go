@@ -20,24 +20,34 @@ func (r reader) events(ctx context.Context, limit int, sql string, args ...any) 
 }
 
 // scan reads and closes rows of events, whose payloads share their memory.
-func scan(rows pgx.Rows, limit int) ([]Event, error) {
-	defer rows.Close()
-	var (
-		events []Event
-		texts  arena
-		types  = make(map[string]string)
-	)
-	for rows.Next() {
+func scan(rows pgx.Rows, limit int) (events []Event, err error) {
+	var texts arena
+	err = eachEvent(rows, &texts, func(e *Event) error {
 		if len(events) == fewEvents {
 			// There are many: allocate for all of them at once, rather than grow again and again.
 			events = append(make([]Event, 0, max(limit, fewEvents+1)), events...)
 		}
-		events = append(events, Event{})
-		if err := events[len(events)-1].read(rows.RawValues(), &texts, types); err != nil {
-			return nil, err
+		events = append(events, *e)
+		return nil
+	})
+	return events, err
+}
+
+// eachEvent reads and closes rows of events, with their texts in the arena, and stops at the first error of each. The event is
+// valid until each returns.
+func eachEvent(rows pgx.Rows, texts *arena, each func(*Event) error) error {
+	defer rows.Close()
+	var e Event
+	types := make(map[string]string)
+	for rows.Next() {
+		if err := e.read(rows.RawValues(), texts, types); err != nil {
+			return err
+		}
+		if err := each(&e); err != nil {
+			return err
 		}
 	}
-	return events, rows.Err()
+	return rows.Err()
 }
 
 var errRow = errors.New("eventstore: unexpected columns in a row of events")
