@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
+	"passbook/internal/account"
 	"passbook/internal/account/eventjson"
 	"passbook/internal/auth"
 	"passbook/internal/command"
@@ -83,7 +84,9 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	}
 	stopping := make(chan struct{})
 	a.endStreams = sync.OnceFunc(func() { close(stopping); events.Stop() })
-	commands, err := a.newCommands(cfg, pools["commands"], newCommandMeter(registry), func(int64) {
+	meter := newCommandMeter(registry)
+	commands, err := a.newCommands(cfg, pools["commands"], meter.settled, func(appended int, took time.Duration) {
+		meter.appended(appended, took)
 		engine.Wake()
 		events.Wake()
 		notifier.Notify()
@@ -108,10 +111,12 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	return a, nil
 }
 
-// newCommands makes the write side. It calls appended with the last position of each batch.
-func (a *app) newCommands(cfg config.Config, pool *pgxpool.Pool, meter command.Meter, appended func(int64)) (*command.Service, error) {
+// newCommands makes the write side, which calls settled and appended as command.Config says.
+func (a *app) newCommands(
+	cfg config.Config, pool *pgxpool.Pool, settled func(account.Command, bool, error), appended func(int, time.Duration),
+) (*command.Service, error) {
 	c := command.Config{
-		Store: eventstore.New(pool), Logger: cfg.Log, KeepKeys: cfg.IdempotencyTTL, Meter: meter, Appended: appended,
+		Store: eventstore.New(pool), Logger: cfg.Log, KeepKeys: cfg.IdempotencyTTL, Settled: settled, Appended: appended,
 	}
 	if a.tracing != nil {
 		c.Appending = a.tracing.appending

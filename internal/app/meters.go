@@ -31,7 +31,7 @@ var outcomeNames = [outcomes]string{
 	failed:     "failed",     // the database is unavailable, the caller has disconnected, or anything else
 }
 
-// commandMeter implements command.Meter. Its counters are created up front, so that counting a command is one
+// commandMeter counts commands and appends. Its counters are created up front, so that counting a command is one
 // addition.
 type commandMeter struct {
 	kinds  map[string]*[outcomes]prometheus.Counter
@@ -71,8 +71,8 @@ func newCommandMeter(registry prometheus.Registerer) *commandMeter {
 	return m
 }
 
-// Settled implements command.Meter.
-func (m *commandMeter) Settled(c account.Command, isReplay bool, err error) {
+// settled is a command.Config.Settled.
+func (m *commandMeter) settled(c account.Command, isReplay bool, err error) {
 	outcome := applied
 	switch {
 	case err != nil:
@@ -108,8 +108,8 @@ func outcomeOf(err error) int {
 	return failed
 }
 
-// Batch implements command.Meter.
-func (m *commandMeter) Batch(events int, took time.Duration) {
+// appended is a command.Config.Appended.
+func (m *commandMeter) appended(events int, took time.Duration) {
 	m.batch.Observe(float64(events))
 	m.took.Observe(took.Seconds())
 	m.events.Add(float64(events))

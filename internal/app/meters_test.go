@@ -39,6 +39,6 @@ func TestOutcomes(t *testing.T) {
 func BenchmarkCommandMeter(b *testing.B) {
 	m := newCommandMeter(prometheus.NewRegistry())
 	for b.Loop() {
-		m.Settled(account.Deposit{}, false, nil)
+		m.settled(account.Deposit{}, false, nil)
 	}
 }

@@ -146,7 +146,11 @@ func (s *Service) decideAndAppend(ctx context.Context, l log, open []*group) ([]
 			return rest, err
 		}
 	}
-	result, err := s.append(ctx, l, b)
+	traced, done := s.config.Appending(ctx, &b.Batch)
+	began := time.Now()
+	result, err := l.Append(traced, b.head, &b.Batch)
+	took := time.Since(began)
+	done(err)
 	switch {
 	case err != nil:
 		return nil, err
@@ -158,24 +162,12 @@ func (s *Service) decideAndAppend(ctx context.Context, l log, open []*group) ([]
 	b.recorded(result.RecordedAt)
 	s.accounts.keep(b.accounts, b.end())
 	if len(b.Events) > 0 {
-		s.appended(b.end().Position)
+		s.config.Appended(len(b.Events), took)
 	}
 	for _, g := range open {
 		s.finish(g)
 	}
 	return nil, nil
-}
-
-// append appends the batch to the log, traced and measured.
-func (s *Service) append(ctx context.Context, l log, b *batch) (eventstore.Appended, error) {
-	ctx, over := s.appending(ctx, &b.Batch)
-	began := time.Now()
-	result, err := l.Append(ctx, b.head, &b.Batch)
-	over(err)
-	if err == nil && !result.Moved && len(result.Taken) == 0 && len(b.Events) > 0 {
-		s.meter.Batch(len(b.Events), time.Since(began))
-	}
-	return result, err
 }
 
 // finish gives a group's answer to its caller, who goes on with the last group of the call. The call's keys are released before

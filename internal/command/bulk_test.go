@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
@@ -113,18 +112,12 @@ func TestSingleCommandsGoFirst(t *testing.T) {
 	checkLog(t, pool)
 }
 
-// panicking is a meter that panics, in the batcher.
-type panicking struct{}
-
-func (panicking) Settled(account.Command, bool, error) { panic("on purpose") }
-func (panicking) Batch(int, time.Duration)             {}
-
 // TestAPanicEndsTheProcess runs itself once more, as a process whose batcher panics while a caller waits.
 func TestAPanicEndsTheProcess(t *testing.T) {
 	t.Parallel()
 	const url = "COMMAND_PANIC_URL"
 	if at := os.Getenv(url); at != "" {
-		s := start(t, newPool(t, at), func(c *command.Config) { c.Meter = panicking{} })
+		s := start(t, newPool(t, at), func(c *command.Config) { c.Settled = func(account.Command, bool, error) { panic("on purpose") } })
 		_, err := s.Do(t.Context(), request(uuid.New(), account.Open{Owner: "Ada", Currency: eur}))
 		t.Fatalf("the caller goes on: %v", err)
 	}

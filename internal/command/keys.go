@@ -109,12 +109,12 @@ func (s *Service) expireKeys(ctx context.Context) {
 			return
 		case <-expire.C:
 		}
-		deleted, err := s.store.ExpireKeys(ctx, s.keepKeys)
+		deleted, err := s.store.ExpireKeys(ctx, s.config.KeepKeys)
 		if err != nil && ctx.Err() == nil {
-			s.log.WarnContext(ctx, "deleting expired idempotency keys failed; retrying in a minute", "error", err)
+			s.config.Logger.WarnContext(ctx, "deleting expired idempotency keys failed; retrying in a minute", "error", err)
 		}
 		if deleted > 0 {
-			s.log.DebugContext(ctx, "deleted expired idempotency keys", "keys", deleted)
+			s.config.Logger.DebugContext(ctx, "deleted expired idempotency keys", "keys", deleted)
 		}
 	}
 }

@@ -28,11 +28,12 @@ type Config struct {
 	Store *eventstore.Store
 	// Logger is told of maintenance that failed; nil discards.
 	Logger *slog.Logger
-	// Appended, if set, is called after each batch that wrote events, with the position of the last one. It must not
+	// Settled, if set, is called once for every command that was asked for, with its error if it was not applied. It is called on
+	// the path of every command, so it must be quick and must not block.
+	Settled func(c account.Command, replayed bool, err error)
+	// Appended, if set, is called after each append that wrote events, with how many there were and how long it took. It must not
 	// block: it is where the projector is woken.
-	Appended func(position int64)
-	// Meter, if set, is told what becomes of commands and batches.
-	Meter Meter
+	Appended func(events int, took time.Duration)
 	// Appending, if set, is called before each append. It returns the context of the append, and a function that is called
 	// with the append's error when it is over. It is for tracing.
 	Appending func(ctx context.Context, b *eventstore.Batch) (context.Context, func(error))
@@ -43,30 +44,11 @@ type Config struct {
 	KeepKeys time.Duration
 }
 
-// Meter counts what the write side does. Its methods are called on the path of every command, so they must be quick and
-// must not block.
-type Meter interface {
-	// Settled is called once for every command that was asked for, with its error if it was not applied.
-	Settled(c account.Command, replayed bool, err error)
-	// Batch is called after each append that wrote events, with how many there were and how long it took.
-	Batch(events int, took time.Duration)
-}
-
-// noMeter is the Meter of a Service that has none.
-type noMeter struct{}
-
-func (noMeter) Settled(account.Command, bool, error) {}
-func (noMeter) Batch(int, time.Duration)             {}
-
 // Service takes commands from any number of goroutines and appends them in batches.
 type Service struct {
-	store     *eventstore.Store
-	queue     *queue
-	log       *slog.Logger
-	keepKeys  time.Duration
-	meter     Meter
-	appended  func(position int64)
-	appending func(context.Context, *eventstore.Batch) (context.Context, func(error))
+	config Config // with its defaults
+	store  *eventstore.Store
+	queue  *queue
 
 	// Of the batcher, the goroutine of Run.
 	accounts  accounts
@@ -82,24 +64,21 @@ func New(c Config) (*Service, error) {
 	c.KeepKeys = cmp.Or(max(c.KeepKeys, 0), defaultKeepKeys)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Appended == nil {
-		c.Appended = func(int64) {}
+		c.Appended = func(int, time.Duration) {}
 	}
 	if c.Appending == nil {
 		c.Appending = func(ctx context.Context, _ *eventstore.Batch) (context.Context, func(error)) {
 			return ctx, func(error) {}
 		}
 	}
-	if c.Meter == nil {
-		c.Meter = noMeter{}
+	if c.Settled == nil {
+		c.Settled = func(account.Command, bool, error) {}
 	}
 	cache, err := simplelru.NewLRU[uuid.UUID, *held](c.CacheSize, nil)
 	if err != nil {
 		return nil, fmt.Errorf("command: cache: %w", err)
 	}
-	return &Service{
-		store: c.Store, queue: newQueue(c.QueueSize), meter: c.Meter, appended: c.Appended, appending: c.Appending,
-		log: c.Logger, keepKeys: c.KeepKeys, accounts: accounts{cache: cache},
-	}, nil
+	return &Service{config: c, store: c.Store, queue: newQueue(c.QueueSize), accounts: accounts{cache: cache}}, nil
 }
 
 // stalledAfter is how long a batch may take before the write side counts as stalled: several calls of the log, each of which
@@ -194,10 +173,10 @@ func (s *Service) submit(c *call) error {
 	}
 }
 
-// count tells the meter what became of the requests of a group that is finished.
+// count reports what became of the requests of a group that is finished.
 func (s *Service) count(g *group) {
 	for i := range g.requests {
-		s.meter.Settled(g.requests[i].Command, g.err == nil && g.results[i].Replayed, g.err)
+		s.config.Settled(g.requests[i].Command, g.err == nil && g.results[i].Replayed, g.err)
 	}
 }
 
