@@ -270,6 +270,7 @@ func TestErrorsOfCommands(t *testing.T) {
 		{account.ErrNotFound, 404, "account-not-found", "", ""},
 		{&account.NotFoundError{AccountID: accountID}, 404, "account-not-found", "", ""},
 		{fmt.Errorf("wrapped: %w", account.ErrExists), 409, "account-exists", "", ""},
+		{account.ErrTransferExists, 409, "transfer-exists", "", ""},
 		{&command.VersionError{Have: 4, Want: []int64{3}}, 412, "version-mismatch", "", ""},
 		{command.ErrKeyReused, 422, "idempotency-key-reused", "", ""},
 		{command.ErrKeyInFlight, 409, "idempotency-key-in-flight", "", "1"},
