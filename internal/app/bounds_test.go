@@ -19,6 +19,9 @@ func TestConnectionsAreBounded(t *testing.T) {
 	if server.ReadHeaderTimeout <= 0 || server.IdleTimeout <= 0 || server.ReadTimeout <= longestWait || server.WriteTimeout <= longestWait {
 		t.Errorf("the times are %v, %v, %v and %v", server.ReadHeaderTimeout, server.ReadTimeout, server.WriteTimeout, server.IdleTimeout)
 	}
+	if h := server.HTTP2; h == nil || h.MaxReceiveBufferPerConnection != receiveBuffer || h.MaxReceiveBufferPerStream != receiveBuffer {
+		t.Errorf("of HTTP/2 the bounds are %+v", h)
+	}
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

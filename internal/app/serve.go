@@ -24,6 +24,8 @@ const (
 	retryStart = 500 * time.Millisecond
 	// retryMigrated is how long to wait between looks at a schema that its owner has to migrate.
 	retryMigrated = 2 * time.Second
+	// receiveBuffer is how many bytes of bodies may arrive over an HTTP/2 connection before they are read.
+	receiveBuffer = 128 << 10
 )
 
 // Serve runs the service until ctx ends, and then stops it in order: no new requests, those in flight finished, the
@@ -92,7 +94,9 @@ func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		// Bodies that have arrived and are not read yet are in memory: by default 1 MiB for each connection.
+		HTTP2:    &http.HTTP2Config{MaxReceiveBufferPerConnection: receiveBuffer, MaxReceiveBufferPerStream: receiveBuffer},
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
 

@@ -37,16 +37,22 @@ func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params gena
 		s.fail(w, r, err)
 		return
 	}
+	memory := &reservation{memory: s.bulkMemory}
+	defer memory.end()
+	if err := memory.waitFor(r.Context(), s.bulkLimits.Wait, bulkBase); err != nil {
+		s.fail(w, r, err)
+		return
+	}
 	out := newStreamWriter(w, bulkPatience)
 	defer out.end()
-	b := &bulk{server: s, r: r, w: w, out: out, conn: out.conn, mediaType: mediaType, key: key}
+	b := &bulk{server: s, r: r, w: w, out: out, conn: out.conn, mediaType: mediaType, key: key, memory: memory, atomic: params.Atomic}
 	b.requestID = exchangeOf(r.Context()).requestID
 	if mediaType == "application/json" {
-		b.items = request.NewArray(r.Body)
+		b.items = request.NewArray(r.Body, func() bool { return memory.try(2 * request.MaxSkipped) })
 	} else {
 		b.items = request.NewLines(r.Body)
 	}
-	if params.Atomic {
+	if b.atomic {
 		b.runAtomic()
 		return
 	}
@@ -64,8 +70,13 @@ type bulk struct {
 	key       string
 	requestID string // as the problems among the results say it
 	items     request.Items
-	read      int // how many commands were read
-	wrote     int // how many results were written
+	memory    *reservation
+	atomic    bool
+	// unread is the text of a command that its chunk had no memory for.
+	unread []byte
+	named  int // errors that the problems of this chunk name, or all problems of an atomic request
+	read   int // how many commands were read
+	wrote  int // how many results were written
 }
 
 // errNoEnd says that the request was given up before the end of its body was answered.
@@ -75,6 +86,7 @@ var errNoEnd = errors.New("httpapi: the commands were given up before their end"
 type chunk struct {
 	items   []item
 	results []command.Outcome // one an item; those with a problem have no result
+	held    int64             // bytes of the request's reservation
 	// err ends the request after this chunk: io.EOF, or why the body could not be read.
 	err error
 }
@@ -106,7 +118,7 @@ func (b *bulk) run() {
 func (b *bulk) readChunks(ctx context.Context, out chan<- *chunk) {
 	defer close(out)
 	for {
-		c := b.readChunk()
+		c := b.readChunk(ctx)
 		select {
 		case out <- c:
 		case <-ctx.Done():
@@ -118,18 +130,28 @@ func (b *bulk) readChunks(ctx context.Context, out chan<- *chunk) {
 	}
 }
 
-// readChunk reads until the chunk is full, or nothing more has arrived yet.
-func (b *bulk) readChunk() *chunk {
+// readChunk reads until the chunk is full, nothing more has arrived yet, or there is no memory for more.
+func (b *bulk) readChunk(ctx context.Context) *chunk {
 	_ = b.conn.SetReadDeadline(time.Now().Add(bulkPatience))
 	c := new(chunk)
+	if !b.atomic {
+		b.named = 0
+	}
 	for bytes := 0; len(c.items) < chunkItems && bytes < chunkBytes; {
-		raw, err := b.items.Next()
+		raw, err := b.next()
 		var p *request.Error
 		switch {
 		case err == nil:
-			c.items = append(c.items, b.server.readItem(b.r, raw, b.key, b.read))
+			if ok, err := b.reserve(ctx, c, raw); err != nil {
+				c.err = err
+				return c
+			} else if !ok {
+				b.unread = raw
+				return c
+			}
+			b.add(c, b.server.readItem(b.r, raw, b.key, b.read), commandCost+readingCost*int64(len(raw)))
 		case errors.As(err, &p):
-			c.items = append(c.items, item{problem: p})
+			b.add(c, item{problem: p}, 0)
 			if !b.items.GoesOn() {
 				err = io.EOF
 			}
@@ -146,6 +168,45 @@ func (b *bulk) readChunk() *chunk {
 		}
 	}
 	return c
+}
+
+// next returns the text of the next command, as request.Items does.
+func (b *bulk) next() ([]byte, error) {
+	if raw := b.unread; raw != nil {
+		b.unread = nil
+		return raw, nil
+	}
+	return b.items.Next()
+}
+
+// reserve takes memory for reading a command. A chunk that already has commands does not wait for it: ok is then false. An
+// atomic request needs all its commands, so it keeps those it has while it waits, but not for long.
+func (b *bulk) reserve(ctx context.Context, c *chunk, raw []byte) (ok bool, err error) {
+	n := commandCost + readingCost*int64(len(raw))
+	switch {
+	case b.memory.try(n):
+		return true, nil
+	case b.atomic || b.read == 0:
+		err = b.memory.waitFor(ctx, b.server.bulkLimits.Wait, n)
+	case len(c.items) > 0:
+		return false, nil
+	default:
+		err = b.memory.wait(ctx, n)
+	}
+	return err == nil, err
+}
+
+// add adds a command to the chunk, with what it takes of the memory that was reserved for reading it.
+func (b *bulk) add(c *chunk, it item, reserved int64) {
+	if p, bad := errors.AsType[*request.Error](it.problem); bad {
+		b.named += nameAtMost(p, maxNamed-b.named)
+	}
+	cost := min(costOf(&it), reserved)
+	if cost < reserved {
+		b.memory.giveBack(reserved - cost)
+	}
+	c.held += cost
+	c.items = append(c.items, it)
 }
 
 func (b *bulk) decideChunks(ctx context.Context, in <-chan *chunk, out chan<- *chunk) {
@@ -179,34 +240,55 @@ func (b *bulk) decide(ctx context.Context, c *chunk) {
 }
 
 func (b *bulk) writeChunks(in <-chan *chunk) error {
-	var buf []byte
 	for c := range in {
-		buf = buf[:0]
-		for i := range c.items {
-			var err error
-			if buf, err = b.append(buf, &c.items[i], c.results[i]); err != nil {
-				return err
-			}
+		rest, err := b.render(c)
+		if err != nil {
+			return err
 		}
 		if c.err != nil {
 			if !errors.Is(c.err, io.EOF) {
-				if b.wrote > 0 || len(buf) > 0 {
+				if b.wrote > 0 {
 					return c.err
 				}
-				b.refuse(newProblem(kindUnreadableBody, "The body broke off before its end."))
+				b.refuse(unread(c.err))
 				return nil
 			}
 			if b.onlyProblem(c) {
 				b.refuse(c.items[0].problem)
 				return nil
 			}
-			buf = b.appendEnd(buf)
+			rest = b.appendEnd(rest)
 		}
-		if err := b.send(buf); err != nil || c.err != nil {
+		if err := b.send(rest); err != nil || c.err != nil {
 			return err
 		}
+		b.memory.giveBack(c.held)
 	}
 	return errNoEnd
+}
+
+// render renders the results of a chunk, sends what is more than one piece, and returns the rest.
+func (b *bulk) render(c *chunk) (buf []byte, err error) {
+	for i := range c.items {
+		if buf, err = b.append(buf, &c.items[i], c.results[i]); err != nil {
+			return nil, err
+		}
+		if len(buf) >= resultPiece {
+			if err := b.send(buf); err != nil {
+				return nil, err
+			}
+			buf = buf[:0]
+		}
+	}
+	return buf, nil
+}
+
+// unread is the problem of a body that could not be read to its end.
+func unread(err error) error {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
+	return newProblem(kindUnreadableBody, "The body broke off before its end.")
 }
 
 // refuse answers the whole request with a problem before its body has been read to the end, and so ends the connection.
@@ -283,7 +365,7 @@ func (b *bulk) appendEnd(buf []byte) []byte {
 func (b *bulk) runAtomic() {
 	c := new(chunk)
 	for c.err == nil {
-		next := b.readChunk()
+		next := b.readChunk(b.r.Context())
 		c.items, c.err = append(c.items, next.items...), next.err
 		if len(c.items) > maxAtomic {
 			b.refuse(newProblem(kindBodyTooLarge, fmt.Sprintf("At most %d commands can be all or nothing.", maxAtomic)))
@@ -291,7 +373,7 @@ func (b *bulk) runAtomic() {
 		}
 	}
 	if !errors.Is(c.err, io.EOF) {
-		b.refuse(newProblem(kindUnreadableBody, "The body broke off before its end."))
+		b.refuse(unread(c.err))
 		return
 	}
 	if b.onlyProblem(c) {
@@ -302,16 +384,13 @@ func (b *bulk) runAtomic() {
 		b.server.fail(b.w, b.r, err)
 		return
 	}
-	var buf []byte
-	for i := range c.items {
-		var err error
-		if buf, err = b.append(buf, &c.items[i], c.results[i]); err != nil {
-			b.server.fail(b.w, b.r, err)
-			return
-		}
+	rest, err := b.render(c)
+	if err == nil {
+		err = b.send(b.appendEnd(rest))
 	}
-	b.out.end()
-	write(b.w, http.StatusOK, b.mediaType, b.appendEnd(buf))
+	if err != nil {
+		panic(http.ErrAbortHandler) // an answer that broke off must not look like a whole one
+	}
 }
 
 // decideAll applies all commands of a chunk or none. Its error is one that is not of a single command.

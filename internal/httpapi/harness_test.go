@@ -64,6 +64,7 @@ type service struct {
 	auth       httpapi.Authenticator
 	rateLimit  float64
 	maxStreams int
+	bulk       httpapi.BulkLimits
 
 	mu       sync.Mutex
 	requests []command.Request // the last one
@@ -230,7 +231,7 @@ func serve(t *testing.T, s *service) *harness {
 	}
 	h, err := httpapi.New(httpapi.Config{
 		Commands: s, Queries: s, Statements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Statistics: s, Stopping: s.stopping, Feed: a.feed, Streams: s.streams,
-		Authenticator: s.auth, Hosts: []string{"Bank.example"}, BasePath: s.base, RateLimit: s.rateLimit, MaxStreams: s.maxStreams,
+		Authenticator: s.auth, Hosts: []string{"Bank.example"}, BasePath: s.base, RateLimit: s.rateLimit, MaxStreams: s.maxStreams, Bulk: s.bulk,
 		Ready:       func(context.Context) []httpapi.Check { return s.checks },
 		Started:     func() bool { return !s.starting.Load() },
 		Unavailable: func(err error) bool { return errors.Is(err, errAway) },

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/semaphore"
 
 	"passbook/api"
 	"passbook/internal/command"
@@ -127,6 +128,8 @@ type Config struct {
 	RateLimit float64
 	// MaxStreams is how many requests to POST /commands may be under way at once; 256 when it is 0.
 	MaxStreams int
+	// Bulk bounds the requests to POST /commands together; it may be left empty.
+	Bulk BulkLimits
 	// Ready runs the readiness checks; it must return within the context's time.
 	Ready func(ctx context.Context) []Check
 	// Started tells whether the database's schema is in place. Until then everything that needs it gets 503.
@@ -184,8 +187,10 @@ type server struct {
 
 	bulks         atomic.Int64 // requests to POST /commands under way
 	maxBulks      int64
-	authenticator Authenticator // nil without authentication
-	origin        *origin       // nil with authentication
+	bulkLimits    BulkLimits
+	bulkMemory    *semaphore.Weighted // of BulkLimits.Memory
+	authenticator Authenticator       // nil without authentication
+	origin        *origin             // nil with authentication
 }
 
 // New makes the handler of the whole API. It fails when the configuration is not complete, or the metrics are
@@ -232,6 +237,8 @@ func New(c Config) (http.Handler, error) {
 		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, docs: docs, schemas: schemas, console: console,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}
+	s.bulkLimits = c.Bulk.orDefault()
+	s.bulkMemory = semaphore.NewWeighted(s.bulkLimits.Memory)
 	s.origin = s.newOrigin(c.Hosts)
 	return s.routes(m, s.guard(c.RateLimit)), nil
 }

@@ -9,8 +9,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// lineBuffer holds the part of a body of POST /commands that is looked at; a command must fit in maxBody of it.
-const lineBuffer = 256 << 10
+const (
+	// BufferSize is the size of the buffer that a body of POST /commands is read through; a command is at most maxBody of it.
+	BufferSize = 128 << 10
+	// MaxSkipped is the largest element of an array that can be skipped; a larger one ends the array.
+	MaxSkipped = 512 << 10
+	// readAhead is how much of the elements after it may be read with one.
+	readAhead = 8 << 10
+)
 
 // Items takes the commands out of the body of POST /commands, one at a time.
 type Items interface {
@@ -26,9 +32,13 @@ type Items interface {
 type lineReader struct{ buf *bufio.Reader }
 
 // NewLines reads application/x-ndjson.
-func NewLines(r io.Reader) Items { return &lineReader{bufio.NewReaderSize(r, lineBuffer)} }
+func NewLines(r io.Reader) Items { return &lineReader{bufio.NewReaderSize(r, BufferSize)} }
 
-func (l *lineReader) Waiting() bool { return l.buf.Buffered() == 0 }
+// Waiting is true also when only a part of a line has arrived: the lines before it need not wait for the rest.
+func (l *lineReader) Waiting() bool {
+	arrived, _ := l.buf.Peek(l.buf.Buffered())
+	return bytes.IndexByte(arrived, '\n') < 0
+}
 
 func (l *lineReader) GoesOn() bool { return true }
 
@@ -57,15 +67,16 @@ func (l *lineReader) Next() ([]byte, error) {
 
 // arrayReader reads one array. Once its syntax is broken nothing more can be told of it.
 type arrayReader struct {
-	source *budget
+	source *elementSource
 	json   *jsontext.Decoder
 	began  bool
 	broken bool
 }
 
-// NewArray reads application/json: one array of commands.
-func NewArray(r io.Reader) Items {
-	source := &budget{r: bufio.NewReaderSize(r, lineBuffer)}
+// NewArray reads application/json: one array of commands. The first element that exceeds maxBody calls grow, once: that
+// element and later ones are skipped, up to MaxSkipped, if it returns true, which says that there is memory for them.
+func NewArray(r io.Reader, grow func() bool) Items {
+	source := &elementSource{r: bufio.NewReaderSize(r, BufferSize), most: maxBody + readAhead, grow: grow}
 	return &arrayReader{source: source, json: jsontext.NewDecoder(source)}
 }
 
@@ -76,7 +87,7 @@ func (a *arrayReader) Waiting() bool {
 func (a *arrayReader) GoesOn() bool { return !a.broken }
 
 func (a *arrayReader) Next() ([]byte, error) {
-	a.source.left = 2 * lineBuffer
+	a.source.left = a.source.most
 	if !a.began {
 		if kind := a.json.PeekKind(); kind != jsontext.KindBeginArray && kind != jsontext.KindInvalid {
 			a.broken = true
@@ -108,7 +119,7 @@ func (a *arrayReader) Next() ([]byte, error) {
 
 func (a *arrayReader) fail(err error) error {
 	a.broken = true
-	if errors.Is(err, errOverBudget) {
+	if errors.Is(err, errElementTooLarge) {
 		return tooLarge()
 	}
 	var syntax *jsontext.SyntacticError
@@ -118,19 +129,26 @@ func (a *arrayReader) fail(err error) error {
 	return err
 }
 
-// budget is a reader that refuses to go on when one element of the array takes too much.
-type budget struct {
-	r    *bufio.Reader
-	left int
+// elementSource is a reader that refuses to go on when one element of the array takes too much.
+type elementSource struct {
+	r          *bufio.Reader
+	left, most int
+	grow       func() bool // nil once called
 }
 
-var errOverBudget = errors.New("the command is too large")
+var errElementTooLarge = errors.New("the command is too large")
 
-func (b *budget) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, errOverBudget
+func (e *elementSource) Read(p []byte) (int, error) {
+	if e.left <= 0 && e.grow != nil {
+		if e.grow() {
+			e.left, e.most = MaxSkipped-e.most, MaxSkipped
+		}
+		e.grow = nil
 	}
-	n, err := b.r.Read(p[:min(len(p), b.left, 4<<10)])
-	b.left -= n
+	if e.left <= 0 {
+		return 0, errElementTooLarge
+	}
+	n, err := e.r.Read(p[:min(len(p), e.left, 4<<10)])
+	e.left -= n
 	return n, err
 }

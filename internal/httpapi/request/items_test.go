@@ -54,7 +54,7 @@ func FuzzItems(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, body []byte, lines bool) {
-		reader := NewArray
+		reader := func(r io.Reader) Items { return NewArray(r, func() bool { return true }) }
 		if lines {
 			reader = NewLines
 		}
