@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -14,9 +15,6 @@ import (
 	"passbook/internal/httpapi/genapi"
 	"passbook/internal/httpapi/request"
 )
-
-// bulkPatience is how long a bulk request may go without its caller sending, or taking, anything.
-const bulkPatience = 30 * time.Second
 
 // RunCommands serves POST /commands.
 func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params genapi.RunCommandsParams) {
@@ -43,20 +41,23 @@ func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params gena
 		s.fail(w, r, err)
 		return
 	}
-	out := newStreamWriter(w, bulkPatience)
+	out := newStreamWriter(w, s.bulkLimits.PieceTimeout)
 	defer out.end()
 	b := &bulk{server: s, r: r, w: w, out: out, conn: out.conn, mediaType: mediaType, key: key, memory: memory, atomic: params.Atomic}
 	b.requestID = exchangeOf(r.Context()).requestID
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	b.body = newStreamReader(ctx, out.conn, r.Body, s.bulkLimits.PieceTimeout)
 	if mediaType == "application/json" {
-		b.items = request.NewArray(r.Body, func() bool { return memory.try(2 * request.MaxSkipped) })
+		b.items = request.NewArray(b.body, func() bool { return memory.try(2 * request.MaxSkipped) })
 	} else {
-		b.items = request.NewLines(r.Body)
+		b.items = request.NewLines(b.body, b.body.begin)
 	}
 	if b.atomic {
-		b.runAtomic()
+		b.runAtomic(ctx)
 		return
 	}
-	b.run()
+	b.run(ctx, cancel)
 }
 
 // bulk is one POST /commands.
@@ -69,6 +70,7 @@ type bulk struct {
 	mediaType string
 	key       string
 	requestID string // as the problems among the results say it
+	body      *streamReader
 	items     request.Items
 	memory    *reservation
 	atomic    bool
@@ -93,11 +95,9 @@ type chunk struct {
 
 // run reads, decides and answers at once: while one chunk commits the next is read and the results of the one before
 // are sent. No more than a few chunks are ever in memory; a caller who does not take results is not read from.
-func (b *bulk) run() {
+func (b *bulk) run(ctx context.Context, cancel context.CancelFunc) {
 	// Without this HTTP/1.1 would want the whole body read before the first byte of the answer.
 	_ = b.conn.EnableFullDuplex()
-	ctx, cancel := context.WithCancel(b.r.Context())
-	defer cancel()
 	decoded, decided := make(chan *chunk, 1), make(chan *chunk, 1)
 	var stages sync.WaitGroup
 	stages.Go(func() { b.readChunks(ctx, decoded) })
@@ -105,8 +105,7 @@ func (b *bulk) run() {
 	err := b.writeChunks(decided)
 	if err != nil {
 		cancel()
-		// It wakes a reader that waits for a caller we are done with. Not after a whole answer: then nobody reads but
-		// net/http, which would take the caller for gone, and with it every later request on the connection.
+		// It wakes a reader that waits for a caller we are done with. Not after a whole answer: see streamReader.
 		_ = b.conn.SetReadDeadline(time.Now())
 	}
 	stages.Wait()
@@ -132,7 +131,6 @@ func (b *bulk) readChunks(ctx context.Context, out chan<- *chunk) {
 
 // readChunk reads until the chunk is full, nothing more has arrived yet, or there is no memory for more.
 func (b *bulk) readChunk(ctx context.Context) *chunk {
-	_ = b.conn.SetReadDeadline(time.Now().Add(bulkPatience))
 	c := new(chunk)
 	if !b.atomic {
 		b.named = 0
@@ -157,7 +155,6 @@ func (b *bulk) readChunk(ctx context.Context) *chunk {
 			}
 		}
 		if err != nil && p == nil || errors.Is(err, io.EOF) {
-			_ = b.conn.SetReadDeadline(time.Time{}) // see run
 			c.err = err
 			return c
 		}
@@ -176,6 +173,7 @@ func (b *bulk) next() ([]byte, error) {
 		b.unread = nil
 		return raw, nil
 	}
+	b.body.begin()
 	return b.items.Next()
 }
 
@@ -288,12 +286,16 @@ func unread(err error) error {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return newProblem(kindUnreadableBody, "The body did not arrive in time.")
+	}
 	return newProblem(kindUnreadableBody, "The body broke off before its end.")
 }
 
 // refuse answers the whole request with a problem before its body has been read to the end, and so ends the connection.
 func (b *bulk) refuse(err error) {
 	b.w.Header().Set("Connection", "close")
+	_ = b.conn.SetReadDeadline(time.Now().Add(b.server.bulkLimits.PieceTimeout)) // net/http reads some more
 	b.server.fail(b.w, b.r, err)
 }
 
@@ -362,10 +364,10 @@ func (b *bulk) appendEnd(buf []byte) []byte {
 }
 
 // runAtomic reads all commands before it applies any. Those that did nothing wrong themselves say so.
-func (b *bulk) runAtomic() {
+func (b *bulk) runAtomic(ctx context.Context) {
 	c := new(chunk)
 	for c.err == nil {
-		next := b.readChunk(b.r.Context())
+		next := b.readChunk(ctx)
 		c.items, c.err = append(c.items, next.items...), next.err
 		if len(c.items) > maxAtomic {
 			b.refuse(newProblem(kindBodyTooLarge, fmt.Sprintf("At most %d commands can be all or nothing.", maxAtomic)))

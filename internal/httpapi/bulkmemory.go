@@ -21,11 +21,15 @@ type BulkLimits struct {
 	// Wait is how long a request waits for memory before it is refused, until its first command has been read; 2 seconds by
 	// default.
 	Wait time.Duration
+	// PieceTimeout is how long a client may take to send, or to take, the next piece, and a tenth of how long one command may
+	// take to arrive; 30 seconds by default.
+	PieceTimeout time.Duration
 }
 
 func (l BulkLimits) orDefault() BulkLimits {
 	l.Memory = cmp.Or(l.Memory, 128<<20)
 	l.Wait = cmp.Or(l.Wait, 2*time.Second)
+	l.PieceTimeout = cmp.Or(l.PieceTimeout, 30*time.Second)
 	return l
 }
 

@@ -29,10 +29,15 @@ type Items interface {
 	GoesOn() bool
 }
 
-type lineReader struct{ buf *bufio.Reader }
+type lineReader struct {
+	buf   *bufio.Reader
+	empty func() // called for each empty line
+}
 
-// NewLines reads application/x-ndjson.
-func NewLines(r io.Reader) Items { return &lineReader{bufio.NewReaderSize(r, BufferSize)} }
+// NewLines reads application/x-ndjson. It calls empty for each empty line, which Next passes over.
+func NewLines(r io.Reader, empty func()) Items {
+	return &lineReader{bufio.NewReaderSize(r, BufferSize), empty}
+}
 
 // Waiting is true also when only a part of a line has arrived: the lines before it need not wait for the rest.
 func (l *lineReader) Waiting() bool {
@@ -62,6 +67,7 @@ func (l *lineReader) Next() ([]byte, error) {
 		if err != nil {
 			return nil, io.EOF
 		}
+		l.empty()
 	}
 }
 

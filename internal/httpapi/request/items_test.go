@@ -56,7 +56,7 @@ func FuzzItems(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, lines bool) {
 		reader := func(r io.Reader) Items { return NewArray(r, func() bool { return true }) }
 		if lines {
-			reader = NewLines
+			reader = func(r io.Reader) Items { return NewLines(r, func() {}) }
 		}
 		all := taken(t, reader(bytes.NewReader(body)))
 		slowly := taken(t, reader(iotest.HalfReader(bytes.NewReader(body))))
