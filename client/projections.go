@@ -138,7 +138,7 @@ func (c *Client) watchReplay(
 	req.Header.Set("Accept", streamOrProblem+", application/json;q=0.5")
 	got, err := c.open(req)
 	var p *Problem
-	if errors.As(err, &p) && (p.Code == "too-many-streams" || p.Status == http.StatusNotAcceptable) {
+	if errors.As(err, &p) && (p.Code == "too-many-streams" || p.Code == "caller-share-used" || p.Status == http.StatusNotAcceptable) {
 		*polling = true
 		return false, nil
 	}

@@ -60,7 +60,7 @@ func TestCommandLine(t *testing.T) {
 		},
 		"completion of a scope":                  {args: []string{"__complete", "keys", "create", "--scope", ""}, out: []string{"accounts:write\n", "projections:admin\n"}},
 		"completion of a kind of authentication": {args: []string{"__complete", "--auth", ""}, out: []string{"none\nkeys\noidc\n"}},
-		"help":                                   {args: []string{"--help"}, out: []string{"DATABASE_URL", "PASSBOOK_QUERY_DATABASE_URL", "PASSBOOK_DATA_DIR", "PASSBOOK_ADDR", "PASSBOOK_AUTH", "PASSBOOK_INSECURE", "PASSBOOK_HOSTS", "PASSBOOK_BASE_PATH", "PASSBOOK_EVENT_SOURCE", "PASSBOOK_EVENT_TYPE_PREFIX", "PASSBOOK_EVENT_SCHEMA_URL", "PASSBOOK_OIDC_ISSUER", "PASSBOOK_OIDC_AUDIENCE", "PASSBOOK_RATE_LIMIT", "PASSBOOK_MAX_STREAMS", "PASSBOOK_TLS_CERT", "PASSBOOK_TLS_KEY", "PASSBOOK_KEY", "PASSBOOK_KEY_FILE", "DATABASE_URL_FILE", "PASSBOOK_QUERY_DATABASE_URL_FILE", "PASSBOOK_LOG_LEVEL", "PASSBOOK_LOG_FORMAT", "127.0.0.1:8080", "migrate", "healthcheck", "version"}},
+		"help":                                   {args: []string{"--help"}, out: []string{"DATABASE_URL", "PASSBOOK_QUERY_DATABASE_URL", "PASSBOOK_DATA_DIR", "PASSBOOK_ADDR", "PASSBOOK_AUTH", "PASSBOOK_INSECURE", "PASSBOOK_HOSTS", "PASSBOOK_BASE_PATH", "PASSBOOK_EVENT_SOURCE", "PASSBOOK_EVENT_TYPE_PREFIX", "PASSBOOK_EVENT_SCHEMA_URL", "PASSBOOK_OIDC_ISSUER", "PASSBOOK_OIDC_AUDIENCE", "PASSBOOK_RATE_LIMIT", "PASSBOOK_MAX_STREAMS", "PASSBOOK_MAX_STREAMS_PER_CALLER", "PASSBOOK_TLS_CERT", "PASSBOOK_TLS_KEY", "PASSBOOK_KEY", "PASSBOOK_KEY_FILE", "DATABASE_URL_FILE", "PASSBOOK_QUERY_DATABASE_URL_FILE", "PASSBOOK_LOG_LEVEL", "PASSBOOK_LOG_FORMAT", "127.0.0.1:8080", "migrate", "healthcheck", "version"}},
 		"unknown command":                        {args: []string{"sevre"}, code: 2, err: []string{`unknown command "sevre"`, "--help"}},
 		"unknown flag":                           {args: []string{"--adr", "x"}, code: 2, err: []string{"unknown flag: --adr"}},
 		"open to all": {
@@ -68,6 +68,7 @@ func TestCommandLine(t *testing.T) {
 			err: []string{"PASSBOOK_ADDR", "127.0.0.1", "PASSBOOK_INSECURE=true", "PASSBOOK_AUTH=keys", "server keys create", "PASSBOOK_AUTH=oidc", "PASSBOOK_OIDC_ISSUER"},
 		},
 		"hosts that are none":      {env: map[string]string{"PASSBOOK_HOSTS": "bank.example, https://a.example"}, code: 2, err: []string{"PASSBOOK_HOSTS", "https://a.example"}},
+		"a share that is none":     {env: map[string]string{"PASSBOOK_MAX_STREAMS_PER_CALLER": "0"}, code: 2, err: []string{"PASSBOOK_MAX_STREAMS_PER_CALLER", `"0" is not a number`}},
 		"a base path that is none": {env: map[string]string{"PASSBOOK_BASE_PATH": "bank"}, code: 2, err: []string{"PASSBOOK_BASE_PATH"}},
 		"a base path that climbs":  {args: []string{"--base-path", "/a/../b"}, code: 2, err: []string{"PASSBOOK_BASE_PATH"}},
 		"a host with a port":       {args: []string{"--hosts", "a.example:80"}, code: 2, err: []string{"PASSBOOK_HOSTS", "a.example:80"}},

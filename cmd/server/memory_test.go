@@ -62,7 +62,7 @@ func TestBulkMemory(t *testing.T) { //nolint:paralleltest // its load would slow
 	} {
 		t.Run(name, func(t *testing.T) {
 			confine := memoryGroup(t, manifestLimit)
-			p := launch(t, bin, "DATABASE_URL="+pgtest.URL(t), manifestGoMemory)
+			p := launch(t, bin, "DATABASE_URL="+pgtest.URL(t), manifestGoMemory, "PASSBOOK_MAX_STREAMS_PER_CALLER=256")
 			confine(p.cmd.Process.Pid)
 			p.awaitReady(t, time.Minute)
 			id := uuid.NewString()

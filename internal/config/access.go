@@ -36,6 +36,8 @@ type Access struct {
 	RateLimit float64
 	// MaxStreams bounds the streams of events, and the POST /commands, that are open at once.
 	MaxStreams int
+	// MaxStreamsPerCaller is how many of each one caller may have; 0 is a quarter.
+	MaxStreamsPerCaller int
 	// TLSCert and TLSKey are files; empty without TLS.
 	TLSCert, TLSKey string
 	// Key is the credential that commands send to a server.
@@ -48,6 +50,7 @@ type accessSettings struct {
 	hosts, basePath                          *setting
 	oidcScopeClaim, oidcScopes               *setting
 	rateLimit, maxStreams, tlsCert, tlsKey   *setting
+	maxStreamsPerCaller                      *setting
 	key, keyFile                             *setting
 }
 
@@ -65,6 +68,8 @@ func (s *Settings) addAccess(add func(env, flag, fallback, shown, usage string) 
 		"scopes that values of the claim grant, such as teller=accounts:write,teller=accounts:read, for oidc")
 	s.rateLimit = add("PASSBOOK_RATE_LIMIT", "rate-limit", "0", "", "requests a second that a caller may send, by key, token or address; 0 is no limit")
 	s.maxStreams = add("PASSBOOK_MAX_STREAMS", "max-streams", "256", "", "how many streams of events, and how many POST /commands, may be open at once")
+	s.maxStreamsPerCaller = add("PASSBOOK_MAX_STREAMS_PER_CALLER", "max-streams-per-caller", "", "a quarter of PASSBOOK_MAX_STREAMS",
+		"how many of each one caller may have open, by key, token or address")
 	s.tlsCert = add("PASSBOOK_TLS_CERT", "tls-cert", "", "no TLS", "file of the certificate and its chain, PEM; read again when it changes")
 	s.tlsKey = add("PASSBOOK_TLS_KEY", "tls-key", "", "no TLS", "file of the certificate's private key, PEM; read again when it changes")
 	s.key = add("PASSBOOK_KEY", "key", "", "none", "key or token that status and replay send to the server")
@@ -154,6 +159,11 @@ func (s *Settings) loadLimits(a *Access, wrong func(one *setting, format string,
 	}
 	if a.MaxStreams, err = strconv.Atoi(s.get(s.maxStreams)); err != nil || a.MaxStreams < 1 {
 		wrong(s.maxStreams, "%q is not a number of at least 1", s.get(s.maxStreams))
+	}
+	if text := s.get(s.maxStreamsPerCaller); text != "" {
+		if a.MaxStreamsPerCaller, err = strconv.Atoi(text); err != nil || a.MaxStreamsPerCaller < 1 {
+			wrong(s.maxStreamsPerCaller, "%q is not a number of at least 1", text)
+		}
 	}
 	for _, file := range []struct {
 		one  *setting

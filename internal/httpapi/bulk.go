@@ -18,13 +18,12 @@ import (
 
 // RunCommands serves POST /commands.
 func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params genapi.RunCommandsParams) {
-	defer s.bulks.Add(-1)
-	if s.bulks.Add(1) > s.maxBulks {
-		p := newProblem(kindTooManyStreams, "As many requests to POST /commands are under way as there may be; try again shortly.")
-		p.retryAfter = 1
-		s.fail(w, r, p)
+	release, refused := s.bulks.take(r)
+	if refused != nil {
+		s.fail(w, r, refused)
 		return
 	}
+	defer release()
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || (mediaType != "application/x-ndjson" && mediaType != "application/json") {
 		s.fail(w, r, newProblem(kindMediaType, "Content-Type must be application/x-ndjson or application/json."))

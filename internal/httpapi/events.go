@@ -96,6 +96,12 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter fee
 		s.fail(w, r, err)
 		return
 	}
+	release, err := s.tails.take(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer release()
 	stream, err := s.feed.Open(r.Context(), after, filter)
 	if err != nil {
 		s.fail(w, r, err)

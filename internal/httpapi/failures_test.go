@@ -193,9 +193,10 @@ func TestReplayStreamOfNothing(t *testing.T) {
 // TestReplayStreamsAreBounded opens as many streams as there may be, one more, and stops the service.
 func TestReplayStreamsAreBounded(t *testing.T) {
 	t.Parallel()
-	s := &service{stopping: make(chan struct{})}
+	s := &service{stopping: make(chan struct{}), auth: &callers{}}
 	a := serve(t, s)
-	const most = 32
+	const most, share = 32, 8
+	keys := []string{"projections:read", "projections:read+events:read", "projections:read+accounts:read", "projections:read+metrics:read", "projections:admin"}
 	open := make([]*http.Response, most)
 	for i := range open {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.url+replayPath, http.NoBody)
@@ -203,6 +204,7 @@ func TestReplayStreamsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Header.Set("Accept", "text/event-stream")
+		r.Header.Set("Authorization", "Bearer "+keys[i/share])
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 		if open[i], err = client.Do(r); err != nil { //nolint:bodyclose // deferred below
 			t.Fatal(err)
@@ -211,8 +213,14 @@ func TestReplayStreamsAreBounded(t *testing.T) {
 		if line, err := bufio.NewReader(open[i].Body).ReadString('\n'); err != nil || line != "event: progress\n" {
 			t.Fatalf("%q, %v", line, err)
 		}
+		if i == share-1 {
+			got := a.send("GET", replayPath, "", "Accept", "text/event-stream, application/problem+json", "Authorization", "Bearer "+keys[0])
+			if code, _ := got.problem(t); got.status != 429 || code != "caller-share-used" || got.header.Get("Retry-After") == "" {
+				t.Errorf("beyond the share: %d %s", got.status, got.text)
+			}
+		}
 	}
-	got := a.send("GET", replayPath, "", "Accept", "text/event-stream, application/problem+json")
+	got := a.send("GET", replayPath, "", "Accept", "text/event-stream, application/problem+json", "Authorization", "Bearer "+keys[4])
 	if code, _ := got.problem(t); got.status != 503 || code != "too-many-streams" || got.header.Get("Retry-After") == "" {
 		t.Errorf("one more: %d %s", got.status, got.text)
 	}

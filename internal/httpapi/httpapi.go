@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync/atomic"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
@@ -126,8 +125,10 @@ type Config struct {
 	// RateLimit is how many requests a second a caller may send; 0 is no limit. Without authentication, and of requests
 	// without a good credential, a caller is an address.
 	RateLimit float64
-	// MaxStreams is how many requests to POST /commands may be under way at once; 256 when it is 0.
-	MaxStreams int
+	// MaxStreams is how many streams of events, and how many requests to POST /commands, may be open at once; 256 when it is 0.
+	// MaxStreamsPerCaller is how many of each one caller may have; a quarter when it is 0. Without authentication a caller is
+	// an address.
+	MaxStreams, MaxStreamsPerCaller int
 	// Bulk bounds the requests to POST /commands together; it may be left empty.
 	Bulk BulkLimits
 	// Ready runs the readiness checks; it must return within the context's time.
@@ -168,7 +169,7 @@ type server struct {
 	failures    Failures
 	statistics  Statistics
 	stopping    <-chan struct{}
-	watching    atomic.Int64 // streams of a replay's progress that are open
+	watching    *shares // streams of a replay's progress
 	feed        *feed.Feed
 	streams     StreamTimes
 	cutOff      prometheus.Counter
@@ -185,8 +186,8 @@ type server struct {
 	console     console
 	metrics     http.Handler
 
-	bulks         atomic.Int64 // requests to POST /commands under way
-	maxBulks      int64
+	bulks         *shares // requests to POST /commands
+	tails         *shares // streams of events
 	bulkLimits    BulkLimits
 	bulkMemory    *semaphore.Weighted // of BulkLimits.Memory
 	authenticator Authenticator       // nil without authentication
@@ -230,13 +231,18 @@ func New(c Config) (http.Handler, error) {
 		return nil, err
 	}
 	s := &server{
-		base: base, authenticator: c.Authenticator, maxBulks: cmp.Or(int64(c.MaxStreams), usualStreams),
+		base: base, authenticator: c.Authenticator,
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
 		commands: c.Commands, queries: c.Queries, statements: c.Statements, projections: c.Projections, control: c.Control, replays: c.Replays,
 		generations: c.Generations, failures: c.Failures, statistics: c.Statistics, stopping: c.Stopping,
 		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, docs: docs, schemas: schemas, console: console,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}
+	all := cmp.Or(c.MaxStreams, usualStreams)
+	each := cmp.Or(c.MaxStreamsPerCaller, shareOf(all))
+	s.bulks = newShares("requests to POST /commands", all, each, 1)
+	s.tails = newShares("streams of events", all, each, 5)
+	s.watching = newShares("streams of a replay's progress", maxWatching, shareOf(maxWatching), 5)
 	s.bulkLimits = c.Bulk.orDefault()
 	s.bulkMemory = semaphore.NewWeighted(s.bulkLimits.Memory)
 	s.origin = s.newOrigin(c.Hosts)

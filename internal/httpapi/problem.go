@@ -62,6 +62,7 @@ var (
 	kindNoPrevious      = kind{http.StatusConflict, "no-previous-generation", "There is nothing to roll back to"}
 	kindRollbackFailed  = kind{http.StatusConflict, "rollback-failed", "The rollback has failed"}
 	kindLogWentBack     = kind{http.StatusConflict, "log-went-back", "The log does not go that far"}
+	kindShareUsed       = kind{http.StatusTooManyRequests, "caller-share-used", "The caller has used its share"}
 	kindTooManyStreams  = kind{http.StatusServiceUnavailable, "too-many-streams", "Too many streams are open"}
 
 	kindNotApplied = kind{http.StatusFailedDependency, "not-applied", "Another command of the batch was refused"}

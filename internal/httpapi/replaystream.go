@@ -26,13 +26,12 @@ const (
 // streamReplay sends a replay's progress as server-sent events until it is over, its reader is gone, or the service
 // stops.
 func (s *server) streamReplay(w http.ResponseWriter, r *http.Request, replay *projector.Replay, unnamed bool) {
-	defer s.watching.Add(-1)
-	if s.watching.Add(1) > maxWatching {
-		p := newProblem(kindTooManyStreams, "The limit of streams of replays is reached; get the progress without a stream, or retry shortly.")
-		p.retryAfter = 5
-		s.fail(w, r, p)
+	release, refused := s.watching.take(r)
+	if refused != nil {
+		s.fail(w, r, refused)
 		return
 	}
+	defer release()
 	out, end := s.beginStream(w, r, unnamed)
 	if out == nil {
 		return
