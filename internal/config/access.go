@@ -27,6 +27,8 @@ type Access struct {
 	Auth, Issuer, Audience string
 	// Hosts are names that requests may be addressed to without authentication, beside loopback ones.
 	Hosts []string
+	// CORSOrigins are the origins whose pages may use the API.
+	CORSOrigins []string
 	// BasePath is where a proxy mounts the service; empty at the root.
 	BasePath string
 	// ScopeClaim is the claim that has a token's scopes, "" for the usual ones; ScopesOf maps its values to scopes.
@@ -47,7 +49,7 @@ type Access struct {
 // accessSettings are the settings that make access.
 type accessSettings struct {
 	auth, insecure, oidcIssuer, oidcAudience *setting
-	hosts, basePath                          *setting
+	hosts, basePath, corsOrigins             *setting
 	oidcScopeClaim, oidcScopes               *setting
 	rateLimit, maxStreams, tlsCert, tlsKey   *setting
 	maxStreamsPerCaller                      *setting
@@ -59,6 +61,8 @@ func (s *Settings) addAccess(add func(env, flag, fallback, shown, usage string) 
 	s.insecure = add("PASSBOOK_INSECURE", "insecure", "false", "", "allow an address beyond loopback without authentication")
 	s.hosts = add("PASSBOOK_HOSTS", "hosts", "", "loopback names only",
 		"names or addresses, separated by commas, that requests may be addressed to (Host) without authentication, beside loopback ones")
+	s.corsOrigins = add("PASSBOOK_CORS_ORIGINS", "cors-origins", "", "none",
+		"origins, separated by commas, whose pages may use the API from a browser, such as https://app.example")
 	s.basePath = add("PASSBOOK_BASE_PATH", "base-path", "/", "", "where a proxy mounts the service, such as /bank; it may take it off or not")
 	s.oidcIssuer = add("PASSBOOK_OIDC_ISSUER", "oidc-issuer", "", "none", "URL of the OpenID Connect issuer whose tokens are accepted, for oidc")
 	s.oidcAudience = add("PASSBOOK_OIDC_AUDIENCE", "oidc-audience", "", "none", "audience that tokens must have, for oidc")
@@ -104,6 +108,7 @@ func (s *Settings) loadAccess(wrong func(one *setting, format string, args ...an
 		wrong(s.auth, "%q is not a kind of authentication; use none, keys or oidc", a.Auth)
 	}
 	a.Hosts = s.loadHosts(wrong)
+	a.CORSOrigins = s.loadOrigins(wrong)
 	if a.BasePath = strings.TrimSuffix(s.get(s.basePath), "/"); a.BasePath != "" && !mountPath.MatchString(a.BasePath) {
 		wrong(s.basePath, "%q is not a path such as /bank", s.get(s.basePath))
 	}
@@ -130,6 +135,25 @@ func (s *Settings) loadHosts(wrong func(one *setting, format string, args ...any
 		}
 	}
 	return hosts
+}
+
+// loadOrigins parses origins as browsers write them: in lower case, without a path, and without the scheme's default port.
+func (s *Settings) loadOrigins(wrong func(one *setting, format string, args ...any)) []string {
+	var origins []string
+	defaultPort := map[string]string{"http": "80", "https": "443"}
+	for text := range strings.SplitSeq(s.get(s.corsOrigins), ",") {
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		u, err := url.Parse(text)
+		if err != nil || defaultPort[u.Scheme] == "" || u.Hostname() == "" || defaultPort[u.Scheme] == u.Port() || strings.Contains(text, "*") ||
+			text != u.Scheme+"://"+strings.ToLower(u.Host) {
+			wrong(s.corsOrigins, "%q is not an origin as browsers send it, such as https://app.example or http://localhost:3000", text)
+			continue
+		}
+		origins = append(origins, text)
+	}
+	return origins
 }
 
 // parseScopesOf parses pairs value=scope, separated by commas, and calls wrong with each that is malformed. It returns nil

@@ -63,6 +63,7 @@ type service struct {
 
 	auth       httpapi.Authenticator
 	rateLimit  float64
+	cors       []string
 	maxStreams int
 	share      int // MaxStreamsPerCaller
 	bulk       httpapi.BulkLimits
@@ -232,7 +233,7 @@ func serve(t *testing.T, s *service) *harness {
 	}
 	h, err := httpapi.New(httpapi.Config{
 		Commands: s, Queries: s, Statements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Statistics: s, Stopping: s.stopping, Feed: a.feed, Streams: s.streams,
-		Authenticator: s.auth, Hosts: []string{"Bank.example"}, BasePath: s.base, RateLimit: s.rateLimit, MaxStreams: s.maxStreams, MaxStreamsPerCaller: s.share, Bulk: s.bulk,
+		Authenticator: s.auth, Hosts: []string{"Bank.example"}, BasePath: s.base, CORSOrigins: s.cors, RateLimit: s.rateLimit, MaxStreams: s.maxStreams, MaxStreamsPerCaller: s.share, Bulk: s.bulk,
 		Ready:       func(context.Context) []httpapi.Check { return s.checks },
 		Started:     func() bool { return !s.starting.Load() },
 		Unavailable: func(err error) bool { return errors.Is(err, errAway) },

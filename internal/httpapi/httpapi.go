@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -119,6 +120,8 @@ type Config struct {
 	// They count without an Authenticator only: then any other Host is refused, and so is a cross-origin request that
 	// changes something.
 	Hosts []string
+	// CORSOrigins are the origins, such as https://app.example, whose pages may use the API from a browser.
+	CORSOrigins []string
 	// BasePath is where a proxy mounts the service, such as /bank, or empty. Requests may have it or not: a proxy may take it
 	// off. What a response refers to has it.
 	BasePath string
@@ -192,6 +195,7 @@ type server struct {
 	bulkMemory    *semaphore.Weighted // of BulkLimits.Memory
 	authenticator Authenticator       // nil without authentication
 	origin        *origin             // nil with authentication
+	corsOrigins   []string
 }
 
 // New makes the handler of the whole API. It fails when the configuration is not complete, or the metrics are
@@ -245,20 +249,28 @@ func New(c Config) (http.Handler, error) {
 	s.watching = newShares("streams of a replay's progress", maxWatching, shareOf(maxWatching), 5)
 	s.bulkLimits = c.Bulk.orDefault()
 	s.bulkMemory = semaphore.NewWeighted(s.bulkLimits.Memory)
-	s.origin = s.newOrigin(c.Hosts)
+	if s.origin, err = s.newOrigin(c.Hosts, c.CORSOrigins); err != nil {
+		return nil, err
+	}
+	s.corsOrigins = c.CORSOrigins
 	return s.routes(m, s.guard(c.RateLimit)), nil
 }
 
 // newOrigin is nil with authentication.
-func (s *server) newOrigin(hosts []string) *origin {
+func (s *server) newOrigin(hosts, trusted []string) (*origin, error) {
 	if s.authenticator != nil {
-		return nil
+		return nil, nil
 	}
 	o := &origin{crossOrigin: http.NewCrossOriginProtection(), fail: s.fail}
 	for _, host := range hosts {
 		o.hosts = append(o.hosts, strings.ToLower(host))
 	}
-	return o
+	for _, one := range trusted {
+		if err := o.crossOrigin.AddTrustedOrigin(one); err != nil {
+			return nil, fmt.Errorf("httpapi: the origin %q: %w", one, err)
+		}
+	}
+	return o, nil
 }
 
 // usualStreams is how many requests that go on for long there may be of a kind, unless set.
@@ -280,6 +292,9 @@ func (s *server) routes(m *metrics, g *guard) http.Handler {
 	mux := chi.NewRouter()
 	s.mux = mux
 	mux.Use((&edge{log: s.log, metrics: m, base: s.base, fail: s.fail}).handle)
+	if len(s.corsOrigins) > 0 { // before anything refuses, so that a page can read why
+		mux.Use(newCORS(s.corsOrigins).Handler)
+	}
 	if s.origin != nil {
 		mux.Use(s.origin.protect)
 	}
