@@ -128,12 +128,11 @@ func (r reader) Transfers(ctx context.Context, ids [][16]byte, upTo int64) (map[
 	if len(ids) == 0 {
 		return found, nil
 	}
-	var id [16]byte
 	rows, _ := r.db.Query(ctx, transfersSQL, ids, upTo) // an error is in rows too
-	_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
+	used, err := pgx.CollectRows(rows, pgx.RowTo[[16]byte])
+	for _, id := range used {
 		found[id] = true
-		return nil
-	})
+	}
 	return found, r.wrap("look up transfers", err)
 }
 
