@@ -33,7 +33,7 @@ func TestInterleavings(t *testing.T) {
 		}
 	}
 	t.Logf("%d walks: %+v", walks, w.seen)
-	if s := w.seen; s.accepted == 0 || s.refused == 0 || s.unknown == 0 || s.lost == 0 || s.locked == 0 {
+	if s := w.seen; s.accepted == 0 || s.refused == 0 || s.exists == 0 || s.unknown == 0 || s.lost == 0 || s.locked == 0 {
 		t.Errorf("something was never tried: %+v", s)
 	}
 }
@@ -49,6 +49,7 @@ func TestBrokenProtocolsAreFound(t *testing.T) {
 'moved := last_position <> head_position or last_event is distinct from head_event;', 'moved := false; head_position := last_position;'); end $$`},
 		"catching up skips events":     {instead: [2]string{"select position, stream_id, version,", "select position,  event_id, version,"}},
 		"the lock does not come first": {instead: [2]string{"select pg_advisory_xact_lock(7018230141)", "select pg_advisory_xact_lock(7018230142)"}},
+		"used transfers are not found": {instead: [2]string{"type = 'TransferSent'", "type = 'TransferFelt'"}},
 		"loading goes past the head":   {instead: [2]string{"e.position <= $2", "e.position*0<=$2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -78,10 +79,16 @@ type walk struct {
 	instead [][2]string
 	ids     []uuid.UUID
 	writers []*writer
-	states  []map[uuid.UUID]int64 // the balances after each event, and after each loss of the tail
-	log     []uuid.UUID           // the event ids, as last seen
-	broken  error                 // what a look has found wrong
-	seen    struct{ accepted, refused, unknown, lost, crashed, locked int }
+	states  []state     // after each event, and after each loss of the tail
+	log     []uuid.UUID // the event ids, as last seen
+	broken  error       // what a look has found wrong
+	seen    struct{ accepted, refused, exists, unknown, lost, crashed, locked int }
+}
+
+// state is what the log adds up to.
+type state struct {
+	balances  map[uuid.UUID]int64
+	transfers map[uuid.UUID]bool // the ids
 }
 
 // writer is one instance, which runs at most one command.
@@ -189,7 +196,8 @@ func (w *walk) anyCommand(random *rand.Rand) command.Request {
 	case 1:
 		return withdraw(w.ids[i], amount)
 	default:
-		return transfer(w.ids[i], w.ids[1-i], amount)
+		id := uuid.UUID{1, byte(random.IntN(8))} // few, so that they are used again
+		return request(w.ids[i], account.Transfer{TransferID: id, To: w.ids[1-i], Amount: dec(amount)})
 	}
 }
 
@@ -233,22 +241,26 @@ func (w *walk) judge(writer *writer, got answered) error {
 		return nil
 	case errors.As(got.err, &refusal):
 		w.seen.refused++
-		for _, balances := range w.states[writer.since:] {
-			if !allows(balances, writer.request) {
-				return nil
-			}
+		if slices.ContainsFunc(w.states[writer.since:], func(s state) bool { return !s.allows(writer.request) }) {
+			return nil
 		}
 		return fmt.Errorf("%T was refused (%w), and the log never said so: %v", writer.request.Command, refusal, w.states[writer.since:])
+	case errors.Is(got.err, account.ErrTransferExists):
+		w.seen.exists++
+		id := writer.request.Command.(account.Transfer).TransferID
+		if slices.ContainsFunc(w.states[writer.since:], func(s state) bool { return s.transfers[id] }) {
+			return nil
+		}
 	}
 	return fmt.Errorf("%T: %w", writer.request.Command, got.err)
 }
 
-func allows(balances map[uuid.UUID]int64, r command.Request) bool {
+func (s state) allows(r command.Request) bool {
 	switch c := r.Command.(type) {
 	case account.Withdraw:
-		return balances[r.AccountID] >= minor(c.Amount, "EUR")
+		return s.balances[r.AccountID] >= minor(c.Amount, "EUR")
 	case account.Transfer:
-		return balances[r.AccountID] >= minor(c.Amount, "EUR")
+		return s.balances[r.AccountID] >= minor(c.Amount, "EUR")
 	}
 	return true
 }
@@ -293,25 +305,26 @@ func (w *walk) look(t *testing.T) {
 	}
 	w.log = ids
 	for n := common; n <= len(events); n++ {
-		balances, err := foldAllowed(events[:n])
-		w.states, w.broken = append(w.states, balances), errors.Join(w.broken, err)
+		folded, err := foldAllowed(events[:n])
+		w.states, w.broken = append(w.states, folded), errors.Join(w.broken, err)
 	}
 }
 
-// foldAllowed returns the balances after the events, and an error when the log is not whole or an event was not allowed.
-func foldAllowed(events []eventstore.Event) (balances map[uuid.UUID]int64, err error) {
-	balances, versions := make(map[uuid.UUID]int64), make(map[uuid.UUID]int64)
+// foldAllowed returns the state after the events, and an error when the log is not whole or an event was not allowed.
+func foldAllowed(events []eventstore.Event) (s state, err error) {
+	s = state{make(map[uuid.UUID]int64), make(map[uuid.UUID]bool)}
+	balances, versions := s.balances, make(map[uuid.UUID]int64)
 	for i := range events {
 		e := &events[i]
 		if e.Position != int64(i)+1 {
-			return balances, fmt.Errorf("position %d follows on %d", e.Position, i)
+			return s, fmt.Errorf("position %d follows on %d", e.Position, i)
 		}
 		if versions[e.StreamID]++; e.Version != versions[e.StreamID] {
-			return balances, fmt.Errorf("position %d has version %d, want %d", e.Position, e.Version, versions[e.StreamID])
+			return s, fmt.Errorf("position %d has version %d, want %d", e.Position, e.Version, versions[e.StreamID])
 		}
 		decoded, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
 		if err != nil {
-			return balances, err
+			return s, err
 		}
 		switch d := decoded.(type) {
 		case account.MoneyDeposited:
@@ -320,14 +333,18 @@ func foldAllowed(events []eventstore.Event) (balances map[uuid.UUID]int64, err e
 			balances[e.StreamID] -= d.Amount.Minor()
 		case account.TransferSent:
 			balances[e.StreamID] -= d.Amount.Minor()
+			if s.transfers[d.TransferID] {
+				return s, fmt.Errorf("position %d uses the id of a transfer again", e.Position)
+			}
+			s.transfers[d.TransferID] = true
 		case account.TransferReceived:
 			balances[e.StreamID] += d.Amount.Minor()
 		}
 		if balances[e.StreamID] < 0 {
-			return balances, fmt.Errorf("position %d (%s) takes %s to %d", e.Position, e.Type, e.StreamID, balances[e.StreamID])
+			return s, fmt.Errorf("position %d (%s) takes %s to %d", e.Position, e.Type, e.StreamID, balances[e.StreamID])
 		}
 	}
-	return balances, nil
+	return s, nil
 }
 
 // finish lets every instance end its command, and asserts that the log is whole and that every event in it was allowed.
