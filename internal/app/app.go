@@ -100,9 +100,8 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 		Commands: commands, Queries: queries, Statements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Authenticator: authenticator, Hosts: cfg.Hosts, CORSOrigins: cfg.CORSOrigins, BasePath: cfg.BasePath, RateLimit: cfg.RateLimit,
 		MaxStreams: cfg.MaxStreams, MaxStreamsPerCaller: cfg.MaxStreamsPerCaller,
-		Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping,
-		Ready: a.readiness(pools, engine, commands), Started: a.started.Load, Unavailable: unavailable,
-		Logger: cfg.Log, Registry: registry, Version: cfg.Version,
+		Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, commands),
+		Started: a.started.Load, Unavailable: unavailable, Logger: cfg.Log, Registry: registry, Version: cfg.Version,
 	})
 	if err != nil {
 		return nil, err
