@@ -48,8 +48,7 @@ type app struct {
 // newApp puts the service together. It needs no database yet.
 func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err error) {
 	a := &app{}
-	starting := "is being brought up to date"
-	a.waiting.Store(&starting)
+	a.waiting.Store(new("is being brought up to date"))
 	defer func() {
 		if err != nil {
 			a.closePools()
@@ -63,8 +62,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 		return nil, err
 	}
 	registry := newRegistry(pools, cfg.Version)
-	queries := query.New(pools["queries"], primaryOf(pools))
-	instance := d.instance()
+	queries, instance := query.New(pools["queries"], primaryOf(pools)), d.instance()
 	notifier := notify.New(pools["notifications"], instance)
 	engine, err := a.newEngine(cfg, pools["projector"], projector.Config{
 		Instance: instance, Notifier: notifier, Observe: newApplyMeter(registry).observe,

@@ -120,8 +120,6 @@ type scaled struct {
 type figure struct {
 	what, unit string
 	value, p99 float64 // p99 is 0 where there is none
-	// grows says why a figure is not to be the same for a log of any length; "" when it is.
-	grows string
 }
 
 func (l *scaled) fill(ctx context.Context) error {
@@ -144,8 +142,8 @@ func (l *scaled) fill(ctx context.Context) error {
 	return nil
 }
 
-func (l *scaled) add(what, unit string, value, p99 float64, grows string) {
-	l.figures = append(l.figures, figure{what, unit, value, p99, grows})
+func (l *scaled) add(what, unit string, value, p99 float64) {
+	l.figures = append(l.figures, figure{what, unit, value, p99})
 	l.b.say("%s: %s %s; %.0f MiB resident", what, threeDigits(value), unit, l.server.ResidentMiB())
 }
 
@@ -155,7 +153,7 @@ func (l *scaled) measure(ctx context.Context) (err error) {
 	if l.server, err = l.b.testbed.StartServer(ctx, l.db); err != nil {
 		return err
 	}
-	l.add("start of the server to ready", "ms", float64(time.Since(began).Microseconds())/1000, 0, "")
+	l.add("start of the server to ready", "ms", float64(time.Since(began).Microseconds())/1000, 0)
 	defer func() { err = errors.Join(err, l.server.Stop()) }()
 	for _, step := range []func(context.Context) error{l.reading, l.writing, l.replaying, l.disk} {
 		if err := step(ctx); err != nil {
@@ -196,7 +194,7 @@ func (l *scaled) reading(ctx context.Context) error {
 			}
 			all = append(all, float64(time.Since(began).Microseconds())/1000)
 		}
-		l.add(read.what, "ms", all.Median(), all.Quantile(0.99), "")
+		l.add(read.what, "ms", all.Median(), all.Quantile(0.99))
 	}
 	return nil
 }
@@ -213,7 +211,7 @@ func (l *scaled) writing(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.add("POST /deposits, the first into an account, one client", "ms", cold.Latency.P50/1000, cold.Latency.P99/1000, "")
+	l.add("POST /deposits, the first into an account, one client", "ms", cold.Latency.P50/1000, cold.Latency.P99/1000)
 	for _, duration := range []time.Duration{l.b.duration / 4, l.b.duration} { // the first warms up
 		r, err := l.b.generate(ctx, l.server.Addr, load.Config{Mode: load.Deposit, Conns: l.b.clients, Duration: duration, Accounts: workingSet})
 		if err == nil && r.Errors > 0 {
@@ -223,7 +221,7 @@ func (l *scaled) writing(ctx context.Context) error {
 			return err
 		}
 		if duration == l.b.duration {
-			l.add(fmt.Sprintf("POST /deposits, %d clients, %d accounts", l.b.clients, workingSet), "/s", r.Rate, 0, "")
+			l.add(fmt.Sprintf("POST /deposits, %d clients, %d accounts", l.b.clients, workingSet), "/s", r.Rate, 0)
 		}
 	}
 	behind, err := l.server.CatchUp(ctx, catchUpTimeout)
@@ -257,7 +255,7 @@ func (l *scaled) replaying(ctx context.Context) error {
 			return err
 		}
 	}
-	l.add("replay of balances", "events/s", r.Rate, 0, "")
+	l.add("replay of balances", "events/s", r.Rate, 0)
 	l.b.say("it had processed %d of %d events", r.Processed, r.Total)
 	if r.State != "running" {
 		return nil
@@ -274,9 +272,9 @@ func (l *scaled) disk(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		l.add(table+", the table", "bytes an event", heap/events, 0, "")
-		l.add(table+", its indexes", "bytes an event", indexes/events, 0, "")
+		l.add(table+", the table", "bytes an event", heap/events, 0)
+		l.add(table+", its indexes", "bytes an event", indexes/events, 0)
 	}
-	l.add("most memory the server had resident", "MiB", l.server.PeakMiB(), 0, "")
+	l.add("most memory the server had resident", "MiB", l.server.PeakMiB(), 0)
 	return nil
 }

@@ -21,11 +21,6 @@ func scaleTable(small, large []figure, long, postgres string) string {
 		}
 		fmt.Fprintf(&out, "| %s | %s | %s | %s |\n", s.what, s.text(), l.text(), ratio)
 	}
-	for _, l := range large {
-		if l.grows != "" {
-			fmt.Fprintf(&out, "\n%s: %s.\n", l.what, l.grows)
-		}
-	}
 	return out.String()
 }
 
