@@ -36,12 +36,13 @@ func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params gena
 	}
 	memory := &reservation{memory: s.bulkMemory}
 	defer memory.end()
+	out := newStreamWriter(w, s.bulkLimits.PieceTimeout)
+	defer out.end()
 	if err := memory.waitFor(r.Context(), s.bulkLimits.Wait, bulkBase); err != nil {
+		discard(out.conn, r.Body)
 		s.fail(w, r, err)
 		return
 	}
-	out := newStreamWriter(w, s.bulkLimits.PieceTimeout)
-	defer out.end()
 	b := &bulk{server: s, r: r, w: w, out: out, conn: out.conn, mediaType: mediaType, key: key, memory: memory, atomic: params.Atomic}
 	b.requestID = exchangeOf(r.Context()).requestID
 	ctx, cancel := context.WithCancel(r.Context())
@@ -78,6 +79,15 @@ type bulk struct {
 	named  int // errors that the problems of this chunk name, or all problems of an atomic request
 	read   int // how many commands were read
 	wrote  int // how many results were written
+}
+
+// discard reads what is left of a body, within bounds. Otherwise a large one has net/http reset the connection after a refusal,
+// and a slow client may lose the response.
+func discard(conn *http.ResponseController, body io.Reader) {
+	const most, patience = 1 << 20, 5 * time.Second
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	_, _ = io.CopyN(io.Discard, body, most)
+	_ = conn.SetReadDeadline(time.Time{})
 }
 
 // errNoEnd says that the request was given up before the end of its body was answered.
