@@ -21,7 +21,7 @@ type batch struct {
 	transfers map[[16]byte]bool
 	groups    []*group
 	firsts    map[[16]byte]first
-	failed    bool   // a request with a key failed, but not by the rules
+	failed    bool   // keys of a failed group are not in the batch, so the append cannot say that one is stored
 	undo      []undo // of the group that is being decided
 	// encoded is metadata as JSON, which the events of one bulk call have in common.
 	metadata Metadata
@@ -66,6 +66,9 @@ func (b *batch) decideGroup(g *group) error {
 		}
 		b.Events, b.Keys = b.Events[:events], b.Keys[:keys]
 		b.keepRefusal(g.requests[i].Key, err)
+		for j := range g.requests {
+			b.failed = b.failed || j != i && g.requests[j].Key != nil
+		}
 		return &ItemError{Index: i, Err: err}
 	}
 	return nil

@@ -255,6 +255,13 @@ func TestAKeyTwiceInAnAtomicGroup(t *testing.T) {
 			t.Errorf("try %d: %v", try, err)
 		}
 	}
+	// Also when another request of the group would be refused by now.
+	must(t, s, keyed(command.Request{AccountID: a, Command: account.Suspend{}}))
+	_, err := s.DoAll(t.Context(), []command.Request{deposited, refused})
+	if before, ok := errors.AsType[*command.RefusedBeforeError](err); !ok || string(before.Answer) != string(refused.Key.Refusal(refusal)) {
+		t.Errorf("after the account was suspended: %v", err)
+	}
+	must(t, s, keyed(command.Request{AccountID: a, Command: account.Reactivate{}}))
 	if got := must(t, s, deposited); got.Replayed { // nothing was decided about it
 		t.Errorf("%+v", got)
 	}
