@@ -2,8 +2,11 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -234,6 +237,50 @@ func TestBehindAProxy(t *testing.T) { //nolint:paralleltest // it sets PATH
 			})
 			direct.call("POST", "/deposits", `{"account_id":"`+id+`","amount":"1"}`, 201)
 			eventually(t, "the second event", func() bool { return source.state(t) == 2 })
+			for range 10 {
+				direct.call("POST", "/accounts", `{"owner":"Ada","currency":"EUR"}`, 201)
+			}
+			compressed(t, base, "/openapi.yaml")
+			compressed(t, base, "/events?after=0")
 		})
+	}
+}
+
+// compressed checks that a proxy compresses a page, and that its ETag, if it has one, still validates it.
+func compressed(t *testing.T, base, path string) {
+	t.Helper()
+	get := func(accept, etag string) *http.Response {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept-Encoding", accept)
+		if etag != "" {
+			r.Header.Set("If-None-Match", etag)
+		}
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = response.Body.Close() })
+		return response
+	}
+	page := get("gzip", "")
+	unzip, err := gzip.NewReader(page.Body)
+	if err != nil || page.Header.Get("Content-Encoding") != "gzip" {
+		t.Fatalf("%s is not compressed: %v %v", path, page.Header, err)
+	}
+	got, err := io.ReadAll(unzip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := io.ReadAll(get("identity", "").Body)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s: %d bytes unzipped, %d plain: %v", path, len(got), len(want), err)
+	}
+	if etag := page.Header.Get("ETag"); etag != "" {
+		if again := get("gzip", etag); again.StatusCode != http.StatusNotModified {
+			t.Errorf("%s: with ETag %s %d, want 304", path, etag, again.StatusCode)
+		}
 	}
 }
