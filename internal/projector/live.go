@@ -33,7 +33,7 @@ func (w *worker) runLive(ctx context.Context, epoch int64) {
 			stale = true
 			continue
 		}
-		began := time.Now()
+		began, limit := time.Now(), a.limit // which grows with a batch that goes well
 		applied, err := w.runOnce(ctx, a, epoch)
 		switch {
 		case errors.Is(err, errFenced):
@@ -51,7 +51,7 @@ func (w *worker) runLive(ctx context.Context, epoch int64) {
 			halts = 0
 			w.cfg.Observe(w.def.ID, applied, time.Since(began))
 			renewAt = time.Now().Add(w.cfg.Lease / 3)
-			if applied < int64(a.limit) { // caught up, or nearly
+			if applied < int64(limit) { // caught up, or nearly
 				w.delayBatch(ctx, time.Since(began))
 				w.wake.wait(ctx, w.poll())
 			}

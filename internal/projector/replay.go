@@ -31,13 +31,15 @@ var errPaused = errors.New("the projection is paused")
 func (w *worker) runReplays(ctx context.Context, epoch int64, grown bool) {
 	for ctx.Err() == nil {
 		if grown {
-			var running *ReplayRunningError
-			if _, err := w.state.startReplay(ctx); err != nil && !errors.As(err, &running) {
+			_, err := w.state.startReplay(ctx)
+			running, busy := errors.AsType[*ReplayRunningError](err)
+			if err != nil && !busy {
 				w.warn(ctx, "starting the replay for a new version failed; retrying", err)
 				sleep(ctx, w.cfg.Lease/3)
 				continue
 			}
-			grown = false
+			// A rollback builds nothing: the replay is asked for again after it.
+			grown = busy && running.Replay.Kind == KindRollback
 		}
 		r, ok, err := w.state.nextReplay(ctx)
 		if err == nil && ok {
