@@ -28,8 +28,8 @@ const (
 	receiveBuffer = 128 << 10
 )
 
-// Serve runs the service until ctx ends, and then stops it in order: no new requests, those in flight finished, the
-// command queue drained, the projector's leases released, the pools closed, the private PostgreSQL stopped.
+// Serve runs the service until ctx ends, and then stops it: no new requests, those in flight finished, then the
+// command queue drained and the leases released side by side, the pools closed, the private PostgreSQL stopped.
 func Serve(ctx context.Context, cfg config.Config, stdout io.Writer) (err error) {
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", cfg.Addr)

@@ -6,7 +6,7 @@
 //   - What a batch of events does to a read model and the checkpoint are stored together. After any crash the read model
 //     is exactly the fold of the events up to its checkpoint, without those of parked streams.
 //   - No event is skipped and none is applied twice. A batch begins right after the checkpoint and has no gap.
-//   - At most one instance applies a projection, its owner. When it dies, another takes over within Config.Lease. With
+//   - At most one instance applies a projection, its owner. When it dies, another takes over within 4/3 of Config.Lease. With
 //     Projection.PerInstance each other instance follows, in a Store of its own.
 //   - During a replay reads are served from one complete generation, and what they show never goes backwards.
 //
@@ -48,7 +48,7 @@
 //
 //	running ──► completed    its generation is live
 //	   │
-//	   ├──────► failed       an event is missing, or more streams would be parked than in the live generation
+//	   ├──────► failed       an event is missing, or a stream would be parked further back than in the live generation
 //	   │
 //	   └──────► cancelled    CancelReplay
 //
