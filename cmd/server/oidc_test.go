@@ -53,7 +53,7 @@ func TestIssuerThatComesLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status, text := h.answer(t, "GET", "/events", token, ""); status != http.StatusServiceUnavailable || !strings.Contains(text, "issuer-unavailable") {
-		t.Errorf("the issuer is away: %d %s", status, text)
+		t.Errorf("the issuer is unavailable: %d %s", status, text)
 	}
 	if status, text := h.answer(t, "GET", "/events", "", ""); status != http.StatusUnauthorized {
 		t.Errorf("no token: %d %s", status, text)

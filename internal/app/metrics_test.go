@@ -10,7 +10,7 @@ import (
 	"passbook/internal/projector"
 )
 
-// TestGaugesOutliveTheDatabase sees what was known last told while the database is away, so that an alert does not resolve.
+// TestGaugesOutliveTheDatabase expects the last known values while the database is unavailable, so that an alert does not resolve.
 func TestGaugesOutliveTheDatabase(t *testing.T) {
 	t.Parallel()
 	states := &fakeStates{all: []projector.Status{{ID: "balances", State: "halted", Position: 7, Head: 9}}}

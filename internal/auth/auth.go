@@ -8,7 +8,7 @@ import (
 )
 
 var (
-	// ErrBadCredential means that a credential is unknown, expired or revoked. Which of them is not said, so that nobody
+	// ErrBadCredential means that a credential is unknown, expired or revoked. It does not say which, so that nobody
 	// learns which keys exist.
 	ErrBadCredential = errors.New("the credential is not valid")
 	// ErrNotReady means that credentials cannot be checked yet, because the database's schema is not in place.

@@ -447,7 +447,7 @@ func TestSlowReaderIsCutOff(t *testing.T) { //nolint:paralleltest // it fills th
 	}
 	quick := a.follow("/events?after=0")
 	quick.lines.Buffer(nil, 1<<20)
-	// 20 MB, more than any socket holds. The quick reader gets them in pieces that a socket does hold, so that nobody waits for
+	// 20 MB, more than any socket holds. The quick reader gets them in pieces that a socket does hold, so that no reader waits for
 	// it, however busy the machine is.
 	const total, piece = 2000, 50
 	for sent := int64(0); sent < total; sent += piece {
