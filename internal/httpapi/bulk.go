@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,7 @@ func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params gena
 		b.items = request.NewLines(b.body, b.body.begin)
 	}
 	if b.atomic {
+		b.key = cmp.Or(b.key, request.KeyOfAnother)
 		b.runAtomic(ctx)
 		return
 	}
@@ -156,7 +158,7 @@ func (b *bulk) readChunk(ctx context.Context) *chunk {
 				b.unread = raw
 				return c
 			}
-			b.add(c, b.server.readItem(b.r, raw, b.key, b.read), commandCost+readingCost*int64(len(raw)))
+			b.add(c, b.server.readItem(raw, b.key, b.read), commandCost+readingCost*int64(len(raw)))
 		case errors.As(err, &p):
 			b.add(c, item{problem: p}, 0)
 			if !b.items.GoesOn() {
@@ -232,7 +234,7 @@ func (b *bulk) decide(ctx context.Context, c *chunk) {
 	requests := make([]command.Request, 0, len(c.items))
 	for i := range c.items {
 		if c.items[i].problem == nil {
-			requests = append(requests, c.items[i].request)
+			requests = append(requests, requested(b.r, &c.items[i].command))
 		}
 	}
 	outcomes := b.server.commands.DoEach(ctx, requests)
@@ -339,7 +341,7 @@ func (b *bulk) append(buf []byte, it *item, out command.Outcome) ([]byte, error)
 		if err != nil {
 			return nil, err
 		}
-		buf = fmt.Appendf(buf, `{"status":%d,`, it.kind.Status)
+		buf = fmt.Appendf(buf, `{"status":%d,`, it.command.Kind.Status)
 		if out.Result.Replayed {
 			buf = append(buf, `"replayed":true,`...)
 		}
@@ -408,10 +410,14 @@ func (b *bulk) runAtomic(ctx context.Context) {
 func (b *bulk) decideAll(c *chunk) error {
 	c.results = make([]command.Outcome, len(c.items))
 	requests := make([]command.Request, len(c.items))
-	bad := false
+	commands, bad := make([]*request.Command, len(c.items)), false
 	for i := range c.items {
-		requests[i] = c.items[i].request
+		commands[i] = &c.items[i].command
 		bad = bad || c.items[i].problem != nil
+	}
+	request.CompleteKeys(commands)
+	for i := range commands {
+		requests[i] = requested(b.r, commands[i])
 	}
 	var (
 		results []command.Result

@@ -207,6 +207,53 @@ func TestBulkKeys(t *testing.T) {
 	}
 }
 
+// TestAtomicKeys sees that commands that are all or nothing have keys all together or not at all: one whose first answer was
+// lost is retried, and the commands without a key of their own are then replayed like the others.
+func TestAtomicKeys(t *testing.T) {
+	t.Parallel()
+	var keys []*command.Key
+	s := &service{do: func(r command.Request) (command.Result, error) {
+		keys = append(keys, r.Key)
+		return recorded(r, 7, 3), nil
+	}}
+	a := serve(t, s)
+	keysOf := func(lines ...string) []*command.Key {
+		t.Helper()
+		keys = nil
+		if status, results := a.bulk("application/x-ndjson", "?atomic=true", strings.Join(lines, "\n")); status != http.StatusOK || len(keys) != len(lines) {
+			t.Fatal(status, results)
+		}
+		return keys
+	}
+	own := strings.Replace(deposit1, `{`, `{"idempotency_key":"mine",`, 1)
+	other := strings.Replace(own, "mine", "another", 1)
+	changed := strings.Replace(deposit1, `"1.00"`, `"2.00"`, 1)
+	for _, k := range keysOf(deposit1, deposit1) {
+		if k != nil {
+			t.Errorf("without any key: %v", k)
+		}
+	}
+	first := keysOf(deposit1, own, deposit1, other)
+	seen := map[[16]byte]bool{}
+	for i, k := range first {
+		if k == nil || seen[k.Hash] || k.Fingerprint == [16]byte{} || k.Refusal == nil {
+			t.Fatalf("command %d: key %+v", i, k)
+		}
+		seen[k.Hash] = true
+	}
+	for i, k := range keysOf(deposit1, own, deposit1, other) {
+		if k.Hash != first[i].Hash || k.Fingerprint != first[i].Fingerprint {
+			t.Errorf("command %d has another key when it is sent again", i)
+		}
+	}
+	if again := keysOf(changed, own, deposit1, other)[0]; again.Hash != first[0].Hash || again.Fingerprint == first[0].Fingerprint {
+		t.Error("a command without a key of its own can change without notice")
+	}
+	if again := keysOf(deposit1, other)[0]; again.Hash == first[0].Hash {
+		t.Error("the keys of two requests collide")
+	}
+}
+
 // TestBulkIsStreamed sends commands without an end and takes results while it does: neither side waits for the whole,
 // and memory does not grow with it.
 func TestBulkIsStreamed(t *testing.T) { //nolint:paralleltest // it measures the heap, which others fill

@@ -1,9 +1,6 @@
 package httpapi
 
 import (
-	"net/http"
-
-	"passbook/internal/command"
 	"passbook/internal/httpapi/request"
 )
 
@@ -18,16 +15,15 @@ const (
 
 // item is one command of a bulk request: a request to carry out, or what is wrong with it.
 type item struct {
-	request command.Request
-	kind    *request.Kind
+	command request.Command
 	problem error
 }
 
 // readItem reads the text of one command. batchKey is the Idempotency-Key of the whole request, or "".
-func (s *server) readItem(r *http.Request, raw []byte, batchKey string, index int) item {
+func (s *server) readItem(raw []byte, batchKey string, index int) item {
 	c, err := s.spec.ReadItem(raw, batchKey, index)
 	if err != nil {
 		return item{problem: err}
 	}
-	return item{request: requested(r, &c), kind: c.Kind}
+	return item{command: c}
 }

@@ -402,7 +402,7 @@ type Command struct {
 	Currency      CurrencyCode `json:"currency,omitempty,omitzero"`
 	FromAccountID uuid.UUID    `json:"from_account_id,omitempty,omitzero"`
 
-	// IdempotencyKey As the header `Idempotency-Key` of a single command.
+	// IdempotencyKey As the header `Idempotency-Key` of a single command. With `atomic=true` and a key on one command, the commands without a key are replayed with it.
 	IdempotencyKey string `json:"idempotency_key,omitempty,omitzero"`
 
 	// IfVersion As the header `If-Match` of a single command; the version without quotes.

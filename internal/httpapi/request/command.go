@@ -231,6 +231,32 @@ func (s *Spec) generalItem(raw []byte, batchKey string, index int) (Command, err
 	return c, f.err()
 }
 
+// KeyOfAnother, given to ReadItem in place of the key of the whole request, leaves the keys of items that have none of their
+// own to CompleteKeys.
+const KeyOfAnother = "\x00" // no key holds a NUL
+
+// CompleteKeys gives the items of an atomic request that have no key of their own one made of the first key among them, so that
+// a retry is a replay of all of them. Without any key it leaves them without. The items were read with KeyOfAnother.
+func CompleteKeys(items []*Command) {
+	var first string
+	for _, c := range items {
+		if !strings.HasPrefix(c.Key, KeyOfAnother) {
+			first = c.Key
+			break
+		}
+	}
+	for _, c := range items {
+		rest, open := strings.CutPrefix(c.Key, KeyOfAnother)
+		switch {
+		case !open:
+		case first == "":
+			c.Key = ""
+		default:
+			c.Key = first + rest
+		}
+	}
+}
+
 // itemKey is the key of an item: its own, or else one made of the key of the whole request.
 func itemKey(own, batchKey string, index int) string {
 	if own != "" || batchKey == "" {
