@@ -231,7 +231,7 @@ func (s *Spec) generalItem(raw []byte, batchKey string, index int) (Command, err
 	return c, f.err()
 }
 
-// KeyOfAnother, given to ReadItem in place of the key of the whole request, leaves the keys of items that have none of their
+// KeyOfAnother is given to ReadItem in place of the key of the whole request; it leaves the keys of items that have none of their
 // own to CompleteKeys.
 const KeyOfAnother = "\x00" // no key holds a NUL
 
