@@ -270,6 +270,24 @@ where stream_id = $1`, stream)
 	}
 }
 
+// TestBatchAfterAFailureIsFull sees a batch that fills its limit, which a failure has lowered, followed by the next one at once.
+func TestBatchAfterAFailureIsFull(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	cfg := f.config("one")
+	cfg.Batch, cfg.Poll, cfg.Lease, cfg.BatchDelay = 16, time.Hour, time.Hour, time.Hour
+	var failed atomic.Bool
+	e := newEngine(t, cfg, readmodel.Balances().WithFlush(func(_ context.Context, _ pgx.Tx, _ int64, flush func() error) error {
+		if failed.CompareAndSwap(false, true) {
+			return errors.New("not so many at once")
+		}
+		return flush()
+	}))
+	newWriter(f.log, 12, 4).append(t, 40) // in batches of 8, 16 and 16
+	start(t, e)
+	f.applied(t, e)
+}
+
 // TestRowThatDoesNotFit sees the event found, in the middle of a large batch, that cannot be written for the state of
 // its row; its account alone parked; and a replay heal it.
 func TestRowThatDoesNotFit(t *testing.T) {

@@ -43,6 +43,33 @@ func TestNewVersionRebuilds(t *testing.T) {
 	}
 }
 
+// TestNewVersionRebuildsAfterARollback sees newer code finish a rollback that was running, and then rebuild the rows.
+func TestNewVersionRebuildsAfterARollback(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	old := newEngine(t, f.config("old"))
+	newWriter(f.log, 50, 6).append(t, 50)
+	stop := start(t, old)
+	f.applied(t, old)
+	completed(t, old, startReplay(t, old).ID)
+	f.applied(t, old)
+	stop()
+	f.exec(t, `insert into projection_replays (id, projection, kind, version, generation, total, processed, position, last_event_id)
+select gen_random_uuid(), id, 'rollback', previous_version, previous_generation, previous_position, previous_position,
+       previous_position, previous_event_id from projections`)
+
+	newer := readmodel.Balances()
+	newer.Version++
+	e := newEngine(t, f.config("new"), newer)
+	start(t, e)
+	eventually(t, "the rows are rebuilt", func() bool { return status(t, e).Version == newer.Version })
+	all, err := e.Replays(t.Context(), "balances", 10)
+	if err != nil || len(all) != 3 || all[0].Kind != "replay" || all[0].Generation != 3 || all[1].Kind != "rollback" || all[1].State != "completed" {
+		t.Errorf("history: %+v, %v", all, err)
+	}
+	f.applied(t, e)
+}
+
 // TestReplayOfOlderCode sees a replay that older code has begun start over under newer code, so that no generation
 // holds rows of both; and older code leave alone one that newer code has begun.
 func TestReplayOfOlderCode(t *testing.T) {
