@@ -59,7 +59,11 @@ func newApplier(state *stateStore, limit int) *applier {
 // applyNext takes the applier one batch further and returns how many events it was, 0 at the end of the log. With an event
 // that a handler cannot apply, those before it are applied, the failure is recorded, and the error is errRetryNow.
 func (a *applier) applyNext(ctx context.Context) (int64, error) {
+	began := time.Now()
 	n, err := a.applyBatch(ctx)
+	if n > 0 && a.live {
+		a.cfg.Observe(a.def.ID, n, time.Since(began))
+	}
 	if failed, ok := errors.AsType[*EventError](err); ok && failed.event != nil && a.def.store == nil {
 		err = a.failed(ctx, failed)
 	}

@@ -49,7 +49,6 @@ func (w *worker) runLive(ctx context.Context, epoch int64) {
 			w.wake.wait(ctx, w.poll())
 		default:
 			halts = 0
-			w.cfg.Observe(w.def.ID, applied, time.Since(began))
 			renewAt = time.Now().Add(w.cfg.Lease / 3)
 			if applied < int64(limit) { // caught up, or nearly
 				w.delayBatch(ctx, time.Since(began))

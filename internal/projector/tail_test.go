@@ -270,6 +270,30 @@ where stream_id = $1`, stream)
 	}
 }
 
+// TestObservesWhatPrecedesAFailure sees events counted that were applied in front of one that could not be.
+func TestObservesWhatPrecedesAFailure(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func(f *fixture, w *writer, x *fault){
+		"its stream is parked":     func(_ *fixture, w *writer, x *fault) { x.strike(w.ids[2], 0) },
+		"the projection is halted": func(f *fixture, _ *writer, _ *fault) { f.mystery(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			x := newFault()
+			var observed atomic.Int64
+			cfg := f.config("one")
+			cfg.Observe = func(_ string, events int64, _ time.Duration) { observed.Add(events) }
+			e := newEngine(t, cfg, x.of(readmodel.Balances()))
+			w := opened(t, f, 11, 3)
+			fail(f, w, x)
+			start(t, e)
+			eventually(t, "the first three events are applied", func() bool { return status(t, e).Position == 3 })
+			eventually(t, "and observed", func() bool { return observed.Load() == 3 })
+		})
+	}
+}
+
 // TestBatchAfterAFailureIsFull sees a batch that fills its limit, which a failure has lowered, followed by the next one at once.
 func TestBatchAfterAFailureIsFull(t *testing.T) {
 	t.Parallel()
