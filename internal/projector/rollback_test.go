@@ -3,6 +3,7 @@ package projector_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -78,6 +79,8 @@ func TestRollbackCancelled(t *testing.T) {
 	f := newFixture(t)
 	cfg := f.config("one")
 	cfg.ReplayBatch, cfg.Lease = 10, time.Minute
+	log := newHeldLog(f.log, cfg.ReplayBatch)
+	cfg.Log = log
 	p, brake := slowly(readmodel.Balances())
 	e := newEngine(t, cfg, p)
 	w := newWriter(f.log, 121, 6)
@@ -95,12 +98,12 @@ func TestRollbackCancelled(t *testing.T) {
 	w.append(t, 50)
 	f.applied(t, e)
 
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() { _, _ = e.Rollback(ctx, "balances") }()
+	log.from.Store(41) // or the third chunk might be written before the rollback is cancelled
+	rolledBack := make(chan error, 1)
+	go func() { _, err := e.Rollback(t.Context(), "balances"); rolledBack <- err }()
 	receive(t, brake.asked)
 	grant(t, brake)
 	receive(t, brake.asked) // one chunk is written, and another is not
-	cancel()
 	id := status(t, e).Replay.ID
 	cancelled := make(chan error, 1)
 	go func() { _, err := e.CancelReplay(t.Context(), "balances", id); cancelled <- err }()
@@ -108,6 +111,10 @@ func TestRollbackCancelled(t *testing.T) {
 	close(brake.free)
 	if err := <-cancelled; err != nil {
 		t.Fatal(err)
+	}
+	close(log.free)
+	if err := <-rolledBack; !errors.Is(err, projector.ErrRollbackFailed) || !strings.Contains(err.Error(), "cancelled") {
+		t.Errorf("a rollback that was cancelled returned %v", err)
 	}
 	if st := status(t, e); st.Generation != 1 || st.PreviousGeneration != 2 || st.Replay.State != "cancelled" {
 		t.Errorf("cancelled: %+v, %+v", st, st.Replay)

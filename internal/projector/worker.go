@@ -114,8 +114,11 @@ func (w *worker) rollback(ctx context.Context) error {
 			return err
 		}
 	}
-	if r.State == ReplayFailed {
+	switch r.State {
+	case ReplayFailed:
 		return fmt.Errorf("%w: %s", ErrRollbackFailed, r.Error)
+	case ReplayCancelled:
+		return fmt.Errorf("%w: it was cancelled", ErrRollbackFailed)
 	}
 	return ctx.Err()
 }
