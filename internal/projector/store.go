@@ -157,7 +157,12 @@ func (w *worker) follow(ctx context.Context) {
 	}
 	for err == nil && ok && st.status != Paused && ctx.Err() == nil {
 		var n int64
-		if n, err = a.applyNext(ctx); n > 0 || err != nil {
+		n, err = a.applyNext(ctx)
+		if errors.Is(err, errRetryNow) {
+			err = nil
+			continue
+		}
+		if n > 0 || err != nil {
 			continue
 		}
 		err = w.serveStore(ctx, a)

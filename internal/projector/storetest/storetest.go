@@ -161,7 +161,7 @@ func (s *suite) engine(instance string, home Home) *projector.Engine {
 	projector.On(sums, func(any, projector.Event, refused) error { return errors.New("the sums are full") })
 	e, err := projector.New(projector.Config{
 		Pool: s.traced, Log: eventstore.New(s.traced), Instance: instance, Poll: 2 * time.Millisecond, BatchDelay: time.Millisecond,
-		Lease: lease, Batch: 7, ReadBatch: 7, ReplayBatch: 7,
+		Lease: lease, Batch: 14, ReadBatch: 7, ReplayBatch: 14,
 		Decode: func(_ string, _ int, payload []byte) (any, error) {
 			var e Added
 			err := json.Unmarshal(payload, &e)
@@ -382,19 +382,23 @@ func (s *suite) halts() {
 		s.Skip("a stream of a read model in tables is parked")
 	}
 	s.add(8)
+	other := s.home.Other()
 	e := s.engine("one", s.home)
 	s.start(e, 0)
 	s.eventually("all is applied", func() bool { return s.check(s.home) == 8 })
-	s.refused.Store(11)
+	s.start(s.engine("two", other), 0)
+	s.eventually("the second one reads the same", func() bool { return s.check(other) == 8 })
+	s.refused.Store(18) // in the second piece of a batch
 	s.add(12)
-	s.eventually("it has halted", func() bool { return s.status(e).State == projector.Halted && s.check(s.home) == 10 })
-	if st := s.status(e); st.Position != 10 || st.ErrorPosition != 11 || !strings.Contains(st.Error, "full") || st.Failures == 0 || st.Parked != 0 {
+	s.eventually("it has halted", func() bool { return s.status(e).State == projector.Halted && s.check(s.home) == 17 })
+	s.eventually("the second one is as far", func() bool { return s.check(other) == 17 })
+	if st := s.status(e); st.Position != 17 || st.ErrorPosition != 18 || !strings.Contains(st.Error, "full") || st.Failures == 0 || st.Parked != 0 {
 		s.Errorf("halted: %+v", st)
 	}
 	s.refused.Store(0)
-	s.eventually("it goes on", func() bool { return s.check(s.home) == 20 })
+	s.eventually("both go on", func() bool { return s.check(s.home) == 20 && s.check(other) == 20 })
 	s.eventually("it says so", func() bool { st := s.status(e); return st.State == projector.Running && st.Error == "" })
-	s.refused.Store(11)
+	s.refused.Store(18)
 	r := s.replayed(e)
 	if st := s.status(e); r.State != projector.ReplayFailed || !strings.Contains(r.Error, "full") || st.Generation != 1 || st.State != projector.Running {
 		s.Errorf("a replay: %+v, %+v", r, st)
