@@ -14,7 +14,8 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// errRetryNow says that a step has changed nothing yet and is to be repeated at once.
+// errRetryNow says that a step is to be repeated at once: a failure was recorded, the next batch was made smaller, or a parked
+// stream was tried. Events may have been applied before that.
 var errRetryNow = errors.New("the step is to be repeated")
 
 // applier takes one generation of a projection along the log: the live one, which runLive takes further, or
@@ -40,7 +41,7 @@ type applier struct {
 	parked     map[uuid.UUID]bool // streams that are set aside, see parking.go
 	failing    int64              // position of an event that failed and is to be tried again, 0 when there is none
 	retryLimit int                // as limit, for the events of a parked stream
-	nextRetry  time.Time          // not before then is it looked whether a parked stream is to be tried
+	nextRetry  time.Time          // when to look next for a parked stream that is due
 }
 
 // checkpointRow is the database row that holds the checkpoint of an applier. Both return errFenced when the applier has been taken from
@@ -57,7 +58,7 @@ func newApplier(state *stateStore, limit int) *applier {
 }
 
 // applyNext takes the applier one batch further and returns how many events it was, 0 at the end of the log. With an event
-// that a handler cannot apply, those before it are applied, the failure is recorded, and the error is errRetryNow.
+// that a handler cannot apply, those before it are applied and counted, the failure is recorded, and the error is errRetryNow.
 func (a *applier) applyNext(ctx context.Context) (int64, error) {
 	began := time.Now()
 	n, err := a.applyBatch(ctx)

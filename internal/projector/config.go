@@ -58,7 +58,7 @@ type Config struct {
 	ReadBatch int
 	// Retry is how often a parked stream is tried without having been asked for. Default 30 s.
 	Retry time.Duration
-	// tail is Log as those read it who follow it together.
+	// tail is Log through a cache of its end, which the projections that follow it share.
 	tail *tailCache
 	// MaxParked is how many streams of a projection may be parked. With more, the reason will not be in the events, and
 	// the projection halts. Default 100.

@@ -44,11 +44,12 @@
 //	   ▼  │                       │
 //	  halted ─────────────────────┘
 //
-// and of a replay, or of a rollback, which is one that goes on from the previous generation:
+// and of a replay. A rollback is a replay that starts from the previous generation and brings it up to date:
 //
 //	running ──► completed    its generation is live
 //	   │
-//	   ├──────► failed       an event is missing, or a stream would be parked further back than in the live generation
+//	   ├──────► failed       an error that waiting does not cure: an event is missing, or a stream would be parked further back
+//	   │                    than in the live generation
 //	   │
 //	   └──────► cancelled    CancelReplay
 //
@@ -68,7 +69,8 @@
 //   - Many streams fail, an event is unknown, or the log has a gap: the projection is halted, and retries by itself.
 //   - The log lost its end, as in a failover: the projection is halted with ErrLogTruncated. A replay rebuilds it.
 //   - A handler fails whose read model is in a Store: the projection is halted, since its streams cannot be parked.
-//   - A Store is unavailable: the projection is halted, a replay waits, and both go on when it is back.
+//   - A Store is unavailable: what failed is retried until it succeeds, of a replay too. The projection is halted meanwhile if
+//     that was to apply a batch or to flip, and not if it was to read the checkpoint.
 //   - A Store has lost what it held: it is filled again from the beginning.
 //   - A replay fails: the live generation goes on serving.
 //

@@ -8,8 +8,8 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// runLive applies batch after batch, and returns when the lease is lost or ctx ends. What no stream can be parked for
-// halts the projection, which then retries at growing intervals.
+// runLive applies batch after batch, and returns when the lease is lost or ctx ends. An error for which no stream is parked
+// is retried at growing intervals, up to a third of the lease. Unless it is transient, the projection is halted meanwhile.
 func (w *worker) runLive(ctx context.Context, epoch int64) {
 	a := newApplier(w.state, w.cfg.Batch)
 	a.live = true
@@ -22,7 +22,7 @@ func (w *worker) runLive(ctx context.Context, epoch int64) {
 				w.cfg.Logger.WarnContext(ctx, "lease lost to another instance", "projection", w.def.ID, "epoch", epoch)
 				return
 			case err != nil:
-				w.warn(ctx, "renewing the lease failed; retrying", err)
+				w.warn(ctx, "renewing the lease or reading the checkpoint failed; retrying", err)
 				sleep(ctx, w.cfg.Lease/10)
 				continue
 			}
@@ -86,9 +86,10 @@ func (a *applier) refresh(ctx context.Context, epoch int64) error {
 // maxBatchDelay bounds the delay after a long batch.
 const maxBatchDelay = 250 * time.Millisecond
 
-// delayBatch lets events gather after a batch that took so long: what follows the log is to take a small part of the time only,
-// in few large batches. A reader that waits for the projection cuts it short: to as long as the batch took, and half the delay
-// at most.
+// delayBatch lets events gather after a batch, so that few large batches are applied rather than many small ones. The delay is
+// the configured one, or four times what the batch took if that is longer, up to maxBatchDelay and a third of the lease. A
+// reader that waits for the projection cuts it short: to what the batch took, but at least a quarter and at most half of the
+// configured delay.
 func (w *worker) delayBatch(ctx context.Context, took time.Duration) {
 	delay := w.cfg.BatchDelay
 	if w.def.BatchDelay > 0 {

@@ -83,8 +83,9 @@ func (a *applier) storeError(err error) error {
 	return fmt.Errorf("%w of %s: %w", errStore, a.def.ID, err)
 }
 
-// serveStore makes the generation of an applier that has caught up the one that is read, unless it is. A generation that is
-// behind the one that is read stays as it is until it has caught up.
+// serveStore makes the generation of an applier that has caught up with the log the live one of the store. It does so once
+// after each look at the store's checkpoint. A store that refuses, because the generation is behind the one it has live or
+// because another owner has taken over, is asked again at the next poll.
 func (w *worker) serveStore(ctx context.Context, a *applier) error {
 	if w.def.store == nil || a.served {
 		return nil

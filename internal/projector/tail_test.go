@@ -205,7 +205,7 @@ func TestDatabaseAway(t *testing.T) {
 	f.applied(t, e)
 	order(`alter database %s allow_connections false`)
 	order(`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'away' and datname = '%s'`)
-	for _, complaint := range []string{"applying events failed", "renewing the lease failed", "replaying failed"} {
+	for _, complaint := range []string{"applying events failed", "renewing the lease or reading the checkpoint failed", "replaying failed"} {
 		eventually(t, "the engine complains: "+complaint, func() bool { return book.has(complaint) })
 	}
 	var failures int

@@ -20,7 +20,7 @@ type worker struct {
 	rate         meter
 	retryAsked   atomic.Bool // a parked stream is to be tried
 
-	truncated bool // what the store has of the log is no longer in it; run's alone
+	truncated bool // the log was, since the store was last flipped; used by run's goroutine alone
 }
 
 func newWorker(cfg *Config, def *Projection) *worker {
