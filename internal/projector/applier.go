@@ -18,6 +18,9 @@ import (
 // stream was tried. Events may have been applied before that.
 var errRetryNow = errors.New("the step is to be repeated")
 
+// errStore says that a Store has failed, which is waited out.
+var errStore = errors.New("the store")
+
 // applier takes one generation of a projection along the log: the live one, which runLive takes further, or
 // another, which a replay or a rollback does. One goroutine works on it.
 type applier struct {
@@ -47,28 +50,14 @@ type applier struct {
 // checkpointRow is the database row that holds the checkpoint of an applier. Both return errFenced when the applier has been taken from
 // its owner: paused, cancelled, flipped, or gone to another instance.
 type checkpointRow interface {
-	// advance moves the checkpoint, by compare-and-set, from one checkpoint to the end of a batch.
-	advance(ctx context.Context, tx pgx.Tx, from Checkpoint, b *batch) error
+	// advance moves the checkpoint, by compare-and-set.
+	advance(ctx context.Context, tx pgx.Tx, from, to Checkpoint) error
 	// hold keeps the checkpoint where it is, and every other instance from taking over, until tx ends.
 	hold(ctx context.Context, tx pgx.Tx, at Checkpoint) error
 }
 
 func newApplier(state *stateStore, limit int) *applier {
 	return &applier{cfg: state.cfg, def: state.def, state: state, limit: limit, maxLimit: limit, retryLimit: limit}
-}
-
-// applyNext takes the applier one batch further and returns how many events it was, 0 at the end of the log. With an event
-// that a handler cannot apply, those before it are applied and counted, the failure is recorded, and the error is errRetryNow.
-func (a *applier) applyNext(ctx context.Context) (int64, error) {
-	began := time.Now()
-	n, err := a.applyBatch(ctx)
-	if n > 0 && a.live {
-		a.cfg.Observe(a.def.ID, n, time.Since(began))
-	}
-	if failed, ok := errors.AsType[*EventError](err); ok && failed.event != nil && a.def.store == nil {
-		err = a.failed(ctx, failed)
-	}
-	return n, err
 }
 
 // applyBatch applies the next batch. With an event that cannot be applied, those before it are, and the error is its.
@@ -142,6 +131,44 @@ func (a *applier) commit(ctx context.Context, events []eventstore.Event, b *batc
 	return err
 }
 
+// applyToStore applies a batch to the store.
+func (a *applier) applyToStore(ctx context.Context, b *batch) error {
+	if a.live {
+		a.state.flipping.Lock()
+		defer a.state.flipping.Unlock()
+	}
+	err := catchPanic(func() error { return a.def.store.Apply(ctx, a.epoch, a.generation, a.Checkpoint, b.last, b.fold) })
+	return a.storeError(err)
+}
+
+func (a *applier) storeError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrFenced):
+		return errFenced
+	}
+	return fmt.Errorf("%w of %s: %w", errStore, a.def.ID, err)
+}
+
+// align moves the row to the checkpoint that the store has.
+func (a *applier) align(ctx context.Context) error {
+	if a.def.store == nil {
+		return nil
+	}
+	at, err := a.def.store.Checkpoint(ctx, a.epoch, a.generation)
+	if err != nil {
+		return a.storeError(err)
+	}
+	if at != a.Checkpoint && a.row != nil {
+		if err := a.state.begin(ctx, func(tx pgx.Tx) error { return a.row.advance(ctx, tx, a.Checkpoint, at) }); err != nil {
+			return err
+		}
+	}
+	a.Checkpoint, a.served = at, false
+	return nil
+}
+
 // fold folds the events that follow on the applier's position, asserting that none is missing. With an error, which is an
 // *EventError, the batch holds the events before that one.
 func (a *applier) fold(events []eventstore.Event) (*batch, error) {
@@ -159,7 +186,7 @@ func (a *applier) fold(events []eventstore.Event) (*batch, error) {
 
 // write puts into tx what a batch comes to: the checkpoint, the rows, and what waits for parked streams.
 func (a *applier) write(ctx context.Context, tx pgx.Tx, b *batch) error {
-	if err := a.row.advance(ctx, tx, a.Checkpoint, b); err != nil {
+	if err := a.row.advance(ctx, tx, a.Checkpoint, b.last); err != nil {
 		return err
 	}
 	if a.failing != 0 && a.failing <= b.last.Position {

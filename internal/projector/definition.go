@@ -100,6 +100,18 @@ func (p *Projection) refuse(format string, args ...any) {
 	panic(fmt.Sprintf("projector: projection %q: %s", p.ID, fmt.Sprintf(format, args...)))
 }
 
+// DefineIn makes a Projection whose read model a Store keeps. newFold makes what gathers a batch, which handlers, added with
+// On, take, and which the Store knows how to apply. An event that a handler cannot apply halts the projection: no stream is
+// parked. There is no previous generation to roll back to.
+func DefineIn(store Store, id string, version int, newFold func() any) *Projection {
+	p := define(id, version)
+	if store == nil || newFold == nil || newFold() == nil {
+		p.refuse("it takes a store, and a function that makes a fold")
+	}
+	p.store, p.newFold = store, newFold
+	return p
+}
+
 // Content is what an event says, decoded. Its EventType is the event's name in the log.
 type Content interface{ EventType() string }
 

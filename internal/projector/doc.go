@@ -79,13 +79,16 @@
 // The files are layers, and a call goes down:
 //
 //	requests.go, engine.go            what the outside calls
-//	worker.go                         the lease, and what is done while holding it
-//	live.go, replay.go                the two things an owner does: follow the log; rebuild and flip
-//	applier.go, parking.go, batch.go  one generation: apply the next batch, park a stream, fold events
-//	store.go                          the same for a read model that is not in tables
-//	state.go, state_*.go, cleanup.go  the SQL
-//	log.go, prefetch.go, tailcache.go reading the log
-//	definition.go, sums.go, types.go  what a projection is, and what is said about one
+//	lease.go                          take the lease, and work while holding it
+//	live.go, replay.go, follow.go     what an owner does: apply the log, rebuild; and what any other instance does
+//	flip.go                           catch up, and make a generation live
+//	parking.go, applier.go, batch.go  one generation: the next batch, parked streams, folding events
+//	worker.go                         what these share of one projection
+//	cleanup.go, state_*.go, state.go  the SQL
+//	sums.go, definition.go, store.go  what a projection is, and where its read model is kept
+//	types.go, config.go               what an Engine tells, and what it is told
+//	tailcache.go, prefetch.go, log.go reading the log
+//	signal.go                         waking and waiting
 //
 // The picture of one replay: Engine.StartReplay enters a row (stateStore.startReplay) and wakes worker.runReplays, which
 // calls runReplay: applier.catchUp builds the generation, applier.retryAll retries its parked streams, and flip makes it live.

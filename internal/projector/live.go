@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"time"
-
-	"passbook/internal/eventstore"
 )
 
 // runLive applies batch after batch, and returns when the lease is lost or ctx ends. An error for which no stream is parked
@@ -58,10 +56,6 @@ func (w *worker) runLive(ctx context.Context, epoch int64) {
 	}
 }
 
-func (w *worker) readTail(ctx context.Context, from Checkpoint, limit int) ([]eventstore.Event, error) {
-	return readAfter(ctx, w.cfg.tail, from, limit)
-}
-
 // refresh renews the lease and reads where the live applier is. errFenced says that the lease is lost.
 func (a *applier) refresh(ctx context.Context, epoch int64) error {
 	st, ok, err := a.state.renewLease(ctx, epoch)
@@ -99,9 +93,6 @@ func (w *worker) delayBatch(ctx context.Context, took time.Duration) {
 	sleep(ctx, short)
 	w.shortenDelay.wait(ctx, max(delay, min(4*took, maxBatchDelay, w.cfg.Lease/3))-short)
 }
-
-// poll is how long to wait without having been woken: not so long that the lease would run out.
-func (w *worker) poll() time.Duration { return min(w.cfg.Poll, w.cfg.Lease/3) }
 
 // runOnce tries a parked stream, if one is due, and applies the next batch, so that neither waits for the other.
 func (w *worker) runOnce(ctx context.Context, a *applier, epoch int64) (int64, error) {

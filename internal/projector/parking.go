@@ -17,18 +17,27 @@ import (
 // from the row's position up to the checkpoint. They are read from the log again, in order, when the stream is tried.
 // All of it holds the checkpoint, so that an owner that was replaced can no more park or drain than it can apply.
 
-const (
-	// maxAttempts is how often an event is tried before its stream is parked.
-	maxAttempts = 4
-
-	// firstRetryDelay is the pause after the first of them, each further one being twice as long: 0.35 s in all.
-	firstRetryDelay = 50 * time.Millisecond
-)
+// firstRetryDelay is the pause after the first of maxAttempts, each further one being twice as long: 0.35 s in all.
+const firstRetryDelay = 50 * time.Millisecond
 
 // load reads which streams are parked in the applier's generation, and which event is being tried.
 func (a *applier) load(ctx context.Context) (err error) {
 	a.parked, a.failing, err = a.state.loadFailures(ctx, a.generation)
 	return err
+}
+
+// applyNext takes the applier one batch further and returns how many events it was, 0 at the end of the log. With an event
+// that a handler cannot apply, those before it are applied and counted, the failure is recorded, and the error is errRetryNow.
+func (a *applier) applyNext(ctx context.Context) (int64, error) {
+	began := time.Now()
+	n, err := a.applyBatch(ctx)
+	if n > 0 && a.live {
+		a.cfg.Observe(a.def.ID, n, time.Since(began))
+	}
+	if failed, ok := errors.AsType[*EventError](err); ok && failed.event != nil && a.def.store == nil {
+		err = a.failed(ctx, failed)
+	}
+	return n, err
 }
 
 // failed records that an event could not be applied, and either waits a little or parks its stream: then the error is

@@ -2,6 +2,8 @@ package projector
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -36,6 +38,40 @@ func (e *Engine) Projection(ctx context.Context, id string) (Status, error) {
 	return w.status(ctx, head)
 }
 
+func (w *worker) status(ctx context.Context, head int64) (Status, error) {
+	st, err := w.state.readStatus(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	if st.Owner == w.cfg.Instance {
+		st.Rate = w.rate.perSecond()
+	}
+	if err := st.setLag(ctx, w.cfg.Log, head); err != nil {
+		return Status{}, err
+	}
+	st.Replay, err = w.state.lastReplay(ctx)
+	return st, err
+}
+
+// setLag fills in how far the projection is behind the log's head.
+func (st *Status) setLag(ctx context.Context, log Log, head int64) error {
+	if st.Position > head { // it has moved past the head that was read before it, or the log was truncated
+		var err error
+		if head, err = log.Head(ctx); err != nil {
+			return err
+		}
+	}
+	st.Head, st.Lag = head, max(0, head-st.Position)
+	if st.Lag == 0 {
+		return nil
+	}
+	next, err := log.ReadAfter(ctx, st.Position, 1)
+	if len(next) > 0 {
+		st.LagSeconds = max(0, time.Since(next[0].RecordedAt).Seconds())
+	}
+	return err
+}
+
 // StartReplay asks for a rebuild of the projection from the whole log; the engine that owns it begins at once. It
 // returns ErrUnknownProjection, or *ReplayRunningError when one runs already.
 func (e *Engine) StartReplay(ctx context.Context, id string) (Replay, error) {
@@ -43,7 +79,9 @@ func (e *Engine) StartReplay(ctx context.Context, id string) (Replay, error) {
 	if !ok {
 		return Replay{}, ErrUnknownProjection
 	}
-	return w.startReplay(ctx)
+	r, err := w.state.startReplay(ctx)
+	w.wakeReplay.set()
+	return r, err
 }
 
 // Replay returns how a replay stands, or ErrUnknownProjection or ErrUnknownReplay.
@@ -114,6 +152,31 @@ func (e *Engine) Rollback(ctx context.Context, id string) (Status, error) {
 	return e.Projection(ctx, id)
 }
 
+// rollbackTimeout is how long Rollback waits for the flip.
+const rollbackTimeout = 15 * time.Second
+
+func (w *worker) rollback(ctx context.Context) error {
+	r, err := w.state.startRollback(ctx)
+	if err != nil {
+		return err
+	}
+	w.wakeReplay.set()
+	deadline := time.Now().Add(rollbackTimeout)
+	for r.State == ReplayRunning && time.Now().Before(deadline) && ctx.Err() == nil {
+		sleep(ctx, 20*time.Millisecond)
+		if r, err = w.state.replay(ctx, r.ID); err != nil {
+			return err
+		}
+	}
+	switch r.State {
+	case ReplayFailed:
+		return fmt.Errorf("%w: %s", ErrRollbackFailed, r.Error)
+	case ReplayCancelled:
+		return fmt.Errorf("%w: it was cancelled", ErrRollbackFailed)
+	}
+	return ctx.Err()
+}
+
 // Failures returns at most limit failures after a position, in the order of their positions; or ErrUnknownProjection.
 func (e *Engine) Failures(ctx context.Context, id string, after int64, limit int) ([]Failure, error) {
 	w, ok := e.workers[id]
@@ -131,5 +194,10 @@ func (e *Engine) RetryFailure(ctx context.Context, id string, position int64) (F
 	if !ok {
 		return Failure{}, ErrUnknownProjection
 	}
-	return w.askRetry(ctx, position)
+	f, err := w.state.askRetry(ctx, position)
+	if err == nil {
+		w.retryAsked.Store(true)
+		w.wake.set()
+	}
+	return f, err
 }

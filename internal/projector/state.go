@@ -170,8 +170,8 @@ type liveRow struct {
 	generation int64
 }
 
-func (c liveRow) advance(ctx context.Context, tx pgx.Tx, from Checkpoint, b *batch) error {
-	tag, err := tx.Exec(ctx, advanceSQL, c.s.def.ID, b.last.Position, b.last.id(), interval(c.s.cfg.Lease), c.epoch, c.generation,
+func (c liveRow) advance(ctx context.Context, tx pgx.Tx, from, to Checkpoint) error {
+	tag, err := tx.Exec(ctx, advanceSQL, c.s.def.ID, to.Position, to.id(), interval(c.s.cfg.Lease), c.epoch, c.generation,
 		from.Position, from.id())
 	return exactlyOne(tag, err)
 }

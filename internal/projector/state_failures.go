@@ -61,6 +61,9 @@ where p.id = $1 and f.projection = p.id and f.generation = p.generation and f.po
 returning ` + failureColumns
 )
 
+// maxAttempts is how often an event is tried before its stream is parked.
+const maxAttempts = 4
+
 // forgetFailure removes the failure of an event that could be applied in the end.
 func (s *stateStore) forgetFailure(ctx context.Context, tx pgx.Tx, generation, position int64) error {
 	_, err := tx.Exec(ctx, forgetFailureSQL, s.def.ID, generation, position)

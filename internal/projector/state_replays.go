@@ -142,13 +142,13 @@ type replayRow struct {
 	r     rebuild
 }
 
-func (c replayRow) advance(ctx context.Context, tx pgx.Tx, from Checkpoint, b *batch) error {
+func (c replayRow) advance(ctx context.Context, tx pgx.Tx, from, to Checkpoint) error {
 	if c.r.kind == KindRollback {
-		if err := c.advancePrevious(ctx, tx, from, b.last); err != nil {
+		if err := c.advancePrevious(ctx, tx, from, to); err != nil {
 			return err
 		}
 	}
-	tag, err := tx.Exec(ctx, advanceReplaySQL, c.r.id, b.last.Position, from.Position, c.epoch, c.r.generation, b.last.id(), from.id())
+	tag, err := tx.Exec(ctx, advanceReplaySQL, c.r.id, to.Position, from.Position, c.epoch, c.r.generation, to.id(), from.id())
 	return exactlyOne(tag, err)
 }
 

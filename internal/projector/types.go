@@ -1,7 +1,6 @@
 package projector
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -118,25 +117,6 @@ type Replay struct {
 	// FinishedAt is zero while the replay runs.
 	FinishedAt time.Time
 	Error      string
-}
-
-// setLag fills in how far the projection is behind the log's head.
-func (st *Status) setLag(ctx context.Context, log Log, head int64) error {
-	if st.Position > head { // it has moved past the head that was read before it, or the log was truncated
-		var err error
-		if head, err = log.Head(ctx); err != nil {
-			return err
-		}
-	}
-	st.Head, st.Lag = head, max(0, head-st.Position)
-	if st.Lag == 0 {
-		return nil
-	}
-	next, err := log.ReadAfter(ctx, st.Position, 1)
-	if len(next) > 0 {
-		st.LagSeconds = max(0, time.Since(next[0].RecordedAt).Seconds())
-	}
-	return err
 }
 
 // setRate fills in the speed of a replay that has taken so many seconds.
