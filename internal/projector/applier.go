@@ -26,22 +26,22 @@ var errStore = errors.New("the store")
 type applier struct {
 	Checkpoint // what is applied
 
-	cfg        *Config
-	def        *Projection
-	state      *stateStore
-	read       func(ctx context.Context, from Checkpoint, limit int) ([]eventstore.Event, error) // is readAfter
-	row        checkpointRow                                                                     // nil when only a store is written
-	epoch      int64                                                                             // of the owner
-	generation int64
-	status     State // of the projection, when the applier is the live one
-	live       bool
-	served     bool // the store has this generation live, as far as is known since its checkpoint was read
+	cfg          *Config
+	def          *Projection
+	state        *stateStore
+	read         func(ctx context.Context, from Checkpoint, limit int) ([]eventstore.Event, error) // is readAfter
+	row          checkpointRow                                                                     // nil when only a store is written
+	epoch        int64                                                                             // of the owner
+	generation   int64
+	status       State // of the projection, when the applier is the live one
+	live         bool
+	storeFlipped bool // the store has had this generation made live since its checkpoint was read
 
 	previous any // of the batch that was committed last, nil when it is not known what the rows are
 
 	limit, maxLimit int // events in the next batch; below maxLimit while one that cannot be written is being found
 
-	parked     map[uuid.UUID]bool // streams that are set aside, see parking.go
+	parked     map[uuid.UUID]bool // streams whose events are not applied, see parking.go
 	failing    int64              // position of an event that failed and is to be tried again, 0 when there is none
 	retryLimit int                // as limit, for the events of a parked stream
 	nextRetry  time.Time          // when to look next for a parked stream that is due
@@ -93,11 +93,11 @@ func (a *applier) applyBatch(ctx context.Context) (int64, error) {
 // batch ends before that piece.
 func (a *applier) extend(ctx context.Context, b *batch) error {
 	for b.count < int64(a.limit) && !b.full() {
-		most := min(a.limit-int(b.count), a.cfg.ReadBatch)
+		limit := min(a.limit-int(b.count), a.cfg.ReadBatch)
 		before := b.count
-		events, err := a.read(ctx, b.last, most)
+		events, err := a.read(ctx, b.last, limit)
 		if errors.Is(err, ErrLogTruncated) {
-			a.limit = int(before) // whether what comes before is left, the next step finds out
+			a.limit = int(before) // the next step finds out whether the log still holds what comes before
 			return errRetryNow
 		}
 		if err != nil {
@@ -107,7 +107,7 @@ func (a *applier) extend(ctx context.Context, b *batch) error {
 			a.limit = int(before)
 			return errRetryNow
 		}
-		if len(events) < most {
+		if len(events) < limit {
 			return nil
 		}
 	}
@@ -116,9 +116,9 @@ func (a *applier) extend(ctx context.Context, b *batch) error {
 
 // commit writes a batch in a transaction of its own.
 func (a *applier) commit(ctx context.Context, events []eventstore.Event, b *batch) error {
-	over := func(error) {}
+	done := func(error) {}
 	if a.live && a.cfg.Applying != nil {
-		ctx, over = a.cfg.Applying(ctx, a.def.ID, events)
+		ctx, done = a.cfg.Applying(ctx, a.def.ID, events)
 	}
 	var err error
 	if a.def.store != nil {
@@ -127,7 +127,7 @@ func (a *applier) commit(ctx context.Context, events []eventstore.Event, b *batc
 	if err == nil && a.row != nil {
 		err = a.state.begin(ctx, func(tx pgx.Tx) error { return a.write(ctx, tx, b) })
 	}
-	over(err)
+	done(err)
 	return err
 }
 
@@ -165,7 +165,7 @@ func (a *applier) align(ctx context.Context) error {
 			return err
 		}
 	}
-	a.Checkpoint, a.served = at, false
+	a.Checkpoint, a.storeFlipped = at, false
 	return nil
 }
 

@@ -23,35 +23,35 @@ for update of r`
 
 // deleteOld deletes the rows of generations that are over when a replay begins: those before the one it builds, except the
 // live one. The previous one could be rolled back to until then, and from then on cannot.
-func (s *stateStore) deleteOld(ctx context.Context, c replayRow) error {
+func (s *stateStore) deleteOld(ctx context.Context, row replayRow) error {
 	var live int64
 	err := s.begin(ctx, func(tx pgx.Tx) error {
-		if err := c.hold(ctx, tx, Checkpoint{}); err != nil {
+		if err := row.hold(ctx, tx, Checkpoint{}); err != nil {
 			return err
 		}
 		if err := tx.QueryRow(ctx, forgetPreviousSQL, s.def.ID).Scan(&live); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, deleteOldFailuresSQL, s.def.ID, live, c.r.generation)
+		_, err := tx.Exec(ctx, deleteOldFailuresSQL, s.def.ID, live, row.r.generation)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("projector: delete old generations of %s: %w", s.def.ID, err)
 	}
 	for _, table := range s.def.Tables {
-		if err := s.deleteOldOf(ctx, c, pgx.Identifier{table}.Sanitize(), live); err != nil {
+		if err := s.deleteOldOf(ctx, row, pgx.Identifier{table}.Sanitize(), live); err != nil {
 			return fmt.Errorf("projector: delete old generations of %s: %w", table, err)
 		}
 	}
 	return nil
 }
 
-func (s *stateStore) deleteOldOf(ctx context.Context, c replayRow, table string, live int64) error {
+func (s *stateStore) deleteOldOf(ctx context.Context, row replayRow, table string, live int64) error {
 	// Each generation is found by the index, and deleted in small steps.
 	next := "select min(generation) from " + table + " where generation > $1 and generation < $2"
 	for after := int64(0); ; {
 		var generation *int64
-		err := s.cfg.Pool.QueryRow(ctx, next, after, c.r.generation).Scan(&generation)
+		err := s.cfg.Pool.QueryRow(ctx, next, after, row.r.generation).Scan(&generation)
 		if err != nil || generation == nil {
 			return err
 		}
@@ -59,7 +59,7 @@ func (s *stateStore) deleteOldOf(ctx context.Context, c replayRow, table string,
 			continue
 		}
 		for more := true; more; {
-			if more, err = s.deleteStep(ctx, c, table, after); err != nil {
+			if more, err = s.deleteStep(ctx, row, table, after); err != nil {
 				return err
 			}
 		}
@@ -69,9 +69,9 @@ func (s *stateStore) deleteOldOf(ctx context.Context, c replayRow, table string,
 // deleteStep deletes some rows of a generation, and returns whether there may be more. Each step checks anew that the
 // generation is over: between two of them a standby that lacks the last flip may have become the primary, or another
 // instance the owner. The error is errFenced then.
-func (s *stateStore) deleteStep(ctx context.Context, c replayRow, table string, generation int64) (more bool, err error) {
+func (s *stateStore) deleteStep(ctx context.Context, row replayRow, table string, generation int64) (more bool, err error) {
 	err = s.begin(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, lockCleanupSQL, c.r.id, c.r.generation, c.epoch, generation)
+		tag, err := tx.Exec(ctx, lockCleanupSQL, row.r.id, row.r.generation, row.epoch, generation)
 		if err := exactlyOne(tag, err); err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ func (a *applier) catchUp(ctx context.Context, total int64) error {
 // position never goes back: a reader that has seen position N on the old generation sees at least N on the new; and
 // so for each account, since no stream may be parked further back. The error is errRetryNow when the applier has to be
 // caught up once more.
-func (w *worker) flip(ctx context.Context, epoch int64, r rebuild, a *applier) error {
+func (w *worker) flip(ctx context.Context, epoch int64, r runningReplay, a *applier) error {
 	a.previous = nil
 	reached := *a // what the transaction makes of it, if it is committed
 	err := w.state.begin(ctx, func(tx pgx.Tx) error {
@@ -48,21 +48,21 @@ func (w *worker) flip(ctx context.Context, epoch int64, r rebuild, a *applier) e
 		if live.status == Paused {
 			return errPaused
 		}
-		lost, err := reached.reachLive(ctx, tx, live)
+		truncated, err := reached.reachLive(ctx, tx, live)
 		if err != nil {
 			return err
 		}
-		return w.state.flip(ctx, tx, epoch, r, reached.Checkpoint, lost)
+		return w.state.flip(ctx, tx, epoch, r, reached.Checkpoint, truncated)
 	})
 	if err == nil {
-		w.flipped(ctx, r, &reached)
+		w.reportCompleted(ctx, r, &reached)
 	}
 	return err
 }
 
-// reachLive takes the applier as far as the live generation is, on all streams; lost says that there is no need, since what the
-// live one has applied is not in the log any more.
-func (a *applier) reachLive(ctx context.Context, tx pgx.Tx, live state) (lost bool, err error) {
+// reachLive takes the applier as far as the live generation is, on all streams; truncated says that there is no need, since
+// what the live one has applied is not in the log any more.
+func (a *applier) reachLive(ctx context.Context, tx pgx.Tx, live state) (truncated bool, err error) {
 	_, err = readAfter(ctx, a.cfg.Log, live.at, 1)
 	switch {
 	case errors.Is(err, ErrLogTruncated):
@@ -102,9 +102,9 @@ func (a *applier) applyInTx(ctx context.Context, tx pgx.Tx, position int64) erro
 	return nil
 }
 
-// flipInStore is flip for a Store: first the store is flipped and then the row. If the process dies in between, the next
+// flipReplayInStore is flip for a Store: first the store is flipped and then the row. If the process dies in between, the next
 // owner finds the replay running and does both again.
-func (w *worker) flipInStore(ctx context.Context, epoch int64, r rebuild, a *applier) error {
+func (w *worker) flipReplayInStore(ctx context.Context, epoch int64, r runningReplay, a *applier) error {
 	w.state.flipping.Lock()
 	defer w.state.flipping.Unlock()
 	live, ok, err := w.state.readState(ctx, readSQL, w.def.ID)
@@ -121,8 +121,8 @@ func (w *worker) flipInStore(ctx context.Context, epoch int64, r rebuild, a *app
 		return a.storeError(err)
 	}
 	_, err = readAfter(ctx, w.cfg.Log, at, 1)
-	lost := errors.Is(err, ErrLogTruncated)
-	if !lost {
+	truncated := errors.Is(err, ErrLogTruncated)
+	if !truncated {
 		if err == nil {
 			err = a.catchUp(ctx, max(r.total, at.Position))
 		}
@@ -130,7 +130,7 @@ func (w *worker) flipInStore(ctx context.Context, epoch int64, r rebuild, a *app
 			return err
 		}
 	}
-	if err := w.def.store.Flip(ctx, epoch, r.generation, lost); err != nil {
+	if err := w.def.store.Flip(ctx, epoch, r.generation, truncated); err != nil {
 		return a.storeError(err)
 	}
 	err = w.state.begin(ctx, func(tx pgx.Tx) error {
@@ -143,29 +143,29 @@ func (w *worker) flipInStore(ctx context.Context, epoch int64, r rebuild, a *app
 		return w.state.flip(ctx, tx, epoch, r, a.Checkpoint, true)
 	})
 	if err == nil {
-		w.flipped(ctx, r, a)
+		w.reportCompleted(ctx, r, a)
 	}
 	return err
 }
 
-// flipped reports a completed replay.
-func (w *worker) flipped(ctx context.Context, r rebuild, a *applier) {
+// reportCompleted reports a completed replay.
+func (w *worker) reportCompleted(ctx context.Context, r runningReplay, a *applier) {
 	w.cfg.Logger.InfoContext(ctx, "replay completed", "projection", w.def.ID, "replay", r.id, "kind", r.kind,
 		"generation", r.generation, "position", a.Position, "parked", len(a.parked))
 	w.wake.set()
 	w.cfg.Applied(w.def.ID, a.Position)
 }
 
-// serveStore makes the generation of an applier that has caught up with the log the live one of the store. It does so once
+// flipStore makes the generation of an applier that has caught up with the log the live one of the store. It does so once
 // after each look at the store's checkpoint. A store that refuses, because the generation is behind the one it has live or
 // because another owner has taken over, is asked again at the next poll.
-func (w *worker) serveStore(ctx context.Context, a *applier) error {
-	if w.def.store == nil || a.served {
+func (w *worker) flipStore(ctx context.Context, a *applier) error {
+	if w.def.store == nil || a.storeFlipped {
 		return nil
 	}
 	err := a.storeError(w.def.store.Flip(ctx, a.epoch, a.generation, w.truncated))
 	if err == nil {
-		w.truncated, a.served = false, true
+		w.truncated, a.storeFlipped = false, true
 	} else if errors.Is(err, errFenced) {
 		err = nil
 	}

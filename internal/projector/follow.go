@@ -26,7 +26,7 @@ func (w *worker) follow(ctx context.Context) {
 		if n > 0 || err != nil {
 			continue
 		}
-		err = w.serveStore(ctx, a)
+		err = w.flipStore(ctx, a)
 		w.cfg.Applied(w.def.ID, a.Position)
 		w.wake.wait(ctx, w.poll())
 	}

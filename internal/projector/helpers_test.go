@@ -255,7 +255,7 @@ func newWriter(log *eventstore.Store, seed uint64, accounts int) *writer {
 
 // next is an event that may follow on the account's state.
 func (w *writer) next(s account.State) account.Event {
-	amount := func(most int64) money.Amount { return money.New(1+w.rand.Int64N(most), s.Currency) }
+	amount := func(limit int64) money.Amount { return money.New(1+w.rand.Int64N(limit), s.Currency) }
 	switch n := w.rand.IntN(10); {
 	case !s.Exists():
 		eur, _ := money.LookupCurrency("EUR")
@@ -321,7 +321,7 @@ func eventOf(t failer, id uuid.UUID, version int64, e account.Event) eventstore.
 	}
 }
 
-// mystery appends an event of a type that nothing knows, and answers its stream.
+// mystery appends an event of a type that nothing knows, and returns its stream.
 func (f *fixture) mystery(t failer) uuid.UUID {
 	t.Helper()
 	id := uuid.New()

@@ -105,7 +105,7 @@ func (w *worker) runOnce(ctx context.Context, a *applier, epoch int64) (int64, e
 	}
 	applied, err := a.applyNext(ctx)
 	if err == nil && applied == 0 {
-		err = w.serveStore(ctx, a)
+		err = w.flipStore(ctx, a)
 	} else if errors.Is(err, ErrLogTruncated) {
 		w.truncated = true
 	}

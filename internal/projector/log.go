@@ -61,11 +61,11 @@ type Checkpoint struct {
 }
 
 // id is the event as a database keeps it.
-func (p Checkpoint) id() *uuid.UUID {
-	if p.Position == 0 {
+func (c Checkpoint) id() *uuid.UUID {
+	if c.Position == 0 {
 		return nil
 	}
-	return &p.EventID
+	return &c.EventID
 }
 
 // checkpointOf is the inverse of id.
@@ -95,13 +95,13 @@ func readIncluding(ctx context.Context, log Log, position int64, limit int) ([]e
 }
 
 // eventsAfter returns what follows on the checkpoint among events that were read from its position on.
-func (p Checkpoint) eventsAfter(events []eventstore.Event) ([]eventstore.Event, error) {
+func (c Checkpoint) eventsAfter(events []eventstore.Event) ([]eventstore.Event, error) {
 	switch {
-	case p.Position == 0:
+	case c.Position == 0:
 		return events, nil
-	case len(events) == 0 || events[0].Position != p.Position || events[0].EventID != p.EventID:
-		return nil, &EventError{Position: p.Position, Err: fmt.Errorf("%w: the event %s, applied at position %d, is not in it any more",
-			ErrLogTruncated, p.EventID, p.Position)}
+	case len(events) == 0 || events[0].Position != c.Position || events[0].EventID != c.EventID:
+		return nil, &EventError{Position: c.Position, Err: fmt.Errorf("%w: the event %s, applied at position %d, is not in it any more",
+			ErrLogTruncated, c.EventID, c.Position)}
 	}
 	return events[1:], nil
 }

@@ -6,8 +6,8 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// chunksAhead is how many chunks a replay has asked for beyond the one it applies. Two, because one connection reads
-// more slowly than a chunk is applied.
+// chunksAhead is how many chunks are read ahead of the one that is applied. Two, because one connection reads more slowly
+// than a chunk is applied.
 const chunksAhead = 2
 
 // prefetcher reads a log from end to end: while a chunk is applied the next ones are read, each on a connection of its own.
@@ -15,10 +15,10 @@ const chunksAhead = 2
 // which must close it.
 type prefetcher struct {
 	log   Log
-	asked []*chunk
+	ahead []*chunk // in the order in which they are applied
 }
 
-// chunk is one that was asked for; its events and err are there once done is closed.
+// chunk is a read that was started ahead of its use; events and err are set once done is closed.
 type chunk struct {
 	after  int64
 	limit  int
@@ -28,54 +28,54 @@ type chunk struct {
 	err    error
 }
 
-// readAfter is the function of that name. A chunk that was asked for early may end before the log does by now, as any read may.
-func (a *prefetcher) readAfter(ctx context.Context, from Checkpoint, limit int) ([]eventstore.Event, error) {
+// readAfter is the function of that name. A chunk that was read ahead may end before the log does by now, as any read may.
+func (p *prefetcher) readAfter(ctx context.Context, from Checkpoint, limit int) ([]eventstore.Event, error) {
 	var (
 		events []eventstore.Event
 		err    error
 	)
-	if len(a.asked) > 0 && a.asked[0].after == from.Position && a.asked[0].limit == limit {
-		first := a.asked[0]
-		a.asked = a.asked[1:]
+	if len(p.ahead) > 0 && p.ahead[0].after == from.Position && p.ahead[0].limit == limit {
+		first := p.ahead[0]
+		p.ahead = p.ahead[1:]
 		<-first.done
 		first.cancel()
 		events, err = first.events, first.err
 	} else {
-		a.close()
-		events, err = readIncluding(ctx, a.log, from.Position, limit)
+		p.close()
+		events, err = readIncluding(ctx, p.log, from.Position, limit)
 	}
 	if err == nil {
 		events, err = from.eventsAfter(events)
 	}
 	if err != nil || len(events) < limit {
-		a.close()
+		p.close()
 		return events, err
 	}
 	next := events[len(events)-1].Position
-	if n := len(a.asked); n > 0 {
-		next = a.asked[n-1].after + int64(limit)
+	if n := len(p.ahead); n > 0 {
+		next = p.ahead[n-1].after + int64(limit)
 	}
-	for ; len(a.asked) < chunksAhead; next += int64(limit) {
-		a.ask(ctx, next, limit)
+	for ; len(p.ahead) < chunksAhead; next += int64(limit) {
+		p.prefetch(ctx, next, limit)
 	}
 	return events, nil
 }
 
-func (a *prefetcher) ask(ctx context.Context, after int64, limit int) {
+func (p *prefetcher) prefetch(ctx context.Context, after int64, limit int) {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &chunk{after: after, limit: limit, cancel: cancel, done: make(chan struct{})}
-	a.asked = append(a.asked, c)
+	p.ahead = append(p.ahead, c)
 	go func() {
 		defer close(c.done)
-		c.events, c.err = readIncluding(ctx, a.log, after, limit)
+		c.events, c.err = readIncluding(ctx, p.log, after, limit)
 	}()
 }
 
-// close gives up what was asked for, and waits until nothing reads any more.
-func (a *prefetcher) close() {
-	for _, c := range a.asked {
+// close cancels the reads ahead, and waits until they have ended.
+func (p *prefetcher) close() {
+	for _, c := range p.ahead {
 		c.cancel()
 		<-c.done
 	}
-	a.asked = nil
+	p.ahead = nil
 }

@@ -17,11 +17,11 @@ import (
 // was left to the live position, by the replay's own means, and flips. What was live is the previous generation then,
 // so that a second rollback is the way forward again.
 
-// runReplays runs the projection's replays, one after the other, until ctx ends: first of all the one that a grown code
-// version asks for, during which the old generation serves.
-func (w *worker) runReplays(ctx context.Context, epoch int64, grown bool) {
+// runReplays runs the projection's replays, one after the other, until ctx ends. With newVersion, which says that older code
+// has built the live generation, it starts one first, during which that generation serves.
+func (w *worker) runReplays(ctx context.Context, epoch int64, newVersion bool) {
 	for ctx.Err() == nil {
-		if grown {
+		if newVersion {
 			_, err := w.state.startReplay(ctx)
 			running, busy := errors.AsType[*ReplayRunningError](err)
 			if err != nil && !busy {
@@ -29,8 +29,8 @@ func (w *worker) runReplays(ctx context.Context, epoch int64, grown bool) {
 				sleep(ctx, w.cfg.Lease/3)
 				continue
 			}
-			// A rollback builds nothing: the replay is asked for again after it.
-			grown = busy && running.Replay.Kind == KindRollback
+			// A rollback builds nothing: the replay is started after it.
+			newVersion = busy && running.Replay.Kind == KindRollback
 		}
 		r, ok, err := w.state.nextReplay(ctx)
 		if err == nil && ok {
@@ -50,8 +50,8 @@ func (w *worker) runReplays(ctx context.Context, epoch int64, grown bool) {
 	}
 }
 
-// failReplay ends a replay that can not be finished. One that only lost its database goes on later.
-func (w *worker) failReplay(ctx context.Context, r rebuild, cause error) {
+// failReplay ends a replay that cannot be finished. One whose database or Store is unavailable continues when it is back.
+func (w *worker) failReplay(ctx context.Context, r runningReplay, cause error) {
 	w.warn(ctx, "replaying failed", cause)
 	if ctx.Err() != nil || w.cfg.Transient(cause) || errors.Is(cause, errStore) || r.id == uuid.Nil {
 		return
@@ -62,7 +62,7 @@ func (w *worker) failReplay(ctx context.Context, r rebuild, cause error) {
 }
 
 // runReplay takes a replay from its checkpoint to the flip.
-func (w *worker) runReplay(ctx context.Context, epoch int64, r rebuild) error {
+func (w *worker) runReplay(ctx context.Context, epoch int64, r runningReplay) error {
 	if r.version < w.def.Version && r.kind != KindRollback {
 		if err := w.state.restartReplay(ctx, epoch, &r); err != nil {
 			return err
@@ -89,7 +89,7 @@ func (w *worker) runReplay(ctx context.Context, epoch int64, r rebuild) error {
 	}
 	flip := w.flip
 	if w.def.store != nil {
-		flip = w.flipInStore
+		flip = w.flipReplayInStore
 	}
 	for {
 		if err := a.catchUp(ctx, r.total); err != nil {

@@ -11,19 +11,19 @@ type signal chan struct{}
 
 func newSignal() signal { return make(signal, 1) }
 
-func (f signal) set() {
+func (s signal) set() {
 	select {
-	case f <- struct{}{}:
+	case s <- struct{}{}:
 	default:
 	}
 }
 
 // wait returns when the signal is set, which clears it, when d is over, or when ctx ends.
-func (f signal) wait(ctx context.Context, d time.Duration) {
+func (s signal) wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
-	case <-f:
+	case <-s:
 	case <-timer.C:
 	case <-ctx.Done():
 	}

@@ -170,14 +170,14 @@ type liveRow struct {
 	generation int64
 }
 
-func (c liveRow) advance(ctx context.Context, tx pgx.Tx, from, to Checkpoint) error {
-	tag, err := tx.Exec(ctx, advanceSQL, c.s.def.ID, to.Position, to.id(), interval(c.s.cfg.Lease), c.epoch, c.generation,
+func (row liveRow) advance(ctx context.Context, tx pgx.Tx, from, to Checkpoint) error {
+	tag, err := tx.Exec(ctx, advanceSQL, row.s.def.ID, to.Position, to.id(), interval(row.s.cfg.Lease), row.epoch, row.generation,
 		from.Position, from.id())
 	return exactlyOne(tag, err)
 }
 
-func (c liveRow) hold(ctx context.Context, tx pgx.Tx, at Checkpoint) error {
-	tag, err := tx.Exec(ctx, holdSQL, c.s.def.ID, interval(c.s.cfg.Lease), c.epoch, c.generation, at.Position, at.id())
+func (row liveRow) hold(ctx context.Context, tx pgx.Tx, at Checkpoint) error {
+	tag, err := tx.Exec(ctx, holdSQL, row.s.def.ID, interval(row.s.cfg.Lease), row.epoch, row.generation, at.Position, at.id())
 	return exactlyOne(tag, err)
 }
 

@@ -145,10 +145,10 @@ func (s *stateStore) loadFailures(ctx context.Context, generation int64) (parked
 	var (
 		stream   uuid.UUID
 		position int64
-		aside    bool
+		isParked bool
 	)
-	_, err = pgx.ForEachRow(rows, []any{&stream, &position, &aside}, func() error {
-		if aside {
+	_, err = pgx.ForEachRow(rows, []any{&stream, &position, &isParked}, func() error {
+		if isParked {
 			parked[stream] = true
 		} else {
 			failing = position

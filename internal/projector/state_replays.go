@@ -90,7 +90,7 @@ set generation = $2, version = $3, position = $4, last_event_id = $6, status = '
 where id = $1 and epoch = $5 and (position <= $4 or $8)`
 
 	// The row lock waits for a flip under way, so that the previous generation is the one it leaves: the insert alone would
-	// wait for it too, for the end of the other rebuild, but with the row as it was before.
+	// wait for it too, for the end of the other replay, but with the row as it was before.
 	startRollbackSQL = `insert into projection_replays as r (id, projection, kind, version, generation, total, processed, position, last_event_id)
 select $1, p.id, 'rollback', p.previous_version, p.previous_generation, greatest($3, p.previous_position), p.previous_position,
        p.previous_position, p.previous_event_id
@@ -125,8 +125,8 @@ func scanReplay(row pgx.Row) (Replay, error) {
 	return r, nil
 }
 
-// rebuild is a running replay or rollback as its owner works on it.
-type rebuild struct {
+// runningReplay is a replay or rollback as its owner works on it.
+type runningReplay struct {
 	id         uuid.UUID
 	kind       ReplayKind
 	version    int // of the code that folds it
@@ -139,29 +139,29 @@ type rebuild struct {
 type replayRow struct {
 	s     *stateStore
 	epoch int64
-	r     rebuild
+	r     runningReplay
 }
 
-func (c replayRow) advance(ctx context.Context, tx pgx.Tx, from, to Checkpoint) error {
-	if c.r.kind == KindRollback {
-		if err := c.advancePrevious(ctx, tx, from, to); err != nil {
+func (row replayRow) advance(ctx context.Context, tx pgx.Tx, from, to Checkpoint) error {
+	if row.r.kind == KindRollback {
+		if err := row.advancePrevious(ctx, tx, from, to); err != nil {
 			return err
 		}
 	}
-	tag, err := tx.Exec(ctx, advanceReplaySQL, c.r.id, to.Position, from.Position, c.epoch, c.r.generation, to.id(), from.id())
+	tag, err := tx.Exec(ctx, advanceReplaySQL, row.r.id, to.Position, from.Position, row.epoch, row.r.generation, to.id(), from.id())
 	return exactlyOne(tag, err)
 }
 
-func (c replayRow) hold(ctx context.Context, tx pgx.Tx, at Checkpoint) error {
-	tag, err := tx.Exec(ctx, lockOwnedSQL, c.s.def.ID, c.epoch)
+func (row replayRow) hold(ctx context.Context, tx pgx.Tx, at Checkpoint) error {
+	tag, err := tx.Exec(ctx, lockOwnedSQL, row.s.def.ID, row.epoch)
 	if err := exactlyOne(tag, err); err != nil {
 		return err
 	}
-	tag, err = tx.Exec(ctx, lockReplaySQL, c.r.id, at.Position, c.r.generation)
+	tag, err = tx.Exec(ctx, lockReplaySQL, row.r.id, at.Position, row.r.generation)
 	return exactlyOne(tag, err)
 }
 
-func (s *stateStore) nextReplay(ctx context.Context) (r rebuild, ok bool, err error) {
+func (s *stateStore) nextReplay(ctx context.Context) (r runningReplay, ok bool, err error) {
 	var (
 		position int64
 		event    *uuid.UUID
@@ -191,8 +191,8 @@ func (s *stateStore) checkParked(ctx context.Context, tx pgx.Tx, generation, liv
 		streams, position, cause)
 }
 
-func (c replayRow) advancePrevious(ctx context.Context, tx pgx.Tx, from, to Checkpoint) error {
-	tag, err := tx.Exec(ctx, advancePreviousSQL, c.s.def.ID, c.epoch, c.r.generation, to.Position, from.Position, to.id())
+func (row replayRow) advancePrevious(ctx context.Context, tx pgx.Tx, from, to Checkpoint) error {
+	tag, err := tx.Exec(ctx, advancePreviousSQL, row.s.def.ID, row.epoch, row.r.generation, to.Position, from.Position, to.id())
 	return exactlyOne(tag, err)
 }
 
@@ -285,7 +285,7 @@ func (s *stateStore) failReplay(ctx context.Context, id uuid.UUID, cause error) 
 }
 
 // restartReplay begins a replay again, in the generation after its own, with the code of this binary.
-func (s *stateStore) restartReplay(ctx context.Context, epoch int64, r *rebuild) error {
+func (s *stateStore) restartReplay(ctx context.Context, epoch int64, r *runningReplay) error {
 	tag, err := s.cfg.Pool.Exec(ctx, restartReplaySQL, r.id, s.def.Version, r.generation, epoch)
 	if err := exactlyOne(tag, err); err != nil {
 		return err
@@ -308,13 +308,13 @@ func (s *stateStore) lockLive(ctx context.Context, tx pgx.Tx, epoch int64) (live
 	return live, err
 }
 
-// flip completes a replay and makes its generation, which is at a checkpoint, the live one. lost says that the log has lost
-// what the live one had applied.
-func (s *stateStore) flip(ctx context.Context, tx pgx.Tx, epoch int64, r rebuild, at Checkpoint, lost bool) error {
+// flip completes a replay and makes its generation, which is at a checkpoint, the live one. truncated says that the log
+// no longer holds what the live one had applied.
+func (s *stateStore) flip(ctx context.Context, tx pgx.Tx, epoch int64, r runningReplay, at Checkpoint, truncated bool) error {
 	tag, err := tx.Exec(ctx, completeSQL, r.id)
 	if err := exactlyOne(tag, err); err != nil {
 		return err
 	}
-	tag, err = tx.Exec(ctx, flipSQL, s.def.ID, r.generation, r.version, at.Position, epoch, at.id(), r.kind == KindRollback, lost)
+	tag, err = tx.Exec(ctx, flipSQL, s.def.ID, r.generation, r.version, at.Position, epoch, at.id(), r.kind == KindRollback, truncated)
 	return exactlyOne(tag, err)
 }

@@ -18,9 +18,9 @@ type Store interface {
 	// nothing, when the generation is not at from or when the store has seen a later epoch.
 	Apply(ctx context.Context, epoch, generation int64, from, to Checkpoint, fold any) error
 	// Flip makes a generation live unless a later one is, and may delete all but it and the one that was. It returns ErrFenced
-	// when the store has seen a later epoch, and when the generation is behind the live one, unless back is true: then the log
-	// was truncated.
-	Flip(ctx context.Context, epoch, generation int64, back bool) error
+	// when the store has seen a later epoch, and when the generation is behind the live one, unless truncated says that
+	// the log was, so that the live one holds events that it has lost.
+	Flip(ctx context.Context, epoch, generation int64, truncated bool) error
 }
 
 // ErrFenced says that a Store has refused its caller: another owner has taken over, or a generation is not where the caller

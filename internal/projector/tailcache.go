@@ -16,8 +16,8 @@ const (
 	// under load one projection is ahead of another by that much. Some 300 bytes an event.
 	maxCachedEvents = 16_000
 
-	// cacheTTL is how long events are answered from memory after they were read: long enough for the projections of one
-	// engine to share a read, and shorter than the first wait after a failure, so that one who tries again reads anew.
+	// cacheTTL is how long events are served from memory after they were read: long enough for the projections of one
+	// engine to share a read, and shorter than the first wait after a failure, so that a retry reads the log.
 	cacheTTL = 100 * time.Millisecond
 )
 
@@ -31,7 +31,7 @@ type tailCache struct {
 
 	wakes atomic.Int64 // how often the log was said to have grown
 
-	// reading is held by who reads on from the end of what is kept, so that the others find it there.
+	// reading is held while the log is read after the last piece, so that other readers wait and then find it in the cache.
 	reading sync.Mutex
 
 	mu     sync.Mutex
@@ -55,23 +55,23 @@ func (p *piece) end() Checkpoint {
 }
 
 // wake says that the log has grown, so that what is cached is no longer its end.
-func (r *tailCache) wake() { r.wakes.Add(1) }
+func (c *tailCache) wake() { c.wakes.Add(1) }
 
-// ReadAfter implements Log. An answer of fewer events than the limit ends with what was the end of the log when it was
-// asked for, or when it was woken last: a reader that waits for the next wake then misses nothing.
-func (r *tailCache) ReadAfter(ctx context.Context, after int64, limit int) ([]eventstore.Event, error) {
-	kept, whole, atEnd := r.lookup(after, limit)
-	if whole {
+// ReadAfter implements Log. A result of fewer events than the limit ends where the log ended when it was
+// called, or when it was woken last: a reader that waits for the next wake then misses nothing.
+func (c *tailCache) ReadAfter(ctx context.Context, after int64, limit int) ([]eventstore.Event, error) {
+	kept, complete, atEnd := c.lookup(after, limit)
+	if complete {
 		return kept, nil
 	}
 	if atEnd {
-		r.reading.Lock()
-		defer r.reading.Unlock()
-		if kept, whole, _ = r.lookup(after, limit); whole {
+		c.reading.Lock()
+		defer c.reading.Unlock()
+		if kept, complete, _ = c.lookup(after, limit); complete {
 			return kept, nil
 		}
 	}
-	wakes, missing := r.wakes.Load(), limit-len(kept)
+	wakes, missing := c.wakes.Load(), limit-len(kept)
 	var end Checkpoint // of what is kept
 	if n := len(kept); n > 0 {
 		end = Checkpoint{kept[n-1].Position, kept[n-1].EventID}
@@ -79,11 +79,11 @@ func (r *tailCache) ReadAfter(ctx context.Context, after int64, limit int) ([]ev
 	var events []eventstore.Event
 	var err error
 	if end.Position == 0 {
-		events, err = r.Log.ReadAfter(ctx, after, limit)
-	} else if events, err = readAfter(ctx, r.Log, end, missing); errors.Is(err, ErrLogTruncated) {
-		r.clear()
+		events, err = c.Log.ReadAfter(ctx, after, limit)
+	} else if events, err = readAfter(ctx, c.Log, end, missing); errors.Is(err, ErrLogTruncated) {
+		c.clear()
 		kept, end, missing = nil, Checkpoint{}, limit
-		events, err = r.Log.ReadAfter(ctx, after, limit)
+		events, err = c.Log.ReadAfter(ctx, after, limit)
 	}
 	if err != nil {
 		return nil, err
@@ -93,40 +93,40 @@ func (r *tailCache) ReadAfter(ctx context.Context, after int64, limit int) ([]ev
 	}
 	for i := range events {
 		e := &events[i]
-		// An error is left to those who come to the event, and so tell at which it is.
-		e.Decoded, _ = r.decode(e.Type, e.SchemaVersion, e.Payload)
+		// A projection that folds the event decodes it again, and reports the error with its position.
+		e.Decoded, _ = c.decode(e.Type, e.SchemaVersion, e.Payload)
 	}
-	r.add(end, events, wakes)
+	c.add(end, events, wakes)
 	if len(kept) == 0 {
 		return slices.Clip(events), nil
 	}
 	return append(kept, events...), nil
 }
 
-// lookup returns what is kept of an answer, whether it is all of it, and whether what is missing comes after all that is kept.
-func (r *tailCache) lookup(after int64, limit int) (events []eventstore.Event, whole, atEnd bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	n := len(r.pieces)
-	if n == 0 || time.Since(r.pieces[n-1].readAt) > cacheTTL {
+// lookup returns what the cache has of a result, whether that is complete, and whether the rest comes after the last piece.
+func (c *tailCache) lookup(after int64, limit int) (events []eventstore.Event, complete, atEnd bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.pieces)
+	if n == 0 || time.Since(c.pieces[n-1].readAt) > cacheTTL {
 		return nil, false, false
 	}
-	last := r.pieces[n-1].last()
-	if after < r.pieces[0].first()-1 || after > last {
+	last := c.pieces[n-1].last()
+	if after < c.pieces[0].first()-1 || after > last {
 		return nil, false, false
 	}
 	if after == last {
 		return nil, false, true
 	}
-	for i := range r.pieces {
-		p := &r.pieces[i]
+	for i := range c.pieces {
+		p := &c.pieces[i]
 		if p.last() <= after {
 			continue
 		}
 		part := p.events[max(0, after+1-p.first()):]
 		part = part[:min(len(part), limit-len(events))]
 		if events == nil {
-			events = slices.Clip(part) // most answers are of one piece, and need no room of their own
+			events = slices.Clip(part) // most results are of one piece, and need no array of their own
 		} else {
 			events = append(events, part...)
 		}
@@ -135,32 +135,32 @@ func (r *tailCache) lookup(after int64, limit int) (events []eventstore.Event, w
 		}
 	}
 	// One event alone may be the one that a reader has already: then it wants to know whether there are more by now.
-	return events, len(events) > 1 && r.endAt == r.wakes.Load(), true
+	return events, len(events) > 1 && c.endAt == c.wakes.Load(), true
 }
 
 // clear empties the cache.
-func (r *tailCache) clear() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.pieces = nil
+func (c *tailCache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pieces = nil
 }
 
 // add holds on to the events if they are the latest and without a gap. end is the event that they were read together with, if
 // there was one.
-func (r *tailCache) add(end Checkpoint, events []eventstore.Event, endAt int64) {
+func (c *tailCache) add(end Checkpoint, events []eventstore.Event, endAt int64) {
 	n := int64(len(events))
 	if n > maxCachedEvents || n > 0 && events[n-1].Position-events[0].Position != n-1 {
 		return // by a replay, or damaged
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	last, fresh := Checkpoint{}, false
-	if k := len(r.pieces); k > 0 {
-		last, fresh = r.pieces[k-1].end(), time.Since(r.pieces[k-1].readAt) <= cacheTTL
+	if k := len(c.pieces); k > 0 {
+		last, fresh = c.pieces[k-1].end(), time.Since(c.pieces[k-1].readAt) <= cacheTTL
 	}
 	if n == 0 {
 		if end == last {
-			r.endAt = endAt
+			c.endAt = endAt
 		}
 		return
 	}
@@ -169,15 +169,15 @@ func (r *tailCache) add(end Checkpoint, events []eventstore.Event, endAt int64) 
 	case next.last() <= last.Position && fresh:
 		return
 	case end == last && end.Position > 0 && fresh:
-		r.pieces = append(r.pieces, next)
+		c.pieces = append(c.pieces, next)
 	default:
-		r.pieces = []piece{next}
+		c.pieces = []piece{next}
 	}
-	r.endAt = endAt
+	c.endAt = endAt
 	// Short pieces weigh more than their events, so their number is bounded too.
-	for len(r.pieces) > maxCachedPieces || r.pieces[len(r.pieces)-1].last()-r.pieces[0].first() >= maxCachedEvents {
-		r.pieces[0] = piece{}
-		r.pieces = r.pieces[1:]
+	for len(c.pieces) > maxCachedPieces || c.pieces[len(c.pieces)-1].last()-c.pieces[0].first() >= maxCachedEvents {
+		c.pieces[0] = piece{}
+		c.pieces = c.pieces[1:]
 	}
 }
 

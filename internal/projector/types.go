@@ -17,9 +17,8 @@ var (
 	// ErrReplayFinished says that the replay is over, so that it can no longer be cancelled.
 	ErrReplayFinished = errors.New("the replay is finished")
 
-	// ErrNoPreviousGeneration says that there is nothing to roll back to: the projection was not rebuilt yet, or a
-	// replay has begun since, or its read model is
-	// in a Store.
+	// ErrNoPreviousGeneration says that there is nothing to roll back to: the projection was not rebuilt yet, a replay has
+	// begun since, the log was truncated, or the read model is in a Store.
 	ErrNoPreviousGeneration = errors.New("no previous generation")
 
 	// ErrRollbackFailed says that the previous generation could not be brought back; the live one serves on.

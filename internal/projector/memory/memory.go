@@ -83,7 +83,7 @@ func (s *Store[M]) Apply(_ context.Context, epoch, gen int64, from, to projector
 }
 
 // Flip implements projector.Store.
-func (s *Store[M]) Flip(_ context.Context, epoch, gen int64, back bool) error {
+func (s *Store[M]) Flip(_ context.Context, epoch, gen int64, truncated bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -91,7 +91,7 @@ func (s *Store[M]) Flip(_ context.Context, epoch, gen int64, back bool) error {
 		return projector.ErrFenced
 	case gen <= s.live:
 		return nil
-	case !back && s.generations[gen].at.Position < s.generations[s.live].at.Position:
+	case !truncated && s.generations[gen].at.Position < s.generations[s.live].at.Position:
 		return projector.ErrFenced
 	}
 	for n := range s.generations {

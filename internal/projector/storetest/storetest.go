@@ -147,9 +147,9 @@ func (s stepped) Apply(ctx context.Context, epoch, generation int64, from, to pr
 	return s.around(func() error { return s.Store.Apply(ctx, epoch, generation, from, to, fold) })
 }
 
-func (s stepped) Flip(ctx context.Context, epoch, generation int64, back bool) error {
+func (s stepped) Flip(ctx context.Context, epoch, generation int64, truncated bool) error {
 	s.steps.flips.Add(1)
-	return s.around(func() error { return s.Store.Flip(ctx, epoch, generation, back) })
+	return s.around(func() error { return s.Store.Flip(ctx, epoch, generation, truncated) })
 }
 
 func (s *suite) engine(instance string, home Home) *projector.Engine {
