@@ -94,8 +94,8 @@ func TestHandlerForAnInterfaceOfFolds(t *testing.T) {
 	projector.On(counts(), func(projector.Fold, projector.Event, account.MoneyDeposited) error { return nil })
 }
 
-// TestPanicsAreToldInALine sees a handler's panic become an error that says where it was, without a page of frames.
-func TestPanicsAreToldInALine(t *testing.T) {
+// TestPanicIsReportedInOneLine sees a handler's panic become an error that says where it was, without a page of frames.
+func TestPanicIsReportedInOneLine(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	newWriter(f.log, 77, 1).append(t, 3)

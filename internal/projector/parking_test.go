@@ -155,8 +155,8 @@ func TestParking(t *testing.T) {
 	}
 }
 
-// TestFailureThatPasses sees an event applied that failed once or twice, with nothing left of it but the count.
-func TestFailureThatPasses(t *testing.T) {
+// TestEventThatSucceedsOnRetry sees an event applied that failed once or twice, with nothing left of it but the count.
+func TestEventThatSucceedsOnRetry(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	x := newFault()
@@ -175,8 +175,8 @@ func TestFailureThatPasses(t *testing.T) {
 	}
 }
 
-// TestParkedHealsByItself sees a parked account tried by itself, in pieces, up to the event that still fails.
-func TestParkedHealsByItself(t *testing.T) {
+// TestParkedStreamIsRetried sees a parked account tried by itself, in pieces, up to the event that still fails.
+func TestParkedStreamIsRetried(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	x := newFault()
@@ -198,8 +198,8 @@ func TestParkedHealsByItself(t *testing.T) {
 	f.applied(t, e)
 }
 
-// TestParkedOutlivesItsOwner sees the next owner keep parked what was, and drain it when another instance was asked.
-func TestParkedOutlivesItsOwner(t *testing.T) {
+// TestNextOwnerKeepsParkedStreams sees the next owner keep parked what was, and drain it when another instance was asked.
+func TestNextOwnerKeepsParkedStreams(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	x := newFault()
@@ -256,8 +256,8 @@ func TestTooManyParked(t *testing.T) {
 	}
 }
 
-// TestNoEventIsBlamed sees the projection halt, with nothing parked, when what is wrong is the schema.
-func TestNoEventIsBlamed(t *testing.T) {
+// TestSchemaErrorParksNothing sees the projection halt, with nothing parked, when what is wrong is the schema.
+func TestSchemaErrorParksNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	e := newEngine(t, f.config("one"))

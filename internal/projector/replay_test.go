@@ -161,8 +161,8 @@ func TestOneReplayAtATime(t *testing.T) {
 	}
 }
 
-// TestReplaysThatCollide starts a replay while another that takes the same generation is being committed.
-func TestReplaysThatCollide(t *testing.T) {
+// TestConcurrentReplayStarts starts a replay while another that takes the same generation is being committed.
+func TestConcurrentReplayStarts(t *testing.T) {
 	t.Parallel()
 	for state, generation := range map[string]int64{"running": 2, "completed": 3} {
 		f := newFixture(t)
@@ -480,7 +480,7 @@ from balances b where generation = 2`, generation)
 	}
 	startReplay(t, e) // of generation 3, which no instance builds
 	if err := e.DeleteOld(t.Context(), "balances", f.epoch(t)+1); err == nil {
-		t.Error("one that does not own the projection has swept")
+		t.Error("one that does not own the projection has deleted rows")
 	}
 	if got := f.generations(t); !slices.Equal(got, []int64{1, 2, 3, 4}) {
 		t.Errorf("one that does not own the projection has left %v", got)

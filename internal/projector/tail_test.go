@@ -172,8 +172,8 @@ where application_name = 'victim' and datname = current_database() and random() 
 	f.applied(t, onlooker)
 }
 
-// TestDatabaseAway sees the engine wait out a database that it cannot reach, without a halt.
-func TestDatabaseAway(t *testing.T) {
+// TestDatabaseUnavailable sees the engine wait out a database that it cannot reach, without a halt.
+func TestDatabaseUnavailable(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	// A session cannot close the database that it is connected to.
@@ -196,7 +196,7 @@ func TestDatabaseAway(t *testing.T) {
 	defer probe.Release()
 	book := new(logbook)
 	cfg := f.config("one")
-	cfg.Pool, cfg.Logger = newPool(t, f.url, postgres.WithApplicationName("away")), book.logger()
+	cfg.Pool, cfg.Logger = newPool(t, f.url, postgres.WithApplicationName("unavailable")), book.logger()
 	cfg.Log = eventstore.New(cfg.Pool)
 	e := newEngine(t, cfg)
 	w := newWriter(f.log, 4, 3)
@@ -204,7 +204,7 @@ func TestDatabaseAway(t *testing.T) {
 	start(t, e)
 	f.applied(t, e)
 	order(`alter database %s allow_connections false`)
-	order(`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'away' and datname = '%s'`)
+	order(`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'unavailable' and datname = '%s'`)
 	for _, complaint := range []string{"applying events failed", "renewing the lease or reading the checkpoint failed", "replaying failed"} {
 		eventually(t, "the engine complains: "+complaint, func() bool { return book.has(complaint) })
 	}
@@ -348,8 +348,8 @@ func TestRowThatDoesNotFit(t *testing.T) {
 	}
 }
 
-// TestFailureOfNoEvent sees a halt that no event is to blame for end by itself when nothing is left to be applied.
-func TestFailureOfNoEvent(t *testing.T) {
+// TestHaltEndsWithoutNewEvents sees a halt that no event is to blame for end by itself when nothing is left to be applied.
+func TestHaltEndsWithoutNewEvents(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	e := newEngine(t, f.config("one"))

@@ -127,8 +127,8 @@ func TestReplayOfOlderCode(t *testing.T) {
 	}
 }
 
-// TestOlderCodeKeepsOff sees an engine whose code is older than the rows leave them alone.
-func TestOlderCodeKeepsOff(t *testing.T) {
+// TestOlderCodeTakesNoLease sees an engine whose code is older than the rows leave them alone.
+func TestOlderCodeTakesNoLease(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	newer := readmodel.Balances()
