@@ -34,8 +34,8 @@ type Config struct {
 	// Applied, if set, is called with each position that a projection's live generation has reached in its tables, and
 	// again when a parked stream was tried. It must not block.
 	Applied func(projection string, position int64)
-	// Observe, if set, is called with each batch that a projection has applied, and how long reading and applying it took.
-	// It must not block.
+	// Observe, if set, is called with the number of events in each batch that this instance has applied to a live generation,
+	// and how long reading and applying it took. It must not block.
 	Observe func(projection string, events int64, took time.Duration)
 	// Applying, if set, is called before each batch of a live generation is written; it returns the context of
 	// that, and is called with its error when it is over. It is for tracing. Events have their metadata if Log reads it.

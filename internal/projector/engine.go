@@ -73,7 +73,7 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // Wake tells the engine that the log has grown. It never blocks; a lost call costs one poll interval.
 func (e *Engine) Wake() {
-	e.log.wake() // first: who is woken reads anew
+	e.log.wake() // first, so that the workers read on from the end of the cache
 	for _, w := range e.workers {
 		w.wake.set()
 	}
@@ -86,10 +86,10 @@ func (e *Engine) ShortenDelay(id string) {
 	}
 }
 
-// listenRetry is the pause after having lost the means to be woken by other instances.
+// listenRetry is the pause before listening again after LISTEN has failed.
 const listenRetry = 500 * time.Millisecond
 
-// listen is woken by other instances. While it cannot be, the log is polled, as it is anyway.
+// listen calls Wake when another instance has appended. While LISTEN fails, the workers find new events by polling.
 func (e *Engine) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := e.cfg.Notifier.Listen(ctx, e.Wake); err != nil && ctx.Err() == nil {

@@ -139,8 +139,8 @@ func (e *Engine) setPaused(ctx context.Context, id string, paused bool) (Status,
 
 // Rollback makes the previous generation the live one again, after it has caught up, so that no read goes backwards.
 // It waits for that for 15 s at most; after that, as when the projection is paused, the status names the rollback as
-// its running replay. The errors are ErrUnknownProjection, ErrNoPreviousGeneration, ErrRollbackFailed, and
-// *ReplayRunningError.
+// its running replay. The errors are ErrUnknownProjection, ErrNoPreviousGeneration, *ReplayRunningError, and
+// ErrRollbackFailed, also when the rollback is cancelled meanwhile.
 func (e *Engine) Rollback(ctx context.Context, id string) (Status, error) {
 	w, ok := e.workers[id]
 	if !ok {

@@ -21,7 +21,8 @@ var (
 	// begun since, the log was truncated, or the read model is in a Store.
 	ErrNoPreviousGeneration = errors.New("no previous generation")
 
-	// ErrRollbackFailed says that the previous generation could not be brought back; the live one serves on.
+	// ErrRollbackFailed says that the previous generation could not be made live again, or that the rollback was cancelled. The
+	// live generation goes on serving.
 	ErrRollbackFailed = errors.New("the rollback has failed")
 )
 

@@ -15,8 +15,8 @@ type worker struct {
 	state *stateStore
 
 	wake         signal // the log has grown
-	wakeReplay   signal // a replay was asked for
-	shortenDelay signal // a reader waits for it
+	wakeReplay   signal // a replay or a rollback was requested
+	shortenDelay signal // a reader waits for the projection
 	rate         meter
 	retryAsked   atomic.Bool // a parked stream is to be tried
 

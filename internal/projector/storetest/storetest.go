@@ -1,4 +1,4 @@
-// Package storetest holds what is said of read models against any home of them: tables of PostgreSQL, or a
+// Package storetest has the tests that read models pass wherever they are kept: in tables of PostgreSQL, or in a
 // projector.Store.
 package storetest
 
