@@ -88,8 +88,8 @@ func problem(status int, code string) step {
 	return step{status: status, body: fmt.Sprintf(`{"status":%d,"code":"%s","detail":"so it is","request_id":"r"}`, status, code)}
 }
 
-// TestTriesAgain sends a command to servers that fail first: it is sent again under one key with one body, or not at all.
-func TestTriesAgain(t *testing.T) {
+// TestRetries sends a command to servers that fail first: it is sent again under one key with one body, or not at all.
+func TestRetries(t *testing.T) {
 	t.Parallel()
 	good := step{status: 201, body: receipt}
 	for name, test := range map[string]struct {
@@ -150,7 +150,7 @@ func TestNotRepeatable(t *testing.T) {
 	}
 }
 
-func TestPatienceEnds(t *testing.T) {
+func TestRetriesEnd(t *testing.T) {
 	t.Parallel()
 	s := script(t, problem(503, "unavailable"))
 	for _, patience := range []time.Duration{0, 300 * time.Millisecond} {
@@ -225,9 +225,9 @@ func TestBatchOfUnequalLength(t *testing.T) {
 	}
 }
 
-// TestUnavailableItemsAreRunAgain has some commands of a request answered with 503: they alone are sent again, with the
+// TestUnavailableItemsAreRetried has some commands of a request answered with 503: they alone are sent again, with the
 // keys they had, which the caller has too.
-func TestUnavailableItemsAreRunAgain(t *testing.T) {
+func TestUnavailableItemsAreRetried(t *testing.T) {
 	t.Parallel()
 	const applied, unavailable = `{"status":201,"position":%d}` + "\n", `{"status":503,"code":"unavailable"}` + "\n"
 	s := script(t,
@@ -266,8 +266,8 @@ func TestUnavailableItemsAreRunAgain(t *testing.T) {
 	}
 }
 
-// TestAnAtomicGroupIsRunAgainWhole has one command answered with 503, so that none was applied.
-func TestAnAtomicGroupIsRunAgainWhole(t *testing.T) {
+// TestAtomicGroupIsRetriedWhole has one command answered with 503, so that none was applied.
+func TestAtomicGroupIsRetriedWhole(t *testing.T) {
 	t.Parallel()
 	s := script(t,
 		step{status: 200, body: `{"status":424,"code":"not-applied"}` + "\n" + `{"status":503,"code":"unavailable"}` + "\n"},
@@ -280,8 +280,8 @@ func TestAnAtomicGroupIsRunAgainWhole(t *testing.T) {
 	}
 }
 
-// TestKeysOutliveAFailure has no answer at all: the caller still has the keys to run the commands again with.
-func TestKeysOutliveAFailure(t *testing.T) {
+// TestKeysSurviveAnOutage has no answer at all: the caller still has the keys to run the commands again with.
+func TestKeysSurviveAnOutage(t *testing.T) {
 	t.Parallel()
 	s := script(t, step{status: 400, body: `{"status":400,"code":"invalid-json"}`})
 	commands := make([]client.Command, 2)
@@ -343,8 +343,8 @@ func TestFollowResumes(t *testing.T) {
 	}
 }
 
-// TestFollowOfALogThatWentBack sees a stream's last event become the error that it is.
-func TestFollowOfALogThatWentBack(t *testing.T) {
+// TestFollowLogThatLostItsTail sees a stream's last event become the error that it is.
+func TestFollowLogThatLostItsTail(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")

@@ -278,8 +278,8 @@ func dump(t *testing.T, databaseURL string) string {
 	return string(out)
 }
 
-// TestDatabaseThatIsAwayTellsNoSecrets: the log says where the database is, and not with what password.
-func TestDatabaseThatIsAwayTellsNoSecrets(t *testing.T) {
+// TestUnavailableDatabaseLeaksNoSecrets: the log says where the database is, and not with what password.
+func TestUnavailableDatabaseLeaksNoSecrets(t *testing.T) {
 	t.Parallel()
 	for _, databaseURL := range []string{
 		"postgres://passbook:hunter2@127.0.0.1:1/passbook?sslmode=disable",
@@ -327,7 +327,7 @@ func TestKeysBeforeTheFirstStart(t *testing.T) {
 	})
 }
 
-func TestKeysThatAreWrong(t *testing.T) {
+func TestInvalidKeysCommands(t *testing.T) {
 	t.Parallel()
 	database := "DATABASE_URL=" + pgtest.URL(t)
 	for _, test := range []struct {

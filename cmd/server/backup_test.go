@@ -97,8 +97,8 @@ func (p *process) stop(t *testing.T) {
 	}
 }
 
-// TestDumpCommandsOfTheDocuments runs what docs/operations.md says for a database of one's own.
-func TestDumpCommandsOfTheDocuments(t *testing.T) {
+// TestDocumentedDumpCommands runs what docs/operations.md says for a database of one's own.
+func TestDocumentedDumpCommands(t *testing.T) {
 	t.Parallel()
 	bin, to := build(t), runRolesSQL(t)
 	migrateAs(t, bin, to("passbook_owner"))

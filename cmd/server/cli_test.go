@@ -35,8 +35,8 @@ func environ(env map[string]string) []string {
 	return all
 }
 
-// TestLookingAfterAServer runs the commands an operator has against a real server with a private PostgreSQL.
-func TestLookingAfterAServer(t *testing.T) {
+// TestOperatorCommands runs the commands an operator has against a real server with a private PostgreSQL.
+func TestOperatorCommands(t *testing.T) {
 	t.Parallel()
 	data := private(t)
 	dir := strings.TrimPrefix(data, "PASSBOOK_DATA_DIR=")
@@ -112,8 +112,8 @@ func verifyNames(t *testing.T, database, id string) {
 	}
 }
 
-// TestFollowing follows replays that end in every way, on a server that answers as told.
-func TestFollowing(t *testing.T) {
+// TestReplayFollow follows replays that end in every way, on a server that answers as told.
+func TestReplayFollow(t *testing.T) {
 	t.Parallel()
 	const running = `{"id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41","projection":"balances","state":"running","processed":%d,"total":100,"rate":10,"eta_seconds":9}`
 	const ended = `{"id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41","projection":"balances","state":"%s","processed":%d,"total":100,"error":%s}`
@@ -178,7 +178,7 @@ func TestFollowing(t *testing.T) {
 	}
 }
 
-func TestInterruptedFollowing(t *testing.T) {
+func TestReplayFollowInterrupted(t *testing.T) {
 	t.Parallel()
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
@@ -196,7 +196,7 @@ func TestInterruptedFollowing(t *testing.T) {
 	}
 }
 
-func TestCommandLinesThatAreWrong(t *testing.T) {
+func TestInvalidCommandLines(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{"replay"},

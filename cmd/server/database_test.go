@@ -14,8 +14,8 @@ import (
 	"passbook/internal/httpapi/apitest"
 )
 
-// TestReadinessLooksAtTheSchemaAndTheRole changes the database under a running service.
-func TestReadinessLooksAtTheSchemaAndTheRole(t *testing.T) {
+// TestReadinessChecksSchemaAndRole changes the database under a running service.
+func TestReadinessChecksSchemaAndRole(t *testing.T) {
 	t.Parallel()
 	bin, to := build(t), runRolesSQL(t)
 	migrateAs(t, bin, to("passbook_owner"))
@@ -59,8 +59,8 @@ func TestReadinessLooksAtTheSchemaAndTheRole(t *testing.T) {
 	}
 }
 
-// TestReadinessLooksAtTheQueryDatabase has queries go to a database that lacks the schema at first, and is away later.
-func TestReadinessLooksAtTheQueryDatabase(t *testing.T) {
+// TestReadinessChecksTheQueryDatabase has queries go to a database that lacks the schema at first, and is away later.
+func TestReadinessChecksTheQueryDatabase(t *testing.T) {
 	t.Parallel()
 	bin := build(t)
 	primary, replica := postgresIn(t, shortDir(t)), postgresIn(t, shortDir(t))
@@ -88,8 +88,8 @@ func TestReadinessLooksAtTheQueryDatabase(t *testing.T) {
 	}
 }
 
-// TestUnfitDatabaseEndsTheStart has what would never work end the start, with the reason.
-func TestUnfitDatabaseEndsTheStart(t *testing.T) {
+// TestUnsuitableDatabaseFailsTheStart has what would never work end the start, with the reason.
+func TestUnsuitableDatabaseFailsTheStart(t *testing.T) {
 	t.Parallel()
 	bin, database := build(t), postgresIn(t, shortDir(t))
 	admin := connect(t, as(t, "postgres", database.URL()))
@@ -110,9 +110,9 @@ func TestUnfitDatabaseEndsTheStart(t *testing.T) {
 	}
 }
 
-// TestPresetsOfTheDatabaseDoNotMatter has a database on which everything is preset that a session's statements mean otherwise
+// TestDatabaseDefaultsDoNotMatter has a database on which everything is preset that a session's statements mean otherwise
 // by, and does what the service does.
-func TestPresetsOfTheDatabaseDoNotMatter(t *testing.T) {
+func TestDatabaseDefaultsDoNotMatter(t *testing.T) {
 	t.Parallel()
 	bin, database := build(t), postgresIn(t, shortDir(t))
 	admin := connect(t, as(t, "postgres", database.URL()))

@@ -58,8 +58,8 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestDemoWithoutReaders sees the demonstration end, and leave nothing, when nobody reads on.
-func TestDemoWithoutReaders(t *testing.T) {
+// TestDemoWithClosedOutput sees the demonstration end, and leave nothing, when nobody reads on.
+func TestDemoWithClosedOutput(t *testing.T) {
 	t.Parallel()
 	stdout, stderr, dir, err := demonstrateAs(t, exec.Command("bash", "-c", build(t)+" demo --json --deposits 200 | head -n 1"))
 	if err != nil || strings.Count(stdout, "\n") != 1 {

@@ -201,9 +201,9 @@ func (a api) call(method, path, body string, status int) map[string]any {
 	return answer
 }
 
-// TestTheWholePath is the quickstart and more, on the real binary with a private PostgreSQL: money goes in, is read at
+// TestQuickstartEndToEnd is the quickstart and more, on the real binary with a private PostgreSQL: money goes in, is read at
 // the position it was acknowledged with, a replay changes nothing, and a kill -9 loses nothing.
-func TestTheWholePath(t *testing.T) {
+func TestQuickstartEndToEnd(t *testing.T) {
 	t.Parallel()
 	bin, data := build(t), private(t)
 	first := launch(t, bin, data)
@@ -334,8 +334,8 @@ func TestBadAmountsNameTheField(t *testing.T) {
 	}
 }
 
-// TestAnIDIsTakenOnce opens an account twice under an id of the caller's choice.
-func TestAnIDIsTakenOnce(t *testing.T) {
+// TestAccountIDIsUnique opens an account twice under an id of the caller's choice.
+func TestAccountIDIsUnique(t *testing.T) {
 	t.Parallel()
 	p := launch(t, build(t), private(t))
 	p.awaitReady(t, 60*time.Second)

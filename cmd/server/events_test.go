@@ -66,8 +66,8 @@ func await(t *testing.T, events <-chan event.Event, position string) event.Event
 	return event.Event{}
 }
 
-// TestFeedOfARealServer reads the log as CloudEvents, in pages and live, and stops the server under a live stream.
-func TestFeedOfARealServer(t *testing.T) {
+// TestFeedEndToEnd reads the log as CloudEvents, in pages and live, and stops the server under a live stream.
+func TestFeedEndToEnd(t *testing.T) {
 	t.Parallel()
 	p := launch(t, build(t), private(t))
 	p.awaitReady(t, 60*time.Second)

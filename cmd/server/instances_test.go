@@ -247,8 +247,8 @@ func checkBooks(t *testing.T, url string) {
 	}
 }
 
-// TestBulkOnTheRealThing opens, feeds and drains accounts with POST /commands, as lines and as an array.
-func TestBulkOnTheRealThing(t *testing.T) {
+// TestBulkEndToEnd opens, feeds and drains accounts with POST /commands, as lines and as an array.
+func TestBulkEndToEnd(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	p := launch(t, build(t), "DATABASE_URL="+pgtest.ServiceURL(t, url))

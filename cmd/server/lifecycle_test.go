@@ -153,9 +153,9 @@ func TestRollingRestart(t *testing.T) {
 	}
 }
 
-// TestDatabaseTroubles has a PostgreSQL that becomes read-only, lets nobody in, and is restarted. Each time commands are
+// TestDatabaseOutages has a PostgreSQL that becomes read-only, lets nobody in, and is restarted. Each time commands are
 // answered with 503, readiness says why, and the service heals by itself.
-func TestDatabaseTroubles(t *testing.T) {
+func TestDatabaseOutages(t *testing.T) {
 	t.Parallel()
 	dir := shortDir(t)
 	database := postgresIn(t, dir)
@@ -233,8 +233,8 @@ func stopNow(t *testing.T, server *localpg.Server) {
 	}
 }
 
-// TestPrivatePostgresIsStartedAgain kills the private PostgreSQL under the service.
-func TestPrivatePostgresIsStartedAgain(t *testing.T) {
+// TestPrivatePostgresIsRestarted kills the private PostgreSQL under the service.
+func TestPrivatePostgresIsRestarted(t *testing.T) {
 	t.Parallel()
 	data := private(t)
 	p := launch(t, build(t), data)

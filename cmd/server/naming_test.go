@@ -23,9 +23,9 @@ const (
 	bankSchemas = "https://bank.example/schemas/"
 )
 
-// TestEventsOfADeployment names the events of a deployment, and reads every page and the stream with the official SDK:
+// TestConfiguredEventNames names the events of a deployment, and reads every page and the stream with the official SDK:
 // each event is valid, and its data is as the schema says that it names.
-func TestEventsOfADeployment(t *testing.T) {
+func TestConfiguredEventNames(t *testing.T) {
 	t.Parallel()
 	p := launch(t, build(t), private(t), "PASSBOOK_EVENT_SOURCE="+bankSource, "PASSBOOK_EVENT_TYPE_PREFIX=com.example.passbook",
 		"PASSBOOK_EVENT_SCHEMA_URL=https://bank.example/schemas")

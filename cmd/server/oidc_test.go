@@ -16,9 +16,9 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// TestIssuerThatComesLater starts a server whose issuer is away: that is no reason to end, and once the issuer is there its
+// TestIssuerStartsLater starts a server whose issuer is away: that is no reason to end, and once the issuer is there its
 // tokens are taken.
-func TestIssuerThatComesLater(t *testing.T) {
+func TestIssuerStartsLater(t *testing.T) {
 	t.Parallel()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

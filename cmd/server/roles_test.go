@@ -59,9 +59,9 @@ func runRolesSQL(t *testing.T) func(role string) string {
 	return func(role string) string { return to(role, "passbook") }
 }
 
-// TestTheServiceIsNotTheOwner has an administrator make the roles by the script that is shipped for it. The service waits
+// TestServiceRoleIsNotTheOwner has an administrator make the roles by the script that is shipped for it. The service waits
 // for its owner to migrate and says so, then does all of its work without a right to the log but through the append (I9).
-func TestTheServiceIsNotTheOwner(t *testing.T) {
+func TestServiceRoleIsNotTheOwner(t *testing.T) {
 	t.Parallel()
 	bin, to := build(t), runRolesSQL(t)
 	p := launch(t, bin, "DATABASE_URL="+to("passbook_app"))

@@ -131,8 +131,8 @@ func TestOneTrace(t *testing.T) {
 	})
 }
 
-// TestTracesThatCannotBeSent sees a collector's refusal in the log, as a line of it.
-func TestTracesThatCannotBeSent(t *testing.T) {
+// TestUndeliverableTraces sees a collector's refusal in the log, as a line of it.
+func TestUndeliverableTraces(t *testing.T) {
 	t.Parallel()
 	receiver := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(receiver.Close)

@@ -65,7 +65,7 @@ func create(t *testing.T, pool *pgxpool.Pool, name string, scopes auth.Scopes) (
 	return key, text
 }
 
-func TestKeyLetsItsHolderIn(t *testing.T) {
+func TestKeyAuthenticates(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	key, text := create(t, pool, "Ünal's shop", auth.AccountsRead|auth.ProjectionsAdmin)
@@ -255,8 +255,8 @@ func TestUsedKeysCostNoStatements(t *testing.T) {
 	}
 }
 
-// TestDatabaseIsAway: what cannot be told is neither good nor bad, and a replica tells while the primary is away.
-func TestDatabaseIsAway(t *testing.T) {
+// TestUnavailableDatabase: what cannot be told is neither good nor bad, and a replica tells while the primary is away.
+func TestUnavailableDatabase(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	_, text := create(t, pool, "shop", auth.AccountsRead)

@@ -27,7 +27,7 @@ func TestBarOnATerminal(t *testing.T) {
 	}
 }
 
-func TestStatusTellsOfErrors(t *testing.T) {
+func TestStatusShowsErrors(t *testing.T) {
 	t.Parallel()
 	reason, at := "no such account", int64(7)
 	var out bytes.Buffer
@@ -42,7 +42,7 @@ func TestStatusTellsOfErrors(t *testing.T) {
 	}
 }
 
-func TestStatusTellsOfParkedAccounts(t *testing.T) {
+func TestStatusShowsParkedAccounts(t *testing.T) {
 	t.Parallel()
 	reason := "no room"
 	failures := make([]client.Failure, shownFailures+2)

@@ -96,8 +96,8 @@ func (b block) check(printed string) string {
 	return ""
 }
 
-// TestReadmeOnTheRealBinary runs what the README and the binary itself tell people to try.
-func TestReadmeOnTheRealBinary(t *testing.T) {
+// TestReadmeCommands runs what the README and the binary itself tell people to try.
+func TestReadmeCommands(t *testing.T) {
 	t.Parallel()
 	d := readme(t)
 	binary := filepath.Join(t.TempDir(), "server")

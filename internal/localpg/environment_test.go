@@ -11,9 +11,9 @@ import (
 	"passbook/internal/localpg"
 )
 
-// TestVariablesOfClientsAreNotTaken sets what libpq and the driver read, as for some other database, and starts, connects
+// TestClientVariablesAreIgnored sets what libpq and the driver read, as for some other database, and starts, connects
 // and attaches.
-func TestVariablesOfClientsAreNotTaken(t *testing.T) { //nolint:paralleltest // it sets variables
+func TestClientVariablesAreIgnored(t *testing.T) { //nolint:paralleltest // it sets variables
 	for name, value := range map[string]string{
 		"PGHOST": "db.example.com", "PGHOSTADDR": "192.0.2.1", "PGPORT": "1", "PGDATABASE": "other", "PGUSER": "other", "PGPASSWORD": "secret",
 		"PGPASSFILE": "/nonexistent", "PGSERVICE": "other", "PGSERVICEFILE": "/nonexistent", "PGOPTIONS": "-c search_path=app",

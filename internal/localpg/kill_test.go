@@ -127,7 +127,7 @@ func TestKilledParentLeavesNoServerAndLosesNothing(t *testing.T) {
 	}
 }
 
-func TestKilledParentTakesTheServerAlong(t *testing.T) {
+func TestKilledParentEndsTheServer(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux ties a child to the end of its parent; elsewhere the next start stops it")

@@ -267,7 +267,7 @@ func TestBadBinDir(t *testing.T) {
 	}
 }
 
-func TestServerThatCannotStartSaysWhy(t *testing.T) {
+func TestFailedStartReportsWhy(t *testing.T) {
 	t.Parallel()
 	opts := options(t, dataDir(t))
 	opts.Settings = map[string]string{"fsync": "off", "shared_buffers": "nonsense"}

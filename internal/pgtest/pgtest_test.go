@@ -28,7 +28,7 @@ func TestEachTestHasItsOwnMigratedDatabase(t *testing.T) {
 	}
 }
 
-func TestDatabaseGoesEvenWithOpenConnections(t *testing.T) {
+func TestDatabaseIsDroppedDespiteOpenConnections(t *testing.T) {
 	t.Parallel()
 	var url string
 	t.Run("user", func(t *testing.T) {

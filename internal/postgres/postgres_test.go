@@ -94,7 +94,7 @@ func TestPoolSettings(t *testing.T) {
 	}
 }
 
-func TestPoolOfADatabaseThatIsAway(t *testing.T) {
+func TestPoolWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -127,7 +127,7 @@ func TestBadURLDoesNotShowThePassword(t *testing.T) {
 	}
 }
 
-func TestRealErrorsOfADatabaseThatIsStuckOrGoes(t *testing.T) {
+func TestRealUnavailableErrors(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	slow := func(timeouts string, query string) error {

@@ -122,8 +122,8 @@ and not has_table_privilege('passbook_service', oid, 'select') and relname not l
 	}
 }
 
-// TestRightsComeBack takes away what a restore without privileges lacks, and adds what should not be there.
-func TestRightsComeBack(t *testing.T) {
+// TestMissingPrivilegesAreGranted takes away what a restore without privileges lacks, and adds what should not be there.
+func TestMissingPrivilegesAreGranted(t *testing.T) {
 	t.Parallel()
 	owners := pgtest.URL(t)
 	owner, service := open(t, owners), open(t, pgtest.ServiceURL(t, owners))
@@ -204,8 +204,8 @@ func open(t *testing.T, url string) *pgxpool.Pool {
 	return pool
 }
 
-// TestEachRightToTheLogIsNoticed gives the service's login role, or one that it can become, what it should not have.
-func TestEachRightToTheLogIsNoticed(t *testing.T) {
+// TestEachPrivilegeOnTheLogIsReported gives the service's login role, or one that it can become, what it should not have.
+func TestEachPrivilegeOnTheLogIsReported(t *testing.T) {
 	t.Parallel()
 	owners := pgtest.URL(t)
 	owner, service := open(t, owners), open(t, pgtest.ServiceURL(t, owners))

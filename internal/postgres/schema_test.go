@@ -45,8 +45,8 @@ func TestExpectedSchema(t *testing.T) {
 	}
 }
 
-// TestAnotherSchemaIsNoticed changes a database as an edited migration, or somebody in a hurry, leaves it.
-func TestAnotherSchemaIsNoticed(t *testing.T) {
+// TestSchemaDriftIsReported changes a database as an edited migration, or somebody in a hurry, leaves it.
+func TestSchemaDriftIsReported(t *testing.T) {
 	t.Parallel()
 	for change, want := range map[string]string{
 		"alter table idempotency_keys drop column refusal cascade":           "idempotency_keys: column refusal bytea is missing",

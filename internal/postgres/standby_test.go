@@ -38,9 +38,9 @@ func server(t *testing.T, settings map[string]string) string {
 	return with(t, started.URL(), "user", "postgres")
 }
 
-// TestACommitThatDidNotWaitIsAnError has a primary whose synchronous standby is away. A commit whose wait is cancelled is on
+// TestUnreplicatedCommitIsAnError has a primary whose synchronous standby is away. A commit whose wait is cancelled is on
 // the primary only, and PostgreSQL says so in a warning.
-func TestACommitThatDidNotWaitIsAnError(t *testing.T) {
+func TestUnreplicatedCommitIsAnError(t *testing.T) {
 	t.Parallel()
 	raw := server(t, map[string]string{})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

@@ -148,8 +148,8 @@ func TestSoundBooks(t *testing.T) {
 	}
 }
 
-// TestDamageIsNamed damages the log and read models in a transaction that is rolled back, and expects the report to say so.
-func TestDamageIsNamed(t *testing.T) {
+// TestDamageIsReported damages the log and read models in a transaction that is rolled back, and expects the report to say so.
+func TestDamageIsReported(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	books(t, pool)

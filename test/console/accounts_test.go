@@ -38,8 +38,8 @@ func (b *tab) shows(balance string) {
 	b.until(fmt.Sprintf(`document.querySelector('#balance').innerText === %q`, balance))
 }
 
-// TestAnAccountsLife opens an account and does with it all that can be done, wrongly first.
-func TestAnAccountsLife(t *testing.T) {
+// TestAccountLifecycle opens an account and does with it all that can be done, wrongly first.
+func TestAccountLifecycle(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	other := s.open("Grace Hopper", "EUR")
@@ -178,8 +178,8 @@ func readsOwnWrites(t *testing.T, s *fixture, account string) {
 	}
 }
 
-// TestFindingAccounts filters the list, and goes through its pages.
-func TestFindingAccounts(t *testing.T) {
+// TestFindAccounts filters the list, and goes through its pages.
+func TestFindAccounts(t *testing.T) {
 	t.Parallel()
 	s := serve(t, past(t))
 	for n := range 20 {

@@ -11,8 +11,8 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// TestAKeyIsAskedFor stands where authentication is on: the gate answers in the words of RFC 6750 that a server would.
-func TestAKeyIsAskedFor(t *testing.T) {
+// TestConsoleAsksForAKey stands where authentication is on: the gate answers in the words of RFC 6750 that a server would.
+func TestConsoleAsksForAKey(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	ada := s.open("Ada Lovelace", "EUR")
@@ -63,8 +63,8 @@ func TestAKeyIsAskedFor(t *testing.T) {
 	b.until(`document.querySelector('main').innerText.includes('requires an API key')`)
 }
 
-// TestWithoutAMouse reaches the content, opens a form and leaves it by keys alone, and keeps the theme that was chosen.
-func TestWithoutAMouse(t *testing.T) {
+// TestKeyboardOnly reaches the content, opens a form and leaves it by keys alone, and keeps the theme that was chosen.
+func TestKeyboardOnly(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	b := browse(t, s.gate.URL, "/accounts")

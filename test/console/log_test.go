@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestTheLiveLog follows the log, pauses it, loses its connection, and looks at one event.
-func TestTheLiveLog(t *testing.T) {
+// TestLiveLog follows the log, pauses it, loses its connection, and looks at one event.
+func TestLiveLog(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	ada, rich := s.open("Ada Lovelace", "EUR"), s.open("Croesus", "EUR")

@@ -67,8 +67,8 @@ func TestAForeignPage(t *testing.T) {
 	})
 }
 
-// TestTheConsoleBelowAPath has a proxy that mounts the service below a path, and takes it off.
-func TestTheConsoleBelowAPath(t *testing.T) {
+// TestConsoleBelowAPath has a proxy that mounts the service below a path, and takes it off.
+func TestConsoleBelowAPath(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	s.open("Ada Lovelace", "EUR")
