@@ -70,7 +70,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatal("it does not come about: " + what)
+			t.Fatal("timed out waiting: " + what)
 		}
 	}
 }
@@ -83,7 +83,7 @@ func (h *hosted) awaitReady(t *testing.T, settings ...string) {
 	})
 }
 
-// answer is a status and all that came with it.
+// answer sends a request and returns the response's status and text.
 func (h *hosted) answer(t *testing.T, method, path, key, body string) (status int, text string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, h.base+path, strings.NewReader(body))
@@ -107,7 +107,7 @@ func (h *hosted) answer(t *testing.T, method, path, key, body string) (status in
 	return response.StatusCode, all.String()
 }
 
-// file makes a file with a secret in it.
+// file writes a secret to a new file and returns its path.
 func file(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "secret")
@@ -117,7 +117,7 @@ func file(t *testing.T, text string) string {
 	return path
 }
 
-// withPassword is a database URL with a password, which one that needs none is given.
+// withPassword adds a password to a database URL that needs none.
 func withPassword(t *testing.T, raw string) (databaseURL, password string) {
 	t.Helper()
 	u, err := url.Parse(raw)
@@ -133,8 +133,8 @@ func withPassword(t *testing.T, raw string) (databaseURL, password string) {
 	return u.String(), q.Get("password")
 }
 
-// TestKeysEndToEnd makes a key with the binary's command, uses it, and revokes it. Its secret, and the password of the
-// database, are then in no log, metric, problem, dump or list of what the database is doing.
+// TestKeysEndToEnd creates a key with the binary's command, uses it and revokes it. No log, metric, problem, dump or
+// pg_stat_activity then contains its secret or the database's password.
 func TestKeysEndToEnd(t *testing.T) {
 	t.Parallel()
 	databaseURL, password := withPassword(t, pgtest.URL(t))
@@ -158,7 +158,7 @@ func TestKeysEndToEnd(t *testing.T) {
 	}
 	h := host(t, database, "PASSBOOK_AUTH=keys")
 	h.awaitReady(t)
-	var said strings.Builder // all that the server has ever answered
+	var said strings.Builder // every response of the server
 	expect := func(method, path, key, body string, want int) string {
 		t.Helper()
 		status, text := h.answer(t, method, path, key, body)
@@ -225,7 +225,7 @@ func TestKeysEndToEnd(t *testing.T) {
 	}
 }
 
-// endedBy holds a stream open until what is done has ended it, and answers what the database was doing meanwhile.
+// endedBy holds a stream open until the given function ends it, and returns what the database was doing meanwhile.
 func (h *hosted) endedBy(t *testing.T, key, databaseURL string, do func()) (activity string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.base+"/events", http.NoBody)
@@ -259,7 +259,7 @@ func (h *hosted) endedBy(t *testing.T, key, databaseURL string, do func()) (acti
 	return activity
 }
 
-// dump is all that is in a database, as pg_dump has it.
+// dump returns the whole database as text, by pg_dump.
 func dump(t *testing.T, databaseURL string) string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), databaseURL)
@@ -278,7 +278,7 @@ func dump(t *testing.T, databaseURL string) string {
 	return string(out)
 }
 
-// TestUnavailableDatabaseLeaksNoSecrets: the log says where the database is, and not with what password.
+// TestUnavailableDatabaseLeaksNoSecrets checks that the log names the database's address, but not its password.
 func TestUnavailableDatabaseLeaksNoSecrets(t *testing.T) {
 	t.Parallel()
 	for _, databaseURL := range []string{
@@ -286,7 +286,7 @@ func TestUnavailableDatabaseLeaksNoSecrets(t *testing.T) {
 		"host=127.0.0.1 port=1 user=passbook password=hunter2 dbname=passbook sslmode=disable",
 	} {
 		h := host(t, "DATABASE_URL="+databaseURL, "PASSBOOK_AUTH=keys")
-		eventually(t, "the log tells", func() bool { return strings.Contains(h.log.String(), "the database is not ready; trying again") })
+		eventually(t, "the log reports it", func() bool { return strings.Contains(h.log.String(), "the database is not ready; trying again") })
 		status, text := h.answer(t, "GET", "/totals", "pbk_"+strings.Repeat("a", 16)+"_"+strings.Repeat("b", 52), "")
 		if status != http.StatusServiceUnavailable {
 			t.Errorf("%d %s", status, text)
@@ -295,12 +295,12 @@ func TestUnavailableDatabaseLeaksNoSecrets(t *testing.T) {
 			t.Errorf("%d %s", status, text)
 		}
 		if all := h.log.String() + text; strings.Contains(all, "hunter2") || strings.Contains(all, strings.Repeat("b", 52)) {
-			t.Errorf("a secret was told: %s", all)
+			t.Errorf("a secret was leaked: %s", all)
 		}
 	}
 }
 
-// TestKeysBeforeTheFirstStart makes a key where there is no database yet, with a private PostgreSQL.
+// TestKeysBeforeTheFirstStart creates a key before the private PostgreSQL exists.
 func TestKeysBeforeTheFirstStart(t *testing.T) {
 	t.Parallel()
 	data := private(t)
@@ -317,7 +317,7 @@ func TestKeysBeforeTheFirstStart(t *testing.T) {
 	if status, text := h.answer(t, "GET", "/accounts", key, ""); status != http.StatusOK {
 		t.Errorf("%d %s", status, text)
 	}
-	// Beside the running server.
+	// While the server runs.
 	if code, stdout, stderr := invoke(t.Context(), []string{"keys", "revoke", "shop", "--json"}, data, "HOME=/"); code != exitOK || !strings.Contains(stdout, `"revoked_at":"2`) {
 		t.Errorf("%d %s %s", code, stdout, stderr)
 	}

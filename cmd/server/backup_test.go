@@ -11,7 +11,7 @@ import (
 	"passbook/internal/httpapi/apitest"
 )
 
-// TestBackupAndRestore backs a private PostgreSQL up while its server runs and when none does, and restores both.
+// TestBackupAndRestore backs up a private PostgreSQL while its server runs and while it is stopped, and restores both.
 func TestBackupAndRestore(t *testing.T) {
 	t.Parallel()
 	bin, data := build(t), private(t)
@@ -58,7 +58,7 @@ func TestBackupAndRestore(t *testing.T) {
 		b.call("POST", "/deposits", `{"account_id":"`+id+`","amount":"1.00"}`, 201)
 		again.stop(t)
 	}
-	// What is no dump leaves nothing.
+	// A file that is not a dump leaves nothing behind.
 	nonsense := filepath.Join(t.TempDir(), "nonsense")
 	if err := os.WriteFile(nonsense, []byte("nonsense"), 0o600); err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func (p *process) stop(t *testing.T) {
 	}
 }
 
-// TestDocumentedDumpCommands runs what docs/operations.md says for a database of one's own.
+// TestDocumentedDumpCommands runs the commands that docs/operations.md gives for an external database.
 func TestDocumentedDumpCommands(t *testing.T) {
 	t.Parallel()
 	bin, to := build(t), runRolesSQL(t)

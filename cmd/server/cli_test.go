@@ -35,7 +35,7 @@ func environ(env map[string]string) []string {
 	return all
 }
 
-// TestOperatorCommands runs the commands an operator has against a real server with a private PostgreSQL.
+// TestOperatorCommands runs the operator's commands against a real server with a private PostgreSQL.
 func TestOperatorCommands(t *testing.T) {
 	t.Parallel()
 	data := private(t)
@@ -98,7 +98,7 @@ func verifyIsSound(t *testing.T, database string) {
 	}
 }
 
-// verifyNames wants the balance of the account, which was changed by hand, named.
+// verifyNames checks that server verify names the account whose balance was changed by hand.
 func verifyNames(t *testing.T, database, id string) {
 	t.Helper()
 	code, stdout, stderr := invoke(t.Context(), []string{"verify"}, database, "PASSBOOK_LOG_LEVEL=error")
@@ -112,14 +112,14 @@ func verifyNames(t *testing.T, database, id string) {
 	}
 }
 
-// TestReplayFollow follows replays that end in every way, on a server that answers as told.
+// TestReplayFollow follows replays with every outcome, on a scripted server.
 func TestReplayFollow(t *testing.T) {
 	t.Parallel()
 	const running = `{"id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41","projection":"balances","state":"running","processed":%d,"total":100,"rate":10,"eta_seconds":9}`
 	const ended = `{"id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41","projection":"balances","state":"%s","processed":%d,"total":100,"error":%s}`
 	for name, test := range map[string]struct {
 		begin   string
-		answers []string // the last one is given for ever; "" is a server that is away
+		answers []string // the last one repeats; "" is a server that is down
 		args    []string
 		code    int
 		out     []string

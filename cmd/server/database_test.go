@@ -59,7 +59,7 @@ func TestReadinessChecksSchemaAndRole(t *testing.T) {
 	}
 }
 
-// TestReadinessChecksTheQueryDatabase has queries go to a database that lacks the schema at first, and is away later.
+// TestReadinessChecksTheQueryDatabase sends queries to a database that lacks the schema at first and is down later.
 func TestReadinessChecksTheQueryDatabase(t *testing.T) {
 	t.Parallel()
 	bin := build(t)
@@ -88,7 +88,7 @@ func TestReadinessChecksTheQueryDatabase(t *testing.T) {
 	}
 }
 
-// TestUnsuitableDatabaseFailsTheStart has what would never work end the start, with the reason.
+// TestUnsuitableDatabaseFailsTheStart checks that the start fails with a reason when the database can never work.
 func TestUnsuitableDatabaseFailsTheStart(t *testing.T) {
 	t.Parallel()
 	bin, database := build(t), postgresIn(t, shortDir(t))
@@ -110,8 +110,7 @@ func TestUnsuitableDatabaseFailsTheStart(t *testing.T) {
 	}
 }
 
-// TestDatabaseDefaultsDoNotMatter has a database on which everything is preset that a session's statements mean otherwise
-// by, and does what the service does.
+// TestDatabaseDefaultsDoNotMatter runs the service on a database whose defaults change the meaning of statements.
 func TestDatabaseDefaultsDoNotMatter(t *testing.T) {
 	t.Parallel()
 	bin, database := build(t), postgresIn(t, shortDir(t))

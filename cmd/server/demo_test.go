@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// demonstrate runs server demo in a directory for temporary files that is the test's own.
+// demonstrate runs server demo with a temporary directory of the test's own.
 func demonstrate(t *testing.T, args ...string) (stdout, stderr, dir string, err error) {
 	t.Helper()
 	return demonstrateAs(t, exec.Command(build(t), append([]string{"demo"}, args...)...))
@@ -20,7 +20,7 @@ func demonstrateAs(t *testing.T, cmd *exec.Cmd) (stdout, stderr, dir string, err
 	t.Helper()
 	dir = t.TempDir()
 	passable(t, dir)
-	// What is set for a real server must be left alone.
+	// The demonstration must ignore the settings of a real server.
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "DATABASE_URL=postgres://nobody@127.0.0.1:1/nothing", "PASSBOOK_DATA_DIR="+filepath.Join(dir, "mine"))
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -28,7 +28,7 @@ func demonstrateAs(t *testing.T, cmd *exec.Cmd) (stdout, stderr, dir string, err
 	return out.String(), errs.String(), dir, err
 }
 
-// TestDemo walks through the demonstration: every step holds, and nothing is left behind.
+// TestDemo runs the demonstration: every step succeeds, and nothing is left behind.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	stdout, stderr, dir, err := demonstrate(t, "--json", "--deposits", "2000")
@@ -58,7 +58,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestDemoWithClosedOutput sees the demonstration end, and leave nothing, when nobody reads on.
+// TestDemoWithClosedOutput checks that the demonstration ends, and leaves nothing behind, when its output is closed.
 func TestDemoWithClosedOutput(t *testing.T) {
 	t.Parallel()
 	stdout, stderr, dir, err := demonstrateAs(t, exec.Command("bash", "-c", build(t)+" demo --json --deposits 200 | head -n 1"))

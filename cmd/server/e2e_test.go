@@ -22,7 +22,7 @@ import (
 	"passbook/internal/httpapi/apitest"
 )
 
-// binary is the real one, which the first test that needs it builds for all of them.
+// binary is the real server, built for all tests by the first one that needs it.
 var binary struct {
 	once sync.Once
 	dir  string // removed by TestMain
@@ -30,7 +30,7 @@ var binary struct {
 	err  error
 }
 
-// build returns the path of the real binary: the one that E2E_SERVER names, or else one that is built.
+// build returns the path of the real binary: the one that E2E_SERVER names, or else a newly built one.
 func build(t *testing.T) string {
 	t.Helper()
 	binary.once.Do(func() {
@@ -56,7 +56,7 @@ type process struct {
 	cmd  *exec.Cmd
 	base string // set by awaitReady
 	out  lockedBuffer
-	done chan struct{} // closed when it has ended, with the error in err
+	done chan struct{} // closed when the process has ended, with the error in err
 	err  error
 }
 
@@ -77,7 +77,7 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-// private is the setting of a private PostgreSQL in a directory of the test's own.
+// private returns the setting for a private PostgreSQL in a directory of the test's own.
 func private(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -85,7 +85,7 @@ func private(t *testing.T) string {
 	return "PASSBOOK_DATA_DIR=" + dir
 }
 
-// launch starts a binary on a port that is free, with settings such as where its database is.
+// launch starts a binary on a free port, with settings such as the database's URL.
 func launch(t *testing.T, path string, settings ...string) *process {
 	t.Helper()
 	p := &process{done: make(chan struct{})}
@@ -106,13 +106,13 @@ func launch(t *testing.T, path string, settings ...string) *process {
 	return p
 }
 
-// How a server's log says where it listens, and tells of each request.
+// The log lines with the server's address, and with each request.
 var (
 	listening = regexp.MustCompile(`"msg":"listening","addr":"([^"]+)"`)
 	requests  = regexp.MustCompile(`(?m)^.*"msg":"request".*\n`)
 )
 
-// awaitPort returns when the server listens, with base set: before it is ready.
+// awaitPort sets base and returns when the server listens, before it is ready.
 func (p *process) awaitPort(t *testing.T) {
 	t.Helper()
 	eventuallyTrue(t, time.Minute, "the server listens", func() bool {
@@ -124,7 +124,7 @@ func (p *process) awaitPort(t *testing.T) {
 	})
 }
 
-// awaitReady returns when the server is ready, with base set, and fails the test when it is not within the time.
+// awaitReady sets base and returns when the server is ready, and fails the test if it is not within the limit.
 func (p *process) awaitReady(t *testing.T, limit time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -164,14 +164,14 @@ func (p *process) ready(ctx context.Context, t *testing.T) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// api speaks to a server and checks every answer against api/openapi.yaml.
+// api calls a server and checks every response against api/openapi.yaml.
 type api struct {
 	t      *testing.T
 	client *http.Client
 	base   string
 }
 
-// call sends a body, if there is one, and decodes the answer, which must have the wanted status.
+// call sends a body, if there is one, and returns the decoded response, which must have the wanted status.
 func (a api) call(method, path, body string, status int) map[string]any {
 	a.t.Helper()
 	request, err := http.NewRequestWithContext(a.t.Context(), method, a.base+path, strings.NewReader(body))
@@ -201,8 +201,8 @@ func (a api) call(method, path, body string, status int) map[string]any {
 	return answer
 }
 
-// TestQuickstartEndToEnd is the quickstart and more, on the real binary with a private PostgreSQL: money goes in, is read at
-// the position it was acknowledged with, a replay changes nothing, and a kill -9 loses nothing.
+// TestQuickstartEndToEnd is the quickstart and more, on the real binary with a private PostgreSQL: deposits are read at
+// the position they were acknowledged with, a replay changes nothing, and a kill -9 loses nothing.
 func TestQuickstartEndToEnd(t *testing.T) {
 	t.Parallel()
 	bin, data := build(t), private(t)
@@ -234,7 +234,7 @@ func TestQuickstartEndToEnd(t *testing.T) {
 	}
 	<-first.done
 	second := launch(t, bin, data)
-	second.awaitReady(t, 60*time.Second) // the two seconds it should take are measured by make bench, not judged here
+	second.awaitReady(t, 60*time.Second) // make bench measures whether it takes two seconds
 	a = api{t, apitest.Client(t), second.base}
 	if got := balance(a); got != "120.00" {
 		t.Fatalf("balance after kill -9 %s, want 120.00", got)
@@ -242,7 +242,7 @@ func TestQuickstartEndToEnd(t *testing.T) {
 	a.call("POST", "/withdrawals", `{"account_id":"`+id+`","amount":"120.01"}`, 422)
 	position = a.call("POST", "/withdrawals", `{"account_id":"`+id+`","amount":"120.00"}`, 201)["position"].(float64)
 	if got := balance(a); got != "0.00" {
-		t.Fatalf("balance after taking it all %s, want 0.00", got)
+		t.Fatalf("balance after withdrawing it all %s, want 0.00", got)
 	}
 	a.call("POST", "/accounts/"+id+"/close", `{"reason":"done"}`, 200)
 	a.call("POST", "/deposits", `{"account_id":"`+id+`","amount":1}`, 422)
@@ -261,7 +261,7 @@ func (a api) awaitReplay(id string) {
 	a.awaitReplayOf("balances", id)
 }
 
-// awaitReplayOf returns when a replay of a projection is completed. However long that takes, it must not stand still.
+// awaitReplayOf returns when a replay of a projection is completed. It may take long, but must not stall.
 func (a api) awaitReplayOf(projection, id string) {
 	a.t.Helper()
 	var processed any
@@ -284,13 +284,13 @@ func (a api) awaitReplayOf(projection, id string) {
 			processed, since = got["processed"], time.Now()
 		}
 		if time.Since(since) > time.Minute {
-			a.t.Fatalf("the replay stands still: %v", got)
+			a.t.Fatalf("the replay has stalled: %v", got)
 		}
 		<-tick.C
 	}
 }
 
-// TestBadAmountsNameTheField sends what is not an amount to a real server.
+// TestBadAmountsNameTheField sends invalid amounts to a real server.
 func TestBadAmountsNameTheField(t *testing.T) {
 	t.Parallel()
 	p := launch(t, build(t), private(t))
@@ -334,7 +334,7 @@ func TestBadAmountsNameTheField(t *testing.T) {
 	}
 }
 
-// TestAccountIDIsUnique opens an account twice under an id of the caller's choice.
+// TestAccountIDIsUnique opens an account twice under an id that the caller chose.
 func TestAccountIDIsUnique(t *testing.T) {
 	t.Parallel()
 	p := launch(t, build(t), private(t))
@@ -347,7 +347,7 @@ func TestAccountIDIsUnique(t *testing.T) {
 	a.call("GET", "/accounts/"+uuid.NewString()+"/balance", "", 404)
 }
 
-// passable lets the user that PostgreSQL runs as reach a test's directory when the tests run as root.
+// passable lets the user that PostgreSQL runs as enter a test's directory when the tests run as root.
 func passable(t *testing.T, dir string) {
 	t.Helper()
 	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {

@@ -16,7 +16,7 @@ import (
 	"passbook/internal/httpapi/apitest"
 )
 
-// follow opens a stream of events and hands on what it sends, until the stream ends.
+// follow opens a stream of events and returns a channel with its events, closed when the stream ends.
 func (p *process) follow(t *testing.T, query string) <-chan event.Event {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -57,16 +57,16 @@ func await(t *testing.T, events <-chan event.Event, position string) event.Event
 	select {
 	case e, ok := <-events:
 		if !ok || e.Extensions()["position"] != position {
-			t.Fatalf("%v in place of the event at position %s", e, position)
+			t.Fatalf("got %v instead of the event at position %s", e, position)
 		}
 		return e
 	case <-time.After(30 * time.Second):
-		t.Fatalf("the event at position %s does not come", position)
+		t.Fatalf("no event at position %s", position)
 	}
 	return event.Event{}
 }
 
-// TestFeedEndToEnd reads the log as CloudEvents, in pages and live, and stops the server under a live stream.
+// TestFeedEndToEnd reads the log as CloudEvents, in pages and live, and stops the server while a stream is open.
 func TestFeedEndToEnd(t *testing.T) {
 	t.Parallel()
 	p := launch(t, build(t), private(t))
@@ -116,7 +116,7 @@ func TestFeedEndToEnd(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if <-p.done; p.err != nil { // as it has when requests are still open once drainTimeout is over
+	if <-p.done; p.err != nil { // an error if requests are still open after drainTimeout
 		t.Errorf("with streams open the server stopped with %v", p.err)
 	}
 	for _, stream := range []<-chan event.Event{live, of, opened} {

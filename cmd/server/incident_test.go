@@ -21,12 +21,12 @@ import (
 
 const (
 	incidentAccounts = 20
-	incidentEvents   = 150_000 // some chunks of a replay
+	incidentEvents   = 150_000 // several chunks of a replay
 )
 
 func incidentAccount(n int) string { return fmt.Sprintf("0190a0d2-0000-7000-8000-%012d", n) }
 
-// fill writes a long log by SQL: accounts in euros, and deposits of one cent in turn.
+// fill writes a long log by SQL: accounts in euros, and deposits of one cent to each in turn.
 func fill(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	_, err := pool.Exec(t.Context(), `insert into events
@@ -39,7 +39,7 @@ select n, ('0190a0d2-0000-7000-8000-' || lpad((1 + (n - 1) % $1)::text, 12, '0')
 	}
 }
 
-// runVerify runs the binary's own check of the database, and answers its exit code and what it said.
+// runVerify runs server verify and returns its exit code and output.
 func runVerify(t *testing.T, bin, url string) (int, string) {
 	t.Helper()
 	cmd := exec.Command(bin, "verify")
@@ -51,7 +51,7 @@ func runVerify(t *testing.T, bin, url string) (int, string) {
 	return cmd.ProcessState.ExitCode(), string(out)
 }
 
-// TestReplayIsNoIncident replays under a writer and four readers, twice, the second time through a kill -9: no read
+// TestReplayIsNoIncident replays twice under a writer and four readers, with a kill -9 during the second replay: no read
 // fails, no balance goes back, and afterwards every balance equals the log (I4, I6).
 func TestReplayIsNoIncident(t *testing.T) {
 	t.Parallel()
@@ -107,7 +107,7 @@ where p.id = 'balances' and b.generation = p.generation and b.account_id = $1`, 
 	}
 }
 
-// exchange sends a request and decodes the answer, which must have the wanted status.
+// exchange sends a request and returns the decoded response, which must have the wanted status.
 func exchange(ctx context.Context, method, url, body string, status int) (map[string]any, error) {
 	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
@@ -134,7 +134,7 @@ func exchange(ctx context.Context, method, url, body string, status int) (map[st
 // plain is a client that checks nothing, for requests by the thousand.
 var plain = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
-// awaitPosition returns when balances has applied a position. However long that takes, it must not stand still.
+// awaitPosition returns when balances has applied a position. It may take long, but must not stall.
 func awaitPosition(t *testing.T, pool *pgxpool.Pool, position int64) {
 	t.Helper()
 	for at := int64(-1); at < position; {
@@ -161,7 +161,7 @@ func eventuallyTrue(t *testing.T, limit time.Duration, what string, condition fu
 	}
 }
 
-// deposits writes one after the other until ctx ends; each must be taken.
+// deposits sends one deposit after another until ctx ends; each must be accepted.
 func deposits(ctx context.Context, base string) error {
 	for n := 0; ctx.Err() == nil; n++ {
 		body := fmt.Sprintf(`{"account_id":"%s","amount":"0.01"}`, incidentAccount(1+n%incidentAccounts))
@@ -172,7 +172,7 @@ func deposits(ctx context.Context, base string) error {
 	return nil
 }
 
-// reads reads a balance again and again until ctx ends; each read must succeed, and see no less than the one before.
+// reads reads a balance repeatedly until ctx ends; each read must succeed, and must not go back.
 func reads(ctx context.Context, base, account string) error {
 	var position, version float64
 	for ctx.Err() == nil {
@@ -192,8 +192,8 @@ func reads(ctx context.Context, base, account string) error {
 	return nil
 }
 
-// TestAnotherInstanceTakesOver stops the owner of the projections for longer than its lease: what the other instance
-// takes becomes visible, and the old owner, let go on, does no harm (I5).
+// TestAnotherInstanceTakesOver pauses the owner of the projections for longer than its lease: commands to the other
+// instance become visible, and the old owner, once resumed, does no harm (I5).
 func TestAnotherInstanceTakesOver(t *testing.T) {
 	t.Parallel()
 	bin, url := build(t), pgtest.URL(t)

@@ -19,9 +19,9 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// TestTwoInstancesFight has two instances on one database and 24 clients who fight over three accounts with deposits,
-// withdrawals and transfers, each request sent twice under one key, to either instance: whatever the race, nothing is
-// done twice, nothing is answered with a 5xx, and the log adds up to the cent (I1, I2, I3, I8).
+// TestTwoInstancesFight runs two instances on one database and 24 clients that compete for three accounts with deposits,
+// withdrawals and transfers, each request sent twice under one key, to either instance: no command is applied twice, no
+// response is a 5xx, and the log adds up to the cent (I1, I2, I3, I8).
 func TestTwoInstancesFight(t *testing.T) {
 	t.Parallel()
 	bin, url := build(t), pgtest.URL(t)
@@ -54,7 +54,7 @@ func TestTwoInstancesFight(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				// The first answer is the answer, also when it was a refusal.
+				// The second response equals the first, also for a refusal.
 				if second.status != first.status || !bytes.Equal(second.body, first.body) || second.replayed != "true" {
 					return fmt.Errorf("%s %s: first %d %s, then %d %s (replayed %q)", path, body, first.status, first.body,
 						second.status, second.body, second.replayed)
@@ -71,7 +71,7 @@ func TestTwoInstancesFight(t *testing.T) {
 	}
 	refusalsStand(t, bases)
 	if done.Load() < clients {
-		t.Fatalf("only %d commands were applied: the fight did not take place", done.Load())
+		t.Fatalf("only %d commands were applied: too few to prove anything", done.Load())
 	}
 	checkBooks(t, url)
 	var head int64
@@ -123,7 +123,7 @@ type settled struct {
 	replayed string
 }
 
-// sendSettled sends a command until it is answered for good: 409 says that its first sending is not done yet.
+// sendSettled sends a command until its response is final: 409 means that the first attempt is still under way.
 func sendSettled(t *testing.T, client *http.Client, url, body, key string) (settled, error) {
 	t.Helper()
 	for {
@@ -155,8 +155,8 @@ func sendOnce(t *testing.T, client *http.Client, url, body, key string) (settled
 	return settled{response.StatusCode, raw, response.Header.Get("Idempotency-Replayed")}, err
 }
 
-// refusalsStand has commands refused, changes what they were refused for, and sends them again, spelled differently, to the
-// other instance: the first answer stands, byte for byte, alone and among the items of a bulk request.
+// refusalsStand sends commands that are refused, removes the reason, and sends them again, spelled differently, to the
+// other instance: each gets its first response, byte for byte, alone and as an item of a bulk request.
 func refusalsStand(t *testing.T, bases []string) {
 	t.Helper()
 	client := &http.Client{}
@@ -217,8 +217,8 @@ func refusalsStand(t *testing.T, bases []string) {
 	}
 }
 
-// checkBooks folds the log in SQL: positions and versions without a gap, no account below its limit after any event, and
-// at every position as much money as came in less what went out.
+// checkBooks folds the log in SQL: positions and versions have no gap, no event leaves an account below its limit, and at
+// every position the balances equal deposits less withdrawals.
 func checkBooks(t *testing.T, url string) {
 	t.Helper()
 	pool := connect(t, url)
@@ -247,7 +247,7 @@ func checkBooks(t *testing.T, url string) {
 	}
 }
 
-// TestBulkEndToEnd opens, feeds and drains accounts with POST /commands, as lines and as an array.
+// TestBulkEndToEnd opens accounts, deposits and withdraws with POST /commands, as lines and as an array.
 func TestBulkEndToEnd(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)

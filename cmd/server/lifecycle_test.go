@@ -25,7 +25,7 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// fleet is the instances that clients know of, as a load balancer does.
+// fleet is the instances that clients know, as a load balancer does.
 type fleet struct {
 	mu    sync.Mutex
 	bases []string
@@ -50,8 +50,8 @@ func (f *fleet) remove(base string) {
 	f.bases = slices.DeleteFunc(f.bases, func(b string) bool { return b == base })
 }
 
-// do sends a request to one instance after the other until one takes the connection. Whatever else goes wrong is a loss. An
-// instance that closes its connections is leaving, and gets no more requests.
+// do sends a request to one instance after another until one accepts the connection. Any other failure is a lost request.
+// An instance that closes its connections is stopping, and gets no more requests.
 func (f *fleet) do(ctx context.Context, client *http.Client, method, path, body string, status int) error {
 	for {
 		base := f.pick()
@@ -83,9 +83,8 @@ func (f *fleet) do(ctx context.Context, client *http.Client, method, path, body 
 }
 
 // TestRollingRestart replaces both instances of a service under load, one after the other. Clients keep their connections,
-// send commands without keys, and try again only what was refused a connection: nothing is lost, nothing is done twice, and
-// both old instances exit with 0. PASSBOOK_SHUTDOWN_DELAY is the time that a client which has chosen an instance has to
-// connect to it.
+// send commands without keys, and retry only refused connections: no command is lost or applied twice, and both old
+// instances exit with 0. PASSBOOK_SHUTDOWN_DELAY leaves a client that has chosen an instance time to connect to it.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	bin, owners := build(t), pgtest.URL(t)
@@ -128,12 +127,12 @@ func TestRollingRestart(t *testing.T) {
 		if err := old.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		// The old one is still known to the clients when it goes.
+		// Clients still know the old instance when it stops.
 		if <-old.done; old.err != nil {
 			t.Errorf("an instance that was told to stop: %v", old.err)
 		}
 		f.remove(old.base)
-		eventuallyTrue(t, 30*time.Second, "the service goes on", func() bool { return acknowledged.Load() > before+20 })
+		eventuallyTrue(t, 30*time.Second, "the service continues", func() bool { return acknowledged.Load() > before+20 })
 	}
 	stop()
 	if err := group.Wait(); err != nil {
@@ -146,15 +145,15 @@ func TestRollingRestart(t *testing.T) {
 	if recorded != acknowledged.Load() {
 		t.Errorf("%d deposits are in the log, %d were acknowledged", recorded, acknowledged.Load())
 	}
-	a = api{t, a.client, instances[0].base} // the projections have been handed on
+	a = api{t, a.client, instances[0].base} // the projections have changed owner
 	want := fmt.Sprintf("%d.%02d", recorded/100, recorded%100)
 	if got := a.call("GET", "/accounts/"+id+"/balance?min_position="+strconv.FormatInt(recorded+1, 10), "", 200)["balance"]; got != want {
 		t.Errorf("balance %v, want %s", got, want)
 	}
 }
 
-// TestDatabaseOutages has a PostgreSQL that becomes read-only, lets nobody in, and is restarted. Each time commands are
-// answered with 503, readiness says why, and the service heals by itself.
+// TestDatabaseOutages makes a PostgreSQL read-only, closes it to logins, and restarts it. Each time commands get 503,
+// readiness says why, and the service recovers without help.
 func TestDatabaseOutages(t *testing.T) {
 	t.Parallel()
 	dir := shortDir(t)
@@ -200,7 +199,7 @@ func TestDatabaseOutages(t *testing.T) {
 		{"alter role passbook nologin", "alter role passbook login", 503, "does not let the service in"},
 	} {
 		admin(trouble.begin)
-		cut() // what was decided when a session began, such as that it only reads, stays as it is
+		cut() // a session keeps what was set when it began, such as read-only
 		eventuallyTrue(t, time.Minute, "503 after "+trouble.begin, deposit(503))
 		eventuallyTrue(t, time.Minute, "readiness says "+trouble.why, says(trouble.ready, trouble.why))
 		if trouble.ready == 200 {
@@ -218,7 +217,7 @@ func TestDatabaseOutages(t *testing.T) {
 	database = postgresIn(t, dir)
 	eventuallyTrue(t, time.Minute, "commands again after a restart", deposit(201))
 	p.awaitReady(t, time.Minute)
-	eventuallyTrue(t, time.Minute, "the projections go on", func() bool {
+	eventuallyTrue(t, time.Minute, "the projections continue", func() bool {
 		answer, err := exchange(t.Context(), "GET", p.base+"/projections/balances", "", 200)
 		return err == nil && answer["lag"] == 0.0
 	})
@@ -233,7 +232,7 @@ func stopNow(t *testing.T, server *localpg.Server) {
 	}
 }
 
-// TestPrivatePostgresIsRestarted kills the private PostgreSQL under the service.
+// TestPrivatePostgresIsRestarted kills the private PostgreSQL of a running service.
 func TestPrivatePostgresIsRestarted(t *testing.T) {
 	t.Parallel()
 	data := private(t)
@@ -258,7 +257,7 @@ func TestPrivatePostgresIsRestarted(t *testing.T) {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		eventuallyTrue(t, time.Minute, "commands are taken again", func() bool {
+		eventuallyTrue(t, time.Minute, "commands are accepted again", func() bool {
 			_, err := exchange(t.Context(), "POST", p.base+"/deposits", `{"account_id":"`+id+`","amount":1}`, 201)
 			return err == nil
 		})

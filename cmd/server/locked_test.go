@@ -11,8 +11,8 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// TestLockedProjectionsAreUnavailable locks the table of the projections, as a migration or an operator would: what needs it
-// is answered with 503 after the time that any query has, and works again once the lock is gone.
+// TestLockedProjectionsAreUnavailable locks the table projections, as a migration or an operator would: requests that need
+// it get 503 after the time limit of any query, and succeed once the lock is released.
 func TestLockedProjectionsAreUnavailable(t *testing.T) {
 	t.Parallel()
 	bin, url := build(t), pgtest.URL(t)

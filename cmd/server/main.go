@@ -1,4 +1,4 @@
-// Command server runs Passbook: the account service, and the commands to look after it. See server --help.
+// Command server runs Passbook: the account service, and the commands that operate it. See server --help.
 package main
 
 import (

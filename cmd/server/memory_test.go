@@ -30,9 +30,9 @@ const (
 	manifestGoMemory = "GOMEMLIMIT=300MiB"
 )
 
-// TestBulkMemory sends the real server, in a cgroup with the manifests' limits, as many requests to POST /commands as may be
-// under way, each as expensive as it can be. Each is carried out or told to come again, the server lives, and its memory
-// stays below the container's.
+// TestBulkMemory sends the real server, in a cgroup with the manifests' limits, as many POST /commands as may be under
+// way at once, each as expensive as possible. Each is carried out or refused with a request to retry, the server
+// survives, and its memory stays below the container's limit.
 func TestBulkMemory(t *testing.T) { //nolint:paralleltest // its load would slow the others down
 	if testing.Short() {
 		t.Skip("takes a minute")
@@ -85,8 +85,8 @@ func TestBulkMemory(t *testing.T) { //nolint:paralleltest // its load would slow
 	}
 }
 
-// sendAtOnce sends the same body so many times, each on a connection of its own, and returns how many answers have which
-// status. One that broke off counts as 0. No answer is read before all bodies are on their way.
+// sendAtOnce sends the same body n times, each on its own connection, and returns the number of responses by status. A
+// response that broke off counts as 0. No response is read before all bodies are on their way.
 func sendAtOnce(t *testing.T, base, path, body string, times int) map[int]int {
 	t.Helper()
 	var (
@@ -108,7 +108,7 @@ func sendAtOnce(t *testing.T, base, path, body string, times int) map[int]int {
 	return maps.Clone(answers)
 }
 
-// sendRaw sends a request without a transport's buffers, and takes the answer while it does.
+// sendRaw sends a request without a transport's buffers, and reads the response at the same time.
 func sendRaw(addr, path, body string, connected func()) (status int) {
 	conn, err := net.DialTimeout("tcp", addr, 30*time.Second)
 	connected()
@@ -131,7 +131,7 @@ func sendRaw(addr, path, body string, connected func()) (status int) {
 	return response.StatusCode
 }
 
-// memoryGroup makes a memory cgroup, where this machine lets it, and returns what puts a process into it.
+// memoryGroup makes a memory cgroup, if this machine allows it, and returns a function that puts a process into it.
 func memoryGroup(t *testing.T, limit int) (confine func(pid int)) {
 	t.Helper()
 	root, file := "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
@@ -153,14 +153,14 @@ func memoryGroup(t *testing.T, limit int) (confine func(pid int)) {
 			err = os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o600)
 		}
 		if err != nil {
-			t.Logf("no cgroup, so that the limit is not enforced, only measured: %v", err)
+			t.Logf("no cgroup, so the limit is only measured, not enforced: %v", err)
 		}
 	}
 }
 
 var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
 
-// peak is the most memory that a process has had, in bytes.
+// peak returns the most memory that a process has used, in bytes.
 func peak(t *testing.T, pid int) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

@@ -17,7 +17,7 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// queriesOf collects the expressions of the dashboard and of the alerts, by where they are.
+// queriesOf returns the expressions of the dashboard and of the alerts, by their place.
 func queriesOf(t *testing.T) map[string]string {
 	t.Helper()
 	read := func(path string, decode func([]byte, any) error, into any) {
@@ -57,7 +57,7 @@ func queriesOf(t *testing.T) map[string]string {
 }
 
 var (
-	// The parts of a query that hold labels, numbers and durations instead of metrics.
+	// The parts of a query that are labels, numbers and durations, not metrics.
 	quoted   = regexp.MustCompile(`"[^"]*"`)
 	inBraces = regexp.MustCompile(`\{[^}]*\}`)
 	inParens = regexp.MustCompile(`\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)`)
@@ -67,7 +67,7 @@ var (
 	operator = []string{"and", "or", "unless", "bool", "offset"}
 )
 
-// metricsIn names the metrics of a query: every word that is not a function, an operator, a label or a duration.
+// metricsIn returns the metrics of a query: every word that is not a function, an operator, a label or a duration.
 func metricsIn(query string) (names []string) {
 	for _, part := range []*regexp.Regexp{quoted, inBraces, inParens, ranges, numbers} {
 		query = part.ReplaceAllString(query, " ")
@@ -88,8 +88,8 @@ func TestMetricsInAQuery(t *testing.T) {
 	}
 }
 
-// TestDashboardAndAlertsNameMetricsThatExist holds every query that is shipped against what a real server shows once each
-// thing that is counted has happened.
+// TestDashboardAndAlertsNameMetricsThatExist compares every shipped query with the metrics of a real server, after each
+// counted thing has happened.
 func TestDashboardAndAlertsNameMetricsThatExist(t *testing.T) {
 	t.Parallel()
 	p := launch(t, build(t), "DATABASE_URL="+pgtest.ServiceURL(t, pgtest.URL(t)))
@@ -101,7 +101,7 @@ func TestDashboardAndAlertsNameMetricsThatExist(t *testing.T) {
 	a.awaitReplay(a.call("POST", "/projections/balances/replay", "", 202)["id"].(string))
 
 	text := scrape(t, p.base)
-	shown := map[string]bool{"up": true} // which Prometheus adds
+	shown := map[string]bool{"up": true} // Prometheus adds it
 	for line := range strings.Lines(text) {
 		if name := strings.FieldsFunc(line, func(r rune) bool { return r == '{' || r == ' ' }); !strings.HasPrefix(line, "#") {
 			shown[name[0]] = true
@@ -118,7 +118,7 @@ func TestDashboardAndAlertsNameMetricsThatExist(t *testing.T) {
 		}
 		for _, name := range names {
 			if !shown[name] {
-				t.Errorf("%s: %s is not shown by the server: %s", where, name, query)
+				t.Errorf("%s: the server does not export %s: %s", where, name, query)
 			}
 		}
 	}
@@ -152,7 +152,7 @@ func scrape(t *testing.T, base string) string {
 	return string(text)
 }
 
-// checkMetricsDocumented holds the table in docs/observability.md against what is shown, both ways.
+// checkMetricsDocumented compares the table in docs/observability.md with the exported metrics, both ways.
 func checkMetricsDocumented(t *testing.T, shown map[string]bool) {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/observability.md")
@@ -163,7 +163,7 @@ func checkMetricsDocumented(t *testing.T, shown map[string]bool) {
 	for _, name := range regexp.MustCompile("`(passbook_[a-z_]+)[`{]").FindAllStringSubmatch(string(text), -1) {
 		documented[name[1]] = true
 		if !shown[name[1]] && !shown[name[1]+"_count"] {
-			t.Errorf("docs/observability.md has %s, which is not shown", name[1])
+			t.Errorf("docs/observability.md has %s, which the server does not export", name[1])
 		}
 	}
 	for name := range shown {

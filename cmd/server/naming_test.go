@@ -23,14 +23,14 @@ const (
 	bankSchemas = "https://bank.example/schemas/"
 )
 
-// TestConfiguredEventNames names the events of a deployment, and reads every page and the stream with the official SDK:
-// each event is valid, and its data is as the schema says that it names.
+// TestConfiguredEventNames configures source, type prefix and schema URL, and reads every page and the stream with the
+// official SDK: each event is valid, and its data matches the schema that it names.
 func TestConfiguredEventNames(t *testing.T) {
 	t.Parallel()
 	p := launch(t, build(t), private(t), "PASSBOOK_EVENT_SOURCE="+bankSource, "PASSBOOK_EVENT_TYPE_PREFIX=com.example.passbook",
 		"PASSBOOK_EVENT_SCHEMA_URL=https://bank.example/schemas")
 	p.awaitReady(t, 60*time.Second)
-	// No apitest.Client: the document in the repository has other names than the one that this server has.
+	// No apitest.Client: the document in the repository has other names than this server's.
 	a := api{t, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, p.base}
 	live := p.follow(t, "?after=0")
 	a.recordEveryType()
@@ -70,12 +70,12 @@ func TestConfiguredEventNames(t *testing.T) {
 	}
 	for _, e := range page {
 		if err := document.Components.Schemas["CloudEvent"].Value.VisitJSON(e); err != nil {
-			t.Errorf("%v is not as the document says that this server has: %v", e, err)
+			t.Errorf("%v does not match this server's document: %v", e, err)
 		}
 	}
 }
 
-// recordEveryType has an event of each type recorded.
+// recordEveryType sends commands that record an event of each type.
 func (a api) recordEveryType() {
 	id := a.call("POST", "/accounts", `{"owner":"Ada","currency":"EUR","overdraft_limit":"10"}`, 201)["account_id"].(string)
 	other := a.call("POST", "/accounts", `{"owner":"Bob","currency":"EUR"}`, 201)["account_id"].(string)
@@ -106,7 +106,7 @@ func (a api) pagesOfEvents(size int) []event.Event {
 	}
 }
 
-// checkData holds the data of an event against the schema that it names, which the server has under a path of its own.
+// checkData validates the data of an event against the schema that it names, which the server serves.
 func (a api) checkData(e *event.Event) {
 	a.t.Helper()
 	source, err := jsonschema.UnmarshalJSON(bytes.NewReader(a.body("/schemas/" + strings.TrimPrefix(e.DataSchema(), bankSchemas))))

@@ -16,8 +16,8 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// TestIssuerStartsLater starts a server whose issuer is away: that is no reason to end, and once the issuer is there its
-// tokens are taken.
+// TestIssuerStartsLater starts a server before its issuer: the server keeps running, and accepts tokens once the issuer is
+// up.
 func TestIssuerStartsLater(t *testing.T) {
 	t.Parallel()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -74,7 +74,7 @@ func TestIssuerStartsLater(t *testing.T) {
 	go func() { defer close(served); _ = server.Serve(listener) }()
 	t.Cleanup(func() { _ = server.Close(); <-served })
 	const account = `{"account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","owner":"Ada","currency":"EUR"}`
-	eventually(t, "a token is taken", func() bool {
+	eventually(t, "a token is accepted", func() bool {
 		status, _ := h.answer(t, "POST", "/accounts", token, account)
 		return status == http.StatusCreated
 	})

@@ -13,7 +13,7 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// blockOf is the first block of a language below a heading of docs/operations.md.
+// blockOf returns the first code block of a language below a heading of docs/operations.md.
 func blockOf(t *testing.T, heading, language string) string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/operations.md")
@@ -29,7 +29,7 @@ func blockOf(t *testing.T, heading, language string) string {
 }
 
 // TestBehindPgBouncer follows docs/operations.md: two instances behind PgBouncer in transaction mode, the second without a
-// way past it.
+// direct connection to PostgreSQL.
 func TestBehindPgBouncer(t *testing.T) {
 	t.Parallel()
 	bin, to := build(t), runRolesSQL(t)
@@ -74,6 +74,6 @@ func TestBehindPgBouncer(t *testing.T) {
 	if code, out := runVerify(t, bin, through); code != 0 {
 		t.Errorf("verify: exit code %d\n%s", code, out)
 	}
-	// Only the first hears of others.
+	// Only the first is notified of the other's appends.
 	awaitTrue(t, admin, "select count(*) = 1 from pg_stat_activity where query = 'listen passbook_events'")
 }

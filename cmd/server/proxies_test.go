@@ -23,8 +23,8 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// eventSource follows a stream as a browser's EventSource does (HTML standard, section 9.2): it comes back after an end and
-// when nobody answers, and gives up for good at any status but 200.
+// eventSource follows a stream as a browser's EventSource does (HTML standard, section 9.2): it reconnects when the stream
+// ends and when the connection fails, and gives up at any status but 200.
 type eventSource struct {
 	url string
 
@@ -90,7 +90,7 @@ func (e *eventSource) read(response *http.Response, last *string, retry *time.Du
 	}
 }
 
-// state tells how many events came, or why no more will.
+// state returns the number of events received, and fails the test if the source has given up.
 func (e *eventSource) state(t *testing.T) int {
 	t.Helper()
 	e.mu.Lock()
@@ -116,7 +116,7 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// proxy runs a proxy by its recipe in deploy, with other addresses, and returns where it listens.
+// proxy runs a proxy with its configuration from deploy, with other addresses, and returns where it listens.
 func proxy(t *testing.T, name, server string) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
@@ -168,8 +168,8 @@ func proxy(t *testing.T, name, server string) string {
 	return "http://" + addr
 }
 
-// TestBehindAProxy follows the log through a proxy that is set up as docs/proxies.md says, while the server is killed and
-// started again.
+// TestBehindAProxy follows the log through a proxy configured as docs/proxies.md says, while the server is killed and
+// restarted.
 func TestBehindAProxy(t *testing.T) { //nolint:paralleltest // it sets PATH
 	binary := build(t)
 	for _, name := range []string{"nginx", "haproxy"} {
@@ -180,7 +180,7 @@ func TestBehindAProxy(t *testing.T) { //nolint:paralleltest // it sets PATH
 			p.awaitReady(t, time.Minute)
 			base := proxy(t, name, addr)
 			a := api{t, apitest.Client(t), base}
-			eventually(t, "an answer through "+name, func() bool {
+			eventually(t, "a response through "+name, func() bool {
 				r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/totals", http.NoBody)
 				if err != nil {
 					t.Fatal(err)
@@ -204,7 +204,7 @@ func TestBehindAProxy(t *testing.T) { //nolint:paralleltest // it sets PATH
 				t.Fatal(err)
 			}
 			<-p.done
-			eventually(t, "nobody is behind "+name, func() bool {
+			eventually(t, "no server behind "+name, func() bool {
 				r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/totals", http.NoBody)
 				if err != nil {
 					t.Fatal(err)
@@ -216,7 +216,7 @@ func TestBehindAProxy(t *testing.T) { //nolint:paralleltest // it sets PATH
 				_ = response.Body.Close()
 				return response.StatusCode >= http.StatusInternalServerError
 			})
-			<-time.After(time.Second) // in which the source comes back several times
+			<-time.After(time.Second) // in which the source reconnects several times
 			source.state(t)
 			launch(t, binary, settings...)
 			direct := api{t, apitest.Client(t), "http://" + addr}

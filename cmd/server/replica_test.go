@@ -21,7 +21,7 @@ import (
 	"passbook/internal/localpg"
 )
 
-// postgresIn starts a private PostgreSQL in a directory, with what there is in it.
+// postgresIn starts a private PostgreSQL on a data directory.
 func postgresIn(t *testing.T, dir string) *localpg.Server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -59,14 +59,14 @@ func standbyOf(t *testing.T, primary *localpg.Server, primaryDir string) *localp
 	if err := os.Mkdir(target, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	// As the user that PostgreSQL runs as, whose files they will be.
+	// As the user that PostgreSQL runs as, who will own the files.
 	info, err := os.Stat(clusters[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		t.Fatal("who owns a directory is not known on this system")
+		t.Fatal("the owner of a directory is unknown on this system")
 	}
 	if err := os.Chown(target, int(owner.Uid), int(owner.Gid)); err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func standbyOf(t *testing.T, primary *localpg.Server, primaryDir string) *localp
 	return postgresIn(t, dir)
 }
 
-// shortDir is a directory whose socket has a short enough name, and which the user PostgreSQL runs as can enter.
+// shortDir makes a directory with a path short enough for a socket, which the user that PostgreSQL runs as can enter.
 func shortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pb-") //nolint:usetesting // t.TempDir is closed to others, and long
@@ -113,7 +113,7 @@ func program(t *testing.T, name, major string) string {
 	return path
 }
 
-// as is the URL of a private PostgreSQL for its superuser.
+// as returns the URL of a private PostgreSQL for its superuser.
 func as(t *testing.T, role, location string) string {
 	t.Helper()
 	u, err := url.Parse(location)
@@ -126,7 +126,7 @@ func as(t *testing.T, role, location string) string {
 	return u.String()
 }
 
-// awaitTrue asks until the answer is true.
+// awaitTrue repeats a query until it returns true.
 func awaitTrue(t *testing.T, db interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }, sql string,
@@ -178,8 +178,8 @@ func (a apiWait) get(path string) map[string]any {
 	return answer
 }
 
-// TestQueriesGoToAReplica has a real streaming replica. While it does not apply what it is sent, queries answer from what
-// it has, and those that want more are told that it is behind; afterwards all of it is there.
+// TestQueriesGoToAReplica uses a real streaming replica. While its replay of the WAL is paused, queries return what it has,
+// and a query for a later position is told that it is behind; once resumed, everything is there.
 func TestQueriesGoToAReplica(t *testing.T) {
 	t.Parallel()
 	primaryDir := shortDir(t)
@@ -197,7 +197,7 @@ func TestQueriesGoToAReplica(t *testing.T) {
 		t.Helper()
 		return a.call("GET", "/accounts/"+id+"/balance?min_position="+strconv.FormatInt(position, 10), "", status)
 	}
-	for n := range 20 { // each is read where it was not written
+	for n := range 20 { // written on the primary, read on the replica
 		if got := balance(deposit(), 200); got["balance"] != fmt.Sprintf("%d.00", n+1) {
 			t.Fatalf("after %d deposits: %v", n+1, got)
 		}
@@ -220,13 +220,13 @@ func TestQueriesGoToAReplica(t *testing.T) {
 	primaryPool := connect(t, primary.URL())
 	awaitTrue(t, primaryPool, fmt.Sprintf("select position >= %d from projections where id = 'balances'", position))
 	if got := a.call("GET", "/accounts/"+id+"/balance", "", 200); got["balance"] != "20.00" {
-		t.Errorf("a replica that stands still answers %v", got)
+		t.Errorf("a paused replica returned %v", got)
 	}
 	short := apiWait{a, "wait=1"}
 	if got := short.balance(id, position); got["code"] != "projection-behind" {
 		t.Errorf("%v", got)
 	}
-	// What the replica has not received is not lost, and what is not known there is not answered.
+	// What the replica has not received is not lost, and the replica does not claim to know it.
 	events := func(after int64) int {
 		t.Helper()
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.base+"/events?after="+strconv.FormatInt(after, 10), http.NoBody)
@@ -250,6 +250,6 @@ func TestQueriesGoToAReplica(t *testing.T) {
 	go func() { waiting <- (apiWait{a, "wait=30"}).balance(id, position) }()
 	set("select pg_wal_replay_resume()")
 	if got := <-waiting; got["balance"] != "21.00" {
-		t.Errorf("after the replica went on: %v", got)
+		t.Errorf("after the replica resumed: %v", got)
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"passbook/internal/httpapi/apitest"
 )
 
-// runRolesSQL runs deploy/postgres/roles.sql as psql would, in a cluster without anything of Passbook's, and answers how
-// to reach the database as a role.
+// runRolesSQL runs deploy/postgres/roles.sql as psql would, in a cluster without Passbook's objects, and returns a function
+// that gives a role's URL of the database.
 func runRolesSQL(t *testing.T) func(role string) string {
 	t.Helper()
 	server := postgresIn(t, shortDir(t))
@@ -59,15 +59,15 @@ func runRolesSQL(t *testing.T) func(role string) string {
 	return func(role string) string { return to(role, "passbook") }
 }
 
-// TestServiceRoleIsNotTheOwner has an administrator make the roles by the script that is shipped for it. The service waits
-// for its owner to migrate and says so, then does all of its work without a right to the log but through the append (I9).
+// TestServiceRoleIsNotTheOwner creates the roles with the shipped script. The service says that it waits for the owner to
+// migrate, then does all of its work, writing to the log through the append function only (I9).
 func TestServiceRoleIsNotTheOwner(t *testing.T) {
 	t.Parallel()
 	bin, to := build(t), runRolesSQL(t)
 	p := launch(t, bin, "DATABASE_URL="+to("passbook_app"))
 	p.awaitPort(t)
 	a := api{t, apitest.Client(t), p.base}
-	eventuallyTrue(t, time.Minute, "the service says that its owner has to migrate", func() bool {
+	eventuallyTrue(t, time.Minute, "the service says that the owner must migrate", func() bool {
 		answer, err := exchange(t.Context(), "GET", p.base+"/readyz", "", 503)
 		return err == nil && strings.Contains(detailOf(answer, "schema"), "run server migrate")
 	})
@@ -104,7 +104,7 @@ func TestServiceRoleIsNotTheOwner(t *testing.T) {
 	}
 }
 
-// detailOf is the detail of one of the checks in an answer of /readyz.
+// detailOf returns the detail of one check in a response of /readyz.
 func detailOf(answer map[string]any, name string) string {
 	checks, _ := answer["checks"].([]any)
 	for _, one := range checks {

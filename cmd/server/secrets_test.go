@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestSecretsOnTheCommandLine has secrets where every user of the machine can see them (/proc/PID/cmdline).
+// TestSecretsOnTheCommandLine passes secrets where every user of the machine can see them (/proc/PID/cmdline).
 func TestSecretsOnTheCommandLine(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "key")
@@ -21,7 +21,7 @@ func TestSecretsOnTheCommandLine(t *testing.T) {
 	for name, test := range map[string]struct {
 		args []string
 		env  map[string]string
-		flag string // that is warned of
+		flag string // that the warning names
 	}{
 		"a key":                         {args: []string{"--key", "pbk_secret"}, flag: "--key"},
 		"a key in the environment":      {env: map[string]string{"PASSBOOK_KEY": "pbk_secret"}},

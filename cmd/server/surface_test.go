@@ -25,12 +25,12 @@ import (
 
 var (
 	surfaceRequests = flag.Int("surface.requests", 1500, "requests of TestWholeSurface")
-	surfaceSeed     = flag.Uint64("surface.seed", 1, "seed of TestWholeSurface; a request is made of it and of its number alone")
+	surfaceSeed     = flag.Uint64("surface.seed", 1, "seed of TestWholeSurface; it and a request's number determine the request")
 )
 
-// TestWholeSurface sends a real server what api/openapi.yaml allows and what it does not: values of wrong types, missing
-// and repeated fields, huge numbers, deep nesting, bytes that are no UTF-8, odd methods, headers, paths and parameters.
-// Every answer conforms to the document, none is a 5xx, and afterwards the books add up (I10).
+// TestWholeSurface sends a real server requests that api/openapi.yaml allows and requests that it does not: wrong types,
+// missing and repeated fields, huge numbers, deep nesting, invalid UTF-8, odd methods, headers, paths and parameters.
+// Every response conforms to the document, none is a 5xx, and afterwards the books add up (I10).
 func TestWholeSurface(t *testing.T) {
 	t.Parallel()
 	bin, url := build(t), pgtest.URL(t)
@@ -65,7 +65,7 @@ func TestWholeSurface(t *testing.T) {
 	t.Logf("statuses: %v", counts)
 	for _, status := range []int{200, 201, 304, 400, 404, 405, 409, 412, 415, 422} {
 		if counts[status] == 0 {
-			t.Errorf("none of %d requests was answered with %d: they are not what they should be", len(statuses), status)
+			t.Errorf("none of %d requests got %d: the generated requests are too narrow", len(statuses), status)
 		}
 	}
 	for _, projection := range []string{"balances", "transactions", "totals", "stats"} {
@@ -74,12 +74,12 @@ func TestWholeSurface(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if <-p.done; p.err != nil { // a data race would have been told here
-		t.Errorf("the server has stopped with %v", p.err)
+	if <-p.done; p.err != nil { // a data race would show here
+		t.Errorf("the server stopped with %v", p.err)
 	}
 	for line := range strings.Lines(p.out.String()) {
 		if strings.Contains(line, `"level":"ERROR"`) || strings.Contains(line, "panic") {
-			t.Errorf("the server has said %.2000s", line)
+			t.Errorf("the server logged %.2000s", line)
 		}
 	}
 	if code, out := runVerify(t, bin, url); code != 0 {
@@ -87,13 +87,13 @@ func TestWholeSurface(t *testing.T) {
 	}
 }
 
-// rawRequest is a request as it goes over the wire.
+// rawRequest is a request as sent over the wire.
 type rawRequest struct {
 	method, target, text string
-	waits                bool // asks for a position, which may not come
+	waits                bool // waits for a position, which may never be reached
 }
 
-// send sends the request and holds the answer against the document.
+// send sends the request and checks the response against the document.
 func (r *rawRequest) send(ctx context.Context, base string) (status int, err error) {
 	u, err := url.Parse(base)
 	if err != nil {
@@ -125,21 +125,21 @@ func (r *rawRequest) send(ctx context.Context, base string) (status int, err err
 	return response.StatusCode, r.check(request, response)
 }
 
-// check reads an answer, if it has an end, and says what is wrong with it.
+// check reads a response, unless it is endless, and returns an error that says what is wrong with it.
 func (r *rawRequest) check(request *http.Request, response *http.Response) error {
 	status := response.StatusCode
 	if response.Header.Get("X-Request-Id") == "" {
 		if status == http.StatusBadRequest || status == http.StatusRequestHeaderFieldsTooLarge {
-			return nil // by net/http, to what is no HTTP: the service has not seen it
+			return nil // by net/http, to malformed HTTP: the service has not seen it
 		}
 		return fmt.Errorf("status %d, and no X-Request-Id", status)
 	}
 	if response.Header.Get("Content-Type") == "text/event-stream" && status == http.StatusOK {
-		return nil // without an end
+		return nil // endless
 	}
 	body, err := io.ReadAll(response.Body)
 	if errors.Is(err, syscall.ECONNRESET) && len(r.text) > 64<<10 {
-		return nil // what had been refused was still being sent
+		return nil // the refused body was still being sent
 	}
 	if err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
@@ -149,11 +149,11 @@ func (r *rawRequest) check(request *http.Request, response *http.Response) error
 		return fmt.Errorf("status %d: %.1000s", status, body)
 	}
 	if request.URL, err = url.ParseRequestURI(r.target); err != nil {
-		return fmt.Errorf("status %d for a target that cannot be read: %w", status, err)
+		return fmt.Errorf("status %d for an unparsable target: %w", status, err)
 	}
 	problems, err := apitest.Check(request, response, body)
 	if err != nil || len(problems) == 0 {
 		return err
 	}
-	return fmt.Errorf("status %d, which is not as api/openapi.yaml says: %s: %.1000s", status, strings.Join(problems, "; "), body)
+	return fmt.Errorf("status %d, which does not conform to api/openapi.yaml: %s: %.1000s", status, strings.Join(problems, "; "), body)
 }

@@ -14,10 +14,10 @@ import (
 	openapi "passbook/api"
 )
 
-// surface makes requests out of the API's document.
+// surface generates requests from the API's document.
 type surface struct {
 	operations []operation
-	accounts   []string // that are open at the beginning
+	accounts   []string // open at the beginning
 }
 
 type operation struct {
@@ -48,13 +48,13 @@ func newSurface() (*surface, error) {
 	return g, nil
 }
 
-// maker makes one request. What it makes depends on random alone.
+// maker generates one request, determined by random alone.
 type maker struct {
 	*surface
 	*rand.Rand
 }
 
-// oneIn is true once in n times.
+// oneIn returns true once in n times.
 func (m maker) oneIn(n int) bool { return m.IntN(n) == 0 }
 
 func pick[T any](m maker, all ...T) T { return all[m.IntN(len(all))] }
@@ -164,7 +164,7 @@ func (m maker) account() string {
 	return pick(m, m.accounts...)
 }
 
-// headers are lines, those that the operation knows and others. Waits are kept short.
+// headers returns header lines, both those that the operation knows and others. Waits are kept short.
 func (m maker) headers(op *operation) []string {
 	headers := []string{"Prefer: " + pick(m, "wait=0", "wait=0", `Wait = "0";x`, "respond-async, wait=0", "wait=1")}
 	known := []string{"Accept", "X-Request-Id", "X-Correlation-Id", "X-Causation-Id", "Traceparent", "Last-Event-Id", "Range", "If-Modified-Since"}
@@ -228,7 +228,7 @@ func (m maker) body(mediaType string, schema *openapi3.Schema) string {
 	return lines.String()
 }
 
-// value is JSON that a schema allows, more or less.
+// value returns JSON that a schema mostly allows.
 func (m maker) value(s *openapi3.Schema, depth int) string {
 	if m.oneIn(40) {
 		return m.junk()
@@ -278,7 +278,7 @@ func (m maker) object(s *openapi3.Schema, depth int) string {
 	return "{" + strings.Join(members, ",") + "}"
 }
 
-// likely names the members of a bulk item, most of which are not required of every command.
+// likely names the members of a bulk item; most commands do not require them all.
 func (m maker) likely(name string) bool {
 	return slices.Contains([]string{"account_id", "from_account_id", "to_account_id", "amount", "command"}, name) && !m.oneIn(4)
 }
@@ -301,13 +301,13 @@ func (m maker) member(name string, s *openapi3.Schema, depth int) string {
 	return m.value(s, depth+1)
 }
 
-// junk is a value that fits nowhere.
+// junk returns a value that is valid nowhere.
 func (m maker) junk() string {
 	return pick(m, "null", "true", "-0", "1e400", "[]", "{}", `""`, `"\ud800"`, "\"\xc3\x28\"", "{", "]", `{"a":1,"a":2}`, "NaN", "01", "'x'", "\x00", "\ufeff{}",
 		strings.Repeat("[", 40)+strings.Repeat("]", 40), strings.Repeat(`{"a":`, 5000), strings.Repeat("9", 3000), `"`+strings.Repeat("x", 70_000)+`"`, "// x", "1 2")
 }
 
-// text is a value of a parameter or a header that is not what it should be.
+// text returns an invalid value of a parameter or a header.
 func (m maker) text() string {
 	return pick(m, "", " ", "x", "-1", "+1", "1e3", "0x10", "9223372036854775808", "null", "é", "\xff\xfe", "\x00", "a\r\nb", "%", "..", strings.Repeat("y", 3000), "1,2", "*", `"`)
 }

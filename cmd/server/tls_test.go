@@ -19,7 +19,7 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// certificate makes a certificate for a name that nobody connects to, and its key, in PEM.
+// certificate makes a certificate for a name that no client connects to, and its key, in PEM.
 func certificate(t *testing.T, serial int64) (cert, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -41,7 +41,7 @@ func certificate(t *testing.T, serial int64) (cert, key []byte) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
 }
 
-// TestTLS serves over TLS, and takes a new certificate once its files have changed and fit together.
+// TestTLS serves over TLS, and loads a new certificate once its files have changed and match.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -57,11 +57,11 @@ func TestTLS(t *testing.T) {
 	put(keyFile, key)
 	settings := []string{"PASSBOOK_TLS_CERT=" + certFile, "PASSBOOK_TLS_KEY=" + keyFile}
 	h := host(t, append(settings, "DATABASE_URL="+pgtest.URL(t))...)
-	h.awaitReady(t, settings...) // which trusts the file, and nothing else
+	h.awaitReady(t, settings...) // trusts the file, and nothing else
 	if code, stdout, stderr := invoke(t.Context(), []string{"status"}, append(settings, "HOME=/", "PASSBOOK_ADDR="+h.addr)...); code != exitOK {
 		t.Errorf("status: %d %s %s", code, stdout, stderr)
 	}
-	// serial is that of the certificate which the server has.
+	// serial returns the serial number of the server's certificate.
 	serial := func(protocols ...string) int64 {
 		t.Helper()
 		conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, NextProtos: protocols}}).DialContext(t.Context(), "tcp", h.addr)
@@ -80,7 +80,7 @@ func TestTLS(t *testing.T) {
 	}
 	cert, key = certificate(t, 2)
 	put(certFile, cert)
-	// Half of the new pair is no reason to have none.
+	// With only half of the new pair written, the server keeps the old pair.
 	eventually(t, "the half is noticed", func() bool {
 		return serial() == 1 && strings.Contains(h.log.String(), "loading the new certificate failed")
 	})

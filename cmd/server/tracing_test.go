@@ -18,7 +18,7 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// collector is an OpenTelemetry collector that keeps the spans it is sent.
+// collector is an OpenTelemetry collector that keeps the spans it receives.
 type collector struct {
 	mu    sync.Mutex
 	spans []*tracepb.Span
@@ -57,7 +57,7 @@ func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-protobuf")
 }
 
-// find answers the spans of a trace by that name under a parent, "" for any.
+// find returns a trace's spans by name under a parent, "" for any.
 func (c *collector) find(traceID, name, parent string) []*tracepb.Span {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,8 +71,8 @@ func (c *collector) find(traceID, name, parent string) []*tracepb.Span {
 	return found
 }
 
-// TestOneTrace follows a deposit by the trace of its caller, as a collector sees it: from the request to the append and
-// its statement, and to each projection in tables that applied the event and what it wrote. The log has the trace too.
+// TestOneTrace follows a deposit by its caller's trace, as a collector sees it: from the request to the append and its
+// statement, and to each projection in tables that applied the event and its writes. The log has the trace too.
 func TestOneTrace(t *testing.T) {
 	t.Parallel()
 	c := &collector{about: make(map[string]string)}
@@ -131,7 +131,7 @@ func TestOneTrace(t *testing.T) {
 	})
 }
 
-// TestUndeliverableTraces sees a collector's refusal in the log, as a line of it.
+// TestUndeliverableTraces checks that a collector's refusal is logged as a structured line.
 func TestUndeliverableTraces(t *testing.T) {
 	t.Parallel()
 	receiver := httptest.NewServer(http.NotFoundHandler())
@@ -139,7 +139,7 @@ func TestUndeliverableTraces(t *testing.T) {
 	p := launch(t, build(t), "DATABASE_URL="+pgtest.URL(t), "OTEL_EXPORTER_OTLP_ENDPOINT="+receiver.URL, "OTEL_BSP_SCHEDULE_DELAY=50",
 		"PASSBOOK_LOG_LEVEL=info", "PASSBOOK_LOG_FORMAT=json")
 	p.awaitReady(t, time.Minute)
-	eventuallyTrue(t, time.Minute, "it is said that traces are lost", func() bool { return strings.Contains(p.out.String(), "/v1/traces") })
+	eventuallyTrue(t, time.Minute, "the log reports lost traces", func() bool { return strings.Contains(p.out.String(), "/v1/traces") })
 	for line := range strings.Lines(p.out.String()) {
 		if strings.Contains(line, "/v1/traces") && !strings.Contains(line, `"level":"WARN","msg":"sending traces failed; spans are dropped","error":"`) {
 			t.Errorf("not a line of the log: %s", line)

@@ -15,8 +15,7 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// recordOld puts one event into the log, in a schema version and with the payload of its golden file, as a release of
-// then has written it.
+// recordOld appends one event in a schema version, with the payload of its golden file, as an older release wrote it.
 func recordOld(t *testing.T, pool *pgxpool.Pool, position int64, account string, version, schema int, eventType string) {
 	t.Helper()
 	name := fmt.Sprintf("%s.v%d.json", eventType, schema)
@@ -31,9 +30,9 @@ func recordOld(t *testing.T, pool *pgxpool.Pool, position int64, account string,
 	}
 }
 
-// TestOldSchemaVersions has a log of golden payloads in their first versions, AccountCreated without its decimals among
-// them. Commands are decided on it, it is projected, replayed, shown in statements, in the past, in pages and live, in the
-// newest version; server verify finds nothing; and what is in the log stays as it is.
+// TestOldSchemaVersions uses a log of golden payloads in their first versions, including AccountCreated without decimals.
+// Commands are decided on it; projections, replays, statements, time travel, pages and the live stream show it in the newest
+// version; server verify finds nothing; and the log itself does not change.
 func TestOldSchemaVersions(t *testing.T) {
 	t.Parallel()
 	bin, url := build(t), pgtest.URL(t)
@@ -46,7 +45,7 @@ func TestOldSchemaVersions(t *testing.T) {
 	p.awaitReady(t, 60*time.Second)
 	a := api{t, apitest.Client(t), p.base}
 
-	// Opened with an overdraft limit of 50.00 and paid 12.34: that and no more can be taken.
+	// Opened with an overdraft limit of 50.00 and paid 12.34: no more than their sum can be withdrawn.
 	a.call("POST", "/withdrawals", `{"account_id":"`+id+`","amount":"62.35"}`, 422)
 	position := a.call("POST", "/withdrawals", `{"account_id":"`+id+`","amount":"62.34"}`, 201)["position"].(float64)
 	opened := a.call("POST", "/accounts", `{"owner":"Bob","currency":"JPY"}`, 201)

@@ -12,7 +12,7 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// ending opens a stream of events, reads as many as are named, and hands on the name of its last one once it has ended.
+// ending opens a stream of events, reads the given number of them, and sends the name of the last one once it has ended.
 func (p *process) ending(t *testing.T, events int) <-chan string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -43,8 +43,8 @@ func (p *process) ending(t *testing.T, events int) <-chan string {
 	return ended
 }
 
-// TestLogGoesBackUnderAServer deletes the newest events of a log, as a failover loses them, and appends others: nothing that is
-// shown may be of what was lost, and all of it says so; replays make it whole (I4, I7).
+// TestLogGoesBackUnderAServer deletes the newest events of a log, as a failover can lose them, and appends others: no
+// response may show lost events, every response says what happened, and replays repair the read models (I4, I7).
 func TestLogGoesBackUnderAServer(t *testing.T) {
 	t.Parallel()
 	bin, url := build(t), pgtest.URL(t)
@@ -90,7 +90,7 @@ func TestLogGoesBackUnderAServer(t *testing.T) {
 	if got := active(); got != 5.0 {
 		t.Errorf("after the replay %v accounts are active, want 5", got)
 	}
-	// What is shown is lower than it was, and a position that was lost is waited for until there is one.
+	// Positions are lower than before, and a wait for a lost position lasts until there is one again.
 	if got := a.call("GET", "/accounts/"+kept+"/balance", "", 200); got["position"] != 1.0 {
 		t.Errorf("%v", got)
 	}
