@@ -213,7 +213,7 @@ func TestInvalidCommandLines(t *testing.T) {
 			t.Errorf("%v: %d %s", args, code, stderr)
 		}
 	}
-	if code, _, stderr := invoke(t.Context(), []string{"status", "--addr", "127.0.0.1:1"}, "HOME=/"); code != exitFailed || !strings.Contains(stderr, "no answer") {
+	if code, _, stderr := invoke(t.Context(), []string{"status", "--addr", "127.0.0.1:1"}, "HOME=/"); code != exitFailed || !strings.Contains(stderr, "no response") {
 		t.Errorf("%d %s", code, stderr)
 	}
 }

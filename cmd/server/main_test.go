@@ -124,7 +124,7 @@ func TestCommandLine(t *testing.T) {
 		},
 		"a replica of nothing": {env: map[string]string{"PASSBOOK_QUERY_DATABASE_URL": "postgres://h/db"}, code: 2, err: []string{"needs DATABASE_URL"}},
 		"no home":              {args: []string{"--data-dir", ""}, env: map[string]string{"PASSBOOK_ADDR": "nonsense"}, code: 2, err: []string{"nonsense"}},
-		"health of no server":     {args: []string{"healthcheck", "--addr", "127.0.0.1:1"}, code: 1, err: []string{"refused"}},
+		"health of no server":  {args: []string{"healthcheck", "--addr", "127.0.0.1:1"}, code: 1, err: []string{"refused"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

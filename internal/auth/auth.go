@@ -8,8 +8,8 @@ import (
 )
 
 var (
-	// ErrBadCredential means that a credential is unknown, expired or revoked. It does not say which, so that nobody
-	// learns which keys exist.
+	// ErrBadCredential means that a credential is unknown, expired or revoked. It does not say which, so that no caller
+	// can find out which keys exist.
 	ErrBadCredential = errors.New("the credential is not valid")
 	// ErrNotReady means that credentials cannot be checked yet, because the database's schema is not in place.
 	ErrNotReady = errors.New("credentials cannot be checked yet")
@@ -19,10 +19,10 @@ var (
 
 // Caller is who sent a request. It is shared by requests and must not be changed.
 type Caller struct {
-	// ID names the caller for good: "key:" and the key's id, or "oidc:" and the token's subject. Idempotency keys and
-	// rate limits are by it.
+	// ID identifies the caller permanently: "key:" and the key's id, or "oidc:" and the token's subject. Idempotency keys
+	// and rate limits use it.
 	ID string
-	// Actor is what is kept with the caller's events: ID, and of a key its name as well.
+	// Actor is recorded with the caller's events: ID, and for a key also its name.
 	Actor string
 	// Scopes is what the caller may do.
 	Scopes Scopes
@@ -41,7 +41,7 @@ const (
 	MetricsRead
 )
 
-// names are the scopes as they are written, in the order they are listed.
+// names are the scopes in writing, in the order of lists.
 var names = []struct {
 	name  string
 	scope Scopes
@@ -54,7 +54,7 @@ var names = []struct {
 	{"metrics:read", MetricsRead},
 }
 
-// ParseScope reads the name of one scope, such as accounts:read; ok is false when there is none of that name.
+// ParseScope returns the scope with a name, such as accounts:read; ok is false when there is none.
 func ParseScope(name string) (scope Scopes, ok bool) {
 	for _, n := range names {
 		if n.name == name {
@@ -94,7 +94,7 @@ func (s Scopes) list() []string {
 	return all
 }
 
-// scopesOf returns the scopes of the names. It ignores other names, which a token may have.
+// scopesOf returns the scopes with these names. It ignores unknown names, which a token may have.
 func scopesOf(all []string) (s Scopes) {
 	for _, name := range all {
 		scope, _ := ParseScope(name)

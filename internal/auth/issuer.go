@@ -20,13 +20,13 @@ import (
 )
 
 const (
-	// maxToken bounds a token, in bytes; more than any issuer makes, and less than a header may have.
+	// maxToken bounds a token, in bytes: longer than any issuer's, and shorter than a header may be.
 	maxToken = 16 << 10
-	// maxTokens is how many verified tokens are remembered, and rememberFor for how long at most: so long may a token
-	// work whose signing key the issuer has withdrawn.
+	// maxTokens is how many verified tokens are remembered, and rememberFor for how long at most, which is also how
+	// long a token may work after the issuer has withdrawn its signing key.
 	maxTokens   = 10_000
 	rememberFor = 30 * time.Second
-	// renewEvery is how often the issuer is asked anew for all it says of itself, its keys among it.
+	// renewEvery is how often the issuer's document and keys are fetched again.
 	renewEvery = 5 * time.Minute
 	// clockSkew is how far the issuer's clock may be ahead.
 	clockSkew = time.Minute
@@ -36,28 +36,28 @@ const (
 	maxSubject = 255
 )
 
-// algorithms are those that are verified with a public key; with no other kind may a token be signed.
+// algorithms are the accepted signature algorithms: all are verified with a public key.
 var algorithms = []string{
 	oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA,
 }
 
-// IssuerConfig is what an Issuer is made of. All fields are needed, but where they say otherwise.
+// IssuerConfig configures an Issuer. Fields are required unless they say otherwise.
 type IssuerConfig struct {
 	// URL is the issuer as tokens name it; its document is at /.well-known/openid-configuration below it.
 	URL string
-	// Audience is what a token must name among its own.
+	// Audience must be among the audiences of a token.
 	Audience string
-	// Client fetches the issuer's documents; one with a time limit is made when it is nil.
+	// Client fetches the issuer's documents; if nil, a client with a time limit is used.
 	Client *http.Client
 	Logger *slog.Logger
-	// ScopeClaim, if set, is the claim that has a token's scopes, in place of scope and scp.
+	// ScopeClaim, if set, is the claim with a token's scopes, instead of scope and scp.
 	ScopeClaim string
-	// ScopesOf, if set, says which scopes a value of the claim stands for; what it does not name stands for none.
+	// ScopesOf, if set, maps a value of the claim to scopes; a value that it lacks grants none.
 	ScopesOf map[string]Scopes
 }
 
 // Issuer authenticates callers by the tokens of an OpenID Connect issuer. It is safe for concurrent use, and needs the
-// issuer only now and then: to begin with, for a signing key it does not know, and every few minutes.
+// issuer only at first, for an unknown signing key, and every few minutes.
 type Issuer struct {
 	url, audience string
 	client        *http.Client
@@ -70,9 +70,9 @@ type Issuer struct {
 	scopesOf   map[string]Scopes
 
 	mu       sync.Mutex
-	verifier *oidc.IDTokenVerifier // nil until the issuer has answered
+	verifier *oidc.IDTokenVerifier // nil until the issuer has responded
 	renewAt  time.Time
-	failedAt time.Time // when the issuer last did not answer
+	failedAt time.Time // when the issuer last failed
 }
 
 // verified is a token whose signature and claims have been checked.
@@ -91,7 +91,7 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	}
 	client := *c.Client
 	client.Transport = newTransport(client.Transport)
-	tokens, _ := lru.New[[sha256.Size]byte, *verified](maxTokens) // its error is that of a size that is not positive
+	tokens, _ := lru.New[[sha256.Size]byte, *verified](maxTokens) // fails only if the size is not positive
 	return &Issuer{url: c.URL, audience: c.Audience, client: &client, log: c.Logger, tokens: tokens, scopeClaim: c.ScopeClaim, scopesOf: c.ScopesOf}, nil
 }
 
@@ -133,9 +133,9 @@ func (i *Issuer) Authenticate(ctx context.Context, credential string) (*Caller, 
 	return caller, nil
 }
 
-// isAccessToken tells by a token's header whether it may be an access token: of type at+jwt (RFC 9068), of the general type
-// JWT, or of none. What an issuer signs for something else, such as a logout, has another (RFC 8725, section 3.11). Media
-// types are compared without regard to case, and may leave application/ out (RFC 7515, section 4.1.9).
+// isAccessToken reports by a token's header whether it may be an access token: of type at+jwt (RFC 9068), of the general type
+// JWT, or of none. A token signed for another use, such as a logout, has another type (RFC 8725, section 3.11). Media types
+// are compared without regard to case, and may omit application/ (RFC 7515, section 4.1.9).
 func isAccessToken(credential string) bool {
 	encoded, _, _ := strings.Cut(credential, ".")
 	text, err := base64.RawURLEncoding.DecodeString(encoded)
@@ -155,7 +155,7 @@ func isAccessToken(credential string) bool {
 	return false
 }
 
-// verify holds a token against the issuer's keys, and its claims against what is asked for.
+// verify checks a token's signature with the issuer's keys, and its claims.
 func verify(ctx context.Context, verifier *oidc.IDTokenVerifier, credential string) (*oidc.IDToken, error) {
 	ctx, cancel := context.WithTimeout(ctx, verifyTime)
 	defer cancel()
@@ -170,13 +170,12 @@ func verify(ctx context.Context, verifier *oidc.IDTokenVerifier, credential stri
 	return nil, ErrBadCredential // the reason is not disclosed
 }
 
-// current is the verifier; one is made when there is none yet, and made anew, while the old one goes on, when it has
-// become old.
+// current returns the verifier. Without one it waits for the issuer's document; an old one is replaced in the background.
 func (i *Issuer) current(ctx context.Context, now time.Time) (*oidc.IDTokenVerifier, error) {
-	const patience = time.Second // with an issuer that has just failed
+	const retryAfter = time.Second // a failure
 	i.mu.Lock()
 	verifier, old := i.verifier, now.After(i.renewAt)
-	failed := now.Sub(i.failedAt) < patience
+	failed := now.Sub(i.failedAt) < retryAfter
 	i.mu.Unlock()
 	if verifier != nil && (!old || failed) {
 		return verifier, nil
@@ -200,8 +199,8 @@ func (i *Issuer) current(ctx context.Context, now time.Time) (*oidc.IDTokenVerif
 	}
 }
 
-// discover asks the issuer for its document. The library fetches its keys with the first token, keeps them, and fetches
-// them again for a key it does not know.
+// discover fetches the issuer's document. The library fetches the keys with the first token, keeps them, and fetches them
+// again when a token names an unknown key.
 func (i *Issuer) discover(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 	ctx = oidc.ClientContext(ctx, i.client)
 	provider, err := oidc.NewProvider(ctx, i.url)
@@ -218,7 +217,7 @@ func (i *Issuer) discover(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 	defer i.mu.Unlock()
 	if err != nil {
 		i.failedAt = time.Now()
-		i.log.Warn("fetching the issuer's document failed; the next token tries again", "issuer", i.url, "error", err)
+		i.log.Warn("fetching the issuer's document failed; retrying with the next token", "issuer", i.url, "error", err)
 		return nil, err
 	}
 	i.renewAt = time.Now().Add(renewEvery)
@@ -227,14 +226,14 @@ func (i *Issuer) discover(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 	return i.verifier, nil
 }
 
-// Run keeps connections to the issuer from outliving the service. It returns when ctx ends.
+// Run returns when ctx ends, after closing the idle connections to the issuer.
 func (i *Issuer) Run(ctx context.Context) error {
 	<-ctx.Done()
 	i.client.CloseIdleConnections()
 	return nil
 }
 
-// callerOf reads who the token is about and what it allows.
+// callerOf returns the caller that the token names, with its scopes.
 func (i *Issuer) callerOf(token *oidc.IDToken) (*Caller, error) {
 	if s := token.Subject; s == "" || len(s) > maxSubject || strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 {
 		return nil, ErrBadCredential
@@ -270,7 +269,7 @@ func (i *Issuer) callerOf(token *oidc.IDToken) (*Caller, error) {
 	return caller, nil
 }
 
-// claimOf finds the claim of a name, which may have dots in it, or else lead through objects by its dots; or nil.
+// claimOf returns the claim with a name, or nil. Dots are part of the name, or else separate the names of nested objects.
 func claimOf(claims map[string]json.RawMessage, name string) json.RawMessage {
 	if raw, ok := claims[name]; ok {
 		return raw

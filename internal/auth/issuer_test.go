@@ -36,7 +36,7 @@ type issuer struct {
 	fetches int
 }
 
-// signer is one of its keys.
+// signer is one of the issuer's keys.
 type signer struct {
 	kid string
 	alg jose.SignatureAlgorithm
@@ -81,7 +81,7 @@ func (i *issuer) fetched() int {
 	return i.fetches
 }
 
-// rotate has the issuer sign with new keys, and show no others.
+// rotate replaces the issuer's keys.
 func (i *issuer) rotate(signers ...signer) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -109,7 +109,7 @@ func newEC(t *testing.T, kid string) signer {
 	return signer{kid, jose.ES256, key}
 }
 
-// token signs claims; those that are nil are left out of the usual ones.
+// token signs the usual claims with changes; a nil value removes a claim.
 func (i *issuer) token(s signer, change map[string]any) string {
 	i.t.Helper()
 	claims := map[string]any{
@@ -126,7 +126,7 @@ func sign(t *testing.T, alg jose.SignatureAlgorithm, key any, kid string, claims
 	return signAs(t, "", alg, key, kid, claims)
 }
 
-// signAs signs claims as a token of a type, none if it is empty.
+// signAs signs claims as a token with a type; "" means none.
 func signAs(t *testing.T, typ string, alg jose.SignatureAlgorithm, key any, kid string, claims map[string]any) string {
 	t.Helper()
 	options := new(jose.SignerOptions).WithHeader("kid", kid)
@@ -191,7 +191,7 @@ func TestTokens(t *testing.T) {
 		"expired":             {token: i.token(rs, map[string]any{"exp": time.Now().Add(-time.Hour).Unix()}), err: auth.ErrBadCredential},
 		"never expires":       {token: i.token(rs, map[string]any{"exp": nil}), err: auth.ErrBadCredential},
 		"not yet":             {token: i.token(rs, map[string]any{"nbf": time.Now().Add(time.Hour).Unix()}), err: auth.ErrBadCredential},
-		"nobody":              {token: i.token(rs, map[string]any{"sub": nil}), err: auth.ErrBadCredential},
+		"no subject":          {token: i.token(rs, map[string]any{"sub": nil}), err: auth.ErrBadCredential},
 		"a subject of NUL":    {token: i.token(rs, map[string]any{"sub": "a\x00b"}), err: auth.ErrBadCredential},
 		"a long subject":      {token: i.token(rs, map[string]any{"sub": strings.Repeat("a", 256)}), err: auth.ErrBadCredential},
 		"scope, a number":     {token: i.token(rs, map[string]any{"scope": 7}), err: auth.ErrBadCredential},
@@ -204,7 +204,7 @@ func TestTokens(t *testing.T) {
 		"too long":            {token: strings.Repeat("a", 20_000) + ".b.c", err: auth.ErrBadCredential},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for range 2 { // looked at, and remembered
+			for range 2 { // verified, and remembered
 				caller, err := a.Authenticate(t.Context(), test.token)
 				if !errors.Is(err, test.err) {
 					t.Fatalf("%+v %v", caller, err)
@@ -217,8 +217,8 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// TestKeysRotate: a token of a new key works at once, and one of a withdrawn key does not. The library hands out the keys it
-// has fetched a moment before it keeps them, so each is a condition, tried with a token that is not remembered.
+// TestKeysRotate checks that a token of a new key works at once, and that one of a withdrawn key fails. The library returns
+// fetched keys a moment before it stores them, so each check is retried, with a token that is not remembered.
 func TestKeysRotate(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
@@ -241,7 +241,7 @@ func TestKeysRotate(t *testing.T) {
 	})
 }
 
-// TestIssuerIsUnavailable: nothing can be told of a token until the issuer has answered; after that it may go away again.
+// TestIssuerIsUnavailable checks that no token can be verified until the issuer has responded once; after that it may fail.
 func TestIssuerIsUnavailable(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
@@ -255,35 +255,35 @@ func TestIssuerIsUnavailable(t *testing.T) {
 	i.setUnavailable(false)
 	eventually(t, func() bool { _, err := a.Authenticate(t.Context(), i.token(key, nil)); return err == nil })
 	i.setUnavailable(true)
-	// With a key that is known; the library keeps its keys a moment after it has handed them out.
+	// With a known key; the library stores its keys a moment after it returns them.
 	eventually(t, func() bool {
 		_, err := a.Authenticate(t.Context(), i.token(key, map[string]any{"sub": "bob"}))
 		return err == nil
 	})
-	// The issuer may have been asked as often as it is asked at once; then the answer takes a second.
+	// If the burst of fetches is spent, the next one takes a second.
 	unknown := i.token(newEC(t, "2"), nil)
 	eventually(t, func() bool {
 		_, err := a.Authenticate(t.Context(), unknown)
 		return errors.Is(err, auth.ErrIssuerUnavailable)
 	})
 
-	// Nobody listens at all.
+	// The address does not listen.
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = listener.Close()
 	if _, err := trust(t, "http://"+listener.Addr().String()).Authenticate(t.Context(), "a.b.c"); !errors.Is(err, auth.ErrIssuerUnavailable) {
-		t.Errorf("nobody there: %v", err)
+		t.Errorf("no issuer: %v", err)
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := trust(t, i.url).Authenticate(gone, i.token(key, nil)); err == nil {
-		t.Error("a caller that is gone was let in")
+		t.Error("a caller that has gone was authenticated")
 	}
 }
 
-// TestBadTokensDoNotFloodTheIssuer sends tokens of keys that the issuer has not.
+// TestBadTokensDoNotFloodTheIssuer sends tokens signed with keys that the issuer does not have.
 func TestBadTokensDoNotFloodTheIssuer(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
@@ -306,8 +306,8 @@ func TestBadTokensDoNotFloodTheIssuer(t *testing.T) {
 	}
 }
 
-// TestTokensOfAnotherKind sees tokens refused that the issuer has signed for something else, and such as are not issued yet.
-func TestTokensOfAnotherKind(t *testing.T) {
+// TestTokensForOtherUses checks that tokens which the issuer signed for another use, or issued in the future, are refused.
+func TestTokensForOtherUses(t *testing.T) {
 	t.Parallel()
 	i, key := newIssuer(t), newEC(t, "a")
 	i.rotate(key)
@@ -341,7 +341,7 @@ func TestTokensOfAnotherKind(t *testing.T) {
 	}
 }
 
-// TestScopesByAnotherClaim sees the values of a claim that is named stand for scopes, and nothing else.
+// TestScopesByAnotherClaim checks that only the mapped values of the configured claim grant scopes.
 func TestScopesByAnotherClaim(t *testing.T) {
 	t.Parallel()
 	i, key := newIssuer(t), newEC(t, "a")

@@ -16,33 +16,33 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// Bounds of what is kept in memory of keys. A key in use is read again every refreshEvery, all such keys with one
-// statement; what was read longer than maxAge ago is not relied on, so that this is the longest a revoked key can work.
+// Bounds of the keys in memory. Keys in use are read again every refreshEvery, all with one statement; a key read longer
+// than maxAge ago is not trusted, so a revoked key works for at most maxAge.
 const (
 	refreshEvery = time.Second
 	maxAge       = 5 * time.Second
-	// lookTime bounds one question to one database.
+	// lookTime bounds one query of one database.
 	lookTime = time.Second
-	// maxEntries and maxAbsent are how many keys, and ids that are none, are remembered.
+	// maxEntries and maxAbsent are how many keys, and how many unknown ids, are remembered.
 	maxEntries = 10_000
 	maxAbsent  = 10_000
 	// writeEvery is how often the time of a key's last use is written.
 	writeEvery = time.Minute
 )
 
-// KeysConfig is what Keys are made of. All fields are needed, but where they say otherwise.
+// KeysConfig configures Keys. Fields are required unless they say otherwise.
 type KeysConfig struct {
-	// Databases are asked for a key in their order, the next when one is away: the primary, then perhaps a replica.
+	// Databases are queried in order, the next when one is unavailable: the primary, then perhaps a replica.
 	Databases []*pgxpool.Pool
-	// Unavailable tells the errors of a database that is away.
+	// Unavailable reports whether an error means that the database is unavailable.
 	Unavailable func(error) bool
-	// Ready tells whether the database's schema is in place; until then the answer is ErrNotReady. It may be nil.
+	// Ready reports whether the database's schema is in place; until then Authenticate returns ErrNotReady. It may be nil.
 	Ready  func() bool
 	Logger *slog.Logger
 }
 
-// Keys authenticates callers by the keys in the database. It is safe for concurrent use. Where a key was used a moment
-// ago, nobody is asked; Run sees to it.
+// Keys authenticates callers by the keys in the database. It is safe for concurrent use. A key that was used a moment ago is
+// checked in memory, which Run keeps up to date.
 type Keys struct {
 	databases   []*pgxpool.Pool
 	unavailable func(error) bool
@@ -59,14 +59,14 @@ type Keys struct {
 type entry struct {
 	hash   [sha256.Size]byte
 	caller *Caller
-	// readAt is when the database last had it so.
+	// readAt is when it was last read from the database.
 	readAt atomic.Int64
-	// usedAt is the last use, and told that of the uses which was written; only Run writes told.
+	// usedAt is the last use, and told the last use that was written; only Run writes told.
 	usedAt atomic.Int64
 	told   int64
 }
 
-// NewKeys makes Keys of pools that the caller closes.
+// NewKeys returns Keys that use pools which the caller closes.
 func NewKeys(c KeysConfig) (*Keys, error) {
 	if len(c.Databases) == 0 || c.Unavailable == nil || c.Logger == nil {
 		return nil, errors.New("auth: Databases, Unavailable and Logger are needed")
@@ -74,7 +74,7 @@ func NewKeys(c KeysConfig) (*Keys, error) {
 	if c.Ready == nil {
 		c.Ready = func() bool { return true }
 	}
-	// The errors are those of sizes that are not positive.
+	// They fail only if a size is not positive.
 	entries, _ := lru.New[string, *entry](maxEntries)
 	absent, _ := lru.New[string, int64](maxAbsent)
 	return &Keys{
@@ -85,8 +85,8 @@ func NewKeys(c KeysConfig) (*Keys, error) {
 
 func (k *Keys) now() int64 { return int64(time.Since(k.began)) }
 
-// Authenticate tells whose key it is. It answers ErrBadCredential; ErrNotReady; or, where no database could be asked, the
-// error of the first, wrapped.
+// Authenticate returns the caller whose key it is. It fails with ErrBadCredential, with ErrNotReady, or, if no database
+// is available, with the error of the first, wrapped.
 func (k *Keys) Authenticate(ctx context.Context, credential string) (*Caller, error) {
 	id, secret, ok := parseKey(credential)
 	if !ok {
@@ -100,14 +100,14 @@ func (k *Keys) Authenticate(ctx context.Context, credential string) (*Caller, er
 	if subtle.ConstantTimeCompare(hash[:], e.hash[:]) != 1 {
 		return nil, ErrBadCredential
 	}
-	// Once a tick is enough, and keeps the processors from fighting over it.
+	// Once a tick is enough, and avoids contention between processors.
 	if now, used := k.now(), e.usedAt.Load(); used == 0 || now-used > int64(refreshEvery/4) {
 		e.usedAt.Store(now)
 	}
 	return e.caller, nil
 }
 
-// Asks tells whether Authenticate would have to ask a database.
+// Asks reports whether Authenticate would have to query a database.
 func (k *Keys) Asks(credential string) bool {
 	id, _, ok := parseKey(credential)
 	if !ok {
@@ -121,7 +121,7 @@ func (k *Keys) Asks(credential string) bool {
 	return !absent || now-since >= int64(refreshEvery)
 }
 
-// find returns a key that is in use.
+// find reads a key that is in use.
 func (k *Keys) find(ctx context.Context, id string) (*entry, error) {
 	now := k.now()
 	if e, ok := k.entries.Get(id); ok && now-e.readAt.Load() < int64(maxAge) {
@@ -133,7 +133,7 @@ func (k *Keys) find(ctx context.Context, id string) (*entry, error) {
 	if !k.ready() {
 		return nil, ErrNotReady
 	}
-	// Those who wait for the same key share the question, and none of them ends it for the others.
+	// Callers that wait for the same key share the query, and none of them cancels it for the others.
 	shared := k.looks.DoChan(id, func() (any, error) {
 		return nil, k.refresh(context.WithoutCancel(ctx), []string{id})
 	})
@@ -160,7 +160,7 @@ type keyRow struct {
 
 const selectKeys = `SELECT id, name, hash, scopes FROM api_keys WHERE id = ANY ($1) AND revoked_at IS NULL`
 
-// refresh reads keys from the first database that answers, and forgets those that are no longer in use.
+// refresh reads keys from the first available database, and forgets those that are no longer in use.
 func (k *Keys) refresh(ctx context.Context, ids []string) error {
 	now := k.now()
 	rows, err := k.read(ctx, ids)
@@ -185,7 +185,7 @@ func (k *Keys) read(ctx context.Context, ids []string) ([]keyRow, error) {
 	var first error
 	for _, database := range k.databases {
 		ask, cancel := context.WithTimeout(ctx, lookTime)
-		rows, _ := database.Query(ask, selectKeys, ids) // its error is the rows'
+		rows, _ := database.Query(ask, selectKeys, ids) // the rows return its error
 		all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[keyRow])
 		cancel()
 		if err == nil {
@@ -213,8 +213,8 @@ func (k *Keys) remember(row *keyRow, now int64) {
 	k.entries.Add(row.ID, e)
 }
 
-// Run keeps the keys in use up to date, and writes when they were last used, until ctx ends; then it writes that once
-// more. A database that is away it tries again.
+// Run keeps the keys in use up to date and writes when they were last used, until ctx ends; then it writes that a last
+// time. It retries while the database is unavailable.
 func (k *Keys) Run(ctx context.Context) error {
 	ticker := time.NewTicker(refreshEvery)
 	defer ticker.Stop()
@@ -231,7 +231,7 @@ func (k *Keys) Run(ctx context.Context) error {
 	}
 }
 
-// RunOnce does what Run does every second: it reads again the keys that were used since a few seconds.
+// RunOnce does what Run does every second: it reads the keys that were used within maxAge, and writes last uses.
 func (k *Keys) RunOnce(ctx context.Context) {
 	var ids []string
 	now := k.now()
@@ -241,25 +241,25 @@ func (k *Keys) RunOnce(ctx context.Context) {
 		}
 	}
 	if len(ids) > 0 {
-		k.complain(ctx, "keys cannot be read again", k.refresh(ctx, ids))
+		k.complain(ctx, "reading the keys in use failed; retrying in a second", k.refresh(ctx, ids))
 	}
 	k.writeUses(ctx, writeEvery)
 }
 
-// complain logs an error that nobody else gets to know. Of a database that is away others tell.
+// complain logs an error, unless it is a cancellation or an unavailable database, which is logged elsewhere.
 func (k *Keys) complain(ctx context.Context, what string, err error) {
 	if err != nil && ctx.Err() == nil && !k.unavailable(err) {
 		k.log.Error(what, "error", err)
 	}
 }
 
-// Times are of the database's clock, and never go back: several instances write them.
+// Times are by the database's clock, and never go back, since several instances write them.
 const updateUses = `
 UPDATE api_keys k SET last_used_at = greatest(k.last_used_at, now() - make_interval(secs => u.ago))
   FROM unnest($1::text[], $2::float8[]) AS u(id, ago)
  WHERE k.id = u.id`
 
-// writeUses writes the last uses of keys of which nothing was written for a time.
+// writeUses writes the last uses of the keys whose last use was not written within a given time.
 func (k *Keys) writeUses(ctx context.Context, notSince time.Duration) {
 	var (
 		ids  []string
@@ -285,7 +285,7 @@ func (k *Keys) writeUses(ctx context.Context, notSince time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	if _, err := k.databases[0].Exec(ctx, updateUses, ids, ago); err != nil {
-		k.complain(ctx, "the last use of keys cannot be written", err)
+		k.complain(ctx, "writing the last use of keys failed; retrying in a second", err)
 		return
 	}
 	for _, done := range uses {

@@ -31,7 +31,7 @@ func eventually(t *testing.T, holds func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatal("it does not come about")
+			t.Fatal("timed out waiting for the condition")
 		}
 	}
 }
@@ -72,7 +72,7 @@ func TestKeyAuthenticates(t *testing.T) {
 	other, otherText := create(t, pool, "other", auth.EventsRead)
 	k := keysOf(t, pool)
 	if !k.Asks(text) || k.Asks("secret") {
-		t.Error("a key that was not used yet does not ask the database, or what is no key does")
+		t.Error("a new key does not query the database, or a text that is not a key does")
 	}
 	for range 2 { // from the database, and from memory
 		caller, err := k.Authenticate(t.Context(), text)
@@ -82,7 +82,7 @@ func TestKeyAuthenticates(t *testing.T) {
 		}
 	}
 	if k.Asks(text) {
-		t.Error("a key in use asks the database")
+		t.Error("a key in use queries the database")
 	}
 	secret := text[len(text)-52:]
 	for name, bad := range map[string]string{
@@ -128,7 +128,7 @@ func TestStore(t *testing.T) {
 	if _, _, err := store.Create(t.Context(), "shop", auth.EventsRead); !errors.Is(err, auth.ErrNameTaken) {
 		t.Errorf("the same name: %v", err)
 	}
-	// A name that is another's id does not get that one revoked.
+	// A name that equals another key's id does not revoke that key.
 	decoy, _ := create(t, pool, first.ID, auth.EventsRead)
 	if got, err := store.Revoke(t.Context(), first.ID); err != nil || got.ID != first.ID || got.RevokedAt == nil {
 		t.Errorf("by id: %+v %v", got, err)
@@ -155,7 +155,7 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// TestRevokedEverywhere revokes a key that two instances have just let in, and one that is not used for a while.
+// TestRevokedEverywhere revokes a key that two instances have just accepted, and that a third has not used for a while.
 func TestRevokedEverywhere(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -171,7 +171,7 @@ func TestRevokedEverywhere(t *testing.T) {
 	if _, err := auth.NewStore(pool).Revoke(t.Context(), key.ID); err != nil {
 		t.Fatal(err)
 	}
-	for _, k := range []*auth.Keys{first, second, idle} { // idle has nobody to read again for it
+	for _, k := range []*auth.Keys{first, second, idle} { // nothing runs idle's refresh
 		eventually(t, func() bool {
 			_, err := k.Authenticate(t.Context(), text)
 			return errors.Is(err, auth.ErrBadCredential)
@@ -230,7 +230,7 @@ func TestUsedKeysCostNoStatements(t *testing.T) {
 		})
 	}
 	group.Wait()
-	// One when the key is first seen, and one more each time it has not been read for a few seconds: nobody runs k.
+	// One when the key is first seen, and one more each time it has not been read for a few seconds: Run is not running.
 	if n := statements.n.Load(); n > 50 {
 		t.Errorf("8000 requests made %d statements", n)
 	}
@@ -255,7 +255,8 @@ func TestUsedKeysCostNoStatements(t *testing.T) {
 	}
 }
 
-// TestUnavailableDatabase: what cannot be told is neither good nor bad, and a replica tells while the primary is away.
+// TestUnavailableDatabase checks that a key that cannot be read is neither good nor bad, and that a replica is asked while
+// the primary is unavailable.
 func TestUnavailableDatabase(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -267,7 +268,7 @@ func TestUnavailableDatabase(t *testing.T) {
 	t.Cleanup(away.Close)
 	_, err = keysOf(t, away).Authenticate(t.Context(), text)
 	if !postgres.IsUnavailable(err) || errors.Is(err, auth.ErrBadCredential) {
-		t.Errorf("away: %v", err)
+		t.Errorf("unavailable: %v", err)
 	}
 	if strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), text[len(text)-52:]) {
 		t.Errorf("the error has a secret: %v", err)
@@ -276,14 +277,14 @@ func TestUnavailableDatabase(t *testing.T) {
 	if _, err := k.Authenticate(t.Context(), text); err != nil {
 		t.Errorf("with a replica: %v", err)
 	}
-	k.RunOnce(t.Context()) // the last use cannot be written; that is no harm
+	k.RunOnce(t.Context()) // writing the last use fails, which does no harm
 	if _, err := k.Authenticate(t.Context(), strings.Replace(text, "pbk_", "pbk_a", 1)[:len(text)]); !errors.Is(err, auth.ErrBadCredential) {
 		t.Errorf("a bad key at a replica: %v", err)
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := keysOf(t, away).Authenticate(gone, text); !errors.Is(err, context.Canceled) {
-		t.Errorf("a caller that is gone: %v", err)
+		t.Errorf("a caller that has gone: %v", err)
 	}
 	starting, err := auth.NewKeys(auth.KeysConfig{
 		Databases: []*pgxpool.Pool{pool}, Unavailable: postgres.IsUnavailable, Ready: func() bool { return false }, Logger: slog.New(slog.DiscardHandler),

@@ -18,20 +18,20 @@ import (
 )
 
 var (
-	// ErrNameTaken says that a key of this name is in use.
-	ErrNameTaken = errors.New("a key of this name is in use")
-	// ErrBadName says that a name is empty, too long, or has characters that are not printable.
+	// ErrNameTaken means that a key with this name is in use.
+	ErrNameTaken = errors.New("a key with this name is in use")
+	// ErrBadName means that a name is empty, too long, or has unprintable characters.
 	ErrBadName = fmt.Errorf("a name has 1 to %d printable characters", maxName)
-	// ErrNoScopes says that a key would allow nothing.
+	// ErrNoScopes means that a key would allow nothing.
 	ErrNoScopes = errors.New("a key needs a scope")
-	// ErrUnknownKey says that no key in use has this id or name.
+	// ErrUnknownKey means that no key in use has this id or name.
 	ErrUnknownKey = errors.New("no key in use has this id or name")
-	// ErrNoSchema says that the database has no table of keys yet.
+	// ErrNoSchema means that the database has no table of keys yet.
 	ErrNoSchema = errors.New("the database has no table of keys yet")
 )
 
-// A key is "pbk_", its id, "_" and its secret: the prefix lets scanners find keys that were published by mistake, and the
-// letters are those that a double click takes as one word.
+// A key is "pbk_", its id, "_" and its secret: the prefix lets secret scanners find published keys, and a double
+// click selects all characters as one word.
 const (
 	keyPrefix   = "pbk_"
 	idBytes     = 10
@@ -45,7 +45,7 @@ const (
 
 var letters = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// parseKey takes a key apart; ok is false when the text does not have the form of one.
+// parseKey splits a key; ok is false when the text does not have the form of one.
 func parseKey(text string) (id, secret string, ok bool) {
 	if len(text) != keyLen || !strings.HasPrefix(text, keyPrefix) || text[len(keyPrefix)+idLen] != '_' {
 		return "", "", false
@@ -59,21 +59,21 @@ func parseKey(text string) (id, secret string, ok bool) {
 	return id, secret, true
 }
 
-// Key is what is known of a key; its secret is not.
+// Key describes a key, without its secret.
 type Key struct {
 	ID     string   `json:"id"`
 	Name   string   `json:"name"`
 	Scopes []string `json:"scopes"`
-	// LastUsedAt is to the minute or so; nil when the key was never used.
+	// LastUsedAt is accurate to about a minute; nil if the key was never used.
 	CreatedAt  time.Time  `json:"created_at"`
 	LastUsedAt *time.Time `json:"last_used_at"`
 	RevokedAt  *time.Time `json:"revoked_at"`
 }
 
-// Store keeps keys in the database: for the commands that make, list and revoke them.
+// Store creates, lists and revokes the keys in the database.
 type Store struct{ pool *pgxpool.Pool }
 
-// NewStore uses a pool that its caller closes.
+// NewStore returns a Store that uses a pool which the caller closes.
 func NewStore(pool *pgxpool.Pool) *Store { return &Store{pool} }
 
 const (
@@ -88,8 +88,8 @@ UPDATE api_keys SET revoked_at = now()
 RETURNING id, name, scopes, created_at, last_used_at, revoked_at`
 )
 
-// Create makes a key and returns it with its text, which is not to be had a second time. The name is for people, and one
-// that no other key in use has (else ErrNameTaken).
+// Create makes a key and returns it with its text, which cannot be read again. The name is for people; it fails with
+// ErrNameTaken if another key in use has it.
 func (s *Store) Create(ctx context.Context, name string, scopes Scopes) (key Key, text string, err error) {
 	if !validName(name) {
 		return Key{}, "", ErrBadName
@@ -120,7 +120,7 @@ func validName(name string) bool {
 	return strings.IndexFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }
 
-// List returns all keys, also those that were revoked, the oldest first.
+// List returns all keys, revoked ones included, oldest first.
 func (s *Store) List(ctx context.Context) ([]Key, error) {
 	rows, _ := s.pool.Query(ctx, listKeys) // its error is the rows'
 	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Key])
@@ -130,7 +130,7 @@ func (s *Store) List(ctx context.Context) ([]Key, error) {
 	return all, nil
 }
 
-// Revoke ends a key, named by its id or its name, for good.
+// Revoke ends a key, named by its id or its name, permanently. It fails with ErrUnknownKey if no key in use has either.
 func (s *Store) Revoke(ctx context.Context, idOrName string) (Key, error) {
 	rows, _ := s.pool.Query(ctx, revokeKey, idOrName) // its error is the rows'
 	key, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Key])
@@ -143,7 +143,7 @@ func (s *Store) Revoke(ctx context.Context, idOrName string) (Key, error) {
 	return key, nil
 }
 
-// withoutSchema is the error, or ErrNoSchema where the table is missing.
+// withoutSchema returns the error, or ErrNoSchema if the table is missing.
 func withoutSchema(err error) error {
 	const undefinedTable = "42P01"
 	var failed *pgconn.PgError

@@ -20,18 +20,18 @@ const (
 	fetchEvery    = 2 * time.Second
 )
 
-// errFetchLimit means that a fetch was not made because of the limit; the keys that are known are used.
+// errFetchLimit means that the rate limit prevented a fetch; known keys are still used.
 var errFetchLimit = errors.New("too many requests to the issuer")
 
-// fetchError is a request to the issuer that failed, or was not answered with 200.
+// fetchError is a request to the issuer that failed or got a status other than 200.
 type fetchError struct{ err error }
 
 func (e *fetchError) Error() string { return e.err.Error() }
 
 func (e *fetchError) Unwrap() error { return e.err }
 
-// transport sends requests to the issuer. It limits their rate, and wraps their errors in fetchError, which tells them from
-// the errors of a token.
+// transport sends requests to the issuer. It limits their rate, and wraps their errors in fetchError to distinguish them
+// from a token's errors.
 type transport struct {
 	base    http.RoundTripper
 	fetches *rate.Limiter
@@ -58,7 +58,7 @@ func (c *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if response.StatusCode != http.StatusOK {
 		_ = response.Body.Close()
-		return nil, &fetchError{fmt.Errorf("%s answered %s", r.URL.Redacted(), response.Status)}
+		return nil, &fetchError{fmt.Errorf("%s returned %s", r.URL.Redacted(), response.Status)}
 	}
 	return response, nil
 }

@@ -20,8 +20,8 @@ func newBackup(settings *config.Settings) *cobra.Command {
 		Use:   "backup FILE",
 		Short: "Write all data of the private PostgreSQL to a file",
 		Long: `Backup writes what the private PostgreSQL in PASSBOOK_DATA_DIR holds to a file, in the custom format of pg_dump: one
-consistent snapshot, whether a server runs on it or not. The file is there when it is complete, and not before; one of the
-same name is replaced then. server restore reads it.
+consistent snapshot, whether a server runs on it or not. The file appears once it is complete, and then replaces one of the
+same name. server restore reads it.
 
 It runs the pg_dump that belongs to the private PostgreSQL. For a database of your own (DATABASE_URL), docs/operations.md has
 the commands.`,
@@ -41,12 +41,12 @@ the commands.`,
 func newRestore(settings *config.Settings) *cobra.Command {
 	return &cobra.Command{
 		Use:   "restore FILE",
-		Short: "Make a private PostgreSQL from what backup has written",
-		Long: `Restore makes the private PostgreSQL in PASSBOOK_DATA_DIR and reads the file into it, all of it or nothing, then brings
-the schema up to date. Where there is data already it changes nothing and fails: name another directory, or move that one
+		Short: "Make a private PostgreSQL from a file of backup",
+		Long: `Restore makes the private PostgreSQL in PASSBOOK_DATA_DIR and loads the file into it, whole or not at all, then brings
+the schema up to date. If there is data already, it fails and changes nothing: name another directory, or move that one
 away. No server may run on it.
 
-server verify then holds every read model against the log.`,
+Afterwards, server verify compares every read model with the log.`,
 		Example: `  server restore passbook.dump
   server restore passbook.dump --data-dir /var/lib/passbook-restored`,
 		Args: oneFile,
@@ -67,7 +67,7 @@ func oneFile(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// privateOnly loads the settings of a command that is for the private PostgreSQL only.
+// privateOnly loads the settings of a command that works only with the private PostgreSQL.
 func privateOnly(settings *config.Settings, cmd *cobra.Command) (config.Config, error) {
 	cfg, err := settings.Load(cmd.ErrOrStderr())
 	if err == nil && cfg.DatabaseURL != "" {
@@ -140,6 +140,6 @@ func restore(ctx context.Context, cfg config.Config, path string, out io.Writer)
 	if err := pool.QueryRow(ctx, "select count(*) from events").Scan(&events); err != nil {
 		return fmt.Errorf("count the events: %w", err)
 	}
-	_, err = fmt.Fprintf(out, "%d events are in %s; server verify holds the read models against them\n", events, cfg.DataDir)
+	_, err = fmt.Fprintf(out, "%d events are in %s; server verify compares the read models with them\n", events, cfg.DataDir)
 	return err
 }

@@ -16,8 +16,8 @@ import (
 	"passbook/internal/postgres"
 )
 
-// New returns the command of the binary with all of its subcommands; without any it serves. An error of the command line
-// or of a setting is a config.UsageError.
+// New returns the binary's command with its subcommands; without a subcommand it serves. Running it fails with a
+// config.UsageError when the command line or a setting is wrong.
 func New(settings *config.Settings, version string) *cobra.Command {
 	serve := func(cmd *cobra.Command, _ []string) error {
 		cfg, err := settings.Load(cmd.ErrOrStderr())
@@ -32,10 +32,10 @@ func New(settings *config.Settings, version string) *cobra.Command {
 		Long: `Passbook keeps accounts: they are opened and money is moved over REST, every fact is an event in a PostgreSQL
 log, and balances are read from projections of that log.
 
-Without a command it serves. Without settings it does so on 127.0.0.1:8080, with a private PostgreSQL of its own.
+Without a command it serves. Without settings it does so on 127.0.0.1:8080, with its own private PostgreSQL.
 Each setting is an environment variable and a flag; the flag wins.
 
-To see what it does, run server demo: it touches nothing of yours. Each command has a --help of its own, and
+To see what it does, run server demo: it touches nothing of yours. Each command has its own --help, and
 server completion prints completions for a shell.`,
 		Example: `  server                         # serve, until Ctrl-C
   server demo                    # walk through all of it
@@ -115,7 +115,7 @@ func migrate(ctx context.Context, cfg config.Config) (err error) {
 	return postgres.Migrate(ctx, d.OwnerURL, cfg.Log)
 }
 
-// healthcheck asks the server that listens on PASSBOOK_ADDR whether it is ready. It is what a container runtime calls.
+// healthcheck asks the server at PASSBOOK_ADDR whether it is ready, for a container runtime. It fails if it is not.
 func healthcheck(ctx context.Context, cfg *config.Config) error {
 	base, c, err := ownServer(cfg)
 	if err != nil {

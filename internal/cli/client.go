@@ -67,7 +67,7 @@ func reachableAddr(addr string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// explain adds to an error of a client what to do about it.
+// explain adds to a client's error what to do about it.
 func explain(ctx context.Context, err error, server string) error {
 	var p *client.Problem
 	switch {
@@ -78,7 +78,7 @@ func explain(ctx context.Context, err error, server string) error {
 	case errors.As(err, &p):
 		return err
 	}
-	return fmt.Errorf("no answer from a server at %s: %w\nRun \"server\" to start one, or name another with --server", server, err)
+	return fmt.Errorf("no response from a server at %s: %w\nRun \"server\" to start one, or name another with --server", server, err)
 }
 
 // trustOwn accepts only the certificate in the file, whatever name it is for, because commands connect by address.
@@ -96,6 +96,6 @@ func trustOwn(certFile string) *tls.Config {
 	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12, VerifyConnection: verify,
-		InsecureSkipVerify: true, // verify does it, without the name
+		InsecureSkipVerify: true, // verify checks the certificate, without the name
 	}
 }

@@ -21,12 +21,12 @@ const completionTimeout = 2 * time.Second
 // complete registers the values of a flag for shells.
 func complete(cmd *cobra.Command, flag string, values ...string) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err) // there is no such flag
+		panic(err) // the flag does not exist
 	}
 }
 
-// suggest completes the only argument of a command with what list returns. An error suggests nothing: there is nowhere
-// to show it.
+// suggest completes the only argument of a command with what list returns, or with nothing if it fails: there is nowhere
+// to show the error.
 func suggest(settings *config.Settings, list func(context.Context, *config.Config) ([]string, error)) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {

@@ -20,15 +20,15 @@ const readingPause = 700 * time.Millisecond
 func newDemo(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Walk through what Passbook does, on a server and a database of its own",
+		Short: "Demonstrate what Passbook does, on a separate server and database",
 		Long: `Demo starts this binary as a server with a private PostgreSQL in a temporary directory, and walks through it over
 HTTP: open, deposit, read your write, the same command twice, a refusal, a transfer, time travel, an event that cannot be
-applied and how it heals, a replay under readers, a kill -9, and a verification of it all.
+applied and its repair, a replay under readers, a kill -9, and a final verification.
 
-Each step shows what it sends as a line to paste into a shell, the answer, and what was expected of it. Nothing of yours is
-touched: DATABASE_URL and PASSBOOK_DATA_DIR are not used, and the directory is removed in the end.
+Each step shows its request as a line to paste into a shell, the response, and what was expected of it. Nothing of yours is
+touched: DATABASE_URL and PASSBOOK_DATA_DIR are not used, and the directory is removed at the end.
 
-It exits 0 only when every expectation held.`,
+It exits 0 only if every expectation was met.`,
 		Example: `  server demo
   server demo --fast
   server demo --json | jq -r 'select(.ok | not)'
@@ -36,8 +36,8 @@ It exits 0 only when every expectation held.`,
 		Args: noArgs,
 	}
 	asJSON := cmd.Flags().Bool("json", false, "print JSON, one object a step")
-	fast := cmd.Flags().Bool("fast", false, "do not pause between the steps (the default where there is no terminal)")
-	keep := cmd.Flags().Bool("keep", false, "keep the database when it is over")
+	fast := cmd.Flags().Bool("fast", false, "do not pause between the steps (the default without a terminal)")
+	keep := cmd.Flags().Bool("keep", false, "keep the database afterwards")
 	deposits := cmd.Flags().Int("deposits", 30_000, "how many deposits to write before the replays")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := settings.Load(cmd.ErrOrStderr())
@@ -47,11 +47,11 @@ It exits 0 only when every expectation held.`,
 		if *deposits < 0 {
 			return config.Usage(errors.New("--deposits: at least 0"))
 		}
-		// A reader that leaves is an error of writing, and not the end before the directory is removed.
+		// A reader that closes the output must cause a write error, and not end the process before the directory is removed.
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 		binary, err := os.Executable()
 		if err != nil {
-			return fmt.Errorf("demo: where this program is: %w", err)
+			return fmt.Errorf("demo: locate this program: %w", err)
 		}
 		out := cmd.OutOrStdout()
 		walk := demo.Config{

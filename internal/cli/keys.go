@@ -57,7 +57,7 @@ A running server accepts it at once. An empty database is migrated first.`,
   export PASSBOOK_KEY=$(server keys create --name ops --scope projections:admin | tail -n 1)`,
 		Args: noArgs,
 	}
-	name := cmd.Flags().String("name", "", "whose key it is; one that no other key in use has")
+	name := cmd.Flags().String("name", "", "name of the key's holder; no other key in use may have it")
 	scopes := cmd.Flags().StringSlice("scope", nil, "what the key allows, any of: "+strings.Join(auth.ScopeNames(), ", "))
 	complete(cmd, "scope", auth.ScopeNames()...)
 	complete(cmd, "name") // a new one
@@ -69,7 +69,7 @@ A running server accepts it at once. An empty database is migrated first.`,
 		}
 		allowed, err := parseScopes(*scopes)
 		if err == nil && *name == "" {
-			err = errors.New("--name: say whose key it is")
+			err = errors.New("--name: name the key's holder")
 		}
 		if err != nil {
 			return config.Usage(err)
@@ -119,7 +119,7 @@ func createKey(ctx context.Context, cfg config.Config, name string, scopes auth.
 func newKeysList(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the keys, also those that were revoked",
+		Short: "List the keys, including revoked ones",
 		Example: `  server keys list
   server keys list --json | jq -r '.keys[] | select(.revoked_at == null) | .name'`,
 		Args: noArgs,
@@ -169,7 +169,7 @@ func printKeys(all []auth.Key, out io.Writer) error {
 func newKeysRevoke(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke ID|NAME",
-		Short: "Revoke a key, for good",
+		Short: "Revoke a key permanently",
 		Long: `Revoke ends a key, named by its id or, if no key in use has that id, by its name. Every running server refuses it
 within seconds, and ends the streams that were opened with it.`,
 		Example: `  server keys revoke shop`,
@@ -205,8 +205,8 @@ within seconds, and ends the streams that were opened with it.`,
 	return cmd
 }
 
-// withKeys calls use with the keys of the database. With create it first makes a private PostgreSQL or a schema that is
-// missing.
+// withKeys calls use with the keys of the database. With create it first makes the private PostgreSQL and the schema if
+// they are missing.
 func withKeys(ctx context.Context, cfg config.Config, create bool, use func(*auth.Store) error) (err error) {
 	d, err := app.AttachDatabase(ctx, cfg)
 	if create && errors.Is(err, localpg.ErrNoData) {

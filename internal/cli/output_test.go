@@ -55,7 +55,7 @@ func TestStatusShowsParkedAccounts(t *testing.T) {
 		Projections: []client.Projection{{ID: "balances", State: "running", Parked: 7}},
 		Failures:    map[string][]client.Failure{"balances": failures},
 	}, &out)
-	for _, want := range []string{"balances: 7 parked", "at position 7, MoneyDeposited, tried 4 times, 3 waiting: no room", "failures/7/retry", "waits for what is before it", "and 2 more"} {
+	for _, want := range []string{"balances: 7 parked", "at position 7, MoneyDeposited, tried 4 times, 3 waiting: no room", "failures/7/retry", "waits for the events before it", "and 2 more"} {
 		if err != nil || !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in %s, %v", want, &out, err)
 		}

@@ -27,18 +27,18 @@ const (
 func newReplay(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replay PROJECTION",
-		Short: "Rebuild a read model from the log while it goes on serving",
-		Long: `Replay has the running server rebuild a read model from the log, beside the one that queries read, and then swap
+		Short: "Rebuild a read model from the log while it keeps serving",
+		Long: `Replay makes the running server rebuild a read model from the log, next to the one that queries read, and then swap
 the two. No read sees a half-built table, and none goes back in time. A server that is killed meanwhile resumes the
-replay when it is back.
+replay after its restart.
 
-Replay after the code of a projection was wrong, after its rows were damaged, or to see that the log makes the same rows
-again. It is safe at any time. The rows it replaces are kept until the next replay: POST /projections/{id}/rollback brings
-them back.
+Replay after fixing a projection's code, after its rows were damaged, or to check that the log produces the same rows.
+It is safe at any time. The rows it replaces are kept until the next replay: POST /projections/{id}/rollback restores
+them.
 
-Without --follow it returns once the replay has begun. With it, it shows the progress and returns when the replay is
-over: it exits 0 when it is completed, 1 when it failed or was cancelled. When a replay of the projection runs already,
-that one is followed. Ctrl-C ends only the following.`,
+Without --follow it returns once the replay has begun. With --follow it shows the progress and returns when the replay is
+over: it exits 0 if the replay completed, 1 if it failed or was cancelled. If a replay of the projection is already
+running, it follows that one. Ctrl-C stops following, not the replay.`,
 		Example: `  server replay balances --follow
   server replay balances --json | jq -r .id
   server status`,
@@ -85,7 +85,7 @@ func isTerminal(w io.Writer) bool {
 type progress interface {
 	// show is called when the replay starts, as it progresses, and last when it is over.
 	show(r *client.Replay)
-	// note prints a line beside the progress.
+	// note prints a line next to the progress.
 	note(text string)
 }
 
@@ -93,7 +93,7 @@ func replay(ctx context.Context, c *client.Client, server, projection string, fo
 	r, err := c.StartReplay(ctx, projection)
 	var refused *client.Problem
 	if follow && errors.As(err, &refused) && refused.Code == "replay-running" {
-		shown.note("a replay of " + projection + " is running already; following it")
+		shown.note("a replay of " + projection + " is already running; following it")
 		r, err = c.Replay(ctx, projection, refused.ReplayID)
 	}
 	if err != nil {
@@ -105,13 +105,13 @@ func replay(ctx context.Context, c *client.Client, server, projection string, fo
 	}
 	err = followReplay(ctx, c, r, shown)
 	if ctx.Err() != nil {
-		return fmt.Errorf("no longer following the replay, which goes on; to cancel it:\n  curl -X DELETE %s/projections/%s/replays/%s",
+		return fmt.Errorf("no longer following the replay, which continues; to cancel it:\n  curl -X DELETE %s/projections/%s/replays/%s",
 			server, projection, r.ID)
 	}
 	return err
 }
 
-// followReplay returns when the replay is over, with an error unless it is completed.
+// followReplay returns when the replay is over, with an error unless it completed.
 func followReplay(ctx context.Context, c *client.Client, r *client.Replay, shown progress) error {
 	if r.State == client.ReplayStateRunning {
 		for next, err := range c.FollowReplay(ctx, r.Projection, r.ID) {
@@ -136,12 +136,12 @@ func followReplay(ctx context.Context, c *client.Client, r *client.Replay, shown
 type objects struct{ out io.Writer }
 
 func (o *objects) show(r *client.Replay) {
-	_ = json.NewEncoder(o.out).Encode(r) // an error of the terminal must not end the following
+	_ = json.NewEncoder(o.out).Encode(r) // a write error must not stop following
 }
 
 func (o *objects) note(string) {}
 
-// lines prints a line now and then.
+// lines prints a line every few seconds.
 type lines struct {
 	out   io.Writer
 	begun bool
@@ -183,9 +183,9 @@ func (b *bar) show(r *client.Replay) {
 			progressbar.OptionSetPredictTime(true), progressbar.OptionSetWidth(30), progressbar.OptionThrottle(0),
 			progressbar.OptionSetElapsedTime(true))
 	}
-	// The bar is only to look at: an error of the terminal must not end the following.
+	// The bar is only for show: a terminal error must not stop following.
 	if r.State == client.ReplayStateRunning {
-		_ = b.bar.Set64(min(r.Processed, max(r.Total, 1)-1)) // the swap is yet to come
+		_ = b.bar.Set64(min(r.Processed, max(r.Total, 1)-1)) // the swap comes last
 		return
 	}
 	if r.State == client.ReplayStateCompleted {

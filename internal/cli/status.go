@@ -27,15 +27,15 @@ func newStatus(settings *config.Settings) *cobra.Command {
 A projection keeps one read model, the tables that queries read, up to date: it applies the events of the log in order.
 Queries see what has been written once the projection has applied it.
 
-  POSITION   the last event of the log that the read model has applied; HEAD is the last there is
+  POSITION   the last event that the read model has applied; HEAD is the last event of the log
   LAG        how many events it has yet to apply, and the age of the oldest of them
-  RATE       events applied a second, over the last 10 seconds
-  PARKED     accounts that stay behind at an event that could not be applied; all others go on
+  RATE       events applied per second, over the last 10 seconds
+  PARKED     accounts stopped at an event that could not be applied; all others continue
   GENERATION the set of rows that queries read; a replay builds the next one
   REPLAY     the running replay, or the last
 
 Events that could not be applied are listed below the table, each with the command that retries it; the server retries
-them every 30 seconds too. The exit code is 0 whenever the server could be asked, whatever the state.`,
+them every 30 seconds too. The exit code is 0 if the server responded, whatever the state.`,
 		Example: `  server status
   server status --watch
   server status --json | jq '.projections[] | {id, lag, parked}'
@@ -44,7 +44,7 @@ them every 30 seconds too. The exit code is 0 whenever the server could be asked
 	}
 	server := serverFlag(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "print one JSON object: projections, and failures by projection")
-	watch := cmd.Flags().Bool("watch", false, "go on until interrupted, once a second")
+	watch := cmd.Flags().Bool("watch", false, "repeat once a second until interrupted")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := settings.Load(cmd.ErrOrStderr())
 		if err != nil {
@@ -88,10 +88,10 @@ func watchStatus(ctx context.Context, c *client.Client, asJSON bool, out io.Writ
 	}
 }
 
-// standing is the state of the projections, as --json prints it.
+// standing is the state of the projections, as printed with --json.
 type standing struct {
 	Projections []client.Projection `json:"projections"`
-	// Failures has the projections that have any.
+	// Failures has only the projections that have any.
 	Failures map[string][]client.Failure `json:"failures"`
 }
 
@@ -165,7 +165,7 @@ func printFailures(out io.Writer, p *client.Projection, failures []client.Failur
 	fmt.Fprintf(out, "\n%s: %d parked\n", p.ID, len(failures))
 	for i := range failures[:min(len(failures), shownFailures)] {
 		f := &failures[i]
-		reason := "waits for what is before it"
+		reason := "waits for the events before it"
 		if f.Error != nil {
 			reason = *f.Error
 		}
@@ -177,7 +177,7 @@ func printFailures(out io.Writer, p *client.Projection, failures []client.Failur
 	}
 }
 
-// percent is how much of the total is done, never rounded up to all of it.
+// percent returns the share of total that is done, never rounded up to 100%.
 func percent(done, total int64) string {
 	if done >= total {
 		return "100%"

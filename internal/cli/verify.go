@@ -18,19 +18,19 @@ import (
 func newVerify(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Recompute every read model from the log and say what differs",
-		Long: `Verify holds the log against its invariants and every read model against the log, recomputed in SQL: positions and
-versions without gaps, no overdraft, transfers paired, balances, statements and totals the fold of the events up to the
-projection's checkpoint, money conserved. It names each row that differs, with what it has and what it should have.
+		Short: "Recompute every read model from the log and report differences",
+		Long: `Verify checks the log's invariants, and compares every read model with the log, recomputed in SQL: positions and
+versions without gaps, no overdraft, transfers paired, money conserved; balances, statements and totals equal to the fold
+of the events up to the projection's checkpoint. It names each row that differs, with its values and the expected ones.
 
 It reads the database itself (DATABASE_URL, or the private PostgreSQL in PASSBOOK_DATA_DIR, whether a server runs on it
-or not), in one snapshot, and writes nothing: it may run beside a live service, or on a standby. It reads the whole log
+or not), in one snapshot, and writes nothing: it may run while the service is live, or on a standby. It reads the whole log
 a few times, which takes minutes for tens of millions of events.
 
-What it does not know it says it has not checked: the rows of a projection of your own, until internal/verify has a check
-for it.
+It reports as "not checked" what it does not know: the rows of a projection of your own, until internal/verify has a
+check for it.
 
-It exits 0 when nothing differs and 1 when something does, or when it could not be told.`,
+It exits 0 if nothing differs, and 1 if something does or if it could not check.`,
 		Example: `  server verify
   server verify --json | jq '.checks[] | select(.differences > 0)'
   DATABASE_URL=postgres://standby/passbook server verify`,

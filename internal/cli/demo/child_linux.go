@@ -2,7 +2,7 @@ package demo
 
 import "syscall"
 
-// childAttr has the server end with this process, and keeps Ctrl-C from it: it is stopped in order.
+// childAttr makes the server end with this process, and shields it from Ctrl-C: close stops it gracefully.
 func childAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }

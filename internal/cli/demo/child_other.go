@@ -4,5 +4,5 @@ package demo
 
 import "syscall"
 
-// childAttr keeps Ctrl-C from the server: it is stopped in order.
+// childAttr shields the server from Ctrl-C: close stops it gracefully.
 func childAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

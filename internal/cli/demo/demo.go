@@ -1,5 +1,5 @@
-// Package demo walks through what Passbook does, on a real server with a private PostgreSQL in a temporary directory,
-// over HTTP. It says what it does and compares every response with what it should be.
+// Package demo demonstrates over HTTP what Passbook does, on a real server with a private PostgreSQL in a temporary
+// directory. It prints each step and compares every response with the expected one.
 package demo
 
 import (
@@ -11,28 +11,28 @@ import (
 	"time"
 )
 
-// Config says how the walk is shown. All fields but Out and Binary may be left empty.
+// Config configures the demonstration. All fields but Out and Binary may be empty.
 type Config struct {
-	// Binary is the server to run. Its command verify is run too.
+	// Binary is the server to run, also for its command verify.
 	Binary string
-	// PgBin is where initdb and postgres are; when empty they are looked for.
+	// PgBin is the directory of initdb and postgres; if empty, they are searched for.
 	PgBin string
-	// Out is where the walk is told: as text, or with JSON as one object a step.
+	// Out gets the output: text, or with JSON one object per step.
 	Out          io.Writer
 	JSON, Colour bool
 	// Pause is how long to stop before each step, for a reader.
 	Pause time.Duration
-	// Deposits is how many to write before the replays, so that they have something to do.
+	// Deposits is how many deposits to make before the replays, so that they have work to do.
 	Deposits int
-	// Keep leaves the database in its directory when the walk is over.
+	// Keep leaves the database in its directory afterwards.
 	Keep bool
 }
 
-// ErrExpectation says that a response was not what it should be.
+// ErrExpectation means that a response was not as expected.
 var ErrExpectation = errors.New("not as expected")
 
-// Run walks through all steps, stopping at the first that is not as it should be. Nothing is left running; the directory
-// is left with Keep only.
+// Run runs all steps, and stops with an error at the first that fails or meets something unexpected. It leaves nothing
+// running, and the directory only with Keep.
 func Run(ctx context.Context, cfg Config) (err error) {
 	dir, err := os.MkdirTemp("", "passbook-demo-")
 	if err != nil {
@@ -42,7 +42,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	defer leave()
 	out := &reader{w: cfg.Out, left: leave}
 	defer func() {
-		if out.err != nil { // all else has gone wrong for that reason
+		if out.err != nil { // the cause of any other error
 			err = fmt.Errorf("demo: the output was closed: %w", out.err)
 		}
 	}()
@@ -56,8 +56,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()
-	// As root, PostgreSQL runs as another user, who has to get there.
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the database in it has a directory of its own
+	// As root, PostgreSQL runs as another user, who must be able to enter.
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the database in it has its own directory
 		return fmt.Errorf("demo: %w", err)
 	}
 	w := &walk{stage: stage, deposits: cfg.Deposits}
@@ -89,7 +89,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	return nil
 }
 
-// reader is who reads what is told, and may leave: then the walk is over.
+// reader is the writer of the output. When the output is closed, the demonstration ends.
 type reader struct {
 	w    io.Writer
 	left func()
@@ -116,7 +116,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// until asks again and again, until it is so, with a bound that only something broken reaches.
+// until polls a condition until it is true, and fails at a limit that only a bug reaches.
 func until(ctx context.Context, what string, so func(context.Context) (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()

@@ -44,10 +44,10 @@ func TestText(t *testing.T) {
 	p.called(&call{Command: "curl x", Status: 201, Notes: []string{"A: b"}, Answer: json.RawMessage(`"` + strings.Repeat("é", longest+1) + `"`)})
 	p.tell("%d of %d", 1, 2)
 	s.expect("it is so", true, "never told")
-	s.expect("it is thus", false, "so")
+	s.expect("it is not", false, "so")
 	p.end(s)
 	want := " 3  Deposit\n    Money\n    comes in.\n    $ curl x\n      A: b\n      201 " + strings.Repeat("é", longest) + "…\n" +
-		"    1 of 2\n    ok it is so\n    FAILED it is thus; it is: so\n"
+		"    1 of 2\n    ok it is so\n    FAILED it is not; got: so\n"
 	if got := strings.TrimPrefix(out.String(), "\n"); got != want || s.held() {
 		t.Errorf("%s", got)
 	}

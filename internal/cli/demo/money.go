@@ -20,7 +20,7 @@ func (w *walk) start(ctx context.Context, s *step, show *presenter) error {
 	}
 	w.did(s, &call{
 		Command: fmt.Sprintf("PASSBOOK_DATA_DIR=%s PASSBOOK_ADDR=%s server", w.stage.data(), w.stage.addr),
-		Answer:  quoted(fmt.Sprintf("ready after %.1f s, the making of the database included", time.Since(began).Seconds())),
+		Answer:  quoted(fmt.Sprintf("ready after %.1f s, including making the database", time.Since(began).Seconds())),
 	})
 	var err error
 	if w.client, err = client.New(w.stage.base(), client.WithReadYourWrites(), client.WithRetryFor(time.Minute)); err != nil {
@@ -71,8 +71,8 @@ func (w *walk) sameKey(ctx context.Context, s *step, _ *presenter) error {
 		}
 		answers = append(answers, got)
 	}
-	s.expect("the answers are the same", answers[0].status == http.StatusCreated && bytes.Equal(answers[0].body, answers[1].body), string(answers[1].body))
-	s.expect("the second says that it is a repetition", answers[1].header.Get("Idempotency-Replayed") == "true", "no")
+	s.expect("the responses are the same", answers[0].status == http.StatusCreated && bytes.Equal(answers[0].body, answers[1].body), string(answers[1].body))
+	s.expect("the second is marked as replayed", answers[1].header.Get("Idempotency-Replayed") == "true", "no")
 	position, err := strconv.ParseInt(answers[1].text("position"), 10, 64)
 	if err != nil {
 		return fmt.Errorf("position: %w", err)
@@ -89,7 +89,7 @@ func (w *walk) refusal(ctx context.Context, s *step, _ *presenter) error {
 	if got, err = w.post(ctx, s, "/deposits", movement(w.ada, "0.001")); err != nil {
 		return err
 	}
-	s.expect("an amount with too many decimals is named", got.status == http.StatusUnprocessableEntity &&
+	s.expect("an amount with too many decimals is refused by name", got.status == http.StatusUnprocessableEntity &&
 		bytes.Contains(got.body, []byte(`"pointer":"/amount"`)), string(got.body))
 	return nil
 }

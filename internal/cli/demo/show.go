@@ -9,29 +9,29 @@ import (
 	"unicode/utf8"
 )
 
-// step is what happened in one step, as it is printed with --json.
+// step is what happened in one step, as printed with --json.
 type step struct {
 	Step  int    `json:"step"`
 	Title string `json:"title"`
 	About string `json:"about"`
 	// Calls are the requests and commands of the step, in order.
 	Calls []call `json:"calls"`
-	// Checks are what was expected of the answers.
+	// Checks are what was expected of the responses.
 	Checks  []check `json:"checks"`
 	OK      bool    `json:"ok"`
 	Error   string  `json:"error,omitempty"`
 	Seconds float64 `json:"seconds"`
 }
 
-// call is one request, or another thing that a person could do at a shell.
+// call is one request, or another command that a person could type into a shell.
 type call struct {
 	// Command is what to type.
 	Command string `json:"command"`
-	// Status is that of an HTTP answer, 0 for what is none.
+	// Status is that of an HTTP response, 0 for another command.
 	Status int `json:"status,omitempty"`
 	// Notes are the headers that the step is about.
 	Notes []string `json:"notes,omitempty"`
-	// Answer is JSON, or a JSON string of what is none.
+	// Answer is JSON, or a JSON string of any other text.
 	Answer json.RawMessage `json:"answer,omitempty"`
 }
 
@@ -41,7 +41,7 @@ type check struct {
 	Got    string `json:"got,omitempty"`
 }
 
-// expect notes whether something is as it should be; got is told when it is not.
+// expect records whether a check passed; got is shown if it did not.
 func (s *step) expect(what string, so bool, got string) {
 	c := check{Expect: what, OK: so}
 	if !so {
@@ -54,13 +54,13 @@ func (s *step) held() bool {
 	return !slices.ContainsFunc(s.Checks, func(c check) bool { return !c.OK })
 }
 
-// presenter prints the steps. An error of the writer is not told: there is nowhere to tell it.
+// presenter prints the steps. It ignores write errors: there is nowhere to report them.
 type presenter struct {
 	out          io.Writer
 	json, colour bool
 }
 
-// longest is how much of an answer is shown as text.
+// longest is how much of a response is shown as text.
 const longest = 300
 
 func (p *presenter) paint(code, text string) string {
@@ -80,14 +80,14 @@ func (p *presenter) begin(s *step) {
 	}
 }
 
-// tell says how something gets on.
+// tell prints progress.
 func (p *presenter) tell(format string, args ...any) {
 	if !p.json {
 		fmt.Fprintf(p.out, "    %s\n", fmt.Sprintf(format, args...))
 	}
 }
 
-// called shows a call that has been answered.
+// called prints a call with its response.
 func (p *presenter) called(c *call) {
 	if p.json {
 		return
@@ -123,14 +123,14 @@ func (p *presenter) end(s *step) {
 		if c.OK {
 			fmt.Fprintf(p.out, "    %s %s\n", p.paint("32", "ok"), c.Expect)
 		} else {
-			fmt.Fprintf(p.out, "    %s %s; it is: %s\n", p.paint("31", "FAILED"), c.Expect, c.Got)
+			fmt.Fprintf(p.out, "    %s %s; got: %s\n", p.paint("31", "FAILED"), c.Expect, c.Got)
 		}
 	}
 }
 
 func (p *presenter) over(steps int) {
 	if !p.json {
-		fmt.Fprintf(p.out, "\n%s\n", p.paint("1", fmt.Sprintf("%d steps, all as they should be.", steps)))
+		fmt.Fprintf(p.out, "\n%s\n", p.paint("1", fmt.Sprintf("%d steps, all as expected.", steps)))
 	}
 }
 

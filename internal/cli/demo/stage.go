@@ -18,16 +18,16 @@ import (
 	"passbook/internal/localpg"
 )
 
-// stage is the server that the walk is on, and its directory.
+// stage is the server of the demonstration, and its directory.
 type stage struct {
 	dir, binary, pgBin string
-	addr               string // of the first start on
+	addr               string // set by the first start
 	child              *exec.Cmd
-	ended              chan struct{} // closed when the child has
+	ended              chan struct{} // closed when the child has ended
 	said               log
 }
 
-// log keeps what the server says, to be told when it goes wrong.
+// log keeps the server's output, to report when it fails.
 type log struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -49,7 +49,7 @@ func (s *stage) base() string { return "http://" + s.addr }
 
 func (s *stage) data() string { return filepath.Join(s.dir, "data") }
 
-// settings is the environment of a child: that of this process, but no setting of it.
+// settings returns the environment of a child: that of this process, without Passbook's settings.
 func (s *stage) settings() []string {
 	var env []string
 	for _, one := range os.Environ() {
@@ -84,7 +84,7 @@ func (s *stage) start(ctx context.Context) error {
 	child, ended := s.child, make(chan struct{})
 	s.ended = ended
 	go func() {
-		_ = child.Wait() // it is told by what it has said
+		_ = child.Wait() // its output says why
 		close(ended)
 	}()
 	return until(ctx, "the server is ready", s.ready)
@@ -108,7 +108,7 @@ func (s *stage) ready(ctx context.Context) (bool, error) {
 	return response.StatusCode == http.StatusOK, nil
 }
 
-// kill ends the server as a power cut would.
+// kill ends the server with SIGKILL.
 func (s *stage) kill() error {
 	if err := s.child.Process.Kill(); err != nil {
 		return fmt.Errorf("the server: %w", err)
@@ -134,7 +134,7 @@ func (s *stage) close() error {
 	}
 }
 
-// verify runs the server's command of that name, and returns what it prints as JSON.
+// verify runs server verify and returns the JSON that it prints.
 func (s *stage) verify(ctx context.Context) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, s.binary, "verify", "--json")
 	var said bytes.Buffer
@@ -146,7 +146,7 @@ func (s *stage) verify(ctx context.Context) ([]byte, error) {
 	return out, nil // it exits 1 when something differs
 }
 
-// databaseURL is where the server's database is.
+// databaseURL returns the URL of the server's database.
 func (s *stage) databaseURL(ctx context.Context) (string, error) {
 	return localpg.Attach(ctx, s.data())
 }

@@ -16,8 +16,8 @@ import (
 	"passbook/client"
 )
 
-// The damage and its repair: the row claims to be a version further than its events, so that the next one does not
-// follow on it. No code of the service is in on it.
+// The damage and its repair: the row claims to be one version ahead of its events, so that the next event does not follow
+// it. No code of the service is involved.
 const (
 	damageSQL = `update balances set version = version + 1 where account_id = '%s'`
 	repairSQL = `update balances set version = version - 1 where account_id = '%s'`
@@ -42,7 +42,7 @@ func (w *walk) execute(ctx context.Context, s *step, statement string) error {
 	return nil
 }
 
-// failures are those of the balances.
+// failures returns the failures of balances.
 func (w *walk) failures(ctx context.Context) ([]client.Failure, error) {
 	var all []client.Failure
 	for f, err := range w.client.Failures(ctx, "balances") {
@@ -83,13 +83,13 @@ func (w *walk) fail(ctx context.Context, s *step, _ *presenter) error {
 	if err != nil {
 		return err
 	}
-	if err := w.balance(ctx, s, "Ada, who goes on,", w.ada, receipt.Position, "51.00"); err != nil {
+	if err := w.balance(ctx, s, "Ada, who is not affected,", w.ada, receipt.Position, "51.00"); err != nil {
 		return err
 	}
 	return w.balance(ctx, s, "Grace, as of before the event,", w.grace, 0, "30.00")
 }
 
-// report is what server verify prints with --json, of which this is what matters here.
+// report is the part of the output of server verify --json that matters here.
 type report struct {
 	OK     bool  `json:"ok"`
 	Head   int64 `json:"head"`
@@ -151,8 +151,8 @@ func (w *walk) heal(ctx context.Context, s *step, _ *presenter) error {
 	if err != nil {
 		return err
 	}
-	// It may have been tried by itself between the two.
-	s.expect("it is about to be tried", got.status == http.StatusAccepted || got.status == http.StatusNotFound, string(got.body))
+	// The server may have retried it in between.
+	s.expect("the retry is accepted", got.status == http.StatusAccepted || got.status == http.StatusNotFound, string(got.body))
 	err = until(ctx, "nothing is parked", func(ctx context.Context) (bool, error) {
 		all, err := w.failures(ctx)
 		return len(all) == 0, err
@@ -167,7 +167,7 @@ func (w *walk) heal(ctx context.Context, s *step, _ *presenter) error {
 	return w.balance(ctx, s, "Grace", w.grace, w.parked, "35.00")
 }
 
-// fill makes the log longer: deposits of a cent each into accounts of their own, many in a request.
+// fill makes the log longer: deposits of a cent each into other accounts, many in a request.
 func (w *walk) fill(ctx context.Context, s *step) error {
 	const accounts, most = 50, 5_000
 	ids := make([]uuid.UUID, accounts)
@@ -242,7 +242,7 @@ func (w *walk) replay(ctx context.Context, s *step, show *presenter) error {
 	if err != nil {
 		return err
 	}
-	// One reads all the while, as fast as it is answered, until a while after the swap.
+	// A goroutine reads without pause until just after the swap.
 	over := make(chan struct{})
 	reads, wrong := 0, ""
 	var reader errgroup.Group
@@ -271,8 +271,8 @@ func (w *walk) replay(ctx context.Context, s *step, show *presenter) error {
 	if err := errors.Join(err, reader.Wait()); err != nil {
 		return err
 	}
-	s.expect("the replay is completed, every event of the log in it", r.State == client.ReplayStateCompleted && r.Processed >= r.Total, fmt.Sprintf("%+v", r))
-	s.expect(fmt.Sprintf("Ada was read %d times meanwhile: always 51.00, never further back", reads), reads > 0 && wrong == "", wrong)
+	s.expect("the replay is completed and has applied every event of the log", r.State == client.ReplayStateCompleted && r.Processed >= r.Total, fmt.Sprintf("%+v", r))
+	s.expect(fmt.Sprintf("Ada was read %d times meanwhile: always 51.00, and never went back", reads), reads > 0 && wrong == "", wrong)
 	return nil
 }
 
@@ -298,12 +298,12 @@ func (w *walk) crash(ctx context.Context, s *step, show *presenter) error {
 	if err := w.follow(ctx, &r, show); err != nil {
 		return err
 	}
-	s.expect("the replay was resumed by itself, and is completed", r.State == client.ReplayStateCompleted && r.Processed >= r.Total, fmt.Sprintf("%+v", r))
+	s.expect("the server resumed the replay and completed it", r.State == client.ReplayStateCompleted && r.Processed >= r.Total, fmt.Sprintf("%+v", r))
 	repeated, err := w.write(ctx, s, "/deposits", movement(w.grace, "0.65"), key)
 	if err != nil {
 		return err
 	}
-	s.expect("the deposit, sent again with its key, is the one from before", repeated == receipt, fmt.Sprintf("%+v", repeated))
+	s.expect("the deposit, sent again with its key, has the same receipt", repeated == receipt, fmt.Sprintf("%+v", repeated))
 	return w.balance(ctx, s, "Grace", w.grace, receipt.Position, "35.65")
 }
 

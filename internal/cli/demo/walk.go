@@ -12,7 +12,7 @@ import (
 	"passbook/client"
 )
 
-// walk is where the demonstration has got to.
+// walk is the state of the demonstration.
 type walk struct {
 	stage    *stage
 	deposits int
@@ -40,18 +40,18 @@ type part struct {
 
 func (w *walk) steps() []part {
 	return []part{
-		{"Start", "One binary. It makes a PostgreSQL of its own in an empty directory, brings the schema up to date, and serves.", w.start},
+		{"Start", "One binary. It makes a private PostgreSQL in an empty directory, brings the schema up to date, and serves.", w.start},
 		{"Open two accounts", "A command returns once its event is durable. The response is a receipt: it has the event's position in the log.", w.openAccounts},
 		{"Deposit", "Amounts are read from their literal text, never through a floating-point number.", w.deposit},
 		{"Read your write", "Queries read a read model that follows the log. A query can wait for the position of a receipt, so that\nno caller has to sleep and hope.", w.readYourWrite},
-		{"The same key twice", "A command with an Idempotency-Key may be sent again: it is applied once, and the answer is the first one, byte for byte.", w.sameKey},
+		{"The same key twice", "A command with an Idempotency-Key may be sent again: it is applied once, and the response is the first one, byte for byte.", w.sameKey},
 		{"What the rules refuse", "A refusal is a problem document (RFC 9457) with a stable code and a pointer to the field. Nothing is written.", w.refusal},
 		{"Transfer", "Both accounts move in one append, or neither.", w.transfer},
-		{"Time travel", "The log remembers everything, so that a balance can be read as it stood at any position, or at any time.", w.timeTravel},
-		{"An event that fails", "A row of a read model is changed by hand. The next event of that account cannot be applied: after a few tries the\naccount is parked. Its later events wait in order; every other account goes on. Nothing is skipped.", w.fail},
+		{"Time travel", "The log keeps everything, so a balance can be read as of any position or time.", w.timeTravel},
+		{"An event that fails", "A row of a read model is changed by hand. The next event of that account cannot be applied: after a few tries the\naccount is parked. Its later events wait in order; every other account continues. Nothing is skipped.", w.fail},
 		{"Verify names the row", "It recomputes every read model from the log, in SQL that shares nothing with the projector.", w.verifyDamaged},
-		{"Repair, and retry", "The waiting events are applied in order. (The server retries every 30 seconds by itself, too.)", w.heal},
-		{"Replay while reading", "A replay rebuilds the read model beside the one that is being read, then swaps the two in one transaction. No read sees\na half-built table, and none goes back in time.", w.replay},
+		{"Repair, and retry", "The waiting events are applied in order. (The server also retries every 30 seconds.)", w.heal},
+		{"Replay while reading", "A replay rebuilds the read model next to the one that queries read, then swaps the two in one transaction. No read sees\na half-built table, and none goes back in time.", w.replay},
 		{"Kill the server", "kill -9 in the middle of a replay, a moment after a deposit was acknowledged. It loses neither.", w.crash},
 		{"Verify", "The log's invariants, and every read model against the log.", w.verify},
 	}
@@ -64,7 +64,7 @@ type reply struct {
 	body   []byte
 }
 
-// text is a member of a JSON answer as text, "" when there is none.
+// text returns a member of a JSON response as text, or "".
 func (r *reply) text(name string) string {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(r.body, &members) != nil {
@@ -77,8 +77,8 @@ func (r *reply) text(name string) string {
 	return string(members[name])
 }
 
-// send sends a request and shows it as a command line. Headers are "Name: value"; notes are names of headers of the answer
-// to show.
+// send sends a request and shows it as a command line. Headers are "Name: value"; notes are names of response headers to
+// show.
 func (w *walk) send(ctx context.Context, s *step, method, path, body string, headers, notes []string) (*reply, error) {
 	request, err := http.NewRequestWithContext(ctx, method, w.stage.base()+path, strings.NewReader(body))
 	if err != nil {
@@ -124,11 +124,11 @@ func (w *walk) send(ctx context.Context, s *step, method, path, body string, hea
 }
 
 func quoted(text string) json.RawMessage {
-	encoded, _ := json.Marshal(text) // a string can always be
+	encoded, _ := json.Marshal(text) // a string always encodes
 	return encoded
 }
 
-// did notes and shows a call.
+// did records and shows a call.
 func (w *walk) did(s *step, c *call) {
 	s.Calls = append(s.Calls, *c)
 	w.show.called(c)
@@ -142,7 +142,7 @@ func (w *walk) post(ctx context.Context, s *step, path, body string, headers ...
 	return w.send(ctx, s, http.MethodPost, path, body, headers, nil)
 }
 
-// balance reads a balance as of a position, and expects it.
+// balance reads a balance at a position and checks its value.
 func (w *walk) balance(ctx context.Context, s *step, owner, id string, position int64, want string) error {
 	got, err := w.get(ctx, s, fmt.Sprintf("/accounts/%s/balance?min_position=%d", id, position))
 	if err != nil {
@@ -152,7 +152,7 @@ func (w *walk) balance(ctx context.Context, s *step, owner, id string, position 
 	return nil
 }
 
-// write sends a command and keeps its receipt; it is expected to be applied.
+// write sends a command, checks that it was applied, and returns its receipt.
 func (w *walk) write(ctx context.Context, s *step, path, body string, headers ...string) (client.Receipt, error) {
 	var receipt client.Receipt
 	got, err := w.post(ctx, s, path, body, headers...)
