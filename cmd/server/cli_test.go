@@ -138,7 +138,7 @@ func TestReplayFollow(t *testing.T) {
 		},
 		"one that runs already": {
 			begin: "409", answers: []string{fmt.Sprintf(running, 30), fmt.Sprintf(ended, "cancelled", 30, "null")},
-			code: exitFailed, out: []string{"running already"}, err: "is cancelled",
+			code: exitFailed, out: []string{"already running"}, err: "is cancelled",
 		},
 		"as JSON": {
 			begin: fmt.Sprintf(running, 0), answers: []string{fmt.Sprintf(ended, "completed", 100, "null")}, args: []string{"--json"},

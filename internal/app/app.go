@@ -1,5 +1,5 @@
 // Package app is the service: it wires its parts together, starts them, reports their health, and stops them in
-// order. Serve is where to begin reading.
+// order. Start reading at Serve.
 package app
 
 import (
@@ -40,7 +40,7 @@ type app struct {
 	// waiting is what the start waits for.
 	waiting atomic.Pointer[string]
 	workers []func(context.Context) error
-	// endStreams ends the responses that never end by themselves; http.Server.Shutdown would wait for them.
+	// endStreams ends the responses that would never end; http.Server.Shutdown would wait for them.
 	endStreams func()
 	tracing    *tracing // nil when it is off
 }
@@ -109,7 +109,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	return a, nil
 }
 
-// newCommands makes the write side, which calls settled and appended as command.Config says.
+// newCommands returns the write side, which calls settled and appended as command.Config says.
 func (a *app) newCommands(
 	cfg config.Config, pool *pgxpool.Pool, settled func(account.Command, bool, error), appended func(int, time.Duration),
 ) (*command.Service, error) {
@@ -122,7 +122,7 @@ func (a *app) newCommands(
 	return command.New(c)
 }
 
-// newEngine makes the projector with all projections.
+// newEngine returns the projector with all projections.
 func (a *app) newEngine(cfg config.Config, pool *pgxpool.Pool, c projector.Config) (*projector.Engine, error) {
 	store := eventstore.New(pool)
 	c.Pool, c.Log, c.Decode, c.Transient, c.Logger = pool, store, decode, postgres.IsUnavailable, cfg.Log
@@ -153,7 +153,7 @@ func (a *app) openPools(ctx context.Context, d *Database) (map[string]*pgxpool.P
 		{"queries", d.queryURL, 8, queryTimeout, nil},
 		{"feed", d.queryURL, 4, queryTimeout, nil},
 	}
-	if d.queryURL != d.url { // for questions that a replica cannot decide
+	if d.queryURL != d.url { // for queries that a replica cannot answer
 		uses = append(uses, use{"primary", d.url, 2, queryTimeout, nil})
 	}
 	pools := make(map[string]*pgxpool.Pool)
@@ -175,7 +175,7 @@ func (a *app) openPools(ctx context.Context, d *Database) (map[string]*pgxpool.P
 	return pools, nil
 }
 
-// primaryOf returns the pool for questions that a replica cannot decide.
+// primaryOf returns the pool for queries that a replica cannot answer.
 func primaryOf(pools map[string]*pgxpool.Pool) *pgxpool.Pool {
 	if primary := pools["primary"]; primary != nil {
 		return primary
@@ -184,7 +184,7 @@ func primaryOf(pools map[string]*pgxpool.Pool) *pgxpool.Pool {
 }
 
 // run brings the schema up to date, waiting for a database that is unavailable, then calls up and works until ctx ends. An
-// error means that the service cannot go on.
+// error means that the service cannot continue.
 func (a *app) run(ctx context.Context, cfg config.Config, d *Database, up func()) error {
 	defer a.tracing.stop(cfg.Log)
 	defer a.closePools()
@@ -192,7 +192,7 @@ func (a *app) run(ctx context.Context, cfg config.Config, d *Database, up func()
 		func(ctx context.Context) error { return a.learnRole(ctx, cfg) })
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil // told to stop before it had come up
+			return nil // told to stop before it was up
 		}
 		return err
 	}
@@ -216,7 +216,7 @@ func (a *app) head(ctx context.Context) int64 {
 	return head
 }
 
-// learnRole logs when the service's role in the database could change the log, and when there is a pooler in between.
+// learnRole logs whether the service's role in the database could change the log, and whether a pooler is in between.
 func (a *app) learnRole(ctx context.Context, cfg config.Config) error {
 	role, err := postgres.RoleOf(ctx, a.pools[0])
 	if err != nil {
@@ -244,7 +244,7 @@ func (a *app) closePools() {
 	}
 }
 
-// pool opens a pool. The options come before those that every pool has, and therefore win.
+// pool opens a pool. The given options take precedence over those of every pool.
 func (a *app) pool(ctx context.Context, url, name string, size int32, statementTimeout time.Duration, options ...postgres.Option,
 ) (*pgxpool.Pool, error) {
 	options = append(append(a.tracing.poolOptions(), options...), postgres.WithApplicationName(name), postgres.WithMaxConns(size),
@@ -293,7 +293,7 @@ func (a *app) authenticator(ctx context.Context, cfg *config.Config, d *Database
 	return nil, nil
 }
 
-// decode is eventjson.Decode for an engine that knows nothing of accounts.
+// decode is eventjson.Decode for an engine that does not know accounts.
 func decode(eventType string, schemaVersion int, payload []byte) (any, error) {
 	return eventjson.Decode(eventType, schemaVersion, payload)
 }

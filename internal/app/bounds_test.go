@@ -10,23 +10,23 @@ import (
 	"time"
 )
 
-// TestConnectionsAreBounded: a header may be so large and no larger, and every part of a request has its time.
+// TestConnectionsAreBounded checks the limit of a request's header, and the time limits of every part of a request.
 func TestConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
 	server := newHTTPServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }),
 		slog.New(slog.DiscardHandler))
-	const longestWait = 30 * time.Second // of a query for a position
+	const longestWait = 30 * time.Second // of a query that waits for a position
 	if server.ReadHeaderTimeout <= 0 || server.IdleTimeout <= 0 || server.ReadTimeout <= longestWait || server.WriteTimeout <= longestWait {
-		t.Errorf("the times are %v, %v, %v and %v", server.ReadHeaderTimeout, server.ReadTimeout, server.WriteTimeout, server.IdleTimeout)
+		t.Errorf("the time limits are %v, %v, %v and %v", server.ReadHeaderTimeout, server.ReadTimeout, server.WriteTimeout, server.IdleTimeout)
 	}
 	if h := server.HTTP2; h == nil || h.MaxReceiveBufferPerConnection != receiveBuffer || h.MaxReceiveBufferPerStream != receiveBuffer {
-		t.Errorf("of HTTP/2 the bounds are %+v", h)
+		t.Errorf("the limits of HTTP/2 are %+v", h)
 	}
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var open sync.WaitGroup // connections, of which a refused one stays a little
+	var open sync.WaitGroup // connections; a refused one lingers
 	server.ConnState = func(_ net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:

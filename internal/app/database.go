@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// stopTimeout is how long the private PostgreSQL is given to stop.
+	// stopTimeout is how long the private PostgreSQL may take to stop.
 	stopTimeout = 15 * time.Second
 	// restartFirst and restartMost bound the pauses between attempts to restart a private PostgreSQL that has ended.
 	restartFirst = 100 * time.Millisecond
@@ -74,8 +74,8 @@ func (d *Database) instance() string {
 	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), rand.Text()[:6])
 }
 
-// AttachDatabase is OpenDatabase for a command that may run beside a server: it uses a private PostgreSQL that runs
-// already, and creates none where there is no data.
+// AttachDatabase is OpenDatabase for a command that may run while a server does: it uses a private PostgreSQL that is
+// already running, and creates none if there is no data.
 func AttachDatabase(ctx context.Context, cfg config.Config) (*Database, error) {
 	if cfg.DatabaseURL != "" {
 		return OpenDatabase(ctx, cfg)
@@ -116,7 +116,7 @@ func (d *Database) restartPrivate(ctx context.Context, cfg config.Config) error 
 			case errors.Is(err, localpg.ErrInUse):
 				return fmt.Errorf("the private PostgreSQL has ended: %w", err)
 			}
-			cfg.Log.ErrorContext(ctx, "restarting the private PostgreSQL failed; trying again", "error", err)
+			cfg.Log.ErrorContext(ctx, "restarting the private PostgreSQL failed; retrying", "error", err)
 			sleep(ctx, wait)
 		}
 	}

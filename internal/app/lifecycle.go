@@ -47,7 +47,7 @@ func newGracefulShutdown(server *http.Server, stopping *atomic.Bool) *gracefulSh
 	return g
 }
 
-// run stops the server in order. For delay it goes on serving while it is not ready, so that load balancers notice. Then
+// run shuts the server down gracefully. For delay it keeps serving but is not ready, so that load balancers notice. Then
 // it ends the streams, tells clients to close their connections, accepts no more, and finishes the requests in flight.
 // Those that are not finished when ctx ends are cut off.
 func (g *gracefulShutdown) run(ctx context.Context, delay time.Duration, endStreams func(), log *slog.Logger) error {

@@ -35,7 +35,7 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// BenchmarkCommandMeter is what counting costs a command.
+// BenchmarkCommandMeter measures what counting costs a command.
 func BenchmarkCommandMeter(b *testing.B) {
 	m := newCommandMeter(prometheus.NewRegistry())
 	for b.Loop() {

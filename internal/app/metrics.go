@@ -33,7 +33,7 @@ type projectionMetrics struct {
 	database                           *prometheus.Desc
 
 	mu    sync.Mutex
-	known []projector.Status // what the database said last
+	known []projector.Status // last read from the database
 }
 
 // projectionStates returns the state of the projections; a projector.Engine does.

@@ -22,7 +22,7 @@ import (
 const (
 	// retryStart is how long to wait between attempts to reach a database that is unavailable at the start.
 	retryStart = 500 * time.Millisecond
-	// retryMigrated is how long to wait between looks at a schema that its owner has to migrate.
+	// retryMigrated is how long to wait between checks of a schema that its owner must migrate.
 	retryMigrated = 2 * time.Second
 	// receiveBuffer is how many bytes of bodies may arrive over an HTTP/2 connection before they are read.
 	receiveBuffer = 128 << 10
@@ -84,7 +84,7 @@ func Serve(ctx context.Context, cfg config.Config, stdout io.Writer) (err error)
 	return nil
 }
 
-// newHTTPServer bounds what a connection may take. Requests that go on for long (streams of events, POST /commands) move
+// newHTTPServer limits what a connection may use. Long requests (streams of events, POST /commands) move
 // their deadlines themselves; the time for reading is longer than any wait for a position, since it would end that too.
 func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
@@ -100,7 +100,7 @@ func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// secured returns the listener, with TLS if that is set up.
+// secured returns the listener, with TLS if it is configured.
 func secured(l net.Listener, cfg *config.Config) (net.Listener, error) {
 	if cfg.TLSCert == "" {
 		return l, nil
@@ -144,8 +144,8 @@ func migrateWhenUp(ctx context.Context, cfg config.Config, url string, waiting f
 	}
 }
 
-// announce prints where the service listens and what to try. Account id and position are such that the lines work when
-// pasted.
+// announce prints where the service listens and what to try. Account id and position are chosen so that the lines work
+// when pasted.
 func announce(cfg config.Config, addr net.Addr, d *Database, head int64, stdout io.Writer) {
 	cfg.Log.Info("serving", "addr", addr.String(), "database", config.Redact(d.url), "version", cfg.Version)
 	if tcp, ok := addr.(*net.TCPAddr); ok && cfg.Auth == config.AuthNone && len(cfg.Hosts) == 0 && !tcp.IP.IsLoopback() {

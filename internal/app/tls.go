@@ -12,7 +12,7 @@ import (
 	"passbook/internal/config"
 )
 
-// certificateAge is how long a certificate is used before its files are looked at again.
+// certificateAge is how long a certificate is used before its files are read again.
 const certificateAge = time.Second
 
 // certificates serves the certificate in two files, and the new one once they have changed. It looks at them when a
@@ -23,7 +23,7 @@ type certificates struct {
 
 	mu        sync.Mutex
 	lookedAt  time.Time
-	cert, key []byte // of the files, as they were last looked at
+	cert, key []byte // contents of the files when last read
 	current   *tls.Certificate
 }
 
@@ -53,7 +53,7 @@ func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current, nil
 }
 
-// look reads the files, and takes the certificate if they have changed. The caller holds c.mu or is the only one that has c.
+// look reads the files, and loads the certificate if they have changed. The caller holds c.mu or is the only user of c.
 func (c *certificates) look() error {
 	cert, err := os.ReadFile(c.certFile)
 	if err != nil {

@@ -31,7 +31,7 @@ import (
 // maxTraced bounds the spans that one append or one batch of a projection makes.
 const maxTraced = 64
 
-// tracing makes spans and sends them to a collector. It is nil when tracing is off, and then adds nothing to a request.
+// tracing makes spans and sends them to a collector. It is nil when tracing is off, and then costs a request nothing.
 type tracing struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
@@ -60,7 +60,7 @@ func newTracing(ctx context.Context, endpoint, version string, log *slog.Logger)
 	return &tracing{provider: provider, tracer: provider.Tracer("passbook")}, nil
 }
 
-// stop sends what is left, for at most two seconds.
+// stop sends the remaining spans, for at most two seconds.
 func (t *tracing) stop(log *slog.Logger) {
 	if t == nil {
 		return
@@ -97,8 +97,8 @@ func (t *tracing) poolOptions() []postgres.Option {
 	return []postgres.Option{postgres.WithTracer(tracer)}
 }
 
-// handler makes a span of each request and puts it into the request's traceparent, so that events and log lines carry the
-// id of the span.
+// handler makes a span for each request and puts it into the request's traceparent, so that events and log lines carry
+// the span's id.
 func (t *tracing) handler(next http.Handler) http.Handler {
 	if t == nil {
 		return next

@@ -25,16 +25,16 @@ const (
 type Access struct {
 	// Auth is a kind of authentication; Issuer and Audience are those of AuthOIDC.
 	Auth, Issuer, Audience string
-	// Hosts are names that requests may be addressed to without authentication, beside loopback ones.
+	// Hosts are the names, besides loopback ones, that requests may be addressed to without authentication.
 	Hosts []string
 	// CORSOrigins are the origins whose pages may use the API.
 	CORSOrigins []string
 	// BasePath is where a proxy mounts the service; empty at the root.
 	BasePath string
-	// ScopeClaim is the claim that has a token's scopes, "" for the usual ones; ScopesOf maps its values to scopes.
+	// ScopeClaim is the claim with a token's scopes, "" for the usual ones; ScopesOf maps its values to scopes.
 	ScopeClaim string
 	ScopesOf   map[string]auth.Scopes
-	// RateLimit is in requests a second for each caller; 0 is none.
+	// RateLimit is in requests per second and caller; 0 means no limit.
 	RateLimit float64
 	// MaxStreams bounds the streams of events, and the POST /commands, that are open at once.
 	MaxStreams int
@@ -46,7 +46,7 @@ type Access struct {
 	Key string
 }
 
-// accessSettings are the settings that make access.
+// accessSettings are the settings that Access is made from.
 type accessSettings struct {
 	auth, insecure, oidcIssuer, oidcAudience *setting
 	hosts, basePath, corsOrigins             *setting
@@ -60,10 +60,10 @@ func (s *Settings) addAccess(add func(env, flag, fallback, shown, usage string) 
 	s.auth = add("PASSBOOK_AUTH", "auth", AuthNone, "", "who may call: none (everyone; for loopback only), keys (see server keys) or oidc")
 	s.insecure = add("PASSBOOK_INSECURE", "insecure", "false", "", "allow an address beyond loopback without authentication")
 	s.hosts = add("PASSBOOK_HOSTS", "hosts", "", "loopback names only",
-		"names or addresses, separated by commas, that requests may be addressed to (Host) without authentication, beside loopback ones")
+		"names or addresses, separated by commas, accepted as Host without authentication, besides loopback ones")
 	s.corsOrigins = add("PASSBOOK_CORS_ORIGINS", "cors-origins", "", "none",
 		"origins, separated by commas, whose pages may use the API from a browser, such as https://app.example")
-	s.basePath = add("PASSBOOK_BASE_PATH", "base-path", "/", "", "where a proxy mounts the service, such as /bank; it may take it off or not")
+	s.basePath = add("PASSBOOK_BASE_PATH", "base-path", "/", "", "where a proxy mounts the service, such as /bank; the proxy may strip it or not")
 	s.oidcIssuer = add("PASSBOOK_OIDC_ISSUER", "oidc-issuer", "", "none", "URL of the OpenID Connect issuer whose tokens are accepted, for oidc")
 	s.oidcAudience = add("PASSBOOK_OIDC_AUDIENCE", "oidc-audience", "", "none", "audience that tokens must have, for oidc")
 	s.oidcScopeClaim = add("PASSBOOK_OIDC_SCOPE_CLAIM", "oidc-scope-claim", "", "scope and scp",
@@ -116,10 +116,10 @@ func (s *Settings) loadAccess(wrong func(one *setting, format string, args ...an
 	return a
 }
 
-// mountPath is a path of plain segments.
+// mountPath matches a path of plain segments.
 var mountPath = regexp.MustCompile(`^(/[0-9A-Za-z_~-][0-9A-Za-z._~-]*)+$`)
 
-// hostName is a host name or an IPv4 address, as a Host header has it.
+// hostName matches a host name or an IPv4 address, as in a Host header.
 var hostName = regexp.MustCompile(`^[0-9A-Za-z_]([0-9A-Za-z_.-]*[0-9A-Za-z_])?$`)
 
 func (s *Settings) loadHosts(wrong func(one *setting, format string, args ...any)) []string {

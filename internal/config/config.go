@@ -26,14 +26,14 @@ import (
 	"passbook/internal/httpapi/feed"
 )
 
-// Config is the settings, parsed and checked.
+// Config holds the settings, parsed and checked.
 type Config struct {
-	// Version is that of the binary.
+	// Version is the binary's version.
 	Version string
-	// DatabaseURL is empty when the service is to run a private PostgreSQL in DataDir.
+	// DatabaseURL is empty if the service runs a private PostgreSQL in DataDir.
 	DatabaseURL      string
 	QueryDatabaseURL string
-	// DirectDatabaseURL is DatabaseURL past a connection pooler; the same unless set.
+	// DirectDatabaseURL bypasses a connection pooler; it equals DatabaseURL unless set.
 	DirectDatabaseURL string
 	DataDir           string
 	PGBin             string
@@ -57,7 +57,7 @@ func (e UsageError) Unwrap() error { return e.error }
 // Usage returns the error as a UsageError.
 func Usage(err error) error { return UsageError{err} }
 
-// setting is one environment variable and the flag of the same meaning.
+// setting is one environment variable and its flag.
 type setting struct {
 	env, flag, usage string
 	// fallback is the default's value; shown is how --help describes it, when that is more than the value.
@@ -100,7 +100,7 @@ func New(environ []string, version string) *Settings {
 	s.queryDatabaseURL = add("PASSBOOK_QUERY_DATABASE_URL", "query-database-url", "", "the same as DATABASE_URL",
 		"read replica that queries go to")
 	s.directDatabaseURL = add("PASSBOOK_DIRECT_DATABASE_URL", "direct-database-url", "", "the same as DATABASE_URL",
-		"DATABASE_URL past a connection pooler such as PgBouncer, for migrations and for notifications")
+		"URL that bypasses a connection pooler such as PgBouncer, for migrations and notifications")
 	s.databaseURLFile = add("DATABASE_URL_FILE", "database-url-file", "", "none", "file to read DATABASE_URL from")
 	s.queryDatabaseURLFile = add("PASSBOOK_QUERY_DATABASE_URL_FILE", "query-database-url-file", "", "none",
 		"file to read PASSBOOK_QUERY_DATABASE_URL from")
@@ -112,9 +112,9 @@ func New(environ []string, version string) *Settings {
 	s.addr = add("PASSBOOK_ADDR", "addr", "127.0.0.1:8080", "", "address and port to listen on")
 	s.addAccess(add)
 	s.addNaming(add)
-	s.idempotencyTTL = add("PASSBOOK_IDEMPOTENCY_TTL", "idempotency-ttl", "24h", "", "how long an Idempotency-Key is good for, such as 90m or 48h")
+	s.idempotencyTTL = add("PASSBOOK_IDEMPOTENCY_TTL", "idempotency-ttl", "24h", "", "how long an Idempotency-Key is kept, such as 90m or 48h")
 	s.shutdownDelay = add("PASSBOOK_SHUTDOWN_DELAY", "shutdown-delay", "0s", "",
-		"how long to go on serving, but not be ready, when told to stop, for load balancers to notice")
+		"how long to keep serving, but not be ready, when told to stop, so that load balancers notice")
 	s.shutdownTimeout = add("PASSBOOK_SHUTDOWN_TIMEOUT", "shutdown-timeout", "15s", "", "how long requests in flight may then take")
 	s.otlpEndpoint = add("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp-endpoint", "", "tracing is off",
 		"OpenTelemetry collector to send traces to, over HTTP, such as http://127.0.0.1:4318")
@@ -140,7 +140,7 @@ func (s *Settings) Register(flags *pflag.FlagSet) {
 	flags.Lookup(s.insecure.flag).NoOptDefVal = "true"
 }
 
-// Completions returns the values of the flags that take one of a few.
+// Completions returns the values of the flags that accept only a few.
 func (s *Settings) Completions() map[string][]string {
 	return map[string][]string{
 		s.auth.flag:      {AuthNone, AuthKeys, AuthOIDC},
@@ -177,7 +177,7 @@ func (s *Settings) Load(stderr io.Writer) (Config, error) {
 		one   *setting
 		value string
 	}{{s.databaseURL, c.DatabaseURL}, {s.queryDatabaseURL, c.QueryDatabaseURL}, {s.directDatabaseURL, c.DirectDatabaseURL}} {
-		if strings.TrimSpace(u.value) != u.value { // pgx would take a URL behind a blank for no URL, and the local socket
+		if strings.TrimSpace(u.value) != u.value { // pgx would not recognise a URL after a blank, and use the local socket
 			wrong(u.one, "has blanks around it")
 		} else if _, err := pgxpool.ParseConfig(u.value); u.value != "" && err != nil {
 			// The error of pgx does not contain the password.
@@ -222,7 +222,7 @@ func (s *Settings) Load(stderr io.Writer) (Config, error) {
 	return c, nil
 }
 
-// tracesURL returns where traces go, "" when tracing is off. Beside the setting it obeys the variables of OpenTelemetry's
+// tracesURL returns where traces go, "" when tracing is off. Besides the setting it obeys the variables of OpenTelemetry's
 // specification that say whether traces are sent, where, and how; the SDK reads the others itself.
 func (s *Settings) tracesURL() (string, error) {
 	var problems []error
@@ -299,7 +299,7 @@ func (s *Settings) warnOfSecrets(log *slog.Logger) {
 		if one.value != s.key {
 			c, err := pgxpool.ParseConfig(secret)
 			if err != nil || !hasPassword(secret, c.ConnConfig.Password) {
-				continue // there is no password in it
+				continue // it has no password
 			}
 		}
 		if secret != "" {

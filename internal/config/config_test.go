@@ -9,7 +9,7 @@ import (
 	"passbook/internal/config"
 )
 
-// TestTracingCanBeTurnedOff sees the SDK's own variables do what OpenTelemetry says they do.
+// TestTracingCanBeTurnedOff checks that the SDK's own variables work as OpenTelemetry specifies.
 func TestTracingCanBeTurnedOff(t *testing.T) {
 	t.Parallel()
 	const endpoint = "http://127.0.0.1:4318"

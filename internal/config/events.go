@@ -8,7 +8,7 @@ import (
 	"passbook/internal/httpapi/feed"
 )
 
-// namingSettings are the settings about how the events of this deployment are named.
+// namingSettings are the settings for the names of this deployment's events.
 type namingSettings struct{ eventSource, eventTypePrefix, eventSchemaURL *setting }
 
 func (s *Settings) addNaming(add func(env, flag, fallback, shown, usage string) *setting) {
@@ -17,12 +17,12 @@ func (s *Settings) addNaming(add func(env, flag, fallback, shown, usage string) 
 	s.eventTypePrefix = add("PASSBOOK_EVENT_TYPE_PREFIX", "event-type-prefix", "", "none",
 		"reverse domain name that goes before the CloudEvents type of events, such as com.example.passbook")
 	s.eventSchemaURL = add("PASSBOOK_EVENT_SCHEMA_URL", "event-schema-url", "", feed.DefaultNaming.SchemaPrefix+"<type>/<version>",
-		"URL at which readers find what the server has at /schemas, for the CloudEvents dataschema, such as https://bank.example/schemas")
+		"URL where readers find the server's /schemas, for the CloudEvents dataschema, such as https://bank.example/schemas")
 }
 
 var (
 	reverseDomain = regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)+$`)
-	// uriCharacters are those that RFC 3986 has.
+	// uriCharacters matches the characters that RFC 3986 allows.
 	uriCharacters = regexp.MustCompile(`^[A-Za-z0-9._~:/?#@!$&'()*+,;=%\[\]-]+$`)
 )
 

@@ -27,8 +27,8 @@ func (a account) attr() *syscall.SysProcAttr {
 	return attr
 }
 
-// chooseAccount returns the current user or, as root, the owner of the data already there, else the first of
-// postgres and nobody that exists.
+// chooseAccount returns the current user or, as root, the owner of existing data, else the first of postgres and
+// nobody that exists.
 func chooseAccount(clusterDir string) (account, error) {
 	owner, exists, err := ownerOf(clusterDir)
 	if err != nil {
@@ -59,7 +59,7 @@ func chooseAccount(clusterDir string) (account, error) {
 		"nor a user nobody to run it as: add one, or run Passbook as an ordinary user")
 }
 
-// ownerOf returns who owns path, and whether path exists at all.
+// ownerOf returns the owner of path, and whether path exists.
 func ownerOf(path string) (account, bool, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -72,7 +72,7 @@ func ownerOf(path string) (account, bool, error) {
 	return account{uid: st.Uid, gid: st.Gid, name: userName(st.Uid), switched: os.Geteuid() == 0}, true, nil
 }
 
-// userName is the name of a user id, or the id itself where it has none.
+// userName returns the name of a user id, or the id itself if it has none.
 func userName(uid uint32) string {
 	id := strconv.FormatUint(uint64(uid), 10)
 	if u, err := user.LookupId(id); err == nil {
@@ -81,8 +81,8 @@ func userName(uid uint32) string {
 	return id
 }
 
-// checkReachable makes sure that the account can enter dir, which exists and is its own. When it cannot, the
-// error names the parent that is in the way.
+// checkReachable checks that the account can enter dir, which exists and belongs to it. If it cannot, the error names
+// the parent that is in the way.
 func (a account) checkReachable(dir string, probe func(dir string) error) error {
 	err := probe(dir)
 	if err == nil || !errors.Is(err, fs.ErrPermission) {
@@ -100,8 +100,8 @@ func (a account) checkReachable(dir string, probe func(dir string) error) error 
 	}
 }
 
-// mayEnter reports by owner and mode whether the account may enter a directory. Access lists are not looked at: it
-// only serves to say what is in the way after entering has failed.
+// mayEnter reports by owner and mode whether the account may enter a directory. It ignores access lists: it only serves
+// to name what is in the way after entering has failed.
 func (a account) mayEnter(info fs.FileInfo) bool {
 	st := info.Sys().(*syscall.Stat_t)
 	switch {

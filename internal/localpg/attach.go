@@ -12,16 +12,15 @@ import (
 )
 
 var (
-	// ErrNotRunning says that no process runs the private PostgreSQL of a data directory.
+	// ErrNotRunning means that no process runs the private PostgreSQL of a data directory.
 	ErrNotRunning = errors.New("the private PostgreSQL is not running")
-	// ErrNoData says that there is no private PostgreSQL in a directory at all.
+	// ErrNoData means that a directory holds no private PostgreSQL.
 	ErrNoData = errors.New("there is no private PostgreSQL")
 )
 
-// Attach finds the private PostgreSQL that another process runs in a data directory, and returns its URL, with which
-// this process may connect beside that one. It changes nothing: without a running one it returns ErrNotRunning or
-// ErrNoData. Like Start it ignores the PG* variables. The server ends with the process that started it, even while others
-// are connected.
+// Attach finds the private PostgreSQL that another process runs in a data directory, and returns its URL, to which this
+// process may connect too. It changes nothing: if none is running it fails with ErrNotRunning or ErrNoData. Like Start it
+// ignores the PG* variables. The server ends with the process that started it, even while others are connected.
 func Attach(ctx context.Context, dir string) (string, error) {
 	if err := forgetClientSettings(); err != nil {
 		return "", fmt.Errorf("private PostgreSQL: %w", err)

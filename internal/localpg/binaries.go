@@ -13,15 +13,15 @@ import (
 	"strings"
 )
 
-// MinMajor is the oldest major version of PostgreSQL that is used.
+// MinMajor is the oldest usable major version of PostgreSQL.
 const MinMajor = 14
 
-// ErrNotInstalled says that no usable PostgreSQL was found. The error that wraps it says where it was looked for
-// and which command installs one on this system.
+// ErrNotInstalled means that no usable PostgreSQL was found. The error that wraps it names the places that were searched
+// and the command that installs one on this system.
 var ErrNotInstalled = errors.New("PostgreSQL is not installed")
 
-// usualPlaces are the directories in which the packages of the common systems put initdb and postgres, most of
-// them outside PATH.
+// usualPlaces are the directories where the packages of common systems put initdb and postgres, most of them outside
+// PATH.
 var usualPlaces = []string{
 	"/usr/lib/postgresql/*/bin",                          // Debian, Ubuntu
 	"/usr/pgsql-*/bin",                                   // PGDG on Fedora, RHEL
@@ -42,9 +42,9 @@ type binaries struct {
 
 func (b binaries) path(name string) string { return filepath.Join(b.dir, name) }
 
-// findBinaries returns what to run. A given pgBin is the only place looked at. Otherwise an installation whose
-// major version already has data (haveData) wins over a newer one that has none, so that installing a second
-// PostgreSQL does not make the data look lost; among equals the newest wins.
+// findBinaries returns the installation to run. If pgBin is given, it searches only there. Otherwise an installation
+// whose major version already has data (haveData) wins over a newer one without, so that installing a second PostgreSQL
+// does not make the data look lost; among equals the newest wins.
 func findBinaries(ctx context.Context, pgBin string, haveData func(major int) bool) (binaries, error) {
 	if pgBin != "" {
 		b, err := inspect(ctx, pgBin)
@@ -88,7 +88,7 @@ func notInstalled() error {
 		ErrNotInstalled, MinMajor, strings.Join(usualPlaces, ", "), installCommand(runtime.GOOS, exec.LookPath, os.Geteuid()))
 }
 
-// candidateDirs lists the directories that may hold a PostgreSQL, in the order of preference among equal versions.
+// candidateDirs lists the directories that may hold a PostgreSQL, in order of preference among equal versions.
 func candidateDirs() []string {
 	var dirs []string
 	for _, pattern := range usualPlaces {
@@ -156,7 +156,7 @@ func parseMajor(version string) (int, error) {
 	return major, nil
 }
 
-// installCommand is the command that installs PostgreSQL with the package manager lookPath finds.
+// installCommand returns the command that installs PostgreSQL with the package manager that lookPath finds.
 func installCommand(goos string, lookPath func(string) (string, error), euid int) string {
 	managers := []struct{ program, command string }{
 		{"apt-get", "apt-get install -y postgresql"},

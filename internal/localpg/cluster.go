@@ -17,19 +17,19 @@ import (
 	"time"
 )
 
-// lockGrace is how long Start waits for a lock that is held.
+// lockGrace is how long Start waits for the lock.
 const lockGrace = time.Second
 
-// ErrInUse says that another process holds the data directory.
+// ErrInUse means that another process holds the data directory.
 var ErrInUse = errors.New("the data directory is in use")
 
-// dataDir is the directory everything is kept in, one subdirectory a major version of PostgreSQL.
+// dataDir is the directory of all data, with one subdirectory per major version of PostgreSQL.
 type dataDir struct {
 	path string   // absolute, free of symbolic links
 	lock *os.File // holds an flock for as long as it is open
 }
 
-// openDataDir makes the directory if need be and takes its lock, or fails with ErrInUse.
+// openDataDir makes the directory if necessary and takes its lock, or fails with ErrInUse.
 func openDataDir(ctx context.Context, path string) (*dataDir, error) {
 	if path == "" {
 		return nil, errors.New("no data directory given")
@@ -62,8 +62,8 @@ func openDataDir(ctx context.Context, path string) (*dataDir, error) {
 	return &dataDir{path: path, lock: lock}, nil
 }
 
-// letThrough lets others pass through a directory of root's, as made by mktemp -d, so that the user PostgreSQL runs
-// as can reach its own subdirectory. Others cannot list it.
+// letThrough lets other users pass through a directory of root's, as made by mktemp -d, so that the user that PostgreSQL
+// runs as can reach its own subdirectory. They cannot list it.
 func letThrough(path string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -104,7 +104,7 @@ func takeLock(ctx context.Context, path string) (*os.File, error) {
 	return file, nil
 }
 
-// flock tries for lockGrace, because a process that was just killed holds its lock until the kernel is done with it.
+// flock retries for lockGrace, because a process that was just killed holds its lock until the kernel has removed it.
 func flock(ctx context.Context, file *os.File) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -156,9 +156,9 @@ func (d *dataDir) otherMajors(major int) ([]string, error) {
 	return others, nil
 }
 
-// ensureCluster returns the directory of the cluster of bin's major version, made by initdb when there is none yet.
-// Data of another major version is never passed over in silence: it cannot be read by this one, and an empty
-// database in its place would look like loss.
+// ensureCluster returns the directory of the cluster of bin's major version, made by initdb if there is none yet. It
+// fails if there is only data of another major version: this one cannot read it, and an empty database in its place
+// would look like loss.
 func (d *dataDir) ensureCluster(ctx context.Context, bin binaries, acc account, noSync bool) (string, error) {
 	dir := d.clusterDir(bin.major)
 	probe := func(dir string) error { return runAs(ctx, acc, dir, bin, "postgres", "--version") }
@@ -188,7 +188,7 @@ func (d *dataDir) ensureCluster(ctx context.Context, bin binaries, acc account, 
 func (d *dataDir) initCluster(
 	ctx context.Context, dir string, bin binaries, acc account, noSync bool, probe func(string) error,
 ) error {
-	// What an earlier try left behind; the lock says that none is still at work.
+	// Left behind by an earlier attempt; the lock shows that none is still running.
 	stale, err := filepath.Glob(filepath.Join(d.path, "initdb-*"))
 	if err != nil {
 		return err
@@ -238,7 +238,7 @@ func syncDir(dir string) error {
 	return errors.Join(file.Sync(), file.Close())
 }
 
-// runAs runs one of the programs to its end as the account, in a directory of the account's.
+// runAs runs one of the programs as the account, in a directory of the account's, and waits for its end.
 func runAs(ctx context.Context, acc account, dir string, bin binaries, program string, args ...string) error {
 	cmd := exec.CommandContext(ctx, bin.path(program), args...)
 	cmd.Dir = dir
@@ -257,14 +257,14 @@ func runAs(ctx context.Context, acc account, dir string, bin binaries, program s
 	return nil
 }
 
-// lastLines is the end of what a program has said, on one line.
+// lastLines returns the end of a program's output, on one line.
 func lastLines(output []byte) []byte {
 	lines := bytes.Split(bytes.TrimSpace(output), []byte("\n"))
 	return bytes.Join(lines[max(0, len(lines)-5):], []byte("; "))
 }
 
-// serverArgs are the arguments of postgres. Settings given here win over every configuration file, so the ones that
-// make commits durable cannot be lost by an edit there; extra wins over those, for tests.
+// serverArgs returns the arguments of postgres. They take precedence over every configuration file, so that an edit there
+// cannot make commits less durable; extra takes precedence over them, for tests.
 func serverArgs(clusterDir, socketDir string, extra map[string]string) []string {
 	settings := map[string]string{
 		"fsync":              "on",

@@ -14,20 +14,20 @@ import (
 )
 
 // Dump writes the database of a private PostgreSQL, which runs in this process or in another, to a file: one consistent
-// snapshot, in the custom format of pg_dump. url is that of its owner, as Attach or URL returned it. Of the options DataDir
-// and BinDir count.
+// snapshot, in the custom format of pg_dump. url is the owner's, as returned by Attach or URL. Only the options DataDir and
+// BinDir are used.
 func Dump(ctx context.Context, opts Options, url string, to *os.File) error {
 	return runClient(ctx, opts, url, "pg_dump", func(cmd *exec.Cmd) { cmd.Stdout = to }, "--format=custom", "--no-owner", "--no-privileges")
 }
 
-// Restore reads what Dump has written into the database of a private PostgreSQL, all of it or nothing. There must be no
-// tables of the same names. Privileges are not restored.
+// Restore loads a dump by Dump into the database of a private PostgreSQL, whole or not at all. It fails if tables with
+// the same names exist. It does not restore privileges.
 func Restore(ctx context.Context, opts Options, url string, from *os.File) error {
 	return runClient(ctx, opts, url, "pg_restore", func(cmd *exec.Cmd) { cmd.Stdin = from },
 		"--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction")
 }
 
-// runClient runs one of PostgreSQL's client programs to its end, as the user that may use the socket.
+// runClient runs one of PostgreSQL's client programs as the user that may use the socket, and waits for its end.
 func runClient(ctx context.Context, opts Options, url, program string, connect func(*exec.Cmd), args ...string) error {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"passbook/internal/localpg"
 )
 
-// TestDumpIsRestored takes a table with a sequence of its own to another directory.
+// TestDumpIsRestored dumps a table with a sequence and restores it in another directory.
 func TestDumpIsRestored(t *testing.T) {
 	t.Parallel()
 	from := options(t, dataDir(t))

@@ -11,8 +11,8 @@ import (
 	"passbook/internal/localpg"
 )
 
-// TestClientVariablesAreIgnored sets what libpq and the driver read, as for some other database, and starts, connects
-// and attaches.
+// TestClientVariablesAreIgnored sets the variables that libpq and the driver read, as for another database, and starts,
+// connects and attaches.
 func TestClientVariablesAreIgnored(t *testing.T) { //nolint:paralleltest // it sets variables
 	for name, value := range map[string]string{
 		"PGHOST": "db.example.com", "PGHOSTADDR": "192.0.2.1", "PGPORT": "1", "PGDATABASE": "other", "PGUSER": "other", "PGPASSWORD": "secret",

@@ -65,7 +65,7 @@ func TestInstallCommand(t *testing.T) {
 	}
 }
 
-// fakeInstallation makes a directory that answers like a PostgreSQL of the version.
+// fakeInstallation makes a directory with programs that report a version of PostgreSQL.
 func fakeInstallation(t *testing.T, version string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -147,10 +147,10 @@ func TestSocketDirectoryOfSomeoneElseIsRefused(t *testing.T) {
 	other := self(t)
 	other.uid++
 	if err := makeSocketDir(target, other); err == nil {
-		t.Error("the directory of another user was taken")
+		t.Error("the directory of another user was accepted")
 	}
 	if err := makeSocketDir(target, self(t)); err != nil {
-		t.Errorf("the account's own, left by its last life: %v", err)
+		t.Errorf("the account's own, left by an earlier process: %v", err)
 	}
 }
 
@@ -178,7 +178,7 @@ func TestPidFileOfAnotherServer(t *testing.T) {
 	if pids, _ := clusterProcesses(dir); len(pids) > 0 {
 		t.Fatalf("processes %v in an empty directory", pids)
 	}
-	// A process id that was reused, as in a container that was started anew: this process has it, and is no server.
+	// A reused process id, as in a restarted container: it is now this process, which is not a server.
 	text := strconv.Itoa(os.Getpid()) + "\n" + dir + "\n1700000000\n5432\n/tmp/x\n\n 1 2\nready   \n"
 	if err := os.WriteFile(filepath.Join(dir, "postmaster.pid"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -190,7 +190,7 @@ func TestPidFileOfAnotherServer(t *testing.T) {
 	if pids, certain := clusterProcesses(dir); certain && len(pids) > 0 {
 		t.Errorf("processes %v, though none works in %s", pids, dir)
 	} else if !certain {
-		return // the platform cannot tell; the next line needs it
+		return // the next line needs a platform that can tell
 	}
 	if err := awaitPrevious(t.Context(), dir, "/tmp/x", slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)

@@ -59,7 +59,7 @@ func startChild(t *testing.T, dir string) (*exec.Cmd, string) {
 	return cmd, strings.TrimSpace(line)
 }
 
-// write runs a load on the database until its connection is cut, and returns what was last acknowledged.
+// write runs a load on the database until its connection is cut, and returns the last acknowledged value.
 func write(ctx context.Context, url string, first chan<- struct{}) (last int, err error) {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -110,7 +110,7 @@ func TestKilledParentLeavesNoServerAndLosesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		server := start(t, localpg.Options{DataDir: dir, BinDir: os.Getenv("PG_BIN")})
-		t.Logf("ready again %v after the kill", time.Since(killed)) // judged by make bench, on a machine that is quiet
+		t.Logf("ready again %v after the kill", time.Since(killed)) // make bench checks the time, on an idle machine
 		r := <-written
 		if r.err != nil {
 			t.Fatal(r.err)
@@ -147,7 +147,7 @@ func TestKilledParentEndsTheServer(t *testing.T) {
 	deadline := time.After(30 * time.Second)
 	for {
 		if _, err := os.Stat(files[0]); errors.Is(err, fs.ErrNotExist) {
-			start(t, options(t, dir)) // finds nothing in its way, and clears up after itself and the child
+			start(t, options(t, dir)) // succeeds, and cleans up after itself and the child
 			return
 		}
 		select {
@@ -166,7 +166,7 @@ func TestServerStartedBySomeoneElseIsLeftAlone(t *testing.T) {
 	if err != nil || len(clusters) != 1 {
 		t.Fatalf("%v, %v", clusters, err)
 	}
-	// Seen from a second start, it is a server without Passbook's lock and with a socket elsewhere, as pg_ctl starts one.
+	// To a second start it looks like a server that pg_ctl started: without Passbook's lock, and with a socket elsewhere.
 	if err := os.Remove(filepath.Join(dir, "lock")); err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,5 @@
-// Package localpg runs a PostgreSQL of Passbook's own: it finds the installed programs, makes a cluster on the
-// first start, keeps it to this process alone, and makes sure that it ends when the process does.
+// Package localpg runs Passbook's private PostgreSQL: it finds the installed programs, makes a cluster on the first
+// start, reserves it for this process, and makes sure that it ends when the process does.
 //
 // It listens on a Unix socket only, in a directory that only its user can enter.
 package localpg
@@ -30,28 +30,28 @@ const (
 	serviceRole = "passbook_app"
 	groupRole   = "passbook_service"
 
-	// logLimit is the size in bytes beyond which the server's log is set aside at the next start.
+	// logLimit is the size in bytes beyond which the server's log is renamed at the next start.
 	logLimit = 16 << 20
-	// quitGrace is how long an immediate shutdown may take; PostgreSQL itself kills what is left after 5 s.
+	// quitGrace is how long an immediate shutdown may take; PostgreSQL itself kills remaining processes after 5 s.
 	quitGrace = 10 * time.Second
 )
 
-// Options say where the private PostgreSQL lives. Only DataDir is required.
+// Options configure the private PostgreSQL. Only DataDir is required.
 type Options struct {
-	// DataDir holds everything that lasts: one directory a major version of PostgreSQL, the lock and the log. It is
-	// made if need be. A process that runs as root needs every parent to be passable for other users.
+	// DataDir holds everything that lasts: one directory per major version of PostgreSQL, the lock and the log. It is
+	// made if necessary. If the process runs as root, other users must be able to pass through every parent.
 	DataDir string
-	// BinDir is the directory of initdb and postgres (PG_BIN); when it is empty they are looked for.
+	// BinDir is the directory of initdb and postgres (PG_BIN); if empty, they are searched for.
 	BinDir string
-	// RuntimeDir is where the directory of the socket goes when its path is short enough and the user PostgreSQL
-	// runs as can reach it, such as $XDG_RUNTIME_DIR; otherwise /tmp.
+	// RuntimeDir, such as $XDG_RUNTIME_DIR, holds the directory of the socket if its path is short enough and the user
+	// that PostgreSQL runs as can reach it; otherwise /tmp does.
 	RuntimeDir string
-	// LogFile is where the server writes its log, appended to; DataDir/postgres.log when empty.
+	// LogFile is the file that the server appends its log to; DataDir/postgres.log if empty.
 	LogFile string
-	// Settings are more settings of postgresql.conf. They win over Passbook's own, the durable ones included, but
-	// not over where the server listens.
+	// Settings are additional settings of postgresql.conf. They override Passbook's own, including those for durability,
+	// but not the addresses that the server listens on.
 	Settings map[string]string
-	// Logger hears of starts, slow stops and unexpected ends; nil discards.
+	// Logger logs starts, slow stops and unexpected ends; nil discards.
 	Logger *slog.Logger
 }
 
@@ -73,10 +73,10 @@ type Server struct {
 // and returns once the database accepts connections. The context bounds the start, not the life of the server: that ends with
 // Stop or with the process, whichever is first. The caller must call Stop.
 //
-// From here on the process has none of the PG* variables that PostgreSQL's clients read, so that the private PostgreSQL,
-// and who connects to it, depends on none of them. They are for databases that DATABASE_URL names.
+// Start unsets the PG* variables that PostgreSQL's clients read, so that neither the private PostgreSQL nor its clients
+// depend on them. They are for databases that DATABASE_URL names.
 //
-// Errors to tell apart are ErrNotInstalled and ErrInUse; all others say what to do as far as is known.
+// It fails with ErrNotInstalled or ErrInUse; other errors say what to do, if that is known.
 func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 	s := &Server{log: opts.Logger}
 	if s.log == nil {
@@ -99,7 +99,7 @@ func Start(ctx context.Context, opts Options) (_ *Server, err error) {
 	return s, nil
 }
 
-// launch does everything up to the start of the server process.
+// launch does everything up to and including the start of the server process.
 func (s *Server) launch(ctx context.Context, opts Options) error {
 	bin, err := findBinaries(ctx, opts.BinDir, s.data.haveCluster)
 	if err != nil {
@@ -133,7 +133,7 @@ func (s *Server) launch(ctx context.Context, opts Options) error {
 	}
 	defer logFile.Close() // the child has its own
 
-	// Not bound to the context of the start: Stop and the death signal end it.
+	// Not bound to the start's context: Stop and the death signal end it.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), bin.path("postgres"), serverArgs(s.cluster, socketDir, opts.Settings)...)
 	cmd.Dir = s.cluster
 	cmd.Env = environment(bin.dir)
@@ -148,7 +148,7 @@ func (s *Server) launch(ctx context.Context, opts Options) error {
 	return err
 }
 
-// openLog opens the server's log for appending, after setting aside one that has grown too big.
+// openLog opens the server's log for appending, after renaming one that has grown too large.
 func (s *Server) openLog(path string) (*os.File, error) {
 	if path == "" {
 		path = filepath.Join(s.data.path, "postgres.log")
@@ -169,7 +169,7 @@ func (s *Server) openLog(path string) (*os.File, error) {
 	return file, nil
 }
 
-// awaitDatabase waits until the server takes connections and the database is there.
+// awaitDatabase waits until the server accepts connections and the database exists.
 func (s *Server) awaitDatabase(ctx context.Context) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -192,8 +192,8 @@ func (s *Server) awaitDatabase(ctx context.Context) error {
 	}
 }
 
-// ensureDatabase makes the roles and the database if they are missing: on the first start, after an upgrade, and when
-// the process was killed in the middle of it. The role of the service is the last to be made.
+// ensureDatabase makes the roles and the database if they are missing: on the first start, after an upgrade, and after
+// the process was killed in the middle of it. It makes the service's role last.
 func (s *Server) ensureDatabase(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, s.ServiceURL())
 	if err == nil {
@@ -203,7 +203,7 @@ func (s *Server) ensureDatabase(ctx context.Context) error {
 	if !ok || (pgErr.Code != "3D000" && pgErr.Code != "28000") { // no such database, no such role
 		return err
 	}
-	// Neither is a superuser even here, so that what is forbidden to them stays forbidden.
+	// Neither is a superuser, even here, so that the restrictions on them hold.
 	err = s.ensure(ctx, "postgres", []step{
 		{"CREATE ROLE " + ownerRole + " LOGIN CREATEDB CREATEROLE", "SELECT FROM pg_roles WHERE rolname = '" + ownerRole + "'"},
 		{"CREATE ROLE " + groupRole + " NOLOGIN", "SELECT FROM pg_roles WHERE rolname = '" + groupRole + "'"},
@@ -213,7 +213,7 @@ func (s *Server) ensureDatabase(ctx context.Context) error {
 		return err
 	}
 	return s.ensure(ctx, databaseName, []step{
-		// As from PostgreSQL 15 on: before, everyone could make objects in this schema.
+		// The default since PostgreSQL 15: before, every role could make objects in this schema.
 		{"GRANT CREATE ON SCHEMA public TO " + ownerRole, ""},
 		{"REVOKE CREATE ON SCHEMA public FROM PUBLIC", ""},
 		// The owner is a member, so that it may end the service's connections.
@@ -221,10 +221,10 @@ func (s *Server) ensureDatabase(ctx context.Context) error {
 	})
 }
 
-// step is a statement to be run unless a query has a row.
+// step is a statement to run unless a query returns a row.
 type step struct{ query, unless string }
 
-// ensure runs what is still to be done in a database, as the administrator.
+// ensure runs the outstanding steps in a database, as the administrator.
 func (s *Server) ensure(ctx context.Context, database string, steps []step) error {
 	admin, err := pgx.Connect(ctx, s.urlFor(adminRole, database))
 	if err != nil {
@@ -246,22 +246,22 @@ func (s *Server) ensure(ctx context.Context, database string, steps []step) erro
 	return nil
 }
 
-// URL is a DATABASE_URL for the database passbook as the role passbook, which owns it, may create databases and
-// roles, and is not a superuser. Migrations run as it.
+// URL returns a DATABASE_URL for the database passbook as the role passbook, which owns it, may create databases and
+// roles, and is not a superuser. Migrations run as this role.
 func (s *Server) URL() string { return s.urlFor(ownerRole, databaseName) }
 
-// ServiceURL is one for the same database as the role that the service works as: a member of passbook_service, with the
-// rights that the migrations give to that and no others.
+// ServiceURL returns a URL for the same database as the service's role: a member of passbook_service, with only the
+// privileges granted to that group.
 func (s *Server) ServiceURL() string { return s.urlFor(serviceRole, databaseName) }
 
 func (s *Server) urlFor(role, database string) string {
 	return urlOf(s.socketDir, role, database)
 }
 
-// Done is closed when the server has ended, asked to or not.
+// Done returns a channel that is closed when the server has ended, for whatever reason.
 func (s *Server) Done() <-chan struct{} { return s.process.done }
 
-// Err says, once Done is closed, how the server ended; it is nil if it shut down in order.
+// Err returns, once Done is closed, why the server ended; nil if it shut down normally.
 func (s *Server) Err() error {
 	if !s.process.exited() || s.process.err == nil {
 		return nil
@@ -269,9 +269,9 @@ func (s *Server) Err() error {
 	return fmt.Errorf("private PostgreSQL: %w: %s", errEnded(s.process.err), s.logTail())
 }
 
-// Stop shuts the server down, rolling back open transactions, and returns when it is gone and the data directory
-// is free for the next. When the context ends first the server is made to end without its final checkpoint, which
-// loses nothing, and Stop still waits for it. Calls after the first return what the first did.
+// Stop shuts the server down, rolling back open transactions, and returns when it has ended and the data directory is
+// free. If the context ends first, it ends the server without its final checkpoint, which loses nothing, and still waits
+// for it. Later calls return what the first did.
 func (s *Server) Stop(ctx context.Context) error {
 	s.stop.Do(func() {
 		if s.process != nil {
@@ -292,7 +292,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	s.log.WarnContext(ctx, "PostgreSQL did not shut down in time; ending it at once, it recovers at the next start")
+	s.log.WarnContext(ctx, "PostgreSQL did not shut down in time; ending it immediately, it will recover at the next start")
 	s.signal(syscall.SIGQUIT)
 	timer := time.NewTimer(quitGrace)
 	defer timer.Stop()
@@ -311,7 +311,7 @@ func (s *Server) signal(sig syscall.Signal) {
 	}
 }
 
-// logTail is the end of what the server has logged since it was started, on one line.
+// logTail returns the end of what the server has logged since it was started, on one line.
 func (s *Server) logTail() string {
 	file, err := os.Open(s.logFile)
 	if err != nil {

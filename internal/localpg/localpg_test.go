@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// quick are the settings of a test that is about processes and not about disks.
+// quick are the settings for tests of processes, not of disks.
 var quick = map[string]string{"fsync": "off", "shared_buffers": "16MB"}
 
 func options(t *testing.T, dir string) localpg.Options {
@@ -35,7 +35,7 @@ func options(t *testing.T, dir string) localpg.Options {
 	return localpg.Options{DataDir: dir, BinDir: os.Getenv("PG_BIN"), Settings: quick, Logger: slog.New(slog.DiscardHandler)}
 }
 
-// dataDir is a directory that the user PostgreSQL runs as can reach; t.TempDir is closed to others when root makes it.
+// dataDir makes a directory that the user PostgreSQL runs as can reach; root's t.TempDir is closed to others.
 func dataDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "passbook-localpg-") //nolint:usetesting // see above
@@ -180,7 +180,7 @@ func TestLongPath(t *testing.T) {
 		t.Errorf("socket in %s", got)
 	}
 	if got := query(t, server.URL(), "SELECT 'alive'"); got != "alive" {
-		t.Error("the server does not answer")
+		t.Error("the server does not respond")
 	}
 }
 
@@ -275,6 +275,6 @@ func TestFailedStartReportsWhy(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "shared_buffers") {
 		t.Fatalf("got %v, want the reason from the log", err)
 	}
-	// Everything is let go of: a start with better settings succeeds.
+	// Nothing is left locked: a start with valid settings succeeds.
 	start(t, options(t, opts.DataDir))
 }

@@ -16,15 +16,15 @@ import (
 )
 
 const (
-	// previousGrace is how long the postmaster of the last life may take to end: it was sent a fast
-	// shutdown when its parent died, and may have a checkpoint to write.
+	// previousGrace is how long the previous postmaster may take to end: it was sent a fast shutdown when its parent
+	// died, and may have a checkpoint to write.
 	previousGrace = 5 * time.Second
-	// previousLimit is how long Start waits for it altogether.
+	// previousLimit is how long Start waits for it in total.
 	previousLimit = 20 * time.Second
 	pollInterval  = 5 * time.Millisecond
 )
 
-// pidFile is what matters of postmaster.pid. Its lines are, in order: process id, data directory, start time, port,
+// pidFile is the relevant part of postmaster.pid. Its lines are, in order: process id, data directory, start time, port,
 // socket directory, listen address, shared memory key, status (src/include/utils/pidfile.h).
 type pidFile struct {
 	pid       int
@@ -32,7 +32,7 @@ type pidFile struct {
 	status    string
 }
 
-// readPidFile reads postmaster.pid, which may be half written: what is missing is empty.
+// readPidFile reads postmaster.pid, which may be half written: missing fields are empty.
 func readPidFile(clusterDir string) (pidFile, error) {
 	text, err := os.ReadFile(filepath.Join(clusterDir, "postmaster.pid"))
 	if err != nil {
@@ -53,8 +53,8 @@ func recordedPostmaster(clusterDir string) []int {
 }
 
 // awaitPrevious returns once no PostgreSQL works in clusterDir. The caller holds the lock of the data directory, so
-// one that does is either left over from a killed Passbook and on its way out (told apart by its socket directory,
-// and hurried when it takes too long) or was started by someone else, which is an error.
+// one that does is either left over from a killed Passbook and shutting down (it has our socket directory, and is
+// signalled again if it takes too long), or was started by someone else, which is an error.
 func awaitPrevious(ctx context.Context, clusterDir, socketDir string, log *slog.Logger) error {
 	start := time.Now()
 	tick := time.NewTicker(pollInterval)
@@ -66,7 +66,7 @@ func awaitPrevious(ctx context.Context, clusterDir, socketDir string, log *slog.
 			return removeStalePidFile(clusterDir, certain)
 		}
 		file, err := readPidFile(clusterDir)
-		// The name alone identifies it: the directory above may have changed since (socketDirPath).
+		// The name alone identifies it: the parent directory may have changed since (socketDirPath).
 		if err == nil && file.socketDir != "" && filepath.Base(file.socketDir) != filepath.Base(socketDir) {
 			return fmt.Errorf("a PostgreSQL that Passbook did not start (process %d) is running in %s: stop it first",
 				file.pid, clusterDir)
@@ -74,7 +74,7 @@ func awaitPrevious(ctx context.Context, clusterDir, socketDir string, log *slog.
 		if !told {
 			told = true
 			log.InfoContext(ctx, "waiting for the PostgreSQL of the last run to shut down", "pids", pids)
-			// Where nothing told it that its parent died (setDeathSignal), this does; elsewhere it changes nothing.
+			// Without a death signal (setDeathSignal) it does not know yet that its parent died; otherwise this changes nothing.
 			hurry(file.pid, pids, syscall.SIGINT)
 		}
 		waited := time.Since(start)
@@ -96,13 +96,13 @@ func awaitPrevious(ctx context.Context, clusterDir, socketDir string, log *slog.
 // hurry signals the postmaster, if it is among the processes seen in the data directory.
 func hurry(postmaster int, seen []int, sig syscall.Signal) {
 	if postmaster > 0 && slices.Contains(seen, postmaster) {
-		_ = syscall.Kill(postmaster, sig) // it may be gone by now, which is what is wanted
+		_ = syscall.Kill(postmaster, sig) // it may have ended already, which is the goal
 	}
 }
 
 // removeStalePidFile removes a postmaster.pid whose process id now belongs to another program, which happens in
-// containers, where ids are small and start over. PostgreSQL itself would refuse to start. It is only done when it
-// is certain that no process works in the directory.
+// containers, where ids are small and start over. PostgreSQL itself would refuse to start. It removes the file only if
+// certainly no process works in the directory.
 func removeStalePidFile(clusterDir string, certain bool) error {
 	if !certain {
 		return nil

@@ -7,10 +7,10 @@ import (
 	"syscall"
 )
 
-// process is a child that ends when this process does, however this process ends.
+// process is a child that ends when this process does, however that ends.
 type process struct {
 	cmd  *exec.Cmd
-	done chan struct{} // closed when the child has been waited for
+	done chan struct{} // closed when the child has ended
 	err  error         // what Wait returned; read only after done
 }
 
@@ -28,7 +28,7 @@ func startProcess(cmd *exec.Cmd, deathSignal syscall.Signal) (*process, error) {
 	return p, nil
 }
 
-// run owns the thread. It is never unlocked: the runtime ends a locked thread together with its goroutine.
+// run owns the thread. It never unlocks it: the runtime ends a locked thread together with its goroutine.
 func (p *process) run(started chan<- error) {
 	runtime.LockOSThread()
 	defer close(p.done)

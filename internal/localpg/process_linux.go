@@ -9,9 +9,9 @@ import (
 
 func setDeathSignal(attr *syscall.SysProcAttr, sig syscall.Signal) { attr.Pdeathsig = sig }
 
-// clusterProcesses returns the ids of the postgres processes that work in clusterDir, the postmaster and those it
-// left behind alike: each has the data directory as its working directory. certain is true because the result does
-// not depend on what postmaster.pid says, whose process id may long belong to someone else.
+// clusterProcesses returns the ids of the postgres processes that work in clusterDir, including those that a postmaster
+// left behind: each has the data directory as its working directory. certain is true because the result does not depend
+// on postmaster.pid, whose process id may meanwhile belong to another program.
 func clusterProcesses(clusterDir string) (pids []int, certain bool) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -33,8 +33,8 @@ func clusterProcesses(clusterDir string) (pids []int, certain bool) {
 	return pids, true
 }
 
-// isPostgres reports by the path of its program whether a process is PostgreSQL; the kernel marks the path of a
-// program that was replaced, by an upgrade, say.
+// isPostgres reports by the path of its program whether a process is PostgreSQL. The kernel marks the path of a program
+// that was replaced, for example by an upgrade.
 func isPostgres(exe string) bool {
 	name := filepath.Base(exe)
 	return name == "postgres" || name == "postgres (deleted)"

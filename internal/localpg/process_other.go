@@ -4,8 +4,8 @@ package localpg
 
 import "syscall"
 
-// setDeathSignal does nothing: only Linux can tie a child to the end of its parent. What a killed process leaves
-// behind is stopped by the next Start.
+// setDeathSignal does nothing: only Linux can tie a child to the end of its parent. The next Start stops a server that a
+// killed process left behind.
 func setDeathSignal(*syscall.SysProcAttr, syscall.Signal) {}
 
 // clusterProcesses returns the postmaster that postmaster.pid names, if a process of that id exists. certain is

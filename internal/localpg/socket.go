@@ -14,13 +14,13 @@ import (
 const (
 	socketPort = "5432" // part of the socket's name only
 	socketName = ".s.PGSQL." + socketPort
-	// maxSocketPath is the longest path a socket can be bound to where it is shortest (macOS; Linux allows 107).
+	// maxSocketPath is the longest path of a socket on the strictest system (macOS; Linux allows 107).
 	maxSocketPath = 103
 )
 
-// socketDirPath is where the socket of a cluster goes: a short name made from the cluster's path, which may itself
-// be too long, in runtimeDir if the account can use it and the path fits, else in /tmp. The same cluster always has
-// the same socket directory.
+// socketDirPath returns the directory of a cluster's socket: a short name derived from the cluster's path, which may
+// itself be too long, in runtimeDir if the account can use it and the path fits, else in /tmp. A cluster always has the
+// same socket directory.
 func socketDirPath(clusterDir, runtimeDir string, acc account) (string, error) {
 	hash := sha256.Sum256([]byte(clusterDir))
 	name := "passbook-" + hex.EncodeToString(hash[:8])
@@ -44,9 +44,9 @@ func socketDirPath(clusterDir, runtimeDir string, acc account) (string, error) {
 	return "", errors.New("no place for the socket of the private PostgreSQL: /tmp cannot be used")
 }
 
-// makeSocketDir makes the directory, or takes over the one the last life left. /tmp is open to everyone, and
-// someone who made the directory first could put a server of their own there: only a real directory that belongs
-// to the account and is closed to all others is taken. Once it is, the sticky bit of /tmp keeps it in place.
+// makeSocketDir makes the directory, or reuses the one that an earlier process left. /tmp is open to everyone, and
+// another user who made the directory first could put their own server there: it accepts only a real directory that
+// belongs to the account and is closed to all others. Then the sticky bit of /tmp keeps it in place.
 func makeSocketDir(dir string, acc account) error {
 	err := os.Mkdir(dir, 0o700)
 	switch {
@@ -64,7 +64,7 @@ func makeSocketDir(dir string, acc account) error {
 	}
 	owner := info.Sys().(*syscall.Stat_t).Uid
 	if owner == 0 && acc.switched && info.IsDir() && info.Mode().Perm() == 0o700 {
-		// Root made it and was interrupted before it could give it away.
+		// Root made it and was interrupted before it could change the owner.
 		return os.Lchown(dir, int(acc.uid), int(acc.gid))
 	}
 	if !info.IsDir() || owner != acc.uid || info.Mode().Perm() != 0o700 {

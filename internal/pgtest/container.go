@@ -11,10 +11,10 @@ import (
 	"github.com/testcontainers/testcontainers-go/modules/postgres"
 )
 
-// inContainer is what TEST_POSTGRES begins with when it names an image.
+// inContainer is the prefix of TEST_POSTGRES when it names an image.
 const inContainer = "container:"
 
-// containerImage is the image that TEST_POSTGRES names, or empty.
+// containerImage returns the image that TEST_POSTGRES names, or "".
 func containerImage() (string, error) {
 	choice := os.Getenv("TEST_POSTGRES")
 	image, ok := strings.CutPrefix(choice, inContainer)

@@ -16,8 +16,7 @@ type Failer interface {
 	Fatalf(format string, args ...any)
 }
 
-// Append appends events at the end of the log, also while others append, and returns the position of the first and the
-// time of all of them.
+// Append appends events to the log, also while others append, and returns the position of the first and the time of all.
 func Append(t Failer, store *eventstore.Store, events ...eventstore.NewEvent) (first int64, recordedAt time.Time) {
 	t.Helper()
 	ctx := context.Background()
@@ -36,7 +35,7 @@ func Append(t Failer, store *eventstore.Store, events ...eventstore.NewEvent) (f
 	}
 }
 
-// EventID is the id that tests give to the event of a version of a stream.
+// EventID returns the id that tests give to the event at a version of a stream.
 func EventID(stream uuid.UUID, version int64) uuid.UUID {
 	return uuid.NewSHA1(stream, fmt.Appendf(nil, "%d", version))
 }

@@ -15,11 +15,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// installing is held while a test of this process installs a package.
+// installing is locked while a test of this process installs a package.
 var installing sync.Mutex
 
-// PgBouncer starts one in front of the private PostgreSQL whose socket is in the directory, with an ini in which the words
-// of the map are replaced, and returns its address. It is installed from Debian's packages where that can be done.
+// PgBouncer starts PgBouncer in front of the private PostgreSQL whose socket is in the directory, and returns its address.
+// It replaces the keys of the map in the ini by their values. It installs PgBouncer from Debian's packages if it can.
 func PgBouncer(t testing.TB, socketDir, ini string, replace map[string]string) (address string) {
 	t.Helper()
 	program := pgBouncerProgram(t)
@@ -65,7 +65,7 @@ func PgBouncer(t testing.TB, socketDir, ini string, replace map[string]string) (
 			return address
 		}
 		if ctx.Err() != nil {
-			t.Fatalf("pgtest: pgbouncer does not answer: %v", err)
+			t.Fatalf("pgtest: pgbouncer does not respond: %v", err)
 		}
 		<-tick.C
 	}
@@ -118,7 +118,7 @@ func pgBouncerProgram(t testing.TB) string {
 	return ""
 }
 
-// SocketDir is where the private PostgreSQL of a URL has its socket.
+// SocketDir returns the directory of the socket in the URL of a private PostgreSQL.
 func SocketDir(t testing.TB, url string) string {
 	t.Helper()
 	config, err := pgconn.ParseConfig(url)

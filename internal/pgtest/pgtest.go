@@ -1,4 +1,4 @@
-// Package pgtest gives each test a migrated database of its own: on the server that TEST_DATABASE_URL names, in a container
+// Package pgtest gives each test its own migrated database: on the server that TEST_DATABASE_URL names, in a container
 // of the image that TEST_POSTGRES names, such as container:postgres:18, or else on a private PostgreSQL. The latter two live
 // as long as the test process.
 //
@@ -36,17 +36,17 @@ const (
 	startLimit   = 2 * time.Minute
 	cleanupLimit = 30 * time.Second
 	tempPrefix   = "passbook-test-"
-	// staleAfter is how old what a killed test process left behind must be to be removed.
+	// staleAfter is the age at which leftovers of a killed test process are removed.
 	staleAfter = 10 * time.Minute
 )
 
-// server is what the tests of this process share. It is started by the first test that needs it.
+// server is shared by the tests of this process. The first test that needs it starts it.
 var server struct {
 	inMain atomic.Bool
 	once   sync.Once
 	err    error
 
-	// local and stopContainer are nil unless the server is of that kind.
+	// Only the one that fits the kind of the server is set.
 	local         *localpg.Server
 	stopContainer func(context.Context) error
 
@@ -56,7 +56,7 @@ var server struct {
 	template string
 }
 
-// Main is Run, and exits.
+// Main calls Run and exits with its code.
 func Main(m *testing.M) { os.Exit(Run(m)) }
 
 // Run runs the tests of a package, fails them if they leave goroutines behind, removes the server, and returns the exit code.
@@ -81,7 +81,7 @@ func Run(m *testing.M) int {
 	return code
 }
 
-// New returns a pool on a freshly migrated database that no other test sees. Pool and database go with the test.
+// New returns a pool on a freshly migrated database that no other test sees. Both are removed when the test ends.
 func New(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	pool, err := postgres.NewPool(t.Context(), URL(t))
@@ -92,7 +92,7 @@ func New(t testing.TB) *pgxpool.Pool {
 	return pool
 }
 
-// URL is New for tests that make their own connections. Those that are still open when the test ends are cut.
+// URL is New for tests that make their own connections. Connections still open when the test ends are cut.
 func URL(t testing.TB) string {
 	t.Helper()
 	if !server.inMain.Load() {
@@ -114,8 +114,8 @@ func URL(t testing.TB) string {
 	return urlOf(name)
 }
 
-// ServiceURL turns what URL returned into that of the same database as the service's role sees it, which does not own
-// it. The server's own role must be allowed to take that role, where TEST_DATABASE_URL names it.
+// ServiceURL turns a result of URL into a URL of the same database for the service's role, which does not own it. With
+// TEST_DATABASE_URL, the role in it must be allowed to SET ROLE to the service's role.
 func ServiceURL(t testing.TB, owners string) string {
 	t.Helper()
 	u, err := url.Parse(owners)
@@ -132,7 +132,7 @@ func ServiceURL(t testing.TB, owners string) string {
 	return u.String()
 }
 
-// newName is the name of a new database. It needs no quoting.
+// newName returns a name for a new database that needs no quoting.
 func newName() string { return "passbook_test_" + strings.ToLower(rand.Text()) }
 
 func urlOf(database string) string {
@@ -153,13 +153,13 @@ func drop(name string) error {
 	defer cancel()
 	err := exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok && refused.Code == "42501" {
-		// Autovacuum is at work there, which only a superuser may end by force. Without it, it ends by itself.
+		// Autovacuum is running there, which only a superuser may end by force. Without force, it ends when asked.
 		return exec(ctx, "DROP DATABASE IF EXISTS "+name)
 	}
 	return err
 }
 
-// start finds or starts the server and makes the template that the databases of the tests are copies of.
+// start finds or starts the server and makes the template that the tests' databases are copied from.
 func start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
@@ -181,7 +181,7 @@ func start() error {
 	return postgres.Migrate(ctx, urlOf(name), slog.New(slog.DiscardHandler))
 }
 
-// find returns the URL of the server that the environment asks for, and starts it unless it is there.
+// find returns the URL of the server that the environment names, starting it if necessary.
 func find(ctx context.Context) (url string, err error) {
 	image, err := containerImage()
 	switch {
@@ -198,7 +198,7 @@ func find(ctx context.Context) (url string, err error) {
 	return server.local.URL(), nil
 }
 
-// startLocal starts a private server. Its data need not outlive a crash of the machine, only of the process.
+// startLocal starts a private server. Its data must survive a crash of the process, not of the machine.
 func startLocal(ctx context.Context) error {
 	removeStale()
 	dir, err := os.MkdirTemp("", tempPrefix)
@@ -263,17 +263,17 @@ func removeStale() {
 			continue
 		}
 		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
-			_ = os.RemoveAll(dir) // of another user, perhaps: then it is that user's to remove
+			_ = os.RemoveAll(dir) // it may belong to another user, who must remove it
 		}
 		_ = lock.Close()
 	}
 }
 
-// AppendWaits is a query that returns whether an append waits for the lock that HoldAppendLock has taken.
+// AppendWaits is a query that returns whether an append is waiting for HoldAppendLock's lock.
 const AppendWaits = `select exists (select from pg_locks where locktype = 'advisory' and not granted
 and database = (select oid from pg_database where datname = current_database()))`
 
-// HoldAppendLock keeps everybody from appending, until release.
+// HoldAppendLock blocks all appends until the returned function is called.
 func HoldAppendLock(t testing.TB, pool *pgxpool.Pool) (release func()) {
 	t.Helper()
 	tx, err := pool.Begin(t.Context())
