@@ -6,16 +6,16 @@
 //	_, err = c.Deposit(ctx, client.MoneyMovement{AccountID: account.AccountID, Amount: "12.34"})
 //	balance, err := c.Balance(ctx, account.AccountID) // 12.34: it waits for the deposit
 //
-// Every command carries an Idempotency-Key, one made for it unless [Key] gives one, so that it can be sent again without
-// being applied again. So a request that got no response, or was told to come later (429, 502, 503, 504), is sent again for
-// as long as [WithRetryFor] says, after the time in Retry-After or else after pauses that grow, with some chance in them.
+// Every command carries an Idempotency-Key, generated unless [Key] sets one, so that sending it again does not apply it
+// again. So a request that got no response, or a status that asks to retry (429, 502, 503, 504), is retried for as long as
+// [WithRetryFor] says, after the time in Retry-After or else with exponential backoff and jitter.
 //
-// What the server refuses is a *[Problem]:
+// A request that the server refuses fails with a *[Problem]:
 //
 //	var p *client.Problem
 //	if errors.As(err, &p) && p.Code == "insufficient-funds" { … }
 //
-// The types, and the requests, are generated from the API's document (api/openapi.yaml). Amounts are decimal strings.
+// Types and requests are generated from the API's document (api/openapi.yaml). Amounts are decimal strings.
 package client
 
 import (
@@ -28,7 +28,7 @@ import (
 	"time"
 )
 
-// Client speaks to one server. Its methods may be called from several goroutines.
+// Client calls one server. Its methods may be called from several goroutines.
 type Client struct {
 	base     string // without a slash at the end
 	http     *http.Client
@@ -39,7 +39,7 @@ type Client struct {
 	wrote          atomic.Int64
 }
 
-// Option changes how a Client works.
+// Option configures a Client.
 type Option func(*Client)
 
 // WithAPIKey sends a key with every request, as a bearer token.
@@ -49,15 +49,15 @@ func WithAPIKey(key string) Option { return func(c *Client) { c.apiKey = key } }
 // live streams too; bound calls by their contexts.
 func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h } }
 
-// WithRetryFor says for how long a request that may succeed later is sent again; 10 seconds unless said, with 0 it is
-// sent once. The context of a call bounds it too.
+// WithRetryFor sets how long a request that may succeed later is retried: 10 seconds by default; with 0 it is sent once.
+// The context of a call limits it too.
 func WithRetryFor(d time.Duration) Option { return func(c *Client) { c.retryFor = d } }
 
-// WithReadYourWrites makes every query wait until the read models have what this client has written before. It knows
-// nothing of what other clients write: hand them the position of a receipt, for [AtLeast].
+// WithReadYourWrites makes every query wait until the read models include what this client has written. It does not know
+// what other clients write: for that, use [AtLeast] with the position of a receipt.
 func WithReadYourWrites() Option { return func(c *Client) { c.readYourWrites = true } }
 
-// New makes a client of the server at a URL such as http://127.0.0.1:8080. It sends nothing yet.
+// New returns a client of the server at a URL such as http://127.0.0.1:8080. It sends nothing, and fails if the URL is invalid.
 func New(server string, opts ...Option) (*Client, error) {
 	u, err := url.Parse(server)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
@@ -70,13 +70,13 @@ func New(server string, opts ...Option) (*Client, error) {
 	return c, nil
 }
 
-// Close closes connections that are kept for later requests. The client may still be used.
+// Close closes idle connections. The client may still be used.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Written is the highest position that this client has written, 0 when it has written nothing.
+// Written returns the highest position that this client has written, or 0 if it has written nothing.
 func (c *Client) Written() int64 { return c.wrote.Load() }
 
-// remember keeps a position that was written, if it is the highest.
+// remember stores a written position if it is the highest.
 func (c *Client) remember(position int64) {
 	for {
 		had := c.wrote.Load()
@@ -86,7 +86,7 @@ func (c *Client) remember(position int64) {
 	}
 }
 
-// pause waits, or returns the context's error when that ends first.
+// pause waits, or returns the context's error if that ends first.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -26,14 +26,14 @@ const (
 	receipt = `{"account_id":"` + someID + `","event_id":"` + someID + `","position":7,"version":2,"type":"MoneyDeposited","recorded_at":"2026-01-02T15:04:05.000000Z"}`
 )
 
-// step is one answer of a server that answers as told; one without a status cuts the connection.
+// step is one response of a scripted server; one without a status cuts the connection.
 type step struct {
 	status     int
 	body       string
 	retryAfter string
 }
 
-// scripted answers with each step in turn, and the last one for ever, and tells what it was asked.
+// scripted is a server that responds with each step in turn, repeats the last one, and records the requests.
 type scripted struct {
 	*httptest.Server
 	mu    sync.Mutex
@@ -64,7 +64,7 @@ func script(t *testing.T, steps ...step) *scripted {
 	return s
 }
 
-// got is what was asked so far, with the bodies.
+// got returns the requests so far, with their bodies.
 func (s *scripted) got() ([]*http.Request, []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,7 +88,7 @@ func problem(status int, code string) step {
 	return step{status: status, body: fmt.Sprintf(`{"status":%d,"code":"%s","detail":"so it is","request_id":"r"}`, status, code)}
 }
 
-// TestRetries sends a command to servers that fail first: it is sent again under one key with one body, or not at all.
+// TestRetries sends a command to servers that fail at first: it is retried with the same key and body, or not at all.
 func TestRetries(t *testing.T) {
 	t.Parallel()
 	good := step{status: 201, body: receipt}
@@ -97,16 +97,16 @@ func TestRetries(t *testing.T) {
 		tries int
 		code  string // of the problem; "" is a success
 	}{
-		"at once":            {[]step{good}, 1, ""},
-		"cut connections":    {[]step{{}, {}, good}, 3, ""},
-		"half an answer":     {[]step{{status: 502}, good}, 2, ""},
-		"away":               {[]step{problem(503, "unavailable"), problem(503, "overloaded"), good}, 3, ""},
-		"too many":           {[]step{{status: 429}, good}, 2, ""},
-		"told when":          {[]step{{status: 503, retryAfter: "1"}, good}, 2, ""},
-		"told too late":      {[]step{{status: 503, body: problem(503, "unavailable").body, retryAfter: "3600"}}, 1, "unavailable"},
-		"its own first try":  {[]step{problem(409, "idempotency-key-in-flight"), good}, 2, ""},
-		"refused":            {[]step{problem(422, "insufficient-funds"), good}, 1, "insufficient-funds"},
-		"a mistake in there": {[]step{problem(500, "internal-error"), good}, 1, "internal-error"},
+		"at once":          {[]step{good}, 1, ""},
+		"cut connections":  {[]step{{}, {}, good}, 3, ""},
+		"half a response":  {[]step{{status: 502}, good}, 2, ""},
+		"unavailable":      {[]step{problem(503, "unavailable"), problem(503, "overloaded"), good}, 3, ""},
+		"too many":         {[]step{{status: 429}, good}, 2, ""},
+		"Retry-After":      {[]step{{status: 503, retryAfter: "1"}, good}, 2, ""},
+		"long Retry-After": {[]step{{status: 503, body: problem(503, "unavailable").body, retryAfter: "3600"}}, 1, "unavailable"},
+		"its own attempt":  {[]step{problem(409, "idempotency-key-in-flight"), good}, 2, ""},
+		"refused":          {[]step{problem(422, "insufficient-funds"), good}, 1, "insufficient-funds"},
+		"a server's bug":   {[]step{problem(500, "internal-error"), good}, 1, "internal-error"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -136,7 +136,7 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// TestNotRepeatable sends what may not be done twice once, whatever becomes of it.
+// TestNotRepeatable checks that a request which must not be repeated is sent once, even if it fails.
 func TestNotRepeatable(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []step{{}, problem(503, "unavailable")} {
@@ -153,11 +153,11 @@ func TestNotRepeatable(t *testing.T) {
 func TestRetriesEnd(t *testing.T) {
 	t.Parallel()
 	s := script(t, problem(503, "unavailable"))
-	for _, patience := range []time.Duration{0, 300 * time.Millisecond} {
-		_, err := s.client(t, client.WithRetryFor(patience)).Projections(t.Context())
+	for _, retryFor := range []time.Duration{0, 300 * time.Millisecond} {
+		_, err := s.client(t, client.WithRetryFor(retryFor)).Projections(t.Context())
 		var p *client.Problem
 		if !errors.As(err, &p) || p.Status != 503 || err.Error() != "passbook: 503 unavailable: so it is" {
-			t.Errorf("%v: %v", patience, err)
+			t.Errorf("%v: %v", retryFor, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -167,7 +167,7 @@ func TestRetriesEnd(t *testing.T) {
 	}
 }
 
-// TestReadYourWrites looks at what queries ask for after a write.
+// TestReadYourWrites checks the position that queries wait for after a write.
 func TestReadYourWrites(t *testing.T) {
 	t.Parallel()
 	const balance = `{"account_id":"` + someID + `","updated_at":"2026-01-02T15:04:05.000000Z"}`
@@ -210,7 +210,7 @@ func TestReadYourWrites(t *testing.T) {
 	}
 }
 
-// TestBatchOfUnequalLength takes an answer that is short of results for no answer at all.
+// TestBatchOfUnequalLength expects an error if a response has fewer results than commands.
 func TestBatchOfUnequalLength(t *testing.T) {
 	t.Parallel()
 	s := script(t, step{status: 200, body: `{"status":201,"position":3}` + "\n"})
@@ -225,8 +225,8 @@ func TestBatchOfUnequalLength(t *testing.T) {
 	}
 }
 
-// TestUnavailableItemsAreRetried has some commands of a request answered with 503: they alone are sent again, with the
-// keys they had, which the caller has too.
+// TestUnavailableItemsAreRetried returns 503 for some commands of a request: only they are retried, with the same keys,
+// which the caller gets too.
 func TestUnavailableItemsAreRetried(t *testing.T) {
 	t.Parallel()
 	const applied, unavailable = `{"status":201,"position":%d}` + "\n", `{"status":503,"code":"unavailable"}` + "\n"
@@ -266,7 +266,7 @@ func TestUnavailableItemsAreRetried(t *testing.T) {
 	}
 }
 
-// TestAtomicGroupIsRetriedWhole has one command answered with 503, so that none was applied.
+// TestAtomicGroupIsRetriedWhole returns 503 for one command, so that none was applied.
 func TestAtomicGroupIsRetriedWhole(t *testing.T) {
 	t.Parallel()
 	s := script(t,
@@ -280,7 +280,7 @@ func TestAtomicGroupIsRetriedWhole(t *testing.T) {
 	}
 }
 
-// TestKeysSurviveAnOutage has no answer at all: the caller still has the keys to run the commands again with.
+// TestKeysSurviveAnOutage gets no response at all: the caller still has the keys to run the commands again.
 func TestKeysSurviveAnOutage(t *testing.T) {
 	t.Parallel()
 	s := script(t, step{status: 400, body: `{"status":400,"code":"invalid-json"}`})
@@ -291,7 +291,7 @@ func TestKeysSurviveAnOutage(t *testing.T) {
 	}
 }
 
-// TestFollowResumes cuts a stream again and again: every event comes once, in order.
+// TestFollowResumes cuts a stream repeatedly: every event arrives once, in order.
 func TestFollowResumes(t *testing.T) {
 	t.Parallel()
 	const head, each = 10, 3
@@ -343,7 +343,7 @@ func TestFollowResumes(t *testing.T) {
 	}
 }
 
-// TestFollowLogThatLostItsTail sees a stream's last event become the error that it is.
+// TestFollowLogThatLostItsTail expects the stream's last event to be returned as an error.
 func TestFollowLogThatLostItsTail(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -386,7 +386,7 @@ func TestFollowEnds(t *testing.T) {
 	}
 }
 
-// TestFollowReplay follows by a stream that breaks, and by asking where there is none.
+// TestFollowReplay follows by a stream that breaks, and by polling if there is none.
 func TestFollowReplay(t *testing.T) {
 	t.Parallel()
 	const state = `{"id":"` + someID + `","projection":"balances","state":"%s","processed":%d,"total":9,"started_at":"2026-01-02T15:04:05.000000Z","finished_at":null}`
@@ -432,7 +432,7 @@ func TestNew(t *testing.T) {
 	t.Parallel()
 	for _, server := range []string{"", "localhost", "ftp://x", "http://", "://"} {
 		if _, err := client.New(server); err == nil {
-			t.Errorf("%q is taken for a server", server)
+			t.Errorf("%q is accepted as a server", server)
 		}
 	}
 }

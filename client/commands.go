@@ -24,18 +24,18 @@ type commandOptions struct {
 	replayed     *bool
 }
 
-// Key is the command's Idempotency-Key, for a caller who has a name for what it does, such as the number of an invoice:
-// then the same command from another process, or tomorrow, is still the same. Without it each call has one of its own,
-// which covers only the times that this package sends it again.
+// Key sets the command's Idempotency-Key, for a caller with a natural key such as an invoice number: the same command from
+// another process, or a later run, is then applied once. Without it each call has a new key, which covers only the retries
+// of this package.
 func Key(key string) CommandOption { return func(o *commandOptions) { o.key = key } }
 
-// IfVersion lets the command be applied only if the account is at this version: else it is a *Problem with the status
-// 412, which has the version that it is at.
+// IfVersion applies the command only if the account is at this version. Otherwise it fails with a *Problem with status 412,
+// which has the account's version.
 func IfVersion(version int64) CommandOption {
 	return func(o *commandOptions) { o.ifMatch = `"` + strconv.FormatInt(version, 10) + `"` }
 }
 
-// Replayed stores whether the response is that of an earlier request with the same key.
+// Replayed stores whether the response repeats that of an earlier request with the same key.
 func Replayed(into *bool) CommandOption { return func(o *commandOptions) { o.replayed = into } }
 
 func newKey() string { return rand.Text() }
@@ -51,7 +51,7 @@ func commandOptionsOf(opts []CommandOption) commandOptions {
 	return o
 }
 
-// written is a receipt of what was appended up to a position.
+// written is a receipt that has a position.
 type written interface{ writtenAt() int64 }
 
 func (r *Receipt) writtenAt() int64 { return r.Position }
@@ -95,14 +95,14 @@ func (c *Client) Withdraw(ctx context.Context, m MoneyMovement, opts ...CommandO
 	return command[Receipt](c, &o, req, err)
 }
 
-// Transfer moves money between two accounts, both or neither. [IfVersion] is about the one that sends.
+// Transfer moves money between two accounts, in both or in neither. [IfVersion] applies to the sending account.
 func (c *Client) Transfer(ctx context.Context, t Transfer, opts ...CommandOption) (*TransferReceipt, error) {
 	o := commandOptionsOf(opts)
 	req, err := newTransferRequest(ctx, c.base, &transferParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}, t)
 	return command[TransferReceipt](c, &o, req, err)
 }
 
-// Suspend stops money from moving on an account. The reason may be empty.
+// Suspend blocks the movement of money on an account. The reason may be empty.
 func (c *Client) Suspend(ctx context.Context, id uuid.UUID, reason string, opts ...CommandOption) (*Receipt, error) {
 	o := commandOptionsOf(opts)
 	params := &suspendAccountParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}
@@ -110,7 +110,7 @@ func (c *Client) Suspend(ctx context.Context, id uuid.UUID, reason string, opts 
 	return command[Receipt](c, &o, req, err)
 }
 
-// Reactivate lets money move again on a suspended account. The reason may be empty.
+// Reactivate ends the suspension of an account. The reason may be empty.
 func (c *Client) Reactivate(ctx context.Context, id uuid.UUID, reason string, opts ...CommandOption) (*Receipt, error) {
 	o := commandOptionsOf(opts)
 	params := &reactivateAccountParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}
@@ -118,7 +118,7 @@ func (c *Client) Reactivate(ctx context.Context, id uuid.UUID, reason string, op
 	return command[Receipt](c, &o, req, err)
 }
 
-// CloseAccount closes an account whose balance is zero, for good. The reason may be empty.
+// CloseAccount closes an account with a zero balance, permanently. The reason may be empty.
 func (c *Client) CloseAccount(ctx context.Context, id uuid.UUID, reason string, opts ...CommandOption) (*Receipt, error) {
 	o := commandOptionsOf(opts)
 	params := &closeAccountParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}
@@ -126,15 +126,15 @@ func (c *Client) CloseAccount(ctx context.Context, id uuid.UUID, reason string, 
 	return command[Receipt](c, &o, req, err)
 }
 
-// Result is what became of one of many commands: a receipt, or a problem.
+// Result is the outcome of one of many commands: a receipt, or a problem.
 type Result struct {
-	// Status is what the command alone would have got.
+	// Status is the HTTP status that the command alone would have got.
 	Status int
-	// Replayed says that the key had been used before, and this is what it did then.
+	// Replayed reports that the key was used before, and that this is the outcome of that command.
 	Replayed bool
-	// Receipt is nil when the command was refused. A transfer's is about the account that sends.
+	// Receipt is nil if the command was refused. A transfer's receipt is that of the sending account.
 	Receipt *Receipt
-	// Problem is nil when the command was applied.
+	// Problem is nil if the command was applied.
 	Problem *Problem
 }
 
@@ -159,14 +159,14 @@ func (r *Result) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// RunAll runs many commands in one request, and returns one result each, in order. One that is refused fails alone, so
-// that the results have to be looked at. Commands on one account are applied in the order given.
+// RunAll runs many commands in one request, and returns one result per command, in order. A refused command fails alone, so
+// check the results. Commands on one account are applied in the given order.
 //
-// A command without IdempotencyKey gets one, which is stored in commands: whatever comes of the call, the same slice can be
-// run again, and what was applied is not applied again. Commands whose result is 503 are sent again by themselves, with
-// their keys, for as long as the client is patient; those after them on the same account may have been applied by then.
+// A command without IdempotencyKey gets one, which is stored in commands: even if the call fails, the same slice can be run
+// again, and no command is applied twice. Commands whose result is 503 are retried with their keys for as long as
+// [WithRetryFor] says; later commands on the same account may be applied before them.
 func (c *Client) RunAll(ctx context.Context, commands []Command) ([]Result, error) {
-	return c.runPatiently(ctx, commands, &runCommandsParams{}, func(results []Result) (open []int) {
+	return c.runWithRetries(ctx, commands, &runCommandsParams{}, func(results []Result) (open []int) {
 		for i := range results {
 			if results[i].Status == http.StatusServiceUnavailable {
 				open = append(open, i)
@@ -176,10 +176,10 @@ func (c *Client) RunAll(ctx context.Context, commands []Command) ([]Result, erro
 	})
 }
 
-// RunAtomic is RunAll for at most 1,000 commands that are applied together or not at all. When one is refused, the others
+// RunAtomic is RunAll for at most 1,000 commands that are applied together or not at all. If one is refused, the others
 // have the problem not-applied.
 func (c *Client) RunAtomic(ctx context.Context, commands []Command) ([]Result, error) {
-	return c.runPatiently(ctx, commands, &runCommandsParams{Atomic: true}, func(results []Result) (open []int) {
+	return c.runWithRetries(ctx, commands, &runCommandsParams{Atomic: true}, func(results []Result) (open []int) {
 		unavailable := func(r Result) bool { return r.Status == http.StatusServiceUnavailable }
 		if !slices.ContainsFunc(results, unavailable) {
 			return nil
@@ -191,8 +191,8 @@ func (c *Client) RunAtomic(ctx context.Context, commands []Command) ([]Result, e
 	})
 }
 
-// runPatiently runs commands, and then those again whose results leave open what becomes of them, as unsettled says.
-func (c *Client) runPatiently(
+// runWithRetries runs commands, and retries those that unsettled selects by their results.
+func (c *Client) runWithRetries(
 	ctx context.Context, commands []Command, params *runCommandsParams, unsettled func([]Result) []int,
 ) ([]Result, error) {
 	for i := range commands {
@@ -204,7 +204,7 @@ func (c *Client) runPatiently(
 	results, err := c.run(ctx, commands, params)
 	for grown := firstPause; err == nil; grown = min(2*grown, longestPause) {
 		open := unsettled(results)
-		wait := somewhatLess(grown)
+		wait := jittered(grown)
 		if len(open) == 0 || time.Now().Add(wait).After(deadline) || pause(ctx, wait) != nil {
 			break
 		}
@@ -214,7 +214,7 @@ func (c *Client) runPatiently(
 		}
 		settled, err := c.run(ctx, rest, params)
 		if err != nil {
-			break // the results there are say which commands are not settled
+			break // the results say which commands are not settled
 		}
 		for n, i := range open {
 			results[i] = settled[n]

@@ -16,25 +16,25 @@ import (
 	"github.com/google/uuid"
 )
 
-// FromNow has a stream begin at the end of the log.
+// FromNow begins a stream at the end of the log.
 const FromNow int64 = -1
 
-// silence is after how long without a word a stream is taken for dead. The server sends something every 10 seconds.
+// silence is how long a stream may be silent before it counts as dead. The server sends something every 10 seconds.
 const silence = 30 * time.Second
 
-// streamOrProblem takes server-sent events. With them alone a server that cannot serve a stream now would answer with an
-// empty one.
+// streamOrProblem accepts server-sent events and problems. If only the former were accepted, a server that cannot serve a
+// stream now would return an empty one.
 const streamOrProblem = "text/event-stream, application/problem+json"
 
 // EventFilter selects events; the zero value selects all.
 type EventFilter struct {
-	// Type is that of the events; all when empty.
+	// Type is the events' type; all if empty.
 	Type EventType
-	// Account is the one whose events they are; all when it is the zero id.
+	// Account is the account whose events to select; all if it is the zero id.
 	Account uuid.UUID
 }
 
-// Events goes through the log after a position, in order, to its end. An error ends it.
+// Events iterates over the log after a position, in order, to its end. It stops at an error.
 func (c *Client) Events(ctx context.Context, after int64, filter EventFilter) iter.Seq2[CloudEvent, error] {
 	return func(yield func(CloudEvent, error) bool) {
 		for {
@@ -60,10 +60,11 @@ func (c *Client) Events(ctx context.Context, after int64, filter EventFilter) it
 	}
 }
 
-// Follow goes through the log after a position, or [FromNow], and on as events are recorded, until the context ends or the
-// caller stops. A connection that breaks is opened again where it was, so that no event is missed and none comes twice. It
-// ends with an error, which is the context's, or what the server refuses, or that it was away for longer than the client
-// is patient. A [Problem] of code "log-went-back" says that the log has lost its end, and events that were read with it.
+// Follow iterates over the log after a position, or [FromNow], and over new events as they are recorded, until the context
+// ends or the caller stops. It resumes a broken connection at its position, so that no event is missed or repeated. It ends
+// with an error: the context's, a [Problem] if the server refuses, or the last failure once the server has been unavailable
+// for longer than [WithRetryFor]. A [Problem] with code "log-went-back" means that the log has lost its tail, and with it
+// events that were read.
 func (c *Client) Follow(ctx context.Context, after int64, filter EventFilter) iter.Seq2[CloudEvent, error] {
 	return func(yield func(CloudEvent, error) bool) {
 		for {
@@ -82,7 +83,7 @@ func (c *Client) Follow(ctx context.Context, after int64, filter EventFilter) it
 	}
 }
 
-// follow reads one stream to its end, and keeps in after how far it has got.
+// follow reads one stream to its end, and keeps its position in after.
 func (c *Client) follow(ctx context.Context, after *int64, filter EventFilter, tell func(CloudEvent) bool) (over bool, err error) {
 	reading, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -115,20 +116,20 @@ func (c *Client) follow(ctx context.Context, after *int64, filter EventFilter, t
 			continue
 		}
 		if position, err := strconv.ParseInt(m.id, 10, 64); err == nil {
-			*after = position // where the stream begins, or what a filter has passed over
+			*after = position // where the stream begins, or the end of what a filter skipped
 		}
 	}
 	return false, ctx.Err()
 }
 
-// message is a server-sent event; one without data only says where the stream is.
+// message is a server-sent event; one without data only has the stream's position.
 type message struct {
 	id, event string
 	data      []byte // until the next one
 }
 
-// messages reads a stream to its end, however it ends, and closes it. Cancel is called when it has been silent for too
-// long, which ends it.
+// messages reads a stream to its end, however it ends, and closes it. It calls cancel, which ends the stream, after too long
+// a silence.
 func messages(stream io.ReadCloser, cancel context.CancelFunc) iter.Seq[message] {
 	return func(yield func(message) bool) {
 		defer func() { _ = stream.Close() }()

@@ -11,7 +11,7 @@ import (
 	"passbook/client"
 )
 
-// server is the URL of the server that the examples speak to: a real one, which TestMain runs.
+// server is the URL of the examples' server: a real one, which TestMain runs.
 var server string
 
 func Example() {
@@ -36,7 +36,7 @@ func Example() {
 	// Output: Ada Lovelace 12.34 EUR
 }
 
-// What the rules refuse is a problem with a code.
+// A command that the rules refuse fails with a problem that has a code.
 func ExampleProblem() {
 	ctx := context.Background()
 	c, err := client.New(server)
@@ -55,7 +55,7 @@ func ExampleProblem() {
 	// Output: 422 insufficient-funds /amount
 }
 
-// A key of the caller's own makes one thing of what two processes do.
+// With the caller's own key, a command that two processes send is applied once.
 func ExampleKey() {
 	ctx := context.Background()
 	c, err := client.New(server, client.WithReadYourWrites())
@@ -114,7 +114,7 @@ func ExampleAtLeast() {
 	// Output: active true
 }
 
-// Many commands go in one request; each has a result of its own.
+// One request can carry many commands; each has its own result.
 func ExampleClient_RunAll() {
 	ctx := context.Background()
 	c, err := client.New(server, client.WithReadYourWrites())
@@ -155,7 +155,7 @@ func ExampleClient_RunAll() {
 	// withdrawal 4.00 6.00
 }
 
-// A balance can be read as it stood at any position, or time.
+// A balance can be read as of any position or time.
 func ExampleClient_BalanceAtPosition() {
 	ctx := context.Background()
 	c, err := client.New(server, client.WithReadYourWrites())
@@ -190,7 +190,7 @@ func ExampleClient_BalanceAtPosition() {
 	// Output: 100 100 150
 }
 
-// The log can be followed from any position. What the caller has handled it can note, to go on there another day.
+// The log can be followed from any position. A caller that stores its position can resume there later.
 func ExampleClient_Follow() {
 	ctx := context.Background()
 	c, err := client.New(server)
@@ -216,7 +216,7 @@ func ExampleClient_Follow() {
 				log.Fatal(err)
 			}
 			fmt.Println(data.Amount, data.Currency, data.Reference)
-			break // without it, it waits for more
+			break // otherwise it would wait for more
 		}
 	}
 	// Output:
@@ -225,7 +225,7 @@ func ExampleClient_Follow() {
 	// 7.50 EUR gift
 }
 
-// A read model is rebuilt while it goes on serving.
+// A read model is rebuilt while it keeps serving.
 func ExampleClient_FollowReplay() {
 	ctx := context.Background()
 	c, err := client.New(server)

@@ -14,7 +14,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain runs a server of its own for the examples, with a private PostgreSQL.
+// TestMain runs a server with a private PostgreSQL for the examples.
 func TestMain(m *testing.M) {
 	stop, err := serve()
 	code := 1
@@ -37,7 +37,7 @@ func serve() (stop func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// When the tests run as root, PostgreSQL runs as another user, who has to get there.
+	// If the tests run as root, PostgreSQL runs as another user, who must be able to enter.
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -71,5 +71,5 @@ func serve() (stop func() error, err error) {
 			return stop, nil
 		}
 	}
-	return nil, fmt.Errorf("the server has not said where it is: %w", cmd.Wait())
+	return nil, fmt.Errorf("the server did not print its address: %w", cmd.Wait())
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestAnotherModule does what README.md says, in a module of its own.
+// TestAnotherModule follows README.md in a separate module.
 func TestAnotherModule(t *testing.T) {
 	t.Parallel()
 	blocks := readmeBlocks(t)
@@ -28,7 +28,7 @@ func TestAnotherModule(t *testing.T) {
 		script = strings.NewReplacer("../passbook", root, "http://127.0.0.1:8080", server).Replace(script)
 		cmd := exec.CommandContext(t.Context(), "bash", "-euc", script)
 		cmd.Dir, cmd.Stderr = dir, new(strings.Builder)
-		// The flags and the workspace of whoever runs the test are not those of another module.
+		// The caller's flags and workspace do not apply to another module.
 		cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
 		out, err := cmd.Output()
 		if err != nil {
@@ -58,7 +58,7 @@ func readmeBlocks(t *testing.T) map[string][]string {
 	return blocks
 }
 
-// TestGoDoc is what somebody sees who asks go doc for the package: what it is for, and only names that people gave.
+// TestGoDoc checks what go doc shows of the package: it begins with its purpose, and has no generated names.
 func TestGoDoc(t *testing.T) {
 	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), "go", "doc", "-all", ".").CombinedOutput()

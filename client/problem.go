@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// Error is the problem in one line. Programs look at Code.
+// Error returns the problem in one line. Programs should check Code.
 func (p *Problem) Error() string {
 	said := p.Detail
 	if said == "" {
@@ -19,8 +19,8 @@ func (p *Problem) Error() string {
 	return fmt.Sprintf("passbook: %d %s: %s", p.Status, p.Code, said)
 }
 
-// problemOf makes a problem of a response that is not a success. One that is no problem document, as of a proxy, has a
-// status and a title only.
+// problemOf returns the problem in a response that is not a success. If the response is not a problem document, for example
+// from a proxy, it has only a status and a title.
 func problemOf(status int, body []byte) *Problem {
 	var p Problem
 	if json.Unmarshal(body, &p) != nil || p.Code == "" {
@@ -30,7 +30,7 @@ func problemOf(status int, body []byte) *Problem {
 	return &p
 }
 
-// Number is an integer that travels as a string, as positions and versions do in events.
+// Number is an integer that is sent as a string, like positions and versions in events.
 type Number int64
 
 // MarshalText implements encoding.TextMarshaler.

@@ -14,10 +14,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// pollEvery is how often a replay's progress is asked for where it cannot be had as a stream.
+// pollEvery is how often a replay's progress is polled if it cannot be streamed.
 const pollEvery = 250 * time.Millisecond
 
-// Projections tells how all projections stand.
+// Projections returns the state of all projections.
 func (c *Client) Projections(ctx context.Context) ([]Projection, error) {
 	req, err := newListProjectionsRequest(ctx, c.base)
 	list, _, err := ask[ProjectionList](c, again, req, err)
@@ -27,44 +27,44 @@ func (c *Client) Projections(ctx context.Context) ([]Projection, error) {
 	return list.Projections, nil
 }
 
-// Projection tells how one projection stands, such as balances.
+// Projection returns the state of one projection, such as balances.
 func (c *Client) Projection(ctx context.Context, id string) (*Projection, error) {
 	req, err := newGetProjectionRequest(ctx, c.base, id)
 	p, _, err := ask[Projection](c, again, req, err)
 	return p, err
 }
 
-// Pause stops a projection from applying events. Reads go on.
+// Pause stops a projection from applying events. Reads continue.
 func (c *Client) Pause(ctx context.Context, id string) (*Projection, error) {
 	req, err := newPauseProjectionRequest(ctx, c.base, id)
 	p, _, err := ask[Projection](c, again, req, err)
 	return p, err
 }
 
-// Resume lets a projection go on.
+// Resume makes a paused projection continue.
 func (c *Client) Resume(ctx context.Context, id string) (*Projection, error) {
 	req, err := newResumeProjectionRequest(ctx, c.base, id)
 	p, _, err := ask[Projection](c, again, req, err)
 	return p, err
 }
 
-// Rollback makes the previous generation of a read model the live one again. It is not sent again by itself, since done
-// twice it is undone.
+// Rollback makes the previous generation of a read model live again. The client does not retry it, since a second rollback
+// would undo the first.
 func (c *Client) Rollback(ctx context.Context, id string) (*Projection, error) {
 	req, err := newRollbackProjectionRequest(ctx, c.base, id)
 	p, _, err := ask[Projection](c, once, req, err)
 	return p, err
 }
 
-// StartReplay has a read model rebuilt from the log while it goes on serving. When a replay of it runs already, the error
-// is a *Problem with the code replay-running and its ReplayID.
+// StartReplay begins to rebuild a read model from the log while it keeps serving. If a replay of it is already running, it
+// fails with a *Problem with the code replay-running and the ReplayID of that replay.
 func (c *Client) StartReplay(ctx context.Context, projection string) (*Replay, error) {
 	req, err := newStartReplayRequest(ctx, c.base, projection)
 	r, _, err := ask[Replay](c, once, req, err)
 	return r, err
 }
 
-// Replay tells how a replay gets on.
+// Replay returns the state of a replay.
 func (c *Client) Replay(ctx context.Context, projection string, id uuid.UUID) (*Replay, error) {
 	req, err := newGetReplayRequest(ctx, c.base, projection, id, &getReplayParams{})
 	r, _, err := ask[Replay](c, again, req, err)
@@ -78,7 +78,7 @@ func (c *Client) CancelReplay(ctx context.Context, projection string, id uuid.UU
 	return r, err
 }
 
-// Replays lists the last replays and rollbacks of a projection, at most limit of them, the last one first.
+// Replays returns at most limit of a projection's latest replays and rollbacks, latest first.
 func (c *Client) Replays(ctx context.Context, projection string, limit int32) ([]Replay, error) {
 	req, err := newListReplaysRequest(ctx, c.base, projection, &listReplaysParams{Limit: limit})
 	list, _, err := ask[ReplayList](c, again, req, err)
@@ -88,8 +88,8 @@ func (c *Client) Replays(ctx context.Context, projection string, limit int32) ([
 	return list.Replays, nil
 }
 
-// FollowReplay tells how a replay gets on until it is over: as the server sends it, or asking now and then where it sends
-// nothing. A server that restarts is waited for as long as the client is patient. An error ends it.
+// FollowReplay iterates over the progress of a replay until it is over, by a stream, or by polling if there is none. It
+// waits for a restarting server for as long as [WithRetryFor] says. It stops at an error.
 func (c *Client) FollowReplay(ctx context.Context, projection string, id uuid.UUID) iter.Seq2[Replay, error] {
 	return func(yield func(Replay, error) bool) {
 		polling := false
@@ -110,8 +110,8 @@ func (c *Client) FollowReplay(ctx context.Context, projection string, id uuid.UU
 	}
 }
 
-// watchReplay tells of a replay until the stream ends or, where there is none, once. It reports whether it is over with:
-// the replay, or the caller's interest.
+// watchReplay passes on the progress of a replay until the stream ends, or once if there is no stream. It reports whether
+// to stop, because the replay is over or the caller has stopped.
 func (c *Client) watchReplay(
 	ctx context.Context, projection string, id uuid.UUID, polling *bool, tell func(Replay) bool,
 ) (over bool, err error) {
@@ -150,7 +150,7 @@ func (c *Client) watchReplay(
 		*polling = true
 		text, err := io.ReadAll(io.LimitReader(got.stream, 1<<20))
 		if err != nil {
-			return false, nil // asked again
+			return false, nil // try again
 		}
 		return told(text)
 	}
@@ -165,8 +165,7 @@ func (c *Client) watchReplay(
 	return false, ctx.Err()
 }
 
-// Failures goes through the events of a projection that could not be applied, in the order of their positions. An error
-// ends it.
+// Failures iterates over a projection's events that could not be applied, in order of position. It stops at an error.
 func (c *Client) Failures(ctx context.Context, projection string) iter.Seq2[Failure, error] {
 	const size = 100
 	return func(yield func(Failure, error) bool) {
@@ -190,7 +189,7 @@ func (c *Client) Failures(ctx context.Context, projection string) iter.Seq2[Fail
 	}
 }
 
-// RetryFailure has the server try again what waits at a position, and the account's later events behind it.
+// RetryFailure makes the server retry the event that waits at a position, and then the account's later events.
 func (c *Client) RetryFailure(ctx context.Context, projection string, position int64) (*Failure, error) {
 	req, err := newRetryFailureRequest(ctx, c.base, projection, position)
 	f, _, err := ask[Failure](c, again, req, err)

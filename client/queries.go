@@ -20,16 +20,16 @@ type queryOptions struct {
 	applied *int64
 }
 
-// AtLeast makes the query wait until the read model has applied this position of the log, such as that of a receipt.
+// AtLeast makes the query wait until the read model has applied this position of the log, for example that of a receipt.
 func AtLeast(position int64) QueryOption {
 	return func(o *queryOptions) { o.atLeast = max(o.atLeast, position) }
 }
 
-// WaitAtMost bounds how long the server waits for the position: 5 s unless said, 30 s at most, in whole seconds. When it
-// has not come by then, the query is sent again while the client is patient.
+// WaitAtMost limits how long the server waits for the position, in whole seconds: 5 s by default, 30 s at most. If the
+// position is not reached by then, the client retries the query for as long as [WithRetryFor] says.
 func WaitAtMost(d time.Duration) QueryOption { return func(o *queryOptions) { o.wait = d } }
 
-// Applied stores the position that the read model had applied when it answered.
+// Applied stores the position that the read model had applied at the time of the query.
 func Applied(into *int64) QueryOption { return func(o *queryOptions) { o.applied = into } }
 
 func (c *Client) queryOptionsOf(opts []QueryOption) queryOptions {
@@ -41,7 +41,7 @@ func (c *Client) queryOptionsOf(opts []QueryOption) queryOptions {
 	return o
 }
 
-// atLeast is the position to wait for when the caller asks for one.
+// atLeast is the position to wait for, if the caller names one.
 func (c *Client) atLeast(position int64) int64 {
 	if c.readYourWrites {
 		return max(position, c.wrote.Load())
@@ -74,12 +74,12 @@ func (c *Client) Balance(ctx context.Context, id uuid.UUID, opts ...QueryOption)
 	return c.balance(ctx, id, getBalanceParams{}, opts)
 }
 
-// BalanceAt reads an account's balance as it stood at a time, which must not be in the future.
+// BalanceAt reads an account's balance as of a time, which must not be in the future.
 func (c *Client) BalanceAt(ctx context.Context, id uuid.UUID, at time.Time, opts ...QueryOption) (*Balance, error) {
 	return c.balance(ctx, id, getBalanceParams{At: at.UTC()}, opts)
 }
 
-// BalanceAtPosition reads an account's balance as it stood at a position of the log.
+// BalanceAtPosition reads an account's balance as of a position of the log.
 func (c *Client) BalanceAtPosition(ctx context.Context, id uuid.UUID, position int64, opts ...QueryOption) (*Balance, error) {
 	return c.balance(ctx, id, getBalanceParams{AtPosition: position}, opts)
 }
@@ -116,8 +116,7 @@ func (c *Client) Stats(ctx context.Context, opts ...QueryOption) (*Stats, error)
 	return query[Stats](c, &o, req, err)
 }
 
-// Accounts goes through the accounts that the parameters select, page by page, as far as the caller reads. An error ends
-// it.
+// Accounts iterates over the accounts that the parameters select, reading pages as needed. It stops at an error.
 func (c *Client) Accounts(ctx context.Context, params ListAccountsParams) iter.Seq2[Account, error] {
 	params.MinPosition = c.atLeast(params.MinPosition)
 	return pages(func(cursor string) ([]Account, *string, error) {
@@ -134,8 +133,8 @@ func (c *Client) Accounts(ctx context.Context, params ListAccountsParams) iter.S
 	})
 }
 
-// Statement goes through the movements of money on an account, the newest first unless the parameters say otherwise, page
-// by page, as far as the caller reads. An error ends it.
+// Statement iterates over the movements of money on an account, newest first unless the parameters say otherwise, reading
+// pages as needed. It stops at an error.
 func (c *Client) Statement(ctx context.Context, id uuid.UUID, params ListTransactionsParams) iter.Seq2[Transaction, error] {
 	params.MinPosition = c.atLeast(params.MinPosition)
 	return pages(func(cursor string) ([]Transaction, *string, error) {
@@ -152,7 +151,7 @@ func (c *Client) Statement(ctx context.Context, id uuid.UUID, params ListTransac
 	})
 }
 
-// pages goes through what get answers, beginning with the cursor "", until there is no next one.
+// pages iterates over the pages that get returns, beginning with the cursor "", until there is no next one.
 func pages[T any](get func(cursor string) ([]T, *string, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for cursor := ""; ; {

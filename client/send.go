@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	// firstPause and longestPause bound the growing pauses between tries.
+	// firstPause and longestPause bound the growing pauses between attempts.
 	firstPause, longestPause = 100 * time.Millisecond, 2 * time.Second
-	// tryLimit bounds one try of a request that is not a stream. The longest wait a query can ask for is 30 s.
+	// tryLimit bounds one attempt of a request that is not a stream. A query can wait for 30 s at most.
 	tryLimit = time.Minute
 	// maxBody bounds a response, in bytes.
 	maxBody = 256 << 20
 )
 
-// repeatable says whether a request may be sent again when it is not known what became of it.
+// repeatable says whether a request may be sent again when its outcome is unknown.
 type repeatable bool
 
 const (
@@ -30,15 +30,15 @@ const (
 	again repeatable = true
 )
 
-// reply is a success: a whole body, or a stream that the caller closes.
+// reply is a successful response: a whole body, or a stream that the caller closes.
 type reply struct {
 	header http.Header
 	body   []byte
 	stream io.ReadCloser
 }
 
-// send sends a request and reads its response, retrying while that may help and time is left. What is not
-// a success is a *Problem.
+// send sends a request and reads its response, retrying while that may help and time is left. It fails with a *Problem if
+// the response is not a success.
 func (c *Client) send(req *http.Request, safe repeatable) (*reply, error) {
 	return c.persist(req, safe, func() (*reply, time.Duration, error) {
 		ctx, cancel := context.WithTimeout(req.Context(), tryLimit)
@@ -61,7 +61,7 @@ func (c *Client) send(req *http.Request, safe repeatable) (*reply, error) {
 	})
 }
 
-// open is send for a response that is read as it comes.
+// open is send for a streamed response.
 func (c *Client) open(req *http.Request) (*reply, error) {
 	return c.persist(req, again, func() (*reply, time.Duration, error) {
 		response, err := c.try(req)
@@ -70,14 +70,14 @@ func (c *Client) open(req *http.Request) (*reply, error) {
 		}
 		if response.StatusCode >= http.StatusMultipleChoices {
 			defer func() { _ = response.Body.Close() }()
-			body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20)) // what there is of it
+			body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20)) // as far as it arrived
 			return nil, retryAfter(response), problemOf(response.StatusCode, body)
 		}
 		return &reply{header: response.Header, stream: response.Body}, 0, nil
 	})
 }
 
-// try sends a request once, with a body of its own.
+// try sends a request once, with a new reader of its body.
 func (c *Client) try(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context())
 	if req.GetBody != nil {
@@ -97,8 +97,8 @@ func (c *Client) try(req *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// persist tries until it succeeds, or a retry cannot help, or the time is up: then it returns the last
-// error. A try returns how long the server has asked to wait, 0 when it has not.
+// persist calls try until it succeeds, or a retry cannot help, or the time is up; then it returns the last error. try
+// returns how long the server asked to wait, 0 if it did not.
 func (c *Client) persist(req *http.Request, safe repeatable, try func() (*reply, time.Duration, error)) (*reply, error) {
 	deadline := time.Now().Add(c.retryFor)
 	for grown := firstPause; ; grown = min(2*grown, longestPause) {
@@ -106,32 +106,32 @@ func (c *Client) persist(req *http.Request, safe repeatable, try func() (*reply,
 		if err == nil {
 			return got, nil
 		}
-		if !worthAgain(err, safe) || req.Context().Err() != nil {
+		if !retryable(err, safe) || req.Context().Err() != nil {
 			return nil, err
 		}
-		// A share of chance keeps clients that failed together from coming back together.
+		// Jitter keeps clients that failed together from retrying together.
 		if wait > 0 {
 			wait += rand.N(wait/4 + 1)
 		} else {
-			wait = somewhatLess(grown)
+			wait = jittered(grown)
 		}
 		if time.Now().Add(wait).After(deadline) {
 			return nil, err
 		}
 		if pause(req.Context(), wait) != nil {
-			return nil, err // it says more than that time is up
+			return nil, err // more useful than the end of the context
 		}
 	}
 }
 
-// somewhatLess is a pause of between half of d and all of it.
-func somewhatLess(d time.Duration) time.Duration { return d/2 + rand.N(d/2) }
+// jittered returns a random pause between half of d and d.
+func jittered(d time.Duration) time.Duration { return d/2 + rand.N(d/2) }
 
-// worthAgain tells whether a request that failed may succeed when it is sent again.
-func worthAgain(err error, safe repeatable) bool {
+// retryable reports whether a failed request may succeed if it is sent again.
+func retryable(err error, safe repeatable) bool {
 	var p *Problem
 	if !errors.As(err, &p) {
-		return bool(safe) // no response, or half of one
+		return bool(safe) // no response, or part of one
 	}
 	switch p.Status {
 	case http.StatusTooManyRequests:
@@ -139,12 +139,12 @@ func worthAgain(err error, safe repeatable) bool {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return bool(safe)
 	case http.StatusConflict:
-		return bool(safe) && p.Code == "idempotency-key-in-flight" // an earlier try of this one
+		return bool(safe) && p.Code == "idempotency-key-in-flight" // an earlier attempt of this request
 	}
 	return false
 }
 
-// retryAfter is the time in Retry-After when it is in seconds, which is how a Passbook says it.
+// retryAfter returns the time in Retry-After if it is in seconds, as Passbook sends it.
 func retryAfter(response *http.Response) time.Duration {
 	seconds, err := strconv.Atoi(response.Header.Get("Retry-After"))
 	if err != nil || seconds < 0 {
@@ -153,7 +153,7 @@ func retryAfter(response *http.Response) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// ask sends a request that was made, and decodes the response.
+// ask sends a request and decodes the response.
 func ask[T any](c *Client, safe repeatable, req *http.Request, err error) (*T, http.Header, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("client: %w", err)
@@ -164,7 +164,7 @@ func ask[T any](c *Client, safe repeatable, req *http.Request, err error) (*T, h
 	}
 	into := new(T)
 	if err := json.NewDecoder(bytes.NewReader(got.body)).Decode(into); err != nil {
-		return nil, nil, fmt.Errorf("client: %s %s is no Passbook: %w", req.Method, req.URL.Redacted(), err)
+		return nil, nil, fmt.Errorf("client: %s %s is not a Passbook server: %w", req.Method, req.URL.Redacted(), err)
 	}
 	return into, got.header, nil
 }

@@ -191,7 +191,7 @@ func TestReplayFollowInterrupted(t *testing.T) {
 	defer server.Close()
 	code, _, stderr := invoke(ctx, []string{"replay", "balances", "--follow", "--server", server.URL}, "HOME=/")
 	want := "curl -X DELETE " + server.URL + "/projections/balances/replays/0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41"
-	if code != exitFailed || !strings.Contains(stderr, "goes on") || !strings.Contains(stderr, want) {
+	if code != exitFailed || !strings.Contains(stderr, "which continues") || !strings.Contains(stderr, want) {
 		t.Errorf("%d %s", code, stderr)
 	}
 }
