@@ -1,4 +1,4 @@
-// Package examples runs the examples against the real binary, as their comments say to.
+// Package examples runs the examples against the real binary, as their comments say.
 package examples
 
 import (
@@ -76,7 +76,7 @@ func start(t *testing.T, binary, database string) (url string) {
 	case <-ended:
 		t.Fatal("the server has ended")
 	case <-time.After(time.Minute):
-		t.Fatal("the server does not serve within a minute")
+		t.Fatal("the server is not ready within a minute")
 	}
 	return url
 }

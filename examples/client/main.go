@@ -35,7 +35,7 @@ func run(ctx context.Context, url string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// With a key of its own a command can be sent again, also by another process: it is applied once.
+	// With its own key, a command can be sent again, even by another process: it is applied once.
 	invoice := client.Key("invoice-17-" + opened.AccountID.String())
 	for range 2 {
 		if _, err := c.Deposit(ctx, client.MoneyMovement{AccountID: opened.AccountID, Amount: "12.34"}, invoice); err != nil {
@@ -48,7 +48,7 @@ func run(ctx context.Context, url string, out io.Writer) error {
 	}
 	fmt.Fprintln(out, balance.Owner, "has", balance.Balance, balance.Currency)
 
-	// What the rules refuse is a problem with a code.
+	// A command that the rules refuse fails with a problem that has a code.
 	_, err = c.Withdraw(ctx, client.MoneyMovement{AccountID: opened.AccountID, Amount: "100"})
 	if problem, ok := errors.AsType[*client.Problem](err); ok {
 		fmt.Fprintln(out, "refused:", problem.Code)

@@ -1,4 +1,4 @@
-// Command projection maintains a read model of its own beside a running Passbook: deposits by currency and day, in a table
+// Command projection maintains its own read model next to a running Passbook: deposits by currency and day, in a table
 // in the service's database. It applies the log up to its current end, prints the table and exits. The next run continues
 // from there.
 //
@@ -7,7 +7,7 @@
 // The URL must name the owner of the schema, because the program creates a table: for a private PostgreSQL that is
 // user=passbook, not the passbook_app that the server connects as.
 //
-// A process of its own can be deployed, and can fail, independently. Inside the service a projection is a line in a list:
+// A separate process can be deployed, and can fail, independently. Inside the service a projection is a line in a list:
 // docs/guide/add-a-projection.md.
 package main
 
@@ -32,7 +32,7 @@ import (
 	"passbook/internal/projector"
 )
 
-// depositsOfDay is how much was paid in, and how often, in a currency and on a day (UTC).
+// depositsOfDay is the sum and the number of deposits in a currency on a day (UTC).
 type depositsOfDay struct {
 	Currency string    `key:"currency"`
 	Day      time.Time `key:"day"`
@@ -41,7 +41,7 @@ type depositsOfDay struct {
 }
 
 const (
-	// The generation comes first in the key, so that a replay can build new rows beside the live ones.
+	// The generation comes first in the key, so that a replay can build new rows next to the live ones.
 	createSQL = `create table if not exists daily_deposits (
     generation bigint not null, currency text not null, day date not null, deposits bigint not null, amount numeric not null,
     primary key (generation, currency, day))`
@@ -105,7 +105,7 @@ func createTable(ctx context.Context, pool *pgxpool.Pool) error {
 	return nil
 }
 
-// catchUp runs the engine until the projection has applied what is in the log now. A service would leave it running.
+// catchUp runs the engine until the projection has applied the log's current events. A service would leave it running.
 func catchUp(ctx context.Context, engine *projector.Engine) error {
 	running, stop := context.WithCancel(ctx)
 	var group errgroup.Group

@@ -1,10 +1,10 @@
-// Package docstest holds the documents to what they say: the commands of README.md, docs/quickstart.md, docs/api.md and
-// docs/tutorial.md are run, and links, make targets, routes, settings, tests and paths that a document names must exist.
+// Package docstest checks that the documents are true: it runs the commands of README.md, docs/quickstart.md, docs/api.md and
+// docs/tutorial.md; links, make targets, routes, settings, tests and paths that a document names must exist.
 //
-// The conventions are few. Every block of these four in bash or sh is run, in order and in one bash, against the real
-// binary; http://127.0.0.1:8080 stands for where it listens. A block in text that follows such a block at once is what
-// it prints, with … for what differs from run to run; a block without one prints nothing. A comment
-// <!-- not-run: reason --> before a block keeps it from being run; that is for the few that start services.
+// The conventions are few. Every bash or sh block of these four is run, in order and in one bash, against the real binary;
+// http://127.0.0.1:8080 stands for its address. A text block directly after such a block is its output, with … for what
+// differs from run to run; a block without one prints nothing. A comment <!-- not-run: reason --> before a block excludes
+// it; that is for the few that start services.
 package docstest
 
 import (
@@ -34,7 +34,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // root is the directory of the repository.
 const root = "../.."
 
-// notOurs are directories whose files somebody else has written, or a tool.
+// notOurs are directories with files of other projects or of tools.
 var notOurs = []string{".git", ".cache", "bin", "dist", "node_modules", "vendor"}
 
 // files returns the repository's files with a suffix, as paths from this directory.
@@ -99,7 +99,7 @@ func readme(t *testing.T) document {
 
 // each calls visit for every node of the document.
 func (d document) each(visit func(ast.Node)) {
-	// The error is that of the walker function, which has none.
+	// The walker function returns no error.
 	_ = ast.Walk(d.tree, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
 		if entering {
 			visit(n)
@@ -208,7 +208,7 @@ func TestDecisionsAreListed(t *testing.T) {
 	}
 }
 
-// submatches returns what the expression's first group has matched, in all of the texts.
+// submatches returns the matches of the expression's first group in all texts.
 func submatches(expression *regexp.Regexp, texts ...string) map[string]bool {
 	found := make(map[string]bool)
 	for _, s := range texts {
@@ -230,7 +230,7 @@ func TestMakeTargetsExist(t *testing.T) {
 	for _, d := range documents(t) {
 		for target := range submatches(named, d.code()...) {
 			if !targets[target] {
-				t.Errorf("%s names make %s, which is no target of the Makefile", d.path, target)
+				t.Errorf("%s names make %s, which is not a target of the Makefile", d.path, target)
 			}
 		}
 	}
@@ -251,7 +251,7 @@ func TestNamedTestsExist(t *testing.T) {
 	for _, d := range documents(t) {
 		for test := range submatches(named, d.spans()...) {
 			if !tests[test] {
-				t.Errorf("%s names %s, which is no test", d.path, test)
+				t.Errorf("%s names %s, which is not a test", d.path, test)
 			}
 		}
 	}
@@ -269,7 +269,7 @@ func TestNamedPathsExist(t *testing.T) {
 	}
 }
 
-// same fails the test for each name that is documented and not there, or the other way round.
+// same fails the test for each name that is documented but does not exist, or the other way round.
 func same(t *testing.T, d document, what string, documented, there map[string]bool) {
 	t.Helper()
 	for name := range documented {
@@ -284,12 +284,12 @@ func same(t *testing.T, d document, what string, documented, there map[string]bo
 	}
 }
 
-// TestReadmeIsShort holds the README to what fits a visit, and its Go code to the guide's, which is run.
+// TestReadmeIsShort limits the README's length, and compares its Go code with the guide's, which is run.
 func TestReadmeIsShort(t *testing.T) {
 	t.Parallel()
 	d := readme(t)
 	if words := len(strings.Fields(string(d.source))); words > 1000 {
-		t.Errorf("%s has %d words, of 1000 at most", d.path, words)
+		t.Errorf("%s has %d words; at most 1000 are allowed", d.path, words)
 	}
 	flat := func(code string) string { return strings.ReplaceAll(code, "\t", "") }
 	guide := flat(strings.Join(read(t, filepath.Join(root, "docs", "guide", "add-a-projection.md")).code(), "\n"))
@@ -301,7 +301,7 @@ func TestReadmeIsShort(t *testing.T) {
 		shown++
 		for part := range strings.SplitSeq(strings.TrimSpace(d.lines(n)), "\n\n") {
 			if !strings.Contains(guide, flat(part)) {
-				t.Errorf("%s shows code that is not the guide's:\n%s", d.path, part)
+				t.Errorf("%s shows code that is not in the guide:\n%s", d.path, part)
 			}
 		}
 	}
@@ -310,7 +310,7 @@ func TestReadmeIsShort(t *testing.T) {
 	}
 }
 
-// TestIndexListsEveryPage sees that nothing is written which nobody finds.
+// TestIndexListsEveryPage checks that the index links to every page.
 func TestIndexListsEveryPage(t *testing.T) {
 	t.Parallel()
 	index := read(t, filepath.Join(root, "docs", "README.md"))

@@ -8,8 +8,8 @@ import (
 )
 
 // TestRatesComeFromTheLastRun keeps measured rates out of the prose: a figure per second with three or more significant
-// digits has been measured, and must be one of the last run of the benchmarks. Estimates are round. The benchmarks' own
-// page, which has their history, and the generated blocks of other pages are left out.
+// digits is a measured one, and must be from the last run of the benchmarks. Estimates are round. The test skips the page
+// of benchmarks, which has their history, and the generated blocks of other pages.
 func TestRatesComeFromTheLastRun(t *testing.T) {
 	t.Parallel()
 	benchmarks := filepath.Join(root, "docs", "benchmarks.md")

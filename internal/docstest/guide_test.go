@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestGuideAddsAProjection puts the blocks of the guide where it says they belong, in an overlay and so without a trace
-// in the repository, and runs the guide's own test on a database with the guide's migration.
+// TestGuideAddsAProjection puts the guide's blocks where it says they belong, in an overlay that does not change the
+// repository, and runs the guide's own test on a database with the guide's migration.
 func TestGuideAddsAProjection(t *testing.T) {
 	t.Parallel()
 	d := read(t, filepath.Join(root, "docs", "guide", "add-a-projection.md"))
@@ -46,7 +46,7 @@ func TestGuideAddsAProjection(t *testing.T) {
 		}
 	}
 	if len(replace) != 5 {
-		t.Fatalf("the guide has %d files and not 5", len(replace))
+		t.Fatalf("the guide has %d files, want 5", len(replace))
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {

@@ -40,8 +40,8 @@ func (r packageRow) String() string {
 	return fmt.Sprintf("| `%s` | %s | %s |", r.dir, r.hides, lines)
 }
 
-// TestPackagesAreListed holds the table in docs/development.md to the packages that there are. Lines are rounded up to
-// fifties, so the table stays true for most commits. To write it anew: go test ./internal/docstest -run Packages -update
+// TestPackagesAreListed compares the table in docs/development.md with the packages. Lines are rounded up to fifties, so that
+// the table stays true for most commits. To rewrite it: go test ./internal/docstest -run Packages -update
 func TestPackagesAreListed(t *testing.T) {
 	t.Parallel()
 	page := filepath.Join(root, "docs", "development.md")
@@ -97,7 +97,7 @@ func packageTable(rows []packageRow) string {
 	return b.String()
 }
 
-// updated returns the rows of the packages that are there, new ones behind those that share most of their path.
+// updated returns the rows of the existing packages; new ones follow those that share most of their path.
 func updated(listed []packageRow, there map[string]int, synopses map[string]string) []packageRow {
 	rows := slices.DeleteFunc(listed, func(r packageRow) bool { _, ok := there[r.dir]; return !ok })
 	for _, dir := range slices.Sorted(maps.Keys(there)) {
@@ -119,8 +119,8 @@ func updated(listed []packageRow, there map[string]int, synopses map[string]stri
 	return rows
 }
 
-// packageSizes counts the lines of each package of the service and of test, without tests and generated code. What is
-// below a directory's internal is counted with it.
+// packageSizes counts the lines of each package of the service and of test, without tests and generated code. Packages
+// below a directory's internal count as part of it.
 func packageSizes(t *testing.T) (lines map[string]int, synopses map[string]string) {
 	t.Helper()
 	lines, synopses = make(map[string]int), make(map[string]string)
@@ -158,7 +158,7 @@ func packageSizes(t *testing.T) (lines map[string]int, synopses map[string]strin
 	return lines, synopses
 }
 
-// otherModule tells whether a directory belongs to a module of its own that only checks something.
+// otherModule reports whether a directory belongs to a separate module that only checks something.
 func otherModule(dir string) bool {
 	for ; dir != "." && dir != "test"; dir = path.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(root, dir, "go.mod")); err == nil {

@@ -18,24 +18,24 @@ import (
 )
 
 const (
-	// documentedBase is where the README says that the service is.
+	// documentedBase is the service's URL in the README.
 	documentedBase = "http://127.0.0.1:8080"
-	// maxNotRun bounds the blocks that are shown and not run.
+	// maxNotRun bounds the blocks that are shown but not run.
 	maxNotRun = 3
-	// startLimit bounds the start of the service with an empty data directory, scriptLimit a whole document.
+	// startLimit bounds the start of the service with an empty data directory; scriptLimit bounds a whole document.
 	startLimit, scriptLimit = 2 * time.Minute, 5 * time.Minute
 )
 
 // block is one code block of a document that is to be run.
 type block struct {
 	script string
-	// prints is what it prints by the document, a line an entry.
+	// prints is its output according to the document, one entry per line.
 	prints []string
 }
 
 var (
 	notRun = regexp.MustCompile(`^<!-- not-run: \S.* -->\n*$`)
-	// startsService is what a block that is not run must be about.
+	// startsService matches the blocks that may be excluded.
 	startsService = regexp.MustCompile(`\b(make run|docker compose|git clone)\b`)
 )
 
@@ -51,7 +51,7 @@ func blocks(t *testing.T, d document) []block {
 		if comment, ok := n.PreviousSibling().(*ast.HTMLBlock); ok && notRun.MatchString(d.lines(comment)) {
 			skipped++
 			if !startsService.MatchString(d.lines(n)) {
-				t.Errorf("%s: this block starts no service, so it is to be run:\n%s", d.path, d.lines(n))
+				t.Errorf("%s: this block starts no service, so it must not be excluded:\n%s", d.path, d.lines(n))
 			}
 			continue
 		}
@@ -70,7 +70,7 @@ func blocks(t *testing.T, d document) []block {
 	return run
 }
 
-// language is that of a fenced code block, "" for anything else.
+// language returns the language of a fenced code block, "" for anything else.
 func (d document) language(n ast.Node) string {
 	if code, ok := n.(*ast.FencedCodeBlock); ok {
 		return string(code.Language(d.source))
@@ -78,14 +78,14 @@ func (d document) language(n ast.Node) string {
 	return ""
 }
 
-// check says what is wrong with what a block has printed, "" if nothing is.
+// check returns what is wrong with a block's output, or "".
 func (b block) check(printed string) string {
 	var lines []string
 	if printed = strings.TrimRight(printed, "\n"); printed != "" {
 		lines = strings.Split(printed, "\n")
 	}
 	if len(lines) != len(b.prints) {
-		return fmt.Sprintf("it prints %d lines and not %d", len(lines), len(b.prints))
+		return fmt.Sprintf("it prints %d lines, want %d", len(lines), len(b.prints))
 	}
 	for i, want := range b.prints {
 		pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(want), "…", ".+") + "$"
@@ -96,7 +96,7 @@ func (b block) check(printed string) string {
 	return ""
 }
 
-// TestReadmeCommands runs what the README and the binary itself tell people to try.
+// TestReadmeCommands runs the commands that the README and the binary itself suggest.
 func TestReadmeCommands(t *testing.T) {
 	t.Parallel()
 	d := readme(t)
@@ -120,11 +120,11 @@ func TestReadmeCommands(t *testing.T) {
 
 	out := start(t, binary)
 	base := regexp.MustCompile(`http://[0-9.:]+`).FindString(out)
-	// First, because the lines that the server prints are about positions in an empty log.
+	// First, because the lines that the server prints assume an empty log.
 	t.Run("announced lines", func(t *testing.T) {
 		lines := regexp.MustCompile(`(?m)^  curl .*$`).FindAllString(out, -1)
 		if len(lines) != 3 {
-			t.Fatalf("the server prints %d lines to try and not 3:\n%s", len(lines), out)
+			t.Fatalf("the server prints %d lines to try, want 3:\n%s", len(lines), out)
 		}
 		if printed := bash(t, strings.Join(lines, "\n"), place{dir: t.TempDir()}); !strings.Contains(printed, `"balance":"12.34"`) {
 			t.Errorf("the lines that the server prints do not end in a balance of 12.34:\n%s", printed)
@@ -137,7 +137,7 @@ func TestReadmeCommands(t *testing.T) {
 	}
 }
 
-// quickstart runs the blocks of a document in one bash, with a line between what they print.
+// quickstart runs the blocks of a document in one bash, with a line between their outputs.
 func quickstart(t *testing.T, d document, base string, at place) {
 	t.Helper()
 	run := blocks(t, d)
@@ -153,7 +153,7 @@ func quickstart(t *testing.T, d document, base string, at place) {
 	printed := bash(t, strings.ReplaceAll(script.String(), documentedBase, base), at)
 	parts := strings.Split(printed, "\n"+border+"\n")
 	for i, b := range run {
-		if i == len(parts)-1 { // after the last border nothing follows
+		if i == len(parts)-1 { // nothing follows the last border
 			t.Fatalf("%s ended in this block:\n%s\nhaving printed\n%s", d.path, b.script, parts[i])
 		}
 		if problem := b.check(parts[i]); problem != "" {
@@ -168,29 +168,29 @@ type place struct {
 	env []string // beside PATH and HOME
 }
 
-// bash runs a script and returns what it has printed. A script that fails fails the test, and so does one that writes
-// to standard error. What it leaves running is ended with the test.
+// bash runs a script and returns its output. The test fails if the script fails or writes to standard error. Processes that
+// it leaves running end with the test.
 func bash(t *testing.T, script string, at place) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), scriptLimit)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
-	cmd.WaitDelay = 30 * time.Second // for what a pipe has left running, such as a curl with a time limit
-	// Nothing of the environment, so that neither a proxy nor a .curlrc comes in between.
+	cmd.WaitDelay = 30 * time.Second // for processes that a pipe leaves running, such as a curl with a time limit
+	// Without the environment, so that neither a proxy nor a .curlrc interferes.
 	cmd.Dir = at.dir
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, at.env...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	err := cmd.Run()
-	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) // most often there is nothing left
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) // usually there is nothing left
 	if err != nil || stderr.Len() > 0 {
 		t.Errorf("bash: %v\n%s", err, &stderr)
 	}
 	return stdout.String()
 }
 
-// announcement takes what the server prints, and tells when it has said where it is.
+// announcement collects the server's output, and signals when it contains the address.
 type announcement struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -214,7 +214,7 @@ func (a *announcement) String() string {
 	return a.text.String()
 }
 
-// passable is a directory that other users can get to: when the tests run as root, PostgreSQL runs as one of them.
+// passable makes a directory that other users can enter: if the tests run as root, PostgreSQL runs as one of them.
 func passable(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -226,8 +226,8 @@ func passable(t *testing.T) string {
 	return dir
 }
 
-// start runs the binary on a free port with a private PostgreSQL until the test ends, and returns what it says once it
-// answers.
+// start runs the binary on a free port with a private PostgreSQL until the test ends, and returns its output once it
+// responds.
 func start(t *testing.T, binary string) string {
 	t.Helper()
 	dir := passable(t)
@@ -243,13 +243,13 @@ func start(t *testing.T, binary string) string {
 	}
 	ended := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // said in the log below; a test that failed has failed for another reason
+		_ = cmd.Wait() // logged below; a test that failed did so for another reason
 		close(ended)
 	}()
 	t.Cleanup(func() {
 		<-ended
 		if t.Failed() {
-			t.Logf("the server, which ended with %v, has said:\n%s%s", cmd.ProcessState, said, complaints)
+			t.Logf("the server ended with %v; its output:\n%s%s", cmd.ProcessState, said, complaints)
 		}
 	})
 	limit := time.NewTimer(startLimit)
@@ -259,7 +259,7 @@ func start(t *testing.T, binary string) string {
 	case <-ended:
 		t.Fatal("the server has ended")
 	case <-limit.C:
-		t.Fatalf("the server does not answer within %v", startLimit)
+		t.Fatalf("the server does not respond within %v", startLimit)
 	}
 	return said.String()
 }

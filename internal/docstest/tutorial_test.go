@@ -12,14 +12,14 @@ import (
 	"testing"
 )
 
-// TestTutorial does what the tutorial says in a copy of the repository, which it changes and builds.
+// TestTutorial follows the tutorial in a copy of the repository, which it changes and builds.
 func TestTutorial(t *testing.T) {
 	t.Parallel()
 	clone, data := filepath.Join(t.TempDir(), "clone"), filepath.Join(passable(t), "data")
 	copyRepository(t, clone)
 	if vendor, err := filepath.Abs(filepath.Join(root, "vendor")); err != nil {
 		t.Fatal(err)
-	} else if _, err := os.Stat(vendor); err == nil { // where the modules are in the clone
+	} else if _, err := os.Stat(vendor); err == nil { // if the clone has the modules
 		if err := os.Symlink(vendor, filepath.Join(clone, "vendor")); err != nil {
 			t.Fatal(err)
 		}
@@ -31,7 +31,7 @@ func TestTutorial(t *testing.T) {
 	}
 	addr := free.Addr().String()
 	_ = free.Close()
-	// Built with the cache of the tests, and like them, so that what the service imports is there already.
+	// Built with the tests' cache and flags, so that the service's imports are already compiled.
 	at := place{dir: clone, env: []string{"PASSBOOK_ADDR=" + addr, "GOFLAGS=" + strings.TrimSpace(goEnv(t, "GOFLAGS")+raceFlag())}}
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOPROXY", "GOTOOLCHAIN"} {
 		at.env = append(at.env, name+"="+goEnv(t, name))
@@ -45,13 +45,13 @@ func TestTutorial(t *testing.T) {
 	quickstart(t, d, "http://"+addr, at)
 	if t.Failed() {
 		said, err := os.ReadFile(filepath.Join(clone, "server.log"))
-		t.Logf("the server has said (%v):\n%s", err, said)
+		t.Logf("output of the server (%v):\n%s", err, said)
 	}
-	// What tells apart schemas is what a projection of one's own changes for all of Passbook's tests.
+	// An added projection changes the schema, which all of Passbook's tests check.
 	bash(t, "go test -count=1 -run '^TestTheServiceCannotMigrate$|^TestMigrate' ./internal/postgres", at)
 }
 
-// raceFlag is what this test was built with.
+// raceFlag returns -race if this test was built with it.
 func raceFlag() string {
 	info, _ := debug.ReadBuildInfo()
 	if info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
@@ -69,7 +69,7 @@ func goEnv(t *testing.T, name string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// copyRepository copies what is in the repository, but for what tools have made.
+// copyRepository copies the repository, without files made by tools.
 func copyRepository(t *testing.T, to string) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {

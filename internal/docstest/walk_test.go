@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestNamedFunctionsExist finds every file.go:Function and file.go:Type.Method that a document names.
+// TestNamedFunctionsExist checks that every file.go:Function and file.go:Type.Method that a document names exists.
 func TestNamedFunctionsExist(t *testing.T) {
 	t.Parallel()
 	named := regexp.MustCompile(`^([\w./-]+\.go):(\w+(?:\.\w+)?)$`)

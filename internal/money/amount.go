@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-// ErrCurrencyMismatch says that two amounts of different currencies were combined or compared.
+// ErrCurrencyMismatch means that two amounts of different currencies were combined or compared.
 var ErrCurrencyMismatch = errors.New("amounts of different currencies")
 
 // Amount is a number of minor units of a currency: 1234 of EUR is 12.34 EUR. It may be negative. It is comparable
@@ -16,13 +16,13 @@ type Amount struct {
 	currency Currency
 }
 
-// New returns the amount of so many minor units of c.
+// New returns an amount of minor units of c.
 func New(minor int64, c Currency) Amount { return Amount{minor: minor, currency: c} }
 
 // Minor returns the number of minor units.
 func (a Amount) Minor() int64 { return a.minor }
 
-// Currency returns what the amount is of.
+// Currency returns the amount's currency.
 func (a Amount) Currency() Currency { return a.currency }
 
 // IsZero reports whether the amount is zero, of whatever currency.
@@ -89,7 +89,7 @@ func FormatMinor(minor int64, c Currency) string {
 	return string(appendDecimal(buf[:0], minor, c.Exponent()))
 }
 
-// appendDecimal appends digits with a point before the last scale of them.
+// appendDecimal appends digits with a point before the last scale digits.
 func appendDecimal(dst []byte, digits int64, scale int) []byte {
 	magnitude := uint64(digits) // two's complement, negated below
 	if digits < 0 {

@@ -11,7 +11,7 @@ import (
 	"github.com/moov-io/iso4217"
 )
 
-// ErrUnknownCurrency says that a code is not three upper-case letters naming an active ISO 4217 currency that has
+// ErrUnknownCurrency means that a code is not three upper-case letters naming an active ISO 4217 currency that has
 // a minor unit.
 var ErrUnknownCurrency = errors.New("unknown currency")
 
@@ -31,7 +31,7 @@ func ParseCurrency(code string) (Currency, error) {
 }
 
 // LookupCurrency is ParseCurrency for codes read back from storage: it also knows currencies that ISO 4217 has
-// withdrawn, so that an account opened in one can be read for ever. It does not allocate.
+// withdrawn, so that an account opened in one stays readable. It does not allocate.
 func LookupCurrency(code string) (Currency, bool) {
 	i, ok := codeIndex(code)
 	if !ok || currencies.byCode[i] == 0 {
@@ -75,9 +75,9 @@ var currencies = newTable()
 // The library's table is that of ISO 4217 as of 2023. These are the amendments since, from the list the
 // maintenance agency (SIX) publishes.
 var (
-	// added are the codes that came, all with two decimals.
+	// added are the new codes, all with two decimals.
 	added = []string{"SLE", "VED", "XAD", "XCG", "ZWG"}
-	// withdrawn are the codes that went. They stay known to LookupCurrency.
+	// withdrawn are the removed codes. LookupCurrency still knows them.
 	withdrawn = []string{"ANG", "BGN", "CUC", "HRK", "SLL", "ZWL"}
 	// noMinorUnit are the codes for which ISO 4217 says "N.A.": metals, bond units, accounting units, test codes.
 	// The library says 0 for these.

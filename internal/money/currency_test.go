@@ -68,7 +68,7 @@ func TestZeroCurrency(t *testing.T) {
 	}
 }
 
-// Every code in the table is found under its own name, and there are as many as ISO 4217 has.
+// Every code in the table is found by its name, and the table has as many as ISO 4217.
 func TestCurrencyTable(t *testing.T) {
 	t.Parallel()
 	active := 0

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Reasons a decimal text is refused. Each *ParseError matches exactly one of them with errors.Is.
+// Reasons to refuse a decimal text. Each *ParseError matches exactly one of them with errors.Is.
 var (
 	// ErrMalformed: not digits with at most one point between them.
 	ErrMalformed = errors.New("malformed decimal")
@@ -26,7 +26,7 @@ var (
 type ParseError struct {
 	// Reason is one of ErrMalformed, ErrNegative, ErrExponent, ErrTooManyDecimals, ErrOverflow.
 	Reason error
-	// Detail tells a person what is wrong, as the rest of a sentence that begins with the name of the field:
+	// Detail says what is wrong, as the rest of a sentence that begins with the name of the field:
 	// "must not be negative", "has 3 decimals; EUR has 2".
 	Detail string
 }
@@ -43,8 +43,8 @@ type Decimal struct {
 	scale  uint8 // how many of the digits are decimals
 }
 
-// maxTextLen bounds the text ParseDecimal looks at. It is far beyond any amount that fits, and leaves the refusal
-// of a longer one to say what is wrong with it.
+// maxTextLen bounds the text that ParseDecimal reads. It is far longer than any amount that fits, so that
+// the error for a text that does not fit can still say what is wrong with it.
 const maxTextLen = 100
 
 // ParseDecimal reads a decimal from its literal text: ASCII digits, or digits, a point and digits. A sign, an
@@ -82,7 +82,7 @@ func ParseDecimal(text string) (Decimal, error) {
 	return Decimal{digits: digits, scale: uint8(scale)}, nil // bounded above
 }
 
-// explain finds the reason that helps most for a text that ParseDecimal has refused.
+// explain returns the most helpful reason for a text that ParseDecimal has refused.
 func explain(text string) *ParseError {
 	if text == "" {
 		return &ParseError{ErrMalformed, `is empty; write a decimal such as "12.34"`}

@@ -1,5 +1,5 @@
-// Package notify wakes the instances on one database when one of them has appended, by NOTIFY and LISTEN. It only saves them
-// time: an instance that hears nothing polls the log.
+// Package notify wakes the instances of one database by NOTIFY and LISTEN when one of them has appended. It only saves
+// time: an instance without notifications polls the log.
 package notify
 
 import (
@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// Behind a pooler this is another process than the one that the connection was told of.
+	// Behind a pooler this is not the process that was announced at connect.
 	processSQL = `select pg_backend_pid()`
 	listenSQL  = `listen passbook_events`
 
-	// A notification makes its transaction one that writes, whose commit would wait for the disk; a lost one costs a
+	// A notification makes its transaction a writing one, whose commit would wait for the disk; a lost one costs a
 	// poll, so it need not. The setting holds until the statement's transaction ends.
 	notifySQL = `select set_config('synchronous_commit', 'off', true), pg_notify('passbook_events', $1)`
 )
@@ -24,22 +24,22 @@ const (
 // notifyEvery is the shortest time between two notifications of an instance.
 const notifyEvery = 10 * time.Millisecond
 
-// Notifier tells the other instances that this one has appended, and this one that others have. NOTIFY is sent outside the
-// append's transaction, since it takes a lock at commit that all databases of the cluster share; one in 10 ms at most.
-// A notification that is lost costs its receiver one poll interval.
+// Notifier notifies the other instances of this one's appends, and this one of theirs. It sends NOTIFY outside the append's
+// transaction, since its commit takes a lock that all databases of the cluster share, at most once in 10 ms. A lost
+// notification costs its receiver one poll interval.
 type Notifier struct {
 	pool     *pgxpool.Pool
 	instance string
 	pending  chan struct{}
 }
 
-// New returns the Notifier of an instance. The pool stays the caller's to close; Listen takes no connection of it but one
-// of its own, made in the same way. Through a connection pooler such as PgBouncer nothing can be heard.
+// New returns the Notifier of an instance. The caller closes the pool; Listen does not take a connection from it, but opens
+// its own in the same way. Through a connection pooler such as PgBouncer no notification arrives.
 func New(pool *pgxpool.Pool, instance string) *Notifier {
 	return &Notifier{pool: pool, instance: instance, pending: make(chan struct{}, 1)}
 }
 
-// Notify has Run notify the other instances. It never blocks.
+// Notify makes Run notify the other instances. It never blocks.
 func (n *Notifier) Notify() {
 	select {
 	case n.pending <- struct{}{}:
@@ -47,7 +47,7 @@ func (n *Notifier) Notify() {
 	}
 }
 
-// Run sends the notifications until ctx ends, and returns nil. One that could not be sent is not sent again.
+// Run sends the notifications until ctx ends, and returns nil. It does not retry one that fails.
 func (n *Notifier) Run(ctx context.Context) error {
 	interval := time.NewTimer(0)
 	defer interval.Stop()
@@ -67,8 +67,8 @@ func (n *Notifier) Run(ctx context.Context) error {
 	}
 }
 
-// Listen calls wake when it has begun to listen, for what was missed before, and then whenever another instance has
-// appended. It ends with the error that cut its connection, or with that of ctx.
+// Listen calls wake once it listens, for appends missed before, and then whenever another instance has appended. It returns
+// the error that cut its connection, or that of ctx.
 func (n *Notifier) Listen(ctx context.Context, wake func()) error {
 	config := n.pool.Config()
 	if config.BeforeConnect != nil {

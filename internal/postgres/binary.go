@@ -8,9 +8,9 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// binaryArray is the codec of an array type that also takes a value which writes itself, in PostgreSQL's binary format: an
-// encoding.BinaryAppender. The general way asks for each element what it is, and takes as long for the arrays of an
-// append as deciding it does.
+// binaryArray is the codec of an array type that also accepts an encoding.BinaryAppender, which writes itself in
+// PostgreSQL's binary format. The general codec looks up the type of each element, and takes as long for the arrays of
+// an append as deciding it does.
 type binaryArray struct{ *pgtype.ArrayCodec }
 
 // PlanEncode implements pgtype.Codec.
@@ -28,7 +28,7 @@ func (appendPlan) Encode(value any, buf []byte) ([]byte, error) {
 	return value.(encoding.BinaryAppender).AppendBinary(buf)
 }
 
-// takeBinaryArrays has a connection take arrays that write themselves.
+// takeBinaryArrays makes a connection accept arrays that write themselves.
 func takeBinaryArrays(_ context.Context, conn *pgx.Conn) error {
 	types := conn.TypeMap()
 	for _, oid := range []uint32{

@@ -15,11 +15,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// sessionSettings are what the SQL of the service and the driver rely on, and what a role or a database can preset. They
-// are sent with every connection and win over the URL. default_transaction_read_only is not among them: an administrator,
-// or a provider whose disk is full, makes a database read-only with it and means the service too.
+// sessionSettings are the settings that the service's SQL and the driver rely on, and that a role or a database can preset.
+// Every connection sets them; they override the URL. default_transaction_read_only is not among them: an administrator,
+// or a provider whose disk is full, uses it to make a database read-only for the service too.
 var sessionSettings = map[string]string{
-	// A statement after the append lock must have a snapshot of its own.
+	// A statement after the append lock must take a new snapshot.
 	"default_transaction_isolation":  "read committed",
 	"default_transaction_deferrable": "off",
 	"client_encoding":                "UTF8",
@@ -36,7 +36,7 @@ var sessionSettings = map[string]string{
 }
 
 // sessionDefaults are limits that must not come from a role or a database either: each pool has its own, and a migration
-// has none. The URL wins over them.
+// has none. The URL overrides them.
 var sessionDefaults = map[string]string{
 	"statement_timeout":                   "0",
 	"lock_timeout":                        "0",
@@ -47,7 +47,7 @@ var sessionDefaults = map[string]string{
 // poolerKeeps are the parameters that PgBouncer 1.18 keeps for each client. It refuses all others, or drops them.
 var poolerKeeps = []string{"application_name", "client_encoding", "datestyle", "standard_conforming_strings", "timezone"}
 
-// SessionError says that a database, or a role's settings in it, cannot be worked with. Waiting does not help.
+// SessionError means that the service cannot work with a database, or with a role's settings in it. Waiting does not help.
 type SessionError struct{ Reason string }
 
 func (e *SessionError) Error() string { return e.Reason }
@@ -60,7 +60,7 @@ func parse(url, application string) (*pgxpool.Config, error) {
 	}
 	params := config.ConnConfig.RuntimeParams
 	for name, value := range params {
-		if lower := strings.ToLower(name); lower != name { // PostgreSQL does not tell them apart
+		if lower := strings.ToLower(name); lower != name { // PostgreSQL ignores case
 			delete(params, name)
 			params[lower] = value
 		}
@@ -76,15 +76,15 @@ func parse(url, application string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// setDefaults sets the limits that neither an option nor the URL has set.
+// setDefaults sets the limits that neither an option nor the URL sets.
 func setDefaults(config *pgxpool.Config) {
 	for name, value := range sessionDefaults {
 		setDefault(config, name, value)
 	}
 }
 
-// checkSession refuses a database whose encoding loses characters. PostgreSQL 17 has one more limit, which older ones do not
-// know.
+// checkSession refuses a database whose encoding loses characters. It also resets a limit that PostgreSQL 17 added and
+// older versions do not know.
 func checkSession(ctx context.Context, conn *pgconn.PgConn) error {
 	if encoding := conn.ParameterStatus("server_encoding"); encoding != "UTF8" {
 		return &SessionError{fmt.Sprintf("the database has the encoding %s, and Passbook needs UTF8: "+
@@ -99,11 +99,11 @@ func checkSession(ctx context.Context, conn *pgconn.PgConn) error {
 	return nil
 }
 
-// route is how a pool reaches PostgreSQL.
+// route is how a pool reaches PostgreSQL: directly or through a pooler.
 type route struct{ found atomic.Pointer[bool] }
 
-// prepare is a pool's BeforeConnect. Behind a pooler such as PgBouncer in transaction mode a session belongs to no client: no
-// statement stays prepared, and settings come from the role and the database alone, which are checked instead.
+// prepare is a pool's BeforeConnect. Behind a pooler such as PgBouncer in transaction mode, a session does not belong to one
+// client: no statement stays prepared, and settings come only from the role and the database, which are checked instead.
 func (r *route) prepare(ctx context.Context, config *pgx.ConnConfig) error {
 	pooled := r.found.Load()
 	if pooled == nil {
@@ -120,8 +120,8 @@ func (r *route) prepare(ctx context.Context, config *pgx.ConnConfig) error {
 	return nil
 }
 
-// isPooled connects once to see what is there. A pooler refuses parameters that it does not know, or it passes for a
-// server: then the process that works for the connection is not the one announced at connect.
+// isPooled connects once to find out. A pooler refuses unknown parameters, or it behaves like a server: then the process
+// that serves the connection is not the one announced at connect.
 func isPooled(ctx context.Context, config *pgx.ConnConfig) (bool, error) {
 	config.AfterConnect = nil
 	conn, err := pgconn.ConnectConfig(ctx, &config.Config)
@@ -147,7 +147,7 @@ func throughPooler(config *pgx.ConnConfig) {
 	config.AfterConnect = checkPooled
 }
 
-// checkPooled sees that the role and the database have what could not be sent.
+// checkPooled checks that the role and the database have the settings that could not be sent.
 func checkPooled(ctx context.Context, conn *pgconn.PgConn) error {
 	if err := checkSession(ctx, conn); err != nil {
 		return err

@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// How long a connection may be silent: a machine that is gone says nothing, and without these limits a statement that was
-// sent to it would be waited for until the kernel gives up, some 15 minutes later.
+// How long a connection may be silent: a machine that has failed sends nothing, and without these limits a statement sent
+// to it would wait until the kernel gives up, some 15 minutes later.
 const (
 	keepAliveAfter = 10 * time.Second
 	keepAliveEvery = 3 * time.Second
 	keepAliveCount = 3
-	// unackedTimeout is for what was sent and not acknowledged, where the system has such a limit.
+	// unackedTimeout limits how long sent data may stay unacknowledged, where the system has such a limit.
 	unackedTimeout = 15 * time.Second
 )
 
-// dialer is pgx's own but for the limits.
+// dialer is pgx's own, except for the limits.
 func dialer() *net.Dialer {
 	return &net.Dialer{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveAfter, Interval: keepAliveEvery, Count: keepAliveCount},

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestConnectionsHaveLimits asks the kernel what it knows about a connection.
+// TestConnectionsHaveLimits reads a connection's limits from the kernel.
 func TestConnectionsHaveLimits(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

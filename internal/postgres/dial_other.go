@@ -4,5 +4,5 @@ package postgres
 
 import "syscall"
 
-// limitUnacked has no portable way; keep-alives find a silent machine once nothing is under way.
+// limitUnacked does nothing: there is no portable way. Keep-alives detect a silent machine on an idle connection.
 func limitUnacked(_, _ string, _ syscall.RawConn) error { _ = unackedTimeout; return nil }

@@ -15,16 +15,15 @@ import (
 
 // IsUnavailable reports whether err means that the database is unreachable, starting, shutting down, read-only, full of
 // connections or stuck, that the connection was cut or a time limit ran out, or that a commit did not wait for the
-// synchronous standby: conditions that pass without a
-// change to the request. Whether the statement took effect is not known, except that it cannot have when the error
-// is pgconn.SafeToRetry. It is false for nil, for a context the caller cancelled, and for everything that is wrong
-// with the request, the data or the code.
+// synchronous standby: conditions that pass without a change to the request. It is unknown whether the statement took
+// effect, unless the error is pgconn.SafeToRetry: then it did not. IsUnavailable is false for nil, for a context that
+// the caller cancelled, and for every fault of the request, the data or the code.
 func IsUnavailable(err error) bool {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return false
 	}
-	// Nothing was asked yet, so whatever was wrong (a changed password as much as a refused connection) is the
-	// database's affair and not the request's.
+	// No statement was sent yet, so the cause (a changed password as much as a refused connection) is the database and
+	// not the request.
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return true
 	}
@@ -44,7 +43,7 @@ func IsUnavailable(err error) bool {
 }
 
 // IsWrongSchema reports whether err means that the database lacks the tables or functions that this binary works with:
-// neither the request's fault nor one that goes away by itself.
+// not a fault of the request, and not a condition that passes.
 func IsWrongSchema(err error) bool {
 	if _, ok := errors.AsType[*SchemaError](err); ok {
 		return true
@@ -58,7 +57,7 @@ func IsWrongSchema(err error) bool {
 	}, pgErr.Code)
 }
 
-// readOnlyTransaction is the SQLSTATE a standby returns, before or after a failover, for a write.
+// readOnlyTransaction is the SQLSTATE of a write on a standby, before or after a failover.
 const readOnlyTransaction = "25006"
 
 // unavailableState decides by SQLSTATE (appendix A of the PostgreSQL manual).
@@ -68,7 +67,7 @@ func unavailableState(code string) bool {
 		unconfirmedState, // the synchronous standby may not have it: see unconfirmed.go
 		"25P03",          // idle_in_transaction_session_timeout
 		"25P04",          // transaction_timeout
-		"40001",          // serialization_failure: a standby ended a query to keep up with its primary; nothing here asks for more
+		"40001",          // serialization_failure: a standby ended a query to keep up with its primary; no transaction here is serializable
 		"55P03",          // lock_not_available: lock_timeout
 		"57014":          // query_canceled: statement_timeout
 		return true

@@ -7,12 +7,12 @@ import (
 	"log/slog"
 )
 
-// Parts of the package that its tests look at.
+// Parts of the package that its tests use.
 const ReadSchema = readSchema
 
 var CompareSchema = compareSchema
 
-// MigrateFiles is Migrate with other migrations, whose schema is not checked.
+// MigrateFiles is Migrate with other migrations and without a check of the schema.
 func MigrateFiles(ctx context.Context, url string, files fs.FS, log *slog.Logger) error {
 	return migrate(ctx, url, files, log, func(*sql.DB) error { return nil })
 }

@@ -17,16 +17,16 @@ import (
 )
 
 const (
-	// versionTable has one row a migration. Its name is Passbook's own, since goose's is shared by all that use goose.
+	// versionTable has one row per migration. Its name is Passbook's own, since all programs that use goose share goose's.
 	versionTable = "passbook_db_version"
 	// migrationLock is the key of the advisory lock that lets one instance at a time migrate: "passbook" in ASCII.
 	migrationLock int64 = 0x70617373626f6f6b
-	// lockTries is how many seconds an instance waits for another one's migration.
+	// lockTries is how many seconds an instance waits for another's migration.
 	lockTries = 600
 
 	tableExists   = `SELECT to_regclass($1) IS NOT NULL`
 	selectVersion = `SELECT coalesce(max(version_id), 0) FROM ` + versionTable + ` WHERE is_applied`
-	// Passbook is in one schema, the first of the search path, and looks nowhere else. The role may have none.
+	// Passbook uses only one schema, the first of the search path. The role may have none.
 	selectPlace = `SELECT coalesce(current_schema(), ''),
 	EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1),
 	EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'events'),
@@ -36,14 +36,14 @@ const (
 	has_schema_privilege(current_schema(), 'CREATE'), false)`
 )
 
-// ErrOlderDatabase says that the database lacks migrations, and that the role of the connection cannot run them. The
-// error itself is an *OlderDatabaseError.
+// ErrOlderDatabase means that the database lacks migrations, and that the connection's role cannot run them. The error
+// itself is an *OlderDatabaseError.
 var ErrOlderDatabase = errors.New("the database is older than this binary")
 
-// OlderDatabaseError says which version the database has, which the binary needs, and who cannot bring it there. It is
-// ErrOlderDatabase.
+// OlderDatabaseError has the version of the database, the version that the binary needs, and the role that cannot migrate.
+// It matches ErrOlderDatabase.
 type OlderDatabaseError struct {
-	// Database is the version the database is at, 0 before the first; Binary the one this binary needs.
+	// Database is the database's version, 0 before the first migration; Binary is the version that this binary needs.
 	Database, Binary int64
 	Role             string
 }
@@ -56,13 +56,12 @@ func (e *OlderDatabaseError) Error() string {
 // Is makes the error match ErrOlderDatabase.
 func (e *OlderDatabaseError) Is(target error) bool { return target == ErrOlderDatabase }
 
-// ErrNewerDatabase says that the database has been migrated by a newer binary. The error itself is a
-// *NewerDatabaseError.
+// ErrNewerDatabase means that a newer binary has migrated the database. The error itself is a *NewerDatabaseError.
 var ErrNewerDatabase = errors.New("the database is newer than this binary")
 
-// NewerDatabaseError says which version the database has and which the binary knows. It is ErrNewerDatabase.
+// NewerDatabaseError has the version of the database and the newest one that the binary knows. It matches ErrNewerDatabase.
 type NewerDatabaseError struct {
-	// Database is the version the database is at, Binary the newest this binary has a migration to.
+	// Database is the database's version; Binary is the newest version that this binary has a migration for.
 	Database, Binary int64
 }
 
@@ -73,13 +72,14 @@ func (e *NewerDatabaseError) Error() string {
 // Is makes the error match ErrNewerDatabase.
 func (e *NewerDatabaseError) Is(target error) bool { return target == ErrNewerDatabase }
 
-// Migrate brings the schema of the database at url up to the newest version this binary has, one transaction a
-// version. Several instances may call it at once: one migrates and the others wait. A database that is newer than
-// the binary is left alone, with ErrNewerDatabase. A schema of the newest version that is not as the migrations make it is a
-// *SchemaError. What is to be done through a connection pooler, which cannot hold the lock, is a *SessionError.
+// Migrate brings the schema of the database at url to this binary's newest version, one transaction per version. Several
+// instances may call it at once: one migrates and the others wait. It changes nothing and fails with ErrNewerDatabase if the
+// database is newer than the binary, with a *SchemaError if the schema has the newest version but differs from what the
+// migrations make, and with a *SessionError if a migration would have to run through a connection pooler, which cannot
+// hold the lock.
 //
-// Then it gives the service role its rights. A role that does not own the schema changes nothing: the result is nil
-// when the schema is the newest, and otherwise ErrOlderDatabase.
+// Then it grants the service role its privileges. A role that does not own the schema changes nothing: Migrate returns nil
+// if the schema is the newest, and otherwise ErrOlderDatabase.
 func Migrate(ctx context.Context, url string, log *slog.Logger) error {
 	return migrate(ctx, url, migrations.FS, log, func(db *sql.DB) error { return checkSchema(db.QueryRowContext(ctx, readSchema)) })
 }
@@ -120,7 +120,7 @@ func migrate(ctx context.Context, url string, files fs.FS, log *slog.Logger, che
 		if _, err := provider.Up(ctx); err != nil {
 			return fmt.Errorf("migrate the database: %w", err)
 		}
-		// While this instance waited for the lock a newer one may have gone further.
+		// While this instance waited for the lock, a newer one may have migrated further.
 		if _, err := schemaVersion(ctx, db, known); err != nil {
 			return err
 		}
@@ -131,8 +131,7 @@ func migrate(ctx context.Context, url string, files fs.FS, log *slog.Logger, che
 	return grant(ctx, db, log)
 }
 
-// mustBeDirect refuses to migrate through a pooler: the lock, and what else belongs to a session, would be of another one
-// with every transaction.
+// mustBeDirect refuses to migrate through a pooler, where each transaction may get another session, without the lock.
 func mustBeDirect(ctx context.Context, db *sql.DB) error {
 	conn, err := db.Conn(ctx)
 	if err != nil {
@@ -163,8 +162,8 @@ func mustOwn(ctx context.Context, db *sql.DB, current, known int64) error {
 	return nil
 }
 
-// schemaVersion is the version of the database, 0 before the first migration. One beyond known is an error, and so is a
-// schema that is another program's, or not the one that Passbook has been in.
+// schemaVersion returns the version of the database, 0 before the first migration. It fails if the version is beyond known,
+// and if the schema belongs to another program or is not the one that Passbook was in.
 func schemaVersion(ctx context.Context, db *sql.DB, known int64) (int64, error) {
 	var (
 		schema, elsewhere string
@@ -187,7 +186,7 @@ func schemaVersion(ctx context.Context, db *sql.DB, known int64) (int64, error) 
 	var version int64
 	err := db.QueryRowContext(ctx, selectVersion).Scan(&version)
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok && refused.Code == "42501" { // insufficient_privilege
-		return 0, nil // the owner is migrating, and has not given the service its rights yet
+		return 0, nil // the owner is migrating, and has not granted the service its privileges yet
 	}
 	if err != nil {
 		return 0, fmt.Errorf("read the version of the database: %w", err)

@@ -13,7 +13,7 @@ import (
 	"passbook/internal/postgres"
 )
 
-// migrationsTo is a set of migrations up to the version, each of which fails if it is run twice.
+// migrationsTo returns migrations up to a version; each fails if it runs twice.
 func migrationsTo(version int) fstest.MapFS {
 	files := fstest.MapFS{}
 	for v := 1; v <= version; v++ {
@@ -72,7 +72,7 @@ func TestMigrateRefusesANewerDatabase(t *testing.T) {
 		t.Errorf("got %q, want %q", err, want)
 	}
 	if postgres.IsUnavailable(err) {
-		t.Error("waiting does not help, but the error says so")
+		t.Error("the error means that waiting helps, which it does not")
 	}
 }
 
@@ -88,11 +88,11 @@ func TestFailedMigrationLeavesTheOnesBeforeIt(t *testing.T) {
 		t.Errorf("version %d, want 2", got)
 	}
 	if err := postgres.MigrateFiles(t.Context(), raw, migrationsTo(3), slog.New(slog.DiscardHandler)); err != nil {
-		t.Fatalf("once mended: %v", err)
+		t.Fatalf("once repaired: %v", err)
 	}
 }
 
-// empty is the URL of a schema without migrations, in a database of the test's own.
+// empty returns the URL of a schema without migrations, in a database of the test's own.
 func empty(t *testing.T) string {
 	t.Helper()
 	pool := pgtest.New(t)

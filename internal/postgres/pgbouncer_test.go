@@ -25,14 +25,14 @@ auth_file = /etc/pgbouncer/userlist.txt
 pool_mode = transaction
 default_pool_size = 3
 `
-	// As many recommend it: parameters are dropped instead of refused.
+	// Often recommended: unknown parameters are dropped instead of refused.
 	ignoring = bare + `ignore_startup_parameters = extra_float_digits,statement_timeout,lock_timeout,idle_in_transaction_session_timeout,plan_cache_mode,` +
 		`default_transaction_isolation,default_transaction_deferrable,intervalstyle,bytea_output,array_nulls,transform_null_equals,` +
 		`quote_all_identifiers,exit_on_error,idle_session_timeout,options,enable_seqscan,enable_hashjoin,enable_mergejoin
 `
 )
 
-// TestPoolsBehindPgBouncer has more clients than sessions, so that each transaction may get another one.
+// TestPoolsBehindPgBouncer uses more clients than sessions, so that each transaction may get another session.
 func TestPoolsBehindPgBouncer(t *testing.T) {
 	t.Parallel()
 	for name, ini := range map[string]string{"refusing": bare, "ignoring": ignoring} {
@@ -59,7 +59,7 @@ func TestPoolsBehindPgBouncer(t *testing.T) {
 			defer pool.Close()
 			use(t, pool)
 
-			// What cannot be sent has to be right on the role.
+			// Settings that cannot be sent must be set on the role.
 			owner := open(t, direct)
 			run(t, owner, "alter role passbook set default_transaction_isolation = 'repeatable read'",
 				"select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and usename = 'passbook'")
@@ -69,7 +69,7 @@ func TestPoolsBehindPgBouncer(t *testing.T) {
 				err := other.Ping(t.Context())
 				refused, _ = errors.AsType[*postgres.SessionError](err)
 				if err == nil || t.Context().Err() != nil {
-					t.Fatalf("repeatable read was let pass: %v", err)
+					t.Fatalf("repeatable read was accepted: %v", err)
 				}
 			}
 			if want := "alter role passbook set default_transaction_isolation = 'read committed'"; !strings.Contains(refused.Reason, want) {
@@ -79,7 +79,7 @@ func TestPoolsBehindPgBouncer(t *testing.T) {
 	}
 }
 
-// use has clients do what the service does: the same statements over and over, with arguments and arrays.
+// use makes clients do what the service does: repeat the same statements, with arguments and arrays.
 func use(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	var clients sync.WaitGroup

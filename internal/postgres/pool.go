@@ -20,8 +20,8 @@ const (
 	defaultConnectTimeout  = 5 * time.Second
 )
 
-// Option changes how NewPool sets up a pool. What the URL itself says (application_name, pool_max_conns,
-// connect_timeout, statement_timeout and so on) wins over every option.
+// Option configures a pool. Parameters of the URL (application_name, pool_max_conns, connect_timeout, statement_timeout
+// and so on) override every option.
 type Option func(*pgxpool.Config)
 
 // WithApplicationName sets the name that pg_stat_activity shows; "passbook" unless set.
@@ -29,7 +29,7 @@ func WithApplicationName(name string) Option {
 	return func(c *pgxpool.Config) { setDefault(c, "application_name", name) }
 }
 
-// WithMaxConns bounds the number of connections; unless set it is four a CPU, at least 8 and at most 32.
+// WithMaxConns bounds the number of connections; the default is four per CPU, at least 8 and at most 32.
 func WithMaxConns(n int32) Option {
 	return func(c *pgxpool.Config) { c.MaxConns = n }
 }
@@ -69,24 +69,24 @@ func WithTracer(tracer pgx.QueryTracer) Option {
 	return func(c *pgxpool.Config) { c.ConnConfig.Tracer = tracer }
 }
 
-// timeout sets a timeout of the server, in milliseconds, rounded up so that a short one does not become none.
+// timeout sets a timeout of the server, in milliseconds, rounded up so that a short one does not become 0, which means none.
 func timeout(name string, d time.Duration) Option {
 	ms := (d + time.Millisecond - 1) / time.Millisecond
 	return func(c *pgxpool.Config) { setDefault(c, name, strconv.FormatInt(int64(ms), 10)) }
 }
 
-// setDefault sets a parameter unless it is set already, by the URL say.
+// setDefault sets a parameter unless it is already set, for example by the URL.
 func setDefault(c *pgxpool.Config, name, value string) {
 	if _, ok := c.ConnConfig.RuntimeParams[name]; !ok && value != "" {
 		c.ConnConfig.RuntimeParams[name] = value
 	}
 }
 
-// NewPool returns a pool of connections to the database at url. It does not connect: a database that is unavailable is
-// first noticed by the first use (see IsUnavailable), and found again when it is back. An error means that the URL
-// cannot be understood; it does not quote the password. The caller closes the pool.
+// NewPool returns a pool of connections to the database at url. It does not connect: if the database is unavailable, the
+// first use fails (see IsUnavailable), and the pool reconnects once the database is back. It fails if the URL is
+// invalid; the error does not quote the password. The caller closes the pool.
 //
-// A statement whose commit did not wait for the synchronous standby fails, with an error that IsUnavailable knows.
+// A statement whose commit did not wait for the synchronous standby fails with an error for which IsUnavailable is true.
 func NewPool(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, error) {
 	config, err := parse(url, "")
 	if err != nil {
@@ -102,14 +102,14 @@ func NewPool(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, er
 	}
 	setDefault(config, "application_name", defaultApplicationName)
 	setDefaults(config)
-	// A session that began while the database was read-only may stay so when it is not any more: it is not used again.
+	// A session that began while the database was read-only may stay read-only: it is not used again.
 	keep := config.ConnConfig.OnPgError
 	config.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
 		return err.Code != readOnlyTransaction && (keep == nil || keep(conn, err))
 	}
 	config.ConnConfig.BuildFrontend = newFrontend
 	config.AfterConnect = takeBinaryArrays
-	// Connections made together by a burst should not all end together an hour later.
+	// Connections opened together in a burst should not all end together an hour later.
 	if config.MaxConnLifetimeJitter == 0 {
 		config.MaxConnLifetimeJitter = config.MaxConnLifetime / 10
 	}

@@ -111,11 +111,11 @@ func TestPoolWithoutDatabase(t *testing.T) {
 	defer pool.Close()
 	err = pool.Ping(t.Context())
 	if !postgres.IsUnavailable(err) {
-		t.Errorf("got %v, want an error of a database that is away", err)
+		t.Errorf("got %v, want an error of an unavailable database", err)
 	}
 	err = postgres.Migrate(t.Context(), "postgres://u:secret@"+address+"/db", slog.New(slog.DiscardHandler))
 	if !postgres.IsUnavailable(err) || strings.Contains(err.Error(), "secret") {
-		t.Errorf("migrate: got %v, want an error of a database that is away, without the password", err)
+		t.Errorf("migrate: got %v, want an error of an unavailable database, without the password", err)
 	}
 }
 
@@ -160,11 +160,11 @@ func TestRealUnavailableErrors(t *testing.T) {
 		"terminated":        slow("SELECT 1", "SELECT pg_terminate_backend(pg_backend_pid())"),
 	} {
 		if !postgres.IsUnavailable(err) {
-			t.Errorf("%s: %v is not taken for a database that is away", name, err)
+			t.Errorf("%s: %v does not count as unavailable", name, err)
 		}
 	}
 	if err := slow("SELECT 1", "SELECT 1/0"); err == nil || postgres.IsUnavailable(err) {
-		t.Errorf("%v is taken for a database that is away", err)
+		t.Errorf("%v counts as unavailable", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
@@ -192,8 +192,8 @@ func version(t *testing.T, raw string) (version, rows int64) {
 	return version, rows
 }
 
-// TestReadOnlyConnectionsAreNotKept has a connection that has become read-only, as those do that lead to what was the
-// primary through an address that outlived it.
+// TestReadOnlyConnectionsAreNotKept makes a connection read-only, as happens when an address still leads to the former
+// primary.
 func TestReadOnlyConnectionsAreNotKept(t *testing.T) {
 	t.Parallel()
 	pool, err := postgres.NewPool(t.Context(), pgtest.URL(t), postgres.WithMaxConns(1))

@@ -11,13 +11,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// ServiceRole is the role whose rights a service has that does not own the database. It cannot log in: the login roles
-// of services are made its members. docs/adr/0012-roles.md says why it is done this way.
+// ServiceRole is the group role that holds the privileges of a service that does not own the database. It cannot log in:
+// the services' login roles are its members. docs/adr/0012-roles.md says why.
 const ServiceRole = "passbook_service"
 
-// tableRights are what the service may do with each table and view that is no read model.
+// tableRights are the service's privileges on each table and view that is not a read model.
 var tableRights = []struct{ table, rights string }{
-	// Written by append alone, which has the rights of its owner.
+	// Written only by append, which has its owner's privileges.
 	{"events", "select"},
 	{"idempotency_keys", "select, delete"}, // they expire
 	{versionTable, "select"},
@@ -29,29 +29,29 @@ var tableRights = []struct{ table, rights string }{
 	{"parked_streams", "select"},
 }
 
-// allRights are those on a read model. A replay deletes the rows of generations that are over.
+// allRights are the privileges on a read model. A replay deletes the rows of old generations.
 const allRights = "select, insert, update, delete"
 
 const (
 	selectLog = `SELECT quote_ident(n.nspname), pg_has_role(c.relowner, 'USAGE')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('events')`
 
-	// selectWriters are the roles, but for the owner, that may write to the log, with a right on the table or on a column, or
-	// give others the right to.
+	// selectWriters returns the roles, except the owner, that may write to the log by a privilege on the table or on a
+	// column, or may grant that to others.
 	selectWriters = `SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
    FROM pg_class c CROSS JOIN LATERAL (
      SELECT (aclexplode(c.relacl)).*
       UNION ALL SELECT (aclexplode(attacl)).* FROM pg_attribute WHERE attrelid = c.oid) AS a
   WHERE c.oid = to_regclass('events') AND a.grantee <> c.relowner AND (a.privilege_type <> 'SELECT' OR a.is_grantable)`
 
-	// A read model is told by its generations, so that one more takes nothing but its migration.
+	// A table with generations is a read model, so that a new one needs only its migration.
 	selectReadModels = `SELECT quote_ident(c.relname) FROM pg_class c JOIN pg_class log ON log.oid = to_regclass('events')
 WHERE c.relnamespace = log.relnamespace AND c.relowner = log.relowner AND c.relkind IN ('r', 'p') AND NOT c.relname = ANY ($1::text[])
   AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'generation' AND NOT a.attisdropped)
 ORDER BY 1`
 
-	// Rights are compared one by one, those that are too many as well as those that are missing. Some can be had on a column
-	// alone. Only the owner may write to the tables that append writes.
+	// Privileges are compared one by one, both missing and excessive ones. Some can be granted on a single column. Only
+	// the owner may write to the tables that append writes.
 	rightsInOrder = `SELECT bool_and(p.prosecdef AND coalesce(p.proconfig::text LIKE '%search_path=%', false) AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
    AND (r.oid IS NULL OR has_function_privilege(r.oid, p.oid, 'EXECUTE') AND NOT EXISTS (
          SELECT FROM unnest($2::text[], $3::text[]) AS g(name, rights)
@@ -74,9 +74,9 @@ ALTER FUNCTION append SECURITY DEFINER SET search_path = pg_catalog, %s, pg_temp
 	grantFunctions = `GRANT EXECUTE ON FUNCTION append, position_at TO ` + ServiceRole
 )
 
-// grant gives the service role its rights, where the connection's role owns the log, and takes away all others on the
-// same tables. It is repeatable, and does nothing when all is in order: a database that was restored without its
-// privileges, or whose administrator made the role later, is put right by the next migrate.
+// grant grants the service role its privileges, if the connection's role owns the log, and revokes all others on the same
+// tables. It does nothing if they are right already: so the next migrate repairs a database that was restored without
+// privileges, or whose administrator made the role later.
 func grant(ctx context.Context, db *sql.DB, log *slog.Logger) (err error) {
 	var (
 		schema  string
@@ -117,7 +117,7 @@ func grant(ctx context.Context, db *sql.DB, log *slog.Logger) (err error) {
 	return nil
 }
 
-// rightsOn are the rights that the service is to have, and the tables they are for.
+// rightsOn returns the service's privileges and the tables that they are for.
 func rightsOn(ctx context.Context, db *sql.DB) (tables, rights []string, err error) {
 	for _, g := range tableRights {
 		tables, rights = append(tables, g.table), append(rights, g.rights)
@@ -141,7 +141,7 @@ func rightsOn(ctx context.Context, db *sql.DB) (tables, rights []string, err err
 }
 
 func grantIn(ctx context.Context, tx *sql.Tx, schema string, tables, rights []string, haveRole bool, log *slog.Logger) error {
-	// Two at once would update the same rows of the catalog, which PostgreSQL refuses.
+	// Two instances at once would update the same rows of the catalog, which PostgreSQL refuses.
 	if _, err := tx.ExecContext(ctx, lockRights, migrationLock); err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func grantIn(ctx context.Context, tx *sql.Tx, schema string, tables, rights []st
 			return err
 		}
 		if !may {
-			log.InfoContext(ctx, "no role of the service: an administrator can make it with CREATE ROLE, then run migrate again",
+			log.InfoContext(ctx, "the service's role does not exist: an administrator can make it with CREATE ROLE, then run migrate again",
 				"role", ServiceRole)
 			return nil
 		}
@@ -192,7 +192,7 @@ func grantIn(ctx context.Context, tx *sql.Tx, schema string, tables, rights []st
 	return nil
 }
 
-// revokeWrites takes from everybody but the owner what would change the log.
+// revokeWrites revokes from every role but the owner the privileges to change the log.
 func revokeWrites(ctx context.Context, tx *sql.Tx) error {
 	var writers []string
 	rows, err := tx.QueryContext(ctx, selectWriters)
@@ -211,7 +211,7 @@ func revokeWrites(ctx context.Context, tx *sql.Tx) error {
 		return err
 	}
 	for _, writer := range writers {
-		// What is revoked on a table is revoked on its columns too.
+		// Revoking on a table revokes on its columns too.
 		for _, right := range []string{"INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER", "GRANT OPTION FOR SELECT"} {
 			if _, err := tx.ExecContext(ctx, "REVOKE "+right+" ON TABLE events FROM "+writer+" CASCADE"); err != nil {
 				return fmt.Errorf("revoke what %s may do to the log: %w", writer, err)
@@ -224,19 +224,19 @@ func revokeWrites(ctx context.Context, tx *sql.Tx) error {
 // Role is the role that a service connects as.
 type Role struct {
 	Name string
-	// Separate says that the role can add to the log through its function, and change it in no way.
+	// Separate reports that the role can only add to the log through its function, and cannot change it.
 	Separate bool
 }
 
-// A role that may make functions in the log's schema could have append call them as the owner. One that may make roles
-// could take the owner's, before PostgreSQL 16.
+// A role that may make functions in the log's schema could make append call them as the owner. Before PostgreSQL 16, a role
+// that may make roles could become the owner.
 const selectRole = `SELECT current_user, NOT (pg_has_role(c.relowner, 'MEMBER') OR has_schema_privilege(c.relnamespace, 'CREATE')
    OR has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER, REFERENCES')
    OR has_any_column_privilege(c.oid, 'INSERT, UPDATE, REFERENCES')
    OR (SELECT rolcreaterole AND current_setting('server_version_num')::int < 160000 FROM pg_roles WHERE rolname = current_user))
 FROM pg_class c WHERE c.oid = to_regclass('events')`
 
-// RoleOf returns which role the connections of a pool have, and whether the log is safe from it (I9).
+// RoleOf returns the role of a pool's connections, and whether the log is safe from it (I9).
 func RoleOf(ctx context.Context, pool *pgxpool.Pool) (Role, error) {
 	var r Role
 	err := pool.QueryRow(ctx, selectRole).Scan(&r.Name, &r.Separate)

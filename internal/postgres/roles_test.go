@@ -23,8 +23,8 @@ const appendOne = `select recorded from append(
   kinds => '{1}', types => '{Tried}', schemas => '{1}', metadata_of => '{1}', metadatas => array['{}'::jsonb],
   keys => array[gen_random_uuid()], fingerprints => array[gen_random_uuid()], key_first => '{1}', key_events => '{1}', refusals => '{null}')`
 
-// TestTheLogIsAppendOnly attacks I9: as the service's role everything is tried that would change the log, or let it be
-// changed. Each is refused by PostgreSQL; what the service needs is not.
+// TestTheLogIsAppendOnly attacks I9: as the service's role it tries everything that would change the log, or allow changing
+// it. PostgreSQL refuses each attempt, but nothing that the service needs.
 func TestTheLogIsAppendOnly(t *testing.T) {
 	t.Parallel()
 	owners := pgtest.URL(t)
@@ -37,7 +37,7 @@ func TestTheLogIsAppendOnly(t *testing.T) {
 			t.Fatal("the append itself is refused:", err)
 		}
 	}
-	// This one is answered with a warning only. That it has done nothing is what the attacks after it show.
+	// PostgreSQL only warns about this one. The attacks after it show that it did nothing.
 	if _, err := pool.Exec(t.Context(), "grant update, delete on events to public"); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ from events where position = 3`,
 			t.Errorf("%s: %v", attack, err)
 		}
 	}
-	// A function that is called by those that append is its owner's: no table or operator of the caller's may be taken for it.
+	// append runs as its owner: it must not use a table or operator of the caller's.
 	hijack := []string{
 		"create temp table events (position bigint, recorded_at timestamptz, stream_id uuid, version bigint, event_id uuid)",
 		"create temp table idempotency_keys (key uuid)",
@@ -107,7 +107,7 @@ from events where position = 3`,
 	}
 }
 
-// TestTheServiceMayUseEveryTable keeps the list of rights complete: a table without any is of no use to the service.
+// TestTheServiceMayUseEveryTable keeps the list of privileges complete: the service cannot use a table without any.
 func TestTheServiceMayUseEveryTable(t *testing.T) {
 	t.Parallel()
 	owner := open(t, pgtest.URL(t))
@@ -115,14 +115,14 @@ func TestTheServiceMayUseEveryTable(t *testing.T) {
 and not has_table_privilege('passbook_service', oid, 'select') and relname not like 'passbook_db_version%seq'`)
 	missing, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil || len(missing) > 0 {
-		t.Errorf("%v: no rights for %v in roles.go", err, missing)
+		t.Errorf("%v: no privileges for %v in roles.go", err, missing)
 	}
 	if role, err := postgres.RoleOf(t.Context(), owner); err != nil || role.Separate {
-		t.Errorf("the owner passes for a role that cannot change the log: %+v, %v", role, err)
+		t.Errorf("the owner counts as a role that cannot change the log: %+v, %v", role, err)
 	}
 }
 
-// TestMissingPrivilegesAreGranted takes away what a restore without privileges lacks, and adds what should not be there.
+// TestMissingPrivilegesAreGranted revokes what a restore without privileges lacks, and grants what should not be granted.
 func TestMissingPrivilegesAreGranted(t *testing.T) {
 	t.Parallel()
 	owners := pgtest.URL(t)
@@ -150,14 +150,14 @@ func TestMissingPrivilegesAreGranted(t *testing.T) {
 			t.Fatal(err)
 		}
 		if after := acl(t, owner); slices.Equal(before, after) {
-			t.Errorf("%s: left as it was: %v", damage, after)
+			t.Errorf("%s: had no effect: %v", damage, after)
 		}
 		role, err := postgres.RoleOf(t.Context(), service)
 		if err == nil {
 			_, err = service.Exec(t.Context(), appendOne)
 		}
 		if err != nil || !role.Separate {
-			t.Errorf("%s: not put right: %+v, %v", damage, role, err)
+			t.Errorf("%s: not repaired: %+v, %v", damage, role, err)
 		}
 	}
 }
@@ -174,7 +174,7 @@ union all select concat(prosecdef, proacl, proconfig) from pg_proc where proname
 	return all
 }
 
-// TestTheServiceCannotMigrate sees that a role which does not own the schema only looks at the version.
+// TestTheServiceCannotMigrate checks that a role which does not own the schema only reads the version.
 func TestTheServiceCannotMigrate(t *testing.T) {
 	t.Parallel()
 	owner := pgtest.URL(t)
@@ -182,7 +182,7 @@ func TestTheServiceCannotMigrate(t *testing.T) {
 	if err := postgres.Migrate(t.Context(), service, slog.New(slog.DiscardHandler)); err != nil {
 		t.Errorf("the schema is the newest: %v", err)
 	}
-	newest, _ := version(t, owner) // with the migrations of whoever has added a projection
+	newest, _ := version(t, owner) // including migrations of added projections
 	next := fstest.MapFS{fmt.Sprintf("%05d_step.sql", newest+1): {Data: []byte("-- +goose Up\nselect 1;\n")}}
 	err := postgres.MigrateFiles(t.Context(), service, next, slog.New(slog.DiscardHandler))
 	older, ok := errors.AsType[*postgres.OlderDatabaseError](err)
@@ -204,7 +204,7 @@ func open(t *testing.T, url string) *pgxpool.Pool {
 	return pool
 }
 
-// TestEachPrivilegeOnTheLogIsReported gives the service's login role, or one that it can become, what it should not have.
+// TestEachPrivilegeOnTheLogIsReported grants the service's login role, or a role that it can become, an excessive privilege.
 func TestEachPrivilegeOnTheLogIsReported(t *testing.T) {
 	t.Parallel()
 	owners := pgtest.URL(t)
@@ -218,11 +218,11 @@ func TestEachPrivilegeOnTheLogIsReported(t *testing.T) {
 	} {
 		run(t, owner, give)
 		if role, err := postgres.RoleOf(t.Context(), service); err != nil || role.Separate {
-			t.Errorf("%s: not noticed: %+v, %v", give, role, err)
+			t.Errorf("%s: not reported: %+v, %v", give, role, err)
 		}
 		run(t, owner, take)
 		if role, err := postgres.RoleOf(t.Context(), service); err != nil || !role.Separate {
-			t.Errorf("%s: still noticed: %+v, %v", take, role, err)
+			t.Errorf("%s: still reported: %+v, %v", take, role, err)
 		}
 	}
 }

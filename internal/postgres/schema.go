@@ -16,15 +16,15 @@ import (
 	"passbook/migrations"
 )
 
-// expectedSchema is what the migrations make, as readSchema describes it: a line each for a table, a column, a constraint
+// expectedSchema is the schema that the migrations make, as readSchema describes it: one line per table, column, constraint
 // and so on. After a change to a migration: go test ./internal/postgres -run TestExpectedSchema -update
 //
 //go:embed schema.txt
 var expectedSchema string
 
-// The catalog's description of all tables, views and functions in the first schema of the search path. It has no definitions
-// of views, which PostgreSQL 16 writes in another way than 15. It has no NOT NULL
-// constraints, which PostgreSQL 18 has names for; columns say the same.
+// The catalog's description of all tables, views and functions in the first schema of the search path. It omits the
+// definitions of views, which PostgreSQL 16 writes differently from 15, and NOT NULL constraints, which PostgreSQL 18 names;
+// the columns say the same.
 const readSchema = `WITH t AS (
   SELECT c.oid, c.relname, c.relkind, c.relpersistence, c.relrowsecurity, quote_ident(n.nspname) || '.' AS prefix
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -52,10 +52,10 @@ SELECT coalesce(string_agg(line, E'\n' ORDER BY line COLLATE "C"), '') FROM (
     FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace JOIN pg_language l ON l.oid = prolang WHERE n.nspname = current_schema()
 ) AS lines`
 
-// SchemaError says that a database of the version that the binary expects has not the schema of that version: it was made
-// by a migration that has been edited since, or has been changed by hand.
+// SchemaError means that a database has the version that the binary expects, but not the schema of that version: a
+// migration was edited after it ran, or the schema was changed by hand.
 type SchemaError struct {
-	// Differences are told one by one, such as "events: column type text not null is missing".
+	// Differences are sentences such as "events: column type text not null is missing".
 	Differences []string
 }
 
@@ -68,7 +68,7 @@ func (e *SchemaError) Error() string {
 	return "the schema of the database is not what this binary expects: " + told
 }
 
-// newest is the version that this binary has the last migration to.
+// newest returns the version of this binary's last migration.
 func newest() (version int64, err error) {
 	names, err := fs.Glob(migrations.FS, "*.sql")
 	if err != nil {
@@ -84,9 +84,9 @@ func newest() (version int64, err error) {
 	return version, nil
 }
 
-// CheckSchema returns a *SchemaError when the tables and functions in the database are not those that the migrations make.
-// Further indexes are an administrator's to have, and so are tables and functions under names of their own. A schema that a
-// newer binary has migrated is not looked at: it leaves this one working.
+// CheckSchema fails with a *SchemaError if the tables and functions in the database differ from those that the migrations
+// make. An administrator may add indexes, and tables and functions with other names. It does not check a schema that a newer
+// binary has migrated: this binary still works with it.
 func CheckSchema(ctx context.Context, pool *pgxpool.Pool) error {
 	var version int64
 	err := pool.QueryRow(ctx, selectVersion).Scan(&version)

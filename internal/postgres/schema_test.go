@@ -15,10 +15,10 @@ import (
 	"passbook/migrations"
 )
 
-var update = flag.Bool("update", false, "write schema.txt anew")
+var update = flag.Bool("update", false, "rewrite schema.txt")
 
-// TestExpectedSchema has what the migrations make in schema.txt. The database is not one of pgtest's, which are checked
-// against it.
+// TestExpectedSchema compares schema.txt with what the migrations make. It does not use a database of pgtest's, since those
+// are checked against schema.txt.
 func TestExpectedSchema(t *testing.T) {
 	t.Parallel()
 	raw := server(t, map[string]string{})
@@ -45,7 +45,7 @@ func TestExpectedSchema(t *testing.T) {
 	}
 }
 
-// TestSchemaDriftIsReported changes a database as an edited migration, or somebody in a hurry, leaves it.
+// TestSchemaDriftIsReported changes a database as an edited migration or a manual change would.
 func TestSchemaDriftIsReported(t *testing.T) {
 	t.Parallel()
 	for change, want := range map[string]string{
@@ -90,7 +90,7 @@ func TestSchemaDriftIsReported(t *testing.T) {
 	}
 }
 
-// TestOthersInTheSameSchema has another program that uses goose, and has got further.
+// TestOthersInTheSameSchema shares the schema with another program that uses goose and has a later version.
 func TestOthersInTheSameSchema(t *testing.T) {
 	t.Parallel()
 	raw := empty(t)
@@ -108,7 +108,7 @@ func TestOthersInTheSameSchema(t *testing.T) {
 	}
 }
 
-// TestPassbookIsInOneSchema has schemas that are not Passbook's, or not any more.
+// TestPassbookIsInOneSchema puts schemas on the search path that are not Passbook's, or no longer are.
 func TestPassbookIsInOneSchema(t *testing.T) {
 	t.Parallel()
 	raw := empty(t)
@@ -123,7 +123,7 @@ func TestPassbookIsInOneSchema(t *testing.T) {
 		"insert into old.goose_db_version values (8, true)")
 	refused(with(t, raw, "search_path", "old"), "from before the first release")
 	if err := postgres.Migrate(t.Context(), with(t, raw, "search_path", "fresh,old"), slog.New(slog.DiscardHandler)); err != nil {
-		t.Errorf("a schema further back matters: %v", err)
+		t.Errorf("a later schema of the search path matters: %v", err)
 	}
 	run(t, pool, "create schema nearer")
 	refused(with(t, raw, "search_path", "nearer,fresh"), "Passbook is in the schema fresh")

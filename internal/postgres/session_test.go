@@ -14,7 +14,7 @@ import (
 	"passbook/internal/postgres"
 )
 
-// presets are what an administrator can set on a role or a database that would change what the SQL of the service means.
+// presets are settings of a role or a database that would change what the service's SQL means.
 var presets = map[string]string{
 	"default_transaction_isolation": "repeatable read", "default_transaction_deferrable": "on", "client_encoding": "LATIN1",
 	"datestyle": "SQL, DMY", "intervalstyle": "sql_standard", "timezone": "Asia/Kathmandu", "standard_conforming_strings": "off",
@@ -33,7 +33,7 @@ func preset(t *testing.T, admin *pgxpool.Pool) {
 	}
 }
 
-// TestSessionsAreTheServicesOwn presets all of it, and then migrates, and looks at what a pool's sessions have.
+// TestSessionsAreTheServicesOwn presets all of them, migrates, and checks the settings of a pool's sessions.
 func TestSessionsAreTheServicesOwn(t *testing.T) {
 	t.Parallel()
 	raw := empty(t)
@@ -60,12 +60,12 @@ func TestSessionsAreTheServicesOwn(t *testing.T) {
 	for setting, value := range presets {
 		var got string
 		if err := pool.QueryRow(t.Context(), "select setting from pg_settings where lower(name) = $1", setting).Scan(&got); err != nil || got == value {
-			t.Errorf("%s is %q, as was preset (%v)", setting, got, err)
+			t.Errorf("%s is %q, the preset (%v)", setting, got, err)
 		}
 	}
 }
 
-// TestParametersOfThePoolStayHere has a URL as docs/operations.md recommends it.
+// TestParametersOfThePoolStayHere uses a URL as docs/operations.md recommends.
 func TestParametersOfThePoolStayHere(t *testing.T) {
 	t.Parallel()
 	raw := with(t, empty(t), "pool_max_conns", "3", "pool_min_conns", "1", "pool_min_idle_conns", "1", "pool_max_conn_lifetime", "1h",
@@ -83,7 +83,7 @@ func TestParametersOfThePoolStayHere(t *testing.T) {
 	}
 }
 
-// TestOtherEncodingsAreRefused makes a database in which not every name can be stored.
+// TestOtherEncodingsAreRefused makes a database whose encoding cannot store every name.
 func TestOtherEncodingsAreRefused(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)

@@ -13,7 +13,7 @@ import (
 	"passbook/internal/postgres"
 )
 
-// server starts a PostgreSQL of the test's own, and returns its URL for its superuser.
+// server starts a PostgreSQL for the test, and returns its superuser's URL.
 func server(t *testing.T, settings map[string]string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pb-") //nolint:usetesting // t.TempDir is closed to the user PostgreSQL runs as
@@ -38,8 +38,8 @@ func server(t *testing.T, settings map[string]string) string {
 	return with(t, started.URL(), "user", "postgres")
 }
 
-// TestUnreplicatedCommitIsAnError has a primary whose synchronous standby is away. A commit whose wait is cancelled is on
-// the primary only, and PostgreSQL says so in a warning.
+// TestUnreplicatedCommitIsAnError uses a primary whose synchronous standby is down. A commit whose wait is cancelled is only
+// on the primary, and PostgreSQL reports that as a warning.
 func TestUnreplicatedCommitIsAnError(t *testing.T) {
 	t.Parallel()
 	raw := server(t, map[string]string{})
@@ -88,7 +88,7 @@ func TestUnreplicatedCommitIsAnError(t *testing.T) {
 	}
 }
 
-// writes are the ways in which a transaction is committed.
+// writes are the ways to commit a transaction.
 var writes = map[string]func(ctx context.Context, pool *pgxpool.Pool, name string) error{
 	"autocommit": func(ctx context.Context, pool *pgxpool.Pool, name string) error {
 		_, err := pool.Exec(ctx, "insert into t values ($1)", name)

@@ -9,15 +9,15 @@ import (
 )
 
 // A commit waits for the synchronous standby. When that wait is cancelled (by a timeout, pg_cancel_backend, a cancel
-// request) PostgreSQL warns, "canceling wait for synchronous replication due to user request", and reports success as if all were
-// well: the transaction is committed here and nowhere else, and a failover would lose it. A driver passes a warning to a
-// callback that cannot fail the statement. So the warning is made the error that it should be, on the wire: a notice and an
-// error differ in their first byte only (section 55.7 of the manual), and PostgreSQL may send an error at that place
-// itself, for a deferred constraint.
+// request) PostgreSQL warns, "canceling wait for synchronous replication due to user request", and still reports success:
+// the transaction is committed only here, and a failover would lose it. A driver passes a warning to a callback that cannot
+// fail the statement. So newFrontend turns the warning into an error on the wire: a notice and an error differ only in their
+// first byte (section 55.7 of the manual), and PostgreSQL itself may send an error at that point, for a deferred
+// constraint.
 //
 // The warning has the SQLSTATE of all warnings and a translated text; it is recognised by the routine that raises it, whose
-// name is the same since PostgreSQL 9.1. Where something in between leaves that out, each warning of that SQLSTATE counts:
-// the statements of the service raise none.
+// name has not changed since PostgreSQL 9.1. If a proxy omits the routine, every warning with that SQLSTATE counts: the
+// service's statements raise none.
 const (
 	unconfirmedState   = "01000"
 	unconfirmedRoutine = "SyncRepWaitForLSN"
@@ -30,19 +30,19 @@ const (
 	headerLength  = 5 // the type, and the length of what follows with its own four bytes
 )
 
-// newFrontend is pgconn's BuildFrontend of connections on which an unconfirmed commit is an error.
+// newFrontend is a pgconn.Config.BuildFrontend that makes an unconfirmed commit an error.
 func newFrontend(r io.Reader, w io.Writer) *pgproto3.Frontend {
 	return pgproto3.NewFrontend(&warningReader{from: r}, w)
 }
 
-// warningReader passes messages of the server on, after it has looked at their headers.
+// warningReader passes on the server's messages after inspecting their headers.
 type warningReader struct {
 	from io.Reader
-	// left is how much of a message that may pass is still to come.
+	// left is how many bytes of the current message are still to be passed on.
 	left int
-	// part is the begin of a message that cannot be told yet: a part of a header, or of a notice. ready may pass.
+	// part is the beginning of a message that is not recognised yet: part of a header or of a notice. ready may be passed on.
 	part, ready []byte
-	// begun is set once the session is: what PostgreSQL warns of before is not about a statement.
+	// begun is set once the session has begun: earlier warnings are not about a statement.
 	begun bool
 }
 
@@ -72,7 +72,7 @@ func (r *warningReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// missing is how many bytes have to be read at least before more is known of a message.
+// missing returns how many more bytes are needed to recognise the message.
 func missing(part []byte) int {
 	if len(part) < headerLength {
 		return headerLength - len(part)
@@ -80,7 +80,7 @@ func missing(part []byte) int {
 	return 1 + int(binary.BigEndian.Uint32(part[1:])) - len(part)
 }
 
-// look goes from header to header, and says how much of b may pass.
+// look goes from header to header, and returns how much of b may be passed on.
 func (r *warningReader) look(b []byte) int {
 	at := min(r.left, len(b))
 	r.left -= at
@@ -103,7 +103,7 @@ func (r *warningReader) look(b []byte) int {
 	return at
 }
 
-// isUnconfirmed looks at the fields of a notice: each a letter and a string that ends with a zero.
+// isUnconfirmed reports whether a notice is the warning. Its fields are a letter and a zero-terminated string each.
 func isUnconfirmed(fields []byte) bool {
 	var state, routine string
 	for len(fields) > 1 {

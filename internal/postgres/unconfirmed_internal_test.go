@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// TestWarningsAreFoundWhereverReadsEnd cuts the same messages at every place.
+// TestWarningsAreFoundWhereverReadsEnd splits the same messages at every byte.
 func TestWarningsAreFoundWhereverReadsEnd(t *testing.T) {
 	t.Parallel()
 	warning := func(code, routine string) *pgproto3.NoticeResponse {

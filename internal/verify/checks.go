@@ -1,12 +1,12 @@
 package verify
 
 // checks are in the order in which they run: the log first, since the others rely on it. Each statement returns a row for
-// each difference: its sort key, the item, the field, what it has and what it should have.
+// each difference: its sort key, the item, the field, the actual and the expected value.
 //
 // Of payloads they read what all schema versions have in common, and the decimals of AccountCreated, which version 2 added. A
-// check of a read model compares the live generation with the events that its projection says it has applied: those up to
-// its checkpoint, and of a parked account those before the one that could not be applied. The report lists the projections
-// that no check names.
+// check of a read model compares the live generation with the events that its projection claims to have applied: those up to
+// its checkpoint, and for a parked account those before the one that could not be applied. The report lists the projections
+// without a check.
 var checks = []struct{ name, projection, about, sql string }{
 	{"positions", "", "positions run from 1 without a gap, and times never go back (I1)", positionsSQL},
 	{"event ids", "", "no event is in the log twice (I2)", eventIDsSQL},

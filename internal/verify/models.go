@@ -1,6 +1,6 @@
 package verify
 
-// The read models, each recomputed from the events that its projection has applied.
+// The read models, recomputed from the events that their projections have applied.
 
 // live names the live generation of a projection and its checkpoint, and applied the events it has applied.
 func live(projection string) string {
@@ -159,7 +159,7 @@ select 0, 'currency ' || coalesce(h.currency, w.currency), 'sum of balances', co
 from has h full join want w on w.currency = h.currency
 where coalesce(h.balance, 0) <> coalesce(w.balance, 0)`
 
-// statsSecondsSQL expects of each slot and currency the newest second, and what happened in it.
+// statsSecondsSQL expects the newest second of each slot and currency, with what happened in it.
 var statsSecondsSQL = live("stats") + `,
 seconds as (
     select floor(extract(epoch from recorded_at))::bigint as second,

@@ -1,7 +1,7 @@
-// Package verify checks the log against its invariants, and every read model against the log, from which it recomputes it
-// in SQL. It shares no code with what wrote either, so that it does not repeat a mistake made there.
+// Package verify checks the log's invariants, and compares every read model with one that it recomputes from the log in
+// SQL. It shares no code with what wrote them, so that it does not repeat their mistakes.
 //
-// It reads one snapshot, so that it can run beside a live service, and writes nothing.
+// It reads one snapshot, so that it can run while the service is live, and writes nothing.
 package verify
 
 import (
@@ -14,23 +14,23 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ErrNoSchema says that the database does not have the schema that this code works with.
+// ErrNoSchema means that the database does not have the schema that this code works with.
 var ErrNoSchema = errors.New("the database does not have the schema of this version")
 
-// Report is what a verification found.
+// Report is the result of a verification.
 type Report struct {
-	// OK says that there is no difference.
+	// OK reports that there is no difference.
 	OK bool `json:"ok"`
 	// Head is the position of the last event in the snapshot, which is also the number of events that were checked.
 	Head        int64        `json:"head"`
 	Projections []Projection `json:"projections"`
 	Checks      []Check      `json:"checks"`
-	// NotChecked are the projections whose rows no check knows, so that OK says nothing of them.
+	// NotChecked are the projections without a check, so that OK says nothing about them.
 	NotChecked []string `json:"not_checked"`
 	Seconds    float64  `json:"seconds"`
 }
 
-// Projection is how far a read model was applied in the snapshot: its rows must be the fold of events 1 to Position.
+// Projection is the state of a read model in the snapshot: its rows must be the fold of events 1 to Position.
 type Projection struct {
 	ID         string `json:"id"`
 	Position   int64  `json:"position"`
@@ -40,17 +40,17 @@ type Projection struct {
 	Parked int64 `json:"parked"`
 }
 
-// Check is one thing that was checked.
+// Check is the result of one check.
 type Check struct {
 	Name string `json:"name"`
 	// About says what must hold.
 	About string `json:"about"`
-	// Differences is how many there are, and Told the first of them.
+	// Differences is how many there are; Told are the first of them.
 	Differences int64        `json:"differences"`
 	Told        []Difference `json:"told,omitempty"`
 }
 
-// Difference is a value that is not what it should be.
+// Difference is a value that is not as expected.
 type Difference struct {
 	// Item names the row, such as "account 0190a0d2-…" or "position 17".
 	Item string `json:"item"`
@@ -72,16 +72,16 @@ const (
     (select count(*) from projection_failures f where f.projection = p.id and f.generation = p.generation and f.parked)
 from projections p order by p.id`
 
-	// All differences of a check are counted, and the first are returned.
+	// Counts all differences of a check and returns the first.
 	tellSQL = `select d.item, d.field, coalesce(d.has, 'nothing'), coalesce(d.want, 'nothing'), count(*) over ()
 from (%s) as d (place, item, field, has, want) order by d.place, d.item, d.field limit $1`
 
-	// Sorts and hashes of a whole log take more than the usual; what does not fit goes to temporary files.
+	// Sorts and hashes of a whole log need more than the usual; what does not fit goes to temporary files.
 	memorySQL = `set local work_mem = '64MB'`
 )
 
-// Run makes all checks and returns at most limit differences of each. before, if not nil, is called before each check. With
-// an error it is not known whether there are differences.
+// Run makes all checks and returns at most limit differences of each. before, if not nil, is called before each check. If Run
+// fails, it is unknown whether there are differences.
 func Run(ctx context.Context, db DB, limit int, before func(Check)) (Report, error) {
 	start := time.Now()
 	var report Report

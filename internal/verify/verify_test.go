@@ -74,7 +74,7 @@ func books(t *testing.T, pool *pgxpool.Pool) {
 	pgtest.Append(t, eventstore.New(pool), events...)
 }
 
-// project applies the log to all read models, by batches of a size.
+// project applies the log to all read models, in batches of a size.
 func project(t *testing.T, pool *pgxpool.Pool, batch int) {
 	t.Helper()
 	engine, err := projector.New(projector.Config{
@@ -181,7 +181,7 @@ func TestDamageIsReported(t *testing.T) {
 			`delete from balances where owner = 'Cleo'`,
 			[]string{"balances: " + accountC + " row: missing, not present"},
 		},
-		"an account from nowhere": {
+		"an account without events": {
 			`insert into balances select generation, '` + first.String() + `', owner, currency, balance, overdraft_limit, deposited,
 			 withdrawn, status, version, position, opened_position, opened_at, updated_at, closed_at from balances where owner = 'Cleo'`,
 			[]string{"balances: account " + first.String() + " row: present, not missing"},
@@ -222,7 +222,7 @@ func TestDamageIsReported(t *testing.T) {
 			 update events set position = 14 where position = 15`,
 			[]string{"positions: position 14 events: two, not one"},
 		},
-		"a schema version to come": {
+		"a future schema version": {
 			`update events set schema_version = 2 where position = 7`,
 			[]string{"schemas: event at position 7 schema_version: 2, not a version of MoneyWithdrawn that this release knows"},
 		},
