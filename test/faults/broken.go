@@ -17,8 +17,8 @@ import (
 // appendFunction is the function that appends.
 const appendFunction = "append"
 
-// The parts of its text that the controls replace: the append lock, the comparison of the log's head with that which the
-// batch was decided on, and the look at the keys.
+// The parts of its text that the controls replace: the append lock, the comparison of the log's head with the head that the
+// batch was decided on, and the lookup of the keys.
 var (
 	lockStatement = regexp.MustCompile(`perform pg_advisory_xact_lock\(\d+\);`)
 	headCompared  = regexp.MustCompile(`(?s)moved := [^;]*?;\s*if moved then.*?end if;`)
@@ -27,16 +27,16 @@ var (
 	keysFrom      = regexp.MustCompile(`from unnest\(keys, fingerprints, [^;]*;`)
 )
 
-// staleAllowed compares the heads, but lets a batch pass that was decided on one a little behind. An instance that is far
-// behind is still told, or it would know no account that another has opened.
+// staleAllowed compares the heads, but accepts a batch that was decided on a slightly older one. An instance that is far
+// behind is still refused, or it would not know the accounts that another has opened.
 const staleAllowed = `moved := last_position <> head_position and (last_position < 30 or last_position > head_position + 20);
     if moved then
         return;
     end if;
     `
 
-// rewritten replaces the function that appends by what change makes of it. A change that finds nothing to change is an
-// error: the function has become another one, and the control has to follow.
+// rewritten applies change to the text of the append function. It fails if change finds nothing to change: the function has
+// been rewritten, and the control must follow.
 func rewritten(setup string, change func(text string) string) func(context.Context, *pgx.Conn) error {
 	return func(ctx context.Context, conn *pgx.Conn) error {
 		text, err := source(ctx, conn)
@@ -55,7 +55,7 @@ func rewritten(setup string, change func(text string) string) func(context.Conte
 	}
 }
 
-// replaced is pattern replaced by text, everywhere; the whole is unchanged unless all patterns are there.
+// replaced replaces each pattern by its text, everywhere; it changes nothing unless it finds all patterns.
 func replaced(text string, pairs ...any) string {
 	whole := text
 	for i := 0; i < len(pairs); i += 2 {
@@ -75,7 +75,7 @@ const (
 	flip     = "previous_generation = case when not $8 then generation end"
 )
 
-// controls are all there are.
+// controls returns all controls.
 func controls() []control { return append(appendControls(), projectionControls()...) }
 
 // appendControls break the write side.
@@ -135,7 +135,7 @@ create trigger faults_skim before insert on events for each row when (new.type =
 func projectionControls() []control {
 	return []control{
 		{
-			name: "the checkpoint moves in a transaction of its own", invariants: []string{"I4"},
+			name: "the checkpoint moves in a separate transaction", invariants: []string{"I4"},
 			rules: func(st *stage) []*wire.Rule {
 				return []*wire.Rule{{Match: advance, Then: "commit; begin"}, st.holding("", "update balances b")}
 			},
@@ -149,7 +149,7 @@ func projectionControls() []control {
 			act: stallOwner,
 		},
 		{
-			name: "a generation goes live without a look at its position", invariants: []string{"I6"},
+			name: "a generation goes live without a check of its position", invariants: []string{"I6"},
 			rules: func(*stage) []*wire.Rule {
 				return []*wire.Rule{
 					{Match: lockLive, Old: "select position, last_event_id,", New: "select 0::bigint, null::uuid,"},
@@ -159,7 +159,7 @@ func projectionControls() []control {
 			act: flipBehind,
 		},
 		{
-			name: "what cannot be applied is forgotten", invariants: []string{"I4", "I7"},
+			name: "an event that cannot be applied is skipped", invariants: []string{"I4", "I7"},
 			overlay: execute(`create function faults.forget() returns trigger language plpgsql security definer as
 $$ begin delete from projection_failures where projection = new.id and parked; return null; end $$;
 create constraint trigger faults_forget after update on projections deferrable initially deferred
@@ -193,7 +193,7 @@ func execute(sql string) func(context.Context, *pgx.Conn) error {
 	}
 }
 
-// storeKeysLate is what the broken service does with the keys, a little later.
+// storeKeysLate stores the keys as the broken service does: a little later.
 func storeKeysLate(ctx context.Context, st *stage) error {
 	return st.w.With(ctx, func(conn *pgx.Conn) error {
 		for ctx.Err() == nil {
@@ -208,7 +208,7 @@ insert into idempotency_keys select * from late on conflict do nothing`)
 	})
 }
 
-// killBetween kills the instance that has moved a checkpoint and not written the rows yet.
+// killBetween kills an instance after it has moved a checkpoint and before it writes the rows.
 func killBetween(ctx context.Context, st *stage) error {
 	st.held.Store("", true)
 	if err := eventually(ctx, "a batch is written", func() (bool, error) { return st.reached.Load() > 0, nil }); err != nil {
@@ -228,8 +228,8 @@ func killBetween(ctx context.Context, st *stage) error {
 	return nil
 }
 
-// stallOwner keeps the owner of the balances from beginning a batch until the other instance has taken over, and lets it
-// go on before the other has begun one.
+// stallOwner stalls the owner of balances before a batch until the other instance has taken over, and resumes it before the
+// other begins a batch.
 func stallOwner(ctx context.Context, st *stage) error {
 	first, epoch, err := owner(ctx, st.w)
 	if err != nil {
@@ -251,7 +251,7 @@ func stallOwner(ctx context.Context, st *stage) error {
 	return nil
 }
 
-// flipBehind holds a flip until the live generation has moved on.
+// flipBehind delays a flip until the live generation has moved past it.
 func flipBehind(ctx context.Context, st *stage) error {
 	position := func() (n int64, err error) {
 		err = st.w.With(ctx, func(conn *pgx.Conn) error {
@@ -271,7 +271,7 @@ func flipBehind(ctx context.Context, st *stage) error {
 	if err != nil {
 		return err
 	}
-	err = eventually(ctx, "the live generation moves on", func() (bool, error) {
+	err = eventually(ctx, "the live generation moves past it", func() (bool, error) {
 		now, err := position()
 		return now > then+20, err
 	})

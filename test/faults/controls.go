@@ -18,34 +18,34 @@ import (
 	"passbook/test/faults/internal/world"
 )
 
-// controlTime bounds a control: one that is not caught by then is not caught.
+// controlTime is how long the suite may take to catch a control.
 const controlTime = 40 * time.Second
 
-// control is a service that is broken on purpose, to see that the suite notices. What is broken is SQL: the function that
-// appends is replaced by one made from it, or a statement is changed on its way. The binary is the real one.
+// control is a service that is broken on purpose, to check that the suite notices. A control breaks SQL: it rewrites the
+// append function, or changes a statement on its way. The binary is the real one.
 type control struct {
 	name string
-	// invariants are those that the suite is to find violated; one of them is enough.
+	// invariants are those that the suite must find violated; one is enough.
 	invariants []string
 	// overlay breaks the database.
 	overlay func(ctx context.Context, conn *pgx.Conn) error
-	// rules break what an instance says to the database.
+	// rules change the statements that an instance sends to the database.
 	rules func(st *stage) []*wire.Rule
-	// act is what makes it show, beside the load; then is done with the load at its end.
+	// act provokes the violation while the load runs; then runs after the load has ended.
 	act  func(ctx context.Context, st *stage) error
 	then func(w *world.World)
 }
 
-// stage is where a control is played.
+// stage is the world of a control.
 type stage struct {
 	w *world.World
-	// held names the instances whose statements with the hold rule wait.
+	// held names the instances whose statements wait at the hold rule.
 	held sync.Map
-	// reached is how many have waited, flips those that wait to flip.
+	// reached is how many have waited; flips is how many wait to flip.
 	reached atomic.Int64
 }
 
-// holding is a rule that keeps a statement of an instance waiting for as long as the stage says.
+// holding returns a rule that delays a statement of an instance until the stage releases it.
 func (st *stage) holding(instance, match string) *wire.Rule {
 	return &wire.Rule{Match: match, Hold: func() {
 		for first := true; ; first = false {
@@ -55,12 +55,12 @@ func (st *stage) holding(instance, match string) *wire.Rule {
 			if first {
 				st.reached.Add(1)
 			}
-			time.Sleep(5 * time.Millisecond) //nolint:forbidigo // it is what holding is
+			time.Sleep(5 * time.Millisecond) //nolint:forbidigo // the delay is the purpose
 		}
 	}}
 }
 
-// verdict is what became of a control.
+// verdict is the result of a control.
 type verdict struct {
 	name   string
 	caught oracle.Violation
@@ -68,7 +68,7 @@ type verdict struct {
 	err    error
 }
 
-// intact is the same stage with a service that is whole: nothing is to be found there.
+// intact returns the same control with an unbroken service: the suite must find nothing there.
 func (k control) intact() control {
 	whole := control{name: k.name, act: k.act, then: k.then}
 	if k.rules != nil {
@@ -123,7 +123,7 @@ func play(ctx context.Context, c *world.Cluster, o world.Options, k control) (v 
 	return v
 }
 
-// watch lets the load run, and what is to happen beside it, and asks the oracle until it has found what it is to find.
+// watch runs the load and the control's act, and calls the oracle until it finds the expected violation.
 func (st *stage) watch(ctx context.Context, k control) (oracle.Violation, error) {
 	st.w.Load.Start()
 	acted := make(chan error, 1)
@@ -131,7 +131,7 @@ func (st *stage) watch(ctx context.Context, k control) (oracle.Violation, error)
 	var acting sync.WaitGroup
 	defer acting.Wait()
 	defer stop()
-	// What is held goes on, whatever happened, or nothing could end.
+	// Release what is held in any case, or nothing could end.
 	defer st.held.Clear()
 	if k.act != nil {
 		acting.Go(func() { acted <- k.act(actCtx, st) })
@@ -165,16 +165,16 @@ func (st *stage) watch(ctx context.Context, k control) (oracle.Violation, error)
 			}
 		}
 	}
-	return oracle.Violation{}, fmt.Errorf("not caught within %s; what was seen: %s", controlTime, brief(st.w.Violations()))
+	return oracle.Violation{}, fmt.Errorf("not caught within %s; found: %s", controlTime, brief(st.w.Violations()))
 }
 
-// whole asks the oracle about a service that is not broken.
+// whole checks an unbroken service with the oracle.
 func (st *stage) whole(ctx context.Context) (oracle.Violation, error) {
 	if _, err := st.w.Check(ctx); err != nil {
 		return oracle.Violation{}, err
 	}
 	if all := st.w.Violations(); len(all) > 0 {
-		return oracle.Violation{}, fmt.Errorf("the service is whole, and the suite has found%s", brief(all))
+		return oracle.Violation{}, fmt.Errorf("the service is not broken, but the suite has found%s", brief(all))
 	}
 	return oracle.Violation{}, nil
 }

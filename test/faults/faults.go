@@ -16,17 +16,17 @@ import (
 	"passbook/test/faults/internal/world"
 )
 
-// fault is something that goes wrong, for a while. When it returns, it is over, or Heal ends it.
+// fault is a temporary failure. It is over when do returns, or Heal ends it.
 type fault struct {
 	name string
-	// alone says that it cannot be combined with others: it takes the database apart itself.
+	// alone says that it cannot be combined with others, because it replaces or reconfigures the database.
 	alone bool
-	// packages says that it takes more than PostgreSQL to be installed.
+	// packages says that it needs more packages than PostgreSQL.
 	packages bool
 	do       func(ctx context.Context, w *world.World, rng *rand.Rand) error
 }
 
-// faults are all there are; those that need more of the machine say so in an error that is a skipped.
+// faults are all faults. One that this machine does not support fails with a skipped error.
 var faults = []fault{
 	{name: "kill-server", do: killServer},
 	{name: "crash-postgres", do: crashPostgres},
@@ -51,14 +51,14 @@ var faults = []fault{
 	{name: "promote-standby", alone: true, do: promoteStandby},
 }
 
-// skipped is the error of a fault that this machine cannot have.
+// skipped is the error of a fault that this machine does not support.
 type skipped string
 
 func (s skipped) Error() string { return string(s) }
 
 func some(rng *rand.Rand, w *world.World) *world.Server { return w.Servers[rng.IntN(len(w.Servers))] }
 
-// between is a duration at random.
+// between returns a random duration.
 func between(rng *rand.Rand, low, high time.Duration) time.Duration {
 	return low + time.Duration(rng.Int64N(int64(high-low)))
 }
@@ -95,12 +95,12 @@ func crashPostgres(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	return w.Cluster().Start(ctx)
 }
 
-// terminateBackends ends sessions of the service at random, in whatever they are doing.
+// terminateBackends ends random sessions of the service, whatever they are doing.
 func terminateBackends(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	const one = `select pg_terminate_backend(pid) from pg_stat_activity
 where datname = current_database() and usename = 'passbook' order by random() limit 1`
 	for end := time.Now().Add(between(rng, time.Second, 2*time.Second)); time.Now().Before(end) && ctx.Err() == nil; {
-		// The database may be away, when that is another fault of the same moment.
+		// The database may be unavailable because of a simultaneous fault.
 		_ = w.With(ctx, func(conn *pgx.Conn) error {
 			for range 10 {
 				if _, err := conn.Exec(ctx, one); err != nil {
@@ -123,7 +123,7 @@ func disturbClients(kind, stream string, attributes map[string]any) func(context
 	return disturb(kind, stream, attributes, func(s *world.Server) *world.Network { return s.Clients })
 }
 
-// disturb lets a part of the connections of one instance, or of both, suffer for a while.
+// disturb applies a toxic to some of the connections of one instance, or of both, for a while.
 func disturb(kind, stream string, attributes map[string]any, of func(*world.Server) *world.Network,
 ) func(context.Context, *world.World, *rand.Rand) error {
 	return func(ctx context.Context, w *world.World, rng *rand.Rand) error {
@@ -154,7 +154,7 @@ func disturb(kind, stream string, attributes map[string]any, of func(*world.Serv
 	}
 }
 
-// owner is the instance that applies the balances.
+// owner returns the instance that owns balances.
 func owner(ctx context.Context, w *world.World) (*world.Server, int64, error) {
 	var (
 		app   string
@@ -172,11 +172,11 @@ where p.id = 'balances'`).Scan(&app, &epoch)
 	return nil, 0, fmt.Errorf("no instance owns the balances: %q: %w", app, err)
 }
 
-// freezeOwner stops the process that owns the projections for longer than its lease, and lets it go on.
+// freezeOwner pauses the process that owns the projections for longer than its lease, and resumes it.
 func freezeOwner(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	s, _, err := owner(ctx, w)
 	if err != nil {
-		s = some(rng, w) // the database is unavailable, for another fault
+		s = some(rng, w) // the database is unavailable because of another fault
 	}
 	if err := s.Signal(syscall.SIGSTOP); err != nil {
 		return err
@@ -187,13 +187,13 @@ func freezeOwner(ctx context.Context, w *world.World, rng *rand.Rand) error {
 
 var lockPattern = regexp.MustCompile(`pg_advisory_xact_lock\((\d+)\)`)
 
-// source is the text of the function that appends.
+// source returns the text of the append function.
 func source(ctx context.Context, conn *pgx.Conn) (text string, err error) {
 	err = conn.QueryRow(ctx, `select pg_get_functiondef($1::text::regproc)`, appendFunction).Scan(&text)
 	return text, err
 }
 
-// holdAppendLock keeps everybody from appending.
+// holdAppendLock blocks all appends.
 func holdAppendLock(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	return quietly(ctx, w, func(conn *pgx.Conn) error {
 		text, err := source(ctx, conn)
@@ -202,7 +202,7 @@ func holdAppendLock(ctx context.Context, w *world.World, rng *rand.Rand) error {
 		}
 		key := lockPattern.FindStringSubmatch(text)
 		if key == nil {
-			return errors.New(appendFunction + " takes no lock that is known here")
+			return errors.New(appendFunction + " takes no lock that this fault knows")
 		}
 		if _, err := conn.Exec(ctx, "select pg_advisory_lock("+key[1]+")"); err != nil {
 			return err
@@ -212,7 +212,7 @@ func holdAppendLock(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	})
 }
 
-// idleInTransaction is a session that has locked what everybody needs, and says nothing more.
+// idleInTransaction opens a session that takes a lock which every append needs, and then stays silent.
 func idleInTransaction(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	return quietly(ctx, w, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, `begin; select from projections for update; lock table idempotency_keys in share mode; select pg_current_xact_id()`)
@@ -223,7 +223,7 @@ func idleInTransaction(ctx context.Context, w *world.World, rng *rand.Rand) erro
 	})
 }
 
-// preparedTransaction holds the locks of a transaction that belongs to no session, and the horizon of the whole cluster.
+// preparedTransaction leaves a transaction without a session, which holds its locks and the horizon of the whole cluster.
 func preparedTransaction(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	return quietly(ctx, w, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, `begin; select from projections where id = 'balances' for update; select pg_current_xact_id(); prepare transaction 'faults'`)
@@ -236,7 +236,7 @@ func preparedTransaction(ctx context.Context, w *world.World, rng *rand.Rand) er
 	})
 }
 
-// quietly lets the connection be lost: to another fault of the same moment.
+// quietly ignores that a simultaneous fault may cut the connection.
 func quietly(ctx context.Context, w *world.World, f func(*pgx.Conn) error) error {
 	var refused *pgconn.PgError
 	if err := w.With(ctx, f); errors.As(err, &refused) && !strings.HasPrefix(refused.Code, "57") {
@@ -252,7 +252,7 @@ func replay(ctx context.Context, w *world.World, rng *rand.Rand) error {
 		if rng.IntN(4) == 0 {
 			verb = "rollback"
 		}
-		_ = call(ctx, "POST", some(rng, w).Direct()+"/projections/"+id+"/"+verb, nil) // there may be one, or nothing to go back to
+		_ = call(ctx, "POST", some(rng, w).Direct()+"/projections/"+id+"/"+verb, nil) // one may be running, or there may be nothing to roll back to
 	}
 	pause(ctx, between(rng, 300*time.Millisecond, 2*time.Second))
 	return nil

@@ -15,12 +15,12 @@ import (
 	"passbook/test/faults/internal/world"
 )
 
-// fight is clients at two instances of one database, all of which want the same few accounts, while instances are killed.
+// fight runs clients of two instances of one database, which compete for the same few accounts while instances are killed.
 type fight struct {
 	name string
-	// clients are those at each instance, and lines the deposits that each of them sends at a time.
+	// clients is how many each instance has, and lines how many deposits a client sends at a time.
 	clients, lines int
-	// between is how many commands are acknowledged between two kills.
+	// between is how many commands must be acknowledged between two kills.
 	between int64
 }
 
@@ -31,15 +31,15 @@ var fights = []fight{
 
 const (
 	fightAccounts = 20
-	// fightTime is how long a fight lasts, and shortFightTime in the short form.
+	// fightTime is how long a fight lasts; shortFightTime is for the short form.
 	fightTime      = 30 * time.Second
 	shortFightTime = 6 * time.Second
-	// answerLimit and commandLimit are a crowd's. Eight hundred clients share a processor with what they are sent to.
+	// answerLimit and commandLimit are limits of a Crowd: eight hundred clients share a processor with the instances.
 	answerLimit  = 20 * time.Second
 	commandLimit = 60 * time.Second
 )
 
-// fightAll lets the fights happen one after the other, each to a world of its own.
+// fightAll runs the fights one after another, each in its own world.
 func (s *suite) fightAll(ctx context.Context) error {
 	var chosen []fight
 	for _, f := range fights {
@@ -72,7 +72,7 @@ func (s *suite) fightAll(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// fight lets the clients go, kills instances, and asks the oracle once all is answered.
+// fight starts the clients, kills instances, and calls the oracle once every command is settled.
 func (s *suite) fight(ctx context.Context, w *world.World, f fight) error {
 	crowd := load.Crowd{Clients: f.clients, Lines: f.lines, AnswerLimit: answerLimit, CommandLimit: commandLimit}
 	for _, server := range w.Servers {
@@ -109,7 +109,7 @@ func (s *suite) fight(ctx context.Context, w *world.World, f fight) error {
 	return nil
 }
 
-// killDuring kills one instance or both, again and again, each time once enough has been acknowledged since the last.
+// killDuring repeatedly kills one instance or both, each time after enough commands were acknowledged since the last kill.
 func (s *suite) killDuring(ctx context.Context, w *world.World, f fight) (kills int, err error) {
 	rng := rand.New(rand.NewPCG(s.seed, 1<<33))
 	lasts := fightTime
@@ -143,7 +143,7 @@ func (s *suite) killDuring(ctx context.Context, w *world.World, f fight) (kills 
 			}
 		}
 		for _, v := range victims {
-			ready, cancel := context.WithTimeout(ctx, patience)
+			ready, cancel := context.WithTimeout(ctx, waitLimit)
 			err := v.Ready(ready)
 			cancel()
 			if err != nil {

@@ -1,7 +1,7 @@
-// Command faults attacks a running Passbook: real processes, a real PostgreSQL, clients who try again until they are
-// answered for good, and everything going wrong at once. After each fault an oracle that shares no code with the service
-// asks whether the invariants of the design hold. Before that it breaks the service on purpose, in every way that an
-// invariant guards against, and sees that it is caught. docs/faults.md explains it; `make faults` builds and runs it.
+// Command faults attacks a running Passbook: real processes, a real PostgreSQL, clients that retry until every command is
+// settled, and many failures at once. After each fault an oracle that shares no code with the service checks the
+// invariants of the design. Before that, the command breaks the service on purpose, in every way that an invariant guards
+// against, and checks that the oracle notices. docs/faults.md explains it; `make faults` builds and runs it.
 package main
 
 import (
@@ -53,13 +53,13 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (options
 	o := options{pgBin: getenv("PG_BIN")}
 	flags := flag.NewFlagSet("faults", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.Uint64Var(&o.seed, "seed", 0, "what chance comes from; 0 picks one and says which")
-	flags.DurationVar(&o.duration, "duration", 3*time.Minute, "how long faults happen at random; each happens once before that")
-	flags.BoolVar(&o.short, "short", false, "a minute: all controls, and some faults")
+	flags.Uint64Var(&o.seed, "seed", 0, "random seed; 0 picks one and prints it")
+	flags.DurationVar(&o.duration, "duration", 3*time.Minute, "how long to inject random faults, after each fault once")
+	flags.BoolVar(&o.short, "short", false, "run for a minute: all controls, and some faults")
 	flags.BoolVar(&o.controls, "controls", true, "break the service on purpose first")
-	flags.StringVar(&o.only, "only", "", "faults to choose from, or with -duration 0 to run, such as kill-server,replay")
+	flags.StringVar(&o.only, "only", "", "faults to choose from, or with -duration 0 to run once, such as kill-server,replay")
 	flags.StringVar(&o.server, "server", "bin/server", "the server's binary")
-	flags.BoolVar(&o.keep, "keep", false, "leave the directory with the logs behind")
+	flags.BoolVar(&o.keep, "keep", false, "keep the directory with the logs")
 	err := flags.Parse(args)
 	if err == nil && o.seed == 0 {
 		o.seed = rand.Uint64N(1_000_000) + 1
@@ -70,7 +70,7 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (options
 	return o, err
 }
 
-// suite is one run.
+// suite is one run of the command.
 type suite struct {
 	options
 	out      io.Writer
@@ -131,7 +131,7 @@ func (s *suite) cluster(ctx context.Context, name string) (*world.Cluster, error
 	return world.NewCluster(ctx, s.programs, dir)
 }
 
-// playAll plays every control, a few at a time.
+// playAll runs every control, a few at a time.
 func (s *suite) playAll(ctx context.Context) error {
 	c, err := s.cluster(ctx, "controls")
 	if err != nil {
@@ -149,7 +149,7 @@ func (s *suite) playAll(ctx context.Context) error {
 	}
 	for i, k := range all {
 		playing.Go(func() { place(&broken[i], fmt.Sprintf("broken%d", i), k) })
-		if k.rules != nil { // the others are staged by the load alone, which the faults have too
+		if k.rules != nil { // the others need only the load, which the faults have too
 			playing.Go(func() { place(&whole[i], fmt.Sprintf("whole%d", i), k.intact()) })
 		}
 	}
@@ -162,7 +162,7 @@ func (s *suite) playAll(ctx context.Context) error {
 			s.failed = append(s.failed, "a control was not caught: "+v.name)
 		case whole[i].err != nil:
 			s.say("control: %s: caught, but: %v", v.name, whole[i].err)
-			s.failed = append(s.failed, "a control is caught in a service that is whole: "+v.name)
+			s.failed = append(s.failed, "a control is also caught in an unbroken service: "+v.name)
 		default:
 			caught++
 			s.say("control caught after %4.1f s: %s (%s)", v.after.Seconds(), v.name, clip(v.caught.String()))
@@ -179,7 +179,7 @@ func clip(text string) string {
 	return text
 }
 
-// attack lets the faults happen to one world, one after the other, and asks the oracle after each.
+// attack injects the faults into one world, one after another, and calls the oracle after each.
 func (s *suite) attack(ctx context.Context) error {
 	c, err := s.cluster(ctx, "main")
 	if err != nil {
@@ -225,7 +225,7 @@ func (s *suite) attack(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// sayViolations prints the first of them.
+// sayViolations prints the first violations.
 func (s *suite) sayViolations(all []oracle.Violation) {
 	for i, v := range all {
 		if i < 20 {
@@ -234,8 +234,8 @@ func (s *suite) sayViolations(all []oracle.Violation) {
 	}
 }
 
-// plan returns which faults are next: first each alone, then pairs at random until the time is over. The short form
-// has two faults on their own, and then random ones.
+// plan returns the next faults: first each alone, then random pairs until the time is over. The short form has two faults
+// alone, and then random ones.
 func (s *suite) plan(rng *rand.Rand) func() []fault {
 	var queue [][]fault
 	var together []fault
@@ -274,7 +274,7 @@ func (s *suite) plan(rng *rand.Rand) func() []fault {
 	}
 }
 
-// inject lets faults happen at once, waits until everything works again, and asks the oracle.
+// inject injects faults simultaneously, waits until everything works again, and calls the oracle.
 func (s *suite) inject(ctx context.Context, w *world.World, rng *rand.Rand, all []fault) (int, error) {
 	names := make([]string, len(all))
 	errs := make([]error, len(all))

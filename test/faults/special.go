@@ -22,12 +22,12 @@ import (
 	"passbook/test/faults/internal/world"
 )
 
-// patience is how long a condition is waited for. It is long, since only a run that fails waits so long.
-const patience = 60 * time.Second
+// waitLimit is how long to wait for a condition. It is long, since only a failing run waits for all of it.
+const waitLimit = 60 * time.Second
 
 // eventually waits until a condition holds.
 func eventually(ctx context.Context, what string, holds func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, waitLimit)
 	defer cancel()
 	for {
 		ok, err := holds()
@@ -35,13 +35,13 @@ func eventually(ctx context.Context, what string, holds func() (bool, error)) er
 			return nil
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("not within %s: %s: %w", patience, what, errors.Join(err, ctx.Err()))
+			return fmt.Errorf("not within %s: %s: %w", waitLimit, what, errors.Join(err, ctx.Err()))
 		}
 		pause(ctx, 20*time.Millisecond)
 	}
 }
 
-// call makes a request and reads the JSON of the answer, whatever its status, unless into is nil.
+// call sends a request and reads the JSON of the response, whatever its status, unless into is nil.
 func call(ctx context.Context, method, url string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -60,8 +60,8 @@ func call(ctx context.Context, method, url string, into any) error {
 	return json.Unmarshal(text, into)
 }
 
-// unappliable has the balances refuse what happens to one account: the account is parked and shown, everything else goes
-// on; with the cause gone, and asked to try again, nothing of it is missing.
+// unappliable makes balances refuse the events of one account: the account is parked and listed, and everything else
+// continues. After the cause is removed and a retry is requested, no event is missing.
 func unappliable(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	base := some(rng, w).Direct()
 	err := w.With(ctx, func(conn *pgx.Conn) error {
@@ -76,14 +76,14 @@ func unappliable(ctx context.Context, w *world.World, rng *rand.Rand) error {
 				Parked    bool   `json:"parked"`
 			} `json:"failures"`
 		}
-		parked := eventually(ctx, "the account is parked and shown", func() (bool, error) {
+		parked := eventually(ctx, "the account is parked and listed", func() (bool, error) {
 			err := call(ctx, "GET", base+"/projections/balances/failures", &failures)
 			return err == nil && len(failures.Failures) == 1 && failures.Failures[0].Parked && failures.Failures[0].AccountID == account, err
 		})
 		if parked != nil {
 			w.Report(oracle.Violation{Invariant: "I7", Detail: parked.Error()})
 		} else if err := w.Load.Probe(ctx, base); err != nil {
-			w.Report(oracle.Violation{Invariant: "I7", Detail: "others do not go on beside a parked account: " + err.Error()})
+			w.Report(oracle.Violation{Invariant: "I7", Detail: "other accounts do not continue while one is parked: " + err.Error()})
 		}
 		if _, err := w.Check(ctx); err != nil {
 			return err
@@ -97,7 +97,7 @@ func unappliable(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	healed := eventually(ctx, "nothing is parked any more", func() (bool, error) {
+	healed := eventually(ctx, "no account is parked any more", func() (bool, error) {
 		var st struct {
 			Parked int    `json:"parked"`
 			State  string `json:"state"`
@@ -119,7 +119,7 @@ func poison(ctx context.Context, conn *pgx.Conn, account string) error {
 // fullDisk puts the log on a small disk and fills that up until nothing can be appended.
 func fullDisk(ctx context.Context, w *world.World, _ *rand.Rand) (err error) {
 	if os.Geteuid() != 0 {
-		return skipped("mounting a small disk takes root")
+		return skipped("mounting a small disk needs root")
 	}
 	c := w.Cluster()
 	dir, err := c.Programs.Dir(filepath.Dir(c.Data), "small-"+strconv.FormatInt(time.Now().UnixNano(), 36))
@@ -178,8 +178,8 @@ func fillUp(ctx context.Context, w *world.World, path string) error {
 	return errors.Join(err, os.Remove(path))
 }
 
-// wrongClock gives the database a clock that is an hour ahead, kills the owner of the projections, whose leases then end
-// in an hour, and sets the clock right again.
+// wrongClock sets the database's clock an hour ahead, kills the owner of the projections, whose leases then end in an hour,
+// and corrects the clock.
 func wrongClock(ctx context.Context, w *world.World, _ *rand.Rand) error {
 	found, _ := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
 	if len(found) == 0 {
@@ -217,8 +217,7 @@ func wrongClock(ctx context.Context, w *world.World, _ *rand.Rand) error {
 	return errors.Join(s.Stop(syscall.SIGKILL), restart())
 }
 
-// pgbouncer puts PgBouncer in transaction mode between the instances and the database, with the settings that the
-// documents ask for.
+// pgbouncer puts PgBouncer in transaction mode between the instances and the database, with the documented settings.
 func pgbouncer(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
@@ -246,7 +245,7 @@ func pgbouncer(ctx context.Context, w *world.World, rng *rand.Rand) error {
 		return err
 	}
 	for _, s := range w.Servers {
-		ctx, cancel := context.WithTimeout(ctx, patience)
+		ctx, cancel := context.WithTimeout(ctx, waitLimit)
 		err := s.Ready(ctx)
 		if err == nil {
 			err = w.Load.Probe(ctx, s.Direct())
@@ -260,15 +259,15 @@ func pgbouncer(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	return errors.Join(err, restart("", c.Addr()))
 }
 
-// dumpAndRestore takes the database to a fresh cluster, with pg_dump and pg_restore, and lets the service go on there.
+// dumpAndRestore moves the database to a fresh cluster with pg_dump and pg_restore, and the service continues there.
 func dumpAndRestore(ctx context.Context, w *world.World, _ *rand.Rand) error {
 	old := w.Cluster()
-	nobody, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	unused, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	_ = nobody.Close()
-	if err := w.Lead(nobody.Addr().String()); err != nil { // from here on nobody writes
+	_ = unused.Close()
+	if err := w.Lead(unused.Addr().String()); err != nil { // from now on no instance can write
 		return err
 	}
 	if err := old.Exec(ctx, "postgres", `select pg_terminate_backend(pid) from pg_stat_activity where usename = 'passbook'`); err != nil {
@@ -295,7 +294,7 @@ func dumpAndRestore(ctx context.Context, w *world.World, _ *rand.Rand) error {
 	return errors.Join(w.Move(fresh), old.Stop(syscall.SIGINT))
 }
 
-// promoteStandby kills a primary under load and goes on with its synchronous standby.
+// promoteStandby kills a primary under load and continues with its synchronous standby.
 func promoteStandby(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	primary := w.Cluster()
 	dir, err := freshDir(filepath.Dir(primary.Data))
@@ -334,7 +333,7 @@ func promoteStandby(ctx context.Context, w *world.World, rng *rand.Rand) error {
 	return errors.Join(standby.Exec(ctx, "postgres", `select pg_promote()`), w.Move(standby))
 }
 
-// freshDir is a directory beside others that everybody may pass.
+// freshDir makes a new directory that other users can pass through.
 func freshDir(parent string) (string, error) {
 	dir, err := os.MkdirTemp(filepath.Dir(parent), "cluster-")
 	if err != nil {

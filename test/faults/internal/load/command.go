@@ -11,24 +11,24 @@ import (
 	"passbook/test/faults/internal/oracle"
 )
 
-// command is one command of a client. It is sent again, byte for byte, until it is answered for good.
+// command is one command of a client. It is retried, byte for byte, until it is settled.
 type command struct {
 	kind, key   string
 	account, to string
 	amount      int64
 	currency    string
 	limit       int64
-	// atomically says that it goes with others, all or nothing: it is decided on what those ahead of it would leave.
+	// atomically says that it is part of an atomic group: it is decided on the state that those before it would leave.
 	atomically bool
 
-	// What became of it.
+	// The outcome.
 	fate     oracle.Fate
 	code     string
 	receipt  receipt
-	from, at time.Time // first sent, and answered for good
+	from, at time.Time // first sent, and settled
 }
 
-// receipt is what is answered for a command, or for an item of a bulk, or the problem.
+// receipt is the response to a command or to an item of a bulk: a receipt or a problem.
 type receipt struct {
 	oracle.Leg
 	From   *oracle.Leg `json:"from"`
@@ -45,7 +45,7 @@ func (r *receipt) legs() []oracle.Leg {
 	return []oracle.Leg{r.Leg}
 }
 
-// events is how many events the command makes.
+// events returns how many events the command makes.
 func (c *command) events() int {
 	if c.kind == "transfer" {
 		return 2
@@ -65,7 +65,7 @@ func (c *command) path() string {
 	return "/accounts/" + c.account + "/" + c.kind
 }
 
-// fields are those of the body; its key is where the event keeps it, for the oracle.
+// fields returns the fields of the body; they include the key, so that the oracle finds it in the event.
 func (c *command) fields() map[string]any {
 	switch c.kind {
 	case "open":
@@ -80,7 +80,7 @@ func (c *command) fields() map[string]any {
 
 func (c *command) body() []byte { return mustJSON(c.fields()) }
 
-// line is the command as an item of a bulk.
+// line returns the command as an item of a bulk.
 func (c *command) line() []byte {
 	fields := c.fields()
 	fields["command"], fields["idempotency_key"], fields["account_id"] = c.kind, c.key, c.account
@@ -98,7 +98,7 @@ func mustJSON(v any) []byte {
 	return text
 }
 
-// settle takes the answer into the command, and reports whether it is a definite one.
+// settle stores the outcome in the command, and reports whether it is final.
 func (c *command) settle(status int, r receipt) bool {
 	switch {
 	case status == 200 || status == 201:
@@ -112,19 +112,19 @@ func (c *command) settle(status int, r receipt) bool {
 	return true
 }
 
-// expected are the refusals that a client has to be prepared for; any other is a violation.
+// expected are the refusals that a client must expect; any other is a violation.
 var expected = map[string]bool{
 	"insufficient-funds": true, "account-suspended": true, "account-closed": true, "account-not-suspended": true,
 	"balance-not-zero": true, "not-applied": true,
 }
 
-// steps are the command as operations on the accounts.
+// steps returns the command as operations on the accounts.
 func (c *command) steps(client int) []oracle.Step {
 	one := oracle.Step{
 		Client: client, Account: c.account, Kind: c.kind, Amount: c.amount, Limit: c.limit, Fate: c.fate, Code: c.code,
 		Version: c.receipt.Version, From: c.from, To: c.at,
 	}
-	if c.atomically && c.fate == oracle.Refused { // on a state that never was
+	if c.atomically && c.fate == oracle.Refused { // decided on a state that never existed
 		return nil
 	}
 	switch c.kind {
@@ -141,7 +141,7 @@ func (c *command) steps(client int) []oracle.Step {
 			one.Version, other.Version = c.receipt.From.Version, c.receipt.To.Version
 		case c.fate == oracle.Refused && c.code == "insufficient-funds":
 			return []oracle.Step{one}
-		case c.fate == oracle.Refused: // because of either
+		case c.fate == oracle.Refused: // because of either account
 			return nil
 		}
 		return []oracle.Step{one, other}
@@ -149,7 +149,7 @@ func (c *command) steps(client int) []oracle.Step {
 	return []oracle.Step{one}
 }
 
-// random makes the next command of a client.
+// random returns the next command of a client.
 func (l *Load) random(rng *rand.Rand, key string) *command {
 	n := rng.IntN(len(l.accounts))
 	a := l.accounts[n]
@@ -164,7 +164,7 @@ func (l *Load) random(rng *rand.Rand, key string) *command {
 		c.kind, c.to = "transfer", l.accounts[(n+2+2*rng.IntN(len(l.accounts)/2-1))%len(l.accounts)].id
 	case p < 92:
 		c.kind = "suspend"
-	case p < 97, p == 99 && a.id == l.Unread(): // that one has to have a future
+	case p < 97, p == 99 && a.id == l.Unread(): // that one must stay usable
 		c.kind = "reactivate"
 	case p < 99:
 		c.kind, c.account, c.currency = "open", newID(rng), a.currency
@@ -174,16 +174,16 @@ func (l *Load) random(rng *rand.Rand, key string) *command {
 	return c
 }
 
-// newID is a UUID of version 4.
+// newID returns a UUID of version 4.
 func newID(rng *rand.Rand) string {
 	a, b := rng.Uint64(), rng.Uint64()
 	return fmt.Sprintf("%08x-%04x-4%03x-%04x-%012x", a>>32, a>>16&0xffff, a&0xfff, 0x8000|b>>48&0x3fff, b&0xffffffffffff)
 }
 
-// decimal is minor units of a currency with two decimals.
+// decimal formats minor units of a currency with two decimals.
 func decimal(minor int64) string { return fmt.Sprintf("%d.%02d", minor/100, minor%100) }
 
-// minor reads what decimal writes, and a sign.
+// minor parses what decimal formats, with an optional sign.
 func minor(text string) (int64, error) {
 	digits, negative := strings.CutPrefix(strings.Replace(text, ".", "", 1), "-")
 	var n int64
@@ -196,7 +196,7 @@ func minor(text string) (int64, error) {
 	return n, nil
 }
 
-// parseLines reads the answers to the items of a bulk; ok is false when there are not as many as items.
+// parseLines reads the results of a bulk's items; ok is false if there are fewer than items.
 func parseLines(text []byte, items int) (all []receipt, ok bool) {
 	for line := range bytes.Lines(text) {
 		var r receipt

@@ -13,20 +13,20 @@ import (
 	"passbook/test/faults/internal/oracle"
 )
 
-// Crowd is clients that deposit and do nothing else, each at one instance: what that instance has not answered when it
-// is killed is sent to it again.
+// Crowd configures clients that only deposit, each at one instance. Commands without a response when the instance is killed
+// are sent to it again.
 type Crowd struct {
-	// Bases are the instances, each of which has so many Clients.
+	// Bases are the instances; Clients is how many clients each has.
 	Bases   []string
 	Clients int
-	// Lines is how many deposits a client sends in one stream of NDJSON; with 1 it sends them alone.
+	// Lines is how many deposits a client sends in one stream of NDJSON; with 1 it sends single commands.
 	Lines int
-	// AnswerLimit is how long an instance may leave a request without an answer, and CommandLimit how long it may take
-	// until a command is answered for good, kills included. What takes longer is a violation.
+	// AnswerLimit is how long an instance may leave a request without a response, and CommandLimit how long it may take
+	// to settle a command, kills included. Taking longer is a violation.
 	AnswerLimit, CommandLimit time.Duration
 }
 
-// StartCrowd starts the clients, which Finish and Abandon end.
+// StartCrowd starts the clients. Finish and Abandon end them.
 func (l *Load) StartCrowd(c Crowd) {
 	issue, stop := context.WithCancel(l.attempts)
 	l.stop = stop
@@ -51,7 +51,7 @@ func (l *Load) depositor(issue context.Context, c Crowd, base string, id int) {
 	}
 }
 
-// seeThrough sends commands until each is answered for good, or its time is over.
+// seeThrough sends commands until each is settled, or its time is over.
 func (l *Load) seeThrough(c Crowd, base string, open []*command) {
 	ctx, cancel := context.WithTimeout(l.attempts, c.CommandLimit)
 	defer cancel()
@@ -62,16 +62,16 @@ func (l *Load) seeThrough(c Crowd, base string, open []*command) {
 		pause(ctx, wait)
 	}
 	if l.attempts.Err() == nil {
-		l.report(oracle.Violation{Invariant: "liveness", Detail: fmt.Sprintf("command %s at %s is not answered for good within %s",
+		l.report(oracle.Violation{Invariant: "liveness", Detail: fmt.Sprintf("command %s at %s is not settled within %s",
 			open[0].key, base, c.CommandLimit)})
 	}
 	for _, c := range open {
 		c.fate = oracle.Unknown
-		l.record(nobody, c)
+		l.record(unrecorded, c)
 	}
 }
 
-// attemptAt sends commands once, and returns those that are still to be answered.
+// attemptAt sends commands once, and returns those that are not settled.
 func (l *Load) attemptAt(ctx context.Context, c Crowd, base string, open []*command) []*command {
 	limited, cancel := context.WithTimeout(ctx, c.AnswerLimit)
 	defer cancel()
@@ -82,14 +82,14 @@ func (l *Load) attemptAt(ctx context.Context, c Crowd, base string, open []*comm
 		err = l.attemptStream(limited, base, open)
 	}
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		l.report(oracle.Violation{Invariant: "liveness", Detail: fmt.Sprintf("%s left a request without an answer for %s", base, c.AnswerLimit)})
+		l.report(oracle.Violation{Invariant: "liveness", Detail: fmt.Sprintf("%s left a request without a response for %s", base, c.AnswerLimit)})
 	}
 	var left []*command
 	for _, c := range open {
 		if c.fate == oracle.Unknown {
 			left = append(left, c)
 		} else {
-			l.record(nobody, c)
+			l.record(unrecorded, c)
 		}
 	}
 	return left
@@ -106,7 +106,7 @@ func (l *Load) attemptSingle(ctx context.Context, base string, c *command) error
 	return nil
 }
 
-// attemptStream sends commands as one stream. An item whose result is there is answered, whatever became of the rest.
+// attemptStream sends commands as one stream. An item with a result is settled, whatever happens to the rest.
 func (l *Load) attemptStream(ctx context.Context, base string, open []*command) error {
 	var body []byte
 	for _, c := range open {

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// reports is what a Load reports.
+// reports collects what a Load reports.
 type reports struct {
 	mu  sync.Mutex
 	all []oracle.Violation
@@ -39,7 +39,7 @@ func (r *reports) taken() []oracle.Violation {
 	return slices.Clone(r.all)
 }
 
-// crowd starts a client with so many lines at a server of its own, and ends with the test.
+// crowd starts a client that sends the given number of lines to a new server. Both end with the test.
 func crowd(t *testing.T, lines int, handler http.HandlerFunc) (*Load, *reports) {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -59,7 +59,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	defer cancel()
 	for !holds() {
 		if ctx.Err() != nil {
-			t.Fatalf("it did not come true that %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 		pause(ctx, 5*time.Millisecond)
 	}
@@ -71,20 +71,20 @@ func TestHangsAreReported(t *testing.T) {
 		t.Run(fmt.Sprint(lines), func(t *testing.T) {
 			t.Parallel()
 			_, r := crowd(t, lines, func(_ http.ResponseWriter, request *http.Request) {
-				// Only with the body read does the server notice that the client has gone.
+				// The server notices that the client has gone only after reading the body.
 				_, _ = io.Copy(io.Discard, request.Body)
 				<-request.Context().Done()
 			})
 			eventually(t, "the request and then the command are reported", func() bool {
 				all := r.taken()
-				return len(all) > 1 && strings.Contains(all[0].Detail, "left a request without an answer") &&
-					strings.Contains(all[len(all)-1].Detail, "is not answered for good")
+				return len(all) > 1 && strings.Contains(all[0].Detail, "left a request without a response") &&
+					strings.Contains(all[len(all)-1].Detail, "is not settled")
 			})
 		})
 	}
 }
 
-// A stream that is cut off after some results: those count, and the other items are sent again.
+// TestCutStreams cuts streams off after some results: those count, and the other items are sent again.
 func TestCutStreams(t *testing.T) {
 	t.Parallel()
 	var (

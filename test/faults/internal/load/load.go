@@ -1,5 +1,5 @@
-// Package load is the clients: they send commands with idempotency keys, again and again until each is answered for
-// good, read what was written, and remember everything for the oracle.
+// Package load is the clients: they send commands with idempotency keys, retry until each is settled, read what was
+// written, and record everything for the oracle.
 package load
 
 import (
@@ -20,16 +20,16 @@ import (
 	"passbook/test/faults/internal/oracle"
 )
 
-// attemptTimeout bounds one attempt; a frozen instance is given up after it.
+// attemptTimeout bounds one attempt, so that a client gives up on a frozen instance.
 const attemptTimeout = 4 * time.Second
 
-// Config is the traffic. Zero numbers mean none of it.
+// Config configures the traffic. Zero means none of a kind.
 type Config struct {
-	// Accounts is how many are fought over, at least 4; Clients how many send commands, Readers how many read.
+	// Accounts is how many accounts the clients share, at least 4; Clients is how many send commands, Readers how many read.
 	Accounts, Clients, Readers int
-	// Pause is how long a client waits between two commands, on average.
+	// Pause is the average time that a client waits between two commands.
 	Pause time.Duration
-	// Resend is the share of acknowledged commands that are sent once more; Bulk that of commands that go together.
+	// Resend is the share of acknowledged commands that are sent again; Bulk the share that is sent in bulk.
 	Resend, Bulk float64
 }
 
@@ -54,8 +54,8 @@ type Load struct {
 	accounts []account
 
 	running  sync.WaitGroup
-	stop     context.CancelFunc // no more new commands
-	abandon  context.CancelFunc // nor further attempts
+	stop     context.CancelFunc // stops new commands
+	abandon  context.CancelFunc // stops attempts too
 	attempts context.Context
 	answered atomic.Int64
 
@@ -65,7 +65,7 @@ type Load struct {
 	acks  map[string]ack
 }
 
-// New makes the clients. base picks an instance for each attempt; report takes what is answered against the rules.
+// New returns the clients. base picks an instance for each attempt; report is called with each response that breaks a rule.
 func New(cfg Config, seed uint64, base func() string, report func(oracle.Violation)) *Load {
 	l := &Load{
 		cfg: cfg, seed: seed, base: base, report: report, acks: make(map[string]ack),
@@ -96,8 +96,8 @@ func (l *Load) Open(ctx context.Context) error {
 	return nil
 }
 
-// Unread is the one account that commands are sent to and that the readers leave alone: it may be parked, and reads of a
-// parked account answer as of before the event it is parked at.
+// Unread is the one account that gets commands but is not read: it may be parked, and reads of a parked account return its
+// state before the event at which it is parked.
 func (l *Load) Unread() string { return l.accounts[len(l.accounts)-1].id }
 
 // Start starts the clients.
@@ -112,7 +112,7 @@ func (l *Load) Start() {
 	}
 }
 
-// Finish lets the clients end: those whose command is not answered yet go on trying until ctx ends.
+// Finish ends the clients: those with an unsettled command retry until ctx ends.
 func (l *Load) Finish(ctx context.Context) {
 	l.stop()
 	ended := make(chan struct{})
@@ -132,17 +132,17 @@ func (l *Load) Abandon() {
 	l.http.CloseIdleConnections()
 }
 
-// Acknowledged is how many commands were answered for good, refused ones among them.
+// Acknowledged returns how many commands are settled, refused ones included.
 func (l *Load) Acknowledged() int64 { return l.answered.Load() }
 
-// Commands are all that have ended.
+// Commands returns all commands that have ended.
 func (l *Load) Commands() []oracle.Command {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.done)
 }
 
-// Steps are all operations that have ended, but for reads that were not answered.
+// Steps returns all operations that have ended, except reads without a response.
 func (l *Load) Steps() []oracle.Step {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -168,7 +168,7 @@ func (l *Load) client(issue context.Context, id int) {
 	}
 }
 
-// next makes one command, or some that go together.
+// next returns one command, or several for one bulk.
 func (l *Load) next(rng *rand.Rand, key string) []*command {
 	bulk, atomically := rng.Float64() < l.cfg.Bulk, rng.IntN(3) == 0
 	all := []*command{l.random(rng, key)}
@@ -181,7 +181,7 @@ func (l *Load) next(rng *rand.Rand, key string) []*command {
 	return all
 }
 
-// until sends commands until they are answered for good, or ctx ends. It returns what the last attempt was answered.
+// until sends commands until they are settled, or ctx ends. It returns the response to the last attempt.
 func (l *Load) until(ctx context.Context, base func() string, commands []*command,
 	attempt func(context.Context, string, []*command) ([]byte, bool),
 ) []byte {
@@ -212,7 +212,7 @@ func (l *Load) attempt(ctx context.Context, base string, commands []*command) ([
 	return answer, c.settle(status, r)
 }
 
-// attemptBulk sends commands together. It counts only when each of them is answered for good.
+// attemptBulk sends commands together. It succeeds only if each of them is settled.
 func (l *Load) attemptBulk(ctx context.Context, base string, commands []*command) ([]byte, bool) {
 	var body []byte
 	for _, c := range commands {
@@ -236,23 +236,23 @@ func (l *Load) attemptBulk(ctx context.Context, base string, commands []*command
 	return answer, ok
 }
 
-// judge reports answers that no client should ever see.
+// judge reports responses that no client should ever get.
 func (l *Load) judge(c *command, status int, r *receipt) {
 	switch {
 	case status == http.StatusInternalServerError:
-		l.report(oracle.Violation{Invariant: "I10", Detail: fmt.Sprintf("command %s (%s) was answered with 500 %s", c.key, c.kind, r.Code)})
+		l.report(oracle.Violation{Invariant: "I10", Detail: fmt.Sprintf("command %s (%s) got 500 %s", c.key, c.kind, r.Code)})
 	case status >= 400 && status < 500 && !expected[r.Code] && r.Code != "idempotency-key-in-flight":
-		l.report(oracle.Violation{Invariant: "I2", Detail: fmt.Sprintf("command %s (%s) was answered with %d %s: %s", c.key, c.kind, status, r.Code, r.Detail)})
+		l.report(oracle.Violation{Invariant: "I2", Detail: fmt.Sprintf("command %s (%s) got %d %s: %s", c.key, c.kind, status, r.Code, r.Detail)})
 	}
 }
 
-// resend sends an acknowledged command once more: the answer is the first one, byte for byte.
+// resend sends an acknowledged command again: the response must equal the first one, byte for byte.
 func (l *Load) resend(c *command, first []byte) {
 	for l.attempts.Err() == nil {
 		status, answer, replayed, err := l.post(l.attempts, l.base()+c.path(), "application/json", c.key, c.body())
 		if err == nil && status < 500 && status != http.StatusConflict {
 			if replayed != "true" || !bytes.Equal(answer, first) {
-				l.report(oracle.Violation{Invariant: "I2", Detail: fmt.Sprintf("command %s, sent again, was answered with %s (replayed: %q), and first with %s",
+				l.report(oracle.Violation{Invariant: "I2", Detail: fmt.Sprintf("command %s, sent again, got %s (replayed: %q), and at first %s",
 					c.key, answer, replayed, first)})
 			}
 			return
@@ -267,7 +267,7 @@ func (l *Load) post(ctx context.Context, url, mediaType, key string, body []byte
 	return l.send(ctx, url, mediaType, key, body)
 }
 
-// send posts once. With an error comes what was answered before it.
+// send posts once. With an error it also returns the response read so far.
 func (l *Load) send(ctx context.Context, url, mediaType, key string, body []byte) (status int, answer []byte, replayed string, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
@@ -285,8 +285,8 @@ func (l *Load) send(ctx context.Context, url, mediaType, key string, body []byte
 	return response.StatusCode, answer, response.Header.Get("Idempotency-Replayed"), errors.Join(err, response.Body.Close())
 }
 
-// nobody is the client whose commands are no part of a history.
-const nobody = -1
+// unrecorded is the client whose commands are not part of a history.
+const unrecorded = -1
 
 // record remembers a command that has ended.
 func (l *Load) record(client int, c *command) {
@@ -305,12 +305,12 @@ func (l *Load) record(client int, c *command) {
 		}
 	}
 	l.done = append(l.done, done)
-	if client != nobody {
+	if client != unrecorded {
 		l.steps = append(l.steps, c.steps(client)...)
 	}
 }
 
-// reader reads balances, each as of a command that was acknowledged, or later.
+// reader reads balances, each at the position of an acknowledged command or later.
 func (l *Load) reader(ctx context.Context, id int) {
 	rng := rand.New(rand.NewPCG(l.seed, uint64(id)))
 	for ctx.Err() == nil {
@@ -328,7 +328,7 @@ func (l *Load) reader(ctx context.Context, id int) {
 	}
 }
 
-// read reads an account once. ok is false when no answer came.
+// read reads an account once. ok is false if there was no response.
 func (l *Load) read(ctx context.Context, base, id string, known ack) (oracle.Step, bool) {
 	var shown struct {
 		Balance string `json:"balance"`
@@ -341,10 +341,10 @@ func (l *Load) read(ctx context.Context, base, id string, known ack) (oracle.Ste
 	case err != nil || status == http.StatusServiceUnavailable:
 		return oracle.Step{}, false
 	case status != http.StatusOK:
-		l.report(oracle.Violation{Invariant: "I10", Detail: fmt.Sprintf("GET %s was answered with %d %s", url, status, shown.Code)})
+		l.report(oracle.Violation{Invariant: "I10", Detail: fmt.Sprintf("GET %s got %d %s", url, status, shown.Code)})
 		return oracle.Step{}, false
 	case applied < known.position:
-		l.report(oracle.Violation{Invariant: "I6", Detail: fmt.Sprintf("GET %s was answered as of position %d", url, applied)})
+		l.report(oracle.Violation{Invariant: "I6", Detail: fmt.Sprintf("GET %s returned the state at position %d", url, applied)})
 	}
 	balance, err := minor(shown.Balance)
 	if err != nil {
@@ -384,7 +384,7 @@ func (l *Load) Probe(ctx context.Context, base string) error {
 	l.until(ctx, at, []*command{c}, l.attempt)
 	l.record(0, c)
 	if c.fate != oracle.Applied {
-		return fmt.Errorf("no command is taken: %s", c.code)
+		return fmt.Errorf("no command is accepted: %s", c.code)
 	}
 	for _, path := range []string{"/accounts/" + c.account + "/balance", "/accounts/" + c.account + "/transactions", "/totals"} {
 		for {

@@ -5,11 +5,11 @@ type Fate uint8
 
 // The fates of a command.
 const (
-	// Unknown says that no definite answer came.
+	// Unknown means that the client got no final response.
 	Unknown Fate = iota
-	// Applied says that a receipt came.
+	// Applied means that the client got a receipt.
 	Applied
-	// Refused says that the rules refused it, for good.
+	// Refused means that the rules refused it, which is final.
 	Refused
 )
 
@@ -21,20 +21,20 @@ type Leg struct {
 	Version  int64  `json:"version"`
 }
 
-// Command is a command as its client saw it end. Its key is the reference, reason or owner in its events.
+// Command is a command with its outcome for the client. Its key is the reference, reason or owner in its events.
 type Command struct {
 	Key  string
 	Fate Fate
-	// Code is that of the refusal.
+	// Code is the code of the refusal.
 	Code string
-	// Legs are the events of an Applied one.
+	// Legs are the events of an Applied command.
 	Legs []Leg
 	// Events is how many events the command makes.
 	Events int
 }
 
-// checkCommands sees that every acknowledged command is in the log once, as its receipt says; that no refused one is;
-// and no other one more than once. Commands of which nothing is known may be in the log or not.
+// checkCommands checks that every acknowledged command is in the log once, as its receipt says; that no refused command is
+// in it; and that no other command is in it twice. A command with an unknown outcome may be in the log or not.
 func (c *checker) checkCommands(commands []Command, byMark map[string][]*event) {
 	for i := range commands {
 		cmd := &commands[i]
@@ -42,15 +42,15 @@ func (c *checker) checkCommands(commands []Command, byMark map[string][]*event) 
 		switch cmd.Fate {
 		case Refused:
 			if len(got) > 0 {
-				c.violated("I2", "command %s was refused with %s, and is in the log at position %d", cmd.Key, cmd.Code, got[0].position)
+				c.violated("I2", "command %s was refused with %s, but is in the log at position %d", cmd.Key, cmd.Code, got[0].position)
 			}
 		case Unknown:
 			if len(got) > 0 && len(got) != cmd.Events {
-				c.violated("I2", "command %s, not acknowledged, has %d events and not %d", cmd.Key, len(got), cmd.Events)
+				c.violated("I2", "command %s, not acknowledged, has %d events, want %d", cmd.Key, len(got), cmd.Events)
 			}
 		case Applied:
 			if len(got) != cmd.Events {
-				c.violated("I2", "command %s, acknowledged, has %d events and not %d", cmd.Key, len(got), cmd.Events)
+				c.violated("I2", "command %s, acknowledged, has %d events, want %d", cmd.Key, len(got), cmd.Events)
 				continue
 			}
 			for j, leg := range cmd.Legs {

@@ -1,5 +1,5 @@
-// Package oracle says whether the invariants hold. It shares no code with the service: it reads the tables with SQL of
-// its own, folds the events by rules written down here once more, and knows of the clients only what they were answered.
+// Package oracle checks whether the invariants hold. It shares no code with the service: it reads the tables with its own
+// SQL, folds the events by its own copy of the rules, and knows of the clients only what responses they got.
 package oracle
 
 import (
@@ -26,7 +26,7 @@ type event struct {
 	recorded          time.Time
 }
 
-// payload is what any of the events has in it.
+// payload has the fields of all kinds of events.
 type payload struct {
 	Owner      string `json:"owner"`
 	Currency   string `json:"currency"`
@@ -39,7 +39,7 @@ type payload struct {
 	From       string `json:"from_account_id"`
 }
 
-// mark is the idempotency key of the command that an event came from, which the clients put where the event keeps it.
+// mark returns the idempotency key of the event's command, which the clients put into a field that the event keeps.
 func (e *event) mark() string {
 	switch e.kind {
 	case "AccountCreated":
@@ -50,7 +50,7 @@ func (e *event) mark() string {
 	return e.payload.Reference
 }
 
-// sign is 1 for money that comes to the account, -1 for money that goes, 0 for neither.
+// sign returns 1 if money comes to the account, -1 if it leaves, and 0 otherwise.
 func (e *event) sign() int64 {
 	switch e.kind {
 	case "MoneyDeposited", "TransferReceived":
@@ -61,7 +61,7 @@ func (e *event) sign() int64 {
 	return 0
 }
 
-// holdings is an account as the events make it.
+// holdings is the state of an account by its events.
 type holdings struct {
 	owner, currency, status       string
 	limit, balance, come, gone    int64
@@ -69,10 +69,10 @@ type holdings struct {
 	openedAt, updatedAt, closedAt time.Time
 }
 
-// purse is what all accounts of a currency come to.
+// purse is the sum of all accounts in a currency.
 type purse struct{ accounts, deposited, withdrawn, sent, received, balance int64 }
 
-// books are all accounts after some prefix of the log.
+// books are all accounts after a prefix of the log.
 type books struct {
 	accounts map[string]*holdings
 	purses   map[string]*purse
@@ -82,7 +82,7 @@ func newBooks() *books {
 	return &books{accounts: make(map[string]*holdings), purses: make(map[string]*purse)}
 }
 
-// apply takes an event into the books, and says which rule it breaks.
+// apply applies an event to the books, and returns an error that names the rule it breaks.
 func (b *books) apply(e *event) error {
 	a := b.accounts[e.stream]
 	if e.kind == "AccountCreated" {
@@ -147,7 +147,7 @@ func (b *books) move(currency string, e *event) {
 	}
 }
 
-// change applies an event that moves no money.
+// change applies an event that does not move money.
 func (a *holdings) change(e *event) error {
 	before := a.status
 	switch e.kind {

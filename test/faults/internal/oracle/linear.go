@@ -11,7 +11,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// Step is one operation on one account, as the client saw it, for CheckLinear.
+// Step is one operation on one account, as the client observed it, for CheckLinear.
 type Step struct {
 	Client  int
 	Account string
@@ -20,12 +20,12 @@ type Step struct {
 	Amount, Limit int64
 	Fate          Fate
 	Code          string
-	// Version is what the answer named; Balance that of a read.
+	// Version is the version in the response; Balance is a read's balance.
 	Version, Balance int64
-	// AtLeast is the version of the event whose position a read has asked for.
+	// AtLeast is the version of the event whose position a read waited for.
 	AtLeast int64
-	// From and To are when it was sent and when it was answered. A read with a min_position may be of any state since
-	// that position was sent to the log: its From is that of the command it waits for.
+	// From and To are the times of request and response. A read with a min_position may show any state since that
+	// position's command was sent: its From is that of the command.
 	From, To time.Time
 }
 
@@ -35,7 +35,7 @@ type ledger struct {
 	balance, limit, version int64
 }
 
-// next is the state after a command that is applied; ok says whether the rules allow it.
+// next returns the state after an applied command; ok is false if the rules do not allow it.
 func (l ledger) next(s *Step) (after ledger, ok bool) {
 	after = l
 	after.version++
@@ -62,7 +62,7 @@ func (l ledger) next(s *Step) (after ledger, ok bool) {
 	return l, false
 }
 
-// step tells whether an operation may be what happened to an account in a state, and which it leaves.
+// step reports whether an operation is possible on an account in a state, and which state follows.
 func (l ledger) step(s *Step) (bool, ledger) {
 	after, allowed := l.next(s)
 	switch {
@@ -72,7 +72,7 @@ func (l ledger) step(s *Step) (bool, ledger) {
 		return allowed && after.version == s.Version, after
 	case s.Fate == Refused:
 		return !allowed, l
-	case allowed: // nothing is known: it has no end, and comes last if it never happened
+	case allowed: // outcome unknown: it has no end, and is ordered last if it never happened
 		return true, after
 	}
 	return true, l
@@ -83,8 +83,8 @@ var model = porcupine.Model{
 	Step: func(state, input, _ any) (bool, any) { return state.(ledger).step(input.(*Step)) },
 }
 
-// CheckLinear tells whether the operations on each account can have happened one after the other, each between when it
-// was sent and when it was answered. It gives up on an account after the limit, which counts as a violation too.
+// CheckLinear checks that the operations on each account can have happened one after another, each between its request and
+// its response. It gives up on an account after the limit, which is a violation too.
 func CheckLinear(steps []Step, limit time.Duration) []Violation {
 	accounts := make(map[string][]porcupine.Operation)
 	for i := range steps {
@@ -113,9 +113,9 @@ func CheckLinear(steps []Step, limit time.Duration) []Violation {
 	return found
 }
 
-// tighten narrows when each operation can have happened to what the versions say: the state of version v begins after
-// every command up to v was sent, and ends before any after v was answered. No history becomes explicable by it or ceases
-// to be; but without it the search is exponential in what a stalled client overlaps with.
+// tighten narrows the interval of each operation by the versions: the state of version v begins after every command up to v
+// was sent, and ends before any command after v got its response. It does not change whether a history is linearizable, but
+// without it the search is exponential in the operations that overlap with a stalled client.
 func tighten(history []porcupine.Operation) {
 	var newest int64
 	for i := range history {
@@ -145,15 +145,14 @@ func tighten(history []porcupine.Operation) {
 			end = answered[s.Version+1]
 		}
 		op.Call = max(op.Call, sent[s.Version])
-		op.Return = max(min(op.Return, end), op.Call) // one that has nowhere to be is refused by the model
+		op.Return = max(min(op.Return, end), op.Call) // the model refuses one with an empty interval
 	}
 }
 
-// prune leaves out each read that another one of the same state answers for: one whose time lies within its own. Where
-// that one fits, both do.
+// prune removes each read whose interval contains that of another read of the same state: if the other fits, so does it.
 func prune(history []porcupine.Operation) []porcupine.Operation {
 	slices.SortStableFunc(history, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
-	latest := make(map[Step]int64) // when the last of the reads that are kept began, by what they saw
+	latest := make(map[Step]int64) // by state: when the last of the kept reads began
 	return slices.DeleteFunc(history, func(op porcupine.Operation) bool {
 		s := op.Input.(*Step)
 		if s.Kind != "read" || s.Version < s.AtLeast {
@@ -168,8 +167,8 @@ func prune(history []porcupine.Operation) []porcupine.Operation {
 	})
 }
 
-// suspect names, for the reader of a violation, an operation that fits none of the states that the versions make; empty
-// when each fits one by itself.
+// suspect names, to explain a violation, an operation that fits no state of any version; "" if each fits some state on its
+// own.
 func suspect(history []porcupine.Operation) string {
 	applied := make(map[int64]*porcupine.Operation)
 	for i := range history {
@@ -204,7 +203,7 @@ func suspect(history []porcupine.Operation) string {
 			return fmt.Sprintf(": %+v fits no state; there are %d versions", *s, len(states)-1)
 		}
 	}
-	return fmt.Sprintf("; each fits one of the %d versions by itself", len(states)-1)
+	return fmt.Sprintf("; each on its own fits one of the %d versions", len(states)-1)
 }
 
 func first(ok bool, _ ledger) bool { return ok }

@@ -2,7 +2,7 @@ package oracle
 
 import "fmt"
 
-// checker gathers violations, a bounded number of each kind, since one cause breaks many rows.
+// checker collects violations, a bounded number of each kind, since one cause can break many rows.
 type checker struct {
 	found []Violation
 	count map[string]int
@@ -20,17 +20,17 @@ func (c *checker) violated(invariant, format string, args ...any) {
 	}
 }
 
-// checkLog looks at the log alone: I1, I3 and I8. It returns the events by the key of their command.
+// checkLog checks the log alone: I1, I3 and I8. It returns the events by the key of their command.
 func (c *checker) checkLog(events []event) map[string][]*event {
 	byMark, ids := make(map[string][]*event), make(map[string]bool, len(events))
 	b := newBooks()
 	for i := range events {
 		e := &events[i]
 		if want := int64(i) + 1; e.position != want {
-			c.violated("I1", "position %d is in the place of %d", e.position, want)
+			c.violated("I1", "found position %d instead of %d", e.position, want)
 		}
 		if i > 0 && e.recorded.Before(events[i-1].recorded) {
-			c.violated("I1", "position %d was recorded before the one ahead of it", e.position)
+			c.violated("I1", "position %d has an earlier time than the one before it", e.position)
 		}
 		if ids[e.id] {
 			c.violated("I2", "event %s is in the log twice", e.id)
@@ -48,7 +48,7 @@ func (c *checker) checkLog(events []event) map[string][]*event {
 	return byMark
 }
 
-// checkTransfer sees that the two events of a transfer are adjacent and agree.
+// checkTransfer checks that the two events of a transfer are adjacent and agree.
 func (c *checker) checkTransfer(events []event, i int) {
 	switch e := &events[i]; e.kind {
 	case "TransferSent":
@@ -67,7 +67,7 @@ func (c *checker) checkTransfer(events []event, i int) {
 	}
 }
 
-// checkMoney sees that balances add up to what came in less what went out, but between the two events of a transfer.
+// checkMoney checks that balances add up to deposits less withdrawals, except between the two events of a transfer.
 func (c *checker) checkMoney(b *books, events []event, i int) {
 	e := &events[i]
 	if e.sign() == 0 || e.kind == "TransferSent" {
@@ -75,7 +75,7 @@ func (c *checker) checkMoney(b *books, events []event, i int) {
 	}
 	for currency, p := range b.purses {
 		if p.balance != p.deposited-p.withdrawn {
-			c.violated("I8", "at position %d balances in %s add up to %d, and %d came in less what went out", e.position, currency,
+			c.violated("I8", "at position %d balances in %s add up to %d; deposits less withdrawals are %d", e.position, currency,
 				p.balance, p.deposited-p.withdrawn)
 		}
 	}

@@ -29,15 +29,15 @@ from totals where generation = $1`
 	watchedSQL = `select invariant, detail from faults.violations order by at`
 )
 
-// Findings is what a look at the database came to.
+// Findings is the result of a check.
 type Findings struct {
 	Violations []Violation
-	// Events is how long the log was.
+	// Events is the length of the log.
 	Events int64
 }
 
-// Check looks at everything in one snapshot, also while the service works. The commands are those that had ended before
-// it was called.
+// Check checks everything in one snapshot, even while the service works. The commands are those that had ended before the
+// call.
 func Check(ctx context.Context, conn *pgx.Conn, commands []Command) (Findings, error) {
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
@@ -78,7 +78,7 @@ func readLog(ctx context.Context, tx pgx.Tx) ([]event, error) {
 	})
 }
 
-// checkModels compares each read model with the fold of the log up to its checkpoint: I4, and I7 for what is parked.
+// checkModels compares each read model with the fold of the log up to its checkpoint: I4, and I7 for parked streams.
 func (c *checker) checkModels(ctx context.Context, tx pgx.Tx, events []event) error {
 	type checkpoint struct {
 		ID                   string
@@ -127,21 +127,21 @@ func readParked(ctx context.Context, tx pgx.Tx, id string, generation int64) (ma
 	return parked, err
 }
 
-// fold is what a read model is to hold.
+// fold is what the read models must hold.
 type fold struct {
 	*books
 	position int64
 	rows     []statement // of the statements
 }
 
-// statement is an event with what it left.
+// statement is an event and the balance after it.
 type statement struct {
 	*event
 	balance int64
 	status  string
 }
 
-// newFold folds the log up to a position. Of a parked stream, only the events before the one it is parked at count.
+// newFold folds the log up to a position; of a parked stream, only the events before the one at which it is parked.
 func newFold(events []event, position int64, parked map[string]int64) *fold {
 	f := &fold{books: newBooks(), position: position}
 	for i := range events[:position] {
@@ -149,7 +149,7 @@ func newFold(events []event, position int64, parked map[string]int64) *fold {
 		if at, ok := parked[e.stream]; ok && e.position >= at {
 			continue
 		}
-		_ = f.apply(e) // broken rules are the log's affair
+		_ = f.apply(e) // checkLog reports broken rules
 		if a := f.accounts[e.stream]; a != nil {
 			f.rows = append(f.rows, statement{e, a.balance, a.status})
 		}
@@ -184,7 +184,7 @@ func (c *checker) checkBalances(ctx context.Context, tx pgx.Tx, generation int64
 	return err
 }
 
-// equal compares moments as moments.
+// equal compares times as instants.
 func (a *holdings) equal(other *holdings) bool {
 	o := *other
 	same := a.openedAt.Equal(o.openedAt) && a.updatedAt.Equal(o.updatedAt) && a.closedAt.Equal(o.closedAt)
@@ -242,7 +242,7 @@ func (c *checker) checkTotals(ctx context.Context, tx pgx.Tx, generation int64, 
 	return err
 }
 
-// readWatched takes over what the triggers of Watch have seen.
+// readWatched reads what the triggers of Watch have recorded.
 func (c *checker) readWatched(ctx context.Context, tx pgx.Tx) error {
 	var invariant, detail string
 	err := each(ctx, tx, []any{&invariant, &detail}, func() error {
@@ -257,7 +257,7 @@ type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// each scans every row that a query answers, and calls f after each.
+// each scans every row that a query returns, and calls f after each.
 func each(ctx context.Context, q querier, into []any, f func() error, sql string, args ...any) error {
 	rows, err := q.Query(ctx, sql, args...) //nolint:rowserrcheck // ForEachRow does
 	if err != nil {

@@ -42,7 +42,7 @@ func moved(amount int64, from, to string) string {
 	return string(text)
 }
 
-// TestLogs shows the oracle a sound log and what it is to find in others.
+// TestLogs gives the oracle a sound log, and others with what it must find in them.
 func TestLogs(t *testing.T) {
 	t.Parallel()
 	sound := []entry{
@@ -83,7 +83,7 @@ func TestLogs(t *testing.T) {
 	}
 }
 
-// TestCommands shows the oracle what clients were told and what the log has of it.
+// TestCommands gives the oracle the outcomes of clients' commands and a log to compare them with.
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	events := logOf(t, entry{"a", "AccountCreated", 1, opened}, entry{"a", "MoneyDeposited", 2, money(1, "once")},

@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// watchSQL has the database watch its checkpoints: each must be moved by the instance that has taken the running epoch,
-// and none may go back. Instances are told apart by application_name, which the suite gives each of them.
+// watchSQL makes the database watch its checkpoints: only the instance that took the current epoch may move one, and none
+// may go back. Instances are distinguished by application_name, which the suite sets.
 const watchSQL = `
 create schema faults;
 create table faults.violations (invariant text not null, detail text not null, at timestamptz not null default clock_timestamp());
@@ -39,7 +39,7 @@ create trigger faults_watch after update on projections for each row execute fun
 update pg_trigger set tgisinternal = true where tgname = 'faults_watch';
 insert into faults.owners select id, epoch, 'before the watch' from projections where epoch > 0`
 
-// Watch installs the triggers, as a superuser, before any instance of the service has run: the schema must be there.
+// Watch installs the triggers, as a superuser, before any instance of the service has run. The schema must exist.
 func Watch(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, watchSQL); err != nil {
 		return fmt.Errorf("oracle: watch: %w", err)
@@ -47,8 +47,8 @@ func Watch(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// Tail follows the log as any reader does, and reports a position that it would have stepped over: I1. It takes a new
-// connection from dial whenever the one it has is lost, and returns when ctx ends.
+// Tail follows the log as any reader does, and reports a position that it would have skipped: I1. It reconnects by dial
+// whenever its connection is lost, and returns when ctx ends.
 func Tail(ctx context.Context, dial func(context.Context) (*pgx.Conn, error), report func(Violation)) {
 	const nextSQL = `select position from events where position > $1 order by position limit 5000`
 	var last int64

@@ -1,5 +1,5 @@
-// Package wire sits between an instance and PostgreSQL and knows the protocol: it changes the text of statements, holds
-// them, and slips others in. With it an instance is broken, for the controls of the suite, without a line in its code.
+// Package wire is a proxy between an instance and PostgreSQL that knows the protocol: it changes the text of statements,
+// delays them, and injects others. The controls use it to break an instance without changing its code.
 package wire
 
 import (
@@ -15,23 +15,23 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// Rule is what is done to the statements whose text contains Match.
+// Rule says what to do with the statements whose text contains Match.
 type Rule struct {
 	Match string
-	// Old, if set, is replaced by New in the text. It must be there.
+	// Old, if set, is replaced by New in the text, which must contain it.
 	Old, New string
-	// Hold, if set, is called before the statement is executed, and keeps it waiting.
+	// Hold, if set, is called before the statement is executed, and delays it.
 	Hold func()
-	// Then, if set, is a statement executed after it in the same connection. The client does not see its answer.
+	// Then, if set, is a statement executed after it on the same connection. The client does not see its result.
 	Then string
 
 	hits atomic.Int64
 }
 
-// Hits is how many statements the rule has met.
+// Hits is how many statements the rule has matched.
 func (r *Rule) Hits() int64 { return r.hits.Load() }
 
-// Proxy changes what goes through it. Its rules are set before the first connection.
+// Proxy applies rules to the statements that pass through it. The rules are set before the first connection.
 type Proxy struct {
 	listener net.Listener
 	upstream string
@@ -41,10 +41,10 @@ type Proxy struct {
 	mu      sync.Mutex
 	conns   map[net.Conn]bool
 	closed  bool
-	stale   []string // rules that no longer fit the statements they are for
+	stale   []string // rules that no longer fit their statements
 }
 
-// New listens on a port of loopback. The caller closes it.
+// New returns a Proxy that listens on a port of loopback. The caller closes it.
 func New(ctx context.Context, upstream string, rules ...*Rule) (*Proxy, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -55,10 +55,10 @@ func New(ctx context.Context, upstream string, rules ...*Rule) (*Proxy, error) {
 	return p, nil
 }
 
-// Addr is where it listens.
+// Addr returns the address it listens on.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// Stale says which rules met the statement they are for and did not find in it what they replace.
+// Stale returns an error with the rules that matched a statement but did not find in it what they replace.
 func (p *Proxy) Stale() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -141,12 +141,12 @@ type link struct {
 	texts          map[string]string  // of prepared statements, as the client knows them
 
 	mu   sync.Mutex
-	then []string // to be executed when the server is ready next
+	then []string // to execute when the server is next ready
 }
 
 func (l *link) close() { _ = l.client.Close(); _ = l.server.Close() }
 
-// requests takes what the client says to the server.
+// requests forwards the client's messages to the server.
 func (l *link) requests() {
 	defer l.close()
 	first, err := l.front.ReceiveStartupMessage()
@@ -198,7 +198,7 @@ func (l *link) meet(text string) {
 	}
 }
 
-// next returns what is to be slipped in now, empty when nothing is.
+// next returns the statement to inject now, or "".
 func (l *link) next() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -210,10 +210,10 @@ func (l *link) next() string {
 	return text
 }
 
-// answers takes what the server says to the client.
+// answers forwards the server's messages to the client.
 func (l *link) answers() {
 	defer l.close()
-	// Without statements to be slipped in, nothing has to be understood.
+	// Without statements to inject, the messages need not be parsed.
 	slips := false
 	for _, r := range l.proxy.rules {
 		slips = slips || r.Then != ""
@@ -247,7 +247,7 @@ func (l *link) answers() {
 	}
 }
 
-// slip executes a statement and keeps its answer to itself.
+// slip executes a statement and hides its result from the client.
 func (l *link) slip(text string) error {
 	message, err := (&pgproto3.Query{String: text}).Encode(nil)
 	if err == nil {
@@ -260,7 +260,7 @@ func (l *link) slip(text string) error {
 		}
 		switch answer.(type) {
 		case *pgproto3.ErrorResponse:
-			return errors.New("what was slipped in has failed")
+			return errors.New("an injected statement failed")
 		case *pgproto3.ReadyForQuery:
 			return nil
 		}

@@ -20,8 +20,8 @@ type Bouncer struct {
 	process *process
 }
 
-// The parameters that the service sends when it connects have to be let pass. What they say, the pooler does not: where
-// the timeouts matter they are set on the role, with alter role passbook set statement_timeout = '10s' and the like.
+// The pooler must accept the parameters that the service sends when it connects, but does not apply them: timeouts that
+// matter are set on the role, with alter role passbook set statement_timeout = '10s' and the like.
 const bouncerINI = `[databases]
 * = host=127.0.0.1 port=%d
 
@@ -59,7 +59,7 @@ func NewBouncer(ctx context.Context, c *Cluster, program string) (*Bouncer, erro
 	if b.process, err = start(log, program, c.Programs.environment(), &attr, ini); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	for {
 		conn, err := pgx.Connect(ctx, "postgres://passbook@"+b.Addr+"/postgres?sslmode=disable&default_query_exec_mode=simple_protocol")
@@ -68,10 +68,10 @@ func NewBouncer(ctx context.Context, c *Cluster, program string) (*Bouncer, erro
 		}
 		select {
 		case <-b.process.ended:
-			return nil, fmt.Errorf("pgbouncer has ended: %s", tail(log))
+			return nil, fmt.Errorf("pgbouncer ended: %s", tail(log))
 		case <-ctx.Done():
 			b.Close()
-			return nil, fmt.Errorf("pgbouncer does not answer: %w: %s", err, tail(log))
+			return nil, fmt.Errorf("pgbouncer does not respond: %w: %s", err, tail(log))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -1,5 +1,4 @@
-// Package world is what the faults happen to: PostgreSQL clusters of the suite's own, processes of the server, and the
-// networks between them.
+// Package world is the target of the faults: PostgreSQL clusters, processes of the server, and the networks between them.
 package world
 
 import (
@@ -21,18 +20,18 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// startPatience bounds every start. It is long, since only a run that fails waits so long.
-const startPatience = 60 * time.Second
+// startLimit bounds every start. It is long, since only a failing run waits for all of it.
+const startLimit = 60 * time.Second
 
 // Programs is an installed PostgreSQL and the user its programs run as.
 type Programs struct {
 	dir  string
 	attr syscall.SysProcAttr
-	// UID and GID own what the programs are to write; -1 when that is this process's own user.
+	// UID and GID own the files that the programs write; -1 if that is this process's user.
 	UID, GID int
 }
 
-// FindPrograms looks where PG_BIN says, else in the usual places and PATH.
+// FindPrograms searches the directory PG_BIN, or else the usual places and PATH.
 func FindPrograms(bin string) (Programs, error) {
 	dirs := []string{bin}
 	if bin == "" {
@@ -64,7 +63,7 @@ func FindPrograms(bin string) (Programs, error) {
 	return Programs{}, errors.New("no initdb found: install PostgreSQL, or set PG_BIN")
 }
 
-// childAttr has a child end with this process, and keeps Ctrl-C from it.
+// childAttr makes a child end with this process, and shields it from Ctrl-C.
 func childAttr() syscall.SysProcAttr {
 	return syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
@@ -78,7 +77,7 @@ func (p Programs) Dir(parent, name string) (string, error) {
 	return dir, os.Chown(dir, p.UID, p.GID)
 }
 
-// Run runs one of the programs to its end.
+// Run runs one of the programs and waits for its end.
 func (p Programs) Run(ctx context.Context, dir, program string, args ...string) error {
 	cmd := exec.CommandContext(ctx, p.path(program), args...)
 	cmd.Dir, cmd.Env = dir, p.environment()
@@ -91,7 +90,7 @@ func (p Programs) Run(ctx context.Context, dir, program string, args ...string) 
 	return nil
 }
 
-// path is that of a program of PostgreSQL; one with a slash is taken as it is.
+// path returns the path of a program of PostgreSQL; a name with a slash is a path already.
 func (p Programs) path(program string) string {
 	if strings.ContainsRune(program, '/') {
 		return program
@@ -103,7 +102,7 @@ func (p Programs) environment() []string {
 	return []string{"LC_ALL=C", "TZ=UTC", "PATH=" + p.dir + ":/usr/local/bin:/usr/bin:/bin"}
 }
 
-// Cluster is a PostgreSQL server on a data directory of its own, which listens on a port of loopback.
+// Cluster is a PostgreSQL server with its own data directory, which listens on a port of loopback.
 type Cluster struct {
 	Programs Programs
 	// Data is the data directory.
@@ -151,14 +150,14 @@ func (c *Cluster) Start(ctx context.Context) error {
 	attr := c.Programs.attr
 	p, err := start(c.log, c.Programs.path("postgres"), append(c.Programs.environment(), c.Env...), &attr,
 		"-D", c.Data, "-p", strconv.Itoa(c.Port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
-		// What is killed here is processes, never the machine: what was written is there.
+		// Only processes are killed, never the machine: written data survives.
 		"-c", "fsync=off", "-c", "max_prepared_transactions=4", "-c", "max_connections=300", "-c", "log_checkpoints=off",
 		"-c", "shared_buffers=64MB", "-c", "max_wal_size=256MB", "-c", "timezone=UTC")
 	if err != nil {
 		return err
 	}
 	c.process = p
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	for {
 		conn, err := pgx.Connect(ctx, c.URL("postgres", "postgres"))
@@ -167,15 +166,15 @@ func (c *Cluster) Start(ctx context.Context) error {
 		}
 		select {
 		case <-p.ended:
-			return fmt.Errorf("postgres has ended: %s", tail(c.log))
+			return fmt.Errorf("postgres ended: %s", tail(c.log))
 		case <-ctx.Done():
-			return fmt.Errorf("postgres does not answer: %w: %s", err, tail(c.log))
+			return fmt.Errorf("postgres does not respond: %w: %s", err, tail(c.log))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
-// Stop ends the server: SIGINT is a fast shutdown, SIGQUIT an immediate one, as a crash is. It waits for the end.
+// Stop ends the server: SIGINT is a fast shutdown, SIGQUIT an immediate one, like a crash. It waits for the end.
 func (c *Cluster) Stop(signal syscall.Signal) error {
 	if c.process == nil {
 		return nil
@@ -183,15 +182,15 @@ func (c *Cluster) Stop(signal syscall.Signal) error {
 	return c.process.stop(signal)
 }
 
-// Running tells whether the server has not ended.
+// Running reports whether the server has not ended.
 func (c *Cluster) Running() bool { return c.process != nil && !c.process.hasEnded() }
 
-// URL is a database for a role, without any proxy between.
+// URL returns the URL of a database for a role, without a proxy.
 func (c *Cluster) URL(role, database string) string {
 	return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", role, c.Port, database)
 }
 
-// Addr is its host:port.
+// Addr returns its host:port.
 func (c *Cluster) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.Port)) }
 
 // Exec runs a script of statements as a superuser.

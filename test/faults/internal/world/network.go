@@ -9,20 +9,20 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Network is the way between two parties, on which connections are cut, delayed and truncated.
+// Network connects two parties; faults cut, delay and truncate its connections.
 type Network struct{ proxy *toxiproxy.Proxy }
 
-// NewNetwork listens on a port of loopback and connects who comes to upstream. The caller closes it.
+// NewNetwork listens on a port of loopback and forwards connections to upstream. The caller closes it.
 func NewNetwork(name, upstream string) (*Network, error) {
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	n := &Network{toxiproxy.NewProxy(server, name, "127.0.0.1:0", upstream)}
 	return n, n.proxy.Start()
 }
 
-// Addr is where it listens.
+// Addr returns the address it listens on.
 func (n *Network) Addr() string { return n.proxy.Listen }
 
-// Lead takes all connections to another upstream from now on; those there are, are cut.
+// Lead forwards new connections to another upstream from now on, and cuts existing ones.
 func (n *Network) Lead(upstream string) error {
 	n.proxy.Stop()
 	return n.proxy.Update(&toxiproxy.Proxy{Listen: n.proxy.Listen, Upstream: upstream, Enabled: true})
@@ -47,7 +47,7 @@ func (n *Network) Disturb(t Toxic) error {
 	return err
 }
 
-// Calm ends all disturbances, and cuts the connections there are: some may have been left half dead.
+// Calm ends all disturbances, and cuts existing connections, since some may be left half dead.
 func (n *Network) Calm(ctx context.Context) error {
 	n.proxy.Toxics.ResetToxics(ctx)
 	return n.Lead(n.proxy.Upstream)

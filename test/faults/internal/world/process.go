@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// stopPatience is how long a process is given to end before it is killed.
-const stopPatience = 30 * time.Second
+// stopLimit is how long a process may take to end before it is killed.
+const stopLimit = 30 * time.Second
 
 // process is a child of this one.
 type process struct {
 	cmd   *exec.Cmd
-	ended chan struct{} // closed when it has
+	ended chan struct{} // closed when it has ended
 }
 
 // start starts a program whose output is appended to a log.
@@ -33,7 +33,7 @@ func start(log, program string, env []string, attr *syscall.SysProcAttr, args ..
 		return nil, err
 	}
 	go func() {
-		_ = p.cmd.Wait() // how it ended is in its log
+		_ = p.cmd.Wait() // its log says how it ended
 		close(p.ended)
 	}()
 	return p, nil
@@ -55,12 +55,12 @@ func (p *process) signal(signal syscall.Signal) error {
 	return nil
 }
 
-// stop sends a signal and waits for the end; what does not end is killed, which is an error.
+// stop sends a signal and waits for the end. It kills a process that does not end, and returns an error.
 func (p *process) stop(signal syscall.Signal) error {
 	if err := p.signal(signal); err != nil {
 		return err
 	}
-	timer := time.NewTimer(stopPatience)
+	timer := time.NewTimer(stopLimit)
 	defer timer.Stop()
 	select {
 	case <-p.ended:
@@ -69,10 +69,10 @@ func (p *process) stop(signal syscall.Signal) error {
 	}
 	err := p.signal(syscall.SIGKILL)
 	<-p.ended
-	return errors.Join(fmt.Errorf("%s did not end within %s of %s", p.cmd.Path, stopPatience, signal), err)
+	return errors.Join(fmt.Errorf("%s did not end within %s of %s", p.cmd.Path, stopLimit, signal), err)
 }
 
-// tail is the end of a log.
+// tail returns the end of a log.
 func tail(path string) string {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -81,7 +81,7 @@ func tail(path string) string {
 	return strings.TrimSpace(string(text[max(0, len(text)-1500):]))
 }
 
-// command is a program that is run to its end.
+// command runs a program and waits for its end.
 func command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	attr := childAttr()

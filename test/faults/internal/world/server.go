@@ -14,7 +14,7 @@ import (
 
 // Server is an instance of the service, with a network to its database and one to its clients.
 type Server struct {
-	// Name is its application_name.
+	// Name is the instance's application_name.
 	Name string
 	// Database and Clients are the two networks.
 	Database, Clients *Network
@@ -28,7 +28,7 @@ type Server struct {
 	process *process
 }
 
-// newServer sets an instance up, without starting it. via is where its connections to the database go.
+// newServer returns an instance that is not started yet. via is the address that its database connections go to.
 func newServer(ctx context.Context, binary, dir, name, database, via string) (*Server, error) {
 	port, err := freePort(ctx)
 	if err != nil {
@@ -45,10 +45,10 @@ func newServer(ctx context.Context, binary, dir, name, database, via string) (*S
 	return s, err
 }
 
-// Base is where clients reach it.
+// Base returns the URL for clients.
 func (s *Server) Base() string { return "http://" + s.Clients.Addr() }
 
-// Direct is where it is reached without a network between.
+// Direct returns the URL that bypasses the network.
 func (s *Server) Direct() string { return "http://" + s.addr }
 
 // Start starts the process, unless it runs. It does not wait until it is ready.
@@ -67,14 +67,14 @@ func (s *Server) Start() error {
 	return err
 }
 
-// Parameters sets more parameters of the database URL, such as "&a=b", for the next start.
+// Parameters sets additional parameters of the database URL, such as "&a=b", for the next start.
 func (s *Server) Parameters(query string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.query = query
 }
 
-// Signal sends a signal, to a process that may have ended.
+// Signal sends a signal; the process may have ended.
 func (s *Server) Signal(signal syscall.Signal) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +91,7 @@ func (s *Server) Stop(signal syscall.Signal) error {
 	return s.process.stop(signal)
 }
 
-// Ready waits until it says that it is, or ctx ends.
+// Ready waits until the instance is ready, or ctx ends.
 func (s *Server) Ready(ctx context.Context) error {
 	for {
 		if status, _ := s.get(ctx, "/readyz"); status == http.StatusOK {
@@ -117,7 +117,7 @@ func (s *Server) get(ctx context.Context, path string) (int, error) {
 	return response.StatusCode, response.Body.Close()
 }
 
-// Close ends everything of it.
+// Close stops the instance and its networks.
 func (s *Server) Close() {
 	_ = s.Signal(syscall.SIGCONT)
 	_ = s.Stop(syscall.SIGKILL)

@@ -17,23 +17,23 @@ import (
 	"passbook/test/faults/internal/oracle"
 )
 
-// healPatience is how long everything may take to work again after a fault is over.
-const healPatience = 60 * time.Second
+// healLimit is how long everything may take to work again after a fault is over.
+const healLimit = 60 * time.Second
 
-// Options are what a world is made of.
+// Options configure a World.
 type Options struct {
-	// Server is the binary, Dir an empty directory, Name that of the database, Seed what chance comes from.
+	// Server is the binary, Dir an empty directory, Name the database's name, Seed the random seed.
 	Server, Dir, Name string
 	Seed              uint64
 	// Overlay, if set, changes the database once the instances run, as a superuser.
 	Overlay func(ctx context.Context, conn *pgx.Conn) error
-	// Via, if set, wraps the address that an instance reaches the cluster at in another.
+	// Via, if set, returns the address that an instance uses instead of the cluster's.
 	Via func(instance, addr string) (string, error)
-	// Load is the traffic.
+	// Load configures the traffic.
 	Load load.Config
 }
 
-// World is a database, two instances of the service on it, and clients who never give up.
+// World is a database, two instances of the service on it, and clients that never give up.
 type World struct {
 	Servers []*Server
 	Load    *load.Load
@@ -77,7 +77,7 @@ func New(ctx context.Context, c *Cluster, o Options) (_ *World, err error) {
 			return nil, err
 		}
 	}
-	if o.Overlay != nil { // not before: the instances do not start on a schema that is not theirs
+	if o.Overlay != nil { // not earlier: the instances do not start on a changed schema
 		if err := o.Overlay(ctx, conn); err != nil {
 			return nil, err
 		}
@@ -104,12 +104,12 @@ func (w *World) addServer(ctx context.Context, name, addr string) error {
 	if err := s.Start(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	return s.Ready(ctx)
 }
 
-// migrate brings a database up to the schema of the binary.
+// migrate brings a database to the binary's schema.
 func (c *Cluster) migrate(ctx context.Context, server, database string) error {
 	cmd := command(ctx, server, "migrate")
 	cmd.Env = []string{"DATABASE_URL=" + c.URL("passbook", database), "HOME=/nonexistent"}
@@ -119,16 +119,16 @@ func (c *Cluster) migrate(ctx context.Context, server, database string) error {
 	return nil
 }
 
-// Cluster is the one that holds the database now.
+// Cluster returns the cluster that holds the database now.
 func (w *World) Cluster() *Cluster { return w.cluster.Load() }
 
-// Move takes everybody to another cluster, which holds the same database.
+// Move moves all connections to another cluster, which holds the same database.
 func (w *World) Move(c *Cluster) error {
 	w.cluster.Store(c)
 	return w.Lead(c.Addr())
 }
 
-// Lead takes the instances' connections somewhere else.
+// Lead redirects the instances' connections to another address.
 func (w *World) Lead(addr string) error {
 	for _, s := range w.Servers {
 		if err := s.Database.Lead(addr); err != nil {
@@ -138,7 +138,7 @@ func (w *World) Lead(addr string) error {
 	return nil
 }
 
-// Dial connects to the database as a superuser, without a network between.
+// Dial connects to the database as a superuser, bypassing the networks.
 func (w *World) Dial(ctx context.Context) (*pgx.Conn, error) {
 	return pgx.Connect(ctx, w.Cluster().URL("postgres", w.Database))
 }
@@ -153,7 +153,7 @@ func (w *World) With(ctx context.Context, f func(*pgx.Conn) error) error {
 	return f(conn)
 }
 
-// Report takes down a violation, once.
+// Report records a violation, once.
 func (w *World) Report(v oracle.Violation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -163,17 +163,17 @@ func (w *World) Report(v oracle.Violation) {
 	w.violations = append(w.violations, v)
 }
 
-// Violations are those taken down so far.
+// Violations returns the violations recorded so far.
 func (w *World) Violations() []oracle.Violation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return append([]oracle.Violation(nil), w.violations...)
 }
 
-// Heal ends all that is disturbed, and waits until each instance takes commands and shows what they did, in every read
-// model. What does not work again is a violation.
+// Heal ends all disturbances, and waits until each instance accepts commands and every read model shows their effect. It
+// reports what does not recover as a violation.
 func (w *World) Heal(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, healPatience)
+	ctx, cancel := context.WithTimeout(ctx, healLimit)
 	defer cancel()
 	if !w.Cluster().Running() {
 		if err := w.Cluster().Start(ctx); err != nil {
@@ -202,9 +202,9 @@ func (w *World) Heal(ctx context.Context) error {
 	return nil
 }
 
-// Check asks the oracle, and takes down what it finds. It returns how long the log is.
+// Check calls the oracle and records what it finds. It returns the length of the log.
 func (w *World) Check(ctx context.Context) (int64, error) {
-	commands := w.Load.Commands() // before the snapshot, so that it holds them all
+	commands := w.Load.Commands() // before the snapshot, so that the snapshot has them all
 	var events int64
 	err := w.With(ctx, func(conn *pgx.Conn) error {
 		found, err := oracle.Check(ctx, conn, commands)
@@ -217,7 +217,7 @@ func (w *World) Check(ctx context.Context) (int64, error) {
 	return events, err
 }
 
-// CheckLinear asks whether what the clients saw can have been one account each.
+// CheckLinear checks that what the clients observed is linearizable for each account.
 func (w *World) CheckLinear() int {
 	steps := w.Load.Steps()
 	for _, v := range oracle.CheckLinear(steps, 20*time.Second) {
@@ -240,9 +240,9 @@ func (w *World) Close() {
 	w.background.Wait()
 }
 
-// forgetPrepared rolls back what was prepared before a crash.
+// forgetPrepared rolls back transactions that were prepared before a crash.
 func forgetPrepared(conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(context.Background(), healPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), healLimit)
 	defer cancel()
 	rows, _ := conn.Query(ctx, `select gid from pg_prepared_xacts where database = current_database()`)
 	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
