@@ -99,7 +99,7 @@ export async function send(method, path, { body, key, signal } = {}) {
   return parse(await answer.text());
 }
 
-// batch reads a page of the log with the text of each event beside it, in which no number has been changed.
+// batch reads a page of the log with the original text of each event, so that no number is changed.
 export async function batch(query, signal) {
   const answer = await exchange('GET', '/events', { query, signal, headers: { Accept: 'application/cloudevents-batch+json' } });
   return { events: parse(await answer.text()), position: Number(answer.headers.get('Passbook-Position')), more: answer.headers.has('Link') };

@@ -29,7 +29,7 @@ export const drawn = (decimal) => Number(decimal);
 
 const two = (n) => String(n).padStart(2, '0');
 
-// moment shows a time of the API to the second, in the zone of whoever looks.
+// moment shows a time of the API to the second, in the viewer's time zone.
 export function moment(rfc3339) {
   const t = new Date(rfc3339);
   return `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())} ${clock(t)}`;

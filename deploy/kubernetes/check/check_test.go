@@ -1,6 +1,6 @@
 // Package check holds the manifests against the types of Kubernetes and CloudNativePG: it builds each kustomization, decodes
 // every object strictly, so that an unknown field or one of the wrong type fails, and looks at what must not be missing.
-// It is a module of its own, to keep those types out of the service's.
+// It is a separate module, to keep those types out of the service's.
 package check
 
 import (
@@ -125,7 +125,7 @@ func restricted(t *testing.T, of string, pod *corev1.PodSpec) {
 	}
 }
 
-// serves looks at what the container of the service is told.
+// serves checks the settings of the service's container.
 func serves(t *testing.T, c *corev1.Container) {
 	t.Helper()
 	env := make(map[string]string)

@@ -42,7 +42,7 @@ export function show({ root, parts: [id], signal }) {
       get(`/projections/${id}`, { signal }), get(`/projections/${id}/failures`, { signal }), get(`/projections/${id}/replays`, { signal, query: { limit: 20 } }),
     ]);
     one.update(state.body);
-    // Rows are made anew only when something has changed, so that the button that has the focus keeps it.
+    // Rows are rebuilt only when something has changed, so that a focused button keeps the focus.
     if (shown.failures !== JSON.stringify(list.body)) failed.rows(list.body.failures);
     shown.failures = JSON.stringify(list.body);
     if (shown.replays !== JSON.stringify(done.body)) were.rows(done.body.replays);

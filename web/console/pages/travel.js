@@ -21,7 +21,7 @@ export function show({ root, query, signal }) {
   const then = panel('At that moment', { wide: true });
   const past = panel('Choose on the line', { wide: true, about: 'The balance over time. The dashed line is the moment shown above.' });
   fill(root, h('h1', null, 'Time travel'),
-    h('p', { class: 'lede' }, 'The log keeps everything, so you can see an account as it was at any moment.'), form, top, then.element, past.element);
+    h('p', { class: 'lede' }, 'The log keeps everything, so you can see an account as of any moment.'), form, top, then.element, past.element);
   past.element.hidden = true;
   const line = timeline(past.body, signal, (milliseconds) => {
     made.inputs.get('at').value = local(milliseconds);
@@ -80,7 +80,7 @@ export function show({ root, query, signal }) {
   return { update: read };
 }
 
-// local is a moment as an input of a date and time has it, in the zone of whoever looks.
+// local is a moment as an input of a date and time has it, in the viewer's time zone.
 function local(milliseconds) {
   const t = new Date(milliseconds);
   return new Date(milliseconds - t.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
@@ -98,7 +98,7 @@ function side(was, is, asked) {
     h('div', { class: 'moments' }, column(`As of ${when}`, was, 'then'), column('Now', is))];
 }
 
-// timeline is the balance over time with a slider beneath, which chooses a moment when it is let go.
+// timeline shows the balance over time with a slider, which chooses a moment when it is released.
 function timeline(body, signal, chosen) {
   const line = chart({ label: 'Balance over time', names: ['balance'], format: String, step: true, height: 180 });
   const slider = h('input', { type: 'range', min: 0, max: STEPS, step: 1, 'aria-label': 'Moment', class: 'slider' });
