@@ -22,8 +22,8 @@ const (
 )
 
 // tailCache is a Log that keeps the end of what it has read, so that several projections which follow the log together
-// read and decode each event once. What is kept is of one log: what is added to it was read together with the last event kept,
-// and when that is another by then, because the log was truncated, nothing is kept.
+// read and decode each event once. The events kept are of one log: each piece was read together with the last event before it.
+// If that has changed, because the log was truncated, the cache is emptied.
 type tailCache struct {
 	Log
 
