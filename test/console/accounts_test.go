@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// beside waits until the open form shows an error beside a field, tied to it for those who cannot see it.
+// beside waits until the open form shows an error next to a field, linked to it for screen readers.
 func (b *tab) beside(name string) {
 	b.t.Helper()
 	b.until(fmt.Sprintf(`(() => {
@@ -20,7 +20,7 @@ func (b *tab) beside(name string) {
 	})()`, name))
 }
 
-// atTop waits until the open form shows a problem that concerns no field.
+// atTop waits until the open form shows a problem that does not concern a field.
 func (b *tab) atTop(piece string) {
 	b.t.Helper()
 	b.until(fmt.Sprintf(`document.querySelector('dialog[open] .problem[role=alert]:not([hidden])').innerText.includes(%q)`, piece))
@@ -38,7 +38,7 @@ func (b *tab) shows(balance string) {
 	b.until(fmt.Sprintf(`document.querySelector('#balance').innerText === %q`, balance))
 }
 
-// TestAccountLifecycle opens an account and does with it all that can be done, wrongly first.
+// TestAccountLifecycle opens an account and performs every operation on it, each with invalid input first.
 func TestAccountLifecycle(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
@@ -71,7 +71,7 @@ func TestAccountLifecycle(t *testing.T) {
 	b.submitted()
 	b.shows("100.00")
 	b.sees("first", "+100.00")
-	b.losesAnAnswer(s)
+	b.losesAResponse(s)
 	b.shows("101.00")
 
 	b.button("Withdraw")
@@ -126,8 +126,8 @@ func TestAccountLifecycle(t *testing.T) {
 	readsOwnWrites(t, s, ada)
 }
 
-// losesAnAnswer deposits 1.00 while the network loses the server's first answer: sent again, the form has the same key.
-func (b *tab) losesAnAnswer(s *fixture) {
+// losesAResponse deposits 1.00 while the network loses the server's first response: the form is sent again with the same key.
+func (b *tab) losesAResponse(s *fixture) {
 	b.t.Helper()
 	s.gate.instead(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/deposits" {
@@ -158,7 +158,7 @@ func (b *tab) losesAnAnswer(s *fixture) {
 	b.submitted()
 	tries := s.gate.requests("POST", "/deposits")
 	if len(tries) != before+2 || tries[before].header.Get("Idempotency-Key") != tries[before+1].header.Get("Idempotency-Key") {
-		b.t.Errorf("a form that was sent again has another key: %v", tries[before:])
+		b.t.Errorf("a form sent again has a different key: %v", tries[before:])
 	}
 	if tries[0].header.Get("Idempotency-Key") == tries[before].header.Get("Idempotency-Key") || tries[0].header.Get("Idempotency-Key") == "" {
 		b.t.Error("two forms have the same key, or none")
@@ -178,7 +178,7 @@ func readsOwnWrites(t *testing.T, s *fixture, account string) {
 	}
 }
 
-// TestFindAccounts filters the list, and goes through its pages.
+// TestFindAccounts filters the list and walks its pages.
 func TestFindAccounts(t *testing.T) {
 	t.Parallel()
 	s := serve(t, past(t))

@@ -13,14 +13,14 @@ import (
 	"testing"
 )
 
-// gate is a reverse proxy between the browser and the server. It sees every request, and can take the place of the
-// network: refuse, lose an answer, cut a stream.
+// gate is a reverse proxy between the browser and the server. It sees every request, and can simulate the
+// network: refuse a request, lose a response, cut a stream.
 type gate struct {
 	*httptest.Server
 
 	mu   sync.Mutex
 	seen []seen
-	// refuse answers in place of the server when it returns true. It may be nil.
+	// refuse responds instead of the server if it returns true. It may be nil.
 	refuse func(http.ResponseWriter, *http.Request) bool
 }
 
@@ -41,7 +41,7 @@ func newGate(t *testing.T, base string) *gate {
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		FlushInterval: -1,
 		Transport:     transport,
-		// A browser that leaves a page drops its streams.
+		// A browser that leaves a page cancels its streams.
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 	g.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -68,7 +68,7 @@ func (g *gate) instead(refuse func(http.ResponseWriter, *http.Request) bool) {
 	g.refuse = refuse
 }
 
-// requests returns those of a method and path that came so far.
+// requests returns the requests so far with a method and path.
 func (g *gate) requests(method, path string) []seen {
 	g.mu.Lock()
 	defer g.mu.Unlock()

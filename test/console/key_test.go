@@ -11,7 +11,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// TestConsoleAsksForAKey stands where authentication is on: the gate answers in the words of RFC 6750 that a server would.
+// TestConsoleAsksForAKey simulates authentication: the gate responds as a server would by RFC 6750.
 func TestConsoleAsksForAKey(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
@@ -63,7 +63,7 @@ func TestConsoleAsksForAKey(t *testing.T) {
 	b.until(`document.querySelector('main').innerText.includes('requires an API key')`)
 }
 
-// TestKeyboardOnly reaches the content, opens a form and leaves it by keys alone, and keeps the theme that was chosen.
+// TestKeyboardOnly reaches the content, opens a form and closes it with keys only, and keeps the chosen theme.
 func TestKeyboardOnly(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestLiveLog follows the log, pauses it, loses its connection, and looks at one event.
+// TestLiveLog follows the log, pauses it, loses the connection, and opens one event.
 func TestLiveLog(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
@@ -47,7 +47,7 @@ func TestLiveLog(t *testing.T) {
 	b.choose(`[name="type"]`, "")
 	b.until(`document.querySelectorAll('tbody tr').length >= 6`)
 
-	// The page holds no more rows than it can show.
+	// The page keeps only as many rows as it can show.
 	var many strings.Builder
 	for n := range 700 {
 		fmt.Fprintf(&many, `,{"command":"deposit","account_id":%q,"amount":"%d"}`, ada, 1000+n)

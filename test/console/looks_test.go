@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// axeRun returns the violations that keep people from using the page, as lines.
+// axeRun returns the serious violations on the page, as lines.
 const axeRun = `axe.run(document, { resultTypes: ['violations'] }).then((result) => result.violations
   .filter((v) => v.impact === 'serious' || v.impact === 'critical')
   .map((v) => v.id + ' (' + v.impact + '): ' + v.help + '\n  ' + v.nodes.map((n) => n.html + ' ' + (n.any[0]?.message ?? '')).join('\n  ')).join('\n'))`
 
-// axe is the source of axe-core, or "" where it could not be fetched.
+// axe is the source of axe-core, or "" if it could not be fetched.
 func axe(t *testing.T) string {
 	t.Helper()
 	path := os.Getenv("AXE_CORE")
@@ -56,12 +56,12 @@ func (b *tab) fits(what string, width int64) {
 	over, err := eval[[]string](b, fmt.Sprintf(`document.documentElement.scrollWidth <= %[1]d && innerWidth <= %[1]d ? [] : ['the page', ...[...document.querySelectorAll('main *')]
 		.filter((e) => e.getBoundingClientRect().right > %[1]d && !e.closest('.scroll, .tabs, pre, .canvas')).map((e) => e.outerHTML.slice(0, 120))]`, width))
 	if err != nil || len(over) > 0 {
-		b.t.Errorf("%s has to be scrolled sideways (%v): %s", what, err, strings.Join(over, "\n"))
+		b.t.Errorf("%s scrolls horizontally (%v): %s", what, err, strings.Join(over, "\n"))
 	}
 }
 
-// TestEveryPage looks at every page, light and dark, at both widths: it fits, it is accessible, and the browser has
-// nothing to report.
+// TestEveryPage checks every page, light and dark, at both widths: it fits, it is accessible, and the browser reports no
+// error.
 func TestEveryPage(t *testing.T) {
 	t.Parallel()
 	source := axe(t)
@@ -117,7 +117,7 @@ func TestEveryPage(t *testing.T) {
 	}
 }
 
-// keepBusy deposits now and then, so that what is live shows something.
+// keepBusy deposits regularly, so that live views show something.
 func keepBusy(ctx context.Context, s *fixture) {
 	tick := time.NewTicker(150 * time.Millisecond)
 	defer tick.Stop()

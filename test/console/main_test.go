@@ -2,7 +2,7 @@
 
 // Package console drives the web console in a real browser, against the real binary on a real PostgreSQL. It is run
 // by make test-console, which builds the server (CONSOLE_SERVER) and finds Chromium (CHROMIUM) and axe-core (AXE_CORE).
-// Screenshots are written to the directory that CONSOLE_SCREENSHOTS names, if it does.
+// Screenshots are written to the directory that CONSOLE_SCREENSHOTS names, if it is set.
 package console
 
 import (
@@ -27,12 +27,12 @@ import (
 	"passbook/internal/postgres"
 )
 
-// patience bounds every wait for something that is sure to happen. The machine may be slow.
-const patience = time.Minute
+// waitLimit bounds every wait for a condition. The machine may be slow.
+const waitLimit = time.Minute
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// fixture is a running server with a database and a gate of its own. Browsers and tests reach it through the gate.
+// fixture is a running server with its own database and gate. Browsers and tests reach it through the gate.
 type fixture struct {
 	t    *testing.T
 	pool *pgxpool.Pool
@@ -51,7 +51,7 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.b.Write(p)
 }
 
-// serve starts the real binary, after prepare has had the empty database.
+// serve starts the real binary, after calling prepare with the empty database.
 func serve(t *testing.T, prepare func(*pgxpool.Pool)) *fixture {
 	t.Helper()
 	path := os.Getenv("CONSOLE_SERVER")
@@ -103,7 +103,7 @@ func serve(t *testing.T, prepare func(*pgxpool.Pool)) *fixture {
 // eventually waits until something holds.
 func (s *fixture) eventually(what string, holds func() bool) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(s.t.Context(), waitLimit)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -111,7 +111,7 @@ func (s *fixture) eventually(what string, holds func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			s.t.Fatalf("it did not come true that %s", what)
+			s.t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }
@@ -134,7 +134,7 @@ func (s *fixture) send(method, path, body string) (int, []byte, error) {
 	return response.StatusCode, raw, err
 }
 
-// call is send for what must succeed.
+// call is send for a request that must succeed.
 func (s *fixture) call(method, path, body string) map[string]any {
 	s.t.Helper()
 	status, raw, err := s.send(method, path, body)
@@ -151,13 +151,13 @@ func (s *fixture) open(owner, currency string) string {
 	return s.call("POST", "/accounts", fmt.Sprintf(`{"owner":%q,"currency":%q}`, owner, currency))["account_id"].(string)
 }
 
-// deposit returns the position.
+// deposit makes a deposit and returns its position.
 func (s *fixture) deposit(account, amount string) int64 {
 	s.t.Helper()
 	return int64(s.call("POST", "/deposits", fmt.Sprintf(`{"account_id":%q,"amount":%q}`, account, amount))["position"].(float64))
 }
 
-// balance returns it as the read model has it when all that was recorded is applied.
+// balance returns the balance once the read model has applied the whole log.
 func (s *fixture) balance(account string, position int64) string {
 	s.t.Helper()
 	return s.call("GET", fmt.Sprintf("/accounts/%s/balance?min_position=%d", account, position), "")["balance"].(string)

@@ -14,8 +14,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestAForeignPage has a page of another origin send what a browser lets it: requests without a preflight, whose answers it
-// may not read. Then the service is given the page's own name, as DNS rebinding does.
+// TestAForeignPage makes a page of another origin send what a browser allows: requests without a preflight, whose responses
+// it may not read. Then the page uses its own name for the service, as DNS rebinding does.
 func TestAForeignPage(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
@@ -59,7 +59,7 @@ func TestAForeignPage(t *testing.T) {
 		t.Errorf("the account is %v", got)
 	}
 
-	// The console itself may do all of it.
+	// The console itself may do all of this.
 	own := browse(t, s.base, "/projections/balances")
 	own.button("Pause")
 	s.eventually("the console has paused the projection", func() bool {
@@ -67,7 +67,7 @@ func TestAForeignPage(t *testing.T) {
 	})
 }
 
-// TestConsoleBelowAPath has a proxy that mounts the service below a path, and takes it off.
+// TestConsoleBelowAPath uses a proxy that mounts the service below a path, and strips the path.
 func TestConsoleBelowAPath(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
@@ -115,8 +115,8 @@ func foreignTab(t *testing.T) *tab {
 		closeTab()
 		stop()
 	})
-	b := &tab{t: t, ctx: ctx, allowed: []string{""}} // it reports what is refused
-	// The first use makes the browser, which must not end with a context of its own.
+	b := &tab{t: t, ctx: ctx, allowed: []string{""}} // the browser reports refused requests
+	// The first use starts the browser, which must not end with a derived context.
 	if err := chromedp.Listen(ctx, b.heard); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// owners of the accounts that past makes, the first of which has the longest history.
+// owners of the accounts that past makes; the first has the longest history.
 var owners = []string{
 	"Ada Lovelace", "Grace Hopper", "Mary Somerville", "Emmy Noether", "Sophie Germain", "Hypatia", "Maryam Mirzakhani",
 	"Katherine Johnson", "Lise Meitner", "Rosalind Franklin", "Cecilia Payne", "Chien-Shiung Wu",
@@ -23,7 +23,7 @@ var currencies = []string{"EUR", "EUR", "USD", "JPY", "EUR", "CHF"}
 
 func pastAccount(n int) string { return fmt.Sprintf("0190a0d2-0000-7000-8000-%012d", n) }
 
-// past writes the log of three months by SQL, always the same one, because the API records nothing in the past.
+// past writes a fixed log of three months by SQL, because the API cannot record events in the past.
 func past(t *testing.T) func(*pgxpool.Pool) {
 	t.Helper()
 	return func(pool *pgxpool.Pool) {

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// barrier makes each row of a generation that is being built wait for a lock, which the test takes and gives up.
+// barrier makes each row of a generation under construction wait for a lock, which the test takes and releases.
 const barrier = `create function wait_at_barrier() returns trigger language plpgsql as
 $$ begin if new.generation > 1 then perform pg_advisory_xact_lock_shared(4711); end if; return new; end $$;
 create trigger barrier before insert on balances for each row execute function wait_at_barrier()`
@@ -47,7 +47,7 @@ func TestProjectionsAreOperated(t *testing.T) {
 	b.until(`document.querySelector('.replay progress').max === 3`)
 	b.sees("Replay to generation 2", "0 of 3 events", "left")
 	b.click(".replay button", "Cancel")
-	// It waits for the rows that are being written, which wait at the barrier.
+	// The cancellation waits for the rows being written, which wait at the barrier.
 	s.eventually("the cancellation has arrived", func() bool {
 		var waiting int
 		err := s.pool.QueryRow(t.Context(), "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()").Scan(&waiting)
@@ -71,7 +71,7 @@ func TestProjectionsAreOperated(t *testing.T) {
 	}
 }
 
-// TestFailuresAreRetried parks an account at an event that does not fit, and retries it when it does.
+// TestFailuresAreRetried parks an account at an event that cannot be applied, and retries it once it can.
 func TestFailuresAreRetried(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)

@@ -21,19 +21,19 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// tab is a browser with an empty profile, on one page of the console. What the page reports as an error fails the test.
+// tab is a browser with an empty profile, on one page of the console. An error that the page reports fails the test.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
-	// allowed are pieces of what the browser may report: requests that a test makes fail.
+	// allowed are parts of errors that the browser may report: requests that a test makes fail.
 	allowed []string
 }
 
 // watch reports violations of the Content-Security-Policy to the console, where they count as errors.
 const watch = `addEventListener('securitypolicyviolation', (e) => console.error('policy: ' + e.violatedDirective + ' ' + e.blockedURI));`
 
-// browse starts a browser and goes to a page, such as /accounts. It may report what has one of the allowed pieces, such
-// as "status of 422".
+// browse starts a browser and opens a page, such as /accounts. The browser may report errors that contain one of the allowed
+// parts, such as "status of 422".
 func browse(t *testing.T, base, where string, allowed ...string) *tab {
 	t.Helper()
 	chromium := os.Getenv("CHROMIUM")
@@ -55,7 +55,7 @@ func browse(t *testing.T, base, where string, allowed ...string) *tab {
 		stop()
 	})
 	b := &tab{t: t, ctx: ctx, allowed: allowed}
-	// The first use makes the browser, which must not end with a context of its own.
+	// The first use starts the browser, which must not end with a derived context.
 	if err := chromedp.Listen(ctx, b.heard); err != nil {
 		t.Fatal(err)
 	}
@@ -96,10 +96,10 @@ func (b *tab) heard(event any) {
 	}
 }
 
-// run runs actions, which must succeed within the time.
+// run runs actions, which must succeed within the time limit.
 func (b *tab) run(actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, waitLimit)
 	defer cancel()
 	if err := chromedp.Do(ctx, actions...); err != nil {
 		b.fail("%v", err)
@@ -109,7 +109,7 @@ func (b *tab) run(actions ...chromedp.Action[chromedp.Void]) {
 // call sends a command of the protocol, which must succeed.
 func call[P, R any](b *tab, command cdp.Command[P, R], parameters P) R {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, waitLimit)
 	defer cancel()
 	result, err := chromedp.Call(ctx, command, parameters)
 	if err != nil {
@@ -120,7 +120,7 @@ func call[P, R any](b *tab, command cdp.Command[P, R], parameters P) R {
 
 // eval returns the value of an expression, or of the promise that it is.
 func eval[T any](b *tab, expression string) (T, error) {
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, waitLimit)
 	defer cancel()
 	return chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
@@ -141,10 +141,10 @@ func (b *tab) fail(format string, arguments ...any) {
 	b.t.Fatalf("%s; the page says:\n%s", fmt.Sprintf(format, arguments...), text)
 }
 
-// until waits until an expression is true. One that throws is not.
+// until waits until an expression is true. An expression that throws counts as false.
 func (b *tab) until(expression string) {
 	b.t.Helper()
-	deadline := time.NewTimer(patience)
+	deadline := time.NewTimer(waitLimit)
 	defer deadline.Stop()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -156,7 +156,7 @@ func (b *tab) until(expression string) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			b.fail("it did not come true: %s (%v)", expression, err)
+			b.fail("timed out waiting for %s (%v)", expression, err)
 		}
 	}
 }
@@ -173,7 +173,7 @@ func (b *tab) sees(texts ...string) {
 	}
 }
 
-// text returns that of the first element of a selector.
+// text returns the text of the selector's first element.
 func (b *tab) text(selector string) string {
 	b.t.Helper()
 	b.until(fmt.Sprintf(`document.querySelector(%q)`, selector))
@@ -185,7 +185,7 @@ func (b *tab) text(selector string) string {
 }
 
 // click clicks with the mouse on the first visible element of a selector that has the text, or any if that is "". It waits
-// until there is one that stays where it is and that nothing covers.
+// until there is one that does not move and is not covered.
 func (b *tab) click(selector, text string) {
 	b.t.Helper()
 	find := fmt.Sprintf(`(async () => {
@@ -196,7 +196,7 @@ func (b *tab) click(selector, text string) {
 		await new Promise((resolve) => setTimeout(resolve, 60));
 		return e?.contains(document.elementFromPoint(...at)) && middle().join() === at.join() ? at : [];
 	})()`, selector, text)
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitLimit)
 	for {
 		at, err := eval[[]float64](b, find)
 		if err == nil && len(at) == 2 {
@@ -220,14 +220,14 @@ func (b *tab) link(text string) {
 	b.click("a", text)
 }
 
-// submit clicks on the button of the open dialog that sends it, and waits until it is answered: the focus moves then.
+// submit clicks on the submit button of the open dialog, and waits for the response: then the focus moves.
 func (b *tab) submit() {
 	b.t.Helper()
 	b.click("dialog[open] button[type=submit]", "")
 	b.until(`!document.querySelector('dialog button[aria-disabled="true"]')`)
 }
 
-// fill puts a text in place of what the input of the open dialog has. Its name is that of the field.
+// fill replaces the text of an input of the open dialog, by the field's name.
 func (b *tab) fill(name, text string) {
 	b.t.Helper()
 	b.fillIn("dialog ", name, text)
@@ -238,14 +238,14 @@ func (b *tab) fillIn(within, name, text string) {
 	selector := fmt.Sprintf(`%s[name="%s"]`, within, name)
 	b.until(fmt.Sprintf(`document.querySelector(%q)`, selector))
 	b.script(`const e = document.querySelector(%q); e.focus(); e.select()`, selector)
-	// Keys go to what has the focus. SendKeys of chromedp looks at its copy of the page, which is being changed meanwhile.
+	// Keys go to the focused element. chromedp's SendKeys uses its copy of the page, which may be out of date.
 	b.run(chromedp.KeyEvent(kb.Delete))
 	if text != "" {
 		b.run(chromedp.KeyEvent(text))
 	}
 }
 
-// choose takes an option of a select.
+// choose selects an option of a select element.
 func (b *tab) choose(selector, value string) {
 	b.t.Helper()
 	b.until(fmt.Sprintf(`document.querySelector(%q)`, selector))
@@ -258,7 +258,7 @@ func (b *tab) visit(where string) {
 	b.script(`location.hash = %q`, where)
 }
 
-// size makes the window so many pixels wide.
+// size sets the window's width in pixels.
 func (b *tab) size(width int64) {
 	b.t.Helper()
 	height := int64(1000)
@@ -270,7 +270,7 @@ func (b *tab) size(width int64) {
 	})
 }
 
-// theme is what the system says that people like: light or dark.
+// theme sets the system's preferred colour scheme: light or dark.
 func (b *tab) theme(name string) {
 	b.t.Helper()
 	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
@@ -278,7 +278,7 @@ func (b *tab) theme(name string) {
 	})
 }
 
-// shoot writes a picture of the page, if a directory for them is set.
+// shoot writes a screenshot of the page, if a directory for screenshots is set.
 func (b *tab) shoot(name string) {
 	b.t.Helper()
 	dir := os.Getenv("CONSOLE_SCREENSHOTS")

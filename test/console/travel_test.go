@@ -10,7 +10,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// TestTimeTravel looks at an account as it stood, by moment, by position and by the slider.
+// TestTimeTravel views an account in the past, by moment, by position and by the slider.
 func TestTimeTravel(t *testing.T) {
 	t.Parallel()
 	s := serve(t, past(t))

@@ -17,21 +17,21 @@ import (
 )
 
 const (
-	// requestTimeout is when a client gives up on an answer, and asks the next instance.
+	// requestTimeout is when a client gives up on a response, and tries the next instance.
 	requestTimeout = 10 * time.Second
-	// settleTimeout is how long a client goes on with its last deposit when the load is over.
+	// settleTimeout is how long a client retries its last deposit when the load is over.
 	settleTimeout = time.Minute
 	retryPause    = 50 * time.Millisecond
 	readPause     = 10 * time.Millisecond
 )
 
-// receipt is what a deposit was acknowledged with.
+// receipt acknowledges a deposit.
 type receipt struct {
 	EventID  uuid.UUID `json:"event_id"`
 	Position int64     `json:"position"`
 }
 
-// acked is an acknowledged deposit; its reference is its idempotency key too.
+// acked is an acknowledged deposit; its reference is also its idempotency key.
 type acked struct {
 	receipt
 	reference string
@@ -57,16 +57,16 @@ func newLoad(urls []string) *load {
 	return &load{urls: urls, client: &http.Client{Transport: transport, Timeout: requestTimeout}}
 }
 
-// answer is what came back for a request.
+// answer is the response to a request.
 type answer struct {
 	status   int
 	body     []byte
-	replayed bool // the answer that was given before
+	replayed bool // a repeated response
 }
 
 func (a answer) String() string { return fmt.Sprintf("%d: %s", a.status, a.body) }
 
-// do sends one request; an error means that there was no whole answer.
+// do sends one request; an error means that there was no complete response.
 func (l *load) do(ctx context.Context, method, url, key string, body any) (answer, error) {
 	content, err := json.Marshal(body)
 	if err != nil {
@@ -89,7 +89,7 @@ func (l *load) do(ctx context.Context, method, url, key string, body any) (answe
 	return answer{response.StatusCode, content, response.Header.Get("Idempotency-Replayed") == "true"}, err
 }
 
-// open makes the accounts, and waits until each instance shows the last of them.
+// open opens the accounts, and waits until each instance shows the last one.
 func (l *load) open(ctx context.Context, n int) error {
 	var last receipt
 	for range n {
@@ -126,7 +126,7 @@ func (l *load) balance(ctx context.Context, n int, id uuid.UUID, position int64)
 	return l.do(ctx, http.MethodGet, url, "", nil)
 }
 
-// deposits makes one deposit after another until ctx ends. The last one is seen through.
+// deposits makes one deposit after another until ctx ends. It retries the last one until it is settled.
 func (l *load) deposits(ctx context.Context, client int) error {
 	for n := 0; ctx.Err() == nil; n++ {
 		if err := l.deposit(ctx, client, fmt.Sprintf("c%d-%d", client, n)); err != nil {
@@ -136,8 +136,8 @@ func (l *load) deposits(ctx context.Context, client int) error {
 	return nil
 }
 
-// deposit sends one deposit with its key, to one instance after the other, until it is acknowledged. Whatever says that
-// the database or the instance is unavailable is retried; any other refusal is an error, since nothing here is to be refused.
+// deposit sends one deposit with its key, to one instance after another, until it is acknowledged. It retries if the
+// database or the instance is unavailable; any other refusal is an error, since no deposit may be refused here.
 func (l *load) deposit(ctx context.Context, client int, reference string) error {
 	id := l.accounts[rand.IntN(len(l.accounts))]
 	body := map[string]string{"account_id": id.String(), "amount": "0.01", "reference": reference}
@@ -155,7 +155,7 @@ func (l *load) deposit(ctx context.Context, client int, reference string) error 
 	for try := 1; settle.Err() == nil; try++ {
 		got, err := l.do(settle, http.MethodPost, l.urls[(client+try)%len(l.urls)]+"/deposits", reference, body)
 		switch {
-		case err != nil: // no whole answer: it may have been applied or not
+		case err != nil: // no complete response: it may have been applied or not
 		case got.status == http.StatusCreated:
 			return l.acknowledged(reference, got, try)
 		case got.status != http.StatusServiceUnavailable && got.status != http.StatusConflict:
@@ -183,7 +183,7 @@ func (l *load) acknowledged(reference string, got answer, tries int) error {
 	return nil
 }
 
-// reads asks one instance for balances until ctx ends. Each has to be answered: by a replica, whatever the leader does.
+// reads reads balances from one instance until ctx ends. Each read must succeed: a replica serves it, whatever the leader does.
 func (l *load) reads(ctx context.Context, n int) {
 	for ctx.Err() == nil {
 		got, err := l.balance(ctx, n, l.accounts[rand.IntN(len(l.accounts))], 0)
@@ -194,7 +194,7 @@ func (l *load) reads(ctx context.Context, n int) {
 			failed = got.String()
 		}
 		if ctx.Err() != nil {
-			break // the load is over, and cut this read off
+			break // the end of the load cut this read off
 		}
 		l.mu.Lock()
 		if failed == "" {
@@ -207,7 +207,7 @@ func (l *load) reads(ctx context.Context, n int) {
 	}
 }
 
-// caughtUp waits until each instance shows what was acknowledged last.
+// caughtUp waits until each instance shows the last acknowledged position.
 func (l *load) caughtUp(ctx context.Context, out io.Writer) error {
 	var last int64
 	for i := range l.acked {
@@ -240,7 +240,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// longest returns the longest time between two moments that follow on each other within a span.
+// longest returns the longest time between two consecutive moments within a span.
 func longest(moments []time.Time, from, to time.Time) time.Duration {
 	var gap time.Duration
 	last := from

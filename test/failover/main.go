@@ -1,11 +1,11 @@
-// Command failover pays into accounts through several instances of Passbook while their database fails over, and then holds
-// what was acknowledged against the log. See deploy/ha/run, which starts it.
+// Command failover deposits through several instances of Passbook while their database fails over, and then compares the
+// acknowledged deposits with the log. See deploy/ha/run, which starts it.
 //
 //	DATABASE_URL=… failover [-clients N] URL...
 //
-// Each line on standard input marks a moment, such as a leader killed; the end of the input ends the load. It prints
-// figures, and exits 1 if an acknowledged deposit is not in the log exactly once, if one that was not is there twice, if
-// positions have gaps, if a read failed, or if writes were away for longer than -away after a mark.
+// Each line on standard input marks a moment, such as a killed leader; the end of the input ends the load. It prints
+// figures, and exits 1 if an acknowledged deposit is not in the log exactly once, if an unacknowledged one is in it twice, if
+// positions have gaps, if a read failed, or if writes were unavailable for longer than -away after a mark.
 package main
 
 import (
@@ -30,7 +30,7 @@ func main() {
 	}
 }
 
-// marks are the moments that were told on standard input.
+// marks are the moments named on standard input.
 type marks struct {
 	mu  sync.Mutex
 	all []mark
@@ -54,12 +54,12 @@ func (m *marks) read(in io.Reader) error {
 func run(ctx context.Context, args []string, database string, in io.Reader, out io.Writer) error {
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
 	clients := flags.Int("clients", 16, "how many clients deposit at once")
-	away := flags.Duration("away", 15*time.Second, "how long writes may be away after a mark")
+	away := flags.Duration("away", 15*time.Second, "how long writes may be unavailable after a mark")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() == 0 || database == "" {
-		return errors.New("it takes DATABASE_URL and the URLs of Passbook")
+		return errors.New("DATABASE_URL and the URLs of Passbook are required")
 	}
 	l := newLoad(flags.Args())
 	if err := l.open(ctx, 2*(*clients)); err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// report prints how writes and reads fared around each mark. An error says what was not as it must be.
+// report prints the interruption of writes and reads at each mark. It returns an error that names what was wrong.
 func (l *load) report(out io.Writer, marks []mark, away time.Duration) error {
 	var wrong []error
 	acks := l.ackTimes()
@@ -48,13 +48,13 @@ func (l *load) report(out io.Writer, marks []mark, away time.Duration) error {
 }
 
 const (
-	// The log itself, not a read model: how often each reference is there, and where.
+	// From the log itself, not a read model: how often each reference occurs, and where.
 	depositsSQL = `select payload->>'reference', event_id, position from events where type = 'MoneyDeposited'`
 
 	headSQL = `select count(*), coalesce(max(position), 0) from events`
 )
 
-// audit holds what was acknowledged against the log.
+// audit compares the acknowledged deposits with the log.
 func audit(ctx context.Context, database string, l *load, out io.Writer) error {
 	conn, err := pgx.Connect(ctx, database)
 	if err != nil {
@@ -97,7 +97,7 @@ func audit(ctx context.Context, database string, l *load, out io.Writer) error {
 	fmt.Fprintf(out, "in the log: %d events, the last at position %d; acknowledged and lost: %d, twice: %d, elsewhere than acknowledged: %d\n",
 		count, head, lost, twice, moved)
 	if lost+twice+moved > 0 || count != head {
-		return errors.New("the log is not what was acknowledged")
+		return errors.New("the log does not match the acknowledged deposits")
 	}
 	return nil
 }

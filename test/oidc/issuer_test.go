@@ -31,8 +31,8 @@ import (
 // secret is every client's.
 const secret = "a secret with spaces & more"
 
-// issuer is an OpenID provider of github.com/zitadel/oidc at an address of its own, and the storage that the provider asks.
-// The embedded Storage is nil: what no test uses, such as logins and sessions, is not there.
+// issuer is an OpenID provider of github.com/zitadel/oidc with its own address, and the provider's storage. The embedded
+// Storage is nil: methods that no test uses, such as those for logins and sessions, are missing.
 type issuer struct {
 	op.Storage
 
@@ -43,12 +43,12 @@ type issuer struct {
 	served   chan struct{}
 
 	mu sync.Mutex
-	// signing is the key that tokens are signed with, and the only one that is published.
+	// signing is the key that signs tokens, and the only published one.
 	signing signingKey
 	clients map[string]client
 }
 
-// client may have tokens, by its secret or by assertions that it signs with its key.
+// client can get tokens by its secret or by assertions that it signs with its key.
 type client struct {
 	op.Client
 
@@ -112,7 +112,7 @@ func (i *issuer) start() {
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	server, served := &http.Server{Handler: i.provider, ReadHeaderTimeout: patience}, make(chan struct{})
+	server, served := &http.Server{Handler: i.provider, ReadHeaderTimeout: waitLimit}, make(chan struct{})
 	i.server, i.served = server, served
 	go func() { defer close(served); _ = server.Serve(listener) }()
 }
@@ -126,7 +126,7 @@ func (i *issuer) stop() {
 	i.server = nil
 }
 
-// rotate replaces the signing key by one of another kind; the old one is no longer published.
+// rotate replaces the signing key by one of another type; the old one is no longer published.
 func (i *issuer) rotate() {
 	i.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -192,7 +192,7 @@ func (i *issuer) key() signingKey {
 	return i.signing
 }
 
-// What follows is what the provider asks its storage.
+// The rest is the storage that the provider uses.
 
 func (i *issuer) Health(context.Context) error { return nil }
 
@@ -231,7 +231,7 @@ func (i *issuer) ValidateJWTProfileScopes(_ context.Context, _ string, scopes []
 }
 
 func (i *issuer) JWTProfileTokenType(_ context.Context, request op.TokenRequest) (op.AccessTokenType, error) {
-	// The assertion's audience is the issuer, the token's is what the client is registered for.
+	// The assertion's audience is the issuer; the token's is the one that the client is registered for.
 	assertion, ok := request.(*oidc.JWTTokenRequest)
 	if !ok {
 		return 0, errors.New("not an assertion")

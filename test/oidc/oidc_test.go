@@ -1,5 +1,5 @@
-// Package oidc tests authentication by tokens with an issuer that is not ours, an OpenID provider of github.com/zitadel/oidc,
-// against the real binary on a real PostgreSQL. E2E_SERVER names the binary; without it, it is built.
+// Package oidc tests authentication by tokens with an independent issuer, an OpenID provider of github.com/zitadel/oidc,
+// against the real binary on a real PostgreSQL. E2E_SERVER names the binary; without it, the tests build one.
 package oidc
 
 import (
@@ -20,10 +20,10 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// patience bounds every wait for something that is sure to happen. The machine may be slow.
-const patience = time.Minute
+// waitLimit bounds every wait for a condition. The machine may be slow.
+const waitLimit = time.Minute
 
-// audience is what the server wants tokens to be for.
+// audience is the audience that the server requires.
 const audience = "https://bank.example"
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -42,7 +42,7 @@ func TestTokensOfARealIssuer(t *testing.T) {
 // teller is a client whose tokens are for the server.
 func teller() client { return client{id: "teller", audience: []string{audience}, lifetime: time.Hour} }
 
-// testScopes has tokens do what their scopes allow, and nothing once they are expired or when they are for another service.
+// testScopes checks that tokens allow what their scopes say, and nothing once expired or if they are for another service.
 func testScopes(t *testing.T, binary string) {
 	t.Helper()
 	robot := client{id: "robot", key: newRSA(t), audience: []string{"x", audience}, lifetime: time.Hour}
@@ -84,14 +84,14 @@ func testScopes(t *testing.T, binary string) {
 			t.Errorf("the events have no %s: %s", actor, events)
 		}
 	}
-	// A token that was verified, and is remembered, expires all the same.
+	// A verified token expires although it is remembered.
 	s.eventually("the token has expired", func() bool { return time.Now().After(over) })
 	if status, body := s.send("GET", "/accounts", soonOver, ""); status != http.StatusUnauthorized {
 		t.Errorf("after it has expired: %d %s", status, body)
 	}
 }
 
-// testRoles maps an issuer's roles to scopes; scopes are not looked at then.
+// testRoles maps an issuer's roles to scopes; the token's scopes are then ignored.
 func testRoles(t *testing.T, binary string) {
 	t.Helper()
 	of := func(id string, roles ...string) client {
@@ -120,8 +120,8 @@ func testRoles(t *testing.T, binary string) {
 	}
 }
 
-// testRotation has the issuer sign with a new key: its tokens are good at once, and of the old key only those that are
-// remembered.
+// testRotation makes the issuer sign with a new key: its tokens are accepted at once, and of the old key's only the
+// remembered ones.
 func testRotation(t *testing.T, binary string) {
 	t.Helper()
 	i := newIssuer(t, teller())
@@ -140,8 +140,8 @@ func testRotation(t *testing.T, binary string) {
 	}
 }
 
-// testOutage starts the server while its issuer is unavailable: it is ready, and returns 503 where it would need the issuer.
-// Once it has the issuer's keys, it does not need the issuer for tokens of those.
+// testOutage starts the server while its issuer is unavailable: it is ready, and returns 503 when it would need the issuer.
+// Once it has the issuer's keys, it verifies their tokens without the issuer.
 func testOutage(t *testing.T, binary string) {
 	t.Helper()
 	i := newIssuer(t, teller())
@@ -156,7 +156,7 @@ func testOutage(t *testing.T, binary string) {
 			t.Errorf("%s: %d %s, want 503", when, status, body)
 		}
 	}
-	unavailable("the issuer is not there yet", token)
+	unavailable("before the issuer has started", token)
 	i.start()
 	s.eventually("the token is accepted", func() bool {
 		status, _ := s.send("GET", "/accounts", token, "")
@@ -191,7 +191,7 @@ func build(t *testing.T) string {
 	return path
 }
 
-// server is the binary, running on a database of its own.
+// server is the running binary with its own database.
 type server struct {
 	t    *testing.T
 	base string
@@ -258,7 +258,7 @@ func serve(t *testing.T, binary string, i *issuer, env ...string) *server {
 	return s
 }
 
-// send returns the status and the body of an answer.
+// send sends a request and returns the response's status and body.
 func (s *server) send(method, path, token, body string) (status int, text string) {
 	s.t.Helper()
 	request, err := http.NewRequestWithContext(s.t.Context(), method, s.base+path, strings.NewReader(body))
@@ -284,10 +284,10 @@ func (s *server) send(method, path, token, body string) (status int, text string
 	return response.StatusCode, string(raw)
 }
 
-// eventually waits until something holds.
+// eventually waits until a condition holds.
 func (s *server) eventually(what string, holds func() bool) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(s.t.Context(), waitLimit)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -295,7 +295,7 @@ func (s *server) eventually(what string, holds func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			s.t.Fatalf("it did not come true that %s", what)
+			s.t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }

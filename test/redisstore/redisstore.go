@@ -14,7 +14,7 @@ import (
 	"passbook/internal/projector"
 )
 
-// Fold gathers a batch. Write queues the commands that apply it to the keys which begin with prefix; it reads nothing.
+// Fold collects a batch. Write queues the commands that apply it to keys with a prefix; it reads nothing.
 type Fold interface {
 	Write(ctx context.Context, pipe redis.Pipeliner, prefix string)
 }
@@ -27,15 +27,15 @@ type Store struct {
 	prefix string
 }
 
-// New makes a Store. The client stays the caller's to close.
+// New returns a Store. The caller closes the client.
 func New(client *redis.Client, prefix string) *Store { return &Store{client, prefix} }
 
 func (s *Store) key(name string) string { return s.prefix + ":" + name }
 
 func (s *Store) generation(n int64) string { return fmt.Sprintf("%s:%d:", s.prefix, n) }
 
-// Live returns the prefix of the keys of the live generation, and the position that it is at, at least. The keys stay until
-// the flip after the next one.
+// Live returns the key prefix of the live generation, and a position that it has reached at least. The keys stay until the
+// flip after the next one.
 func (s *Store) Live(ctx context.Context) (prefix string, position int64, err error) {
 	live, err := number(s.client.Get(ctx, s.key("live")))
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *Store) Checkpoint(ctx context.Context, epoch, generation int64) (at pro
 func (s *Store) Apply(ctx context.Context, epoch, generation int64, from, to projector.Checkpoint, fold any) error {
 	f, ok := fold.(Fold)
 	if !ok {
-		return fmt.Errorf("redisstore: a %T is no Fold", fold)
+		return fmt.Errorf("redisstore: a %T is not a Fold", fold)
 	}
 	prefix := s.generation(generation)
 	return s.watch(ctx, epoch, func(tx *redis.Tx) error {
@@ -107,7 +107,7 @@ func (s *Store) Flip(ctx context.Context, epoch, generation int64, back bool) er
 		if !back && at.Position < was.Position {
 			return projector.ErrFenced
 		}
-		// The live one may move on while this is decided: then it is decided again.
+		// If the live one moves while this is decided, it is decided again.
 		if err := tx.Watch(ctx, s.generation(live)+"at").Err(); err != nil {
 			return err
 		}
@@ -142,7 +142,7 @@ func (s *Store) deleteAllBut(ctx context.Context, live, before int64) error {
 	return keys.Err()
 }
 
-// watch runs f, whose transaction comes to nothing when the epoch, or one of the keys, changes meanwhile.
+// watch runs f, whose transaction is discarded if the epoch or one of the keys changes meanwhile.
 func (s *Store) watch(ctx context.Context, epoch int64, f func(*redis.Tx) error, keys ...string) error {
 	err := s.client.Watch(ctx, func(tx *redis.Tx) error {
 		seen, err := number(tx.Get(ctx, s.key("epoch")))
@@ -160,7 +160,7 @@ func (s *Store) watch(ctx context.Context, epoch int64, f func(*redis.Tx) error,
 	return err
 }
 
-// number is 0 when there is none.
+// number returns the number in a reply, or 0 if there is none.
 func number(reply *redis.StringCmd) (int64, error) {
 	n, err := reply.Int64()
 	if errors.Is(err, redis.Nil) {
@@ -169,7 +169,7 @@ func number(reply *redis.StringCmd) (int64, error) {
 	return n, err
 }
 
-// checkpoint is the zero one when there is none.
+// checkpoint returns the checkpoint in a reply, or the zero value if there is none.
 func checkpoint(reply *redis.StringCmd) (at projector.Checkpoint, err error) {
 	text, err := reply.Result()
 	if errors.Is(err, redis.Nil) {

@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// sums is kept in a hash, by stream.
+// sums is a Fold kept in a hash, by stream.
 type sums map[uuid.UUID]int64
 
 // Write implements redisstore.Fold.
@@ -35,7 +35,7 @@ func (s sums) Write(ctx context.Context, pipe redis.Pipeliner, prefix string) {
 	}
 }
 
-// readLua reads the live model and its position at one moment: the keys of the test's store begin with ARGV[1].
+// readLua atomically reads the live model and its position; ARGV[1] is the prefix of the store's keys.
 const readLua = `local live = redis.call('get', ARGV[1] .. ':live') or '0'
 local prefix = ARGV[1] .. ':' .. live .. ':'
 return {redis.call('get', prefix .. 'at') or '0', redis.call('hgetall', prefix .. 'sums')}`
@@ -105,7 +105,7 @@ func database(t *testing.T) storetest.Connect {
 	}
 }
 
-// start starts a Redis of the test's own, on a Unix socket.
+// start starts a Redis for the test, on a Unix socket.
 func start(t *testing.T) *redis.Client {
 	t.Helper()
 	if err := install(); err != nil {
@@ -131,7 +131,7 @@ func start(t *testing.T) *redis.Client {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			t.Fatal("redis-server does not start")
+			t.Fatal("redis-server did not start")
 		}
 	}
 	return client
