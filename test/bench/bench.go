@@ -17,10 +17,10 @@ import (
 	"passbook/test/bench/internal/testbed"
 )
 
-// catchUpTimeout bounds how long a projection may take to apply what a round has written.
+// catchUpTimeout bounds how long a projection may take to apply the writes of a round.
 const catchUpTimeout = 5 * time.Minute
 
-// bench is a run: what it was asked for, where it takes place, and what later measurements need of earlier ones.
+// bench is a run: its options, its testbed, and what later measurements need from earlier ones.
 type bench struct {
 	options
 	*progress
@@ -31,7 +31,7 @@ type bench struct {
 	filled      *testbed.Database
 }
 
-// progress tells what is going on.
+// progress prints what is being measured.
 type progress struct {
 	out     io.Writer
 	start   time.Time
@@ -54,7 +54,7 @@ type site struct {
 
 func (s *site) servers() []*testbed.Process { return append([]*testbed.Process{s.server}, s.others...) }
 
-// addrs are where the load generator reaches the servers.
+// addrs are the servers' addresses for the load generator.
 func (s *site) addrs() string {
 	var all []string
 	for _, p := range s.servers() {
@@ -95,7 +95,7 @@ func (b *bench) open(ctx context.Context, name string, accounts int) (*site, err
 	return s, nil
 }
 
-// serve starts a server on a database that is there.
+// serve starts a server on an existing database.
 func (b *bench) serve(ctx context.Context, db testbed.Database) (*site, error) {
 	server, err := b.testbed.StartServer(ctx, db)
 	if err != nil {
@@ -113,7 +113,7 @@ func (s *site) close(ctx context.Context) error {
 	return errors.Join(err, s.b.testbed.DropDatabase(context.WithoutCancel(ctx), s.db))
 }
 
-// generate runs the load generator as a process of its own.
+// generate runs the load generator in a separate process.
 func (b *bench) generate(ctx context.Context, addr string, c load.Config) (load.Result, error) {
 	if c.First == 0 {
 		c.First = 1
@@ -142,7 +142,7 @@ type subject struct {
 	seen rounds
 }
 
-// rounds is what the rounds of a subject saw.
+// rounds has the results of a subject's rounds.
 type rounds struct {
 	rate               report.Series
 	p50, p99, p999     report.Series // of all requests, ms
@@ -150,13 +150,13 @@ type rounds struct {
 	visible99          report.Series // ms
 	beside50           report.Series // ms
 	server, pg, client report.Series // processors kept busy
-	behind             report.Series // s, until the projection had applied what the round wrote
+	behind             report.Series // s, until the projection had applied the round's writes
 	requests, errors   int64
 	firstError         string
 	unavailable        int
 }
 
-// warm runs the load for a moment, uncounted.
+// warm runs the load briefly without counting it.
 func (s *subject) warm(ctx context.Context) error {
 	c := s.load
 	c.Duration = min(s.site.b.duration/4, 2*time.Second)
@@ -165,8 +165,8 @@ func (s *subject) warm(ctx context.Context) error {
 	return err
 }
 
-// round runs the load once and remembers what it saw. It returns when the projection has caught up, so that a baseline
-// that comes next has the machine to itself.
+// round runs the load once and records the result. It returns when the projection has caught up, so that a following
+// baseline has the machine to itself.
 func (s *subject) round(ctx context.Context) error {
 	b := s.site.b
 	if err := b.testbed.Checkpoint(ctx); err != nil {
@@ -215,7 +215,7 @@ func (r *rounds) add(l *load.Result) {
 	}
 }
 
-// fill puts what the rounds saw into a line.
+// fill puts the rounds' results into a line.
 func (s *subject) fill(l *report.Line) {
 	l.Measured = s.seen.rate
 	l.Latency = &report.Latency{P50: s.seen.p50.Median(), P99: s.seen.p99.Median(), P999: s.seen.p999.Median()}
@@ -231,7 +231,7 @@ func (s *subject) fill(l *report.Line) {
 	}
 }
 
-// alternate takes turns, so that what changes on the machine meanwhile changes all sides alike.
+// alternate runs the sides in turns, so that changes of the machine's speed affect all sides alike.
 func (b *bench) alternate(ctx context.Context, turns ...func(context.Context) (string, error)) error {
 	for i := range b.rounds {
 		for _, turn := range turns {
@@ -258,7 +258,7 @@ func (s *subject) turn(name string) func(context.Context) (string, error) {
 	}
 }
 
-// pgbench is a turn of pgbench whose figure is transactions a second times rows.
+// pgbench returns a turn of pgbench; its figure is transactions a second times rows.
 func (b *bench) pgbench(db testbed.Database, script string, clients, rows int, into *report.Series) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		if err := b.testbed.Checkpoint(ctx); err != nil {

@@ -9,7 +9,7 @@ import (
 	"passbook/test/bench/internal/report"
 )
 
-// deposits is P1, beside a bare handler, beside pgbench, and with every second command refused.
+// deposits is P1, with a bare handler and pgbench as baselines, and with every second command refused.
 func (b *bench) deposits(ctx context.Context) (lines []report.Line, err error) {
 	http := report.Line{
 		ID: "P1 HTTP", What: "POST /deposits", Versus: "a bare chi handler", Unit: "/s", Rule: report.Rule{Must: 0.27, Goal: 0.4},
@@ -63,10 +63,10 @@ func (b *bench) depositLoad() load.Config {
 	return load.Config{Mode: load.Deposit, Conns: b.clients, Accounts: b.accounts}
 }
 
-// fewAccounts are so few that two instances are always at the same ones.
+// fewAccounts is so few that two instances always use the same ones.
 const fewAccounts = 30
 
-// twoInstances is P1 with its load split over two instances on one database, beside one instance on another.
+// twoInstances is P1 with its load split over two instances on one database, compared with one instance on another.
 func (b *bench) twoInstances(ctx context.Context) (lines []report.Line, err error) {
 	one, err := b.open(ctx, "one", b.accounts)
 	if err != nil {
@@ -113,10 +113,10 @@ func (b *bench) twoInstances(ctx context.Context) (lines []report.Line, err erro
 	return lines, nil
 }
 
-// bulkBeside is how many streams a single deposit is measured beside.
+// bulkBeside is how many streams run while a single deposit is measured.
 const bulkBeside = 16
 
-// besideBulk is how long a single deposit takes while many streams of commands are appended.
+// besideBulk measures how long a single deposit takes while many streams of commands are appended.
 func (b *bench) besideBulk(ctx context.Context) (lines []report.Line, err error) {
 	at, err := b.open(ctx, "beside", b.accounts)
 	if err != nil {

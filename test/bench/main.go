@@ -1,5 +1,5 @@
-// Command bench measures Passbook against what the same machine can do at best: figures P1 to P9 of the design, each
-// beside a baseline taken in the same run. docs/benchmarks.md explains every line. `make bench` builds and runs it.
+// Command bench measures Passbook relative to what the machine can do at best: figures P1 to P9 of the design, each with a
+// baseline from the same run. docs/benchmarks.md explains every line. `make bench` builds and runs it.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	}
 }
 
-// run is the whole program. The load generator and the bare handler are this program too, in processes of their own.
+// run is the whole program. The load generator and the bare handler are this program too, in separate processes.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 	if len(args) > 0 {
 		switch args[0] {
@@ -127,7 +127,7 @@ var (
 	errShort  = errors.New("a must is missed, or what it is about is not there")
 )
 
-// publish writes the run to where it was asked for.
+// publish writes the run to the files that the options name.
 func publish(r *report.Report, o options, stdout io.Writer) error {
 	if o.jsonFile != "" {
 		text, err := json.MarshalIndent(r, "", "  ")
@@ -172,12 +172,12 @@ func runLoad(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	mode := flags.String("mode", string(load.Deposit), "open, touch, deposit, balance, visible, refused, commands or beside")
 	flags.IntVar(&c.Conns, "conns", 64, "connections")
 	flags.DurationVar(&c.Duration, "duration", 8*time.Second, "length of the window that counts")
-	flags.Float64Var(&c.Rate, "rate", 0, "requests a second over all connections; 0 for as many as there are answers")
+	flags.Float64Var(&c.Rate, "rate", 0, "requests a second over all connections; 0 for as fast as responses arrive")
 	flags.IntVar(&c.First, "first", 1, "number of the first account")
 	flags.IntVar(&c.Accounts, "accounts", 1000, "number of accounts")
 	flags.IntVar(&c.Lines, "lines", 10_000, "items in a stream of commands")
 	flags.BoolVar(&c.Keys, "keys", false, "give every item of a stream an idempotency key")
-	// One processor is enough for the rates that the server reaches, and leaves it the other.
+	// One processor is enough for the rates that the server reaches, and leaves the other to it.
 	procs := flags.Int("procs", 1, "processors the load generator may use at a time")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -193,7 +193,7 @@ func runLoad(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	return json.NewEncoder(stdout).Encode(r)
 }
 
-// ownCPU is the processor time this process has used, in seconds.
+// ownCPU returns the processor time that this process has used, in seconds.
 func ownCPU() float64 {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

@@ -12,7 +12,7 @@ import (
 	"passbook/test/bench/internal/testbed"
 )
 
-// measurement is one entry of the plan. It may make several lines.
+// measurement is one entry of the plan. It may produce several lines.
 type measurement struct {
 	id  string
 	run func(*bench, context.Context) ([]report.Line, error)
@@ -20,8 +20,8 @@ type measurement struct {
 	needs []string
 }
 
-// plan is what there is to measure, in the order in which it is done: the filled log comes late, because it takes the
-// longest, and the cold starts last.
+// plan returns all measurements in their order: the filled log comes late, because it takes longest, and the cold starts
+// last.
 var plan = []measurement{
 	{id: "LAT", run: (*bench).oneClient},
 	{id: "P1", run: (*bench).deposits},
@@ -46,7 +46,7 @@ func allIDs() []string {
 	return ids
 }
 
-// choose is the part of the plan that was asked for, with what that needs.
+// choose returns the requested part of the plan, with the measurements that it needs.
 func choose(only []string) (map[string]bool, error) {
 	chosen := make(map[string]bool)
 	for _, id := range only {
@@ -68,7 +68,7 @@ func choose(only []string) (map[string]bool, error) {
 	return chosen, nil
 }
 
-// measure makes the whole run. A measurement that fails is a line that says so; the others go on.
+// measure makes the whole run. A failed measurement becomes a line that says so; the others continue.
 func measure(ctx context.Context, o options, stderr io.Writer) (_ *report.Report, err error) {
 	chosen, err := choose(o.only)
 	if err != nil {

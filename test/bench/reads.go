@@ -18,7 +18,7 @@ from projections p left join balances b on b.generation = p.generation
 where p.id = 'balances';
 `
 
-// balances is P3, beside a bare handler and beside pgbench.
+// balances is P3, with a bare handler and pgbench as baselines.
 func (b *bench) balances(ctx context.Context) (lines []report.Line, err error) {
 	http := report.Line{
 		ID: "P3 HTTP", What: "GET /accounts/{id}/balance", Versus: "a bare chi handler", Unit: "/s",
@@ -37,7 +37,7 @@ func (b *bench) balances(ctx context.Context) (lines []report.Line, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, at.close(ctx)) }()
-	// Balances that have been written to, in tables that have been looked after.
+	// Balances with deposits, in tables that have been vacuumed and analysed.
 	writes := &subject{site: at, load: b.depositLoad()}
 	if err := writes.warm(ctx); err != nil {
 		return nil, err

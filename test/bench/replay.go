@@ -10,17 +10,17 @@ import (
 	"passbook/test/bench/internal/testbed"
 )
 
-// replayTimeout bounds a replay of the filled log, and the first catching up with it.
+// replayTimeout bounds a replay of the filled log, and catching up with it for the first time.
 const replayTimeout = 30 * time.Minute
 
-// The copy is made by the server itself and thrown away there: no client has a part in it, which makes it the fastest
-// way there is to have every row of the log read and formatted.
+// PostgreSQL itself makes the copy and discards it, without a client: the fastest way to read and format every row of the
+// log.
 const copySQL = `copy (select position, stream_id, version, event_id, type, schema_version, payload, recorded_at from events) to '/dev/null'`
 
 // hotEvents is how many events of the filled log are one account's.
 func (b *bench) hotEvents() int { return min(1_000_000, b.events/10) }
 
-// fill makes the long log once a run. It is not dropped, but goes with the Testbed.
+// fill makes the long log once per run. It is removed with the Testbed.
 func (b *bench) fill(ctx context.Context) (testbed.Database, error) {
 	if b.filled != nil {
 		return *b.filled, nil
@@ -88,7 +88,7 @@ func (b *bench) replay(ctx context.Context) (lines []report.Line, err error) {
 	return []report.Line{line}, nil
 }
 
-// rememberPeak keeps a server's memory for P8.
+// rememberPeak records a server's peak memory for P8.
 func (b *bench) rememberPeak(what string, p *testbed.Process) {
 	line := report.Line{
 		ID: "P8", What: "peak memory of the " + what, Unit: "MiB", Rule: report.Rule{Must: 150, Goal: 64, OfValue: true, AtMost: true},
@@ -101,7 +101,7 @@ func (b *bench) rememberPeak(what string, p *testbed.Process) {
 	b.peaks = append(b.peaks, line)
 }
 
-// memory is P8: what P1 and P5 have left.
+// memory is P8: the peaks that P1 and P5 recorded.
 func (b *bench) memory(context.Context) ([]report.Line, error) {
 	if len(b.peaks) < 2 {
 		return b.peaks, errors.New("P1 or P5 has failed")
@@ -137,7 +137,7 @@ func (b *bench) coldStart(ctx context.Context) ([]report.Line, error) {
 	return []report.Line{empty, again}, nil
 }
 
-// count writes a number of events as one says it.
+// count formats a number of events for reading.
 func count(n int) string {
 	switch {
 	case n >= 1_000_000 && n%100_000 == 0:

@@ -21,9 +21,9 @@ import (
 const (
 	// perAccount is how many events each account has, at every size of the log.
 	perAccount = 100
-	// smallLog is what a long log is held against.
+	// smallLog is the size of the log that a long one is compared with.
 	smallLog = 1_000_000
-	// reads is how often each read is done, one after the other, each of another account and position.
+	// reads is how many times each read is made, one after another, each of a different account and position.
 	reads = 300
 	// workingSet is how many accounts the deposits go to.
 	workingSet = 1000
@@ -36,7 +36,7 @@ type scaleOptions struct {
 	replayFor   time.Duration
 }
 
-// runScale is bench scale: what a log of a million events is asked is asked of a long one.
+// runScale is bench scale: it makes the same requests to a log of a million events and to a long one.
 func runScale(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 	o, err := parseScale(args, getenv, stderr)
 	if err != nil {
@@ -106,7 +106,7 @@ func (b *bench) scale(ctx context.Context, o scaleOptions, stdout io.Writer) err
 	return report.Put(o.doc, "scale", text)
 }
 
-// scaled is a log of one size, and what it is like to work with.
+// scaled is a log of one size, with its figures.
 type scaled struct {
 	b         *bench
 	db        testbed.Database
@@ -132,7 +132,7 @@ func (l *scaled) fill(ctx context.Context) error {
 	if err != nil || l.whole.Events() > smallLog {
 		return err
 	}
-	// What fills a small log right fills a large one right.
+	// If the small log is filled correctly, so is the large one.
 	verify := exec.CommandContext(ctx, l.b.server, "verify")
 	verify.Env = []string{"DATABASE_URL=" + l.db.URL, "PATH=" + l.b.path}
 	if out, err := verify.CombinedOutput(); err != nil {
@@ -147,7 +147,7 @@ func (l *scaled) add(what, unit string, value, p99 float64) {
 	l.b.say("%s: %s %s; %.0f MiB resident", what, threeDigits(value), unit, l.server.ResidentMiB())
 }
 
-// measure asks everything once.
+// measure takes every figure once.
 func (l *scaled) measure(ctx context.Context) (err error) {
 	began := time.Now()
 	if l.server, err = l.b.testbed.StartServer(ctx, l.db); err != nil {
@@ -163,7 +163,7 @@ func (l *scaled) measure(ctx context.Context) (err error) {
 	return nil
 }
 
-// reading times reads at places all over the log, one after the other.
+// reading times reads at random places of the log, one after another.
 func (l *scaled) reading(ctx context.Context) error {
 	random := rand.New(rand.NewPCG(1, 2))
 	events, accounts := int64(l.whole.Events()), int64(l.whole.Accounts)
@@ -199,7 +199,7 @@ func (l *scaled) reading(ctx context.Context) error {
 	return nil
 }
 
-// writing times deposits: into a working set as fast as they go, and the first into accounts that are not in memory.
+// writing times deposits: into a working set at full speed, and the first into accounts that are not in memory.
 func (l *scaled) writing(ctx context.Context) error {
 	if err := l.b.testbed.Checkpoint(ctx); err != nil {
 		return err
@@ -231,7 +231,7 @@ func (l *scaled) writing(ctx context.Context) error {
 	return err
 }
 
-// replaying watches a replay of balances, to its end or for so long.
+// replaying watches a replay of balances to its end, or for a limited time.
 func (l *scaled) replaying(ctx context.Context) error {
 	var r struct {
 		ID               string `json:"id"`
@@ -263,7 +263,7 @@ func (l *scaled) replaying(ctx context.Context) error {
 	return l.server.Call(ctx, http.MethodDelete, path, "", http.StatusOK, nil)
 }
 
-// disk tells what an event takes, and what the server has needed.
+// disk measures the bytes per event, and the server's peak memory.
 func (l *scaled) disk(ctx context.Context) error {
 	for _, table := range []string{"events", "transactions"} {
 		var heap, indexes, events float64

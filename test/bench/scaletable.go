@@ -31,7 +31,7 @@ func (f figure) text() string {
 	return threeDigits(f.value) + " " + f.unit
 }
 
-// threeDigits is a figure with as many digits as mean something.
+// threeDigits formats a figure with its significant digits.
 func threeDigits(v float64) string {
 	switch {
 	case v >= 100:

@@ -22,7 +22,7 @@ import (
 
 const (
 	soakAccounts = 1000
-	// soakSamples is how many samples a soak takes, the first third of which is its warm-up.
+	// soakSamples is how many samples a soak takes; the first third is the warm-up.
 	soakSamples = 60
 	// soakReplays is how many replays a soak begins, at most one every soakRest.
 	soakReplays = 20
@@ -91,7 +91,7 @@ func (b *bench) soak(ctx context.Context, rate float64, stdout io.Writer) error 
 	return nil
 }
 
-// watch is a server under load, and what was seen of it.
+// watch is a server under load, and the observations of it.
 type watch struct {
 	*site
 	series   [len(gauges)]report.Series
@@ -99,7 +99,7 @@ type watch struct {
 	replayed int
 }
 
-// load runs one load, every request of which must be answered as it should.
+// load runs one load; every response must be as expected.
 func (w *watch) load(ctx context.Context, c load.Config) error {
 	r, err := w.b.generate(ctx, w.server.Addr, c)
 	if err != nil {
@@ -116,7 +116,7 @@ func (w *watch) load(ctx context.Context, c load.Config) error {
 	return nil
 }
 
-// replays replays the balances again and again, with a rest in between.
+// replays replays balances repeatedly, with a pause in between.
 func (w *watch) replays(ctx context.Context) error {
 	tick := time.NewTicker(max(soakRest, w.b.duration/soakReplays))
 	defer tick.Stop()
@@ -135,7 +135,7 @@ func (w *watch) replays(ctx context.Context) error {
 	}
 }
 
-// samples looks at everything that could grow, at even intervals.
+// samples samples everything that could grow, at even intervals.
 func (w *watch) samples(ctx context.Context) error {
 	tick := time.NewTicker(w.b.duration / soakSamples)
 	defer tick.Stop()
@@ -185,7 +185,7 @@ func (w *watch) look(ctx context.Context) (sample, error) {
 	return s, err
 }
 
-// verify has the server's own check go over everything.
+// verify runs server verify.
 func (w *watch) verify(ctx context.Context) error {
 	verify := exec.CommandContext(ctx, w.b.server, "verify")
 	verify.Env = []string{"DATABASE_URL=" + w.db.URL, "PATH=" + w.b.path}

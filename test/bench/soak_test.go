@@ -6,7 +6,7 @@ import (
 	"passbook/test/bench/internal/report"
 )
 
-// A series that warms up and then stays is flat, one that goes on growing is not.
+// A series that warms up and then stays level is flat; one that keeps growing is not.
 func TestGrowth(t *testing.T) {
 	t.Parallel()
 	g := gauge{part: 0.1, more: 5}

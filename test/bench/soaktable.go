@@ -7,12 +7,12 @@ import (
 	"passbook/test/bench/internal/report"
 )
 
-// gauge is something that is to be as large at the end of a soak as in its middle.
+// gauge is a quantity that must be as large at the end of a soak as in its middle.
 type gauge struct {
 	what, unit string
 	value      func(sample) float64
-	// It may be larger by such a part and by so much, whichever is more: what a replay that is running or a table that is
-	// just being vacuumed makes of it.
+	// It may be larger by a part or by an amount, whichever is more, because of a running replay or a table that is
+	// just being vacuumed.
 	part, more float64
 }
 

@@ -23,7 +23,7 @@ import (
 	"passbook/test/bench/internal/testbed"
 )
 
-// The answers are as long as those of the service.
+// The responses are as long as those of the service.
 const (
 	receipt = `{"account_id":"00000000-0000-4000-8000-000000000001","event_id":"00000000-0000-7000-8000-000000000001",` +
 		`"position":1000000,"version":1000,"type":"MoneyDeposited","recorded_at":"2026-01-02T15:04:05.000000Z"}`
@@ -62,13 +62,13 @@ func runChi(ctx context.Context, args []string, stderr io.Writer) error {
 	return nil
 }
 
-// startBare starts a bare handler in a process of its own.
+// startBare starts a bare handler in a separate process.
 func (b *bench) startBare(ctx context.Context) (*testbed.Process, error) {
 	return b.testbed.StartProgram(ctx, b.self, "chi")
 }
 
-// bare is a turn of the bare handler, which a load's requests reach in place of the service: what the HTTP stack and the
-// load generator can do with nothing behind them.
+// bare returns a turn of the bare handler, which gets a load's requests instead of the service: the limit of the HTTP stack
+// and the load generator.
 func (b *bench) bare(p *testbed.Process, c load.Config, into *report.Series) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		c.Duration = b.duration
@@ -81,9 +81,9 @@ func (b *bench) bare(p *testbed.Process, c load.Config, into *report.Series) fun
 	}
 }
 
-// oneClient compares what one caller alone waits for a deposit with what it waits for a bare INSERT over the same driver:
-// of the write side, which is held to it; and, to be seen beside it, of the service, whose answers also come over HTTP and
-// whose deposits have a key, with a bare INSERT and a bare handler, one after the other.
+// oneClient compares how long a single caller waits for a deposit and for a bare INSERT over the same driver. The write side
+// has a bar for that. For comparison it also measures the service, whose responses come over HTTP and whose deposits have a
+// key, relative to a bare INSERT plus a bare handler.
 func (b *bench) oneClient(ctx context.Context) (lines []report.Line, err error) {
 	direct := report.Line{
 		ID: "LAT", What: "one caller: a deposit through internal/command, p50", Versus: "INSERT over pgx, p50", Unit: "ms",
@@ -145,7 +145,7 @@ func (b *bench) oneClient(ctx context.Context) (lines []report.Line, err error) 
 	return []report.Line{direct, http}, nil
 }
 
-// answerAlone is the median latency, in milliseconds, of a request of one client to the bare handler.
+// answerAlone returns the median latency, in milliseconds, of a single client's request to the bare handler.
 func (b *bench) answerAlone(ctx context.Context, bare *testbed.Process) (p50 float64, err error) {
 	c := b.depositLoad()
 	c.Conns, c.Duration = 1, b.duration
@@ -156,7 +156,8 @@ func (b *bench) answerAlone(ctx context.Context, bare *testbed.Process) (p50 flo
 	return r.Latency.P50 / 1e3, err
 }
 
-// doAlone is the median latency, in milliseconds, of a deposit through the write side in this process, on a server's database.
+// doAlone returns the median latency, in milliseconds, of a deposit through the write side in this process, on a server's
+// database.
 func (b *bench) doAlone(ctx context.Context, at *site) (p50 float64, err error) {
 	if err := b.testbed.Checkpoint(ctx); err != nil {
 		return 0, err
@@ -198,7 +199,7 @@ func (b *bench) doAlone(ctx context.Context, at *site) (p50 float64, err error) 
 	})
 }
 
-// median is the median latency, in milliseconds, of what is done again and again for the length of a round.
+// median returns the median latency, in milliseconds, of a function that is called repeatedly for the length of a round.
 func (b *bench) median(do func(i int) error) (float64, error) {
 	seen := load.NewLatencies()
 	deadline := time.Now().Add(b.duration)
@@ -214,8 +215,8 @@ func (b *bench) median(do func(i int) error) (float64, error) {
 	}
 }
 
-// insertAlone is the median latency, in milliseconds, of inserting the baseline's row over one connection of the
-// driver the server has.
+// insertAlone returns the median latency, in milliseconds, of inserting the baseline's row over one connection of the
+// server's driver.
 func (b *bench) insertAlone(ctx context.Context, db testbed.Database) (float64, error) {
 	if err := b.testbed.Checkpoint(ctx); err != nil {
 		return 0, err

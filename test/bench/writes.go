@@ -11,8 +11,8 @@ import (
 	"passbook/test/bench/internal/testbed"
 )
 
-// The baseline's table is the log without its writer: the same columns, key and constraints, positions from a sequence.
-// One row of it is what one deposit is in the log.
+// The baseline's table is the log without its writer: the same columns, key and constraints, positions from a sequence. One
+// row corresponds to one deposit in the log.
 const (
 	baselineTable = `create table bench_events (
     position       bigint      not null,
@@ -33,8 +33,7 @@ const (
 	baselineInsert = `insert into bench_events
     (position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at)
 `
-	// What does not differ from row to row is a literal, which is cheaper than a parameter: that is in the baseline's
-	// favour.
+	// Values that are the same in every row are literals, which are cheaper than parameters: that favours the baseline.
 	baselineRow = `nextval('bench_position'), ('00000000-0000-4000-8000-' || lpad(to_hex(%s), 12, '0'))::uuid,
     nextval('bench_version'), gen_random_uuid(), 'MoneyDeposited', 1, '{"amount":100,"currency":"EUR"}'::jsonb,
     '{"correlation_id":"5e1d3b8f0a7c4629b1f0d2c3a4b5c6d7"}'::jsonb, clock_timestamp()`
@@ -61,7 +60,7 @@ func (b *bench) baseline(ctx context.Context, name string) (testbed.Database, er
 	return db, b.testbed.Exec(ctx, db, baselineTable, baselineSequences)
 }
 
-// bulkConns is how many streams P2 has at a time, and bulkLines how long each is.
+// bulkConns is how many streams P2 sends at a time, and bulkLines is the length of each.
 const (
 	bulkConns = 4
 	bulkLines = 10_000
@@ -192,8 +191,8 @@ func (b *bench) longLog(ctx context.Context) (lines []report.Line, err error) {
 	return []report.Line{log, account}, nil
 }
 
-// touch makes the first deposit into account 1, and then one into each account, so that what is measured afterwards is
-// not the first sight of a log that was written past the server.
+// touch makes the first deposit into account 1, and then one into each account, so that the measurement does not include
+// loading accounts from a log that the server did not write.
 func (b *bench) touch(ctx context.Context, at *site) (one, all time.Duration, err error) {
 	start := time.Now()
 	for _, n := range []int{1, b.accounts} {

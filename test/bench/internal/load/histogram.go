@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// highest is the longest latency that is told from a longer one.
+	// highest is the longest latency that is recorded exactly.
 	highest = 10 * time.Minute
 	// digits of a latency are kept: it is at most 1 % off.
 	digits = 2
@@ -28,7 +28,7 @@ func (l *Latencies) Add(d time.Duration) {
 
 func (l *Latencies) merge(other *Latencies) { l.h.Merge(other.h) }
 
-// Quantiles are those of the durations so far, 0 of none.
+// Quantiles returns the quantiles of the durations so far, 0 if there are none.
 func (l *Latencies) Quantiles() Quantiles {
 	us := func(percent float64) float64 {
 		if l.h.TotalCount() == 0 {

@@ -1,6 +1,5 @@
-// Package load is the load generator of the benchmark: a closed loop over keep-alive connections, or a paced one, with
-// HTTP/1.1 written and read by hand. It shares the processor with what it measures, so its own cost per request is
-// kept down to two system calls and no allocation.
+// Package load is the load generator of the benchmark: a closed or paced loop over keep-alive connections, with its own
+// HTTP/1.1. It shares the processors with what it measures, so a request costs it only two system calls and no allocation.
 package load
 
 import (
@@ -28,26 +27,26 @@ const (
 	// Balance reads balances of accounts picked at random.
 	Balance Mode = "balance"
 	// Visible does what Deposit does, and has one more connection that posts a deposit and then reads the balance with
-	// min_position: from the one answer to the other is how long the commit took to become visible.
+	// min_position: the time between the two responses is how long the commit took to become visible.
 	Visible Mode = "visible"
-	// Refused does what Deposit does, but every second request of a connection is a withdrawal beyond the balance, which is
-	// to be refused.
+	// Refused does what Deposit does, but every second request of a connection is a withdrawal beyond the balance, which
+	// must be refused.
 	Refused Mode = "refused"
 	// Commands posts streams of deposits to POST /commands as NDJSON and reads the results while it writes.
 	Commands Mode = "commands"
-	// Beside does what Commands does, and has one more connection that does what Deposit does, counted apart.
+	// Beside does what Commands does, and has one more connection that does what Deposit does, counted separately.
 	Beside Mode = "beside"
 )
 
-// Config is a run of the load generator. All fields but the ones that say otherwise are needed.
+// Config configures a run of the load generator. Fields are required unless they say otherwise.
 type Config struct {
 	// Addr is the server's host:port. The connections are spread over several, with commas between them.
 	Addr  string
 	Mode  Mode
 	Conns int
-	// Duration is the length of the window in which answers count. Open and Touch ignore it.
+	// Duration is the length of the window in which responses count. Open and Touch ignore it.
 	Duration time.Duration
-	// Rate is how many requests a second to send over all connections; 0 sends as fast as the answers come. Latencies
+	// Rate is how many requests a second to send over all connections; 0 sends as fast as responses arrive. Latencies
 	// of a paced run count from when a request was due, not from when it could be sent.
 	Rate float64
 	// First is the number of the first account (see AccountID) and Accounts how many there are.
@@ -66,26 +65,26 @@ type Quantiles struct {
 	P999  float64 `json:"p999_us"`
 }
 
-// Result is what a run saw.
+// Result is the result of a run.
 type Result struct {
-	// Requests counts the answers that came within the window and were as expected; with Commands and Beside, the items.
+	// Requests counts the expected responses within the window; with Commands and Beside, the items.
 	Requests int64   `json:"requests"`
 	Seconds  float64 `json:"seconds"`
 	Rate     float64 `json:"rate"`
-	// Errors counts the requests that failed or were answered otherwise than expected; FirstError is one of them.
+	// Errors counts the requests that failed or got an unexpected response; FirstError is one of them.
 	Errors     int64     `json:"errors"`
 	FirstError string    `json:"first_error,omitempty"`
 	Latency    Quantiles `json:"latency"`
-	// Visible and Beside are set by the modes of these names; Beside is the latency of the single deposits.
+	// Visible and Beside are set by the modes with these names; Beside is the latency of the single deposits.
 	Visible *Quantiles `json:"visible,omitempty"`
 	Beside  *Quantiles `json:"beside,omitempty"`
-	// Unavailable is the status with which the server said that it does not have the route.
+	// Unavailable is the status that says the server does not have the route.
 	Unavailable int `json:"unavailable,omitempty"`
 	// CPUSeconds is what the load generator itself used; the caller fills it in.
 	CPUSeconds float64 `json:"cpu_seconds"`
 }
 
-// grace is how long an answer that is due after the window may take before it is an error.
+// grace is how long after the window a response may arrive before it is an error.
 const grace = 20 * time.Second
 
 // worker is one connection's loop. It ends at the deadline, or when ctx does.
@@ -94,7 +93,7 @@ type worker interface {
 	counted() *tally
 }
 
-// tally is what one worker counted.
+// tally has the counts of one worker.
 type tally struct {
 	requests, errors         int64
 	firstError               error
@@ -114,8 +113,7 @@ func (t *tally) fail(err error) {
 	}
 }
 
-// Run runs the load until its window is over. An error means that it could not be run; requests that fail are counted
-// in the Result.
+// Run runs the load until its window is over. It fails if the load could not run; the Result counts failed requests.
 func Run(ctx context.Context, c Config) (Result, error) {
 	if c.Conns < 1 || c.Accounts < 1 {
 		return Result{}, errors.New("load: at least one connection and one account are needed")

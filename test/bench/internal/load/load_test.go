@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// service answers as Passbook does, as far as the load generator looks, and checks what it is sent.
+// service responds like Passbook, as far as the load generator checks, and checks the requests.
 type service struct {
 	t        *testing.T
 	mu       sync.Mutex
@@ -156,7 +156,7 @@ func TestRates(t *testing.T) {
 		}},
 		"refused": {Config{Mode: Refused}, func(t *testing.T, _ Result, s *service) {
 			t.Helper()
-			// Each of the four connections begins with one that is not.
+			// Each of the four connections begins with a request that is not refused.
 			if made, refused := s.position.Load(), s.refused.Load(); refused > made || refused < made-4 {
 				t.Errorf("%d refused beside %d that were not, want half", refused, made)
 			}

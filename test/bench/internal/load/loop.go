@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// maxFailures is how often in a row a worker may fail before it gives up.
+// maxFailures is how many times in a row a worker may fail before it gives up.
 const maxFailures = 10
 
-// loop sends one request after the other over one connection.
+// loop sends one request after another over one connection.
 type loop struct {
 	tally
 	addr string
@@ -22,9 +22,9 @@ type loop struct {
 	sent  int
 }
 
-// expecting is a kind of request, and the status to be answered with.
+// expecting is a kind of request with its expected status.
 type expecting struct {
-	// next makes the next request, valid until it is called again; nil ends the loop.
+	// next returns the next request, valid until the next call; nil ends the loop.
 	next func() []byte
 	want int
 }
@@ -33,7 +33,7 @@ func newLoop(addr string, p *pace, turns ...expecting) *loop {
 	return &loop{tally: newTally(), addr: addr, pace: p, turns: turns}
 }
 
-// single is a loop whose requests are counted apart from those of all others.
+// single is a loop whose requests are counted separately.
 type single struct{ *loop }
 
 func (s *single) counted() *tally {
@@ -75,7 +75,7 @@ func (l *loop) run(ctx context.Context, start, deadline time.Time) {
 	}
 }
 
-// once sends a request over the connection, which it makes if there is none.
+// once sends a request over the connection, and connects if necessary.
 func (l *loop) once(ctx context.Context, c **conn, request []byte, want int, deadline time.Time) (time.Time, error) {
 	a, err := exchange(ctx, c, l.addr, request, deadline)
 	done := time.Now()
@@ -107,7 +107,7 @@ func (a *answer) expect(status int) error {
 	return nil
 }
 
-// pace says when a connection's requests are due, so that all connections together send at an even rate.
+// pace schedules a connection's requests, so that all connections together send at an even rate.
 type pace struct {
 	due, interval time.Duration // since the start
 	timer         *time.Timer

@@ -26,7 +26,7 @@ type stream struct {
 	keyAt []int // where the keys are in body
 }
 
-// errRefused says that the server does not take the stream at all; FirstError tells how it put it.
+// errRefused means that the server refused the whole stream; FirstError has its response.
 var errRefused = errors.New("the stream was refused")
 
 func (s *stream) run(ctx context.Context, _, deadline time.Time) {
@@ -102,7 +102,7 @@ func (s *stream) once(tcp net.Conn, in *bufio.Reader, deadline time.Time) error 
 	return errors.Join(err, <-written)
 }
 
-// results reads the answer and counts the items that came before the deadline and were accepted.
+// results reads the response and counts the items that arrived before the deadline and were accepted.
 func (s *stream) results(in *bufio.Reader, deadline time.Time) error {
 	response, err := http.ReadResponse(in, nil)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// maxAnswer bounds an answer, header and body together, in bytes.
+// maxAnswer bounds a response, header and body together, in bytes.
 const maxAnswer = 16 << 10
 
 var (
@@ -54,7 +54,7 @@ func dial(ctx context.Context, addr string, deadline time.Time) (*conn, error) {
 
 func (c *conn) close() { _ = c.tcp.Close() }
 
-// exchange sends a request and reads its answer, which is valid until the next exchange.
+// exchange sends a request and returns its response, which is valid until the next exchange.
 //
 // The request is written from within the wait for its answer: the runtime's poller then knows that the connection is
 // waited for before the answer can come, and the read that would only find nothing yet is saved.
@@ -97,7 +97,7 @@ func (c *conn) advance(fd uintptr) bool {
 	return whole || err != nil
 }
 
-// answer is a parsed HTTP answer.
+// answer is a parsed HTTP response.
 type answer struct {
 	status int
 	body   []byte
@@ -112,8 +112,8 @@ var (
 	closing       = []byte("close")
 )
 
-// parse reads what has come of an answer so far, and reports whether it is whole. Bodies without a length (chunked)
-// are an error: no answer the load generator asks for is that long.
+// parse parses what has arrived of a response, and reports whether it is complete. Bodies without a length (chunked) are an
+// error: no response to the load generator is that long.
 func (a *answer) parse(in []byte) (whole bool, err error) {
 	head, rest, ended := bytes.Cut(in, headerEnd)
 	if !ended {

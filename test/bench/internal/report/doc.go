@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// WriteDoc puts the run into a Markdown document, in place of the one that is there.
+// WriteDoc replaces the run in a Markdown document.
 func (r *Report) WriteDoc(path string) error {
 	var out bytes.Buffer
 	if err := r.Markdown(&out); err != nil {
@@ -15,7 +15,7 @@ func (r *Report) WriteDoc(path string) error {
 	return Put(path, "bench", out.String())
 }
 
-// Put puts text between two comments of a Markdown document, in place of what is there: the first begins with
+// Put replaces the text between two comments of a Markdown document: the first begins with
 // "<!-- name:begin", the second is "<!-- name:end -->".
 func Put(path, name, text string) error {
 	doc, err := os.ReadFile(path)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Rule is what a line is held to.
+// Rule has the bounds of a line.
 type Rule struct {
 	// Must and Goal are bounds on the ratio to the baseline or, with OfValue, on the measured figure itself. A line
 	// without a Must is not judged; one without a Goal has no goal beyond it.
@@ -17,10 +17,10 @@ type Rule struct {
 	AtMost  bool `json:"at_most,omitempty"`
 }
 
-// Series is one figure as the rounds had it, in their order.
+// Series is one figure from each round, in their order.
 type Series []float64
 
-// Median is the middle value, or the mean of the two; 0 of none.
+// Median returns the middle value, or the mean of the two middle ones; 0 if there are none.
 func (s Series) Median() float64 {
 	if len(s) == 0 {
 		return 0
@@ -33,7 +33,7 @@ func (s Series) Median() float64 {
 	return sorted[middle]
 }
 
-// Quantile is the value below which such a part of the series lies; 0 of none.
+// Quantile returns the value below which a given part of the series lies; 0 if there are none.
 func (s Series) Quantile(part float64) float64 {
 	if len(s) == 0 {
 		return 0
@@ -71,7 +71,7 @@ type Line struct {
 	Latency *Latency `json:"latency,omitempty"`
 	Usage   *Usage   `json:"usage,omitempty"`
 	Notes   []string `json:"notes,omitempty"`
-	// Missing says why there is no figure: what was measured is not there.
+	// Missing says why there is no figure: the measured feature does not exist.
 	Missing string `json:"missing,omitempty"`
 	// Failed says why the measurement could not be made.
 	Failed string `json:"failed,omitempty"`
@@ -83,7 +83,7 @@ type Line struct {
 	Verdict        Verdict `json:"verdict"`
 }
 
-// Verdict is how a line stands against its rule.
+// Verdict is the result of a line by its rule.
 type Verdict string
 
 // The verdicts.
@@ -144,12 +144,12 @@ type Machine struct {
 // Report is a run.
 type Report struct {
 	Machine Machine `json:"machine"`
-	// Settings are how the run was made, in words.
+	// Settings describes how the run was made.
 	Settings string `json:"settings"`
 	Lines    []Line `json:"lines"`
 }
 
-// Missed returns how many lines fall short of their must, or have one and nothing to hold against it.
+// Missed returns how many lines miss their must, or have a must but no figure.
 func (r *Report) Missed() int {
 	n := r.Count(Short)
 	for i := range r.Lines {

@@ -2,7 +2,7 @@ package testbed
 
 import "syscall"
 
-// childAttr has a child end with this process, and keeps Ctrl-C from it: the benchmark stops it in order.
+// childAttr makes a child end with this process, and shields it from Ctrl-C: the benchmark stops it gracefully.
 func childAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }

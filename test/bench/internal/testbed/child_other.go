@@ -4,5 +4,5 @@ package testbed
 
 import "syscall"
 
-// childAttr keeps Ctrl-C from a child: the benchmark stops it in order.
+// childAttr shields a child from Ctrl-C: the benchmark stops it gracefully.
 func childAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

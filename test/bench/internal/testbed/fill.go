@@ -9,16 +9,16 @@ import (
 	"passbook/internal/postgres"
 )
 
-// Log says what a filled log holds.
+// Log describes a filled log.
 type Log struct {
-	// Events is how many there are in all, over Accounts accounts with the numbers from 1.
+	// Events is the number of all events, over Accounts accounts numbered from 1.
 	Events, Accounts int
 	// Hot is how many of the events belong to account 1.
 	Hot int
 }
 
 // The log as the server would have written it, with the account ids of load.AccountID: every account is opened first; then account 1 has its deposits, then
-// the others in turn. $-arguments cannot be used in a statement that pgx does not prepare, hence the formatting; all
+// the others in turn. $-arguments cannot be used in a statement that pgx does not prepare, so they are formatted in; all
 // of them are numbers.
 const fillSQL = `insert into events (position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at)
 select g, ('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, v, md5(g::text)::uuid,
@@ -61,6 +61,6 @@ func (s *Testbed) Fill(ctx context.Context, d Database, log Log, progress func(d
 	return s.Exec(ctx, d,
 		`alter table events add constraint events_pkey primary key (position),
 			add constraint events_stream_version unique (stream_id, version)`,
-		// As a log looks that was not written a minute ago: no reader has to set hint bits.
+		// Like an older log: no reader has to set hint bits.
 		`vacuum (freeze, analyze) events`)
 }

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Pgbench is what a run of pgbench printed.
+// Pgbench is the result that a run of pgbench printed.
 type Pgbench struct {
 	// TPS is transactions a second, without the time to connect; LatencyMS their average latency.
 	TPS, LatencyMS float64

@@ -21,7 +21,7 @@ const (
 	startTimeout = time.Minute
 	// stopGrace is how long a server may take to stop before it is killed.
 	stopGrace = 30 * time.Second
-	// pollEvery is how often a condition is looked at.
+	// pollEvery is how often a condition is checked.
 	pollEvery = 20 * time.Millisecond
 )
 
@@ -52,7 +52,7 @@ func (s *Testbed) StartServer(ctx context.Context, d Database) (*Process, error)
 	return p, nil
 }
 
-// launch starts the server with the settings given, and does not wait for it.
+// launch starts the server with the given settings, and does not wait for it.
 func (s *Testbed) launch(ctx context.Context, settings ...string) (*Process, error) {
 	addr, err := freeAddr(ctx)
 	if err != nil {
@@ -63,7 +63,7 @@ func (s *Testbed) launch(ctx context.Context, settings ...string) (*Process, err
 	return s.start(addr, s.opts.Server, nil, settings)
 }
 
-// StartProgram starts another program that answers at the address it is told with -addr, and waits until it does.
+// StartProgram starts another program that listens on the address of its flag -addr, and waits until it responds.
 func (s *Testbed) StartProgram(ctx context.Context, program string, args ...string) (*Process, error) {
 	addr, err := freeAddr(ctx)
 	if err != nil {
@@ -100,13 +100,13 @@ func (s *Testbed) start(addr, program string, args, env []string) (*Process, err
 	}
 	p.PID = p.cmd.Process.Pid
 	go func() {
-		_ = p.cmd.Wait() // how it ended is in its log
+		_ = p.cmd.Wait() // its log says how it ended
 		close(p.ended)
 	}()
 	return p, nil
 }
 
-// freeAddr is an address nobody listens on at the moment.
+// freeAddr returns an unused address.
 func freeAddr(ctx context.Context) (string, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -115,7 +115,7 @@ func freeAddr(ctx context.Context) (string, error) {
 	return listener.Addr().String(), listener.Close()
 }
 
-// Stop lets the server shut down, and kills it when that takes too long.
+// Stop shuts the server down, and kills it if that takes too long.
 func (p *Process) Stop() error {
 	p.client.CloseIdleConnections()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -133,7 +133,7 @@ func (p *Process) Stop() error {
 	return errors.Join(errors.New("the server did not stop and was killed"), err)
 }
 
-// await polls until done says so, the process ends, or ctx does.
+// await polls until done returns true, the process ends, or ctx does.
 func (p *Process) await(ctx context.Context, every time.Duration, done func() bool) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -151,7 +151,7 @@ func (p *Process) await(ctx context.Context, every time.Duration, done func() bo
 	}
 }
 
-// status is what the server answers a GET with, 0 when it does not.
+// status returns the status of a GET, 0 if there is no response.
 func (p *Process) status(ctx context.Context, path string) int {
 	status, _, err := p.do(ctx, http.MethodGet, path, "")
 	if err != nil {
@@ -177,7 +177,7 @@ func (p *Process) do(ctx context.Context, method, path, body string) (status int
 	return response.StatusCode, answer, err
 }
 
-// Call makes a request, expects a status, and reads the JSON answer into target unless that is nil.
+// Call makes a request, expects a status, and reads the JSON response into target unless that is nil.
 func (p *Process) Call(ctx context.Context, method, path, body string, want int, target any) error {
 	status, answer, err := p.do(ctx, method, path, body)
 	if err != nil {
@@ -195,7 +195,7 @@ func (p *Process) Call(ctx context.Context, method, path, body string, want int,
 	return nil
 }
 
-// logTail is the end of what the process has logged.
+// logTail returns the end of the process's log.
 func (p *Process) logTail() string {
 	text, err := os.ReadFile(p.logFile)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package testbed sets up what a benchmark runs against: a private PostgreSQL with the settings of production, databases
-// in it, and processes of the server. It also tells what they use of the machine.
+// in it, and processes of the server. It also measures their use of the machine.
 package testbed
 
 import (
@@ -21,13 +21,13 @@ import (
 // superuser is the role the private PostgreSQL is made with; its socket lets every role in.
 const superuser = "postgres"
 
-// Options say where a Testbed lives.
+// Options configure a Testbed.
 type Options struct {
 	// Dir is the directory in which a temporary one is made; the system's when empty.
 	Dir string
-	// Keep is a directory to use in place of a temporary one, with what an earlier Testbed has left in it. It is not removed.
+	// Keep is a directory to use instead of a temporary one, possibly with the data of an earlier Testbed. It is not removed.
 	Keep string
-	// PGBin is the directory of PostgreSQL's programs; they are looked for when it is empty.
+	// PGBin is the directory of PostgreSQL's programs; if empty, they are searched for.
 	PGBin string
 	// Server is the path of the server's binary.
 	Server string
@@ -35,9 +35,9 @@ type Options struct {
 	Path string
 }
 
-// Testbed is a running private PostgreSQL and a directory for everything a run leaves behind.
+// Testbed is a running private PostgreSQL and a directory for the files of a run.
 type Testbed struct {
-	// PostgresVersion is what the server says of itself.
+	// PostgresVersion is the server's version.
 	PostgresVersion string
 
 	opts     Options
@@ -66,7 +66,7 @@ func New(ctx context.Context, opts Options) (_ *Testbed, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	// As root, PostgreSQL runs as another user, who must be able to pass.
+	// As root, PostgreSQL runs as another user, who must be able to enter.
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (s *Testbed) admin(ctx context.Context, database string, fn func(*pgx.Conn)
 	return fn(conn)
 }
 
-// Exec runs statements as a superuser, each in a transaction of its own.
+// Exec runs statements as a superuser, each in a separate transaction.
 func (s *Testbed) Exec(ctx context.Context, d Database, statements ...string) error {
 	return s.admin(ctx, d.Name, func(conn *pgx.Conn) error {
 		for _, statement := range statements {
@@ -170,17 +170,17 @@ func (s *Testbed) Scan(ctx context.Context, d Database, query string, into ...an
 	return s.admin(ctx, d.Name, func(conn *pgx.Conn) error { return conn.QueryRow(ctx, query).Scan(into...) })
 }
 
-// DropDatabase removes a database, whoever uses it.
+// DropDatabase removes a database, even if it is in use.
 func (s *Testbed) DropDatabase(ctx context.Context, d Database) error {
 	return s.Exec(ctx, s.database("postgres"), "drop database "+pgx.Identifier{d.Name}.Sanitize()+" with (force)")
 }
 
-// Checkpoint writes everything out, so that the next round begins as every round does.
+// Checkpoint makes a checkpoint, so that every round begins alike.
 func (s *Testbed) Checkpoint(ctx context.Context) error {
 	return s.Exec(ctx, s.database("postgres"), "checkpoint")
 }
 
-// Timed runs a statement as a superuser, and says how long it took
+// Timed runs a statement as a superuser, and returns how long it took
 // and how many rows it touched.
 func (s *Testbed) Timed(ctx context.Context, d Database, statement string) (took time.Duration, rows int64, err error) {
 	err = s.admin(ctx, d.Name, func(conn *pgx.Conn) error {

@@ -14,8 +14,8 @@ import (
 	"passbook/internal/readmodel"
 )
 
-// Whole says what a log holds whose read models are there as well: Accounts accounts with the numbers from 1, opened in
-// turn, and then deposits of 1.00 into each in turn, PerAccount events an account in all.
+// Whole describes a log that is filled with its read models: Accounts accounts numbered from 1, opened in turn, and then
+// deposits of 1.00 into each in turn, PerAccount events per account in total.
 type Whole struct{ Accounts, PerAccount int }
 
 // Events is how many there are.
@@ -30,7 +30,7 @@ func (Whole) RecordedAt(position int64) time.Time {
 }
 
 // The numbers of an event: n of its account, v its version. $-arguments cannot be used in a statement that pgx does not
-// prepare, hence the formatting; all of them are numbers.
+// prepare, so they are formatted in; all of them are numbers.
 const wholeEvents = ` from generate_series(%[1]d::bigint, %[2]d::bigint) as g,
 lateral (select 1 + (g - 1) %% %[3]d as n, 1 + (g - 1) / %[3]d as v, timestamptz '2026-01-01Z' + g * interval '1 microsecond' as t) as e
 order by g`
@@ -74,8 +74,8 @@ const (
 	wholeDoneSQL  = `insert into whole values ($1, $2) on conflict (what) do update set done = excluded.done`
 )
 
-// FillWhole writes a log and its read models past the server, as the server would have left them: `server verify` finds
-// nothing in what it makes. What was interrupted goes on where it was when it is called again.
+// FillWhole writes a log and its read models by SQL, as the server would have left them: `server verify` finds no
+// difference. If it was interrupted, another call resumes it.
 func (s *Testbed) FillWhole(ctx context.Context, d Database, w Whole, progress func(what string, done int64)) error {
 	if err := postgres.Migrate(ctx, d.URL, slog.New(slog.DiscardHandler)); err != nil {
 		return err
@@ -126,7 +126,7 @@ values ('%s', %d, 1, %[3]d, md5('%[3]d')::uuid)`, p.ID, p.Version, w.Events()))
 	})
 }
 
-// filler does steps, each once in the life of a database, and remembers which, and the first error.
+// filler runs steps, each once per database, and records which have run, and the first error.
 type filler struct {
 	conn     *pgx.Conn
 	name     string
@@ -134,7 +134,7 @@ type filler struct {
 	err      error
 }
 
-// done is how far a step has come, and begins it when it has not begun.
+// done returns how far a step has come, and begins it if necessary.
 func (f *filler) done(ctx context.Context, what string) (done int64) {
 	if f.err == nil {
 		f.err = f.conn.QueryRow(ctx, `select coalesce((select done from whole where what = $1), 0)`, what).Scan(&done)
@@ -142,7 +142,7 @@ func (f *filler) done(ctx context.Context, what string) (done int64) {
 	return done
 }
 
-// to takes a step from where it was to a mark, in one transaction.
+// to advances a step to a target, in one transaction.
 func (f *filler) to(ctx context.Context, what, statement string, mark int64) {
 	if f.err != nil {
 		return
@@ -165,7 +165,7 @@ func (f *filler) once(ctx context.Context, step, statement string) {
 	}
 }
 
-// alone is once for a statement that takes no transaction.
+// alone is once for a statement that cannot run in a transaction.
 func (f *filler) alone(ctx context.Context, step, statement string) {
 	what := f.name + " " + step
 	if f.done(ctx, what) > 0 || f.err != nil {
