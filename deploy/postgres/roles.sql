@@ -5,9 +5,9 @@
 
 -- Owns the schema. Only server migrate uses it.
 create role passbook_owner login;
--- The rights of a service; the name is fixed. server migrate grants them.
+-- The privileges of a service; the name is fixed. server migrate grants them.
 create role passbook_service nologin;
--- What the service logs in as. There may be several, each in passbook_service.
+-- The service's login role. There may be several, each in passbook_service.
 create role passbook_app login in role passbook_service;
 
 create database passbook owner passbook_owner;
@@ -16,6 +16,6 @@ revoke connect, temporary on database passbook from public;
 grant connect on database passbook to passbook_service;
 
 \connect passbook
--- As PostgreSQL has it from version 15 on; before, everyone could make objects in this schema.
+-- The default since PostgreSQL 15; before, every role could make objects in this schema.
 grant create on schema public to passbook_owner;
 revoke create on schema public from public;
