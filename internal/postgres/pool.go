@@ -34,27 +34,27 @@ func WithMaxConns(n int32) Option {
 	return func(c *pgxpool.Config) { c.MaxConns = n }
 }
 
-// WithStatementTimeout bounds every statement. The server ends one that takes longer with SQLSTATE 57014. It is sent
-// when a connection is opened, like the other settings; behind a pooler all but the name are those of the role.
+// WithStatementTimeout bounds every statement. The server ends one that takes longer with SQLSTATE 57014. Like the other
+// settings it is sent when a connection opens; behind a pooler the role's settings apply, except for the name.
 func WithStatementTimeout(d time.Duration) Option { return timeout("statement_timeout", d) }
 
 // WithLockTimeout bounds every wait for a lock. The server ends one that takes longer with SQLSTATE 55P03.
 func WithLockTimeout(d time.Duration) Option { return timeout("lock_timeout", d) }
 
 // WithIdleInTransactionTimeout bounds how long a transaction may wait for its client. The server cuts the
-// connection of one that waits longer, so that a stalled process cannot hold its locks for ever.
+// connection of one that waits longer, so that a stalled process cannot hold its locks forever.
 func WithIdleInTransactionTimeout(d time.Duration) Option {
 	return timeout("idle_in_transaction_session_timeout", d)
 }
 
-// WithGenericPlans has prepared statements planned once and for all. Statements whose arrays differ in length with every
-// call would otherwise be planned anew each time, which takes longer than running them.
+// WithGenericPlans makes PostgreSQL plan each prepared statement once. Otherwise it would plan statements whose arrays differ
+// in length at every call, which takes longer than running them.
 func WithGenericPlans() Option {
 	return func(c *pgxpool.Config) { setDefault(c, "plan_cache_mode", "force_generic_plan") }
 }
 
-// WithIndexLookups has rows looked up by index and joined by nested loops, whatever the statistics say: statements that ask
-// for a few rows of large tables by their keys must not be planned on what a table was when it was small.
+// WithIndexLookups makes PostgreSQL look rows up by index and join them by nested loops, whatever the statistics say: a
+// statement for a few rows of a large table must not keep a plan from the time when the table was small.
 func WithIndexLookups() Option {
 	return func(c *pgxpool.Config) {
 		for _, name := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {

@@ -14,9 +14,9 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestAForeignPage makes a page of another origin send what a browser allows: requests without a preflight, whose responses
+// TestCrossOriginPage makes a page of another origin send what a browser allows: requests without a preflight, whose responses
 // it may not read. Then the page uses its own name for the service, as DNS rebinding does.
-func TestAForeignPage(t *testing.T) {
+func TestCrossOriginPage(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	ada := s.open("Ada", "EUR")

@@ -1,5 +1,5 @@
-// Package check holds the manifests against the types of Kubernetes and CloudNativePG: it builds each kustomization, decodes
-// every object strictly, so that an unknown field or one of the wrong type fails, and looks at what must not be missing.
+// Package check checks the manifests against the types of Kubernetes and CloudNativePG: it builds each kustomization, decodes
+// every object strictly, so that an unknown field or one of the wrong type fails, and checks that nothing required is missing.
 // It is a separate module, to keep those types out of the service's.
 package check
 
@@ -100,8 +100,8 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// restricted holds a pod against the restricted profile of the Pod Security Standards, and more: a root file system that
-// cannot be written, and secrets as files only.
+// restricted checks a pod against the restricted profile of the Pod Security Standards, and also that its root file system
+// is read-only and that secrets are files.
 func restricted(t *testing.T, of string, pod *corev1.PodSpec) {
 	t.Helper()
 	if *pod.AutomountServiceAccountToken || !*pod.SecurityContext.RunAsNonRoot ||
