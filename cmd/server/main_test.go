@@ -102,7 +102,7 @@ func TestCommandLine(t *testing.T) {
 				`PASSBOOK_EVENT_SCHEMA_URL (--event-schema-url): "/schemas" is not a URL`,
 			},
 		},
-		"oidc without an issuer": {
+		"oidc with a bad issuer": {
 			env: map[string]string{"PASSBOOK_AUTH": "oidc", "PASSBOOK_OIDC_ISSUER": "login.example.com"}, code: 2,
 			err: []string{`PASSBOOK_OIDC_ISSUER (--oidc-issuer): "login.example.com" is not a URL`, "PASSBOOK_OIDC_AUDIENCE (--oidc-audience)"},
 		},
