@@ -4,16 +4,17 @@
 package account
 
 import (
+	"time"
+
 	"github.com/google/uuid"
 
 	"passbook/internal/money"
 )
 
-// Command is what a caller wants done to one account; a Transfer, to two. It is one of Open, Deposit, Withdraw,
-// Suspend, Reactivate, Close and Transfer.
+// Command is what a caller wants done to one account, or to two: a Transfer, a CaptureHold to another account, and a Reverse of
+// a transfer. It is one of the structs of this file, as a value.
 type Command interface {
-	// Name is the command's name on the wire: "open", "deposit", "withdraw", "suspend", "reactivate", "close" or
-	// "transfer".
+	// Name is the command's name on the wire, such as "deposit".
 	Name() string
 }
 
@@ -24,6 +25,9 @@ type Open struct {
 	Currency money.Currency
 	// OverdraftLimit is how far below zero the balance may go, in units of Currency; nil is 0.
 	OverdraftLimit *money.Decimal
+	// InitialDeposit is deposited in the same append; nil is no deposit.
+	InitialDeposit *money.Decimal
+	Metadata       Metadata
 }
 
 // Deposit puts money into an account.
@@ -33,6 +37,7 @@ type Deposit struct {
 	Currency money.Currency
 	// Reference is the caller's own text, at most MaxTextLen characters; it may be empty.
 	Reference string
+	Metadata  Metadata
 }
 
 // Withdraw takes money out of an account. Its fields are those of Deposit.
@@ -40,6 +45,7 @@ type Withdraw struct {
 	Amount    money.Decimal
 	Currency  money.Currency
 	Reference string
+	Metadata  Metadata
 }
 
 // Suspend stops money from moving until the account is reactivated. Reason may be empty.
@@ -53,14 +59,83 @@ type Close struct{ Reason string }
 
 // Transfer moves money to another account of the same currency.
 type Transfer struct {
-	// TransferID names the transfer in both its events; the caller of DecideTransfer sets it. Package command
-	// makes one when it is zero.
+	// TransferID names the transfer in both its events. Package command generates one when it is nil.
 	TransferID uuid.UUID
 	// To is the account that receives. The one that sends is given beside the command.
 	To        uuid.UUID
 	Amount    money.Decimal
 	Currency  money.Currency
 	Reference string
+	Metadata  Metadata
+}
+
+// Change changes what is said of an account. A nil field stays as it is; at least one is not nil.
+type Change struct {
+	Owner *string
+	// OverdraftLimit is in units of the account's currency.
+	OverdraftLimit *money.Decimal
+	// Metadata is merged into the account's metadata as RFC 7396 says: an empty value deletes its key.
+	Metadata map[string]*string
+}
+
+// PlaceHold reserves money of an account: it lowers what is available, and not the balance.
+type PlaceHold struct {
+	// HoldID names the hold. Package command generates one when it is nil.
+	HoldID    uuid.UUID
+	Amount    money.Decimal
+	Currency  money.Currency
+	Reference string
+	// ExpiresAt is when the hold ends by itself; the zero time is never.
+	ExpiresAt time.Time
+	Metadata  Metadata
+}
+
+// CaptureHold takes the money of a hold, once. What is not captured is released.
+type CaptureHold struct {
+	HoldID uuid.UUID
+	// Amount is at most that of the hold; nil is all of it.
+	Amount *money.Decimal
+	// To is the account that receives the money; nil (uuid.Nil) pays it out.
+	To uuid.UUID
+	// TransferID names the transfer to To. Package command generates it.
+	TransferID uuid.UUID
+	Reference  string
+	Metadata   Metadata
+}
+
+// ReleaseHold ends a hold; its money is available again. Reason may be empty.
+type ReleaseHold struct {
+	HoldID uuid.UUID
+	Reason string
+}
+
+// ExpireHold ends a hold whose time has come. The service sends it; it is not on the wire.
+type ExpireHold struct{ HoldID uuid.UUID }
+
+// Reverse moves back what a deposit, a withdrawal or a transfer has moved, or a part of it.
+type Reverse struct {
+	// Position is that of the movement in the log; of a transfer, that of either side.
+	Position int64
+	// Movement is what is at the position. Package command reads it from the log.
+	Movement Movement
+	// ReversalID names the reversal in its events. Package command generates it.
+	ReversalID uuid.UUID
+	// Amount is at most what earlier reversals have left of the movement; nil is all of that.
+	Amount *money.Decimal
+	Reason string
+	// Force takes the money also from an account on which it is not available.
+	Force bool
+}
+
+// Movement is a movement of money as it is in the log, with what has been reversed of it.
+type Movement struct {
+	AccountID uuid.UUID
+	// Event is nil if there is no event at the position.
+	Event Event
+	// OtherPosition is the position of the other side of a transfer.
+	OtherPosition int64
+	// Reversed is the sum of the reversals of the movement, in minor units.
+	Reversed int64
 }
 
 // Name is "open".
@@ -83,3 +158,21 @@ func (Close) Name() string { return "close" }
 
 // Name is "transfer".
 func (Transfer) Name() string { return "transfer" }
+
+// Name is "change".
+func (Change) Name() string { return "change" }
+
+// Name is "hold".
+func (PlaceHold) Name() string { return "hold" }
+
+// Name is "capture".
+func (CaptureHold) Name() string { return "capture" }
+
+// Name is "release".
+func (ReleaseHold) Name() string { return "release" }
+
+// Name is "expire".
+func (ExpireHold) Name() string { return "expire" }
+
+// Name is "reverse".
+func (Reverse) Name() string { return "reverse" }

@@ -3,26 +3,49 @@ package account
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
 	"passbook/internal/money"
 )
 
-// Decide returns the events that carry out a command on an account in the given state; today always exactly one.
-// It decides every command but Transfer. The error is ErrNotFound, ErrExists or a *Refusal.
-func Decide(s State, c Command) ([]Event, error) {
-	e, err := decide(s, c)
+// Entry is an event and the account that it happens to.
+type Entry struct {
+	AccountID uuid.UUID
+	Event     Event
+}
+
+// Decide returns the events that carry out a command on the account id, at the time now; there is at least one, and they must be
+// recorded together or not at all. Events of one account are in order; those of the account id come first, so that of a transfer
+// the event of the sender does, except in the reversal of one, whose first events are those of the side that was named.
+// Decide reads the states of the account and of others that the command names with state. The error is ErrNotFound, ErrExists,
+// ErrHoldExists, ErrHoldNotFound, ErrMovementNotFound, a *NotFoundError or a *Refusal.
+func Decide(now time.Time, id uuid.UUID, c Command, state func(uuid.UUID) State) ([]Entry, error) {
+	switch c := c.(type) {
+	case Transfer:
+		return decideTransfer(id, state, c)
+	case CaptureHold:
+		return decideCapture(now, id, state, c)
+	case Reverse:
+		return decideReversal(state, c)
+	}
+	s := state(id)
+	if open, ok := c.(Open); ok {
+		return decideOpen(id, s, open)
+	}
+	if change, ok := c.(Change); ok {
+		return decideChange(id, s, change)
+	}
+	e, err := decideOne(now, s, c)
 	if err != nil {
 		return nil, err
 	}
-	return []Event{e}, nil
+	return []Entry{{id, e}}, nil
 }
 
-func decide(s State, c Command) (Event, error) {
-	if open, ok := c.(Open); ok {
-		return decideOpen(s, open)
-	}
+// decideOne decides the commands that make one event.
+func decideOne(now time.Time, s State, c Command) (Event, error) {
 	if !s.Exists() {
 		return nil, ErrNotFound
 	}
@@ -31,6 +54,12 @@ func decide(s State, c Command) (Event, error) {
 		return decideDeposit(s, c)
 	case Withdraw:
 		return decideWithdraw(s, c)
+	case PlaceHold:
+		return decideHold(now, s, c)
+	case ReleaseHold:
+		return decideRelease(s, c)
+	case ExpireHold:
+		return decideExpiry(now, s, c)
 	case Suspend:
 		return decideSuspend(s, c)
 	case Reactivate:
@@ -42,7 +71,7 @@ func decide(s State, c Command) (Event, error) {
 	}
 }
 
-func decideOpen(s State, c Open) (Event, error) {
+func decideOpen(id uuid.UUID, s State, c Open) ([]Entry, error) {
 	if s.Exists() {
 		return nil, ErrExists
 	}
@@ -53,50 +82,128 @@ func decideOpen(s State, c Open) (Event, error) {
 	if !c.Currency.Active() {
 		return nil, refuse(CodeCurrencyUnknown, FieldCurrency, "currency must be an active ISO 4217 code, such as EUR")
 	}
-	var limit int64
-	if c.OverdraftLimit != nil {
-		a, err := amountIn(*c.OverdraftLimit, c.Currency, FieldOverdraftLimit)
+	created := AccountCreated{Owner: owner, Currency: c.Currency, Metadata: c.Metadata}
+	if created.OverdraftLimit, err = limitIn(c.OverdraftLimit, c.Currency); err != nil {
+		return nil, err
+	}
+	if err := checkMetadata(c.Metadata); err != nil {
+		return nil, err
+	}
+	if c.InitialDeposit == nil {
+		return []Entry{{id, created}}, nil
+	}
+	opened := State{Status: Active, Currency: c.Currency, OverdraftLimit: created.OverdraftLimit}
+	amount, err := positive(*c.InitialDeposit, c.Currency, FieldInitialDeposit)
+	if err != nil {
+		return nil, err
+	}
+	if err := creditable(opened, amount, FieldInitialDeposit); err != nil {
+		return nil, err
+	}
+	return []Entry{{id, created}, {id, MoneyDeposited{Amount: amount}}}, nil
+}
+
+// limitIn is an overdraft limit in minor units; nil is 0.
+func limitIn(limit *money.Decimal, c money.Currency) (int64, error) {
+	if limit == nil {
+		return 0, nil
+	}
+	a, err := amountIn(*limit, c, FieldOverdraftLimit)
+	return a.Minor(), err
+}
+
+// decideChange makes an event for each thing that is changed.
+func decideChange(id uuid.UUID, s State, c Change) ([]Entry, error) {
+	switch s.Status {
+	case Missing:
+		return nil, ErrNotFound
+	case Closed:
+		return nil, closed("")
+	case Active, Suspended:
+	}
+	var entries []Entry
+	if c.Owner != nil {
+		owner, err := checkOwner(*c.Owner)
 		if err != nil {
 			return nil, err
 		}
-		limit = a.Minor()
+		entries = append(entries, Entry{id, OwnerChanged{Owner: owner}})
 	}
-	return AccountCreated{Owner: owner, Currency: c.Currency, OverdraftLimit: limit}, nil
+	if c.OverdraftLimit != nil {
+		e, err := decideLimit(s, *c.OverdraftLimit)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, Entry{id, e})
+	}
+	if c.Metadata != nil {
+		merged := s.Metadata.merge(c.Metadata)
+		if err := checkMetadata(merged); err != nil {
+			return nil, err
+		}
+		entries = append(entries, Entry{id, MetadataChanged{Metadata: merged}})
+	}
+	if len(entries) == 0 {
+		return nil, refuse(CodeNothingToChange, "", "owner, overdraft_limit or metadata is needed")
+	}
+	return entries, nil
+}
+
+// decideLimit refuses a limit that does not cover what is owed and held. A limit that is not lowered is never refused for that:
+// after a reversal that was forced it may be raised step by step.
+func decideLimit(s State, limit money.Decimal) (Event, error) {
+	minor, err := limitIn(&limit, s.Currency)
+	if err != nil {
+		return nil, err
+	}
+	after := s
+	after.OverdraftLimit = minor
+	if !after.fits() {
+		return nil, refuse(CodeBalanceOverflow, FieldOverdraftLimit,
+			"the balance with this overdraft limit would be beyond %s %s, the most an account can hold",
+			money.FormatMinor(maxBalance, s.Currency), s.Currency)
+	}
+	if after.Available() < 0 && minor < s.OverdraftLimit {
+		return nil, refuse(CodeLimitBelowDebit, FieldOverdraftLimit,
+			"the overdraft limit must be at least %s %s, which the account has used or held",
+			money.FormatMinor(s.Held-s.Balance, s.Currency), s.Currency)
+	}
+	return OverdraftLimitChanged{OverdraftLimit: minor, Currency: s.Currency}, nil
 }
 
 func decideDeposit(s State, c Deposit) (Event, error) {
 	if err := movable(s, FieldAccount); err != nil {
 		return nil, err
 	}
-	amount, err := movement(s, c.Amount, c.Currency, c.Reference)
+	amount, err := movement(s, c.Amount, c.Currency, c.Reference, c.Metadata)
 	if err != nil {
 		return nil, err
 	}
-	if err := creditable(s, amount); err != nil {
+	if err := creditable(s, amount, FieldAmount); err != nil {
 		return nil, err
 	}
-	return MoneyDeposited{Amount: amount, Reference: c.Reference}, nil
+	return MoneyDeposited{Amount: amount, Reference: c.Reference, Metadata: c.Metadata}, nil
 }
 
 func decideWithdraw(s State, c Withdraw) (Event, error) {
 	if err := movable(s, FieldAccount); err != nil {
 		return nil, err
 	}
-	amount, err := movement(s, c.Amount, c.Currency, c.Reference)
+	amount, err := movement(s, c.Amount, c.Currency, c.Reference, c.Metadata)
 	if err != nil {
 		return nil, err
 	}
-	if err := debitable(s, amount); err != nil {
+	if err := debitable(s, amount, false); err != nil {
 		return nil, err
 	}
-	return MoneyWithdrawn{Amount: amount, Reference: c.Reference}, nil
+	return MoneyWithdrawn{Amount: amount, Reference: c.Reference, Metadata: c.Metadata}, nil
 }
 
 func decideSuspend(s State, c Suspend) (Event, error) {
 	if err := movable(s, ""); err != nil {
 		return nil, err
 	}
-	if err := checkText(FieldReason, c.Reason, MaxTextLen); err != nil {
+	if err := checkText(FieldReason, FieldReason, c.Reason, MaxTextLen); err != nil {
 		return nil, err
 	}
 	return AccountSuspended(c), nil
@@ -110,7 +217,7 @@ func decideReactivate(s State, c Reactivate) (Event, error) {
 		return nil, refuse(CodeAccountNotSuspended, "", "the account is not suspended")
 	case Suspended:
 	}
-	if err := checkText(FieldReason, c.Reason, MaxTextLen); err != nil {
+	if err := checkText(FieldReason, FieldReason, c.Reason, MaxTextLen); err != nil {
 		return nil, err
 	}
 	return AccountReactivated(c), nil
@@ -124,56 +231,64 @@ func decideClose(s State, c Close) (Event, error) {
 		return nil, refuse(CodeBalanceNotZero, "", "the balance is %s %s; an account is closed at zero",
 			money.FormatMinor(s.Balance, s.Currency), s.Currency)
 	}
-	if err := checkText(FieldReason, c.Reason, MaxTextLen); err != nil {
+	if n := len(s.Holds); n > 0 {
+		return nil, refuse(CodeHoldsOpen, "", "the account has open holds (%d); capture or release them first", n)
+	}
+	if err := checkText(FieldReason, FieldReason, c.Reason, MaxTextLen); err != nil {
 		return nil, err
 	}
 	return AccountClosed(c), nil
 }
 
-// DecideTransfer returns the event of each side of a transfer from the account fromID to t.To; they must be recorded
-// together or not at all. The error is a *NotFoundError or a *Refusal.
-func DecideTransfer(fromID uuid.UUID, from, to State, t Transfer) (TransferSent, TransferReceived, error) {
-	amount, err := decideTransfer(fromID, from, to, t)
-	if err != nil {
-		return TransferSent{}, TransferReceived{}, err
+// decideTransfer decides on the accounts of both sides.
+func decideTransfer(id uuid.UUID, state func(uuid.UUID) State, t Transfer) ([]Entry, error) {
+	if id == t.To {
+		return nil, refuse(CodeSameAccount, FieldTo, "a transfer needs two different accounts")
 	}
-	sent := TransferSent{TransferID: t.TransferID, To: t.To, Amount: amount, Reference: t.Reference}
-	received := TransferReceived{TransferID: t.TransferID, From: fromID, Amount: amount, Reference: t.Reference}
-	return sent, received, nil
-}
-
-func decideTransfer(fromID uuid.UUID, from, to State, t Transfer) (money.Amount, error) {
-	var none money.Amount
-	if fromID == t.To {
-		return none, refuse(CodeSameAccount, FieldTo, "a transfer needs two different accounts")
-	}
+	from, to := state(id), state(t.To)
 	if !from.Exists() {
-		return none, &NotFoundError{AccountID: fromID}
+		return nil, &NotFoundError{AccountID: id}
 	}
 	if !to.Exists() {
-		return none, &NotFoundError{AccountID: t.To}
+		return nil, &NotFoundError{AccountID: t.To}
 	}
 	if err := movable(from, FieldFrom); err != nil {
-		return none, err
+		return nil, err
 	}
+	if err := receivable(from, to); err != nil {
+		return nil, err
+	}
+	amount, err := movement(from, t.Amount, t.Currency, t.Reference, t.Metadata)
+	if err != nil {
+		return nil, err
+	}
+	if err := debitable(from, amount, false); err != nil {
+		return nil, err
+	}
+	if err := creditable(to, amount, FieldAmount); err != nil {
+		return nil, err
+	}
+	return transferred(id, amount, t), nil
+}
+
+// transferred is the two events of a transfer.
+func transferred(id uuid.UUID, amount money.Amount, t Transfer) []Entry {
+	return []Entry{
+		{id, TransferSent{TransferID: t.TransferID, To: t.To, Amount: amount, Reference: t.Reference, Metadata: t.Metadata}},
+		{t.To, TransferReceived{TransferID: t.TransferID, From: id, Amount: amount, Reference: t.Reference, Metadata: t.Metadata}},
+	}
+}
+
+// receivable refuses unless the account to may receive money from the account from.
+func receivable(from, to State) error {
 	if err := movable(to, FieldTo); err != nil {
-		return none, err
+		return err
 	}
 	if from.Currency != to.Currency {
-		return none, refuse(CodeCurrencyMismatch, FieldTo, "the receiving account is in %s and the sending one in %s",
+		return refuse(CodeCurrencyMismatch, FieldTo, "the receiving account is in %s and the sending one in %s",
 			to.Currency, from.Currency)
 	}
-	amount, err := movement(from, t.Amount, t.Currency, t.Reference)
-	if err != nil {
-		return none, err
-	}
-	if err := debitable(from, amount); err != nil {
-		return none, err
-	}
-	if err := creditable(to, amount); err != nil {
-		return none, err
-	}
-	return amount, nil
+	return nil
 }
 
 // movable refuses unless money may move on the account; field is the one that named the account.
@@ -194,20 +309,28 @@ func closed(field string) error {
 	return refuse(CodeAccountClosed, field, "the account is closed")
 }
 
-// movement checks what deposits, withdrawals and transfers have in common, and gives the amount its currency.
-func movement(s State, d money.Decimal, given money.Currency, reference string) (money.Amount, error) {
+// movement checks what deposits, withdrawals, transfers and holds have in common, and gives the amount its currency.
+func movement(s State, d money.Decimal, given money.Currency, reference string, m Metadata) (money.Amount, error) {
 	if !given.IsZero() && given != s.Currency {
 		return money.Amount{}, refuse(CodeCurrencyMismatch, FieldCurrency, "the account is in %s, not %s",
 			s.Currency, given)
 	}
-	amount, err := amountIn(d, s.Currency, FieldAmount)
+	amount, err := positive(d, s.Currency, FieldAmount)
 	if err != nil {
 		return money.Amount{}, err
 	}
-	if amount.IsZero() {
-		return money.Amount{}, refuse(CodeAmountZero, FieldAmount, "amount must be more than zero")
+	if err := checkText(FieldReference, FieldReference, reference, MaxTextLen); err != nil {
+		return money.Amount{}, err
 	}
-	return amount, checkText(FieldReference, reference, MaxTextLen)
+	return amount, checkMetadata(m)
+}
+
+func positive(d money.Decimal, c money.Currency, field string) (money.Amount, error) {
+	amount, err := amountIn(d, c, field)
+	if err == nil && amount.IsZero() {
+		err = refuse(CodeAmountZero, field, "%s must be more than zero", field)
+	}
+	return amount, err
 }
 
 func amountIn(d money.Decimal, c money.Currency, field string) (money.Amount, error) {
@@ -226,19 +349,23 @@ func amountIn(d money.Decimal, c money.Currency, field string) (money.Amount, er
 	return a, refuse(code, field, "%s %s", field, pe.Detail)
 }
 
-func debitable(s State, amount money.Amount) error {
+// debitable refuses what is not available, unless it is forced.
+func debitable(s State, amount money.Amount, force bool) error {
 	if amount.Minor() <= s.Available() {
+		return nil
+	}
+	if _, fits := s.afterDebit(amount.Minor()); force && fits {
 		return nil
 	}
 	return refuse(CodeInsufficientFunds, FieldAmount, "insufficient funds: %s %s available, %s needed",
 		money.FormatMinor(s.Available(), s.Currency), s.Currency, amount)
 }
 
-func creditable(s State, amount money.Amount) error {
+func creditable(s State, amount money.Amount, field string) error {
 	if _, ok := s.afterCredit(amount.Minor()); ok {
 		return nil
 	}
-	return refuse(CodeBalanceOverflow, FieldAmount,
-		"amount %s would take the balance with its overdraft limit beyond %s %s, the most an account can hold",
-		amount, money.FormatMinor(maxBalance, s.Currency), s.Currency)
+	return refuse(CodeBalanceOverflow, field,
+		"%s %s would take the balance with its overdraft limit beyond %s %s, the most an account can hold",
+		field, amount, money.FormatMinor(maxBalance, s.Currency), s.Currency)
 }

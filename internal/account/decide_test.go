@@ -2,9 +2,12 @@ package account_test
 
 import (
 	"errors"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -17,6 +20,8 @@ var (
 	jpy = mustCurrency("JPY")
 	ada = uuid.MustParse("0198c1f0-0000-7000-8000-000000000001")
 	bob = uuid.MustParse("0198c1f0-0000-7000-8000-000000000002")
+
+	labels = account.NewMetadata(map[string]string{"order": "A-17", "é": ""})
 )
 
 func mustCurrency(code string) money.Currency {
@@ -65,43 +70,43 @@ func TestDecide(t *testing.T) {
 		command account.Command
 		want    account.Event
 	}{
-		"open":          {account.State{}, account.Open{Owner: "Ada", Currency: eur}, account.AccountCreated{"Ada", eur, 0}},
-		"open, trimmed": {account.State{}, account.Open{Owner: " Ada\t", Currency: eur}, account.AccountCreated{"Ada", eur, 0}},
+		"open":          {account.State{}, account.Open{Owner: "Ada", Currency: eur}, account.AccountCreated{Owner: "Ada", Currency: eur}},
+		"open, trimmed": {account.State{}, account.Open{Owner: " Ada\t", Currency: eur}, account.AccountCreated{Owner: "Ada", Currency: eur}},
 		"open with an overdraft": {
 			account.State{},
 			account.Open{Owner: "Ada", Currency: eur, OverdraftLimit: decp("50.5")},
-			account.AccountCreated{"Ada", eur, 5050},
+			account.AccountCreated{Owner: "Ada", Currency: eur, OverdraftLimit: 5050},
 		},
 		"open with no overdraft": {
 			account.State{},
 			account.Open{Owner: "Ada", Currency: jpy, OverdraftLimit: decp("0")},
-			account.AccountCreated{"Ada", jpy, 0},
+			account.AccountCreated{Owner: "Ada", Currency: jpy},
 		},
 		"deposit": {
 			active(0),
 			account.Deposit{Amount: dec("12.34"), Currency: eur, Reference: "x"},
-			account.MoneyDeposited{money.New(1234, eur), "x"},
+			account.MoneyDeposited{Amount: money.New(1234, eur), Reference: "x"},
 		},
 		"deposit, no currency given": {
-			active(0), account.Deposit{Amount: dec("1")}, account.MoneyDeposited{money.New(100, eur), ""},
+			active(0), account.Deposit{Amount: dec("1")}, account.MoneyDeposited{Amount: money.New(100, eur)},
 		},
 		"deposit, longest reference": {
 			active(0),
 			account.Deposit{Amount: dec("1"), Reference: text500},
-			account.MoneyDeposited{money.New(100, eur), text500},
+			account.MoneyDeposited{Amount: money.New(100, eur), Reference: text500},
 		},
 		"deposit up to the top": {
 			active(math.MaxInt64 - 100),
 			account.Deposit{Amount: dec("1")},
-			account.MoneyDeposited{money.New(100, eur), ""},
+			account.MoneyDeposited{Amount: money.New(100, eur)},
 		},
 		"withdraw all": {
-			active(100), account.Withdraw{Amount: dec("1.00")}, account.MoneyWithdrawn{money.New(100, eur), ""},
+			active(100), account.Withdraw{Amount: dec("1.00")}, account.MoneyWithdrawn{Amount: money.New(100, eur)},
 		},
 		"withdraw down to the limit": {
 			with(active(-100), limit(500)),
 			account.Withdraw{Amount: dec("4")},
-			account.MoneyWithdrawn{money.New(400, eur), ""},
+			account.MoneyWithdrawn{Amount: money.New(400, eur)},
 		},
 		"suspend": {active(1), account.Suspend{Reason: "fraud"}, account.AccountSuspended{"fraud"}},
 		"reactivate": {
@@ -112,14 +117,7 @@ func TestDecide(t *testing.T) {
 		"close":           {active(0), account.Close{Reason: "done"}, account.AccountClosed{"done"}},
 		"close suspended": {with(active(0), status(account.Suspended)), account.Close{}, account.AccountClosed{}},
 	} {
-		events, err := account.Decide(tt.state, tt.command)
-		if err != nil || len(events) != 1 || events[0] != tt.want {
-			t.Errorf("%s: got %+v, %v; want %+v", name, events, err, tt.want)
-			continue
-		}
-		if _, err := account.Evolve(tt.state, events[0]); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
+		checkDecided(t, name, states{ada: tt.state}, tt.command, account.Entry{ada, tt.want})
 	}
 }
 
@@ -174,16 +172,43 @@ func TestDecideRefuses(t *testing.T) {
 		"close, bad reason":        {active(0), account.Close{Reason: "\x00"}, "text-invalid", "reason", "NUL"},
 		"close suspended in money": {suspended, account.Close{}, "balance-not-zero", "", "1.00 EUR"},
 	} {
-		events, err := account.Decide(tt.state, tt.command)
-		if events != nil {
-			t.Errorf("%s: decided %+v", name, events)
-		}
-		checkRefusal(t, name, err, tt.code, tt.field, tt.detail)
+		checkRefused(t, name, states{ada: tt.state}, tt.command, tt.code, tt.field, tt.detail)
 	}
 }
 
-func checkRefusal(t *testing.T, name string, err error, code, field, detail string) {
+// states are those that Decide may read; an account that is not there was never opened.
+type states map[uuid.UUID]account.State
+
+func (s states) of(id uuid.UUID) account.State { return s[id] }
+
+// noon is the time of decisions.
+var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+
+func (s states) decide(c account.Command) ([]account.Entry, error) { return account.Decide(noon, ada, c, s.of) }
+
+// checkDecided checks what is decided, and that it can be history. It returns the states after it.
+func checkDecided(t *testing.T, name string, before states, c account.Command, want ...account.Entry) states {
 	t.Helper()
+	got, err := before.decide(c)
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%s: got %+v, %v; want %+v", name, got, err, want)
+		return nil
+	}
+	after := maps.Clone(before)
+	for _, e := range got {
+		if after[e.AccountID], err = account.Evolve(after[e.AccountID], e.Event); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	return after
+}
+
+func checkRefused(t *testing.T, name string, before states, c account.Command, code, field, detail string) {
+	t.Helper()
+	entries, err := before.decide(c)
+	if entries != nil {
+		t.Errorf("%s: decided %+v", name, entries)
+	}
 	var r *account.Refusal
 	if !errors.As(err, &r) || r.Code != code || r.Field != field || !strings.Contains(r.Detail, detail) ||
 		err.Error() != r.Detail {
@@ -199,38 +224,35 @@ func TestDecideOnMissingOrExisting(t *testing.T) {
 		account.Suspend{},
 		account.Reactivate{},
 		account.Close{},
+		account.Change{},
+		account.PlaceHold{Amount: dec("1")},
+		account.CaptureHold{},
+		account.ReleaseHold{},
+		account.ExpireHold{},
 	} {
-		if _, err := account.Decide(account.State{}, c); !errors.Is(err, account.ErrNotFound) {
+		if _, err := (states{}).decide(c); !errors.Is(err, account.ErrNotFound) {
 			t.Errorf("%s: got %v", c.Name(), err)
 		}
 	}
 	for _, s := range []account.Status{account.Active, account.Suspended, account.Closed} {
-		_, err := account.Decide(with(active(0), status(s)), account.Open{Owner: "Ada", Currency: eur})
+		_, err := states{ada: with(active(0), status(s))}.decide(account.Open{Owner: "Ada", Currency: eur})
 		if !errors.Is(err, account.ErrExists) {
 			t.Errorf("open %s: got %v", s, err)
 		}
 	}
-	if _, err := account.Decide(active(0), account.Transfer{}); err == nil {
-		t.Error("Decide accepted a transfer")
+	if _, err := (states{ada: active(0)}).decide(nil); err == nil {
+		t.Error("Decide accepted no command")
 	}
 }
 
 func TestDecideTransfer(t *testing.T) {
 	t.Parallel()
 	id := uuid.MustParse("0198c1f0-0000-7000-8000-0000000000ff")
-	sent, received, err := account.DecideTransfer(ada, active(1000), active(0), account.Transfer{
-		TransferID: id, To: bob, Amount: dec("10"), Currency: eur, Reference: "rent",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	amount := money.New(1000, eur)
-	if want := (account.TransferSent{id, bob, amount, "rent"}); sent != want {
-		t.Errorf("sent %+v", sent)
-	}
-	if want := (account.TransferReceived{id, ada, amount, "rent"}); received != want {
-		t.Errorf("received %+v", received)
-	}
+	checkDecided(t, "transfer", states{ada: active(1000), bob: active(0)},
+		account.Transfer{TransferID: id, To: bob, Amount: dec("10"), Currency: eur, Reference: "rent", Metadata: labels},
+		account.Entry{ada, account.TransferSent{TransferID: id, To: bob, Amount: amount, Reference: "rent", Metadata: labels}},
+		account.Entry{bob, account.TransferReceived{TransferID: id, From: ada, Amount: amount, Reference: "rent", Metadata: labels}})
 }
 
 func TestDecideTransferRefuses(t *testing.T) {
@@ -254,8 +276,7 @@ func TestDecideTransferRefuses(t *testing.T) {
 		"over the other's top": {active(100), active(math.MaxInt64), account.Transfer{To: bob, Amount: dec("1")}, "balance-overflow", "amount", "beyond"},
 		"with a bad reference": {active(100), active(0), account.Transfer{To: bob, Amount: dec("1"), Reference: "\x00"}, "text-invalid", "reference", "NUL"},
 	} {
-		_, _, err := account.DecideTransfer(ada, tt.from, tt.to, tt.transfer)
-		checkRefusal(t, name, err, tt.code, tt.field, tt.detail)
+		checkRefused(t, name, states{ada: tt.from, bob: tt.to}, tt.transfer, tt.code, tt.field, tt.detail)
 	}
 }
 
@@ -269,7 +290,7 @@ func TestDecideTransferOfMissing(t *testing.T) {
 		{active(100), account.State{}, bob},
 		{account.State{}, account.State{}, ada},
 	} {
-		_, _, err := account.DecideTransfer(ada, tt.from, tt.to, account.Transfer{To: bob, Amount: dec("1")})
+		_, err := states{ada: tt.from, bob: tt.to}.decide(account.Transfer{To: bob, Amount: dec("1")})
 		var nf *account.NotFoundError
 		if !errors.As(err, &nf) || !errors.Is(err, account.ErrNotFound) || nf.AccountID != tt.missing ||
 			!strings.Contains(err.Error(), tt.missing.String()) {
@@ -283,7 +304,9 @@ func TestCommandNames(t *testing.T) {
 	for want, c := range map[string]account.Command{
 		"open": account.Open{}, "deposit": account.Deposit{}, "withdraw": account.Withdraw{},
 		"suspend": account.Suspend{}, "reactivate": account.Reactivate{}, "close": account.Close{},
-		"transfer": account.Transfer{},
+		"transfer": account.Transfer{}, "change": account.Change{}, "hold": account.PlaceHold{},
+		"capture": account.CaptureHold{}, "release": account.ReleaseHold{}, "expire": account.ExpireHold{},
+		"reverse": account.Reverse{},
 	} {
 		if c.Name() != want {
 			t.Errorf("%T: got %s", c, c.Name())
@@ -295,12 +318,13 @@ func TestCommandNames(t *testing.T) {
 func TestAllocations(t *testing.T) { //nolint:paralleltest // counts allocations of the whole process
 	var command account.Command = account.Deposit{Amount: dec("12.34"), Reference: "salary"}
 	state := active(0)
+	of := func(uuid.UUID) account.State { return state }
 	if n := testing.AllocsPerRun(100, func() {
-		events, err := account.Decide(state, command)
+		entries, err := account.Decide(noon, ada, command, of)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := account.Evolve(state, events[0]); err != nil {
+		if _, err := account.Evolve(state, entries[0].Event); err != nil {
 			t.Fatal(err)
 		}
 	}); n > 2 { // the event and the slice

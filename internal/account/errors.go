@@ -15,6 +15,14 @@ var (
 	ErrExists = errors.New("account already exists")
 	// ErrTransferExists says that the id of a transfer was used before. The rules leave it to package command.
 	ErrTransferExists = errors.New("transfer already exists")
+	// ErrHoldExists says that the id of a hold was used before, on this account or, which the rules leave to package command,
+	// on another.
+	ErrHoldExists = errors.New("hold already exists")
+	// ErrHoldNotFound says that the account has no open hold with the id. Package command tells a hold that has ended from one
+	// that never was: the first is a *Refusal.
+	ErrHoldNotFound = errors.New("hold not found")
+	// ErrMovementNotFound says that there is no event at the position that is to be reversed.
+	ErrMovementNotFound = errors.New("movement not found")
 )
 
 // NotFoundError is ErrNotFound for one of several accounts.
@@ -42,6 +50,19 @@ const (
 	CodeTextEmpty           = "text-empty"
 	CodeTextTooLong         = "text-too-long"
 	CodeTextInvalid         = "text-invalid"
+	CodeNothingToChange     = "nothing-to-change"
+	CodeLimitBelowDebit     = "limit-below-debit"
+	CodeMetadataTooLarge    = "metadata-too-large"
+	CodeHoldNotOpen         = "hold-not-open"
+	CodeHoldsOpen           = "holds-open"
+	CodeTooManyHolds        = "too-many-holds"
+	CodeHoldExpired         = "hold-expired"
+	CodeHoldNotExpired      = "hold-not-expired"
+	CodeExpiryInPast        = "expiry-in-past"
+	CodeAmountAboveHold     = "amount-above-hold"
+	CodeNotReversible       = "not-reversible"
+	CodeAlreadyReversed     = "already-reversed"
+	CodeAmountAboveMovement = "amount-above-movement"
 )
 
 // The fields of a request that a Refusal can be about.
@@ -55,6 +76,11 @@ const (
 	FieldOverdraftLimit = "overdraft_limit"
 	FieldReference      = "reference"
 	FieldReason         = "reason"
+	FieldInitialDeposit = "initial_deposit"
+	FieldMetadata       = "metadata"
+	FieldHold           = "hold_id"
+	FieldExpiresAt      = "expires_at"
+	FieldPosition       = "position"
 )
 
 // Refusal says which rule a command broke. Nothing was done.

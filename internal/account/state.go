@@ -1,8 +1,13 @@
 package account
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
 
 	"passbook/internal/money"
 )
@@ -34,17 +39,48 @@ type State struct {
 	Status   Status
 	Owner    string
 	Currency money.Currency
-	// Balance is in minor units of Currency; it is never below -OverdraftLimit.
+	// Balance is in minor units of Currency. It is below -OverdraftLimit only after a reversal that was forced.
 	Balance int64
 	// OverdraftLimit is in minor units of Currency, zero or more. Balance + OverdraftLimit always fits int64.
 	OverdraftLimit int64
+	// Held is the sum of Holds, in minor units of Currency. Available always fits int64.
+	Held int64
+	// Holds are those that are open, in the order of their ids. The slice is never changed.
+	Holds    []Hold
+	Metadata Metadata
 }
+
+// Hold is an open hold.
+type Hold struct {
+	ID uuid.UUID
+	// Amount is in minor units of the account's currency.
+	Amount int64
+	// ExpiresAt is the zero time if the hold does not end by itself.
+	ExpiresAt time.Time
+}
+
+// MaxHolds is how many holds may be open on an account: snapshots contain them.
+const MaxHolds = 1000
 
 // Exists reports whether the account was ever opened.
 func (s State) Exists() bool { return s.Status != Missing }
 
-// Available returns how many minor units could be taken out: the balance and the overdraft limit.
-func (s State) Available() int64 { return s.Balance + s.OverdraftLimit }
+// Available returns how many minor units could be taken out: the balance and the overdraft limit, without what is held. It is
+// negative after a reversal that was forced.
+func (s State) Available() int64 { return s.Balance + s.OverdraftLimit - s.Held }
+
+// Hold returns the open hold with an id.
+func (s State) Hold(id uuid.UUID) (Hold, bool) {
+	n, found := s.findHold(id)
+	if !found {
+		return Hold{}, false
+	}
+	return s.Holds[n], true
+}
+
+func (s State) findHold(id uuid.UUID) (int, bool) {
+	return slices.BinarySearchFunc(s.Holds, id, func(h Hold, id uuid.UUID) int { return bytes.Compare(h.ID[:], id[:]) })
+}
 
 // ErrHistory says that an event cannot follow the state it is applied to: the log is damaged, or a rule of it was
 // bypassed.
@@ -62,21 +98,42 @@ func Evolve(s State, e Event) (State, error) {
 	case s.Status == Closed:
 		return s, impossible(e, "the account is closed")
 	}
-	switch e := e.(type) {
+	switch event := e.(type) { // e stays as it is, an interface: to make another of event would allocate
 	case MoneyDeposited:
-		return s.credited(e, e.Amount)
+		return s.credited(e, event.Amount)
 	case MoneyWithdrawn:
-		return s.debited(e, e.Amount)
+		return s.debited(e, event.Amount)
 	case TransferSent:
-		return s.debited(e, e.Amount)
+		return s.debited(e, event.Amount)
 	case TransferReceived:
-		return s.credited(e, e.Amount)
+		return s.credited(e, event.Amount)
 	case AccountSuspended:
 		s.Status = Suspended
 	case AccountReactivated:
 		s.Status = Active
 	case AccountClosed:
+		if len(s.Holds) > 0 {
+			return s, impossible(e, "the account has open holds")
+		}
 		s.Status = Closed
+	case OwnerChanged:
+		s.Owner = event.Owner
+	case OverdraftLimitChanged:
+		return s.limited(event)
+	case MetadataChanged:
+		s.Metadata = event.Metadata
+	case HoldPlaced:
+		return s.held(event)
+	case HoldCaptured:
+		return s.unheld(e, event.HoldID, event.Amount, event.Released)
+	case HoldReleased:
+		return s.unheld(e, event.HoldID, event.Amount, 0)
+	case HoldExpired:
+		return s.unheld(e, event.HoldID, event.Amount, 0)
+	case CreditReversed:
+		return s.debited(e, event.Amount)
+	case DebitReversed:
+		return s.credited(e, event.Amount)
 	default:
 		return s, fmt.Errorf("%w: event of Go type %T", ErrHistory, e)
 	}
@@ -92,31 +149,83 @@ func (s State) created(e AccountCreated) (State, error) {
 	case e.OverdraftLimit < 0:
 		return s, impossible(e, "its overdraft limit is negative")
 	}
-	return State{Status: Active, Owner: e.Owner, Currency: e.Currency, OverdraftLimit: e.OverdraftLimit}, nil
+	return State{
+		Status: Active, Owner: e.Owner, Currency: e.Currency, OverdraftLimit: e.OverdraftLimit, Metadata: e.Metadata,
+	}, nil
+}
+
+func (s State) limited(e OverdraftLimitChanged) (State, error) {
+	switch {
+	case e.Currency != s.Currency:
+		return s, impossible(e, fmt.Sprintf("it is in %s and the account in %s", e.Currency, s.Currency))
+	case e.OverdraftLimit < 0:
+		return s, impossible(e, "its overdraft limit is negative")
+	}
+	after := s
+	after.OverdraftLimit = e.OverdraftLimit
+	if !after.fits() {
+		return s, impossible(e, "the balance overflows")
+	}
+	return after, nil
+}
+
+func (s State) held(e HoldPlaced) (State, error) {
+	if err := s.checkMovement(e, e.Amount); err != nil {
+		return s, err
+	}
+	n, found := s.findHold(e.HoldID)
+	if found {
+		return s, impossible(e, "the hold is open already")
+	}
+	after, ok := s, false
+	if after.Held, ok = money.AddMinor(s.Held, e.Amount.Minor()); !ok || !after.fits() {
+		return s, impossible(e, "what is held overflows")
+	}
+	// The slice is shared with other copies of the state.
+	after.Holds = slices.Insert(slices.Clone(s.Holds), n, Hold{ID: e.HoldID, Amount: e.Amount.Minor(), ExpiresAt: e.ExpiresAt})
+	return after, nil
+}
+
+// unheld ends a hold whose amount is that of the event and released minor units.
+func (s State) unheld(e Event, id uuid.UUID, amount money.Amount, released int64) (State, error) {
+	if err := s.checkMovement(e, amount); err != nil {
+		return s, err
+	}
+	n, found := s.findHold(id)
+	if !found {
+		return s, impossible(e, "the hold is not open")
+	}
+	if sum, ok := money.AddMinor(amount.Minor(), released); !ok || released < 0 || sum != s.Holds[n].Amount {
+		return s, impossible(e, "its amount is not that of the hold")
+	}
+	s.Held -= s.Holds[n].Amount
+	s.Holds = slices.Delete(slices.Clone(s.Holds), n, n+1)
+	if len(s.Holds) == 0 {
+		s.Holds = nil
+	}
+	return s, nil
 }
 
 func (s State) credited(e Event, amount money.Amount) (State, error) {
 	if err := s.checkMovement(e, amount); err != nil {
 		return s, err
 	}
-	balance, ok := s.afterCredit(amount.Minor())
+	after, ok := s.afterCredit(amount.Minor())
 	if !ok {
 		return s, impossible(e, "the balance overflows")
 	}
-	s.Balance = balance
-	return s, nil
+	return after, nil
 }
 
 func (s State) debited(e Event, amount money.Amount) (State, error) {
 	if err := s.checkMovement(e, amount); err != nil {
 		return s, err
 	}
-	balance, ok := money.SubMinor(s.Balance, amount.Minor())
+	after, ok := s.afterDebit(amount.Minor())
 	if !ok {
 		return s, impossible(e, "the balance overflows")
 	}
-	s.Balance = balance
-	return s, nil
+	return after, nil
 }
 
 func (s State) checkMovement(e Event, amount money.Amount) error {
@@ -129,15 +238,30 @@ func (s State) checkMovement(e Event, amount money.Amount) error {
 	return nil
 }
 
-// afterCredit returns the balance once minor units have come in. ok is false when the balance, or what is available
-// with the overdraft limit on top of it, would not fit int64.
-func (s State) afterCredit(minor int64) (balance int64, ok bool) {
-	balance, ok = money.AddMinor(s.Balance, minor)
-	if !ok {
-		return 0, false
+// afterCredit returns the state once minor units have come in; ok is false when that does not fit.
+func (s State) afterCredit(minor int64) (_ State, ok bool) {
+	if s.Balance, ok = money.AddMinor(s.Balance, minor); !ok {
+		return s, false
 	}
-	_, ok = money.AddMinor(balance, s.OverdraftLimit)
-	return balance, ok
+	return s, s.fits()
+}
+
+// afterDebit returns the state once minor units have gone out; ok is false when that does not fit.
+func (s State) afterDebit(minor int64) (_ State, ok bool) {
+	if s.Balance, ok = money.SubMinor(s.Balance, minor); !ok {
+		return s, false
+	}
+	return s, s.fits()
+}
+
+// fits reports whether the balance with the overdraft limit, and what is available of it, fit int64.
+func (s State) fits() bool {
+	sum, ok := money.AddMinor(s.Balance, s.OverdraftLimit)
+	if !ok {
+		return false
+	}
+	_, ok = money.SubMinor(sum, s.Held)
+	return ok
 }
 
 func impossible(e Event, why string) error {

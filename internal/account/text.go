@@ -20,23 +20,23 @@ func checkOwner(owner string) (string, error) {
 	if owner == "" {
 		return "", refuse(CodeTextEmpty, FieldOwner, "owner must not be empty")
 	}
-	return owner, checkText(FieldOwner, owner, MaxOwnerLen)
+	return owner, checkText(FieldOwner, FieldOwner, owner, MaxOwnerLen)
 }
 
 // checkText refuses what the log cannot keep: text that is too long, is not UTF-8, or holds NUL, which PostgreSQL's
-// jsonb has no room for.
-func checkText(field, text string, most int) error {
+// jsonb has no room for. The refusal is about field; what names the text in its detail.
+func checkText(field, what, text string, most int) error {
 	if text == "" {
 		return nil
 	}
 	if len(text) > most && (len(text) > most*utf8.UTFMax || utf8.RuneCountInString(text) > most) {
-		return refuse(CodeTextTooLong, field, "%s must not be longer than %d characters", field, most)
+		return refuse(CodeTextTooLong, field, "%s must not be longer than %d characters", what, most)
 	}
 	if strings.IndexByte(text, 0) >= 0 {
-		return refuse(CodeTextInvalid, field, "%s must not contain the NUL character", field)
+		return refuse(CodeTextInvalid, field, "%s must not contain the NUL character", what)
 	}
 	if !utf8.ValidString(text) {
-		return refuse(CodeTextInvalid, field, "%s must be valid UTF-8", field)
+		return refuse(CodeTextInvalid, field, "%s must be valid UTF-8", what)
 	}
 	return nil
 }

@@ -142,9 +142,9 @@ func (b *batch) decideCommand(req *Request, result *Result) error {
 		}
 		return account.ErrNotFound
 	}
+	command := req.Command
 	if isTransfer {
-		to := b.accounts[transfer.To]
-		if to.err != nil {
+		if to := b.accounts[transfer.To]; to.err != nil {
 			return to.err
 		}
 		if b.transfers[transfer.TransferID] {
@@ -153,23 +153,15 @@ func (b *batch) decideCommand(req *Request, result *Result) error {
 		if transfer.TransferID == uuid.Nil {
 			transfer.TransferID = newID()
 		}
-		sent, received, err := account.DecideTransfer(req.AccountID, a.state, to.state, transfer)
-		if err != nil {
-			return err
-		}
-		result.Events = make([]Recorded, 0, 2)
-		if err := b.add(req.AccountID, sent, req.Metadata, result); err != nil {
-			return err
-		}
-		return b.add(transfer.To, received, req.Metadata, result)
+		command = transfer
 	}
-	events, err := account.Decide(a.state, req.Command)
+	entries, err := account.Decide(time.Now(), req.AccountID, command, func(id uuid.UUID) account.State { return b.accounts[id].state })
 	if err != nil {
 		return err
 	}
-	result.Events = make([]Recorded, 0, len(events))
-	for _, e := range events {
-		if err := b.add(req.AccountID, e, req.Metadata, result); err != nil {
+	result.Events = make([]Recorded, 0, len(entries))
+	for _, e := range entries {
+		if err := b.add(e.AccountID, e.Event, req.Metadata, result); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -39,6 +40,15 @@ const (
 	kindSuspended
 	kindReactivated
 	kindClosed
+	kindOwnerChanged
+	kindLimitChanged
+	kindMetadataChanged
+	kindHoldPlaced
+	kindHoldCaptured
+	kindHoldReleased
+	kindHoldExpired
+	kindCreditReversed
+	kindDebitReversed
 	kindCount
 )
 
@@ -46,6 +56,9 @@ var kindNames = [kindCount]string{
 	account.TypeAccountCreated, account.TypeMoneyDeposited, account.TypeMoneyWithdrawn,
 	account.TypeTransferSent, account.TypeTransferReceived,
 	account.TypeAccountSuspended, account.TypeAccountReactivated, account.TypeAccountClosed,
+	account.TypeOwnerChanged, account.TypeOverdraftLimitChanged, account.TypeMetadataChanged,
+	account.TypeHoldPlaced, account.TypeHoldCaptured, account.TypeHoldReleased, account.TypeHoldExpired,
+	account.TypeCreditReversed, account.TypeDebitReversed,
 }
 
 // EventTypes returns the name of every event type, in a new slice.
@@ -69,6 +82,24 @@ func kindOf(name string) (kind, bool) {
 		return kindReactivated, true
 	case account.TypeAccountClosed:
 		return kindClosed, true
+	case account.TypeOwnerChanged:
+		return kindOwnerChanged, true
+	case account.TypeOverdraftLimitChanged:
+		return kindLimitChanged, true
+	case account.TypeMetadataChanged:
+		return kindMetadataChanged, true
+	case account.TypeHoldPlaced:
+		return kindHoldPlaced, true
+	case account.TypeHoldCaptured:
+		return kindHoldCaptured, true
+	case account.TypeHoldReleased:
+		return kindHoldReleased, true
+	case account.TypeHoldExpired:
+		return kindHoldExpired, true
+	case account.TypeCreditReversed:
+		return kindCreditReversed, true
+	case account.TypeDebitReversed:
+		return kindDebitReversed, true
 	}
 	return kindCount, false
 }
@@ -166,59 +197,181 @@ func appendPayload(dst []byte, e account.Event) ([]byte, error) {
 	case account.AccountCreated:
 		return appendCreated(dst, e)
 	case account.MoneyDeposited:
-		return appendMovement(append(dst, '{'), e.Amount, e.Reference)
+		return appendMovement(append(dst, '{'), e.Amount, e.Reference, e.Metadata)
 	case account.MoneyWithdrawn:
-		return appendMovement(append(dst, '{'), e.Amount, e.Reference)
+		return appendMovement(append(dst, '{'), e.Amount, e.Reference, e.Metadata)
 	case account.TransferSent:
 		dst = appendID(append(dst, `{"transfer_id":"`...), e.TransferID)
 		dst = appendID(append(dst, `","to_account_id":"`...), e.To)
-		return appendMovement(append(dst, '"', ','), e.Amount, e.Reference)
+		return appendMovement(append(dst, '"', ','), e.Amount, e.Reference, e.Metadata)
 	case account.TransferReceived:
 		dst = appendID(append(dst, `{"transfer_id":"`...), e.TransferID)
 		dst = appendID(append(dst, `","from_account_id":"`...), e.From)
-		return appendMovement(append(dst, '"', ','), e.Amount, e.Reference)
+		return appendMovement(append(dst, '"', ','), e.Amount, e.Reference, e.Metadata)
 	case account.AccountSuspended:
 		return appendReason(dst, e.Reason)
 	case account.AccountReactivated:
 		return appendReason(dst, e.Reason)
 	case account.AccountClosed:
 		return appendReason(dst, e.Reason)
+	case account.OwnerChanged:
+		dst, err := appendText(append(dst, `{"owner":`...), e.Owner)
+		return append(dst, '}'), err
+	case account.OverdraftLimitChanged:
+		return appendLimitChanged(dst, e)
+	case account.MetadataChanged:
+		dst, err := appendMetadata(append(dst, `{"metadata":`...), e.Metadata)
+		return append(dst, '}'), err
+	case account.HoldPlaced:
+		return appendHoldPlaced(dst, e)
+	case account.HoldCaptured:
+		return appendHoldCaptured(dst, e)
+	case account.HoldReleased:
+		dst, err := appendHold(dst, e.HoldID, e.Amount)
+		if err != nil {
+			return nil, err
+		}
+		return appendEnd(dst, account.FieldReason, e.Reason, account.Metadata{})
+	case account.HoldExpired:
+		dst, err := appendHold(dst, e.HoldID, e.Amount)
+		return append(dst, '}'), err
+	case account.CreditReversed:
+		return appendReversal(dst, e.Reversal)
+	case account.DebitReversed:
+		return appendReversal(dst, e.Reversal)
 	}
 	return nil, ErrUnknownType
 }
 
 func appendCreated(dst []byte, e account.AccountCreated) ([]byte, error) {
-	if e.Currency.IsZero() || e.OverdraftLimit < 0 {
-		return nil, fmt.Errorf("currency %q, overdraft limit %d", e.Currency, e.OverdraftLimit)
-	}
 	dst, err := appendText(append(dst, `{"owner":`...), e.Owner)
 	if err != nil {
 		return nil, err
 	}
-	dst = append(append(dst, `,"currency":"`...), e.Currency.Code()...)
-	dst = strconv.AppendInt(append(dst, `","overdraft_limit":`...), e.OverdraftLimit, 10)
-	return append(appendDecimals(dst, e.Currency), '}'), nil
+	if dst, err = appendLimit(append(dst, `,"currency":"`...), e.OverdraftLimit, e.Currency); err != nil {
+		return nil, err
+	}
+	return appendEnd(appendDecimals(dst, e.Currency), "", "", e.Metadata)
+}
+
+func appendLimitChanged(dst []byte, e account.OverdraftLimitChanged) ([]byte, error) {
+	dst, err := appendLimit(append(dst, `{"currency":"`...), e.OverdraftLimit, e.Currency)
+	return append(dst, '}'), err
+}
+
+// appendLimit appends a currency, whose opening quote is there, and an overdraft limit in it.
+func appendLimit(dst []byte, minor int64, c money.Currency) ([]byte, error) {
+	if c.IsZero() || minor < 0 {
+		return nil, fmt.Errorf("currency %q, overdraft limit %d", c, minor)
+	}
+	return strconv.AppendInt(append(append(dst, c.Code()...), `","overdraft_limit":`...), minor, 10), nil
 }
 
 func appendDecimals(dst []byte, c money.Currency) []byte {
 	return strconv.AppendInt(append(dst, `,"decimals":`...), int64(c.Exponent()), 10)
 }
 
-// appendMovement appends amount, currency and reference, and closes the object.
-func appendMovement(dst []byte, a money.Amount, reference string) ([]byte, error) {
+// appendMovement appends amount, currency, reference and metadata, and closes the object.
+func appendMovement(dst []byte, a money.Amount, reference string, m account.Metadata) ([]byte, error) {
+	dst, err := appendAmount(dst, a)
+	if err != nil {
+		return nil, err
+	}
+	return appendEnd(dst, account.FieldReference, reference, m)
+}
+
+func appendAmount(dst []byte, a money.Amount) ([]byte, error) {
 	if a.Currency().IsZero() || a.Sign() <= 0 {
 		return nil, fmt.Errorf("amount %d of currency %q", a.Minor(), a.Currency())
 	}
 	dst = strconv.AppendInt(append(dst, `"amount":`...), a.Minor(), 10)
 	dst = append(append(dst, `,"currency":"`...), a.Currency().Code()...)
-	dst = append(dst, '"')
-	if reference != "" {
-		var err error
-		if dst, err = appendText(append(dst, `,"reference":`...), reference); err != nil {
+	return append(dst, '"'), nil
+}
+
+// appendEnd appends a text under its name and metadata, unless they are empty, and closes the object, which has members already.
+func appendEnd(dst []byte, name, text string, m account.Metadata) (_ []byte, err error) {
+	if text != "" {
+		dst = append(append(append(dst, ',', '"'), name...), '"', ':')
+		if dst, err = appendText(dst, text); err != nil {
+			return nil, err
+		}
+	}
+	if !m.IsEmpty() {
+		if dst, err = appendMetadata(append(dst, `,"metadata":`...), m); err != nil {
 			return nil, err
 		}
 	}
 	return append(dst, '}'), nil
+}
+
+func appendMetadata(dst []byte, m account.Metadata) (_ []byte, err error) {
+	start := len(dst)
+	for key, value := range m.All() {
+		if dst, err = appendText(append(dst, ','), key); err != nil {
+			return nil, err
+		}
+		if dst, err = appendText(append(dst, ':'), value); err != nil {
+			return nil, err
+		}
+	}
+	if len(dst) == start {
+		dst = append(dst, ',')
+	}
+	dst[start] = '{' // in place of the first comma
+	return append(dst, '}'), nil
+}
+
+// appendHold appends what all events of holds begin with, and leaves the object open.
+func appendHold(dst []byte, id uuid.UUID, a money.Amount) ([]byte, error) {
+	dst = appendID(append(dst, `{"hold_id":"`...), id)
+	return appendAmount(append(dst, '"', ','), a)
+}
+
+func appendHoldPlaced(dst []byte, e account.HoldPlaced) ([]byte, error) {
+	dst, err := appendHold(dst, e.HoldID, e.Amount)
+	if err != nil {
+		return nil, err
+	}
+	if !e.ExpiresAt.IsZero() {
+		if dst, err = appendTime(append(dst, `,"expires_at":`...), e.ExpiresAt); err != nil {
+			return nil, err
+		}
+	}
+	return appendEnd(dst, account.FieldReference, e.Reference, e.Metadata)
+}
+
+func appendHoldCaptured(dst []byte, e account.HoldCaptured) ([]byte, error) {
+	dst, err := appendHold(dst, e.HoldID, e.Amount)
+	if err != nil {
+		return nil, err
+	}
+	if e.Released < 0 {
+		return nil, fmt.Errorf("released %d", e.Released)
+	}
+	return append(strconv.AppendInt(append(dst, `,"released":`...), e.Released, 10), '}'), nil
+}
+
+func appendReversal(dst []byte, r account.Reversal) ([]byte, error) {
+	if r.ReversedPosition <= 0 {
+		return nil, fmt.Errorf("reversed position %d", r.ReversedPosition)
+	}
+	dst = appendID(append(dst, `{"reversal_id":"`...), r.ReversalID)
+	dst = strconv.AppendInt(append(dst, `","reversed_position":`...), r.ReversedPosition, 10)
+	dst, err := appendAmount(append(dst, ','), r.Amount)
+	if err != nil {
+		return nil, err
+	}
+	if r.TransferID != uuid.Nil {
+		dst = append(appendID(append(dst, `,"transfer_id":"`...), r.TransferID), '"')
+	}
+	if r.Counterparty != uuid.Nil {
+		dst = append(appendID(append(dst, `,"counterparty_account_id":"`...), r.Counterparty), '"')
+	}
+	if r.Forced {
+		dst = append(dst, `,"forced":true`...)
+	}
+	return appendEnd(dst, account.FieldReason, r.Reason, account.Metadata{})
 }
 
 func appendReason(dst []byte, reason string) ([]byte, error) {
@@ -226,10 +379,17 @@ func appendReason(dst []byte, reason string) ([]byte, error) {
 		return append(dst, '{', '}'), nil
 	}
 	dst, err := appendText(append(dst, `{"reason":`...), reason)
-	if err != nil {
-		return nil, err
+	return append(dst, '}'), err
+}
+
+// timeLayout is RFC 3339 in UTC, with the microseconds that PostgreSQL has.
+const timeLayout = "2006-01-02T15:04:05.000000Z"
+
+func appendTime(dst []byte, t time.Time) ([]byte, error) {
+	if t = t.UTC(); t.Year() < 0 || t.Year() > 9999 || !t.Equal(t.Truncate(time.Microsecond)) {
+		return nil, fmt.Errorf("time %s", t)
 	}
-	return append(dst, '}'), nil
+	return append(t.AppendFormat(append(dst, '"'), timeLayout), '"'), nil
 }
 
 // appendText appends a JSON string. Text that jsonb could not keep is an error, though Decide lets none through.

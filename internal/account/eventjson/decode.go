@@ -3,6 +3,7 @@ package eventjson
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -43,7 +44,7 @@ func (u *upcasters) decode(eventType string, schemaVersion int, payload []byte) 
 }
 
 // fieldSet is a set of payload fields.
-type fieldSet uint16
+type fieldSet uint32
 
 const (
 	hasOwner fieldSet = 1 << iota
@@ -56,45 +57,82 @@ const (
 	hasFrom
 	hasReason
 	hasDecimals
+	hasMetadata
+	hasHoldID
+	hasExpiresAt
+	hasReleased
+	hasReversalID
+	hasReversedPosition
+	hasCounterparty
+	hasForced
 )
 
 var fieldNames = [...]string{
 	account.FieldOwner, account.FieldCurrency, account.FieldOverdraftLimit, account.FieldAmount, account.FieldReference,
 	"transfer_id", account.FieldTo, account.FieldFrom, account.FieldReason, "decimals",
+	account.FieldMetadata, account.FieldHold, account.FieldExpiresAt, "released", "reversal_id", "reversed_position",
+	"counterparty_account_id", "forced",
 }
 
 const (
 	movementFields = hasAmount | hasCurrency
 	transferFields = movementFields | hasTransferID
+	holdFields     = movementFields | hasHoldID
+	reversalFields = movementFields | hasReversalID | hasReversedPosition
 )
 
 // required are the fields without which a payload is damaged, known those it may have. Any other is ignored.
 var (
 	required = [kindCount]fieldSet{
-		kindCreated:   hasOwner | hasCurrency | hasOverdraftLimit | hasDecimals,
-		kindDeposited: movementFields,
-		kindWithdrawn: movementFields,
-		kindSent:      transferFields | hasTo,
-		kindReceived:  transferFields | hasFrom,
+		kindCreated:         hasOwner | hasCurrency | hasOverdraftLimit | hasDecimals,
+		kindDeposited:       movementFields,
+		kindWithdrawn:       movementFields,
+		kindSent:            transferFields | hasTo,
+		kindReceived:        transferFields | hasFrom,
+		kindOwnerChanged:    hasOwner,
+		kindLimitChanged:    hasOverdraftLimit | hasCurrency,
+		kindMetadataChanged: hasMetadata,
+		kindHoldPlaced:      holdFields,
+		kindHoldCaptured:    holdFields | hasReleased,
+		kindHoldReleased:    holdFields,
+		kindHoldExpired:     holdFields,
+		kindCreditReversed:  reversalFields,
+		kindDebitReversed:   reversalFields,
 	}
 	known = [kindCount]fieldSet{
-		kindCreated:     required[kindCreated],
-		kindDeposited:   required[kindDeposited] | hasReference,
-		kindWithdrawn:   required[kindWithdrawn] | hasReference,
-		kindSent:        required[kindSent] | hasReference,
-		kindReceived:    required[kindReceived] | hasReference,
-		kindSuspended:   hasReason,
-		kindReactivated: hasReason,
-		kindClosed:      hasReason,
+		kindCreated:         required[kindCreated] | hasMetadata,
+		kindDeposited:       required[kindDeposited] | hasReference | hasMetadata,
+		kindWithdrawn:       required[kindWithdrawn] | hasReference | hasMetadata,
+		kindSent:            required[kindSent] | hasReference | hasMetadata,
+		kindReceived:        required[kindReceived] | hasReference | hasMetadata,
+		kindSuspended:       hasReason,
+		kindReactivated:     hasReason,
+		kindClosed:          hasReason,
+		kindOwnerChanged:    required[kindOwnerChanged],
+		kindLimitChanged:    required[kindLimitChanged],
+		kindMetadataChanged: required[kindMetadataChanged],
+		kindHoldPlaced:      required[kindHoldPlaced] | hasReference | hasExpiresAt | hasMetadata,
+		kindHoldCaptured:    required[kindHoldCaptured],
+		kindHoldReleased:    required[kindHoldReleased] | hasReason,
+		kindHoldExpired:     required[kindHoldExpired],
+		kindCreditReversed:  required[kindCreditReversed] | reversalOptions,
+		kindDebitReversed:   required[kindDebitReversed] | reversalOptions,
 	}
 )
+
+const reversalOptions = hasTransferID | hasCounterparty | hasReason | hasForced
 
 // fields is a payload taken apart. Text is that of the payload, unescaped, and may share its memory.
 type fields struct {
 	set                                    fieldSet
+	forced                                 bool
 	amount, overdraftLimit, decimals       int64
+	released, reversedPosition             int64
 	owner, currency, reference, reason     []byte
 	transferID, toAccountID, fromAccountID []byte
+	holdID, expiresAt                      []byte
+	reversalID, counterparty               []byte
+	metadata                               map[string]string
 }
 
 // event puts an event together, and checks what JSON types do not say.
@@ -117,45 +155,50 @@ func (f *fields) event(k kind) (account.Event, error) {
 		return account.AccountReactivated{Reason: string(f.reason)}, nil
 	case kindClosed:
 		return account.AccountClosed{Reason: string(f.reason)}, nil
+	case kindOwnerChanged:
+		return account.OwnerChanged{Owner: string(f.owner)}, nil
+	case kindLimitChanged:
+		c, err := f.parseLimit()
+		if err != nil {
+			return nil, err
+		}
+		return account.OverdraftLimitChanged{OverdraftLimit: f.overdraftLimit, Currency: c}, nil
+	case kindMetadataChanged:
+		return account.MetadataChanged{Metadata: account.NewMetadata(f.metadata)}, nil
+	case kindHoldPlaced, kindHoldCaptured, kindHoldReleased, kindHoldExpired:
+		return f.hold(k)
+	case kindCreditReversed, kindDebitReversed:
+		return f.reversal(k)
 	case kindCount:
 	}
 	return nil, ErrUnknownType
 }
 
 func (f *fields) created() (account.Event, error) {
-	c, err := f.parseCurrency()
+	c, err := f.parseLimit()
 	if err != nil {
 		return nil, err
-	}
-	if f.overdraftLimit < 0 {
-		return nil, fmt.Errorf("overdraft_limit is %d", f.overdraftLimit)
 	}
 	if f.decimals != int64(c.Exponent()) {
 		return nil, fmt.Errorf("the account counts in %d decimals, but this code has %d for %s", f.decimals, c.Exponent(), c)
 	}
-	return account.AccountCreated{Owner: string(f.owner), Currency: c, OverdraftLimit: f.overdraftLimit}, nil
+	return account.AccountCreated{
+		Owner: string(f.owner), Currency: c, OverdraftLimit: f.overdraftLimit, Metadata: account.NewMetadata(f.metadata),
+	}, nil
 }
 
 func (f *fields) movement(k kind) (account.Event, error) {
-	c, err := f.parseCurrency()
+	amount, err := f.parseAmount()
 	if err != nil {
 		return nil, err
 	}
-	if f.amount <= 0 {
-		return nil, fmt.Errorf("amount is %d", f.amount)
-	}
-	amount, reference := money.New(f.amount, c), string(f.reference)
+	reference, metadata := string(f.reference), account.NewMetadata(f.metadata)
 	switch k {
 	case kindDeposited:
-		return account.MoneyDeposited{Amount: amount, Reference: reference}, nil
+		return account.MoneyDeposited{Amount: amount, Reference: reference, Metadata: metadata}, nil
 	case kindWithdrawn:
-		return account.MoneyWithdrawn{Amount: amount, Reference: reference}, nil
-	default:
-		return f.transfer(k, amount, reference)
+		return account.MoneyWithdrawn{Amount: amount, Reference: reference, Metadata: metadata}, nil
 	}
-}
-
-func (f *fields) transfer(k kind, amount money.Amount, reference string) (account.Event, error) {
 	id, err := parseID("transfer_id", f.transferID)
 	if err != nil {
 		return nil, err
@@ -165,13 +208,93 @@ func (f *fields) transfer(k kind, amount money.Amount, reference string) (accoun
 		if err != nil {
 			return nil, err
 		}
-		return account.TransferSent{TransferID: id, To: to, Amount: amount, Reference: reference}, nil
+		return account.TransferSent{TransferID: id, To: to, Amount: amount, Reference: reference, Metadata: metadata}, nil
 	}
 	from, err := parseID(account.FieldFrom, f.fromAccountID)
 	if err != nil {
 		return nil, err
 	}
-	return account.TransferReceived{TransferID: id, From: from, Amount: amount, Reference: reference}, nil
+	return account.TransferReceived{TransferID: id, From: from, Amount: amount, Reference: reference, Metadata: metadata}, nil
+}
+
+func (f *fields) hold(k kind) (account.Event, error) {
+	amount, err := f.parseAmount()
+	if err != nil {
+		return nil, err
+	}
+	id, err := parseID(account.FieldHold, f.holdID)
+	if err != nil {
+		return nil, err
+	}
+	switch k {
+	case kindHoldPlaced:
+		e := account.HoldPlaced{
+			HoldID: id, Amount: amount, Reference: string(f.reference), Metadata: account.NewMetadata(f.metadata),
+		}
+		if f.set&hasExpiresAt != 0 {
+			if e.ExpiresAt, err = parseTime(account.FieldExpiresAt, string(f.expiresAt)); err != nil {
+				return nil, err
+			}
+		}
+		return e, nil
+	case kindHoldCaptured:
+		if f.released < 0 {
+			return nil, fmt.Errorf("released is %d", f.released)
+		}
+		return account.HoldCaptured{HoldID: id, Amount: amount, Released: f.released}, nil
+	case kindHoldReleased:
+		return account.HoldReleased{HoldID: id, Amount: amount, Reason: string(f.reason)}, nil
+	default:
+		return account.HoldExpired{HoldID: id, Amount: amount}, nil
+	}
+}
+
+func (f *fields) reversal(k kind) (account.Event, error) {
+	r := account.Reversal{ReversedPosition: f.reversedPosition, Reason: string(f.reason), Forced: f.forced}
+	if r.ReversedPosition <= 0 {
+		return nil, fmt.Errorf("reversed_position is %d", r.ReversedPosition)
+	}
+	var err error
+	if r.Amount, err = f.parseAmount(); err != nil {
+		return nil, err
+	}
+	if r.ReversalID, err = parseID("reversal_id", f.reversalID); err != nil {
+		return nil, err
+	}
+	if f.set&hasTransferID != 0 {
+		if r.TransferID, err = parseID("transfer_id", f.transferID); err != nil {
+			return nil, err
+		}
+	}
+	if f.set&hasCounterparty != 0 {
+		if r.Counterparty, err = parseID("counterparty_account_id", f.counterparty); err != nil {
+			return nil, err
+		}
+	}
+	if k == kindCreditReversed {
+		return account.CreditReversed{Reversal: r}, nil
+	}
+	return account.DebitReversed{Reversal: r}, nil
+}
+
+func (f *fields) parseAmount() (money.Amount, error) {
+	c, err := f.parseCurrency()
+	if err != nil {
+		return money.Amount{}, err
+	}
+	if f.amount <= 0 {
+		return money.Amount{}, fmt.Errorf("amount is %d", f.amount)
+	}
+	return money.New(f.amount, c), nil
+}
+
+// parseLimit returns the currency of an overdraft limit, and checks the limit.
+func (f *fields) parseLimit() (money.Currency, error) {
+	c, err := f.parseCurrency()
+	if err == nil && f.overdraftLimit < 0 {
+		err = fmt.Errorf("overdraft_limit is %d", f.overdraftLimit)
+	}
+	return c, err
 }
 
 // parseCurrency knows withdrawn currencies too: what was recorded in one stays readable.
@@ -193,6 +316,18 @@ func parseID(field string, text []byte) (uuid.UUID, error) {
 		return uuid.UUID{}, fmt.Errorf("%s is not a UUID: %w", field, err)
 	}
 	return id, nil
+}
+
+// parseTime reads what appendTime writes, and other spellings of it.
+func parseTime(field, text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return t, fmt.Errorf("%s is not a time: %w", field, err)
+	}
+	if t = t.UTC().Truncate(time.Microsecond); t.Year() < 0 || t.Year() > 9999 {
+		return t, fmt.Errorf("%s is in the year %d", field, t.Year())
+	}
+	return t, nil
 }
 
 var errNotObject = errors.New("the payload is not a JSON object")
@@ -223,6 +358,12 @@ func decodeJSON(k kind, payload []byte) (fields, error) {
 }
 
 func (f *fields) unmarshal(field fieldSet, value jsontext.Value) error {
+	switch field {
+	case hasMetadata:
+		return json.Unmarshal(value, &f.metadata)
+	case hasForced:
+		return json.Unmarshal(value, &f.forced)
+	}
 	if number := f.number(field); number != nil {
 		return json.Unmarshal(value, number)
 	}
@@ -243,6 +384,10 @@ func (f *fields) number(field fieldSet) *int64 {
 		return &f.overdraftLimit
 	case hasDecimals:
 		return &f.decimals
+	case hasReleased:
+		return &f.released
+	case hasReversedPosition:
+		return &f.reversedPosition
 	default:
 		return nil
 	}
@@ -263,6 +408,14 @@ func (f *fields) text(field fieldSet) *[]byte {
 		return &f.toAccountID
 	case hasFrom:
 		return &f.fromAccountID
+	case hasHoldID:
+		return &f.holdID
+	case hasExpiresAt:
+		return &f.expiresAt
+	case hasReversalID:
+		return &f.reversalID
+	case hasCounterparty:
+		return &f.counterparty
 	default:
 		return &f.reason
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // amounts are the members of payloads that hold minor units of the payload's currency.
-var amounts = map[string]bool{"amount": true, "overdraft_limit": true}
+var amounts = map[string]bool{"amount": true, "overdraft_limit": true, "released": true}
 
 // Public returns a payload as the feed publishes it: amounts are decimal strings, such as "12.34", because many JSON
 // readers have no 64-bit integers. Everything else stays as it is, and so does a payload whose currency this code does

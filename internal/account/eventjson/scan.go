@@ -9,7 +9,7 @@ import (
 // scan parses a payload without a JSON library. Decoding a deposit this way takes 0.37 of the time that go-json-experiment
 // takes to unmarshal it into a struct, and 0.1 of that of encoding/json (BenchmarkDecode: 230, 620 and 2,450 ns); replays
 // decode every event of the log. It accepts only what this package writes and PostgreSQL returns: one object of known
-// fields, integers of up to 18 digits, and strings without escapes. For anything else, valid or not, it returns false,
+// fields, integers of up to 18 digits, and strings without escapes; not metadata and "forced", which are rare. For anything else, valid or not, it returns false,
 // and the caller falls back to decodeJSON.
 func (f *fields) scan(p []byte) bool {
 	i := skipSpace(p, 0)
@@ -63,6 +63,7 @@ func (f *fields) scanMember(p []byte, i int) (next int, ok bool) {
 	return i, ok
 }
 
+// fieldOf returns the field that scan reads under a name, or 0.
 func fieldOf(name []byte) fieldSet {
 	switch string(name) {
 	case account.FieldAmount:
@@ -85,6 +86,18 @@ func fieldOf(name []byte) fieldSet {
 		return hasOverdraftLimit
 	case "decimals":
 		return hasDecimals
+	case account.FieldHold:
+		return hasHoldID
+	case account.FieldExpiresAt:
+		return hasExpiresAt
+	case "released":
+		return hasReleased
+	case "reversal_id":
+		return hasReversalID
+	case "reversed_position":
+		return hasReversedPosition
+	case "counterparty_account_id":
+		return hasCounterparty
 	}
 	return 0
 }

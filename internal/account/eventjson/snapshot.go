@@ -1,6 +1,7 @@
 package eventjson
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -13,15 +14,24 @@ import (
 
 // StateVersion is the version of what MarshalState writes. It grows whenever account.State or the meaning of an
 // event changes, so that a snapshot of older code is dropped and made again from the events.
-const StateVersion = 1
+const StateVersion = 2
 
 type wireState struct {
-	StateVersion   int    `json:"state_version"`
-	Status         string `json:"status"`
-	Owner          string `json:"owner"`
-	Currency       string `json:"currency"`
-	Balance        *int64 `json:"balance"`
-	OverdraftLimit *int64 `json:"overdraft_limit"`
+	StateVersion   int               `json:"state_version"`
+	Status         string            `json:"status"`
+	Owner          string            `json:"owner"`
+	Currency       string            `json:"currency"`
+	Balance        *int64            `json:"balance"`
+	OverdraftLimit *int64            `json:"overdraft_limit"`
+	Held           *int64            `json:"held"`
+	Holds          []wireHold        `json:"holds"`
+	Metadata       map[string]string `json:"metadata"`
+}
+
+type wireHold struct {
+	ID        string `json:"hold_id"`
+	Amount    int64  `json:"amount"`
+	ExpiresAt string `json:"expires_at"`
 }
 
 // MarshalState returns a state as a snapshot keeps it: a JSON object that names its StateVersion. An account that
@@ -39,7 +49,33 @@ func MarshalState(s account.State) ([]byte, error) {
 	dst = append(append(dst, `,"currency":"`...), s.Currency.Code()...)
 	dst = strconv.AppendInt(append(dst, `","balance":`...), s.Balance, 10)
 	dst = strconv.AppendInt(append(dst, `,"overdraft_limit":`...), s.OverdraftLimit, 10)
-	return append(dst, '}'), nil
+	dst = strconv.AppendInt(append(dst, `,"held":`...), s.Held, 10)
+	if len(s.Holds) > 0 {
+		if dst, err = appendHolds(append(dst, `,"holds":[`...), s.Holds); err != nil {
+			return nil, fmt.Errorf("eventjson: encode state: %w", err)
+		}
+	}
+	if dst, err = appendEnd(dst, "", "", s.Metadata); err != nil {
+		return nil, fmt.Errorf("eventjson: encode state: %w", err)
+	}
+	return dst, nil
+}
+
+func appendHolds(dst []byte, holds []account.Hold) (_ []byte, err error) {
+	for i, h := range holds {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendID(append(dst, `{"hold_id":"`...), h.ID)
+		dst = strconv.AppendInt(append(dst, `","amount":`...), h.Amount, 10)
+		if !h.ExpiresAt.IsZero() {
+			if dst, err = appendTime(append(dst, `,"expires_at":`...), h.ExpiresAt); err != nil {
+				return nil, err
+			}
+		}
+		dst = append(dst, '}')
+	}
+	return append(dst, ']'), nil
 }
 
 // UnmarshalState returns the state MarshalState was given, whatever the spacing and the order of keys. A snapshot of
@@ -52,23 +88,66 @@ func UnmarshalState(data []byte) (account.State, error) {
 	if w.StateVersion != StateVersion {
 		return account.State{}, fmt.Errorf("%w %d of a state: this code knows %d", ErrUnknownSchema, w.StateVersion, StateVersion)
 	}
+	s, err := w.state()
+	if err != nil {
+		return account.State{}, fmt.Errorf("eventjson: decode state: %w", err)
+	}
+	return s, nil
+}
+
+func (w *wireState) state() (s account.State, err error) {
 	status, ok := statusOf(w.Status)
 	if !ok {
-		return account.State{}, fmt.Errorf("eventjson: decode state: status %q", w.Status)
+		return s, fmt.Errorf("status %q", w.Status)
 	}
 	c, ok := money.LookupCurrency(w.Currency)
 	if !ok {
-		return account.State{}, fmt.Errorf("eventjson: decode state: %w %q", money.ErrUnknownCurrency, w.Currency)
+		return s, fmt.Errorf("%w %q", money.ErrUnknownCurrency, w.Currency)
 	}
-	if w.Balance == nil || w.OverdraftLimit == nil || *w.OverdraftLimit < 0 {
-		return account.State{}, errors.New("eventjson: decode state: balance or overdraft_limit is missing or impossible")
+	if w.Balance == nil || w.OverdraftLimit == nil || *w.OverdraftLimit < 0 || w.Held == nil {
+		return s, errors.New("balance, overdraft_limit or held is missing or impossible")
 	}
-	if _, ok := money.AddMinor(*w.Balance, *w.OverdraftLimit); !ok {
-		return account.State{}, errors.New("eventjson: decode state: balance and overdraft_limit overflow")
+	if sum, ok := money.AddMinor(*w.Balance, *w.OverdraftLimit); !ok {
+		return s, errors.New("balance and overdraft_limit overflow")
+	} else if _, ok := money.SubMinor(sum, *w.Held); !ok {
+		return s, errors.New("balance, overdraft_limit and held overflow")
 	}
-	return account.State{
+	s = account.State{
 		Status: status, Owner: w.Owner, Currency: c, Balance: *w.Balance, OverdraftLimit: *w.OverdraftLimit,
-	}, nil
+		Held: *w.Held, Metadata: account.NewMetadata(w.Metadata),
+	}
+	s.Holds, err = w.holds()
+	return s, err
+}
+
+// holds returns the holds, which must be in the order of their ids and add up to held.
+func (w *wireState) holds() ([]account.Hold, error) {
+	var holds []account.Hold
+	var sum int64
+	for i, wire := range w.Holds {
+		id, err := parseID(account.FieldHold, []byte(wire.ID))
+		if err != nil {
+			return nil, err
+		}
+		h := account.Hold{ID: id, Amount: wire.Amount}
+		if wire.ExpiresAt != "" {
+			if h.ExpiresAt, err = parseTime(account.FieldExpiresAt, wire.ExpiresAt); err != nil {
+				return nil, err
+			}
+		}
+		if i > 0 && bytes.Compare(holds[i-1].ID[:], id[:]) >= 0 {
+			return nil, errors.New("the holds are out of order")
+		}
+		var ok bool
+		if sum, ok = money.AddMinor(sum, h.Amount); !ok || h.Amount <= 0 {
+			return nil, fmt.Errorf("the amount of hold %s is %d", id, h.Amount)
+		}
+		holds = append(holds, h)
+	}
+	if sum != *w.Held {
+		return nil, fmt.Errorf("held is %d, but the holds add up to %d", *w.Held, sum)
+	}
+	return holds, nil
 }
 
 // statusOf returns the status of an account that exists.

@@ -1,0 +1,102 @@
+package account
+
+import (
+	"encoding/binary"
+	"iter"
+	"maps"
+	"slices"
+)
+
+// Bounds of Metadata, in characters (runes).
+const (
+	MaxMetadataKeys     = 16
+	MaxMetadataKeyLen   = 40
+	MaxMetadataValueLen = 500
+)
+
+// Metadata is the caller's own labels on an account or a movement: keys, each with a text. It is a plain value, which never
+// changes and can be compared with ==; the zero value is none.
+type Metadata struct {
+	// pairs is the keys and their texts, in the order of keys, each after its length in bytes.
+	pairs string
+}
+
+// NewMetadata returns the metadata of a map. It does not check it; Decide does.
+func NewMetadata(m map[string]string) Metadata {
+	if len(m) == 0 {
+		return Metadata{}
+	}
+	var pairs []byte
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		for _, text := range []string{key, m[key]} {
+			pairs = append(binary.AppendUvarint(pairs, uint64(len(text))), text...)
+		}
+	}
+	return Metadata{string(pairs)}
+}
+
+// IsEmpty reports whether there are no keys.
+func (m Metadata) IsEmpty() bool { return m.pairs == "" }
+
+// All yields the keys and their texts, in the order of keys.
+func (m Metadata) All() iter.Seq2[string, string] {
+	return func(yield func(key, value string) bool) {
+		rest := m.pairs
+		next := func() string {
+			n, width := binary.Uvarint([]byte(rest[:min(len(rest), binary.MaxVarintLen64)]))
+			text := rest[width : width+int(n)]
+			rest = rest[width+int(n):]
+			return text
+		}
+		for rest != "" {
+			key := next()
+			if !yield(key, next()) {
+				return
+			}
+		}
+	}
+}
+
+// Map returns the metadata as a new map, nil if there are no keys.
+func (m Metadata) Map() map[string]string {
+	if m.IsEmpty() {
+		return nil
+	}
+	return maps.Collect(m.All())
+}
+
+// merge returns the metadata with a merge patch (RFC 7396) applied.
+func (m Metadata) merge(patch map[string]*string) Metadata {
+	merged := maps.Collect(m.All())
+	for key, value := range patch {
+		if value == nil {
+			delete(merged, key)
+		} else {
+			merged[key] = *value
+		}
+	}
+	return NewMetadata(merged)
+}
+
+// checkMetadata refuses metadata that is too large, or that the log cannot keep.
+func checkMetadata(m Metadata) error {
+	if m.IsEmpty() {
+		return nil // the loop would allocate
+	}
+	keys := 0
+	for key, value := range m.All() {
+		if keys++; keys > MaxMetadataKeys {
+			return refuse(CodeMetadataTooLarge, FieldMetadata, "metadata must not have more than %d keys", MaxMetadataKeys)
+		}
+		if key == "" {
+			return refuse(CodeTextEmpty, FieldMetadata, "a key of metadata must not be empty")
+		}
+		if err := checkText(FieldMetadata, "a key of metadata", key, MaxMetadataKeyLen); err != nil {
+			return err
+		}
+		if err := checkText(FieldMetadata, "a value of metadata", value, MaxMetadataValueLen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
