@@ -158,7 +158,7 @@ func decideLimit(s State, limit money.Decimal) (Event, error) {
 	}
 	after := s
 	after.OverdraftLimit = minor
-	if !after.fits() {
+	if !after.Fits() {
 		return nil, refuse(CodeBalanceOverflow, FieldOverdraftLimit,
 			"the balance with this overdraft limit would be beyond %s %s, the most an account can hold",
 			money.FormatMinor(maxBalance, s.Currency), s.Currency)

@@ -34,16 +34,16 @@ func (s Status) String() string {
 }
 
 // State is what the events of one account add up to. The zero value is an account that was never opened. It is a
-// plain value: copies share nothing that can change. The caller keeps its version.
+// plain value: copies share nothing that can change. Fits is always true of it. The caller keeps its version.
 type State struct {
 	Status   Status
 	Owner    string
 	Currency money.Currency
 	// Balance is in minor units of Currency. It is below -OverdraftLimit only after a reversal that was forced.
 	Balance int64
-	// OverdraftLimit is in minor units of Currency, zero or more. Balance + OverdraftLimit always fits int64.
+	// OverdraftLimit is in minor units of Currency, zero or more.
 	OverdraftLimit int64
-	// Held is the sum of Holds, in minor units of Currency. Available always fits int64.
+	// Held is the sum of Holds, in minor units of Currency.
 	Held int64
 	// Holds are those that are open, in the order of their ids. The slice is never changed.
 	Holds    []Hold
@@ -163,7 +163,7 @@ func (s State) limited(e OverdraftLimitChanged) (State, error) {
 	}
 	after := s
 	after.OverdraftLimit = e.OverdraftLimit
-	if !after.fits() {
+	if !after.Fits() {
 		return s, impossible(e, "the balance overflows")
 	}
 	return after, nil
@@ -178,7 +178,7 @@ func (s State) held(e HoldPlaced) (State, error) {
 		return s, impossible(e, "the hold is open already")
 	}
 	after, ok := s, false
-	if after.Held, ok = money.AddMinor(s.Held, e.Amount.Minor()); !ok || !after.fits() {
+	if after.Held, ok = money.AddMinor(s.Held, e.Amount.Minor()); !ok || !after.Fits() {
 		return s, impossible(e, "what is held overflows")
 	}
 	// The slice is shared with other copies of the state.
@@ -243,7 +243,7 @@ func (s State) afterCredit(minor int64) (_ State, ok bool) {
 	if s.Balance, ok = money.AddMinor(s.Balance, minor); !ok {
 		return s, false
 	}
-	return s, s.fits()
+	return s, s.Fits()
 }
 
 // afterDebit returns the state once minor units have gone out; ok is false when that does not fit.
@@ -251,17 +251,15 @@ func (s State) afterDebit(minor int64) (_ State, ok bool) {
 	if s.Balance, ok = money.SubMinor(s.Balance, minor); !ok {
 		return s, false
 	}
-	return s, s.fits()
+	return s, s.Fits()
 }
 
-// fits reports whether the balance with the overdraft limit, and what is available of it, fit int64.
-func (s State) fits() bool {
-	sum, ok := money.AddMinor(s.Balance, s.OverdraftLimit)
-	if !ok {
-		return false
-	}
-	_, ok = money.SubMinor(sum, s.Held)
-	return ok
+// Fits reports whether the sums that the rules make of a state fit int64: the balance with the overdraft limit, and what would be
+// owed if all holds were captured. So a capture never overflows, nor does Available.
+func (s State) Fits() bool {
+	_, credit := money.AddMinor(s.Balance, s.OverdraftLimit)
+	_, debit := money.SubMinor(s.Held, s.Balance)
+	return credit && debit
 }
 
 func impossible(e Event, why string) error {

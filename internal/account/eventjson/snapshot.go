@@ -107,14 +107,12 @@ func (w *wireState) state() (s account.State, err error) {
 	if w.Balance == nil || w.OverdraftLimit == nil || *w.OverdraftLimit < 0 || w.Held == nil {
 		return s, errors.New("balance, overdraft_limit or held is missing or impossible")
 	}
-	if sum, ok := money.AddMinor(*w.Balance, *w.OverdraftLimit); !ok {
-		return s, errors.New("balance and overdraft_limit overflow")
-	} else if _, ok := money.SubMinor(sum, *w.Held); !ok {
-		return s, errors.New("balance, overdraft_limit and held overflow")
-	}
 	s = account.State{
 		Status: status, Owner: w.Owner, Currency: c, Balance: *w.Balance, OverdraftLimit: *w.OverdraftLimit,
 		Held: *w.Held, Metadata: account.NewMetadata(w.Metadata),
+	}
+	if !s.Fits() {
+		return s, errors.New("balance, overdraft_limit and held overflow")
 	}
 	s.Holds, err = w.holds()
 	return s, err
