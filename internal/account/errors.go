@@ -59,6 +59,7 @@ const (
 	CodeHoldExpired         = "hold-expired"
 	CodeHoldNotExpired      = "hold-not-expired"
 	CodeExpiryInPast        = "expiry-in-past"
+	CodeExpiryTooLate       = "expiry-too-late"
 	CodeAmountAboveHold     = "amount-above-hold"
 	CodeNotReversible       = "not-reversible"
 	CodeAlreadyReversed     = "already-reversed"

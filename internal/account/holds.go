@@ -16,8 +16,9 @@ func decideHold(now time.Time, s State, c PlaceHold) (Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !c.ExpiresAt.IsZero() && !c.ExpiresAt.After(now) {
-		return nil, refuse(CodeExpiryInPast, FieldExpiresAt, "expires_at must be in the future")
+	expiresAt, err := expiry(now, c.ExpiresAt)
+	if err != nil {
+		return nil, err
 	}
 	if _, open := s.Hold(c.HoldID); open {
 		return nil, ErrHoldExists
@@ -29,9 +30,27 @@ func decideHold(now time.Time, s State, c PlaceHold) (Event, error) {
 		return nil, err
 	}
 	return HoldPlaced{
-		HoldID: c.HoldID, Amount: amount, Reference: c.Reference, ExpiresAt: c.ExpiresAt, Metadata: c.Metadata,
+		HoldID: c.HoldID, Amount: amount, Reference: c.Reference, ExpiresAt: expiresAt, Metadata: c.Metadata,
 	}, nil
 }
+
+// expiry returns the time at which a hold expires as the log keeps it, in UTC and whole microseconds.
+func expiry(now, at time.Time) (time.Time, error) {
+	if at.IsZero() {
+		return time.Time{}, nil
+	}
+	at = at.UTC().Truncate(time.Microsecond)
+	if !at.After(now) {
+		return at, refuse(CodeExpiryInPast, FieldExpiresAt, "expires_at must be in the future")
+	}
+	if at.Year() > maxYear {
+		return at, refuse(CodeExpiryTooLate, FieldExpiresAt, "expires_at must not be after the year %d", maxYear)
+	}
+	return at, nil
+}
+
+// maxYear is the last one of RFC 3339.
+const maxYear = 9999
 
 // decideCapture makes two events on the account, the end of the hold and the movement, and a third on the one that receives. What
 // is held is never refused for want of money: a hold was placed on what was available.
