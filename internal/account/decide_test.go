@@ -184,7 +184,9 @@ func (s states) of(id uuid.UUID) account.State { return s[id] }
 // noon is the time of decisions.
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
-func (s states) decide(c account.Command) ([]account.Entry, error) { return account.Decide(noon, ada, c, s.of) }
+func (s states) decide(c account.Command) ([]account.Entry, error) {
+	return account.Decide(noon, ada, c, s.of)
+}
 
 // checkDecided checks what is decided, and that it can be history. It returns the states after it.
 func checkDecided(t *testing.T, name string, before states, c account.Command, want ...account.Entry) states {
