@@ -1,10 +1,11 @@
 package account
 
 import (
-	"encoding/binary"
 	"iter"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // Bounds of Metadata, in characters (runes).
@@ -17,7 +18,7 @@ const (
 // Metadata is the caller's own labels on an account or a movement: keys, each with a text. It is a plain value, which never
 // changes and can be compared with ==; the zero value is none.
 type Metadata struct {
-	// pairs is the keys and their texts, in the order of keys, each after its length in bytes.
+	// pairs is the keys, in their order, each followed by its text; both as their length in bytes, a colon, and the bytes.
 	pairs string
 }
 
@@ -29,7 +30,7 @@ func NewMetadata(m map[string]string) Metadata {
 	var pairs []byte
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		for _, text := range []string{key, m[key]} {
-			pairs = append(binary.AppendUvarint(pairs, uint64(len(text))), text...)
+			pairs = append(append(strconv.AppendInt(pairs, int64(len(text)), 10), ':'), text...)
 		}
 	}
 	return Metadata{string(pairs)}
@@ -43,10 +44,10 @@ func (m Metadata) All() iter.Seq2[string, string] {
 	return func(yield func(key, value string) bool) {
 		rest := m.pairs
 		next := func() string {
-			n, width := binary.Uvarint([]byte(rest[:min(len(rest), binary.MaxVarintLen64)]))
-			text := rest[width : width+int(n)]
-			rest = rest[width+int(n):]
-			return text
+			digits, texts, _ := strings.Cut(rest, ":")
+			n, _ := strconv.Atoi(digits)
+			rest = texts[n:]
+			return texts[:n]
 		}
 		for rest != "" {
 			key := next()

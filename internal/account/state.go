@@ -177,7 +177,8 @@ func (s State) held(e HoldPlaced) (State, error) {
 	if found {
 		return s, impossible(e, "the hold is open already")
 	}
-	after, ok := s, false
+	after := s
+	var ok bool
 	if after.Held, ok = money.AddMinor(s.Held, e.Amount.Minor()); !ok || !after.Fits() {
 		return s, impossible(e, "what is held overflows")
 	}
