@@ -124,7 +124,6 @@ func make1(n int) []int64 {
 
 func TestCaptureHold(t *testing.T) {
 	t.Parallel()
-	transfer := uuid.MustParse("0198c1f0-0000-7000-8000-0000000000ff")
 	for name, tt := range map[string]struct {
 		state   account.State
 		command account.CaptureHold
@@ -278,14 +277,14 @@ func TestForcedReversalLeavesRoomForHolds(t *testing.T) {
 	t.Parallel()
 	s := with(active(-1000), limit(5000))
 	holding(100)(&s)
-	deposited := account.Movement{AccountID: ada, Event: account.MoneyDeposited{Amount: eurs(math.MaxInt64 - 1100)}}
-	after := checkDecided(t, "to the bottom", states{ada: s}, account.Reverse{Position: 7, Movement: deposited, Force: true},
+	all := account.Movement{AccountID: ada, Event: account.MoneyDeposited{Amount: eurs(math.MaxInt64 - 1100)}}
+	after := checkDecided(t, "to the bottom", states{ada: s}, account.Reverse{Position: 7, Movement: all, Force: true},
 		account.Entry{ada, account.CreditReversed{account.Reversal{ReversedPosition: 7, Amount: eurs(math.MaxInt64 - 1100), Forced: true}}})
 	checkDecided(t, "capture", after, account.CaptureHold{HoldID: s.Holds[0].ID},
 		account.Entry{ada, account.HoldCaptured{HoldID: s.Holds[0].ID, Amount: eurs(100)}},
 		account.Entry{ada, account.MoneyWithdrawn{Amount: eurs(100)}})
-	deposited.Event = account.MoneyDeposited{Amount: eurs(math.MaxInt64 - 1099)}
-	checkRefused(t, "below the bottom", states{ada: s}, account.Reverse{Position: 7, Movement: deposited, Force: true},
+	all.Event = account.MoneyDeposited{Amount: eurs(math.MaxInt64 - 1099)}
+	checkRefused(t, "below the bottom", states{ada: s}, account.Reverse{Position: 7, Movement: all, Force: true},
 		"insufficient-funds", "amount", "39.00 EUR available")
 }
 

@@ -1,6 +1,8 @@
 package account
 
 import (
+	"errors"
+
 	"github.com/google/uuid"
 
 	"passbook/internal/money"
@@ -26,7 +28,7 @@ func decideReversal(state func(uuid.UUID) State, c Reverse) ([]Entry, error) {
 	}
 	r.ReversalID, r.ReversedPosition, r.Reason = c.ReversalID, c.Position, c.Reason
 	own := state(m.AccountID)
-	if err := movable(own, ""); err != nil {
+	if err := reversibleOn(m.AccountID, own); err != nil {
 		return nil, err
 	}
 	if r.Counterparty == uuid.Nil {
@@ -37,7 +39,7 @@ func decideReversal(state func(uuid.UUID) State, c Reverse) ([]Entry, error) {
 		return []Entry{{m.AccountID, e}}, nil
 	}
 	other := state(r.Counterparty)
-	if err := movable(other, ""); err != nil {
+	if err := reversibleOn(r.Counterparty, other); err != nil {
 		return nil, err
 	}
 	back := r
@@ -51,6 +53,16 @@ func decideReversal(state func(uuid.UUID) State, c Reverse) ([]Entry, error) {
 		return nil, err
 	}
 	return []Entry{{m.AccountID, first}, {r.Counterparty, second}}, nil
+}
+
+// reversibleOn is movable for an account that the request does not name.
+func reversibleOn(id uuid.UUID, s State) error {
+	err := movable(s, "")
+	var r *Refusal
+	if errors.As(err, &r) {
+		return refuse(r.Code, r.Field, "%s (account %s)", r.Detail, id)
+	}
+	return err
 }
 
 // parts returns what a movement moved, what a reversal of it says beside that, and whether it brought money in. ok is false if the
