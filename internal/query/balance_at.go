@@ -14,11 +14,15 @@ import (
 )
 
 const (
-	// The last row at or before the position is the account as it stood. An account exists from the position on at which
-	// it was opened.
+	// The last row at or before the position is the account as it stood. So is the last row of its
+	// details. There is none before it was opened.
 	balanceAtSQL = `select p.position, ` + parkedSQL + `, a.owner, a.currency, a.overdraft_limit, t.balance, t.status, t.version, t.position, t.recorded_at
 from live_generations p
-left join transaction_accounts a on a.generation = p.generation and a.account_id = $1
+left join lateral (
+    select owner, currency, overdraft_limit
+    from account_details
+    where generation = p.generation and account_id = $1 and position <= $2
+    order by position desc limit 1) as a on true
 left join lateral (
     select balance, status, version, position, recorded_at
     from transactions

@@ -17,7 +17,7 @@ func TestAccountsAreLookedUpByTheirKey(t *testing.T) {
 	for _, stage := range []struct{ name, before string }{
 		{"empty", `select 1`},
 		{"filled, not analyzed", `insert into balances
-select 1, gen_random_uuid(), 'owner', 'EUR', 0, 0, 0, 0, 'active', 1, n, n, now(), now() from generate_series(1, 5000) as n`},
+select 1, gen_random_uuid(), 'owner', 'owner', 'EUR', 0, 0, 0, 0, 0, 'active', 1, n, n, now(), now() from generate_series(1, 5000) as n`},
 		{"analyzed", `analyze balances`},
 	} {
 		conn, err := pool.Acquire(t.Context())

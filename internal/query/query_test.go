@@ -84,9 +84,9 @@ func (f *fixture) exec(t interface{ Fatalf(string, ...any) }, sql string, args .
 	}
 }
 
-const insertAccount = `insert into balances (generation, account_id, owner, currency, balance, overdraft_limit, deposited,
+const insertAccount = `insert into balances (generation, account_id, owner, owner_folded, currency, balance, held, overdraft_limit, deposited,
     withdrawn, status, version, position, opened_position, opened_at, updated_at, closed_at)
-values ($1, $2, $3, $4, $5, 300, $6::text::numeric, 66, $7, 3, 9, $8, '2026-01-02T03:04:05.678901Z', '2026-02-03T00:00:00Z', $9)`
+values ($1, $2, $3, lower($3), $4, $5, 0, 300, $6::text::numeric, 66, $7, 3, 9, $8, '2026-01-02T03:04:05.678901Z', '2026-02-03T00:00:00Z', $9)`
 
 func TestAccount(t *testing.T) {
 	t.Parallel()

@@ -15,10 +15,10 @@ import (
 func (f *fixture) opened(t *testing.T, id uuid.UUID, currency string) {
 	t.Helper()
 	f.exec(t, `insert into projections (id, version, generation, position) values ('transactions', 1, 2, 12), ('totals', 1, 2, 12)`)
-	f.exec(t, `insert into transaction_accounts values (2, $1, 3, 'Ada', $2, 50)`, id, currency)
-	f.exec(t, `insert into transactions (generation, position, version, recorded_at, amount, balance, account_id, kind, status, reference)
-values (2, 3, 1, '2026-01-01Z', 0, 0, $1, 'O', 'a', ''), (2, 9, 2, '2026-01-02Z', 70, 70, $1, 'd', 'a', 'r'),
-    (1, 9, 2, '2026-01-02Z', 71, 71, $1, 'd', 'a', 'of another generation')`, id)
+	f.exec(t, `insert into account_details values (2, $1, 3, 'Ada', $2, 50)`, id, currency)
+	f.exec(t, `insert into transactions (generation, position, version, recorded_at, amount, balance, held, account_id, kind, status, reference)
+values (2, 3, 1, '2026-01-01Z', 0, 0, 0, $1, 'O', 'a', ''), (2, 9, 2, '2026-01-02Z', 70, 70, 0, $1, 'd', 'a', 'r'),
+    (1, 9, 2, '2026-01-02Z', 71, 71, 0, $1, 'd', 'a', 'of another generation')`, id)
 	f.exec(t, `insert into totals values (2, $1, 1, 70, 170, 5, 3, -102), (1, $1, 9, 9, 9, 9, 9, 9)`, currency)
 }
 
@@ -68,7 +68,7 @@ func TestOneGeneration(t *testing.T) {
 	if _, _, err := f.svc.Statement(t.Context(), uuid.New(), query.StatementFilter{}, query.Wait{}); !errors.Is(err, query.ErrNotFound) {
 		t.Errorf("an unknown account: %v", err)
 	}
-	f.exec(t, `update transaction_accounts set currency = 'XXX'`)
+	f.exec(t, `update account_details set currency = 'XXX'`)
 	f.exec(t, `update totals set currency = 'XXX' where generation = 2`)
 	_, _, statement := f.svc.Statement(t.Context(), id, query.StatementFilter{Limit: 5}, query.Wait{})
 	_, _, past := f.svc.BalanceAt(t.Context(), id, query.AsOf{Position: 12}, query.Wait{})
@@ -161,8 +161,8 @@ func TestReadsWaitForAPosition(t *testing.T) {
 		ended <- err
 	}()
 	eventually(t, "all wait", func() bool { return f.svc.Waiting() == 3 })
-	f.exec(t, `insert into transactions (generation, position, version, recorded_at, amount, balance, account_id, kind, status, reference)
-values (2, 13, 3, '2026-01-03Z', 10, 80, $1, 'd', 'a', '')`, id)
+	f.exec(t, `insert into transactions (generation, position, version, recorded_at, amount, balance, held, account_id, kind, status, reference)
+values (2, 13, 3, '2026-01-03Z', 10, 80, 0, $1, 'd', 'a', '')`, id)
 	f.exec(t, `update projections set position = 13 where id = 'transactions'`)
 	eventually(t, "reads of statements are woken", func() bool { return f.svc.Waiting() == 1 })
 	f.exec(t, `update projections set position = 14 where id = 'totals'`)

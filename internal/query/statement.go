@@ -30,8 +30,11 @@ const isMovement = "kind in ('" + string(column.Deposit) + "', '" + string(colum
 const statementSQL = `select p.position, ` + parkedSQL + `, a.currency, t.kind, t.amount, t.balance, t.counterparty, t.transfer_id, t.reference, t.version,
        t.position, t.recorded_at
 from live_generations p
-left join transaction_accounts a on a.generation = p.generation and a.account_id = $1
-    and ($2::bigint is null or a.opened_position <= $2)
+left join lateral (
+    select currency
+    from account_details
+    where generation = p.generation and account_id = $1 and ($2::bigint is null or position <= $2)
+    order by position limit 1) as a on true
 left join lateral (
     select kind, amount, balance, counterparty, transfer_id, reference, version, position, recorded_at
     from transactions

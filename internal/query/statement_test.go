@@ -35,7 +35,7 @@ type recorded struct {
 
 // happen appends random events of four accounts to an empty log, some together and so at one time, and projects them.
 func (f *fixture) happen(t *rapid.T) []recorded {
-	f.exec(t, `truncate events, idempotency_keys, projections, projection_replays, balances, transactions, transaction_accounts, totals`)
+	f.exec(t, `truncate events, idempotency_keys, projections, projection_replays, balances, transactions, account_details, totals`)
 	states, versions := make(map[uuid.UUID]account.State), make(map[uuid.UUID]int64)
 	var log []recorded
 	for range rapid.IntRange(1, 8).Draw(t, "appends") {

@@ -51,11 +51,11 @@ const relaxedDelay = 40 * time.Millisecond
 // Each statement takes an array for each column. A batch opens accounts with the first and changes existing ones with the
 // others; what the batch that opens an account does to it further is part of the inserted row.
 const (
-	insertBalancesSQL = `insert into balances (generation, account_id, owner, currency, balance, overdraft_limit,
+	insertBalancesSQL = `insert into balances (generation, account_id, owner, owner_folded, currency, balance, held, overdraft_limit,
     deposited, withdrawn, status, version, position, opened_position, opened_at, updated_at, closed_at)
-select $1, u.* from unnest($2::uuid[], $3::text[], $4::text[], $5::text[]::bigint[], $6::bigint[], $7::text[]::numeric[],
-    $8::text[]::numeric[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::timestamptz[], $14::timestamptz[],
-    $15::timestamptz[]) as u`
+select $1, u.* from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[]::bigint[], $7::bigint[], $8::bigint[],
+    $9::text[]::numeric[], $10::text[]::numeric[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[], $15::timestamptz[],
+    $16::timestamptz[], $17::timestamptz[]) as u`
 
 	// The version check makes a row that is not at the version the events follow an error, and never a wrong balance.
 	updateBalancesSQL = `update balances b
@@ -211,7 +211,8 @@ func update(ctx context.Context, tx pgx.Tx, sql string, rows int, args []any) er
 
 type openedColumns struct {
 	ids                               [][16]byte // which pgx writes as it is, and a uuid.UUID through its text form
-	owners, currencies                []string
+	owners, folded, currencies        []string
+	held                              []int64
 	overdrafts                        []int64
 	balances, deposited, withdrawn    []string
 	statuses                          []column.Status
@@ -223,7 +224,9 @@ type openedColumns struct {
 func (c *openedColumns) add(r *balanceRow) {
 	c.ids = append(c.ids, r.id)
 	c.owners = append(c.owners, r.opened.Owner)
+	c.folded = append(c.folded, column.FoldName(r.opened.Owner))
 	c.currencies = append(c.currencies, r.opened.Currency.Code())
+	c.held = append(c.held, 0)
 	c.balances = append(c.balances, r.change.String())
 	c.overdrafts = append(c.overdrafts, r.opened.OverdraftLimit)
 	c.deposited = append(c.deposited, r.deposited.String())
@@ -239,7 +242,7 @@ func (c *openedColumns) add(r *balanceRow) {
 
 func (c *openedColumns) args(generation int64) []any {
 	return []any{
-		generation, c.ids, c.owners, c.currencies, c.balances, c.overdrafts, c.deposited, c.withdrawn, c.statuses,
+		generation, c.ids, c.owners, c.folded, c.currencies, c.balances, c.held, c.overdrafts, c.deposited, c.withdrawn, c.statuses,
 		c.versions, c.positions, c.openPosition, c.openedAt, c.updatedAt, c.closedAt,
 	}
 }

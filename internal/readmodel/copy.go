@@ -70,13 +70,14 @@ func (s *transactionSource) fill() {
 
 // appendBinary appends the row, its fields in the order of copyTransactionsSQL.
 func (r *transaction) appendBinary(b []byte, generation int64) []byte {
-	b = binary.BigEndian.AppendUint16(b, 12)
+	b = binary.BigEndian.AppendUint16(b, 13)
 	b = appendInt8(b, generation)
 	b = appendInt8(b, r.position)
 	b = appendInt8(b, r.version)
 	b = appendInt8(b, r.recordedAt.UnixMicro()-postgresEpoch)
 	b = appendInt8(b, r.amount)
 	b = appendInt8(b, r.balance)
+	b = appendInt8(b, 0)
 	b = appendUUID(b, &r.of.id)
 	b = appendUUID(b, r.counterparty)
 	b = appendUUID(b, r.transferID)

@@ -20,7 +20,7 @@ import (
 // Transactions is the read model behind statements and past balances, with a row for each event of an account: the event,
 // and the balance and status after it.
 func Transactions() *projector.Projection {
-	p := projector.Define(column.Transactions, 1, []string{"transactions", "transaction_accounts"},
+	p := projector.Define(column.Transactions, 1, []string{"transactions", "account_details"},
 		func() projector.Fold { return newTransactions() })
 	p.BatchDelay = relaxedDelay
 	projector.On(p, (*transactions).opened)
@@ -59,10 +59,10 @@ from unnest($2::uuid[]) as u(id)
 cross join lateral (select version, balance, status from transactions
     where generation = $1 and account_id = u.id order by position desc limit 1) as t`
 
-	copyTransactionsSQL = `copy transactions (generation, position, version, recorded_at, amount, balance, account_id,
+	copyTransactionsSQL = `copy transactions (generation, position, version, recorded_at, amount, balance, held, account_id,
     counterparty, transfer_id, kind, status, reference) from stdin (format binary)`
 
-	insertTransactionAccountsSQL = `insert into transaction_accounts (generation, account_id, opened_position, owner,
+	insertDetailsSQL = `insert into account_details (generation, account_id, position, owner,
     currency, overdraft_limit)
 select $1, u.* from unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bigint[]) as u`
 )
@@ -247,7 +247,7 @@ func (t *transactions) open(ctx context.Context, tx pgx.Tx, generation int64) er
 	if len(ids) == 0 {
 		return nil
 	}
-	_, err := tx.Exec(ctx, insertTransactionAccountsSQL, generation, ids, positions, owners, currencies, overdrafts)
+	_, err := tx.Exec(ctx, insertDetailsSQL, generation, ids, positions, owners, currencies, overdrafts)
 	if err != nil {
 		return fmt.Errorf("transactions: insert accounts: %w", err)
 	}

@@ -89,7 +89,7 @@ func TestTransactionsAreTheFold(t *testing.T) {
 				t.Fatalf("batches of %d (-want +got):\n%s", batch, diff)
 			}
 		}
-		opened, _ := pool.Query(t.Context(), `select account_id, owner, currency, overdraft_limit from transaction_accounts where generation = 1`)
+		opened, _ := pool.Query(t.Context(), `select account_id, owner, currency, overdraft_limit from account_details where generation = 1`)
 		accounts, err := pgx.CollectRows(opened, pgx.RowToStructByPos[struct {
 			ID              uuid.UUID
 			Owner, Currency string

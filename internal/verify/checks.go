@@ -17,7 +17,7 @@ var checks = []struct{ name, projection, about, sql string }{
 	{"checkpoints", "", "each projection is at an event that the log has (I4)", checkpointsSQL},
 	{"balances", "balances", "balances are the fold of the events up to the checkpoint (I4)", balancesSQL},
 	{"transactions", "transactions", "statements are the events up to the checkpoint, with the balance after each (I4)", transactionsSQL},
-	{"transaction accounts", "transactions", "statements know what each account was opened with (I4)", transactionAccountsSQL},
+	{"account details", "transactions", "statements know the owner, limit and metadata of each account at each position (I4)", detailsSQL},
 	{"totals", "totals", "totals are the sums of the events up to the checkpoint (I4)", totalsSQL},
 	{"recent seconds", "stats", "statistics of recent seconds are those of the events up to the checkpoint (I4)", statsSecondsSQL},
 	{"account counts", "stats", "accounts by status are counted from the events up to the checkpoint (I4)", statsAccountsSQL},

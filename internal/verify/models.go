@@ -99,14 +99,14 @@ cross join lateral (values
 ) as d(field, has, want)
 where d.has is distinct from d.want and (d.field = 'row' or (h.position is not null and w.position is not null))`
 
-var transactionAccountsSQL = live("transactions") + `,
+var detailsSQL = live("transactions") + `,
 want as (select * from applied where type = 'AccountCreated'),
-has as (select t.* from transaction_accounts t join live l on t.generation = l.generation)
+has as (select t.* from account_details t join live l on t.generation = l.generation)
 select 0, 'account ' || coalesce(h.account_id, w.stream_id), d.field, d.has, d.want
 from has h full join want w on w.stream_id = h.account_id
 cross join lateral (values
     ('row', case when h.account_id is null then 'missing' else 'present' end, case when w.stream_id is null then 'missing' else 'present' end),
-    ('opened_position', h.opened_position::text, w.position::text),
+    ('position', h.position::text, w.position::text),
     ('owner', h.owner, w.payload->>'owner'),
     ('currency', h.currency, w.payload->>'currency'),
     ('overdraft_limit', h.overdraft_limit::text, w.payload->>'overdraft_limit')

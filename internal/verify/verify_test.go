@@ -182,13 +182,13 @@ func TestDamageIsReported(t *testing.T) {
 			[]string{"balances: " + accountC + " row: missing, not present"},
 		},
 		"an account without events": {
-			`insert into balances select generation, '` + first.String() + `', owner, currency, balance, overdraft_limit, deposited,
-			 withdrawn, status, version, position, opened_position, opened_at, updated_at, closed_at from balances where owner = 'Cleo'`,
+			`insert into balances select generation, '` + first.String() + `', owner, owner_folded, currency, balance, held,
+			 overdraft_limit, deposited, withdrawn, status, version, position, opened_position, opened_at, updated_at, closed_at from balances where owner = 'Cleo'`,
 			[]string{"balances: account " + first.String() + " row: present, not missing"},
 		},
 		"another generation": {`update balances set generation = 99 where owner = 'Cleo'`, []string{"balances: " + accountC + " row: missing"}},
 		"a generation that is not live": {
-			`insert into balances select 99, account_id, owner, currency, 0, 0, 0, 0, status, version, position, opened_position,
+			`insert into balances select 99, account_id, owner, owner_folded, currency, 0, 0, 0, 0, 0, status, version, position, opened_position,
 			 opened_at, updated_at, closed_at from balances`, nil,
 		},
 		"an event taken out": {
@@ -252,7 +252,7 @@ func TestDamageIsReported(t *testing.T) {
 			`update events set payload = payload || '{"overdraft_limit": 199}' where position = 1`,
 			[]string{
 				"decisions: " + accountA + " at position 5 balance: -200, not at least -199",
-				"balances: " + accountA + " overdraft_limit: 500, not 199", "transaction accounts: " + accountA + " overdraft_limit: 500, not 199",
+				"balances: " + accountA + " overdraft_limit: 500, not 199", "account details: " + accountA + " overdraft_limit: 500, not 199",
 			},
 		},
 		"a movement while suspended": {
@@ -268,8 +268,8 @@ func TestDamageIsReported(t *testing.T) {
 			[]string{"transactions: " + accountB + " at position 7 balance: 1, not 500", "transactions: " + accountB + " at position 7 reference: x, not "},
 		},
 		"a statement's account": {
-			`update transaction_accounts set owner = 'Eve' where owner = 'Ada'`,
-			[]string{"transaction accounts: " + accountA + " owner: Eve, not Ada"},
+			`update account_details set owner = 'Eve' where owner = 'Ada'`,
+			[]string{"account details: " + accountA + " owner: Eve, not Ada"},
 		},
 		"a lost statement": {`delete from transactions where position = 7`, []string{"transactions: " + accountB + " at position 7 row: missing"}},
 		"totals":           {`update totals set withdrawn = withdrawn + 1 where currency = 'JPY'`, []string{"totals: currency JPY withdrawn: 10, not 9"}},

@@ -7,6 +7,7 @@ const (
 	Balances     = "balances"
 	Transactions = "transactions"
 	Totals       = "totals"
+	Holds        = "holds"
 	Stats        = "stats"
 )
 
@@ -43,18 +44,39 @@ func (c StatusCode) Status() Status {
 	return ""
 }
 
+// HoldStatus is holds.status.
+type HoldStatus byte
+
+// The statuses of holds. All but HoldOpen are final.
+const (
+	HoldOpen     HoldStatus = 'o'
+	HoldCaptured HoldStatus = 'c'
+	HoldReleased HoldStatus = 'r'
+	HoldExpired  HoldStatus = 'e'
+)
+
 // Kind is transactions.kind: what happened to the account.
 type Kind byte
 
-// The kinds. Money moves with the first four only.
+// The kinds. Money moves with the first six only: in with Deposit, TransferIn and ReversalIn, out with the others.
 const (
 	Deposit     Kind = 'd'
 	Withdrawal  Kind = 'w'
 	TransferIn  Kind = 'i'
 	TransferOut Kind = 'o'
+	ReversalIn  Kind = 'b'
+	ReversalOut Kind = 'r'
 
-	AccountOpened      Kind = 'O'
-	AccountSuspended   Kind = 'S'
-	AccountReactivated Kind = 'R'
-	AccountClosed      Kind = 'C'
+	AccountOpened         Kind = 'O'
+	AccountSuspended      Kind = 'S'
+	AccountReactivated    Kind = 'R'
+	AccountClosed         Kind = 'C'
+	OwnerChanged          Kind = 'N'
+	OverdraftLimitChanged Kind = 'L'
+	MetadataChanged       Kind = 'M'
+
+	KindHoldPlaced   Kind = 'h'
+	KindHoldCaptured Kind = 'c'
+	KindHoldReleased Kind = 'f'
+	KindHoldExpired  Kind = 'e'
 )

@@ -44,15 +44,15 @@ select g, ` + wholeAccountID + `, v, md5(g::text)::uuid,
        case when v = 1 then '{"owner":"Ada Lovelace","currency":"EUR","overdraft_limit":0,"decimals":2}'::jsonb
             else '{"amount":100,"currency":"EUR"}'::jsonb end, '{"correlation_id":"scale"}', t` + wholeEvents
 
-	wholeTransactionsSQL = `insert into transactions (generation, position, version, recorded_at, amount, balance, account_id, kind, status, reference)
-select 1, g, v, t, case when v = 1 then 0 else 100 end, (v - 1) * 100, ` + wholeAccountID + `,
+	wholeTransactionsSQL = `insert into transactions (generation, position, version, recorded_at, amount, balance, held, account_id, kind, status, reference)
+select 1, g, v, t, case when v = 1 then 0 else 100 end, (v - 1) * 100, 0, ` + wholeAccountID + `,
        case when v = 1 then 'O' else 'd' end, 'a', ''` + wholeEvents
 )
 
 // What is left once both long tables are there. %[1]d is the accounts, %[2]d the events of each.
 var wholeRest = []string{
-	`insert into transaction_accounts select 1, ` + wholeAccountID + `, n, 'Ada Lovelace', 'EUR', 0 from generate_series(1, %[1]d) n`,
-	`insert into balances select 1, ` + wholeAccountID + `, 'Ada Lovelace', 'EUR', (%[2]d - 1) * 100, 0, (%[2]d - 1) * 100, 0, 'active',
+	`insert into account_details select 1, ` + wholeAccountID + `, n, 'Ada Lovelace', 'EUR', 0 from generate_series(1, %[1]d) n`,
+	`insert into balances select 1, ` + wholeAccountID + `, 'Ada Lovelace', 'ada lovelace', 'EUR', (%[2]d - 1) * 100, 0, 0, (%[2]d - 1) * 100, 0, 'active',
     %[2]d, (%[2]d - 1)::bigint * %[1]d + n, n, timestamptz '2026-01-01Z' + n * interval '1 microsecond',
     timestamptz '2026-01-01Z' + ((%[2]d - 1)::bigint * %[1]d + n) * interval '1 microsecond', null from generate_series(1, %[1]d) n`,
 	`insert into totals (generation, currency, accounts, deposited, withdrawn, sent, received, balance)
