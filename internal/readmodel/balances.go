@@ -33,6 +33,33 @@ func Balances() *projector.Projection {
 	projector.On(p, func(b *balances, at projector.Event, e account.TransferSent) error {
 		return b.move(at, e.Amount, false)
 	})
+	projector.On(p, func(b *balances, at projector.Event, e account.CreditReversed) error {
+		return b.reverse(at, e.Amount, true)
+	})
+	projector.On(p, func(b *balances, at projector.Event, e account.DebitReversed) error {
+		return b.reverse(at, e.Amount, false)
+	})
+	projector.On(p, func(b *balances, at projector.Event, e account.HoldPlaced) error {
+		return b.hold(at, e.Amount.Minor())
+	})
+	projector.On(p, func(b *balances, at projector.Event, e account.HoldCaptured) error {
+		return b.hold(at, -e.Amount.Minor(), -e.Released)
+	})
+	projector.On(p, func(b *balances, at projector.Event, e account.HoldReleased) error {
+		return b.hold(at, -e.Amount.Minor())
+	})
+	projector.On(p, func(b *balances, at projector.Event, e account.HoldExpired) error {
+		return b.hold(at, -e.Amount.Minor())
+	})
+	projector.On(p, func(b *balances, at projector.Event, e account.OwnerChanged) error {
+		return b.change(at, func(r *balanceRow) { r.owner = &e.Owner })
+	})
+	projector.On(p, func(b *balances, at projector.Event, e account.OverdraftLimitChanged) error {
+		return b.change(at, func(r *balanceRow) { r.overdraft = &e.OverdraftLimit })
+	})
+	projector.On(p, func(b *balances, at projector.Event, e account.MetadataChanged) error {
+		return b.change(at, func(r *balanceRow) { r.metadata = &e.Metadata })
+	})
 	projector.On(p, func(b *balances, at projector.Event, _ account.AccountSuspended) error {
 		return b.become(at, column.Suspended)
 	})
@@ -52,19 +79,24 @@ const relaxedDelay = 40 * time.Millisecond
 // others; what the batch that opens an account does to it further is part of the inserted row.
 const (
 	insertBalancesSQL = `insert into balances (generation, account_id, owner, owner_folded, currency, balance, held, overdraft_limit,
-    deposited, withdrawn, status, version, position, opened_position, opened_at, updated_at, closed_at)
-select $1, u.* from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[]::bigint[], $7::bigint[], $8::bigint[],
+    deposited, withdrawn, status, version, position, opened_position, opened_at, updated_at, closed_at, metadata)
+select $1, u.* from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[]::bigint[], $7::text[]::bigint[], $8::bigint[],
     $9::text[]::numeric[], $10::text[]::numeric[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[], $15::timestamptz[],
-    $16::timestamptz[], $17::timestamptz[]) as u`
+    $16::timestamptz[], $17::timestamptz[], $18::text[]::jsonb[]) as u`
 
-	// The version check makes a row that is not at the version the events follow an error, and never a wrong balance.
+	// The version check makes a row that is not at the version the events follow an error, and never a wrong balance. What
+	// has not changed is null.
 	updateBalancesSQL = `update balances b
-set balance = b.balance + u.balance, deposited = b.deposited + u.deposited, withdrawn = b.withdrawn + u.withdrawn,
+set balance = b.balance + u.balance, held = b.held + u.held, deposited = b.deposited + u.deposited, withdrawn = b.withdrawn + u.withdrawn,
     status = coalesce(u.status, b.status), version = u.version, position = u.position, updated_at = u.updated_at,
-    closed_at = coalesce(u.closed_at, b.closed_at)
-from unnest($2::uuid[], $3::text[]::numeric[], $4::text[]::numeric[], $5::text[]::numeric[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[],
-    $10::timestamptz[], $11::timestamptz[])
-    as u(account_id, balance, deposited, withdrawn, status, before, version, position, updated_at, closed_at)
+    closed_at = coalesce(u.closed_at, b.closed_at), owner = coalesce(u.owner, b.owner),
+    owner_folded = coalesce(u.owner_folded, b.owner_folded), overdraft_limit = coalesce(u.overdraft_limit, b.overdraft_limit),
+    metadata = nullif(coalesce(u.metadata, b.metadata), '{}')
+from unnest($2::uuid[], $3::text[]::numeric[], $4::text[]::numeric[], $5::text[]::numeric[], $6::text[]::numeric[], $7::text[],
+    $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::timestamptz[], $13::text[], $14::text[], $15::bigint[],
+    $16::text[]::jsonb[])
+    as u(account_id, balance, held, deposited, withdrawn, status, before, version, position, updated_at, closed_at, owner,
+        owner_folded, overdraft_limit, metadata)
 where b.generation = $1 and b.account_id = u.account_id and b.version = u.before`
 
 	// The same for accounts on which only money has moved, in amounts that fit in 64 bits, as on nearly all. It takes two
@@ -84,15 +116,21 @@ type balances struct {
 }
 
 type balanceRow struct {
-	id                            uuid.UUID
-	opened                        *account.AccountCreated
-	openedPosition                int64
-	openedAt                      time.Time
-	change, deposited, withdrawn  sum
-	status                        *column.Status
-	before, version, lastPosition int64
-	updatedAt                     time.Time
-	closedAt                      *time.Time
+	id uuid.UUID
+	// currency, openedPosition and openedAt are those of an account that the batch opens.
+	currency                          *money.Currency
+	openedPosition                    int64
+	openedAt                          time.Time
+	moved, held, deposited, withdrawn sum
+	before, version, lastPosition     int64
+	updatedAt                         time.Time
+	closedAt                          *time.Time
+
+	// nil if unchanged
+	status    *column.Status
+	owner     *string
+	overdraft *int64
+	metadata  *account.Metadata
 }
 
 func newBalances() *balances { return &balances{rows: make(map[uuid.UUID]*balanceRow)} }
@@ -121,7 +159,8 @@ func (b *balances) opened(at projector.Event, e account.AccountCreated) error {
 		return fmt.Errorf("account %s: opened by its event %d", at.StreamID, at.Version)
 	}
 	active := column.Active
-	row.opened, row.openedPosition, row.openedAt, row.status = &e, at.Position, at.RecordedAt, &active
+	row.currency, row.openedPosition, row.openedAt, row.status = &e.Currency, at.Position, at.RecordedAt, &active
+	row.owner, row.overdraft, row.metadata = &e.Owner, &e.OverdraftLimit, &e.Metadata
 	return nil
 }
 
@@ -131,13 +170,48 @@ func (b *balances) move(at projector.Event, amount money.Amount, in bool) error 
 		return err
 	}
 	if in {
-		row.change.add(amount.Minor())
+		row.moved.add(amount.Minor())
 		row.deposited.add(amount.Minor())
 	} else {
-		row.change.sub(amount.Minor())
+		row.moved.sub(amount.Minor())
 		row.withdrawn.add(amount.Minor())
 	}
 	return nil
+}
+
+// reverse takes a movement back, so that it counts neither as deposited nor as withdrawn.
+func (b *balances) reverse(at projector.Event, amount money.Amount, credit bool) error {
+	row, err := b.touch(at)
+	if err != nil {
+		return err
+	}
+	if credit {
+		row.moved.sub(amount.Minor())
+		row.deposited.sub(amount.Minor())
+	} else {
+		row.moved.add(amount.Minor())
+		row.withdrawn.sub(amount.Minor())
+	}
+	return nil
+}
+
+func (b *balances) hold(at projector.Event, changes ...int64) error {
+	row, err := b.touch(at)
+	if err != nil {
+		return err
+	}
+	for _, minor := range changes {
+		row.held.add(minor)
+	}
+	return nil
+}
+
+func (b *balances) change(at projector.Event, set func(*balanceRow)) error {
+	row, err := b.touch(at)
+	if err == nil {
+		set(row)
+	}
+	return err
 }
 
 func (b *balances) become(at projector.Event, status column.Status) error {
@@ -175,7 +249,7 @@ func flushBalances(ctx context.Context, tx pgx.Tx, generation int64, rows []*bal
 	var moved movedColumns
 	for _, row := range rows {
 		switch {
-		case row.opened != nil:
+		case row.currency != nil:
 			opened.add(row)
 		case row.onlyMoved():
 			moved.add(row)
@@ -210,25 +284,25 @@ func update(ctx context.Context, tx pgx.Tx, sql string, rows int, args []any) er
 }
 
 type openedColumns struct {
-	ids                               [][16]byte // which pgx writes as it is, and a uuid.UUID through its text form
-	owners, folded, currencies        []string
-	held                              []int64
-	overdrafts                        []int64
-	balances, deposited, withdrawn    []string
-	statuses                          []column.Status
-	versions, positions, openPosition []int64
-	openedAt, updatedAt               []time.Time
-	closedAt                          []*time.Time
+	ids                                  [][16]byte // which pgx writes as it is, and a uuid.UUID through its text form
+	owners, folded, currencies           []string
+	overdrafts                           []int64
+	balances, held, deposited, withdrawn []string
+	statuses                             []column.Status
+	versions, positions, openPosition    []int64
+	openedAt, updatedAt                  []time.Time
+	closedAt                             []*time.Time
+	metadata                             []*string
 }
 
 func (c *openedColumns) add(r *balanceRow) {
 	c.ids = append(c.ids, r.id)
-	c.owners = append(c.owners, r.opened.Owner)
-	c.folded = append(c.folded, column.FoldName(r.opened.Owner))
-	c.currencies = append(c.currencies, r.opened.Currency.Code())
-	c.held = append(c.held, 0)
-	c.balances = append(c.balances, r.change.String())
-	c.overdrafts = append(c.overdrafts, r.opened.OverdraftLimit)
+	c.owners = append(c.owners, *r.owner)
+	c.folded = append(c.folded, column.FoldName(*r.owner))
+	c.currencies = append(c.currencies, r.currency.Code())
+	c.balances = append(c.balances, r.moved.String())
+	c.held = append(c.held, r.held.String())
+	c.overdrafts = append(c.overdrafts, *r.overdraft)
 	c.deposited = append(c.deposited, r.deposited.String())
 	c.withdrawn = append(c.withdrawn, r.withdrawn.String())
 	c.statuses = append(c.statuses, *r.status)
@@ -238,18 +312,20 @@ func (c *openedColumns) add(r *balanceRow) {
 	c.openedAt = append(c.openedAt, r.openedAt)
 	c.updatedAt = append(c.updatedAt, r.updatedAt)
 	c.closedAt = append(c.closedAt, r.closedAt)
+	c.metadata = append(c.metadata, metadataText(*r.metadata))
 }
 
 func (c *openedColumns) args(generation int64) []any {
 	return []any{
 		generation, c.ids, c.owners, c.folded, c.currencies, c.balances, c.held, c.overdrafts, c.deposited, c.withdrawn, c.statuses,
-		c.versions, c.positions, c.openPosition, c.openedAt, c.updatedAt, c.closedAt,
+		c.versions, c.positions, c.openPosition, c.openedAt, c.updatedAt, c.closedAt, c.metadata,
 	}
 }
 
 // onlyMoved reports whether moveBalancesSQL can write the row.
 func (r *balanceRow) onlyMoved() bool {
-	return r.status == nil && r.closedAt == nil && r.change.wide == nil && r.deposited.wide == nil && r.withdrawn.wide == nil
+	return r.status == nil && r.owner == nil && r.overdraft == nil && r.metadata == nil && r.held == sum{} &&
+		r.moved.wide == nil && r.deposited.wide == nil && r.withdrawn.wide == nil
 }
 
 type movedColumns struct {
@@ -261,7 +337,7 @@ type movedColumns struct {
 
 func (c *movedColumns) add(r *balanceRow) {
 	c.ids = append(c.ids, r.id)
-	c.changes = append(c.changes, r.change.small)
+	c.changes = append(c.changes, r.moved.small)
 	c.deposited = append(c.deposited, r.deposited.small)
 	c.withdrawn = append(c.withdrawn, r.withdrawn.small)
 	c.befores = append(c.befores, r.before)
@@ -275,30 +351,46 @@ func (c *movedColumns) args(generation int64) []any {
 }
 
 type changedColumns struct {
-	ids                           [][16]byte
-	changes, deposited, withdrawn []string
-	statuses                      []*column.Status
-	befores, versions, positions  []int64
-	updatedAt                     []time.Time
-	closedAt                      []*time.Time
+	ids                                 [][16]byte
+	changes, held, deposited, withdrawn []string
+	befores, versions, positions        []int64
+	updatedAt                           []time.Time
+	closedAt                            []*time.Time
+	statuses                            []*column.Status
+	owners, folded, metadata            []*string
+	overdrafts                          []*int64
 }
 
 func (c *changedColumns) add(r *balanceRow) {
 	c.ids = append(c.ids, r.id)
-	c.changes = append(c.changes, r.change.String())
+	c.changes = append(c.changes, r.moved.String())
+	c.held = append(c.held, r.held.String())
 	c.deposited = append(c.deposited, r.deposited.String())
 	c.withdrawn = append(c.withdrawn, r.withdrawn.String())
-	c.statuses = append(c.statuses, r.status)
 	c.befores = append(c.befores, r.before)
 	c.versions = append(c.versions, r.version)
 	c.positions = append(c.positions, r.lastPosition)
 	c.updatedAt = append(c.updatedAt, r.updatedAt)
 	c.closedAt = append(c.closedAt, r.closedAt)
+	c.statuses = append(c.statuses, r.status)
+	c.overdrafts = append(c.overdrafts, r.overdraft)
+	var folded, metadata *string
+	if r.owner != nil {
+		folded = new(column.FoldName(*r.owner))
+	}
+	if r.metadata != nil {
+		if metadata = metadataText(*r.metadata); metadata == nil {
+			metadata = new("{}") // null would be no change
+		}
+	}
+	c.owners = append(c.owners, r.owner)
+	c.folded = append(c.folded, folded)
+	c.metadata = append(c.metadata, metadata)
 }
 
 func (c *changedColumns) args(generation int64) []any {
 	return []any{
-		generation, c.ids, c.changes, c.deposited, c.withdrawn, c.statuses, c.befores, c.versions, c.positions,
-		c.updatedAt, c.closedAt,
+		generation, c.ids, c.changes, c.held, c.deposited, c.withdrawn, c.statuses, c.befores, c.versions, c.positions,
+		c.updatedAt, c.closedAt, c.owners, c.folded, c.overdrafts, c.metadata,
 	}
 }

@@ -1,10 +1,9 @@
 package readmodel_test
 
 import (
-	"bytes"
 	"context"
 	"maps"
-	"slices"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -119,61 +118,173 @@ func refused(t failer, pool *pgxpool.Pool, st projector.Status) (position int64,
 	return position, why
 }
 
-// history draws events of four accounts in two currencies that the domain allows; transfers have two sides. states are the
-// accounts after them, by Evolve.
+// history draws events of four accounts in two currencies that the domain allows; transfers have two sides, captures their
+// movement, and reversals are of what was moved. states are the accounts after them, by Evolve.
 func history(t *rapid.T, most int) (all []accountEvent, states map[uuid.UUID]account.State) {
-	jpy, _ := money.LookupCurrency("JPY")
-	ids := []uuid.UUID{first, second, fourth, third}
-	currencies := map[uuid.UUID]money.Currency{ids[0]: eur, ids[1]: jpy, ids[2]: eur, ids[3]: jpy}
-	states = make(map[uuid.UUID]account.State)
+	h := drawn{states: make(map[uuid.UUID]account.State)}
 	for range rapid.IntRange(1, most).Draw(t, "steps") {
-		id := rapid.SampledFrom(ids).Draw(t, "account")
-		for _, h := range anyStep(t, id, currencies, states) {
-			next, err := account.Evolve(states[h.id], h.event)
-			if err != nil {
-				break // without the other side of the transfer: the side that may fail comes first
-			}
-			states[h.id] = next
-			all = append(all, h)
-		}
+		h.add(h.anyStep(t, rapid.SampledFrom(ids).Draw(t, "account")))
 	}
-	if len(all) == 0 {
+	if len(h.all) == 0 {
 		return history(t, most)
 	}
-	return all, states
+	return h.all, h.states
 }
 
-// anyStep draws an event of an account, or the two of a transfer.
-func anyStep(t *rapid.T, id uuid.UUID, currencies map[uuid.UUID]money.Currency, states map[uuid.UUID]account.State) []accountEvent {
-	if !states[id].Exists() {
-		return []accountEvent{{id, account.AccountCreated{
-			Owner: rapid.SampledFrom([]string{"a", "ö|", "'; --"}).Draw(t, "owner"), Currency: currencies[id],
-			OverdraftLimit: rapid.Int64Range(0, 100).Draw(t, "limit"),
-		}}}
+var (
+	jpy, _     = money.LookupCurrency("JPY")
+	ids        = []uuid.UUID{first, second, third, fourth}
+	currencies = map[uuid.UUID]money.Currency{first: eur, second: jpy, third: jpy, fourth: eur}
+)
+
+// drawn is a history as far as it is drawn.
+type drawn struct {
+	all    []accountEvent
+	states map[uuid.UUID]account.State
+}
+
+// add appends the events of a step, unless the domain does not allow one of them.
+func (h *drawn) add(step []accountEvent) {
+	states := maps.Clone(h.states)
+	for _, e := range step {
+		next, err := account.Evolve(states[e.id], e.event)
+		if err != nil {
+			return
+		}
+		states[e.id] = next
 	}
-	amount := money.New(rapid.OneOf(rapid.Int64Range(1, 1000), rapid.Just(int64(1<<62))).Draw(t, "amount"), currencies[id])
+	h.all, h.states = append(h.all, step...), states
+}
+
+// anyStep draws the events of a command.
+func (h *drawn) anyStep(t *rapid.T, id uuid.UUID) []accountEvent {
+	s := h.states[id]
+	owner := rapid.SampledFrom([]string{"a", "Ö|", "'; --"}).Draw(t, "owner")
+	limit := rapid.Int64Range(0, 100).Draw(t, "limit")
+	labels := rapid.SampledFrom([]account.Metadata{{}, {}, account.NewMetadata(map[string]string{"k": "a\tb\"ü<", "": ""})}).Draw(t, "metadata")
+	if !s.Exists() {
+		return []accountEvent{{id, account.AccountCreated{Owner: owner, Currency: currencies[id], OverdraftLimit: limit, Metadata: labels}}}
+	}
+	amount := money.New(rapid.OneOf(rapid.Int64Range(1, 1000), rapid.Just(int64(1<<62)), rapid.Just(int64(math.MaxInt64-100))).Draw(t, "amount"), s.Currency)
 	reference := rapid.SampledFrom([]string{"", "rent", "a\tb\\N\n\"ü"}).Draw(t, "reference")
-	for _, other := range slices.SortedFunc(maps.Keys(currencies), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }) {
-		if other == id || currencies[other] != currencies[id] || states[other].Status != account.Active || !rapid.Bool().Draw(t, "transfer") {
+	one := func(e account.Event) []accountEvent { return []accountEvent{{id, e}} }
+	switch rapid.IntRange(0, 14).Draw(t, "step") {
+	case 0:
+		return one(account.OwnerChanged{Owner: owner})
+	case 1:
+		return one(account.OverdraftLimitChanged{OverdraftLimit: limit, Currency: s.Currency})
+	case 2:
+		return one(account.MetadataChanged{Metadata: labels})
+	case 3:
+		return one(account.AccountSuspended{Reason: reference})
+	case 4:
+		return one(account.AccountReactivated{})
+	case 5:
+		return one(account.AccountClosed{})
+	case 6, 7:
+		e := account.HoldPlaced{HoldID: anyID(t), Amount: amount, Reference: reference, Metadata: labels}
+		if rapid.Bool().Draw(t, "expires") {
+			e.ExpiresAt = time.Date(2026, 1, 2, 3, 4, 5, 678_901_000, time.UTC)
+		}
+		return one(e)
+	case 8, 9:
+		if len(s.Holds) > 0 {
+			return h.holdEnds(t, id, rapid.SampledFrom(s.Holds).Draw(t, "hold"), labels, reference)
+		}
+	case 10, 11:
+		return h.reversal(t)
+	case 12:
+		return h.moneyOut(t, id, amount, labels, reference)
+	}
+	return one(account.MoneyDeposited{Amount: amount, Reference: reference, Metadata: labels})
+}
+
+// anyID draws an id that is not nil.
+func anyID(t *rapid.T) uuid.UUID {
+	id := uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id"))
+	id[0] |= 1
+	return id
+}
+
+// moneyOut draws a withdrawal, or the two sides of a transfer to an account of the same currency.
+func (h *drawn) moneyOut(t *rapid.T, id uuid.UUID, amount money.Amount, labels account.Metadata, reference string) []accountEvent {
+	for _, other := range ids {
+		if other == id || currencies[other] != currencies[id] || h.states[other].Status != account.Active || !rapid.Bool().Draw(t, "transfer") {
 			continue
 		}
-		if _, err := account.Evolve(states[other], account.TransferReceived{From: id, Amount: amount}); err != nil {
-			continue
-		}
-		transfer := uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "transfer id"))
+		transfer := anyID(t)
 		return []accountEvent{
-			{id, account.TransferSent{TransferID: transfer, To: other, Amount: amount, Reference: reference}},
-			{other, account.TransferReceived{TransferID: transfer, From: id, Amount: amount, Reference: reference}},
+			{id, account.TransferSent{TransferID: transfer, To: other, Amount: amount, Reference: reference, Metadata: labels}},
+			{other, account.TransferReceived{TransferID: transfer, From: id, Amount: amount, Reference: reference, Metadata: labels}},
 		}
 	}
-	return []accountEvent{{id, rapid.SampledFrom([]account.Event{
-		account.MoneyDeposited{Amount: amount, Reference: reference},
-		account.MoneyDeposited{Amount: amount},
-		account.MoneyWithdrawn{Amount: amount, Reference: reference},
-		account.AccountSuspended{Reason: reference},
-		account.AccountReactivated{},
-		account.AccountClosed{},
-	}).Draw(t, "event")}}
+	return []accountEvent{{id, account.MoneyWithdrawn{Amount: amount, Reference: reference, Metadata: labels}}}
+}
+
+// holdEnds draws the end of an open hold, with the movement of a capture.
+func (h *drawn) holdEnds(t *rapid.T, id uuid.UUID, hold account.Hold, labels account.Metadata, reference string) []accountEvent {
+	amount := money.New(hold.Amount, currencies[id])
+	switch rapid.IntRange(0, 3).Draw(t, "end") {
+	case 0:
+		return []accountEvent{{id, account.HoldReleased{HoldID: hold.ID, Amount: amount, Reason: reference}}}
+	case 1:
+		return []accountEvent{{id, account.HoldExpired{HoldID: hold.ID, Amount: amount}}}
+	}
+	amount = money.New(rapid.Int64Range(1, hold.Amount).Draw(t, "captured"), currencies[id])
+	captured := account.HoldCaptured{HoldID: hold.ID, Amount: amount, Released: hold.Amount - amount.Minor()}
+	return append([]accountEvent{{id, captured}}, h.moneyOut(t, id, amount, labels, reference)...)
+}
+
+// reversal draws the reversal of a movement, of which something is left, with both sides of a transfer.
+func (h *drawn) reversal(t *rapid.T) []accountEvent {
+	n := rapid.IntRange(0, len(h.all)-1).Draw(t, "movement")
+	if _, ok := h.all[n].event.(account.TransferReceived); ok {
+		n-- // its sender's side
+	}
+	r := account.Reversal{ReversalID: anyID(t), ReversedPosition: int64(n + 1), Reason: "r"}
+	var moved money.Amount
+	switch e := h.all[n].event.(type) {
+	case account.MoneyDeposited:
+		moved = e.Amount
+	case account.MoneyWithdrawn:
+		moved = e.Amount
+	case account.TransferSent:
+		moved = e.Amount
+		r.TransferID, r.Counterparty = e.TransferID, e.To
+	default:
+		return nil
+	}
+	left := moved.Minor()
+	for _, earlier := range h.all {
+		if back, ok := reversed(earlier.event); ok && back.ReversedPosition == r.ReversedPosition {
+			left -= back.Amount.Minor()
+		}
+	}
+	if left == 0 {
+		return nil
+	}
+	r.Amount = money.New(rapid.Int64Range(1, left).Draw(t, "reversed"), moved.Currency())
+	id := h.all[n].id
+	if _, ok := h.all[n].event.(account.MoneyDeposited); ok {
+		return []accountEvent{{id, account.CreditReversed{Reversal: r}}}
+	}
+	step := []accountEvent{{id, account.DebitReversed{Reversal: r}}}
+	if r.TransferID != uuid.Nil {
+		other := r
+		other.ReversedPosition, other.Counterparty = r.ReversedPosition+1, id
+		step = append(step, accountEvent{r.Counterparty, account.CreditReversed{Reversal: other}})
+	}
+	return step
+}
+
+func reversed(e account.Event) (account.Reversal, bool) {
+	switch e := e.(type) {
+	case account.CreditReversed:
+		return e.Reversal, true
+	case account.DebitReversed:
+		return e.Reversal, true
+	}
+	return account.Reversal{}, false
 }
 
 // clearLog empties the log.
