@@ -70,22 +70,41 @@ func (s *transactionSource) fill() {
 
 // appendBinary appends the row, its fields in the order of copyTransactionsSQL.
 func (r *transaction) appendBinary(b []byte, generation int64) []byte {
-	b = binary.BigEndian.AppendUint16(b, 13)
+	b = binary.BigEndian.AppendUint16(b, 16)
 	b = appendInt8(b, generation)
 	b = appendInt8(b, r.position)
 	b = appendInt8(b, r.version)
 	b = appendInt8(b, r.recordedAt.UnixMicro()-postgresEpoch)
 	b = appendInt8(b, r.amount)
 	b = appendInt8(b, r.balance)
-	b = appendInt8(b, 0)
-	b = appendUUID(b, &r.of.id)
-	b = appendUUID(b, r.counterparty)
-	b = appendUUID(b, r.transferID)
+	b = appendInt8(b, r.held)
+	if r.links.reversed != 0 {
+		b = appendInt8(b, r.links.reversed)
+	} else {
+		b = append(b, null...)
+	}
+	b = appendUUID(b, r.of.id)
+	b = appendUUID(b, r.links.counterparty)
+	b = appendUUID(b, r.links.transferID)
+	b = appendUUID(b, r.links.holdID)
 	b = append(b, 0, 0, 0, 1, byte(r.kind))
 	b = append(b, 0, 0, 0, 1, byte(r.status))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(r.reference)))
-	return append(b, r.reference...)
+	b = append(b, r.reference...)
+	if r.links.metadata.IsEmpty() {
+		return append(b, null...)
+	}
+	metadata := metadataJSON(r.links.metadata)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(metadata)+1))
+	b = append(b, jsonbVersion)
+	return append(b, metadata...)
 }
+
+const (
+	null = "\xff\xff\xff\xff" // the length of a field that is null
+	// jsonbVersion is before the text of a binary jsonb.
+	jsonbVersion = 1
+)
 
 // postgresEpoch is where a binary timestamptz counts its microseconds from.
 var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
@@ -95,10 +114,10 @@ func appendInt8(b []byte, v int64) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(v))
 }
 
-// appendUUID appends a field of 16 bytes, or NULL.
-func appendUUID(b []byte, id *uuid.UUID) []byte {
-	if id == nil {
-		return append(b, 0xff, 0xff, 0xff, 0xff)
+// appendUUID appends a field of 16 bytes, or null for the nil UUID.
+func appendUUID(b []byte, id uuid.UUID) []byte {
+	if id == uuid.Nil {
+		return append(b, null...)
 	}
 	b = append(b, 0, 0, 0, 16)
 	return append(b, id[:]...)

@@ -25,20 +25,36 @@ func Transactions() *projector.Projection {
 	p.BatchDelay = relaxedDelay
 	projector.On(p, (*transactions).opened)
 	projector.On(p, func(t *transactions, at projector.Event, e account.MoneyDeposited) error {
-		return t.add(at, transaction{kind: column.Deposit, amount: e.Amount.Minor(), reference: e.Reference})
+		return t.move(at, column.Deposit, e.Amount, e.Reference, links{metadata: e.Metadata})
 	})
 	projector.On(p, func(t *transactions, at projector.Event, e account.MoneyWithdrawn) error {
-		return t.add(at, transaction{kind: column.Withdrawal, amount: e.Amount.Minor(), reference: e.Reference})
+		return t.move(at, column.Withdrawal, e.Amount, e.Reference, links{metadata: e.Metadata})
 	})
 	projector.On(p, func(t *transactions, at projector.Event, e account.TransferReceived) error {
-		return t.add(at, transaction{
-			kind: column.TransferIn, amount: e.Amount.Minor(), reference: e.Reference, counterparty: &e.From, transferID: &e.TransferID,
-		})
+		return t.move(at, column.TransferIn, e.Amount, e.Reference,
+			links{counterparty: e.From, transferID: e.TransferID, metadata: e.Metadata})
 	})
 	projector.On(p, func(t *transactions, at projector.Event, e account.TransferSent) error {
-		return t.add(at, transaction{
-			kind: column.TransferOut, amount: e.Amount.Minor(), reference: e.Reference, counterparty: &e.To, transferID: &e.TransferID,
-		})
+		return t.move(at, column.TransferOut, e.Amount, e.Reference,
+			links{counterparty: e.To, transferID: e.TransferID, metadata: e.Metadata})
+	})
+	projector.On(p, func(t *transactions, at projector.Event, e account.CreditReversed) error {
+		return t.reverse(at, column.ReversalOut, e.Reversal)
+	})
+	projector.On(p, func(t *transactions, at projector.Event, e account.DebitReversed) error {
+		return t.reverse(at, column.ReversalIn, e.Reversal)
+	})
+	projector.On(p, func(t *transactions, at projector.Event, e account.HoldPlaced) error {
+		return t.move(at, column.KindHoldPlaced, e.Amount, e.Reference, links{holdID: e.HoldID, metadata: e.Metadata})
+	})
+	projector.On(p, func(t *transactions, at projector.Event, e account.HoldCaptured) error {
+		return t.move(at, column.KindHoldCaptured, e.Amount, "", links{holdID: e.HoldID, released: e.Released})
+	})
+	projector.On(p, func(t *transactions, at projector.Event, e account.HoldReleased) error {
+		return t.move(at, column.KindHoldReleased, e.Amount, "", links{holdID: e.HoldID})
+	})
+	projector.On(p, func(t *transactions, at projector.Event, e account.HoldExpired) error {
+		return t.move(at, column.KindHoldExpired, e.Amount, "", links{holdID: e.HoldID})
 	})
 	projector.On(p, func(t *transactions, at projector.Event, _ account.AccountSuspended) error {
 		return t.add(at, transaction{kind: column.AccountSuspended})
@@ -49,22 +65,27 @@ func Transactions() *projector.Projection {
 	projector.On(p, func(t *transactions, at projector.Event, _ account.AccountClosed) error {
 		return t.add(at, transaction{kind: column.AccountClosed})
 	})
+	projector.On(p, func(t *transactions, at projector.Event, e account.OwnerChanged) error {
+		return t.change(at, column.OwnerChanged, func(d *details) { d.owner = e.Owner })
+	})
+	projector.On(p, func(t *transactions, at projector.Event, e account.OverdraftLimitChanged) error {
+		return t.change(at, column.OverdraftLimitChanged, func(d *details) { d.overdraft = e.OverdraftLimit })
+	})
+	projector.On(p, func(t *transactions, at projector.Event, e account.MetadataChanged) error {
+		return t.change(at, column.MetadataChanged, func(d *details) { d.metadata = e.Metadata })
+	})
 	return p
 }
 
 const (
 	// The last row of each account is one index lookup, however many rows the account has.
-	lastTransactionsSQL = `select u.id, t.version, t.balance, t.status
+	lastTransactionsSQL = `select u.id, t.version, t.balance, t.held, t.status
 from unnest($2::uuid[]) as u(id)
-cross join lateral (select version, balance, status from transactions
+cross join lateral (select version, balance, held, status from transactions
     where generation = $1 and account_id = u.id order by position desc limit 1) as t`
 
-	copyTransactionsSQL = `copy transactions (generation, position, version, recorded_at, amount, balance, held, account_id,
-    counterparty, transfer_id, kind, status, reference) from stdin (format binary)`
-
-	insertDetailsSQL = `insert into account_details (generation, account_id, position, owner,
-    currency, overdraft_limit)
-select $1, u.* from unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bigint[]) as u`
+	copyTransactionsSQL = `copy transactions (generation, position, version, recorded_at, amount, balance, held, reversed_position,
+    account_id, counterparty, transfer_id, hold_id, kind, status, reference, metadata) from stdin (format binary)`
 )
 
 // transactions folds a batch into rows. Flush computes their balances, which continue from those of the batch before.
@@ -77,34 +98,45 @@ type transactions struct {
 
 // standing is the state of an account after one of its versions. The next batch uses it if it continues from that version.
 type standing struct {
-	version, balance int64
-	status           column.StatusCode
+	version, balance, held int64
+	status                 column.StatusCode
 }
 
 // maxStandings bounds how many accounts are remembered from batch to batch.
 const maxStandings = 20_000
 
-// ledger is an account in a batch. Its balance and status are unknown until Flush has looked up the account.
+// ledger is an account in a batch. Its state is unknown until Flush has looked up the account.
 type ledger struct {
 	id              uuid.UUID
-	opened          *account.AccountCreated
-	openedPosition  int64
+	opened          bool
 	before, version int64 // of the last event before the batch, and of the last in it
-	balance         int64
+	balance, held   int64
 	status          column.StatusCode
+	changes         []detailsChange
 }
 
 type transaction struct {
-	of                       *ledger
-	position, version        int64
-	recordedAt               time.Time
-	kind                     column.Kind
-	amount                   int64
-	balance                  int64 // after the event, like status; computed by Flush
-	status                   column.StatusCode
-	counterparty, transferID *uuid.UUID
-	reference                string
+	of                *ledger
+	position, version int64
+	recordedAt        time.Time
+	amount            int64
+	balance, held     int64 // after the event, like status; computed by Flush
+	kind              column.Kind
+	status            column.StatusCode
+	reference         string
+	links             *links
 }
+
+// links are what most rows have nothing of, and are sorted without.
+type links struct {
+	counterparty, transferID, holdID uuid.UUID
+	reversed                         int64 // a position
+	released                         int64 // of a capture: what is not held any more, beside the amount
+	metadata                         account.Metadata
+}
+
+// noLinks is shared by all rows that have none.
+var noLinks links
 
 func newTransactions() *transactions { return &transactions{ledgers: make(map[uuid.UUID]*ledger)} }
 
@@ -112,12 +144,34 @@ func (t *transactions) opened(at projector.Event, e account.AccountCreated) erro
 	if at.Version != 1 {
 		return fmt.Errorf("account %s: opened by its event %d", at.StreamID, at.Version)
 	}
-	if err := t.add(at, transaction{kind: column.AccountOpened}); err != nil {
+	err := t.change(at, column.AccountOpened, func(d *details) {
+		*d = details{owner: e.Owner, currency: e.Currency.Code(), overdraft: e.OverdraftLimit, metadata: e.Metadata}
+	})
+	if err == nil {
+		t.ledgers[at.StreamID].opened = true
+	}
+	return err
+}
+
+func (t *transactions) change(at projector.Event, kind column.Kind, set func(*details)) error {
+	if err := t.add(at, transaction{kind: kind}); err != nil {
 		return err
 	}
 	l := t.ledgers[at.StreamID]
-	l.opened, l.openedPosition = &e, at.Position
+	l.changes = append(l.changes, detailsChange{at.Position, set})
 	return nil
+}
+
+func (t *transactions) reverse(at projector.Event, kind column.Kind, r account.Reversal) error {
+	return t.move(at, kind, r.Amount, "", links{counterparty: r.Counterparty, transferID: r.TransferID, reversed: r.ReversedPosition})
+}
+
+func (t *transactions) move(at projector.Event, kind column.Kind, amount money.Amount, reference string, with links) error {
+	row := transaction{kind: kind, amount: amount.Minor(), reference: reference}
+	if with != noLinks {
+		row.links = new(with)
+	}
+	return t.add(at, row)
 }
 
 // add appends a row. It fails when the event does not have the account's next version.
@@ -132,6 +186,9 @@ func (t *transactions) add(at projector.Event, row transaction) error {
 	}
 	l.version = at.Version
 	row.of, row.position, row.version, row.recordedAt = l, at.Position, at.Version, at.RecordedAt
+	if row.links == nil {
+		row.links = &noLinks
+	}
 	t.rows = append(t.rows, row)
 	return nil
 }
@@ -152,8 +209,8 @@ func (t *transactions) Flush(ctx context.Context, tx pgx.Tx, generation int64) e
 	if err := t.lookUp(ctx, tx, generation); err != nil {
 		return err
 	}
-	if err := t.open(ctx, tx, generation); err != nil {
-		return err
+	if err := t.flushDetails(ctx, tx, generation); err != nil {
+		return fmt.Errorf("transactions: account details: %w", err)
 	}
 	// An account's rows lie side by side, so that a statement reads few pages and the index is written leaf after leaf.
 	slices.SortFunc(t.rows, func(a, b transaction) int {
@@ -178,7 +235,7 @@ func (t *transactions) remember() {
 		t.standings = make(map[uuid.UUID]standing, len(t.ledgers))
 	}
 	for id, l := range t.ledgers {
-		t.standings[id] = standing{version: l.version, balance: l.balance, status: l.status}
+		t.standings[id] = standing{version: l.version, balance: l.balance, held: l.held, status: l.status}
 	}
 	t.ledgers, t.rows = nil, nil
 }
@@ -188,11 +245,11 @@ func (t *transactions) remember() {
 func (t *transactions) lookUp(ctx context.Context, tx pgx.Tx, generation int64) error {
 	var ids [][16]byte // which pgx writes as it is, and a uuid.UUID through its text form
 	for id, l := range t.ledgers {
-		if l.opened != nil {
+		if l.opened {
 			continue
 		}
 		if last, ok := t.standings[id]; ok && last.version == l.before {
-			l.balance, l.status = last.balance, last.status
+			l.balance, l.held, l.status = last.balance, last.held, last.status
 		} else {
 			ids = append(ids, id)
 		}
@@ -214,64 +271,42 @@ func (t *transactions) lookUp(ctx context.Context, tx pgx.Tx, generation int64) 
 			return fmt.Errorf("transactions: account %s is at version %d, but its events follow version %d",
 				l.id, last.Version, l.before)
 		}
-		l.balance, l.status = last.Balance, last.Status
+		l.balance, l.held, l.status = last.Balance, last.Held, last.Status
 	}
 	return nil
 }
 
 // lastTransaction is the state of an account in its last row.
 type lastTransaction struct {
-	AccountID        uuid.UUID
-	Version, Balance int64
-	Status           column.StatusCode
+	AccountID              uuid.UUID
+	Version, Balance, Held int64
+	Status                 column.StatusCode
 }
 
-// open inserts the accounts that the batch opens.
-func (t *transactions) open(ctx context.Context, tx pgx.Tx, generation int64) error {
-	var (
-		ids                [][16]byte
-		positions          []int64
-		owners, currencies []string
-		overdrafts         []int64
-	)
-	for id, l := range t.ledgers {
-		if l.opened == nil {
-			continue
-		}
-		ids = append(ids, id)
-		positions = append(positions, l.openedPosition)
-		owners = append(owners, l.opened.Owner)
-		currencies = append(currencies, l.opened.Currency.Code())
-		overdrafts = append(overdrafts, l.opened.OverdraftLimit)
-	}
-	if len(ids) == 0 {
-		return nil
-	}
-	_, err := tx.Exec(ctx, insertDetailsSQL, generation, ids, positions, owners, currencies, overdrafts)
-	if err != nil {
-		return fmt.Errorf("transactions: insert accounts: %w", err)
-	}
-	return nil
-}
-
-// apply applies a row to the account, and sets the balance and status of the row.
+// apply applies a row to the account, and sets the balance, what is held and the status of the row.
 func (l *ledger) apply(r *transaction) error {
 	ok := true
 	switch r.kind {
-	case column.Deposit, column.TransferIn:
+	case column.Deposit, column.TransferIn, column.ReversalIn:
 		l.balance, ok = money.AddMinor(l.balance, r.amount)
-	case column.Withdrawal, column.TransferOut:
+	case column.Withdrawal, column.TransferOut, column.ReversalOut:
 		l.balance, ok = money.SubMinor(l.balance, r.amount)
+	case column.KindHoldPlaced:
+		l.held, ok = money.AddMinor(l.held, r.amount)
+	case column.KindHoldCaptured, column.KindHoldReleased, column.KindHoldExpired:
+		l.held -= r.amount + r.links.released
+		ok = l.held >= 0
 	case column.AccountOpened, column.AccountReactivated:
 		l.status = column.ActiveCode
 	case column.AccountSuspended:
 		l.status = column.SuspendedCode
 	case column.AccountClosed:
 		l.status = column.ClosedCode
+	case column.OwnerChanged, column.OverdraftLimitChanged, column.MetadataChanged:
 	}
 	if !ok {
-		return fmt.Errorf("account %s: its balance is out of range after version %d", l.id, r.version)
+		return fmt.Errorf("account %s: its balance, or what is held of it, is out of range after version %d", l.id, r.version)
 	}
-	r.balance, r.status = l.balance, l.status
+	r.balance, r.held, r.status = l.balance, l.held, l.status
 	return nil
 }

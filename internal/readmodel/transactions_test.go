@@ -14,23 +14,26 @@ import (
 	"pgregory.net/rapid"
 
 	"passbook/internal/account"
+	"passbook/internal/money"
 	"passbook/internal/pgtest"
 	"passbook/internal/readmodel"
 )
 
 // line is a row of transactions.
 type line struct {
-	ID                                 uuid.UUID
-	Position, Version, Amount, Balance int64
-	RecordedAt                         time.Time
-	Counterparty, TransferID           *uuid.UUID
-	Kind, Status, Reference            string
+	ID                                       uuid.UUID
+	Position, Version, Amount, Balance, Held int64
+	RecordedAt                               time.Time
+	Counterparty, TransferID, HoldID         uuid.NullUUID
+	Reversed                                 *int64
+	Kind, Status, Reference                  string
+	Metadata                                 map[string]string
 }
 
 func lines(t failer, pool *pgxpool.Pool) []line {
 	t.Helper()
-	r, _ := pool.Query(context.Background(), `select account_id, position, version, amount, balance, recorded_at, counterparty,
-transfer_id, kind::text, status::text, reference from transactions where generation = 1 order by position`)
+	r, _ := pool.Query(context.Background(), `select account_id, position, version, amount, balance, held, recorded_at, counterparty,
+transfer_id, hold_id, reversed_position, kind::text, status::text, reference, metadata from transactions where generation = 1 order by position`)
 	all, err := pgx.CollectRows(r, pgx.RowToStructByPos[line])
 	if err != nil {
 		t.Fatalf("lines: %v", err)
@@ -49,37 +52,104 @@ func fold(t failer, all []accountEvent, at time.Time) []line {
 		}
 		states[h.id] = next
 		versions[h.id]++
-		l := line{ID: h.id, Position: int64(i + 1), Version: versions[h.id], Balance: next.Balance, RecordedAt: at, Status: next.Status.String()[:1]}
-		switch e := h.event.(type) {
-		case account.AccountCreated:
-			l.Kind = "O"
-		case account.MoneyDeposited:
-			l.Kind, l.Amount, l.Reference = "d", e.Amount.Minor(), e.Reference
-		case account.MoneyWithdrawn:
-			l.Kind, l.Amount, l.Reference = "w", e.Amount.Minor(), e.Reference
-		case account.TransferReceived:
-			l.Kind, l.Amount, l.Reference, l.Counterparty, l.TransferID = "i", e.Amount.Minor(), e.Reference, &e.From, &e.TransferID
-		case account.TransferSent:
-			l.Kind, l.Amount, l.Reference, l.Counterparty, l.TransferID = "o", e.Amount.Minor(), e.Reference, &e.To, &e.TransferID
-		case account.AccountSuspended:
-			l.Kind = "S"
-		case account.AccountReactivated:
-			l.Kind = "R"
-		case account.AccountClosed:
-			l.Kind = "C"
+		l := line{
+			ID: h.id, Position: int64(i + 1), Version: versions[h.id], Balance: next.Balance, Held: next.Held, RecordedAt: at,
+			Status: next.Status.String()[:1],
 		}
+		l.of(h.event)
 		want = append(want, l)
 	}
 	return want
 }
 
-// TestTransactionsAreTheFold checks every running balance of random histories, whatever the size of the batches.
+// of sets what the event says.
+func (l *line) of(event account.Event) {
+	move := func(kind string, amount money.Amount, reference string, labels account.Metadata) {
+		l.Kind, l.Amount, l.Reference, l.Metadata = kind, amount.Minor(), reference, labels.Map()
+	}
+	reverse := func(kind string, r account.Reversal) {
+		move(kind, r.Amount, "", account.Metadata{})
+		l.Counterparty, l.TransferID, l.Reversed = optional(r.Counterparty), optional(r.TransferID), &r.ReversedPosition
+	}
+	switch e := event.(type) {
+	case account.MoneyDeposited:
+		move("d", e.Amount, e.Reference, e.Metadata)
+	case account.MoneyWithdrawn:
+		move("w", e.Amount, e.Reference, e.Metadata)
+	case account.TransferReceived:
+		move("i", e.Amount, e.Reference, e.Metadata)
+		l.Counterparty, l.TransferID = optional(e.From), optional(e.TransferID)
+	case account.TransferSent:
+		move("o", e.Amount, e.Reference, e.Metadata)
+		l.Counterparty, l.TransferID = optional(e.To), optional(e.TransferID)
+	case account.CreditReversed:
+		reverse("r", e.Reversal)
+	case account.DebitReversed:
+		reverse("b", e.Reversal)
+	case account.HoldPlaced:
+		move("h", e.Amount, e.Reference, e.Metadata)
+		l.HoldID = optional(e.HoldID)
+	case account.HoldCaptured:
+		move("c", e.Amount, "", account.Metadata{})
+		l.HoldID = optional(e.HoldID)
+	case account.HoldReleased:
+		move("f", e.Amount, "", account.Metadata{})
+		l.HoldID = optional(e.HoldID)
+	case account.HoldExpired:
+		move("e", e.Amount, "", account.Metadata{})
+		l.HoldID = optional(e.HoldID)
+	default:
+		l.Kind = map[string]string{
+			account.TypeAccountCreated: "O", account.TypeAccountSuspended: "S", account.TypeAccountReactivated: "R",
+			account.TypeAccountClosed: "C", account.TypeOwnerChanged: "N", account.TypeOverdraftLimitChanged: "L",
+			account.TypeMetadataChanged: "M",
+		}[event.EventType()]
+	}
+}
+
+func optional(id uuid.UUID) uuid.NullUUID { return uuid.NullUUID{UUID: id, Valid: id != uuid.Nil} }
+
+// detail is a row of account_details.
+type detail struct {
+	ID              uuid.UUID
+	Position        int64
+	Owner, Currency string
+	Limit           int64
+	Metadata        map[string]string
+}
+
+func detailRows(t failer, pool *pgxpool.Pool) []detail {
+	t.Helper()
+	r, _ := pool.Query(context.Background(), `select account_id, position, owner, currency, overdraft_limit, metadata
+from account_details where generation = 1 order by position`)
+	all, err := pgx.CollectRows(r, pgx.RowToStructByPos[detail])
+	if err != nil {
+		t.Fatalf("details: %v", err)
+	}
+	return all
+}
+
+// foldDetails returns the expected details of a history.
+func foldDetails(all []accountEvent) (want []detail) {
+	states := make(map[uuid.UUID]account.State)
+	for i, h := range all {
+		s, _ := account.Evolve(states[h.id], h.event)
+		states[h.id] = s
+		switch h.event.(type) {
+		case account.AccountCreated, account.OwnerChanged, account.OverdraftLimitChanged, account.MetadataChanged:
+			want = append(want, detail{h.id, int64(i + 1), s.Owner, s.Currency.Code(), s.OverdraftLimit, s.Metadata.Map()})
+		}
+	}
+	return want
+}
+
+// TestTransactionsAreTheFold checks every running balance and all details of random histories, whatever the size of the batches.
 func TestTransactionsAreTheFold(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	rapid.Check(t, func(t *rapid.T) {
 		clearLog(t, pool)
-		all, states := history(t, 40)
+		all, _ := history(t, 40)
 		want := fold(t, all, appendAll(t, pool, all))
 		for _, batch := range []int{1, len(all), rapid.IntRange(1, len(all)).Draw(t, "batch")} {
 			if st := project(t, pool, readmodel.Transactions(), batch); st.State != "running" || st.Position != int64(len(all)) {
@@ -88,19 +158,8 @@ func TestTransactionsAreTheFold(t *testing.T) {
 			if diff := cmp.Diff(want, lines(t, pool)); diff != "" {
 				t.Fatalf("batches of %d (-want +got):\n%s", batch, diff)
 			}
-		}
-		opened, _ := pool.Query(t.Context(), `select account_id, owner, currency, overdraft_limit from account_details where generation = 1`)
-		accounts, err := pgx.CollectRows(opened, pgx.RowToStructByPos[struct {
-			ID              uuid.UUID
-			Owner, Currency string
-			Limit           int64
-		}])
-		if err != nil || len(accounts) != len(states) {
-			t.Fatalf("%d accounts of %d, %v", len(accounts), len(states), err)
-		}
-		for _, a := range accounts {
-			if s := states[a.ID]; s.Owner != a.Owner || s.Currency.Code() != a.Currency || s.OverdraftLimit != a.Limit {
-				t.Errorf("opened as %+v and not as %+v", a, s)
+			if diff := cmp.Diff(foldDetails(all), detailRows(t, pool)); diff != "" {
+				t.Fatalf("batches of %d, details (-want +got):\n%s", batch, diff)
 			}
 		}
 	})
@@ -160,6 +219,12 @@ func TestTransactionsRefuse(t *testing.T) {
 			[]account.Event{open, account.MoneyDeposited{Amount: cents(math.MaxInt64)}, account.MoneyDeposited{Amount: cents(1)}},
 			"", 3, "out of range",
 		},
+		{
+			"more released than held",
+			[]account.Event{open, account.HoldPlaced{HoldID: first, Amount: cents(1)}, account.HoldReleased{HoldID: first, Amount: cents(2)}},
+			"", 3, "out of range",
+		},
+		{"changed before it was opened", []account.Event{account.OwnerChanged{Owner: "b"}}, "", 1, "have no row"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
