@@ -134,7 +134,8 @@ create table stats_seconds (
     generation bigint   not null,
     -- second modulo 64
     slot       smallint not null,
-    -- Empty for events that move no money. TransferReceived is one of them: its money is counted with TransferSent.
+    -- Empty for events that move no money. Of a transfer TransferReceived is one of them, and of its reversal DebitReversed:
+    -- the money is counted with the other event.
     currency   text     not null,
     -- Unix time
     second     bigint   not null,

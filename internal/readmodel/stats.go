@@ -43,10 +43,22 @@ func Stats() *projector.Projection {
 	projector.On(p, func(s *stats, at projector.Event, e account.MoneyDeposited) error { return s.move(at, e.Amount) })
 	projector.On(p, func(s *stats, at projector.Event, e account.MoneyWithdrawn) error { return s.move(at, e.Amount) })
 	projector.On(p, func(s *stats, at projector.Event, e account.TransferSent) error { return s.move(at, e.Amount) })
-	projector.On(p, func(s *stats, at projector.Event, _ account.TransferReceived) error { // the money of TransferSent
-		s.count(at)
-		return nil
+	projector.On(p, countOnly[account.TransferReceived]) // the money of TransferSent
+	projector.On(p, func(s *stats, at projector.Event, e account.CreditReversed) error { return s.move(at, e.Amount) })
+	projector.On(p, func(s *stats, at projector.Event, e account.DebitReversed) error {
+		if e.TransferID != uuid.Nil { // the money of CreditReversed
+			s.count(at)
+			return nil
+		}
+		return s.move(at, e.Amount)
 	})
+	projector.On(p, countOnly[account.OwnerChanged])
+	projector.On(p, countOnly[account.OverdraftLimitChanged])
+	projector.On(p, countOnly[account.MetadataChanged])
+	projector.On(p, countOnly[account.HoldPlaced])
+	projector.On(p, countOnly[account.HoldCaptured])
+	projector.On(p, countOnly[account.HoldReleased])
+	projector.On(p, countOnly[account.HoldExpired])
 	return p
 }
 
@@ -118,6 +130,12 @@ func (s *stats) second(at projector.Event, currency string) *statsSecond {
 		return nil
 	}
 	return row
+}
+
+// countOnly handles an event that moves no money, or money that is counted with another event.
+func countOnly[E projector.Content](s *stats, at projector.Event, _ E) error {
+	s.count(at)
+	return nil
 }
 
 func (s *stats) count(at projector.Event) {

@@ -116,3 +116,42 @@ where generation = 1 order by slot, currency`)
 		}
 	}
 }
+
+// TestStatsCountsReversalsOnce has a second with each kind of reversal: the money of a transfer counts once.
+func TestStatsCountsReversalsOnce(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t)
+	back := func(position, minor int64, transfer uuid.UUID) account.Reversal {
+		return account.Reversal{ReversedPosition: position, Amount: cents(minor), TransferID: transfer}
+	}
+	appendAll(t, pool, []accountEvent{
+		{first, account.AccountCreated{Owner: "a", Currency: eur}},                             // 1
+		{fourth, account.AccountCreated{Owner: "b", Currency: eur}},                            // 2
+		{first, account.MoneyDeposited{Amount: cents(1)}},                                      // 3
+		{first, account.MoneyWithdrawn{Amount: cents(10)}},                                     // 4
+		{first, account.TransferSent{TransferID: third, To: fourth, Amount: cents(100)}},       // 5
+		{fourth, account.TransferReceived{TransferID: third, From: first, Amount: cents(100)}}, // 6
+		{first, account.CreditReversed{Reversal: back(3, 1_000, uuid.Nil)}},
+		{first, account.DebitReversed{Reversal: back(4, 10_000, uuid.Nil)}},
+		{first, account.DebitReversed{Reversal: back(5, 100_000, third)}},
+		{fourth, account.CreditReversed{Reversal: back(6, 100_000, third)}},
+		{first, account.HoldPlaced{HoldID: third, Amount: cents(1)}},
+		{first, account.OwnerChanged{Owner: "c"}},
+	})
+	project(t, pool, readmodel.Stats(), 5)
+	got := make(map[string]countedSecond)
+	rows, _ := pool.Query(t.Context(), `select 0::smallint, currency, 0::bigint, events, movements, amount::text from stats_seconds where generation = 1`)
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[countedSecond])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range all {
+		got[one.Currency] = one
+	}
+	want := map[string]countedSecond{
+		"": {Events: 6, Amount: "0"}, "EUR": {Currency: "EUR", Events: 6, Movements: 6, Amount: "111111"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"passbook/internal/account"
@@ -46,6 +47,18 @@ func Totals() *projector.Projection {
 		c.balance.add(e.Amount.Minor())
 		return nil
 	})
+	projector.On(p, func(t totals, _ projector.Event, e account.CreditReversed) error {
+		c := t.of(e.Amount.Currency())
+		reversed(e.Reversal, &c.deposited, &c.received).sub(e.Amount.Minor())
+		c.balance.sub(e.Amount.Minor())
+		return nil
+	})
+	projector.On(p, func(t totals, _ projector.Event, e account.DebitReversed) error {
+		c := t.of(e.Amount.Currency())
+		reversed(e.Reversal, &c.withdrawn, &c.sent).sub(e.Amount.Minor())
+		c.balance.add(e.Amount.Minor())
+		return nil
+	})
 	return p
 }
 
@@ -72,6 +85,14 @@ func (t totals) of(c money.Currency) *currencyTotals {
 		t[c.Code()] = row
 	}
 	return row
+}
+
+// reversed returns the sum that the movement counted in: outside for money from or to outside, or transfers.
+func reversed(r account.Reversal, outside, transfers *sum) *sum {
+	if r.TransferID == uuid.Nil {
+		return outside
+	}
+	return transfers
 }
 
 // Flush implements projector.Fold.

@@ -64,6 +64,18 @@ func sumsOf(t failer, all []accountEvent) []total {
 			add(&s.sent, e.Amount.Minor())
 		case account.TransferReceived:
 			add(&s.received, e.Amount.Minor())
+		case account.CreditReversed:
+			if e.TransferID == uuid.Nil {
+				add(&s.deposited, -e.Amount.Minor())
+			} else {
+				add(&s.received, -e.Amount.Minor())
+			}
+		case account.DebitReversed:
+			if e.TransferID == uuid.Nil {
+				add(&s.withdrawn, -e.Amount.Minor())
+			} else {
+				add(&s.sent, -e.Amount.Minor())
+			}
 		}
 	}
 	for _, s := range states {
