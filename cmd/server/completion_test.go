@@ -58,7 +58,7 @@ func TestCompletionInBash(t *testing.T) {
 		{"keys revoke ", nothing, ""},
 		{"keys revoke ", []string{"PASSBOOK_DATA_DIR=" + filepath.Join(t.TempDir(), "none"), "HOME=/"}, ""},
 		{"keys create --name ", running, ""},
-		{"replay ", running, "balances stats totals transactions"},
+		{"replay ", running, "balances holds stats totals transactions"},
 		{"replay --follow t", running, "totals transactions"},
 		{"replay balances ", running, ""},
 		{"replay ", nothing, ""},

@@ -68,7 +68,7 @@ func TestWholeSurface(t *testing.T) {
 			t.Errorf("none of %d requests got %d: the generated requests are too narrow", len(statuses), status)
 		}
 	}
-	for _, projection := range []string{"balances", "transactions", "totals", "stats"} {
+	for _, projection := range []string{"balances", "transactions", "totals", "holds", "stats"} {
 		a.call("POST", "/projections/"+projection+"/resume", "", 200)
 	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {

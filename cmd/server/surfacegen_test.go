@@ -149,7 +149,7 @@ func (m maker) parameter(p *openapi3.Parameter) string {
 	case "account_id", "subject":
 		return m.account()
 	case "projection_id":
-		return pick(m, "balances", "transactions", "totals", "stats", "nothing", "Balances")
+		return pick(m, "balances", "transactions", "totals", "holds", "stats", "nothing", "Balances")
 	case "at", "from", "to":
 		return pick(m, "2026-01-02T15:04:05Z", "2020-01-01T00:00:00.000001+02:00", "9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z", "2026-02-30T00:00:00Z", "now")
 	}

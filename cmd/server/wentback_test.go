@@ -73,7 +73,7 @@ func TestLogGoesBackUnderAServer(t *testing.T) {
 		t.Errorf("the last event of the stream is %q", last)
 	}
 	a.call("GET", "/events?after=10", "", 409)
-	ids := []string{"balances", "transactions", "totals", "stats"}
+	ids := []string{"balances", "transactions", "totals", "holds", "stats"}
 	for _, id := range ids {
 		eventuallyTrue(t, 30*time.Second, id+" has halted", func() bool {
 			st := a.call("GET", "/projections/"+id, "", 200)

@@ -127,7 +127,7 @@ func (a *app) newEngine(cfg config.Config, pool *pgxpool.Pool, c projector.Confi
 	store := eventstore.New(pool)
 	c.Pool, c.Log, c.Decode, c.Transient, c.Logger = pool, store, decode, postgres.IsUnavailable, cfg.Log
 	a.tracing.follow(&c, store)
-	return projector.New(c, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Stats())
+	return projector.New(c, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Holds(), readmodel.Stats())
 }
 
 // queryTimeout bounds the statements of a query.

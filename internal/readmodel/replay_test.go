@@ -26,14 +26,11 @@ import (
 func TestReplaysMakeTheSameRows(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
-	all := rapid.Custom(func(t *rapid.T) []accountEvent {
-		h, _ := history(t, 200)
-		return h
-	}).Example(7)
+	all := everyKind(t)
 	suspended := uuid.New()
 	all = append(all, accountEvent{suspended, account.AccountCreated{Owner: "o", Currency: eur}}, accountEvent{suspended, account.AccountSuspended{}})
 	appendAll(t, pool, all)
-	projections := []*projector.Projection{readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Stats()}
+	projections := []*projector.Projection{readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Holds(), readmodel.Stats()}
 	engine, err := projector.New(projector.Config{
 		Pool: pool, Log: eventstore.New(pool), Instance: "test", Batch: 7, ReplayBatch: 5, ReadBatch: 2, Poll: time.Millisecond,
 		Decode: func(name string, version int, payload []byte) (any, error) {
@@ -79,6 +76,26 @@ func TestReplaysMakeTheSameRows(t *testing.T) {
 			}
 		}
 	}
+}
+
+// everyKind returns a history with each of the 17 types of events.
+func everyKind(t *testing.T) []accountEvent {
+	t.Helper()
+	histories := rapid.Custom(func(t *rapid.T) []accountEvent {
+		h, _ := history(t, 200)
+		return h
+	})
+	for seed := range 1000 {
+		all, kinds := histories.Example(seed), make(map[string]bool)
+		for _, h := range all {
+			kinds[h.event.EventType()] = true
+		}
+		if len(kinds) == 17 {
+			return all
+		}
+	}
+	t.Fatal("there is no such history")
+	return nil
 }
 
 // generation is a generation of a table, each row as text without its first column.

@@ -82,7 +82,7 @@ func project(t *testing.T, pool *pgxpool.Pool, batch int) {
 		Decode: func(name string, version int, payload []byte) (any, error) {
 			return eventjson.Decode(name, version, payload)
 		},
-	}, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Stats())
+	}, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Holds(), readmodel.Stats())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func project(t *testing.T, pool *pgxpool.Pool, batch int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		behind := len(all) < 4
+		behind := len(all) < 5
 		for _, p := range all {
 			behind = behind || p.Lag > 0
 		}

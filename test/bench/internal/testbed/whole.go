@@ -117,7 +117,7 @@ func (s *Testbed) FillWhole(ctx context.Context, d Database, w Whole, progress f
 		for i, statement := range wholeRest {
 			f.once(ctx, fmt.Sprint(i), fmt.Sprintf(statement, w.Accounts, w.PerAccount))
 		}
-		for _, p := range []*projector.Projection{readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Stats()} {
+		for _, p := range []*projector.Projection{readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Holds(), readmodel.Stats()} {
 			f.once(ctx, p.ID, fmt.Sprintf(`insert into projections (id, version, generation, position, last_event_id)
 values ('%s', %d, 1, %[3]d, md5('%[3]d')::uuid)`, p.ID, p.Version, w.Events()))
 		}
