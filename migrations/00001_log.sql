@@ -18,8 +18,12 @@ create table events (
 );
 comment on table events is 'Append-only. Positions are 1..N without a gap, in commit order; written by append() alone.';
 
--- Finds the transfers whose ids are taken. It is not unique: the write side checks the ids on the head of the log.
+-- Find the transfers and holds with an id, and the reversals of a movement. They are not unique: the write side checks what they
+-- find on the head of the log.
 create index events_transfer on events ((payload ->> 'transfer_id')) where type = 'TransferSent';
+create index events_hold on events ((payload ->> 'hold_id'))
+    where type in ('HoldPlaced', 'HoldCaptured', 'HoldReleased', 'HoldExpired');
+create index events_reversal on events ((payload ->> 'reversed_position')) where type in ('CreditReversed', 'DebitReversed');
 
 -- One row for each idempotency key that the rules have answered, with a success or with a refusal. The answer of a success
 -- is not stored: it is rendered again from the events first_position .. first_position + event_count - 1, which never

@@ -116,7 +116,7 @@ type ExpireHold struct{ HoldID uuid.UUID }
 type Reverse struct {
 	// Position is that of the movement in the log; of a transfer, that of either side.
 	Position int64
-	// Movement is what is at the position. Package command reads it from the log.
+	// Movement is what is at the position. An Index adds it.
 	Movement Movement
 	// ReversalID names the reversal in its events. Package command generates it.
 	ReversalID uuid.UUID

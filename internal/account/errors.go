@@ -13,13 +13,12 @@ var (
 	ErrNotFound = errors.New("account not found")
 	// ErrExists says that an account with the id was opened before.
 	ErrExists = errors.New("account already exists")
-	// ErrTransferExists says that the id of a transfer was used before. The rules leave it to package command.
+	// ErrTransferExists says that the id of a transfer was used before. It is an Index that knows.
 	ErrTransferExists = errors.New("transfer already exists")
-	// ErrHoldExists says that the id of a hold was used before, on this account or, which the rules leave to package command,
-	// on another.
+	// ErrHoldExists says that the id of a hold was used before. Decide knows of the open holds of the account, an Index of all.
 	ErrHoldExists = errors.New("hold already exists")
-	// ErrHoldNotFound says that the account has no open hold with the id. Package command tells a hold that has ended from one
-	// that never was: the first is a *Refusal.
+	// ErrHoldNotFound says that the account has no open hold with the id. An Index tells a hold that has ended from one that never
+	// was: the first is a *Refusal.
 	ErrHoldNotFound = errors.New("hold not found")
 	// ErrMovementNotFound says that there is no event at the position that is to be reversed.
 	ErrMovementNotFound = errors.New("movement not found")

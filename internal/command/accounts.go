@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -66,59 +67,95 @@ func (a *accounts) follow(events []eventstore.Event) {
 	}
 }
 
-// load returns copies of the accounts that the groups' requests are about, as of the head, and which of the ids that they give
-// to transfers are used. What is not in the cache is read from the log, up to the head and no further. If no head is known, it is
-// read first.
-func (a *accounts) load(
-	ctx context.Context, l log, groups []*group,
-) (loaded map[uuid.UUID]*held, transfers map[[16]byte]bool, err error) {
+// known is what the requests of a batch are decided on.
+type known struct {
+	accounts map[uuid.UUID]*held
+	index    *account.Index
+	// unread, when not nil, says why an event that the requests name cannot be read. Those that name one fail with it.
+	unread error
+}
+
+// load returns what the groups' requests are about, as of the head: copies of the accounts, and an index of what the requests name.
+// What is not in the cache is read from the log, up to the head and no further. If no head is known, it is read first.
+func (a *accounts) load(ctx context.Context, l log, groups []*group) (_ known, err error) {
 	if !a.known {
 		if a.head, err = l.Last(ctx); err != nil {
-			return nil, nil, err
+			return known{}, err
 		}
 		a.known = true
 	}
-	loaded = make(map[uuid.UUID]*held, len(groups))
-	var missing, named [][16]byte
+	k := known{accounts: make(map[uuid.UUID]*held, len(groups)), index: account.NewIndex()}
+	if err := a.readNamed(ctx, l, groups, &k); err != nil {
+		return k, err
+	}
+	var missing [][16]byte
 	add := func(id uuid.UUID) {
-		if loaded[id] != nil {
+		if k.accounts[id] != nil {
 			return
 		}
-		loaded[id] = new(held)
+		k.accounts[id] = new(held)
 		if h, ok := a.cache.Get(id); ok {
-			*loaded[id] = *h
+			*k.accounts[id] = *h
 		} else {
 			missing = append(missing, id)
 		}
 	}
 	for _, g := range groups {
 		for i := range g.requests {
-			r := &g.requests[i]
-			add(r.AccountID)
-			if t, ok := r.Command.(account.Transfer); ok {
-				add(t.To)
-				if t.TransferID != uuid.Nil {
-					named = append(named, t.TransferID)
-				}
+			own, other := k.index.Accounts(g.requests[i].AccountID, g.requests[i].Command)
+			add(own)
+			if other != nil {
+				add(*other)
 			}
 		}
 	}
-	if transfers, err = l.Transfers(ctx, named, a.head.Position); err != nil || len(missing) == 0 {
-		return loaded, transfers, err
+	if len(missing) == 0 {
+		return k, nil
 	}
 	err = l.ReadStreams(ctx, missing, a.head.Position, snapshotPattern, func(e *eventstore.Event) error {
-		loaded[e.StreamID].evolve(e)
+		k.accounts[e.StreamID].evolve(e)
 		return nil
 	})
 	if err != nil {
-		return nil, nil, err
+		return k, err
 	}
 	for _, id := range missing {
-		if h := *loaded[id]; h.err == nil && h.version > 0 {
+		if h := *k.accounts[id]; h.err == nil && h.version > 0 {
 			a.cache.Add(id, &h)
 		}
 	}
-	return loaded, transfers, nil
+	return k, nil
+}
+
+// readNamed adds to the index what the log has of the ids and positions that the requests name.
+func (a *accounts) readNamed(ctx context.Context, l log, groups []*group, k *known) error {
+	var n eventstore.Named
+	for _, g := range groups {
+		for i := range g.requests {
+			names := account.NamesOf(g.requests[i].Command)
+			if names.Transfer != uuid.Nil {
+				n.Transfers = append(n.Transfers, names.Transfer)
+			}
+			if names.Hold != uuid.Nil {
+				n.Holds = append(n.Holds, names.Hold)
+			}
+			if names.Position != 0 {
+				n.Positions = append(n.Positions, names.Position)
+			}
+		}
+	}
+	return l.ReadNamed(ctx, n, a.head.Position, func(e *eventstore.Event) error {
+		decoded, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
+		if err != nil {
+			k.unread = fmt.Errorf("command: event at position %d: %w", e.Position, err)
+			return nil
+		}
+		k.index.Apply(e.StreamID, decoded)
+		if slices.Contains(n.Positions, e.Position) {
+			k.index.Found(e.Position, e.StreamID, decoded)
+		}
+		return nil
+	})
 }
 
 // keep stores the accounts that a batch has changed, now that it is appended, and the new head.

@@ -26,7 +26,7 @@ var errMoved = errors.New("the log has moved")
 type log interface {
 	Last(ctx context.Context) (eventstore.Head, error)
 	ReadStreams(ctx context.Context, streams [][16]byte, upTo int64, snapshot string, each func(*eventstore.Event) error) error
-	Transfers(ctx context.Context, ids [][16]byte, upTo int64) (map[[16]byte]bool, error)
+	ReadNamed(ctx context.Context, n eventstore.Named, upTo int64, each func(*eventstore.Event) error) error
 	Append(ctx context.Context, head eventstore.Head, b *eventstore.Batch) (eventstore.Appended, error)
 }
 
@@ -111,7 +111,7 @@ func (s *Service) writeLocked(ctx context.Context, open []*group) ([]*group, err
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	// Fill the account cache first, so that others do not wait for the lock meanwhile.
-	if _, _, err := s.accounts.load(ctx, s.store, open); err != nil {
+	if _, err := s.accounts.load(ctx, s.store, open); err != nil {
 		return nil, err
 	}
 	before := s.accounts.head
@@ -135,11 +135,11 @@ func (s *Service) writeLocked(ctx context.Context, open []*group) ([]*group, err
 // decideAndAppend decides the groups and appends them. It finishes those that got an answer and returns the others, which
 // have to be decided again. If it returns an error it has finished none.
 func (s *Service) decideAndAppend(ctx context.Context, l log, open []*group) ([]*group, error) {
-	accounts, transfers, err := s.accounts.load(ctx, l, open)
+	known, err := s.accounts.load(ctx, l, open)
 	if err != nil {
 		return nil, err
 	}
-	b := decide(s.accounts.head, accounts, transfers, open)
+	b := decide(time.Now(), s.accounts.head, known, open)
 	// A request that failed, but not by the rules, has no key in the batch, so the append cannot say that its key is stored.
 	if b.failed {
 		if rest, err := s.answerStored(ctx, open); err != nil || len(rest) < len(open) {

@@ -15,14 +15,13 @@ import (
 // batch is what groups are decided into, each on the accounts as the ones before it left them.
 type batch struct {
 	eventstore.Batch
-	head     eventstore.Head
-	accounts map[uuid.UUID]*held // as the groups decided so far leave them
-	// transfers are the ids of transfers that are used: by the log, of those that the requests name, and by the batch so far.
-	transfers map[[16]byte]bool
-	groups    []*group
-	firsts    map[[16]byte]first
-	failed    bool   // keys of a failed group are not in the batch, so the append cannot say that one is stored
-	undo      []undo // of the group that is being decided
+	known  // as the groups decided so far leave it
+	now    time.Time
+	head   eventstore.Head
+	groups []*group
+	firsts map[[16]byte]first
+	failed bool   // keys of a failed group are not in the batch, so the append cannot say that one is stored
+	undo   []undo // of the group that is being decided
 	// encoded is metadata as JSON, which the events of one bulk call have in common.
 	metadata Metadata
 	encoded  []byte
@@ -35,10 +34,10 @@ type first struct {
 	refusal     []byte
 }
 
-// decide decides the groups on the accounts and the used ids of transfers, both of which it changes. Each group then has its answer, which holds once the batch is
-// appended; the times of its events are still missing.
-func decide(head eventstore.Head, accounts map[uuid.UUID]*held, transfers map[[16]byte]bool, groups []*group) *batch {
-	b := &batch{head: head, accounts: accounts, transfers: transfers, groups: groups, firsts: make(map[[16]byte]first)}
+// decide decides the groups, all at the time now, on what is known, which it changes. Each group then has its answer, which holds
+// once the batch is appended; the times of its events are still missing.
+func decide(now time.Time, head eventstore.Head, known known, groups []*group) *batch {
+	b := &batch{known: known, now: now, head: head, groups: groups, firsts: make(map[[16]byte]first)}
 	b.Events = make([]eventstore.NewEvent, 0, len(groups))
 	for _, g := range groups {
 		g.err = b.decideGroup(g)
@@ -59,7 +58,7 @@ func (b *batch) decideGroup(g *group) error {
 		}
 		for _, u := range slices.Backward(b.undo) {
 			*b.accounts[u.id] = u.before
-			delete(b.transfers, u.transfer)
+			b.index.Undo(u.id, u.event)
 		}
 		for _, k := range b.Keys[keys:] {
 			delete(b.firsts, k.Hash)
@@ -74,11 +73,11 @@ func (b *batch) decideGroup(g *group) error {
 	return nil
 }
 
-// undo is an account as it was before an event, and the id of the transfer that the event sent.
+// undo is an event, and its account as it was before.
 type undo struct {
-	id       uuid.UUID
-	before   held
-	transfer uuid.UUID
+	id     uuid.UUID
+	before held
+	event  account.Event
 }
 
 // keepRefusal stores the answer with the key if err is a refusal by the rules. Another error is not stored, but the key may have
@@ -128,34 +127,23 @@ func repeat(k *Key, f first, result *Result) error {
 }
 
 func (b *batch) decideCommand(req *Request, result *Result) error {
-	a := b.accounts[req.AccountID]
-	if a.err != nil {
+	id, other := b.index.Accounts(req.AccountID, req.Command)
+	a := b.accounts[id]
+	switch {
+	case a.err != nil:
 		return a.err
+	case b.unread != nil && account.NamesOf(req.Command) != (account.Names{}):
+		return b.unread
+	case req.IfVersions != nil && !slices.Contains(req.IfVersions, a.version):
+		return versionError(req, a.version)
+	case other != nil && b.accounts[*other].err != nil:
+		return b.accounts[*other].err
 	}
-	transfer, isTransfer := req.Command.(account.Transfer)
-	if req.IfVersions != nil && !slices.Contains(req.IfVersions, a.version) {
-		switch {
-		case a.version > 0:
-			return &VersionError{Have: a.version, Want: req.IfVersions}
-		case isTransfer:
-			return &account.NotFoundError{AccountID: req.AccountID}
-		}
-		return account.ErrNotFound
+	c, err := b.index.Complete(id, req.Command, newID)
+	if err != nil {
+		return err
 	}
-	command := req.Command
-	if isTransfer {
-		if to := b.accounts[transfer.To]; to.err != nil {
-			return to.err
-		}
-		if b.transfers[transfer.TransferID] {
-			return account.ErrTransferExists
-		}
-		if transfer.TransferID == uuid.Nil {
-			transfer.TransferID = newID()
-		}
-		command = transfer
-	}
-	entries, err := account.Decide(time.Now(), req.AccountID, command, func(id uuid.UUID) account.State { return b.accounts[id].state })
+	entries, err := account.Decide(b.now, id, c, func(id uuid.UUID) account.State { return b.accounts[id].state })
 	if err != nil {
 		return err
 	}
@@ -166,6 +154,20 @@ func (b *batch) decideCommand(req *Request, result *Result) error {
 		}
 	}
 	return nil
+}
+
+// versionError returns why the version of the account of a request is none of those it names.
+func versionError(req *Request, version int64) error {
+	if version > 0 {
+		return &VersionError{Have: version, Want: req.IfVersions}
+	}
+	switch req.Command.(type) {
+	case account.Transfer:
+		return &account.NotFoundError{AccountID: req.AccountID}
+	case account.Reverse:
+		return account.ErrMovementNotFound
+	}
+	return account.ErrNotFound
 }
 
 // add adds an event to the batch and moves its account on by it.
@@ -180,12 +182,8 @@ func (b *batch) add(id uuid.UUID, e account.Event, m Metadata, result *Result) e
 		return fmt.Errorf("command: encode %s: %w", e.EventType(), err)
 	}
 	eventID := newID()
-	u := undo{id: id, before: *a}
-	if sent, ok := e.(account.TransferSent); ok {
-		u.transfer = sent.TransferID
-		b.transfers[sent.TransferID] = true
-	}
-	b.undo = append(b.undo, u)
+	b.undo = append(b.undo, undo{id: id, before: *a, event: e})
+	b.index.Apply(id, e)
 	a.state, a.version = state, a.version+1
 	a.position = b.head.Position + int64(len(b.Events)) + 1
 	metadata, err := b.metadataOf(a, m)

@@ -12,12 +12,19 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// isRefusal reports whether err is a decision of the rules, which is stored with the command's key as its one answer.
+// refusals are the decisions of the rules that are no *account.Refusal.
+var refusals = []error{
+	account.ErrNotFound, account.ErrExists, account.ErrTransferExists, account.ErrHoldExists, account.ErrHoldNotFound, account.ErrMovementNotFound,
+}
+
+// isRefusal reports whether err is a decision of the rules, which is stored with the command's key as its one answer. That a hold
+// has not expired is not: time changes it, and a clock can be set back.
 func isRefusal(err error) bool {
-	var refusal *account.Refusal
-	var version *VersionError
-	return errors.As(err, &refusal) || errors.As(err, &version) ||
-		errors.Is(err, account.ErrNotFound) || errors.Is(err, account.ErrExists) || errors.Is(err, account.ErrTransferExists)
+	if refusal, ok := errors.AsType[*account.Refusal](err); ok {
+		return refusal.Code != account.CodeHoldNotExpired
+	}
+	_, version := errors.AsType[*VersionError](err)
+	return version || slices.ContainsFunc(refusals, func(target error) bool { return errors.Is(err, target) })
 }
 
 // answerStored finishes the groups that have a stored key with their first answers, and returns the others.

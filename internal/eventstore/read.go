@@ -50,9 +50,21 @@ where stream_id = $1 and version > (select max(low) from search) and position + 
   and (type = any ($4) or $4 is null)
 order by version limit $5`
 
-	// The cast of the parameter is made once, and the index events_transfer finds the rest; see above for the addition of 0.
-	transfersSQL = `select (payload ->> 'transfer_id')::uuid
-from events where type = 'TransferSent' and payload ->> 'transfer_id' = any ($1::uuid[]::text[]) and position + 0 <= $2`
+	// Each part has an index; the casts of the parameters are made once.
+	readNamedSQL = `with named as (
+    select position from events where type = 'TransferSent' and payload ->> 'transfer_id' = any ($1::uuid[]::text[])
+    union
+    select position from events where type in ('HoldPlaced', 'HoldCaptured', 'HoldReleased', 'HoldExpired')
+       and payload ->> 'hold_id' = any ($2::uuid[]::text[])
+    union
+    select position from events where type in ('CreditReversed', 'DebitReversed')
+       and payload ->> 'reversed_position' = any ($3::bigint[]::text[])
+    union
+    select unnest($3)
+)
+select e.position, e.stream_id, e.version, e.event_id, e.type, e.schema_version, e.payload, e.recorded_at
+from named cross join lateral (select * from events e where e.position = named.position and e.position <= $4) as e
+order by e.position`
 
 	statusSQL = `select coalesce(e.position, 0), coalesce(e.event_id, '00000000-0000-0000-0000-000000000000'),
        $1::bigint = 0 or exists (select from events where position = $1 and (event_id = $2 or $2 is null)), pg_is_in_recovery()
@@ -122,18 +134,21 @@ func (r reader) Select(ctx context.Context, after, upTo int64, sel Selection, li
 	return r.events(ctx, limit, selectSQL, after, upTo, sel.Types, limit)
 }
 
-// Transfers returns which of the ids of transfers the log contains up to position upTo. Without ids it reads nothing.
-func (r reader) Transfers(ctx context.Context, ids [][16]byte, upTo int64) (map[[16]byte]bool, error) {
-	found := make(map[[16]byte]bool)
-	if len(ids) == 0 {
-		return found, nil
+// Named is what to look for in events: ids of transfers and of holds, and positions.
+type Named struct {
+	Transfers, Holds [][16]byte
+	Positions        []int64
+}
+
+// ReadNamed calls each, in order of position and up to position upTo, with the events at the positions, those that reverse them, all
+// of the holds, and the TransferSent of the transfers. The event, without metadata, is valid until each returns. If nothing is named
+// it reads nothing.
+func (r reader) ReadNamed(ctx context.Context, n Named, upTo int64, each func(*Event) error) error {
+	if len(n.Transfers)+len(n.Holds)+len(n.Positions) == 0 {
+		return nil
 	}
-	rows, _ := r.db.Query(ctx, transfersSQL, ids, upTo) // an error is in rows too
-	used, err := pgx.CollectRows(rows, pgx.RowTo[[16]byte])
-	for _, id := range used {
-		found[id] = true
-	}
-	return found, r.wrap("look up transfers", err)
+	rows, _ := r.db.Query(ctx, readNamedSQL, n.Transfers, n.Holds, n.Positions, upTo) // an error is in rows too
+	return r.wrap("read named events", eachEvent(rows, new(arena), each))
 }
 
 // SnapshotEvery is how many events a stream has at most from one with a snapshot in its metadata to the next.

@@ -2,7 +2,6 @@ package eventstore_test
 
 import (
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"testing"
@@ -101,19 +100,57 @@ func TestReadAfterIsSelectWithoutMetadata(t *testing.T) {
 	}
 }
 
-// TestTransfers looks up ids of transfers: of one that was sent, of one that is beyond the position, and of events of other types.
-func TestTransfers(t *testing.T) {
+// TestReadNamed reads what ids of transfers, ids of holds and positions name, and nothing else: not events of other types with the
+// ids, and not what is beyond the position.
+func TestReadNamed(t *testing.T) {
 	t.Parallel()
 	store := eventstore.New(pgtest.New(t))
-	ids := [][16]byte{uuid.New(), uuid.New(), uuid.New(), uuid.New()}
-	for i, name := range []string{"TransferSent", "TransferReceived", "TransferSent"} {
-		e := happened(uuid.New(), 0, 1)
-		e[0].Type, e[0].Payload = name, fmt.Appendf(nil, `{"transfer_id":"%s"}`, uuid.UUID(ids[i]))
-		mustAppend(t, store, e)
+	var ids [][16]byte
+	for range 10 {
+		ids = append(ids, uuid.New())
 	}
-	for upTo, want := range []map[[16]byte]bool{{}, {ids[0]: true}, {ids[0]: true}, {ids[0]: true, ids[2]: true}} {
-		if got, err := store.Transfers(t.Context(), ids, int64(upTo)); err != nil || !maps.Equal(got, want) {
-			t.Errorf("up to position %d: %v, %v", upTo, got, err)
+	id := func(i int) uuid.UUID { return ids[i] }
+	for _, e := range [][2]string{
+		{"TransferSent", fmt.Sprintf(`{"transfer_id":"%s"}`, id(0))}, // at position 1
+		{"TransferReceived", fmt.Sprintf(`{"transfer_id":"%s"}`, id(0))},
+		{"HoldPlaced", fmt.Sprintf(`{"hold_id":"%s"}`, id(1))},
+		{"HoldPlaced", fmt.Sprintf(`{"hold_id":"%s"}`, id(2))},
+		{"DebitReversed", fmt.Sprintf(`{"reversed_position":1, "transfer_id":"%s"}`, id(0))},
+		{"CreditReversed", fmt.Sprintf(`{"reversed_position":2, "transfer_id":"%s"}`, id(0))},
+		{"HoldExpired", fmt.Sprintf(`{"hold_id":"%s"}`, id(1))},
+		{"TransferSent", fmt.Sprintf(`{"transfer_id":"%s"}`, id(3))},
+		{"DebitReversed", fmt.Sprintf(`{"reversed_position":11, "transfer_id":"%s"}`, id(0))},
+		{"DebitReversed", fmt.Sprintf(`{"reversed_position":1, "transfer_id":"%s"}`, id(0))}, // at position 10
+	} {
+		events := happened(uuid.New(), 0, 1)
+		events[0].Type, events[0].Payload = e[0], []byte(e[1])
+		mustAppend(t, store, events)
+	}
+	for name, test := range map[string]struct {
+		named eventstore.Named
+		upTo  int64
+		want  []int64
+	}{
+		"nothing":             {eventstore.Named{}, 10, nil},
+		"a transfer":          {eventstore.Named{Transfers: ids[:1]}, 10, []int64{1}},
+		"a hold that ended":   {eventstore.Named{Holds: ids[1:2]}, 10, []int64{3, 7}},
+		"before it ended":     {eventstore.Named{Holds: ids[1:2]}, 6, []int64{3}},
+		"a transfer as hold":  {eventstore.Named{Holds: ids[:1]}, 10, nil},
+		"an unknown one":      {eventstore.Named{Holds: ids[9:], Transfers: ids[9:], Positions: []int64{12}}, 10, nil},
+		"a side":              {eventstore.Named{Positions: []int64{1}}, 10, []int64{1, 5, 10}},
+		"before the last":     {eventstore.Named{Positions: []int64{1}}, 9, []int64{1, 5}},
+		"beyond the position": {eventstore.Named{Positions: []int64{8}}, 7, nil},
+		"several": {
+			eventstore.Named{Transfers: ids[:4], Holds: ids[:4], Positions: []int64{1, 1, 7, 5}}, 10, []int64{1, 3, 4, 5, 7, 8, 10},
+		},
+	} {
+		var got []int64
+		err := store.ReadNamed(t.Context(), test.named, test.upTo, func(e *eventstore.Event) error {
+			got = append(got, e.Position)
+			return nil
+		})
+		if err != nil || !slices.Equal(got, test.want) {
+			t.Errorf("%s: %v, %v; want %v", name, got, err, test.want)
 		}
 	}
 }
