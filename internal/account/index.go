@@ -2,38 +2,21 @@ package account
 
 import "github.com/google/uuid"
 
-// Names is what a command names in the log; what is zero it does not name.
-type Names struct {
-	Transfer, Hold uuid.UUID
-	Position       int64
-}
-
-// NamesOf returns what a command names.
-func NamesOf(c Command) Names {
-	switch c := c.(type) {
-	case Transfer:
-		return Names{Transfer: c.TransferID}
-	case PlaceHold:
-		return Names{Hold: c.HoldID}
-	case CaptureHold:
-		return Names{Transfer: c.TransferID, Hold: c.HoldID}
-	case ReleaseHold:
-		return Names{Hold: c.HoldID}
-	case ExpireHold:
-		return Names{Hold: c.HoldID}
-	case Reverse:
-		return Names{Position: c.Position}
-	}
-	return Names{}
-}
-
 // Index is what the events of all accounts say of the ids and positions that some commands name: which ids of transfers and holds
-// are used, how the holds ended, and what the movements were and how much of them is reversed.
+// are used, how the holds ended, and what the movements were and how much of them is reversed. It has to be told of the commands
+// (Want), of the events in the log that concern them (Add), and of the events that are decided then (Apply).
 type Index struct {
+	wanted    Wanted
 	transfers map[uuid.UUID]bool
 	holds     map[uuid.UUID]heldBy
-	movements map[int64]Movement
-	reversed  map[int64]int64 // in minor units, by the position of the movement
+	movements map[int64]Movement // nothing is at a position whose Event is nil
+	reversed  map[int64]int64    // in minor units, by the position of the movement
+}
+
+// Wanted is what commands name.
+type Wanted struct {
+	Transfers, Holds [][16]byte
+	Positions        []int64
 }
 
 // heldBy is the account of a hold, and how the hold has ended, which is empty while it is open.
@@ -44,11 +27,62 @@ type heldBy struct {
 
 // NewIndex returns the index of no events.
 func NewIndex() *Index {
-	return &Index{make(map[uuid.UUID]bool), make(map[uuid.UUID]heldBy), make(map[int64]Movement), make(map[int64]int64)}
+	return &Index{
+		transfers: make(map[uuid.UUID]bool), holds: make(map[uuid.UUID]heldBy),
+		movements: make(map[int64]Movement), reversed: make(map[int64]int64),
+	}
 }
 
-// Found adds an event of an account that is at a position which a command names.
-func (x *Index) Found(position int64, id uuid.UUID, e Event) {
+// Want adds what a command names to Wanted.
+func (x *Index) Want(c Command) {
+	transfer, hold, position := named(c)
+	if transfer != uuid.Nil {
+		x.wanted.Transfers = append(x.wanted.Transfers, transfer)
+	}
+	if hold != uuid.Nil {
+		x.wanted.Holds = append(x.wanted.Holds, hold)
+	}
+	if position != 0 {
+		x.wanted.Positions = append(x.wanted.Positions, position)
+		x.movements[position] = Movement{}
+	}
+}
+
+// Wanted returns what the log has to be searched for: the TransferSent of the transfers, all events of the holds, and the events
+// that are at the positions or reverse what is.
+func (x *Index) Wanted() Wanted { return x.wanted }
+
+// named returns what a command names: ids and a position, each zero if it names none.
+func named(c Command) (transfer, hold uuid.UUID, position int64) {
+	switch c := c.(type) {
+	case Transfer:
+		return c.TransferID, hold, 0
+	case PlaceHold:
+		return transfer, c.HoldID, 0
+	case CaptureHold:
+		return c.TransferID, c.HoldID, 0
+	case ReleaseHold:
+		return transfer, c.HoldID, 0
+	case ExpireHold:
+		return transfer, c.HoldID, 0
+	case Reverse:
+		return transfer, hold, c.Position
+	}
+	return transfer, hold, 0
+}
+
+// NamesAny reports whether a command names anything for which the log has to be searched.
+func NamesAny(c Command) bool {
+	transfer, hold, position := named(c)
+	return transfer != uuid.Nil || hold != uuid.Nil || position != 0
+}
+
+// Add adds an event of the log, which is of the account id. Events are added in order of position.
+func (x *Index) Add(position int64, id uuid.UUID, e Event) {
+	x.Apply(id, e)
+	if _, wanted := x.movements[position]; !wanted {
+		return
+	}
 	m := Movement{AccountID: id, Event: e}
 	switch e.(type) {
 	case TransferSent: // the two sides are next to each other
@@ -59,7 +93,7 @@ func (x *Index) Found(position int64, id uuid.UUID, e Event) {
 	x.movements[position] = m
 }
 
-// Apply adds an event of an account. Those of a hold are added in order.
+// Apply adds an event that follows on the log.
 func (x *Index) Apply(id uuid.UUID, e Event) {
 	switch e := e.(type) {
 	case TransferSent:
@@ -123,11 +157,11 @@ func (x *Index) Accounts(id uuid.UUID, c Command) (own uuid.UUID, other *uuid.UU
 // a Reverse. The error says that an id was used before, ErrTransferExists or ErrHoldExists, or is a *Refusal: the account's hold has
 // ended.
 func (x *Index) Complete(id uuid.UUID, c Command, newID func() uuid.UUID) (Command, error) {
-	names := NamesOf(c)
-	if x.transfers[names.Transfer] {
+	transfer, hold, _ := named(c)
+	if x.transfers[transfer] {
 		return nil, ErrTransferExists
 	}
-	h, used := x.holds[names.Hold]
+	h, used := x.holds[hold]
 	if _, places := c.(PlaceHold); places && used {
 		return nil, ErrHoldExists
 	}

@@ -3,7 +3,6 @@ package command
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -129,31 +128,18 @@ func (a *accounts) load(ctx context.Context, l log, groups []*group) (_ known, e
 
 // readNamed adds to the index what the log has of the ids and positions that the requests name.
 func (a *accounts) readNamed(ctx context.Context, l log, groups []*group, k *known) error {
-	var n eventstore.Named
 	for _, g := range groups {
 		for i := range g.requests {
-			names := account.NamesOf(g.requests[i].Command)
-			if names.Transfer != uuid.Nil {
-				n.Transfers = append(n.Transfers, names.Transfer)
-			}
-			if names.Hold != uuid.Nil {
-				n.Holds = append(n.Holds, names.Hold)
-			}
-			if names.Position != 0 {
-				n.Positions = append(n.Positions, names.Position)
-			}
+			k.index.Want(g.requests[i].Command)
 		}
 	}
-	return l.ReadNamed(ctx, n, a.head.Position, func(e *eventstore.Event) error {
+	return l.ReadNamed(ctx, eventstore.Named(k.index.Wanted()), a.head.Position, func(e *eventstore.Event) error {
 		decoded, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
 		if err != nil {
 			k.unread = fmt.Errorf("command: event at position %d: %w", e.Position, err)
 			return nil
 		}
-		k.index.Apply(e.StreamID, decoded)
-		if slices.Contains(n.Positions, e.Position) {
-			k.index.Found(e.Position, e.StreamID, decoded)
-		}
+		k.index.Add(e.Position, e.StreamID, decoded)
 		return nil
 	})
 }

@@ -132,7 +132,7 @@ func (b *batch) decideCommand(req *Request, result *Result) error {
 	switch {
 	case a.err != nil:
 		return a.err
-	case b.unread != nil && account.NamesOf(req.Command) != (account.Names{}):
+	case b.unread != nil && account.NamesAny(req.Command):
 		return b.unread
 	case req.IfVersions != nil && !slices.Contains(req.IfVersions, a.version):
 		return versionError(req, a.version)
