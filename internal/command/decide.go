@@ -46,7 +46,7 @@ func decide(now time.Time, head eventstore.Head, known known, groups []*group) *
 }
 
 // decideGroup decides the requests of a group in order. When one is refused the error is an *ItemError, and none of them leaves
-// a trace but the key of the refused one, which keeps the refusal.
+// a trace but the key of the refused one, which keeps the refusal. Dry runs leave none.
 func (b *batch) decideGroup(g *group) error {
 	g.results = make([]Result, len(g.requests))
 	events, keys := len(b.Events), len(b.Keys)
@@ -56,21 +56,29 @@ func (b *batch) decideGroup(g *group) error {
 		if err == nil {
 			continue
 		}
-		for _, u := range slices.Backward(b.undo) {
-			*b.accounts[u.id] = u.before
-			b.index.Undo(u.id, u.event)
-		}
-		for _, k := range b.Keys[keys:] {
-			delete(b.firsts, k.Hash)
-		}
-		b.Events, b.Keys = b.Events[:events], b.Keys[:keys]
-		b.keepRefusal(g.requests[i].Key, err)
+		b.takeBack(events, keys)
+		b.keepRefusal(g.requests[i].key(), err)
 		for j := range g.requests {
-			b.failed = b.failed || j != i && g.requests[j].Key != nil
+			b.failed = b.failed || j != i && g.requests[j].key() != nil
 		}
 		return &ItemError{Index: i, Err: err}
 	}
+	if g.dryRun() {
+		b.takeBack(events, keys)
+	}
 	return nil
+}
+
+// takeBack takes the group that is being decided out of the batch, which had so many events and keys before.
+func (b *batch) takeBack(events, keys int) {
+	for _, u := range slices.Backward(b.undo) {
+		*b.accounts[u.id] = u.before
+		b.index.Undo(u.id, u.event)
+	}
+	for _, k := range b.Keys[keys:] {
+		delete(b.firsts, k.Hash)
+	}
+	b.Events, b.Keys = b.Events[:events], b.Keys[:keys]
 }
 
 // undo is an event, and its account as it was before.
@@ -96,7 +104,7 @@ func (b *batch) keepRefusal(k *Key, err error) {
 }
 
 func (b *batch) decideRequest(req *Request, result *Result) error {
-	if k := req.Key; k != nil {
+	if k := req.key(); k != nil {
 		if f, again := b.firsts[k.Hash]; again {
 			return repeat(k, f, result)
 		}
@@ -105,7 +113,7 @@ func (b *batch) decideRequest(req *Request, result *Result) error {
 	if err := b.decideCommand(req, result); err != nil {
 		return err
 	}
-	if k := req.Key; k != nil {
+	if k := req.key(); k != nil {
 		b.firsts[k.Hash] = first{fingerprint: k.Fingerprint, result: Result{Events: result.Events, Replayed: true}}
 		b.Keys = append(b.Keys, eventstore.Key{
 			Hash: k.Hash, Fingerprint: k.Fingerprint, First: begin, Count: len(b.Events) - begin,
@@ -151,6 +159,12 @@ func (b *batch) decideCommand(req *Request, result *Result) error {
 	for _, e := range entries {
 		if err := b.add(e.AccountID, e.Event, req.Metadata, result); err != nil {
 			return err
+		}
+	}
+	if req.DryRun {
+		result.After = a.state
+		for i := range result.Events {
+			result.Events[i].Position, result.Events[i].EventID = 0, uuid.Nil
 		}
 	}
 	return nil
@@ -234,7 +248,7 @@ func (b *batch) end() eventstore.Head {
 // recorded completes the results with the time of the append.
 func (b *batch) recorded(at time.Time) {
 	for _, g := range b.groups {
-		if g.err != nil {
+		if g.err != nil || g.dryRun() {
 			continue
 		}
 		for _, result := range g.results {

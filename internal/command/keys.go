@@ -44,7 +44,7 @@ func (s *Service) answerStored(ctx context.Context, open []*group) (rest []*grou
 		stored[keys[i].Hash] = &keys[i]
 	}
 	for _, g := range open {
-		if slices.ContainsFunc(g.requests, func(r Request) bool { return r.Key != nil && stored[r.Key.Hash] != nil }) {
+		if slices.ContainsFunc(g.requests, func(r Request) bool { return r.key() != nil && stored[r.Key.Hash] != nil }) {
 			g.results, g.err = firstAnswer(g.requests, stored)
 			s.finish(g)
 		} else {
@@ -60,7 +60,7 @@ func (s *Service) answerStored(ctx context.Context, open []*group) (rest []*grou
 func firstAnswer(requests []Request, stored map[[16]byte]*eventstore.StoredKey) ([]Result, error) {
 	results, answered := make([]Result, len(requests)), make([]int, 0, len(requests))
 	for i := range requests {
-		k := requests[i].Key
+		k := requests[i].key()
 		if k == nil || stored[k.Hash] == nil {
 			continue
 		}

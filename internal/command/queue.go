@@ -25,11 +25,13 @@ type group struct {
 	err     error
 }
 
+func (g *group) dryRun() bool { return len(g.requests) > 0 && g.requests[0].DryRun }
+
 // keys iterates over the idempotency keys of the group's requests.
 func (g *group) keys() iter.Seq[*Key] {
 	return func(yield func(*Key) bool) {
 		for i := range g.requests {
-			if k := g.requests[i].Key; k != nil && !yield(k) {
+			if k := g.requests[i].key(); k != nil && !yield(k) {
 				return
 			}
 		}

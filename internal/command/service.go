@@ -28,8 +28,8 @@ type Config struct {
 	Store *eventstore.Store
 	// Logger is told of maintenance that failed; nil discards.
 	Logger *slog.Logger
-	// Settled, if set, is called once for every command that was asked for, with its error if it was not applied. It is called on
-	// the path of every command, so it must be quick and must not block.
+	// Settled, if set, is called once for every command that was asked for, dry runs apart, with its error if it was not applied. It
+	// is called on the path of every command, so it must be quick and must not block.
 	Settled func(c account.Command, replayed bool, err error)
 	// Appended, if set, is called after each append that wrote events, with how many there were and how long it took. It must not
 	// block: it is where the projector is woken.
@@ -97,8 +97,8 @@ func (s *Service) Stalled() error {
 }
 
 // Do decides one command and appends its events. It returns when they are durable, or with the reason why there are none:
-// account.ErrNotFound, account.ErrExists, account.ErrTransferExists, *account.Refusal, or an error of this package. Any other error
-// is the database's; the outcome is then unknown. When ctx ends Do returns its error; a command that has been taken may still be applied.
+// account.ErrTransferExists, what account.Decide returns, or an error of this package. Any other error is the database's; the outcome
+// is then unknown. When ctx ends Do returns its error; a command that has been taken may still be applied.
 func (s *Service) Do(ctx context.Context, r Request) (Result, error) {
 	o := s.each(ctx, false, []Request{r})[0]
 	return o.Result, o.Err
@@ -176,7 +176,9 @@ func (s *Service) submit(c *call) error {
 // count reports what became of the requests of a group that is finished.
 func (s *Service) count(g *group) {
 	for i := range g.requests {
-		s.config.Settled(g.requests[i].Command, g.err == nil && g.results[i].Replayed, g.err)
+		if r := &g.requests[i]; !r.DryRun {
+			s.config.Settled(r.Command, g.err == nil && g.results[i].Replayed, g.err)
+		}
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"passbook/internal/account"
 )
 
-// Errors a command can end with, beside those of package account (ErrNotFound, ErrExists, ErrTransferExists, *Refusal).
+// Errors a command can end with, beside those of package account (see account.Decide and ErrTransferExists).
 // They are matched with errors.Is and errors.As.
 var (
 	// ErrKeyReused says that the idempotency key was first used with a different request.
@@ -55,16 +55,26 @@ func (e *ItemError) Unwrap() error { return e.Err }
 // Request is one command with what it was asked under.
 type Request struct {
 	// AccountID is the account the command is for; of a transfer, the one that sends. For account.Open it is the
-	// id that the account will have.
+	// id that the account will have. An account.Reverse is for the account of the movement, whatever is here.
 	AccountID uuid.UUID
 	// Command is what to do.
 	Command account.Command
 	// IfVersions, when not nil, must contain the account's version for the command to be decided at all.
 	IfVersions []int64
-	// Key is nil when the request has no idempotency key.
+	// Key is nil when the request has no idempotency key. That of a dry run is ignored.
 	Key *Key
 	// Metadata is kept with each event of the command.
 	Metadata Metadata
+	// DryRun has the command decided, and nothing appended. Of an atomic group all requests are dry runs, or none.
+	DryRun bool
+}
+
+// key returns the idempotency key that counts, if there is one.
+func (r *Request) key() *Key {
+	if r.DryRun {
+		return nil
+	}
+	return r.Key
 }
 
 // Key is an idempotency key. The log keeps its hashes only, so nothing the caller put in it is stored.
@@ -98,6 +108,8 @@ type Result struct {
 	Events []Recorded
 	// Replayed says that the events were recorded by an earlier request with the same idempotency key.
 	Replayed bool
+	// After is, of a dry run, the state that the account of the first event would have. Its events have no position and no time.
+	After account.State
 }
 
 // Recorded is one event as the log holds it.
