@@ -19,6 +19,7 @@ import (
 	"passbook/internal/command"
 	"passbook/internal/config"
 	"passbook/internal/eventstore"
+	"passbook/internal/expiry"
 	"passbook/internal/httpapi"
 	"passbook/internal/httpapi/feed"
 	"passbook/internal/notify"
@@ -83,7 +84,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	stopping := make(chan struct{})
 	a.endStreams = sync.OnceFunc(func() { close(stopping); events.Stop() })
 	meter := newCommandMeter(registry)
-	commands, err := a.newCommands(cfg, pools["commands"], meter.settled, func(appended int, took time.Duration) {
+	commands, err := a.newCommands(pools["commands"], meter.settled, func(appended int, took time.Duration) {
 		meter.appended(appended, took)
 		engine.Wake()
 		events.Wake()
@@ -105,17 +106,18 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 		return nil, err
 	}
 	a.handler = a.tracing.handler(a.handler)
-	a.workers = append(a.workers, commands.Run, engine.Run, queries.Run, events.Run, notifier.Run)
+	expiries := expiry.New(expiry.Config{
+		Pool: pools["projector"], Commands: commands, Keys: eventstore.New(pools["projector"]), KeepKeys: cfg.IdempotencyTTL, Logger: cfg.Log,
+	})
+	a.workers = append(a.workers, commands.Run, engine.Run, queries.Run, events.Run, notifier.Run, expiries.Run)
 	return a, nil
 }
 
 // newCommands returns the write side, which calls settled and appended as command.Config says.
 func (a *app) newCommands(
-	cfg config.Config, pool *pgxpool.Pool, settled func(account.Command, bool, error), appended func(int, time.Duration),
+	pool *pgxpool.Pool, settled func(account.Command, bool, error), appended func(int, time.Duration),
 ) (*command.Service, error) {
-	c := command.Config{
-		Store: eventstore.New(pool), Logger: cfg.Log, KeepKeys: cfg.IdempotencyTTL, Settled: settled, Appended: appended,
-	}
+	c := command.Config{Store: eventstore.New(pool), Settled: settled, Appended: appended}
 	if a.tracing != nil {
 		c.Appending = a.tracing.appending
 	}

@@ -59,7 +59,19 @@ func newCommandMeter(registry prometheus.Registerer) *commandMeter {
 		}),
 	}
 	for _, c := range []account.Command{
-		account.Open{}, account.Deposit{}, account.Withdraw{}, account.Transfer{}, account.Suspend{}, account.Reactivate{}, account.Close{},
+		account.Open{},
+		account.Deposit{},
+		account.Withdraw{},
+		account.Transfer{},
+		account.Suspend{},
+		account.Reactivate{},
+		account.Close{},
+		account.Change{},
+		account.PlaceHold{},
+		account.CaptureHold{},
+		account.ReleaseHold{},
+		account.ExpireHold{},
+		account.Reverse{},
 	} {
 		row := new([outcomes]prometheus.Counter)
 		for i, outcome := range outcomeNames {
@@ -90,7 +102,8 @@ func outcomeOf(err error) int {
 		return overloaded
 	}
 	for _, target := range []error{
-		account.ErrNotFound, account.ErrExists, account.ErrTransferExists, command.ErrKeyReused, command.ErrKeyInFlight,
+		account.ErrNotFound, account.ErrExists, account.ErrTransferExists, account.ErrHoldExists, account.ErrHoldNotFound,
+		account.ErrMovementNotFound, command.ErrKeyReused, command.ErrKeyInFlight,
 	} {
 		if errors.Is(err, target) {
 			return refused

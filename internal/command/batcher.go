@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"passbook/internal/eventstore"
@@ -33,8 +32,6 @@ type log interface {
 // Run takes commands until ctx ends, then finishes those it has taken, refuses those still queued with ErrUnavailable, and
 // returns nil. It must be called once. It does not recover: a panic in it ends the process.
 func (s *Service) Run(ctx context.Context) error {
-	var maintenance sync.WaitGroup
-	maintenance.Go(func() { s.expireKeys(ctx) })
 	s.running.Store(true)
 	work := context.WithoutCancel(ctx) // what has been taken is finished
 	for ctx.Err() == nil {
@@ -52,7 +49,6 @@ func (s *Service) Run(ctx context.Context) error {
 	for groups := s.queue.take(); len(groups) > 0; groups = s.queue.take() {
 		s.fail(groups, ErrUnavailable)
 	}
-	maintenance.Wait()
 	return nil
 }
 

@@ -7,6 +7,7 @@
 // stood after that event, all of them. One goroutine, the batcher, does the following, over and over:
 //
 //	take the commands that wait          (queue.go: single commands first, then bulk)
+//	look up what the commands name       (accounts.go: ids of transfers and holds, movements to reverse; up to the head)
 //	load the accounts that are missing   (accounts.go: the last snapshot and the events after it, never beyond the head)
 //	decide each command in order         (decide.go: events, or a refusal, on what the commands before it left)
 //	append the batch on the head         (eventstore: nothing is done if the log's head is another)
@@ -20,9 +21,10 @@
 //
 // # Why it is right
 //
-// An append succeeds only on the log's head, so whatever succeeds was decided on the whole log: acceptances, refusals and
-// If-Match alike, about one account or several, and whether the id of a transfer is new. A refusal appends no event, but it is confirmed by the same call. There are
-// no stale accounts to reason about, and no conflict of a single command.
+// An append succeeds only on the log's head, so whatever succeeds was decided on the whole log: acceptances, refusals, dry runs and
+// If-Match alike, about one account or several, and whether an id is new, a hold has ended or a movement has been reversed. What
+// the log says of these across accounts is an account.Index, to which the batch adds its own events. A refusal or a dry run appends
+// no event, but it is confirmed by the same call. There are no stale accounts to reason about, and no conflict of a single command.
 //
 // Loading stops at the head because the check vouches for nothing beyond it. An event read past the head could be lost in a
 // failover that leaves the head in place, and the append would then succeed on a state that never was. Snapshots are part of the
@@ -39,7 +41,7 @@
 //
 // A key is stored with the first answer that the rules gave, in the transaction of its events. A success is rendered again
 // from the events, which never change; of a refusal the answer itself is stored. Whatever the rules did not decide (a database
-// that is unavailable, an error) leaves no key. A key that occurs twice in one call is a replay of its first occurrence.
+// that is unavailable, an error) leaves no key. Nor does a dry run, which is taken back once it is decided. A key that occurs twice in one call is a replay of its first occurrence.
 //
 // # Failures
 //

@@ -150,7 +150,7 @@ func (w *walk) run(t *testing.T, seed uint64) error {
 func (w *walk) start(t *testing.T) *writer {
 	t.Helper()
 	g := newGate(t, w.url, w.instead...)
-	service, stop := startStoppable(t, g.pool, cacheSize(1+len(w.writers)), func(c *command.Config) { c.Logger = nil })
+	service, stop := startStoppable(t, g.pool, cacheSize(1+len(w.writers)))
 	return &writer{gate: g, service: service, stop: stop}
 }
 

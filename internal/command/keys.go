@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"passbook/internal/account"
 	"passbook/internal/account/eventjson"
@@ -101,27 +100,4 @@ func firstResult(key *eventstore.StoredKey) (Result, error) {
 		}
 	}
 	return result, nil
-}
-
-// expireEvery is how often expired idempotency keys are deleted.
-const expireEvery = time.Minute
-
-// expireKeys deletes expired idempotency keys until ctx ends.
-func (s *Service) expireKeys(ctx context.Context) {
-	expire := time.NewTicker(expireEvery)
-	defer expire.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-expire.C:
-		}
-		deleted, err := s.store.ExpireKeys(ctx, s.config.KeepKeys)
-		if err != nil && ctx.Err() == nil {
-			s.config.Logger.WarnContext(ctx, "deleting expired idempotency keys failed; retrying in a minute", "error", err)
-		}
-		if deleted > 0 {
-			s.config.Logger.DebugContext(ctx, "deleted expired idempotency keys", "keys", deleted)
-		}
-	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -18,16 +17,13 @@ import (
 
 // Defaults of Config. They bound memory and latency, never correctness.
 const (
-	defaultQueue    = 4096
-	defaultCache    = 100_000
-	defaultKeepKeys = 24 * time.Hour
+	defaultQueue = 4096
+	defaultCache = 100_000
 )
 
 // Config is what a Service is made of. Zero numbers take the defaults.
 type Config struct {
 	Store *eventstore.Store
-	// Logger is told of maintenance that failed; nil discards.
-	Logger *slog.Logger
 	// Settled, if set, is called once for every command that was asked for, dry runs apart, with its error if it was not applied. It
 	// is called on the path of every command, so it must be quick and must not block.
 	Settled func(c account.Command, replayed bool, err error)
@@ -40,8 +36,6 @@ type Config struct {
 	// QueueSize is how many calls of Do may wait before the next is refused with ErrOverloaded; CacheSize is how many accounts
 	// are kept in memory.
 	QueueSize, CacheSize int
-	// KeepKeys is how long idempotency keys are kept, to within a minute or so.
-	KeepKeys time.Duration
 }
 
 // Service takes commands from any number of goroutines and appends them in batches.
@@ -61,8 +55,6 @@ type Service struct {
 // New makes a Service. Nothing happens until Run.
 func New(c Config) (*Service, error) {
 	c.QueueSize, c.CacheSize = cmp.Or(max(c.QueueSize, 0), defaultQueue), cmp.Or(max(c.CacheSize, 0), defaultCache)
-	c.KeepKeys = cmp.Or(max(c.KeepKeys, 0), defaultKeepKeys)
-	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Appended == nil {
 		c.Appended = func(int, time.Duration) {}
 	}
