@@ -107,6 +107,48 @@ func (e EventType) Valid() bool {
 	}
 }
 
+// Defines values for HoldStatus.
+const (
+	Captured HoldStatus = "captured"
+	Expired  HoldStatus = "expired"
+	Open     HoldStatus = "open"
+	Released HoldStatus = "released"
+)
+
+// Valid indicates whether the value is a known member of the HoldStatus enum.
+func (e HoldStatus) Valid() bool {
+	switch e {
+	case Captured:
+		return true
+	case Expired:
+		return true
+	case Open:
+		return true
+	case Released:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for MovementSort.
+const (
+	MinusRecordedAt MovementSort = "-recorded_at"
+	RecordedAt      MovementSort = "recorded_at"
+)
+
+// Valid indicates whether the value is a known member of the MovementSort enum.
+func (e MovementSort) Valid() bool {
+	switch e {
+	case MinusRecordedAt:
+		return true
+	case RecordedAt:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ProjectionState.
 const (
 	ProjectionStateHalted  ProjectionState = "halted"
@@ -173,6 +215,8 @@ func (e ReplayState) Valid() bool {
 // Defines values for TransactionKind.
 const (
 	Deposit     TransactionKind = "deposit"
+	ReversalIn  TransactionKind = "reversal_in"
+	ReversalOut TransactionKind = "reversal_out"
 	TransferIn  TransactionKind = "transfer_in"
 	TransferOut TransactionKind = "transfer_out"
 	Withdrawal  TransactionKind = "withdrawal"
@@ -182,6 +226,10 @@ const (
 func (e TransactionKind) Valid() bool {
 	switch e {
 	case Deposit:
+		return true
+	case ReversalIn:
+		return true
+	case ReversalOut:
 		return true
 	case TransferIn:
 		return true
@@ -218,24 +266,6 @@ func (e ListAccountsParamsSort) Valid() bool {
 	}
 }
 
-// Defines values for ListTransactionsParamsSort.
-const (
-	MinusRecordedAt ListTransactionsParamsSort = "-recorded_at"
-	RecordedAt      ListTransactionsParamsSort = "recorded_at"
-)
-
-// Valid indicates whether the value is a known member of the ListTransactionsParamsSort enum.
-func (e ListTransactionsParamsSort) Valid() bool {
-	switch e {
-	case MinusRecordedAt:
-		return true
-	case RecordedAt:
-		return true
-	default:
-		return false
-	}
-}
-
 // Account defines model for Account.
 type Account struct {
 	AccountID uuid.UUID `json:"account_id"`
@@ -262,6 +292,14 @@ type Account struct {
 	//
 	// Examples: 120.00
 	Deposited Decimal `json:"deposited"`
+
+	// Held A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Held Decimal `json:"held"`
+
+	// Metadata Labels of the caller's own, by key.
+	Metadata Metadata `json:"metadata"`
 
 	// OpenedAt RFC 3339, in UTC, to the microsecond.
 	//
@@ -318,10 +356,57 @@ type AccountPage struct {
 
 	// NextCursor The `cursor` of the next page; null on the last.
 	NextCursor *string `json:"next_cursor"`
+
+	// Total With `count=true`, how many there are on all pages; at most 10000.
+	Total *int64 `json:"total,omitempty,omitzero"`
+
+	// TotalExceeds True when there are more than `total`.
+	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
+}
+
+// AccountStatement defines model for AccountStatement.
+type AccountStatement struct {
+	AccountID uuid.UUID `json:"account_id"`
+
+	// ClosingBalance A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	ClosingBalance Decimal `json:"closing_balance"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// From The beginning of the period, inclusive; null if it is the opening of the account.
+	From *time.Time `json:"from"`
+
+	// FromPosition The position of the log that the opening balance stands at; 0 if it is before the account was opened.
+	FromPosition int64 `json:"from_position"`
+
+	// OpeningBalance A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	OpeningBalance Decimal `json:"opening_balance"`
+
+	// Owner The owner at the end of the period.
+	Owner string `json:"owner"`
+
+	// To The end of the period, exclusive. RFC 3339, in UTC.
+	To time.Time `json:"to"`
+
+	// ToPosition The position of the log that the closing balance stands at.
+	ToPosition int64 `json:"to_position"`
+
+	// Transactions The movements of the period, oldest first.
+	Transactions []Transaction `json:"transactions"`
 }
 
 // AccountStatus defines model for AccountStatus.
 type AccountStatus string
+
+// AmountBound defines model for AmountBound.
+type AmountBound = string
 
 // Balance defines model for Balance.
 type Balance struct {
@@ -341,7 +426,15 @@ type Balance struct {
 	//
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
-	Owner    string       `json:"owner"`
+
+	// Held A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Held Decimal `json:"held"`
+
+	// Metadata Labels of the caller's own, by key.
+	Metadata Metadata `json:"metadata"`
+	Owner    string   `json:"owner"`
 
 	// Position Where the account's last applied event is in the log.
 	Position int64         `json:"position"`
@@ -355,6 +448,9 @@ type Balance struct {
 	// Version That of the account's last applied event.
 	Version int64 `json:"version"`
 }
+
+// CSV RFC 4180, UTF-8, with a header. A cell of text that a spreadsheet would run as a formula begins with an apostrophe; every line break within a cell is CR LF. Metadata is a JSON object. There is no `next_cursor`: see `Link`.
+type CSV = string
 
 // CloudEvent An event as a CloudEvent 1.0. `type` says which of these it is, and so what `data` has.
 type CloudEvent struct {
@@ -526,8 +622,83 @@ type FieldError struct {
 	Pointer string `json:"pointer,omitempty,omitzero"`
 }
 
+// Hold Money of an account that is kept back until the hold is captured or released, or expires.
+type Hold struct {
+	AccountID uuid.UUID `json:"account_id"`
+
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
+
+	// CapturedAmount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	CapturedAmount Decimal `json:"captured_amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// EndedAt When it was captured or released, or expired; null while it is open. RFC 3339, in UTC, to the microsecond.
+	EndedAt *time.Time `json:"ended_at"`
+
+	// EndedPosition Where its end is in the log; null while it is open.
+	EndedPosition *int64 `json:"ended_position"`
+
+	// ExpiresAt When it expires by itself; null when it does not. RFC 3339, in UTC, to the microsecond.
+	ExpiresAt *time.Time `json:"expires_at"`
+	HoldID    uuid.UUID  `json:"hold_id"`
+
+	// Metadata Labels of the caller's own, by key.
+	Metadata Metadata `json:"metadata"`
+
+	// PlacedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	PlacedAt Time `json:"placed_at"`
+
+	// Position Where its placing is in the log.
+	Position int64 `json:"position"`
+
+	// Reference What it was said to be for; null when nothing was said.
+	Reference *string    `json:"reference"`
+	Status    HoldStatus `json:"status"`
+
+	// TransferID The transfer that it was captured with; null if there is none.
+	TransferID *uuid.UUID `json:"transfer_id"`
+}
+
+// HoldPage defines model for HoldPage.
+type HoldPage struct {
+	AccountID uuid.UUID `json:"account_id"`
+	Holds     []Hold    `json:"holds"`
+
+	// NextCursor The `cursor` of the next page; null on the last.
+	NextCursor *string `json:"next_cursor"`
+
+	// Total With `count=true`, how many there are on all pages; at most 10000.
+	Total *int64 `json:"total,omitempty,omitzero"`
+
+	// TotalExceeds True when there are more than `total`.
+	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
+}
+
+// HoldStatus defines model for HoldStatus.
+type HoldStatus string
+
 // Line One line of text, without control characters.
 type Line = string
+
+// ListTotal With `count=true`, how many there are on all pages; at most 10000.
+type ListTotal = int64
+
+// ListTotalExceeds True when there are more than `total`.
+type ListTotalExceeds = bool
+
+// Metadata Labels of the caller's own, by key.
+type Metadata map[string]string
 
 // MoneyData The data of MoneyDeposited and MoneyWithdrawn.
 type MoneyData struct {
@@ -576,6 +747,22 @@ type Moved struct {
 	// Movements How many deposits, withdrawals and transfers.
 	Movements int64 `json:"movements"`
 }
+
+// MovementPage defines model for MovementPage.
+type MovementPage struct {
+	// NextCursor The `cursor` of the next page; null on the last.
+	NextCursor *string `json:"next_cursor"`
+
+	// Total With `count=true`, how many there are on all pages; at most 10000.
+	Total *int64 `json:"total,omitempty,omitzero"`
+
+	// TotalExceeds True when there are more than `total`.
+	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
+	Transactions []Transaction    `json:"transactions"`
+}
+
+// MovementSort defines model for MovementSort.
+type MovementSort string
 
 // OpenAccount defines model for OpenAccount.
 type OpenAccount struct {
@@ -829,6 +1016,8 @@ type TotalList struct {
 
 // Transaction One movement of money on an account.
 type Transaction struct {
+	AccountID uuid.UUID `json:"account_id"`
+
 	// Amount A decimal with as many decimals as the currency has.
 	//
 	// Examples: 120.00
@@ -839,9 +1028,22 @@ type Transaction struct {
 	// Examples: 120.00
 	Balance Decimal `json:"balance"`
 
-	// CounterpartyAccountID The other account of a transfer; null if it is not a transfer.
-	CounterpartyAccountID *uuid.UUID      `json:"counterparty_account_id"`
-	Kind                  TransactionKind `json:"kind"`
+	// CounterpartyAccountID The other account of a transfer or of its reversal; null for others.
+	CounterpartyAccountID *uuid.UUID `json:"counterparty_account_id"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// HoldID The hold that it captured; null if there is none.
+	HoldID *uuid.UUID `json:"hold_id"`
+
+	// Kind `reversal_in` gives back a withdrawal or the sending of a transfer; `reversal_out` takes back a deposit or the receiving of a transfer.
+	Kind TransactionKind `json:"kind"`
+
+	// Metadata Labels of the caller's own, by key.
+	Metadata Metadata `json:"metadata"`
 
 	// Position Where the movement is in the log.
 	Position int64 `json:"position"`
@@ -854,14 +1056,25 @@ type Transaction struct {
 	// Reference What it was said to be for; null when nothing was said.
 	Reference *string `json:"reference"`
 
-	// TransferID The id that both sides of a transfer share; null if it is not a transfer.
+	// ReversedAmount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	ReversedAmount Decimal `json:"reversed_amount,omitempty,omitzero"`
+
+	// ReversedBy The positions of the reversals of the movement. Not in a statement, which never changes.
+	ReversedBy []int64 `json:"reversed_by,omitempty,omitzero"`
+
+	// Reverses The position of the movement that it reverses, in whole or in part; null if it is no reversal.
+	Reverses *int64 `json:"reverses"`
+
+	// TransferID The id that both sides of a transfer and of its reversals share; null for others.
 	TransferID *uuid.UUID `json:"transfer_id"`
 
 	// Version The account's version after it.
 	Version int64 `json:"version"`
 }
 
-// TransactionKind defines model for TransactionKind.
+// TransactionKind `reversal_in` gives back a withdrawal or the sending of a transfer; `reversal_out` takes back a deposit or the receiving of a transfer.
 type TransactionKind string
 
 // TransactionPage defines model for TransactionPage.
@@ -874,8 +1087,14 @@ type TransactionPage struct {
 	Currency CurrencyCode `json:"currency"`
 
 	// NextCursor The `cursor` of the next page; null on the last.
-	NextCursor   *string       `json:"next_cursor"`
-	Transactions []Transaction `json:"transactions"`
+	NextCursor *string `json:"next_cursor"`
+
+	// Total With `count=true`, how many there are on all pages; at most 10000.
+	Total *int64 `json:"total,omitempty,omitzero"`
+
+	// TotalExceeds True when there are more than `total`.
+	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
+	Transactions []Transaction    `json:"transactions"`
 }
 
 // Transfer defines model for Transfer.
@@ -897,6 +1116,16 @@ type Transfer struct {
 
 	// TransferID An id of your own for the transfer, never used before (409 `transfer-exists`); one is made if you have none.
 	TransferID uuid.UUID `json:"transfer_id,omitempty,omitzero"`
+}
+
+// TransferDetails defines model for TransferDetails.
+type TransferDetails struct {
+	// From One movement of money on an account.
+	From Transaction `json:"from"`
+
+	// To One movement of money on an account.
+	To         Transaction `json:"to"`
+	TransferID uuid.UUID   `json:"transfer_id"`
 }
 
 // TransferLeg defines model for TransferLeg.
@@ -968,6 +1197,12 @@ type TransferSentData struct {
 // AccountID defines model for AccountId.
 type AccountID = uuid.UUID
 
+// Count defines model for Count.
+type Count = bool
+
+// HoldID defines model for HoldId.
+type HoldID = uuid.UUID
+
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
@@ -989,6 +1224,9 @@ type ProjectionID = string
 // ReplayID defines model for ReplayId.
 type ReplayID = uuid.UUID
 
+// TransferID defines model for TransferId.
+type TransferID = uuid.UUID
+
 // Unnamed defines model for Unnamed.
 type Unnamed = bool
 
@@ -996,6 +1234,9 @@ type Unnamed = bool
 type ListAccountsParams struct {
 	// Owner Only accounts of exactly this owner.
 	Owner Line `form:"owner,omitempty" json:"owner,omitempty,omitzero"`
+
+	// OwnerContains Only accounts with this in the owner's name, whatever its case and accents.
+	OwnerContains Line `form:"owner_contains,omitempty" json:"owner_contains,omitempty,omitzero"`
 
 	// Currency Only accounts in this currency.
 	Currency CurrencyCode `form:"currency,omitempty" json:"currency,omitempty,omitzero"`
@@ -1011,6 +1252,9 @@ type ListAccountsParams struct {
 
 	// Cursor The `next_cursor` of the previous page. It is valid only with the same sort order and filters.
 	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Count With `true`, `total` in the response is how many there are on all pages: exact up to 10,000, beyond that 10000 with `total_exceeds`. JSON only.
+	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
 
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
@@ -1070,6 +1314,42 @@ type closeAccountParams struct {
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
+// listHoldsParams are the parameters of ListHolds.
+type listHoldsParams struct {
+	// Status Only holds of this status.
+	Status HoldStatus `form:"status,omitempty" json:"status,omitempty,omitzero"`
+
+	// Limit The size of a page.
+	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor The `next_cursor` of the previous page. It is bound to the account and the status.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Count With `true`, `total` in the response is how many there are on all pages: exact up to 10,000, beyond that 10000 with `total_exceeds`. JSON only.
+	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+}
+
+// getHoldParams are the parameters of GetHold.
+type getHoldParams struct {
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+}
+
 // reactivateAccountParams are the parameters of ReactivateAccount.
 type reactivateAccountParams struct {
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
@@ -1077,6 +1357,24 @@ type reactivateAccountParams struct {
 
 	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// getStatementParams are the parameters of GetStatement.
+type getStatementParams struct {
+	// From The beginning of the period, inclusive, RFC 3339. Not in the future. The opening of the account if it is not given.
+	From time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
+
+	// To The end of the period, exclusive, RFC 3339. Not in the future, nor before `from`. Now if it is not given; `to` in the response is then that moment, by which the same statement can be had again.
+	To time.Time `form:"to,omitempty" json:"to,omitempty,omitzero"`
+
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
 // suspendAccountParams are the parameters of SuspendAccount.
@@ -1100,13 +1398,16 @@ type ListTransactionsParams struct {
 	Kind TransactionKind `form:"kind,omitempty" json:"kind,omitempty,omitzero"`
 
 	// Sort The order; a leading `-` means newest first. What was recorded at one time is in the order of the log.
-	Sort ListTransactionsParamsSort `form:"sort,omitempty" json:"sort,omitempty,omitzero"`
+	Sort MovementSort `form:"sort,omitempty" json:"sort,omitempty,omitzero"`
 
 	// Limit The size of a page.
 	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
 
 	// Cursor The `next_cursor` of the page before. It is bound to the account and the sort order.
 	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Count With `true`, `total` in the response is how many there are on all pages: exact up to 10,000, beyond that 10000 with `total_exceeds`. JSON only.
+	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
 
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
@@ -1117,9 +1418,6 @@ type ListTransactionsParams struct {
 	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
-
-// ListTransactionsParamsSort is a parameter of ListTransactions.
-type ListTransactionsParamsSort string
 
 // runCommandsParams are the parameters of RunCommands.
 type runCommandsParams struct {
@@ -1202,6 +1500,57 @@ type getTotalsParams struct {
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
+// searchTransactionsParams are the parameters of SearchTransactions.
+type searchTransactionsParams struct {
+	// Reference Only movements of exactly this reference.
+	Reference string `form:"reference,omitempty" json:"reference,omitempty,omitzero"`
+
+	// TransferID Only movements of this transfer, its reversals included.
+	TransferID uuid.UUID `form:"transfer_id,omitempty" json:"transfer_id,omitempty,omitzero"`
+
+	// Metadata Only movements that have this value under this key of their metadata, as `metadata[key]=value`; of several, all.
+	Metadata map[string]string `json:"metadata,omitempty,omitzero"`
+
+	// MinAmount Only movements of at least this amount, a decimal.
+	MinAmount AmountBound `form:"min_amount,omitempty" json:"min_amount,omitempty,omitzero"`
+
+	// MaxAmount Only movements of at most this amount, a decimal.
+	MaxAmount AmountBound `form:"max_amount,omitempty" json:"max_amount,omitempty,omitzero"`
+
+	// Currency Only movements of accounts in this currency.
+	Currency CurrencyCode `form:"currency,omitempty" json:"currency,omitempty,omitzero"`
+
+	// Kind Only movements of this kind.
+	Kind TransactionKind `form:"kind,omitempty" json:"kind,omitempty,omitzero"`
+
+	// From Only what was recorded at this time or later, RFC 3339. Not in the future.
+	From time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
+
+	// To Only what was recorded before this time, RFC 3339. Not in the future.
+	To time.Time `form:"to,omitempty" json:"to,omitempty,omitzero"`
+
+	// Sort The order; a leading `-` means newest first. What was recorded at one time is in the order of the log.
+	Sort MovementSort `form:"sort,omitempty" json:"sort,omitempty,omitzero"`
+
+	// Limit The size of a page.
+	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor The `next_cursor` of the previous page. It is valid only with the same sort order and filters.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Count With `true`, `total` in the response is how many there are on all pages: exact up to 10,000, beyond that 10000 with `total_exceeds`. JSON only.
+	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+}
+
 // transferParams are the parameters of Transfer.
 type transferParams struct {
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
@@ -1209,6 +1558,18 @@ type transferParams struct {
 
 	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// getTransferParams are the parameters of GetTransfer.
+type getTransferParams struct {
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
 // withdrawParams are the parameters of Withdraw.
@@ -1227,6 +1588,13 @@ func newListAccountsRequest(ctx context.Context, server string, params *ListAcco
 		var query []string
 		if !reflect.ValueOf(params.Owner).IsZero() {
 			part, err := runtime.StyleParamWithOptions("form", true, "owner", params.Owner, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.OwnerContains).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "owner_contains", params.OwnerContains, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
 			if err != nil {
 				return nil, err
 			}
@@ -1262,6 +1630,13 @@ func newListAccountsRequest(ctx context.Context, server string, params *ListAcco
 		}
 		if !reflect.ValueOf(params.Cursor).IsZero() {
 			part, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Count).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "count", params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
 			if err != nil {
 				return nil, err
 			}
@@ -1434,6 +1809,108 @@ func newCloseAccountRequestWithBody(ctx context.Context, server string, accountI
 	return req, nil
 }
 
+// newListHoldsRequest makes the request of GET /accounts/{account_id}/holds.
+func newListHoldsRequest(ctx context.Context, server string, accountID AccountID, params *listHoldsParams) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "account_id", accountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/accounts/%s/holds", pathParam0)
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.Status).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "status", params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Limit).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Cursor).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Count).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "count", params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.MinPosition).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "min_position", params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	if params != nil {
+		if params.Prefer != "" {
+			req.Header.Set("Prefer", string(params.Prefer))
+		}
+		if params.IfNoneMatch != "" {
+			req.Header.Set("If-None-Match", string(params.IfNoneMatch))
+		}
+	}
+	return req, nil
+}
+
+// newGetHoldRequest makes the request of GET /accounts/{account_id}/holds/{hold_id}.
+func newGetHoldRequest(ctx context.Context, server string, accountID AccountID, holdID HoldID, params *getHoldParams) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "account_id", accountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	pathParam1, err := runtime.StyleParamWithOptions("simple", false, "hold_id", holdID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/accounts/%s/holds/%s", pathParam0, pathParam1)
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.MinPosition).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "min_position", params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	if params != nil {
+		if params.Prefer != "" {
+			req.Header.Set("Prefer", string(params.Prefer))
+		}
+		if params.IfNoneMatch != "" {
+			req.Header.Set("If-None-Match", string(params.IfNoneMatch))
+		}
+	}
+	return req, nil
+}
+
 // newReactivateAccountRequest makes the request of POST /accounts/{account_id}/reactivate from a value.
 func newReactivateAccountRequest(ctx context.Context, server string, accountID AccountID, params *reactivateAccountParams, body StatusChange) (*http.Request, error) {
 	encoded, err := json.Marshal(body)
@@ -1461,6 +1938,55 @@ func newReactivateAccountRequestWithBody(ctx context.Context, server string, acc
 		}
 		if params.IfMatch != "" {
 			req.Header.Set("If-Match", string(params.IfMatch))
+		}
+	}
+	return req, nil
+}
+
+// newGetStatementRequest makes the request of GET /accounts/{account_id}/statement.
+func newGetStatementRequest(ctx context.Context, server string, accountID AccountID, params *getStatementParams) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "account_id", accountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/accounts/%s/statement", pathParam0)
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.From).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "from", params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.To).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "to", params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.MinPosition).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "min_position", params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	if params != nil {
+		if params.Prefer != "" {
+			req.Header.Set("Prefer", string(params.Prefer))
+		}
+		if params.IfNoneMatch != "" {
+			req.Header.Set("If-None-Match", string(params.IfNoneMatch))
 		}
 	}
 	return req, nil
@@ -1544,6 +2070,13 @@ func newListTransactionsRequest(ctx context.Context, server string, accountID Ac
 		}
 		if !reflect.ValueOf(params.Cursor).IsZero() {
 			part, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Count).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "count", params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
 			if err != nil {
 				return nil, err
 			}
@@ -1973,6 +2506,130 @@ func newGetTotalsRequest(ctx context.Context, server string, params *getTotalsPa
 	return req, nil
 }
 
+// newSearchTransactionsRequest makes the request of GET /transactions.
+func newSearchTransactionsRequest(ctx context.Context, server string, params *searchTransactionsParams) (*http.Request, error) {
+	target := server + fmt.Sprintf("/transactions")
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.Reference).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "reference", params.Reference, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.TransferID).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "transfer_id", params.TransferID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if params.Metadata != nil {
+			if !reflect.ValueOf(params.Metadata).IsZero() {
+				part, err := runtime.StyleParamWithOptions("deepObject", true, "metadata", params.Metadata, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "object", Format: ""})
+				if err != nil {
+					return nil, err
+				}
+				query = append(query, part)
+			}
+		}
+		if !reflect.ValueOf(params.MinAmount).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "min_amount", params.MinAmount, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.MaxAmount).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "max_amount", params.MaxAmount, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Currency).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "currency", params.Currency, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Kind).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "kind", params.Kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.From).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "from", params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.To).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "to", params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Sort).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "sort", params.Sort, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Limit).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Cursor).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Count).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "count", params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.MinPosition).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "min_position", params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	if params != nil {
+		if params.Prefer != "" {
+			req.Header.Set("Prefer", string(params.Prefer))
+		}
+		if params.IfNoneMatch != "" {
+			req.Header.Set("If-None-Match", string(params.IfNoneMatch))
+		}
+	}
+	return req, nil
+}
+
 // newTransferRequest makes the request of POST /transfers from a value.
 func newTransferRequest(ctx context.Context, server string, params *transferParams, body Transfer) (*http.Request, error) {
 	encoded, err := json.Marshal(body)
@@ -1996,6 +2653,41 @@ func newTransferRequestWithBody(ctx context.Context, server string, params *tran
 		}
 		if params.IfMatch != "" {
 			req.Header.Set("If-Match", string(params.IfMatch))
+		}
+	}
+	return req, nil
+}
+
+// newGetTransferRequest makes the request of GET /transfers/{transfer_id}.
+func newGetTransferRequest(ctx context.Context, server string, transferID TransferID, params *getTransferParams) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "transfer_id", transferID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/transfers/%s", pathParam0)
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.MinPosition).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "min_position", params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	if params != nil {
+		if params.Prefer != "" {
+			req.Header.Set("Prefer", string(params.Prefer))
+		}
+		if params.IfNoneMatch != "" {
+			req.Header.Set("If-None-Match", string(params.IfNoneMatch))
 		}
 	}
 	return req, nil

@@ -162,6 +162,8 @@ func (c *Config) validate() error {
 
 // server implements ServerInterface.
 type server struct {
+	genapi.Unimplemented
+
 	commands    Commands
 	queries     Queries
 	statements  Statements

@@ -58,7 +58,7 @@ func (s *server) ListAccounts(w http.ResponseWriter, r *http.Request, p genapi.L
 	for i := range page.Accounts {
 		body.Accounts[i] = accountOf(&page.Accounts[i])
 	}
-	text, err := json.Marshal(&body)
+	text, err := encode(&body)
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -108,13 +108,16 @@ func (s *server) respond(w http.ResponseWriter, r *http.Request, tag string, bod
 	if s.notModified(w, r, tag) {
 		return
 	}
-	text, err := json.Marshal(body())
+	text, err := encode(body())
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	write(w, http.StatusOK, "application/json", text)
 }
+
+// encode renders the result of a query. The same result gives the same bytes: the keys of metadata are in order.
+func encode(body any) ([]byte, error) { return json.Marshal(body, json.Deterministic(true)) }
 
 func (s *server) respondText(w http.ResponseWriter, r *http.Request, tag string, text []byte) {
 	if !s.notModified(w, r, tag) {
@@ -157,7 +160,9 @@ func balanceOf(a *query.Account) *genapi.Balance {
 		Owner:     a.Owner,
 		Currency:  a.Currency.Code(),
 		Balance:   money.FormatMinor(a.Balance, a.Currency),
-		Available: available(a.Balance, a.Overdraft, a.Currency),
+		Held:      money.FormatMinor(a.Held, a.Currency),
+		Available: available(a.Balance, a.Overdraft, a.Held, a.Currency),
+		Metadata:  a.Metadata,
 		Status:    genapi.AccountStatus(a.Status),
 		Version:   a.Version,
 		Position:  a.Position,
@@ -171,7 +176,9 @@ func accountOf(a *query.Account) genapi.Account {
 		Owner:          a.Owner,
 		Currency:       a.Currency.Code(),
 		Balance:        money.FormatMinor(a.Balance, a.Currency),
-		Available:      available(a.Balance, a.Overdraft, a.Currency),
+		Held:           money.FormatMinor(a.Held, a.Currency),
+		Available:      available(a.Balance, a.Overdraft, a.Held, a.Currency),
+		Metadata:       a.Metadata,
 		OverdraftLimit: money.FormatMinor(a.Overdraft, a.Currency),
 		Deposited:      a.Deposited,
 		Withdrawn:      a.Withdrawn,
@@ -184,10 +191,13 @@ func accountOf(a *query.Account) genapi.Account {
 	}
 }
 
-// available is the balance and the overdraft limit together. Where that is more than 64 bits hold, it is the most
-// that they hold: no withdrawal can be larger anyway.
-func available(balance, overdraft int64, c money.Currency) string {
-	sum, ok := money.AddMinor(balance, overdraft)
+// available is the balance and the overdraft limit together, less what is held. Where that is more than 64 bits hold, it is the
+// most that they hold: no withdrawal can be larger anyway.
+func available(balance, overdraft, held int64, c money.Currency) string {
+	if balance < 0 {
+		return money.FormatMinor(balance+overdraft-held, c)
+	}
+	sum, ok := money.AddMinor(balance-held, overdraft)
 	if !ok {
 		sum = 1<<63 - 1
 	}

@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"passbook/internal/httpapi/genapi"
 	"passbook/internal/httpapi/request"
 	"passbook/internal/money"
@@ -46,9 +44,9 @@ func (s *server) ListTransactions(w http.ResponseWriter, r *http.Request, id gen
 		Transactions: make([]genapi.Transaction, len(page.Transactions)), NextCursor: nullable(page.Next),
 	}
 	for i := range page.Transactions {
-		body.Transactions[i] = transactionOf(&page.Transactions[i], page.Currency)
+		body.Transactions[i] = transactionOf(&page.Transactions[i])
 	}
-	text, err := json.Marshal(&body)
+	text, err := encode(&body)
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -69,7 +67,7 @@ func (s *server) GetTotals(w http.ResponseWriter, r *http.Request, p genapi.GetT
 			Currency: t.Currency.Code(), Accounts: t.Accounts, Balance: t.Balance, Deposited: t.Deposited, Withdrawn: t.Withdrawn,
 		}
 	}
-	text, err := json.Marshal(&body)
+	text, err := encode(&body)
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -92,7 +90,9 @@ func balanceThen(b *query.BalanceAt) *genapi.Balance {
 		Owner:     b.Owner,
 		Currency:  b.Currency.Code(),
 		Balance:   money.FormatMinor(b.Balance, b.Currency),
-		Available: available(b.Balance, b.Overdraft, b.Currency),
+		Held:      money.FormatMinor(b.Held, b.Currency),
+		Available: available(b.Balance, b.Overdraft, b.Held, b.Currency),
+		Metadata:  b.Metadata,
 		Status:    genapi.AccountStatus(b.Status),
 		Version:   b.Version,
 		Position:  b.Position,
@@ -100,16 +100,25 @@ func balanceThen(b *query.BalanceAt) *genapi.Balance {
 	}
 }
 
-func transactionOf(t *query.Transaction, c money.Currency) genapi.Transaction {
-	return genapi.Transaction{
+func transactionOf(t *query.Transaction) genapi.Transaction {
+	body := genapi.Transaction{
+		AccountID:             t.AccountID,
+		Currency:              t.Currency.Code(),
 		Position:              t.Position,
 		Version:               t.Version,
 		RecordedAt:            timeText(t.RecordedAt),
 		Kind:                  genapi.TransactionKind(t.Kind),
-		Amount:                money.FormatMinor(t.Amount, c),
-		Balance:               money.FormatMinor(t.Balance, c),
+		Amount:                money.FormatMinor(t.Amount, t.Currency),
+		Balance:               money.FormatMinor(t.Balance, t.Currency),
 		CounterpartyAccountID: nullable(t.Counterparty),
 		TransferID:            nullable(t.TransferID),
 		Reference:             nullable(t.Reference),
+		Metadata:              t.Metadata,
+		HoldID:                nullable(t.HoldID),
+		Reverses:              nullable(t.Reverses),
 	}
+	if t.ReversedBy != nil {
+		body.ReversedBy, body.ReversedAmount = t.ReversedBy, money.FormatMinor(t.ReversedAmount, t.Currency)
+	}
+	return body
 }

@@ -37,8 +37,10 @@ type Account struct {
 	ID       uuid.UUID
 	Owner    string
 	Currency money.Currency
-	// Balance and Overdraft are in minor units of Currency.
-	Balance, Overdraft int64
+	// Balance, Overdraft and Held, what open holds keep back, are in minor units of Currency.
+	Balance, Overdraft, Held int64
+	// Metadata is the caller's labels; nil when there are none.
+	Metadata map[string]string
 	// Deposited and Withdrawn are the sums of all money that ever came in and went out, transfers included, as
 	// decimal text ("12.34"): over an account's life they may exceed what a balance can be.
 	Deposited, Withdrawn string
@@ -76,8 +78,10 @@ type BalanceAt struct {
 	ID       uuid.UUID
 	Owner    string
 	Currency money.Currency
-	// Balance and Overdraft are in minor units of Currency.
-	Balance, Overdraft int64
+	// Balance, Overdraft and Held, what open holds kept back, are in minor units of Currency.
+	Balance, Overdraft, Held int64
+	// Metadata is the caller's labels; nil when there were none.
+	Metadata map[string]string
 	// Status is "active", "suspended" or "closed".
 	Status string
 	// Version, Position and UpdatedAt are the version, position and time of the account's last event by then.
@@ -96,7 +100,7 @@ type StatementFilter struct {
 	// From and To bound the time when a movement was recorded: From is included, To is not. With To a result never changes
 	// later, and the account must have been open by then.
 	From, To *time.Time
-	// Kind is "deposit", "withdrawal", "transfer_in" or "transfer_out".
+	// Kind is that of a Transaction.
 	Kind string
 	// Sort is "-recorded_at" (the default), newest first, or "recorded_at". Movements recorded at the same time are in the
 	// order of the log.
@@ -109,13 +113,25 @@ type StatementFilter struct {
 
 // Transaction is one movement of money on an account.
 type Transaction struct {
-	// Kind is "deposit", "withdrawal", "transfer_in" or "transfer_out".
+	AccountID uuid.UUID
+	Currency  money.Currency
+	// Kind is "deposit", "withdrawal", "transfer_in", "transfer_out", "reversal_in" or "reversal_out".
 	Kind string
 	// Amount is what was moved, above zero, and Balance what the account had after it, both in minor units.
 	Amount, Balance int64
 	// Counterparty is the other account of a transfer, and TransferID the id that both sides share; both are the nil UUID
-	// for other movements.
+	// for other movements. The reversals of a transfer have them too.
 	Counterparty, TransferID uuid.UUID
+	// HoldID is the hold that the movement captured, or the nil UUID.
+	HoldID uuid.UUID
+	// Reverses is the position of the movement that this one reverses, or 0.
+	Reverses int64
+	// ReversedBy is the positions of the reversals of the movement, and ReversedAmount the sum of them, as of the moment that
+	// was asked about. ReversedBy is nil in a statement.
+	ReversedBy     []int64
+	ReversedAmount int64
+	// Metadata is the caller's labels; nil when there are none.
+	Metadata map[string]string
 	// Reference is the caller's, and may be empty.
 	Reference string
 	// Version is the account's after the movement, and Position that of the movement in the log.

@@ -104,6 +104,30 @@ func (e EventType) Valid() bool {
 	}
 }
 
+// Defines values for HoldStatus.
+const (
+	HoldStatusCaptured HoldStatus = "captured"
+	HoldStatusExpired  HoldStatus = "expired"
+	HoldStatusOpen     HoldStatus = "open"
+	HoldStatusReleased HoldStatus = "released"
+)
+
+// Valid indicates whether the value is a known member of the HoldStatus enum.
+func (e HoldStatus) Valid() bool {
+	switch e {
+	case HoldStatusCaptured:
+		return true
+	case HoldStatusExpired:
+		return true
+	case HoldStatusOpen:
+		return true
+	case HoldStatusReleased:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for LivenessStatus.
 const (
 	LivenessStatusOk LivenessStatus = "ok"
@@ -113,6 +137,24 @@ const (
 func (e LivenessStatus) Valid() bool {
 	switch e {
 	case LivenessStatusOk:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for MovementSort.
+const (
+	MinusRecordedAt MovementSort = "-recorded_at"
+	RecordedAt      MovementSort = "recorded_at"
+)
+
+// Valid indicates whether the value is a known member of the MovementSort enum.
+func (e MovementSort) Valid() bool {
+	switch e {
+	case MinusRecordedAt:
+		return true
+	case RecordedAt:
 		return true
 	default:
 		return false
@@ -203,6 +245,8 @@ func (e ReplayState) Valid() bool {
 // Defines values for TransactionKind.
 const (
 	TransactionKindDeposit     TransactionKind = "deposit"
+	TransactionKindReversalIn  TransactionKind = "reversal_in"
+	TransactionKindReversalOut TransactionKind = "reversal_out"
 	TransactionKindTransferIn  TransactionKind = "transfer_in"
 	TransactionKindTransferOut TransactionKind = "transfer_out"
 	TransactionKindWithdrawal  TransactionKind = "withdrawal"
@@ -212,6 +256,10 @@ const (
 func (e TransactionKind) Valid() bool {
 	switch e {
 	case TransactionKindDeposit:
+		return true
+	case TransactionKindReversalIn:
+		return true
+	case TransactionKindReversalOut:
 		return true
 	case TransactionKindTransferIn:
 		return true
@@ -248,24 +296,6 @@ func (e ListAccountsParamsSort) Valid() bool {
 	}
 }
 
-// Defines values for ListTransactionsParamsSort.
-const (
-	MinusRecordedAt ListTransactionsParamsSort = "-recorded_at"
-	RecordedAt      ListTransactionsParamsSort = "recorded_at"
-)
-
-// Valid indicates whether the value is a known member of the ListTransactionsParamsSort enum.
-func (e ListTransactionsParamsSort) Valid() bool {
-	switch e {
-	case MinusRecordedAt:
-		return true
-	case RecordedAt:
-		return true
-	default:
-		return false
-	}
-}
-
 // Account defines model for Account.
 type Account struct {
 	AccountID uuid.UUID `json:"account_id"`
@@ -292,6 +322,14 @@ type Account struct {
 	//
 	// Examples: 120.00
 	Deposited Decimal `json:"deposited"`
+
+	// Held A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Held Decimal `json:"held"`
+
+	// Metadata Labels of the caller's own, by key.
+	Metadata Metadata `json:"metadata"`
 
 	// OpenedAt RFC 3339, in UTC, to the microsecond.
 	//
@@ -348,10 +386,57 @@ type AccountPage struct {
 
 	// NextCursor The `cursor` of the next page; null on the last.
 	NextCursor *string `json:"next_cursor"`
+
+	// Total With `count=true`, how many there are on all pages; at most 10000.
+	Total *int64 `json:"total,omitempty,omitzero"`
+
+	// TotalExceeds True when there are more than `total`.
+	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
+}
+
+// AccountStatement defines model for AccountStatement.
+type AccountStatement struct {
+	AccountID uuid.UUID `json:"account_id"`
+
+	// ClosingBalance A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	ClosingBalance Decimal `json:"closing_balance"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// From The beginning of the period, inclusive; null if it is the opening of the account.
+	From *string `json:"from"`
+
+	// FromPosition The position of the log that the opening balance stands at; 0 if it is before the account was opened.
+	FromPosition int64 `json:"from_position"`
+
+	// OpeningBalance A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	OpeningBalance Decimal `json:"opening_balance"`
+
+	// Owner The owner at the end of the period.
+	Owner string `json:"owner"`
+
+	// To The end of the period, exclusive. RFC 3339, in UTC.
+	To string `json:"to"`
+
+	// ToPosition The position of the log that the closing balance stands at.
+	ToPosition int64 `json:"to_position"`
+
+	// Transactions The movements of the period, oldest first.
+	Transactions []Transaction `json:"transactions"`
 }
 
 // AccountStatus defines model for AccountStatus.
 type AccountStatus string
+
+// AmountBound defines model for AmountBound.
+type AmountBound = string
 
 // Balance defines model for Balance.
 type Balance struct {
@@ -371,7 +456,15 @@ type Balance struct {
 	//
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
-	Owner    string       `json:"owner"`
+
+	// Held A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Held Decimal `json:"held"`
+
+	// Metadata Labels of the caller's own, by key.
+	Metadata Metadata `json:"metadata"`
+	Owner    string   `json:"owner"`
 
 	// Position Where the account's last applied event is in the log.
 	Position int64         `json:"position"`
@@ -385,6 +478,9 @@ type Balance struct {
 	// Version That of the account's last applied event.
 	Version int64 `json:"version"`
 }
+
+// CSV RFC 4180, UTF-8, with a header. A cell of text that a spreadsheet would run as a formula begins with an apostrophe; every line break within a cell is CR LF. Metadata is a JSON object. There is no `next_cursor`: see `Link`.
+type CSV = string
 
 // Command The fields of the command's own route, with its name and, if you like, an idempotency key. For suspend, reactivate and close the account is named by `account_id`. Which fields a command needs, and which it may have, is as on its route.
 type Command struct {
@@ -519,8 +615,80 @@ type FieldError struct {
 	Pointer string `json:"pointer,omitempty,omitzero"`
 }
 
+// Hold Money of an account that is kept back until the hold is captured or released, or expires.
+type Hold struct {
+	AccountID uuid.UUID `json:"account_id"`
+
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
+
+	// CapturedAmount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	CapturedAmount Decimal `json:"captured_amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// EndedAt When it was captured or released, or expired; null while it is open. RFC 3339, in UTC, to the microsecond.
+	EndedAt *string `json:"ended_at"`
+
+	// EndedPosition Where its end is in the log; null while it is open.
+	EndedPosition *int64 `json:"ended_position"`
+
+	// ExpiresAt When it expires by itself; null when it does not. RFC 3339, in UTC, to the microsecond.
+	ExpiresAt *string   `json:"expires_at"`
+	HoldID    uuid.UUID `json:"hold_id"`
+
+	// Metadata Labels of the caller's own, by key.
+	Metadata Metadata `json:"metadata"`
+
+	// PlacedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	PlacedAt Time `json:"placed_at"`
+
+	// Position Where its placing is in the log.
+	Position int64 `json:"position"`
+
+	// Reference What it was said to be for; null when nothing was said.
+	Reference *string    `json:"reference"`
+	Status    HoldStatus `json:"status"`
+
+	// TransferID The transfer that it was captured with; null if there is none.
+	TransferID *uuid.UUID `json:"transfer_id"`
+}
+
+// HoldPage defines model for HoldPage.
+type HoldPage struct {
+	AccountID uuid.UUID `json:"account_id"`
+	Holds     []Hold    `json:"holds"`
+
+	// NextCursor The `cursor` of the next page; null on the last.
+	NextCursor *string `json:"next_cursor"`
+
+	// Total With `count=true`, how many there are on all pages; at most 10000.
+	Total *int64 `json:"total,omitempty,omitzero"`
+
+	// TotalExceeds True when there are more than `total`.
+	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
+}
+
+// HoldStatus defines model for HoldStatus.
+type HoldStatus string
+
 // Line One line of text, without control characters.
 type Line = string
+
+// ListTotal With `count=true`, how many there are on all pages; at most 10000.
+type ListTotal = int64
+
+// ListTotalExceeds True when there are more than `total`.
+type ListTotalExceeds = bool
 
 // Liveness defines model for Liveness.
 type Liveness struct {
@@ -532,6 +700,9 @@ type Liveness struct {
 
 // LivenessStatus defines model for Liveness.Status.
 type LivenessStatus string
+
+// Metadata Labels of the caller's own, by key.
+type Metadata map[string]string
 
 // MoneyData The data of MoneyDeposited and MoneyWithdrawn.
 type MoneyData struct {
@@ -580,6 +751,22 @@ type Moved struct {
 	// Movements How many deposits, withdrawals and transfers.
 	Movements int64 `json:"movements"`
 }
+
+// MovementPage defines model for MovementPage.
+type MovementPage struct {
+	// NextCursor The `cursor` of the next page; null on the last.
+	NextCursor *string `json:"next_cursor"`
+
+	// Total With `count=true`, how many there are on all pages; at most 10000.
+	Total *int64 `json:"total,omitempty,omitzero"`
+
+	// TotalExceeds True when there are more than `total`.
+	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
+	Transactions []Transaction    `json:"transactions"`
+}
+
+// MovementSort defines model for MovementSort.
+type MovementSort string
 
 // OpenAccount defines model for OpenAccount.
 type OpenAccount struct {
@@ -850,6 +1037,8 @@ type TotalList struct {
 
 // Transaction One movement of money on an account.
 type Transaction struct {
+	AccountID uuid.UUID `json:"account_id"`
+
 	// Amount A decimal with as many decimals as the currency has.
 	//
 	// Examples: 120.00
@@ -860,9 +1049,22 @@ type Transaction struct {
 	// Examples: 120.00
 	Balance Decimal `json:"balance"`
 
-	// CounterpartyAccountID The other account of a transfer; null if it is not a transfer.
-	CounterpartyAccountID *uuid.UUID      `json:"counterparty_account_id"`
-	Kind                  TransactionKind `json:"kind"`
+	// CounterpartyAccountID The other account of a transfer or of its reversal; null for others.
+	CounterpartyAccountID *uuid.UUID `json:"counterparty_account_id"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// HoldID The hold that it captured; null if there is none.
+	HoldID *uuid.UUID `json:"hold_id"`
+
+	// Kind `reversal_in` gives back a withdrawal or the sending of a transfer; `reversal_out` takes back a deposit or the receiving of a transfer.
+	Kind TransactionKind `json:"kind"`
+
+	// Metadata Labels of the caller's own, by key.
+	Metadata Metadata `json:"metadata"`
 
 	// Position Where the movement is in the log.
 	Position int64 `json:"position"`
@@ -875,14 +1077,25 @@ type Transaction struct {
 	// Reference What it was said to be for; null when nothing was said.
 	Reference *string `json:"reference"`
 
-	// TransferID The id that both sides of a transfer share; null if it is not a transfer.
+	// ReversedAmount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	ReversedAmount Decimal `json:"reversed_amount,omitempty,omitzero"`
+
+	// ReversedBy The positions of the reversals of the movement. Not in a statement, which never changes.
+	ReversedBy []int64 `json:"reversed_by,omitempty,omitzero"`
+
+	// Reverses The position of the movement that it reverses, in whole or in part; null if it is no reversal.
+	Reverses *int64 `json:"reverses"`
+
+	// TransferID The id that both sides of a transfer and of its reversals share; null for others.
 	TransferID *uuid.UUID `json:"transfer_id"`
 
 	// Version The account's version after it.
 	Version int64 `json:"version"`
 }
 
-// TransactionKind defines model for TransactionKind.
+// TransactionKind `reversal_in` gives back a withdrawal or the sending of a transfer; `reversal_out` takes back a deposit or the receiving of a transfer.
 type TransactionKind string
 
 // TransactionPage defines model for TransactionPage.
@@ -895,8 +1108,14 @@ type TransactionPage struct {
 	Currency CurrencyCode `json:"currency"`
 
 	// NextCursor The `cursor` of the next page; null on the last.
-	NextCursor   *string       `json:"next_cursor"`
-	Transactions []Transaction `json:"transactions"`
+	NextCursor *string `json:"next_cursor"`
+
+	// Total With `count=true`, how many there are on all pages; at most 10000.
+	Total *int64 `json:"total,omitempty,omitzero"`
+
+	// TotalExceeds True when there are more than `total`.
+	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
+	Transactions []Transaction    `json:"transactions"`
 }
 
 // Transfer defines model for Transfer.
@@ -918,6 +1137,16 @@ type Transfer struct {
 
 	// TransferID An id of your own for the transfer, never used before (409 `transfer-exists`); one is made if you have none.
 	TransferID uuid.UUID `json:"transfer_id,omitempty,omitzero"`
+}
+
+// TransferDetails defines model for TransferDetails.
+type TransferDetails struct {
+	// From One movement of money on an account.
+	From Transaction `json:"from"`
+
+	// To One movement of money on an account.
+	To         Transaction `json:"to"`
+	TransferID uuid.UUID   `json:"transfer_id"`
 }
 
 // TransferLeg defines model for TransferLeg.
@@ -989,6 +1218,12 @@ type TransferSentData struct {
 // AccountID defines model for AccountId.
 type AccountID = uuid.UUID
 
+// Count defines model for Count.
+type Count = bool
+
+// HoldID defines model for HoldId.
+type HoldID = uuid.UUID
+
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
@@ -1009,6 +1244,9 @@ type ProjectionID = string
 
 // ReplayID defines model for ReplayId.
 type ReplayID = uuid.UUID
+
+// TransferID defines model for TransferId.
+type TransferID = uuid.UUID
 
 // Unnamed defines model for Unnamed.
 type Unnamed = bool
@@ -1033,6 +1271,9 @@ type ListAccountsParams struct {
 	// Owner Only accounts of exactly this owner.
 	Owner Line `form:"owner,omitempty" json:"owner,omitempty,omitzero"`
 
+	// OwnerContains Only accounts with this in the owner's name, whatever its case and accents.
+	OwnerContains Line `form:"owner_contains,omitempty" json:"owner_contains,omitempty,omitzero"`
+
 	// Currency Only accounts in this currency.
 	Currency CurrencyCode `form:"currency,omitempty" json:"currency,omitempty,omitzero"`
 
@@ -1047,6 +1288,9 @@ type ListAccountsParams struct {
 
 	// Cursor The `next_cursor` of the previous page. It is valid only with the same sort order and filters.
 	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Count With `true`, `total` in the response is how many there are on all pages: exact up to 10,000, beyond that 10000 with `total_exceeds`. JSON only.
+	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
 
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
@@ -1106,6 +1350,42 @@ type CloseAccountParams struct {
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
+// ListHoldsParams defines parameters for ListHolds.
+type ListHoldsParams struct {
+	// Status Only holds of this status.
+	Status HoldStatus `form:"status,omitempty" json:"status,omitempty,omitzero"`
+
+	// Limit The size of a page.
+	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor The `next_cursor` of the previous page. It is bound to the account and the status.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Count With `true`, `total` in the response is how many there are on all pages: exact up to 10,000, beyond that 10000 with `total_exceeds`. JSON only.
+	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+}
+
+// GetHoldParams defines parameters for GetHold.
+type GetHoldParams struct {
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+}
+
 // ReactivateAccountParams defines parameters for ReactivateAccount.
 type ReactivateAccountParams struct {
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
@@ -1113,6 +1393,24 @@ type ReactivateAccountParams struct {
 
 	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// GetStatementParams defines parameters for GetStatement.
+type GetStatementParams struct {
+	// From The beginning of the period, inclusive, RFC 3339. Not in the future. The opening of the account if it is not given.
+	From string `form:"from,omitempty" json:"from,omitempty,omitzero"`
+
+	// To The end of the period, exclusive, RFC 3339. Not in the future, nor before `from`. Now if it is not given; `to` in the response is then that moment, by which the same statement can be had again.
+	To string `form:"to,omitempty" json:"to,omitempty,omitzero"`
+
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
 // SuspendAccountParams defines parameters for SuspendAccount.
@@ -1136,13 +1434,16 @@ type ListTransactionsParams struct {
 	Kind TransactionKind `form:"kind,omitempty" json:"kind,omitempty,omitzero"`
 
 	// Sort The order; a leading `-` means newest first. What was recorded at one time is in the order of the log.
-	Sort ListTransactionsParamsSort `form:"sort,omitempty" json:"sort,omitempty,omitzero"`
+	Sort MovementSort `form:"sort,omitempty" json:"sort,omitempty,omitzero"`
 
 	// Limit The size of a page.
 	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
 
 	// Cursor The `next_cursor` of the page before. It is bound to the account and the sort order.
 	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Count With `true`, `total` in the response is how many there are on all pages: exact up to 10,000, beyond that 10000 with `total_exceeds`. JSON only.
+	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
 
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
 	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
@@ -1153,9 +1454,6 @@ type ListTransactionsParams struct {
 	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
-
-// ListTransactionsParamsSort defines parameters for ListTransactions.
-type ListTransactionsParamsSort string
 
 // RunCommandsJSONBody defines parameters for RunCommands.
 type RunCommandsJSONBody = []Command
@@ -1241,6 +1539,57 @@ type GetTotalsParams struct {
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
+// SearchTransactionsParams defines parameters for SearchTransactions.
+type SearchTransactionsParams struct {
+	// Reference Only movements of exactly this reference.
+	Reference string `form:"reference,omitempty" json:"reference,omitempty,omitzero"`
+
+	// TransferID Only movements of this transfer, its reversals included.
+	TransferID uuid.UUID `form:"transfer_id,omitempty" json:"transfer_id,omitempty,omitzero"`
+
+	// Metadata Only movements that have this value under this key of their metadata, as `metadata[key]=value`; of several, all.
+	Metadata map[string]string `json:"metadata,omitempty,omitzero"`
+
+	// MinAmount Only movements of at least this amount, a decimal.
+	MinAmount AmountBound `form:"min_amount,omitempty" json:"min_amount,omitempty,omitzero"`
+
+	// MaxAmount Only movements of at most this amount, a decimal.
+	MaxAmount AmountBound `form:"max_amount,omitempty" json:"max_amount,omitempty,omitzero"`
+
+	// Currency Only movements of accounts in this currency.
+	Currency CurrencyCode `form:"currency,omitempty" json:"currency,omitempty,omitzero"`
+
+	// Kind Only movements of this kind.
+	Kind TransactionKind `form:"kind,omitempty" json:"kind,omitempty,omitzero"`
+
+	// From Only what was recorded at this time or later, RFC 3339. Not in the future.
+	From string `form:"from,omitempty" json:"from,omitempty,omitzero"`
+
+	// To Only what was recorded before this time, RFC 3339. Not in the future.
+	To string `form:"to,omitempty" json:"to,omitempty,omitzero"`
+
+	// Sort The order; a leading `-` means newest first. What was recorded at one time is in the order of the log.
+	Sort MovementSort `form:"sort,omitempty" json:"sort,omitempty,omitzero"`
+
+	// Limit The size of a page.
+	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor The `next_cursor` of the previous page. It is valid only with the same sort order and filters.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Count With `true`, `total` in the response is how many there are on all pages: exact up to 10,000, beyond that 10000 with `total_exceeds`. JSON only.
+	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+}
+
 // TransferParams defines parameters for Transfer.
 type TransferParams struct {
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
@@ -1248,6 +1597,18 @@ type TransferParams struct {
 
 	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// GetTransferParams defines parameters for GetTransfer.
+type GetTransferParams struct {
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
 // WithdrawParams defines parameters for Withdraw.
@@ -1379,9 +1740,18 @@ type ServerInterface interface {
 	// CloseAccount Close an account whose balance is zero
 	// (POST /accounts/{account_id}/close)
 	CloseAccount(w http.ResponseWriter, r *http.Request, accountID AccountID, params CloseAccountParams)
+	// ListHolds List an account's holds, newest first
+	// (GET /accounts/{account_id}/holds)
+	ListHolds(w http.ResponseWriter, r *http.Request, accountID AccountID, params ListHoldsParams)
+	// GetHold Read a hold
+	// (GET /accounts/{account_id}/holds/{hold_id})
+	GetHold(w http.ResponseWriter, r *http.Request, accountID AccountID, holdID HoldID, params GetHoldParams)
 	// ReactivateAccount Reactivate a suspended account
 	// (POST /accounts/{account_id}/reactivate)
 	ReactivateAccount(w http.ResponseWriter, r *http.Request, accountID AccountID, params ReactivateAccountParams)
+	// GetStatement Read the statement of a period
+	// (GET /accounts/{account_id}/statement)
+	GetStatement(w http.ResponseWriter, r *http.Request, accountID AccountID, params GetStatementParams)
 	// SuspendAccount Suspend an account, so that no money moves
 	// (POST /accounts/{account_id}/suspend)
 	SuspendAccount(w http.ResponseWriter, r *http.Request, accountID AccountID, params SuspendAccountParams)
@@ -1457,9 +1827,15 @@ type ServerInterface interface {
 	// GetTotals Read the trial balance
 	// (GET /totals)
 	GetTotals(w http.ResponseWriter, r *http.Request, params GetTotalsParams)
+	// SearchTransactions Search movements of all accounts, a page at a time
+	// (GET /transactions)
+	SearchTransactions(w http.ResponseWriter, r *http.Request, params SearchTransactionsParams)
 	// Transfer Move money between two accounts
 	// (POST /transfers)
 	Transfer(w http.ResponseWriter, r *http.Request, params TransferParams)
+	// GetTransfer Read a transfer
+	// (GET /transfers/{transfer_id})
+	GetTransfer(w http.ResponseWriter, r *http.Request, transferID TransferID, params GetTransferParams)
 	// Withdraw Take money out of an account
 	// (POST /withdrawals)
 	Withdraw(w http.ResponseWriter, r *http.Request, params WithdrawParams)
@@ -1499,9 +1875,27 @@ func (_ Unimplemented) CloseAccount(w http.ResponseWriter, r *http.Request, acco
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ListHolds List an account's holds, newest first
+// (GET /accounts/{account_id}/holds)
+func (_ Unimplemented) ListHolds(w http.ResponseWriter, r *http.Request, accountID AccountID, params ListHoldsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetHold Read a hold
+// (GET /accounts/{account_id}/holds/{hold_id})
+func (_ Unimplemented) GetHold(w http.ResponseWriter, r *http.Request, accountID AccountID, holdID HoldID, params GetHoldParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // ReactivateAccount Reactivate a suspended account
 // (POST /accounts/{account_id}/reactivate)
 func (_ Unimplemented) ReactivateAccount(w http.ResponseWriter, r *http.Request, accountID AccountID, params ReactivateAccountParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetStatement Read the statement of a period
+// (GET /accounts/{account_id}/statement)
+func (_ Unimplemented) GetStatement(w http.ResponseWriter, r *http.Request, accountID AccountID, params GetStatementParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1655,9 +2049,21 @@ func (_ Unimplemented) GetTotals(w http.ResponseWriter, r *http.Request, params 
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// SearchTransactions Search movements of all accounts, a page at a time
+// (GET /transactions)
+func (_ Unimplemented) SearchTransactions(w http.ResponseWriter, r *http.Request, params SearchTransactionsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // Transfer Move money between two accounts
 // (POST /transfers)
 func (_ Unimplemented) Transfer(w http.ResponseWriter, r *http.Request, params TransferParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetTransfer Read a transfer
+// (GET /transfers/{transfer_id})
+func (_ Unimplemented) GetTransfer(w http.ResponseWriter, r *http.Request, transferID TransferID, params GetTransferParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1694,6 +2100,19 @@ func (siw *ServerInterfaceWrapper) ListAccounts(w http.ResponseWriter, r *http.R
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "owner"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "owner", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "owner_contains" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "owner_contains", r.URL.Query(), &params.OwnerContains, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "owner_contains"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "owner_contains", Err: err})
 		}
 		return
 	}
@@ -1759,6 +2178,19 @@ func (siw *ServerInterfaceWrapper) ListAccounts(w http.ResponseWriter, r *http.R
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", r.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "count"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "count", Err: err})
 		}
 		return
 	}
@@ -2127,6 +2559,231 @@ func (siw *ServerInterfaceWrapper) CloseAccount(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
+// ListHolds operation middleware
+func (siw *ServerInterfaceWrapper) ListHolds(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "account_id" -------------
+	var accountID AccountID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "account_id", chi.URLParam(r, "account_id"), &accountID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "account_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListHoldsParams
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", r.URL.Query(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "status"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "status", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", r.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "count"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "count", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", r.URL.Query(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "min_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "min_position", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer Prefer
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Prefer", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Prefer", Err: err})
+			return
+		}
+
+		params.Prefer = Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-None-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-None-Match", Err: err})
+			return
+		}
+
+		params.IfNoneMatch = IfNoneMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListHolds(w, r, accountID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetHold operation middleware
+func (siw *ServerInterfaceWrapper) GetHold(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "account_id" -------------
+	var accountID AccountID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "account_id", chi.URLParam(r, "account_id"), &accountID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "account_id", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "hold_id" -------------
+	var holdID HoldID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "hold_id", chi.URLParam(r, "hold_id"), &holdID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "hold_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetHoldParams
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", r.URL.Query(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "min_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "min_position", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer Prefer
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Prefer", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Prefer", Err: err})
+			return
+		}
+
+		params.Prefer = Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-None-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-None-Match", Err: err})
+			return
+		}
+
+		params.IfNoneMatch = IfNoneMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetHold(w, r, accountID, holdID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ReactivateAccount operation middleware
 func (siw *ServerInterfaceWrapper) ReactivateAccount(w http.ResponseWriter, r *http.Request) {
 
@@ -2187,6 +2844,114 @@ func (siw *ServerInterfaceWrapper) ReactivateAccount(w http.ResponseWriter, r *h
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ReactivateAccount(w, r, accountID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetStatement operation middleware
+func (siw *ServerInterfaceWrapper) GetStatement(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "account_id" -------------
+	var accountID AccountID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "account_id", chi.URLParam(r, "account_id"), &accountID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "account_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStatementParams
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", r.URL.Query(), &params.To, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "to"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "to", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", r.URL.Query(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "min_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "min_position", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer Prefer
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Prefer", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Prefer", Err: err})
+			return
+		}
+
+		params.Prefer = Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-None-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-None-Match", Err: err})
+			return
+		}
+
+		params.IfNoneMatch = IfNoneMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetStatement(w, r, accountID, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2357,6 +3122,19 @@ func (siw *ServerInterfaceWrapper) ListTransactions(w http.ResponseWriter, r *ht
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", r.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "count"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "count", Err: err})
 		}
 		return
 	}
@@ -3253,6 +4031,248 @@ func (siw *ServerInterfaceWrapper) GetTotals(w http.ResponseWriter, r *http.Requ
 	handler.ServeHTTP(w, r)
 }
 
+// SearchTransactions operation middleware
+func (siw *ServerInterfaceWrapper) SearchTransactions(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SearchTransactionsParams
+
+	// ------------- Optional query parameter "reference" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reference", r.URL.Query(), &params.Reference, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "reference"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "reference", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "transfer_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "transfer_id", r.URL.Query(), &params.TransferID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "transfer_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "transfer_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "metadata" -------------
+
+	err = runtime.BindQueryParameterWithOptions("deepObject", true, false, "metadata", r.URL.Query(), &params.Metadata, runtime.BindQueryParameterOptions{Type: "object", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "metadata"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "metadata", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "min_amount" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_amount", r.URL.Query(), &params.MinAmount, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "min_amount"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "min_amount", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "max_amount" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "max_amount", r.URL.Query(), &params.MaxAmount, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "max_amount"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "max_amount", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "currency" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "currency", r.URL.Query(), &params.Currency, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "currency"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "currency", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "kind" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "kind", r.URL.Query(), &params.Kind, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "kind"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "kind", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", r.URL.Query(), &params.To, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "to"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "to", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "sort" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "sort", r.URL.Query(), &params.Sort, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sort"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sort", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", r.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "count"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "count", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", r.URL.Query(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "min_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "min_position", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer Prefer
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Prefer", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Prefer", Err: err})
+			return
+		}
+
+		params.Prefer = Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-None-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-None-Match", Err: err})
+			return
+		}
+
+		params.IfNoneMatch = IfNoneMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SearchTransactions(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // Transfer operation middleware
 func (siw *ServerInterfaceWrapper) Transfer(w http.ResponseWriter, r *http.Request) {
 
@@ -3304,6 +4324,88 @@ func (siw *ServerInterfaceWrapper) Transfer(w http.ResponseWriter, r *http.Reque
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Transfer(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetTransfer operation middleware
+func (siw *ServerInterfaceWrapper) GetTransfer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "transfer_id" -------------
+	var transferID TransferID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "transfer_id", chi.URLParam(r, "transfer_id"), &transferID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "transfer_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetTransferParams
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", r.URL.Query(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "min_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "min_position", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer Prefer
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Prefer", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Prefer", Err: err})
+			return
+		}
+
+		params.Prefer = Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-None-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-None-Match", Err: err})
+			return
+		}
+
+		params.IfNoneMatch = IfNoneMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetTransfer(w, r, transferID, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -3502,7 +4604,16 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/accounts/{account_id}/close", wrapper.CloseAccount)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/accounts/{account_id}/holds", wrapper.ListHolds)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/accounts/{account_id}/holds/{hold_id}", wrapper.GetHold)
+	})
+	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/accounts/{account_id}/reactivate", wrapper.ReactivateAccount)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/accounts/{account_id}/statement", wrapper.GetStatement)
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/accounts/{account_id}/suspend", wrapper.SuspendAccount)
@@ -3580,7 +4691,13 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/totals", wrapper.GetTotals)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/transactions", wrapper.SearchTransactions)
+	})
+	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/transfers", wrapper.Transfer)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/transfers/{transfer_id}", wrapper.GetTransfer)
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/withdrawals", wrapper.Withdraw)
