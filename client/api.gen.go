@@ -40,10 +40,15 @@ func (e AccountStatus) Valid() bool {
 
 // Defines values for CommandName.
 const (
+	CommandCapture    CommandName = "capture"
+	CommandChange     CommandName = "change"
 	CommandClose      CommandName = "close"
 	CommandDeposit    CommandName = "deposit"
+	CommandHold       CommandName = "hold"
 	CommandOpen       CommandName = "open"
 	CommandReactivate CommandName = "reactivate"
+	CommandRelease    CommandName = "release"
+	CommandReverse    CommandName = "reverse"
 	CommandSuspend    CommandName = "suspend"
 	CommandTransfer   CommandName = "transfer"
 	CommandWithdraw   CommandName = "withdraw"
@@ -52,13 +57,23 @@ const (
 // Valid indicates whether the value is a known member of the CommandName enum.
 func (e CommandName) Valid() bool {
 	switch e {
+	case CommandCapture:
+		return true
+	case CommandChange:
+		return true
 	case CommandClose:
 		return true
 	case CommandDeposit:
 		return true
+	case CommandHold:
+		return true
 	case CommandOpen:
 		return true
 	case CommandReactivate:
+		return true
+	case CommandRelease:
+		return true
+	case CommandReverse:
 		return true
 	case CommandSuspend:
 		return true
@@ -73,14 +88,23 @@ func (e CommandName) Valid() bool {
 
 // Defines values for EventType.
 const (
-	AccountClosed      EventType = "AccountClosed"
-	AccountCreated     EventType = "AccountCreated"
-	AccountReactivated EventType = "AccountReactivated"
-	AccountSuspended   EventType = "AccountSuspended"
-	MoneyDeposited     EventType = "MoneyDeposited"
-	MoneyWithdrawn     EventType = "MoneyWithdrawn"
-	TransferReceived   EventType = "TransferReceived"
-	TransferSent       EventType = "TransferSent"
+	AccountClosed         EventType = "AccountClosed"
+	AccountCreated        EventType = "AccountCreated"
+	AccountReactivated    EventType = "AccountReactivated"
+	AccountSuspended      EventType = "AccountSuspended"
+	CreditReversed        EventType = "CreditReversed"
+	DebitReversed         EventType = "DebitReversed"
+	HoldCaptured          EventType = "HoldCaptured"
+	HoldExpired           EventType = "HoldExpired"
+	HoldPlaced            EventType = "HoldPlaced"
+	HoldReleased          EventType = "HoldReleased"
+	MetadataChanged       EventType = "MetadataChanged"
+	MoneyDeposited        EventType = "MoneyDeposited"
+	MoneyWithdrawn        EventType = "MoneyWithdrawn"
+	OverdraftLimitChanged EventType = "OverdraftLimitChanged"
+	OwnerChanged          EventType = "OwnerChanged"
+	TransferReceived      EventType = "TransferReceived"
+	TransferSent          EventType = "TransferSent"
 )
 
 // Valid indicates whether the value is a known member of the EventType enum.
@@ -94,9 +118,27 @@ func (e EventType) Valid() bool {
 		return true
 	case AccountSuspended:
 		return true
+	case CreditReversed:
+		return true
+	case DebitReversed:
+		return true
+	case HoldCaptured:
+		return true
+	case HoldExpired:
+		return true
+	case HoldPlaced:
+		return true
+	case HoldReleased:
+		return true
+	case MetadataChanged:
+		return true
 	case MoneyDeposited:
 		return true
 	case MoneyWithdrawn:
+		return true
+	case OverdraftLimitChanged:
+		return true
+	case OwnerChanged:
 		return true
 	case TransferReceived:
 		return true
@@ -298,7 +340,7 @@ type Account struct {
 	// Examples: 120.00
 	Held Decimal `json:"held"`
 
-	// Metadata Labels of the caller's own, by key.
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata Metadata `json:"metadata"`
 
 	// OpenedAt RFC 3339, in UTC, to the microsecond.
@@ -342,6 +384,9 @@ type AccountCreatedData struct {
 
 	// Decimals How many decimals the amounts of the account's events have, so that they can be read without a table of currencies.
 	Decimals int `json:"decimals"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata Metadata `json:"metadata,omitempty,omitzero"`
 
 	// OverdraftLimit A decimal with as many decimals as the currency has.
 	//
@@ -432,7 +477,7 @@ type Balance struct {
 	// Examples: 120.00
 	Held Decimal `json:"held"`
 
-	// Metadata Labels of the caller's own, by key.
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata Metadata `json:"metadata"`
 	Owner    string   `json:"owner"`
 
@@ -451,6 +496,71 @@ type Balance struct {
 
 // CSV RFC 4180, UTF-8, with a header. A cell of text that a spreadsheet would run as a formula begins with an apostrophe; every line break within a cell is CR LF. Metadata is a JSON object. There is no `next_cursor`: see `Link`.
 type CSV = string
+
+// CaptureHold defines model for CaptureHold.
+type CaptureHold struct {
+	// Amount A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
+	//
+	// Examples: 12.34, 100
+	Amount DecimalInput `json:"amount,omitempty,omitzero"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata Metadata `json:"metadata,omitempty,omitzero"`
+
+	// Reference Text of the caller's own; it may have several lines.
+	Reference Text `json:"reference,omitempty,omitzero"`
+
+	// ToAccountID The account that receives the money; when not given it is paid out, as by a withdrawal.
+	ToAccountID uuid.UUID `json:"to_account_id,omitempty,omitzero"`
+}
+
+// CaptureReceipt What capturing a hold recorded. It is durable. `event_id` and `type` are those of the first event.
+type CaptureReceipt struct {
+	AccountID uuid.UUID `json:"account_id"`
+
+	// CapturedAmount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	CapturedAmount Decimal   `json:"captured_amount"`
+	EventID        uuid.UUID `json:"event_id"`
+	HoldID         uuid.UUID `json:"hold_id"`
+
+	// Position Where the last event is in the log; send it as `min_position` to read what you wrote.
+	Position int64 `json:"position"`
+
+	// RecordedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	RecordedAt Time `json:"recorded_at"`
+
+	// ReleasedAmount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	ReleasedAmount Decimal `json:"released_amount"`
+
+	// TransferID Of the transfer to another account, if it was one.
+	TransferID uuid.UUID `json:"transfer_id,omitempty,omitzero"`
+
+	// Type Examples: HoldCaptured
+	Type string `json:"type"`
+
+	// Version The account's version after the last event, which is also in `ETag`.
+	Version int64 `json:"version"`
+}
+
+// ChangeAccount A merge patch of an account; at least one member is needed.
+type ChangeAccount struct {
+	// Metadata Labels to set, by key; null deletes a key, and in the place of all it deletes all.
+	Metadata MetadataPatch `json:"metadata,omitempty,omitzero"`
+
+	// OverdraftLimit A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
+	//
+	// Examples: 12.34, 100
+	OverdraftLimit DecimalInput `json:"overdraft_limit,omitempty,omitzero"`
+
+	// Owner One line of text, without control characters.
+	Owner Line `json:"owner,omitempty,omitzero"`
+}
 
 // CloudEvent An event as a CloudEvent 1.0. `type` says which of these it is, and so what `data` has.
 type CloudEvent struct {
@@ -497,7 +607,7 @@ type CloudEvent struct {
 	Version Number `json:"version"`
 }
 
-// Command The fields of the command's own route, with its name and, if you like, an idempotency key. For suspend, reactivate and close the account is named by `account_id`. Which fields a command needs, and which it may have, is as on its route.
+// Command The fields of the command's own route, with its name and, if you like, an idempotency key. Where the path of the route names an account or a hold, `account_id` and `hold_id` do here. Which fields a command needs, and which it may have, is as on its route.
 type Command struct {
 	AccountID uuid.UUID `json:"account_id,omitempty,omitzero"`
 
@@ -511,7 +621,10 @@ type Command struct {
 	//
 	// Examples: EUR
 	Currency      CurrencyCode `json:"currency,omitempty,omitzero"`
+	ExpiresAt     time.Time    `json:"expires_at,omitempty,omitzero"`
+	Force         bool         `json:"force,omitempty,omitzero"`
 	FromAccountID uuid.UUID    `json:"from_account_id,omitempty,omitzero"`
+	HoldID        uuid.UUID    `json:"hold_id,omitempty,omitzero"`
 
 	// IdempotencyKey As the header `Idempotency-Key` of a single command. With `atomic=true` and a key on one command, the commands without a key are replayed with it.
 	IdempotencyKey string `json:"idempotency_key,omitempty,omitzero"`
@@ -519,13 +632,22 @@ type Command struct {
 	// IfVersion As the header `If-Match` of a single command; the version without quotes.
 	IfVersion int64 `json:"if_version,omitempty,omitzero"`
 
+	// InitialDeposit A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
+	//
+	// Examples: 12.34, 100
+	InitialDeposit DecimalInput `json:"initial_deposit,omitempty,omitzero"`
+
+	// Metadata Labels to set, by key; null deletes a key, and in the place of all it deletes all.
+	Metadata MetadataPatch `json:"metadata,omitempty,omitzero"`
+
 	// OverdraftLimit A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
 	//
 	// Examples: 12.34, 100
 	OverdraftLimit DecimalInput `json:"overdraft_limit,omitempty,omitzero"`
 
 	// Owner One line of text, without control characters.
-	Owner Line `json:"owner,omitempty,omitzero"`
+	Owner    Line  `json:"owner,omitempty,omitzero"`
+	Position int64 `json:"position,omitempty,omitzero"`
 
 	// Reason Text of the caller's own; it may have several lines.
 	Reason Text `json:"reason,omitempty,omitzero"`
@@ -553,6 +675,48 @@ type Decimal = string
 //
 // Examples: 12.34, 100
 type DecimalInput = string
+
+// DryRunEvent An event that was not recorded. Ids in it that the command did not name are made anew each time.
+type DryRunEvent struct {
+	AccountID uuid.UUID `json:"account_id"`
+
+	// Data As `GET /events` shows the data of events of the type.
+	Data map[string]interface{} `json:"data"`
+
+	// Type The type of an event. A name never changes its meaning.
+	Type    EventType `json:"type"`
+	Version int64     `json:"version"`
+}
+
+// DryRunResult What a command would do. Nothing was recorded.
+type DryRunResult struct {
+	// AccountID The account that the rest is about.
+	AccountID uuid.UUID `json:"account_id"`
+
+	// Available A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Available Decimal `json:"available"`
+
+	// Balance A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Balance Decimal `json:"balance"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// DryRun True.
+	DryRun bool `json:"dry_run"`
+
+	// Events What the command would append, in order.
+	Events []DryRunEvent `json:"events"`
+
+	// Version The version that the account would have.
+	Version int64 `json:"version"`
+}
 
 // EventRates Over the last whole seconds.
 type EventRates struct {
@@ -651,7 +815,7 @@ type Hold struct {
 	ExpiresAt *time.Time `json:"expires_at"`
 	HoldID    uuid.UUID  `json:"hold_id"`
 
-	// Metadata Labels of the caller's own, by key.
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata Metadata `json:"metadata"`
 
 	// PlacedAt RFC 3339, in UTC, to the microsecond.
@@ -670,6 +834,39 @@ type Hold struct {
 	TransferID *uuid.UUID `json:"transfer_id"`
 }
 
+// HoldCapturedData The data of HoldCaptured.
+type HoldCapturedData struct {
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+	HoldID   uuid.UUID    `json:"hold_id"`
+
+	// Released A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Released Decimal `json:"released"`
+}
+
+// HoldExpiredData The data of HoldExpired.
+type HoldExpiredData struct {
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+	HoldID   uuid.UUID    `json:"hold_id"`
+}
+
 // HoldPage defines model for HoldPage.
 type HoldPage struct {
 	AccountID uuid.UUID `json:"account_id"`
@@ -685,6 +882,65 @@ type HoldPage struct {
 	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
 }
 
+// HoldPlacedData The data of HoldPlaced.
+type HoldPlacedData struct {
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// ExpiresAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	ExpiresAt Time      `json:"expires_at,omitempty,omitzero"`
+	HoldID    uuid.UUID `json:"hold_id"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata  Metadata `json:"metadata,omitempty,omitzero"`
+	Reference string   `json:"reference,omitempty,omitzero"`
+}
+
+// HoldReceipt What placing or releasing a hold recorded. It is durable.
+type HoldReceipt struct {
+	AccountID uuid.UUID `json:"account_id"`
+	EventID   uuid.UUID `json:"event_id"`
+	HoldID    uuid.UUID `json:"hold_id"`
+
+	// Position Where the last event is in the log; send it as `min_position` to read what you wrote.
+	Position int64 `json:"position"`
+
+	// RecordedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	RecordedAt Time `json:"recorded_at"`
+
+	// Type Examples: HoldPlaced
+	Type string `json:"type"`
+
+	// Version The account's version after the last event, which is also in `ETag`.
+	Version int64 `json:"version"`
+}
+
+// HoldReleasedData The data of HoldReleased.
+type HoldReleasedData struct {
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+	HoldID   uuid.UUID    `json:"hold_id"`
+	Reason   string       `json:"reason,omitempty,omitzero"`
+}
+
 // HoldStatus defines model for HoldStatus.
 type HoldStatus string
 
@@ -697,8 +953,17 @@ type ListTotal = int64
 // ListTotalExceeds True when there are more than `total`.
 type ListTotalExceeds = bool
 
-// Metadata Labels of the caller's own, by key.
+// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 type Metadata map[string]string
+
+// MetadataChangedData The data of MetadataChanged.
+type MetadataChangedData struct {
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata Metadata `json:"metadata"`
+}
+
+// MetadataPatch Labels to set, by key; null deletes a key, and in the place of all it deletes all.
+type MetadataPatch map[string]*string
 
 // MoneyData The data of MoneyDeposited and MoneyWithdrawn.
 type MoneyData struct {
@@ -710,8 +975,11 @@ type MoneyData struct {
 	// Currency An ISO 4217 code.
 	//
 	// Examples: EUR
-	Currency  CurrencyCode `json:"currency"`
-	Reference string       `json:"reference,omitempty,omitzero"`
+	Currency CurrencyCode `json:"currency"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata  Metadata `json:"metadata,omitempty,omitzero"`
+	Reference string   `json:"reference,omitempty,omitzero"`
 }
 
 // MoneyMovement defines model for MoneyMovement.
@@ -727,6 +995,9 @@ type MoneyMovement struct {
 	//
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency,omitempty,omitzero"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata Metadata `json:"metadata,omitempty,omitzero"`
 
 	// Reference Text of the caller's own; it may have several lines.
 	Reference Text `json:"reference,omitempty,omitzero"`
@@ -774,6 +1045,14 @@ type OpenAccount struct {
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
 
+	// InitialDeposit A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
+	//
+	// Examples: 12.34, 100
+	InitialDeposit DecimalInput `json:"initial_deposit,omitempty,omitzero"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata Metadata `json:"metadata,omitempty,omitzero"`
+
 	// OverdraftLimit A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
 	//
 	// Examples: 12.34, 100
@@ -781,6 +1060,49 @@ type OpenAccount struct {
 
 	// Owner One line of text, without control characters.
 	Owner Line `json:"owner"`
+}
+
+// OverdraftLimitChangedData The data of OverdraftLimitChanged.
+type OverdraftLimitChangedData struct {
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// OverdraftLimit A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	OverdraftLimit Decimal `json:"overdraft_limit"`
+}
+
+// OwnerChangedData The data of OwnerChanged.
+type OwnerChangedData struct {
+	Owner string `json:"owner"`
+}
+
+// PlaceHold defines model for PlaceHold.
+type PlaceHold struct {
+	// Amount A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
+	//
+	// Examples: 12.34, 100
+	Amount DecimalInput `json:"amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency,omitempty,omitzero"`
+
+	// ExpiresAt When the hold ends by itself, in the future, RFC 3339; never when not given. Kept to the microsecond.
+	ExpiresAt time.Time `json:"expires_at,omitempty,omitzero"`
+
+	// HoldID An id of your own for the hold, never used before (409 `hold-exists`); one is made if you have none.
+	HoldID uuid.UUID `json:"hold_id,omitempty,omitzero"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata Metadata `json:"metadata,omitempty,omitzero"`
+
+	// Reference Text of the caller's own; it may have several lines.
+	Reference Text `json:"reference,omitempty,omitzero"`
 }
 
 // Problem An RFC 9457 problem document.
@@ -873,12 +1195,12 @@ type ProjectionList struct {
 	Projections []Projection `json:"projections"`
 }
 
-// Receipt What a command recorded. It is durable.
+// Receipt What a command recorded. It is durable. Of several events, `event_id` and `type` are those of the first.
 type Receipt struct {
 	AccountID uuid.UUID `json:"account_id"`
 	EventID   uuid.UUID `json:"event_id"`
 
-	// Position Where the event is in the log; send it as `min_position` to read what you wrote.
+	// Position Where the last event is in the log; send it as `min_position` to read what you wrote.
 	Position int64 `json:"position"`
 
 	// RecordedAt RFC 3339, in UTC, to the microsecond.
@@ -891,8 +1213,14 @@ type Receipt struct {
 	// Examples: MoneyDeposited
 	Type string `json:"type"`
 
-	// Version The account's version after the event, which is also in `ETag`.
+	// Version The account's version after the last event, which is also in `ETag`.
 	Version int64 `json:"version"`
+}
+
+// ReleaseHold defines model for ReleaseHold.
+type ReleaseHold struct {
+	// Reason Text of the caller's own; it may have several lines.
+	Reason Text `json:"reason,omitempty,omitzero"`
 }
 
 // Replay defines model for Replay.
@@ -942,6 +1270,84 @@ type ReplayState string
 // ReplayList defines model for ReplayList.
 type ReplayList struct {
 	Replays []Replay `json:"replays"`
+}
+
+// ReversalData The data of CreditReversed and DebitReversed.
+type ReversalData struct {
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
+
+	// CounterpartyAccountID The other account of a transfer that was reversed.
+	CounterpartyAccountID uuid.UUID `json:"counterparty_account_id,omitempty,omitzero"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// Forced True if the money was not available, and was taken all the same.
+	Forced bool   `json:"forced,omitempty,omitzero"`
+	Reason string `json:"reason,omitempty,omitzero"`
+
+	// ReversalID The same in both events of the reversal of a transfer.
+	ReversalID uuid.UUID `json:"reversal_id"`
+
+	// ReversedPosition The position of the movement on this account.
+	ReversedPosition int64 `json:"reversed_position"`
+
+	// TransferID Of a transfer that was reversed.
+	TransferID uuid.UUID `json:"transfer_id,omitempty,omitzero"`
+}
+
+// ReversalReceipt What a reversal recorded. It is durable. `event_id` and `type` are those of the event on the account of the movement.
+type ReversalReceipt struct {
+	AccountID uuid.UUID `json:"account_id"`
+
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount  Decimal   `json:"amount"`
+	EventID uuid.UUID `json:"event_id"`
+
+	// Position Where the last event is in the log; send it as `min_position` to read what you wrote.
+	Position int64 `json:"position"`
+
+	// RecordedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	RecordedAt Time      `json:"recorded_at"`
+	ReversalID uuid.UUID `json:"reversal_id"`
+
+	// ReversedPosition That of the movement, as it was named.
+	ReversedPosition int64 `json:"reversed_position"`
+
+	// TransferID Of the transfer that was reversed, if it was one.
+	TransferID uuid.UUID `json:"transfer_id,omitempty,omitzero"`
+
+	// Type Examples: CreditReversed
+	Type string `json:"type"`
+
+	// Version The account's version after the last event, which is also in `ETag`.
+	Version int64 `json:"version"`
+}
+
+// Reverse defines model for Reverse.
+type Reverse struct {
+	// Amount A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
+	//
+	// Examples: 12.34, 100
+	Amount DecimalInput `json:"amount,omitempty,omitzero"`
+
+	// Force Take the money also from an account on which it is not available.
+	Force bool `json:"force,omitempty,omitzero"`
+
+	// Position That of the movement in the log; of a transfer, that of either side.
+	Position int64 `json:"position"`
+
+	// Reason Text of the caller's own; it may have several lines.
+	Reason Text `json:"reason,omitempty,omitzero"`
 }
 
 // Stats defines model for Stats.
@@ -1042,7 +1448,7 @@ type Transaction struct {
 	// Kind `reversal_in` gives back a withdrawal or the sending of a transfer; `reversal_out` takes back a deposit or the receiving of a transfer.
 	Kind TransactionKind `json:"kind"`
 
-	// Metadata Labels of the caller's own, by key.
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata Metadata `json:"metadata"`
 
 	// Position Where the movement is in the log.
@@ -1110,6 +1516,9 @@ type Transfer struct {
 	Currency      CurrencyCode `json:"currency,omitempty,omitzero"`
 	FromAccountID uuid.UUID    `json:"from_account_id"`
 
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata Metadata `json:"metadata,omitempty,omitzero"`
+
 	// Reference Text of the caller's own; it may have several lines.
 	Reference   Text      `json:"reference,omitempty,omitzero"`
 	ToAccountID uuid.UUID `json:"to_account_id"`
@@ -1174,8 +1583,11 @@ type TransferReceivedData struct {
 	// Examples: EUR
 	Currency      CurrencyCode `json:"currency"`
 	FromAccountID uuid.UUID    `json:"from_account_id"`
-	Reference     string       `json:"reference,omitempty,omitzero"`
-	TransferID    uuid.UUID    `json:"transfer_id"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata   Metadata  `json:"metadata,omitempty,omitzero"`
+	Reference  string    `json:"reference,omitempty,omitzero"`
+	TransferID uuid.UUID `json:"transfer_id"`
 }
 
 // TransferSentData The data of TransferSent, an event of the account that the money came from.
@@ -1188,10 +1600,13 @@ type TransferSentData struct {
 	// Currency An ISO 4217 code.
 	//
 	// Examples: EUR
-	Currency    CurrencyCode `json:"currency"`
-	Reference   string       `json:"reference,omitempty,omitzero"`
-	ToAccountID uuid.UUID    `json:"to_account_id"`
-	TransferID  uuid.UUID    `json:"transfer_id"`
+	Currency CurrencyCode `json:"currency"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata    Metadata  `json:"metadata,omitempty,omitzero"`
+	Reference   string    `json:"reference,omitempty,omitzero"`
+	ToAccountID uuid.UUID `json:"to_account_id"`
+	TransferID  uuid.UUID `json:"transfer_id"`
 }
 
 // AccountID defines model for AccountId.
@@ -1199,6 +1614,9 @@ type AccountID = uuid.UUID
 
 // Count defines model for Count.
 type Count = bool
+
+// DryRun defines model for DryRun.
+type DryRun = bool
 
 // HoldID defines model for HoldId.
 type HoldID = uuid.UUID
@@ -1229,6 +1647,9 @@ type TransferID = uuid.UUID
 
 // Unnamed defines model for Unnamed.
 type Unnamed = bool
+
+// NothingRecorded What a command would do. Nothing was recorded.
+type NothingRecorded = DryRunResult
 
 // ListAccountsParams is a parameter of ListAccounts.
 type ListAccountsParams struct {
@@ -1271,6 +1692,9 @@ type ListAccountsParamsSort string
 
 // openAccountParams are the parameters of OpenAccount.
 type openAccountParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
@@ -1285,6 +1709,18 @@ type getAccountParams struct {
 
 	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+}
+
+// changeAccountParams are the parameters of ChangeAccount.
+type changeAccountParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // getBalanceParams are the parameters of GetBalance.
@@ -1307,6 +1743,9 @@ type getBalanceParams struct {
 
 // closeAccountParams are the parameters of CloseAccount.
 type closeAccountParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
@@ -1338,6 +1777,18 @@ type listHoldsParams struct {
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
+// placeHoldParams are the parameters of PlaceHold.
+type placeHoldParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
 // getHoldParams are the parameters of GetHold.
 type getHoldParams struct {
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
@@ -1350,8 +1801,35 @@ type getHoldParams struct {
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
+// captureHoldParams are the parameters of CaptureHold.
+type captureHoldParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// releaseHoldParams are the parameters of ReleaseHold.
+type releaseHoldParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
 // reactivateAccountParams are the parameters of ReactivateAccount.
 type reactivateAccountParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
@@ -1379,6 +1857,9 @@ type getStatementParams struct {
 
 // suspendAccountParams are the parameters of SuspendAccount.
 type suspendAccountParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
@@ -1424,12 +1905,18 @@ type runCommandsParams struct {
 	// Atomic All or nothing.
 	Atomic bool `form:"atomic,omitempty" json:"atomic,omitempty,omitzero"`
 
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
 // depositParams are the parameters of Deposit.
 type depositParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
@@ -1477,6 +1964,18 @@ type listReplaysParams struct {
 type getReplayParams struct {
 	// Unnamed Of a stream, leaves `event` out of each server-sent event, so that they reach `EventSource.onmessage` and other readers that take no names. `data` says the same.
 	Unnamed Unnamed `form:"unnamed,omitempty" json:"unnamed,omitempty,omitzero"`
+}
+
+// reverseParams are the parameters of Reverse.
+type reverseParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // getStatsParams are the parameters of GetStats.
@@ -1553,6 +2052,9 @@ type searchTransactionsParams struct {
 
 // transferParams are the parameters of Transfer.
 type transferParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
@@ -1574,6 +2076,9 @@ type getTransferParams struct {
 
 // withdrawParams are the parameters of Withdraw.
 type withdrawParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
@@ -1680,6 +2185,19 @@ func newOpenAccountRequest(ctx context.Context, server string, params *openAccou
 // newOpenAccountRequestWithBody makes the request of POST /accounts.
 func newOpenAccountRequestWithBody(ctx context.Context, server string, params *openAccountParams, contentType string, body io.Reader) (*http.Request, error) {
 	target := server + fmt.Sprintf("/accounts")
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.DryRun).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
 	if err != nil {
 		return nil, err
@@ -1723,6 +2241,60 @@ func newGetAccountRequest(ctx context.Context, server string, accountID AccountI
 		}
 		if params.IfNoneMatch != "" {
 			req.Header.Set("If-None-Match", string(params.IfNoneMatch))
+		}
+	}
+	return req, nil
+}
+
+// newChangeAccountRequest makes the request of PATCH /accounts/{account_id} from a value.
+func newChangeAccountRequest(ctx context.Context, server string, accountID AccountID, params *changeAccountParams, body ChangeAccount) (*http.Request, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return newChangeAccountRequestWithBody(ctx, server, accountID, params, "application/json", bytes.NewReader(encoded))
+}
+
+// newChangeAccountRequestWithApplicationMergePatchPlusJSONBody makes the request of PATCH /accounts/{account_id} from a value.
+func newChangeAccountRequestWithApplicationMergePatchPlusJSONBody(ctx context.Context, server string, accountID AccountID, params *changeAccountParams, body ChangeAccount) (*http.Request, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return newChangeAccountRequestWithBody(ctx, server, accountID, params, "application/merge-patch+json", bytes.NewReader(encoded))
+}
+
+// newChangeAccountRequestWithBody makes the request of PATCH /accounts/{account_id}.
+func newChangeAccountRequestWithBody(ctx context.Context, server string, accountID AccountID, params *changeAccountParams, contentType string, body io.Reader) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "account_id", accountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/accounts/%s", pathParam0)
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.DryRun).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPatch, target, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	if params != nil {
+		if params.IdempotencyKey != "" {
+			req.Header.Set("Idempotency-Key", string(params.IdempotencyKey))
+		}
+		if params.IfMatch != "" {
+			req.Header.Set("If-Match", string(params.IfMatch))
 		}
 	}
 	return req, nil
@@ -1793,6 +2365,19 @@ func newCloseAccountRequestWithBody(ctx context.Context, server string, accountI
 		return nil, err
 	}
 	target := server + fmt.Sprintf("/accounts/%s/close", pathParam0)
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.DryRun).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
 	if err != nil {
 		return nil, err
@@ -1872,6 +2457,51 @@ func newListHoldsRequest(ctx context.Context, server string, accountID AccountID
 	return req, nil
 }
 
+// newPlaceHoldRequest makes the request of POST /accounts/{account_id}/holds from a value.
+func newPlaceHoldRequest(ctx context.Context, server string, accountID AccountID, params *placeHoldParams, body PlaceHold) (*http.Request, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return newPlaceHoldRequestWithBody(ctx, server, accountID, params, "application/json", bytes.NewReader(encoded))
+}
+
+// newPlaceHoldRequestWithBody makes the request of POST /accounts/{account_id}/holds.
+func newPlaceHoldRequestWithBody(ctx context.Context, server string, accountID AccountID, params *placeHoldParams, contentType string, body io.Reader) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "account_id", accountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/accounts/%s/holds", pathParam0)
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.DryRun).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	if params != nil {
+		if params.IdempotencyKey != "" {
+			req.Header.Set("Idempotency-Key", string(params.IdempotencyKey))
+		}
+		if params.IfMatch != "" {
+			req.Header.Set("If-Match", string(params.IfMatch))
+		}
+	}
+	return req, nil
+}
+
 // newGetHoldRequest makes the request of GET /accounts/{account_id}/holds/{hold_id}.
 func newGetHoldRequest(ctx context.Context, server string, accountID AccountID, holdID HoldID, params *getHoldParams) (*http.Request, error) {
 	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "account_id", accountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
@@ -1911,6 +2541,104 @@ func newGetHoldRequest(ctx context.Context, server string, accountID AccountID, 
 	return req, nil
 }
 
+// newCaptureHoldRequest makes the request of POST /accounts/{account_id}/holds/{hold_id}/capture from a value.
+func newCaptureHoldRequest(ctx context.Context, server string, accountID AccountID, holdID HoldID, params *captureHoldParams, body CaptureHold) (*http.Request, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return newCaptureHoldRequestWithBody(ctx, server, accountID, holdID, params, "application/json", bytes.NewReader(encoded))
+}
+
+// newCaptureHoldRequestWithBody makes the request of POST /accounts/{account_id}/holds/{hold_id}/capture.
+func newCaptureHoldRequestWithBody(ctx context.Context, server string, accountID AccountID, holdID HoldID, params *captureHoldParams, contentType string, body io.Reader) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "account_id", accountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	pathParam1, err := runtime.StyleParamWithOptions("simple", false, "hold_id", holdID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/accounts/%s/holds/%s/capture", pathParam0, pathParam1)
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.DryRun).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	if params != nil {
+		if params.IdempotencyKey != "" {
+			req.Header.Set("Idempotency-Key", string(params.IdempotencyKey))
+		}
+		if params.IfMatch != "" {
+			req.Header.Set("If-Match", string(params.IfMatch))
+		}
+	}
+	return req, nil
+}
+
+// newReleaseHoldRequest makes the request of POST /accounts/{account_id}/holds/{hold_id}/release from a value.
+func newReleaseHoldRequest(ctx context.Context, server string, accountID AccountID, holdID HoldID, params *releaseHoldParams, body ReleaseHold) (*http.Request, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return newReleaseHoldRequestWithBody(ctx, server, accountID, holdID, params, "application/json", bytes.NewReader(encoded))
+}
+
+// newReleaseHoldRequestWithBody makes the request of POST /accounts/{account_id}/holds/{hold_id}/release.
+func newReleaseHoldRequestWithBody(ctx context.Context, server string, accountID AccountID, holdID HoldID, params *releaseHoldParams, contentType string, body io.Reader) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "account_id", accountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	pathParam1, err := runtime.StyleParamWithOptions("simple", false, "hold_id", holdID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/accounts/%s/holds/%s/release", pathParam0, pathParam1)
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.DryRun).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	if params != nil {
+		if params.IdempotencyKey != "" {
+			req.Header.Set("Idempotency-Key", string(params.IdempotencyKey))
+		}
+		if params.IfMatch != "" {
+			req.Header.Set("If-Match", string(params.IfMatch))
+		}
+	}
+	return req, nil
+}
+
 // newReactivateAccountRequest makes the request of POST /accounts/{account_id}/reactivate from a value.
 func newReactivateAccountRequest(ctx context.Context, server string, accountID AccountID, params *reactivateAccountParams, body StatusChange) (*http.Request, error) {
 	encoded, err := json.Marshal(body)
@@ -1927,6 +2655,19 @@ func newReactivateAccountRequestWithBody(ctx context.Context, server string, acc
 		return nil, err
 	}
 	target := server + fmt.Sprintf("/accounts/%s/reactivate", pathParam0)
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.DryRun).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
 	if err != nil {
 		return nil, err
@@ -2008,6 +2749,19 @@ func newSuspendAccountRequestWithBody(ctx context.Context, server string, accoun
 		return nil, err
 	}
 	target := server + fmt.Sprintf("/accounts/%s/suspend", pathParam0)
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.DryRun).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
 	if err != nil {
 		return nil, err
@@ -2120,6 +2874,13 @@ func newRunCommandsRequestWithBody(ctx context.Context, server string, params *r
 			}
 			query = append(query, part)
 		}
+		if !reflect.ValueOf(params.DryRun).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
 		if len(query) > 0 {
 			target += "?" + strings.Join(query, "&")
 		}
@@ -2149,6 +2910,19 @@ func newDepositRequest(ctx context.Context, server string, params *depositParams
 // newDepositRequestWithBody makes the request of POST /deposits.
 func newDepositRequestWithBody(ctx context.Context, server string, params *depositParams, contentType string, body io.Reader) (*http.Request, error) {
 	target := server + fmt.Sprintf("/deposits")
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.DryRun).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
 	if err != nil {
 		return nil, err
@@ -2429,6 +3203,47 @@ func newRollbackProjectionRequest(ctx context.Context, server string, projection
 	return req, nil
 }
 
+// newReverseRequest makes the request of POST /reversals from a value.
+func newReverseRequest(ctx context.Context, server string, params *reverseParams, body Reverse) (*http.Request, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return newReverseRequestWithBody(ctx, server, params, "application/json", bytes.NewReader(encoded))
+}
+
+// newReverseRequestWithBody makes the request of POST /reversals.
+func newReverseRequestWithBody(ctx context.Context, server string, params *reverseParams, contentType string, body io.Reader) (*http.Request, error) {
+	target := server + fmt.Sprintf("/reversals")
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.DryRun).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	if params != nil {
+		if params.IdempotencyKey != "" {
+			req.Header.Set("Idempotency-Key", string(params.IdempotencyKey))
+		}
+		if params.IfMatch != "" {
+			req.Header.Set("If-Match", string(params.IfMatch))
+		}
+	}
+	return req, nil
+}
+
 // newEventSchemaRequest makes the request of GET /schemas/{event_type}/{schema_version}.
 func newEventSchemaRequest(ctx context.Context, server string, eventType EventType, schemaVersion int32) (*http.Request, error) {
 	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "event_type", eventType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
@@ -2642,6 +3457,19 @@ func newTransferRequest(ctx context.Context, server string, params *transferPara
 // newTransferRequestWithBody makes the request of POST /transfers.
 func newTransferRequestWithBody(ctx context.Context, server string, params *transferParams, contentType string, body io.Reader) (*http.Request, error) {
 	target := server + fmt.Sprintf("/transfers")
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.DryRun).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
 	if err != nil {
 		return nil, err
@@ -2705,6 +3533,19 @@ func newWithdrawRequest(ctx context.Context, server string, params *withdrawPara
 // newWithdrawRequestWithBody makes the request of POST /withdrawals.
 func newWithdrawRequestWithBody(ctx context.Context, server string, params *withdrawParams, contentType string, body io.Reader) (*http.Request, error) {
 	target := server + fmt.Sprintf("/withdrawals")
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.DryRun).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -259,7 +260,7 @@ func TestUnavailableItemsAreRetried(t *testing.T) {
 		}
 		for k, i := range want {
 			var one client.Command
-			if err := json.Unmarshal([]byte(lines[k]), &one); err != nil || one != commands[i] || one.IdempotencyKey == "" {
+			if err := json.Unmarshal([]byte(lines[k]), &one); err != nil || !reflect.DeepEqual(one, commands[i]) || one.IdempotencyKey == "" {
 				t.Errorf("request %d: %s, want %+v (%v)", n, lines[k], commands[i], err)
 			}
 		}

@@ -37,10 +37,15 @@ func (e AccountStatus) Valid() bool {
 
 // Defines values for CommandCommand.
 const (
+	CommandCommandCapture    CommandCommand = "capture"
+	CommandCommandChange     CommandCommand = "change"
 	CommandCommandClose      CommandCommand = "close"
 	CommandCommandDeposit    CommandCommand = "deposit"
+	CommandCommandHold       CommandCommand = "hold"
 	CommandCommandOpen       CommandCommand = "open"
 	CommandCommandReactivate CommandCommand = "reactivate"
+	CommandCommandRelease    CommandCommand = "release"
+	CommandCommandReverse    CommandCommand = "reverse"
 	CommandCommandSuspend    CommandCommand = "suspend"
 	CommandCommandTransfer   CommandCommand = "transfer"
 	CommandCommandWithdraw   CommandCommand = "withdraw"
@@ -49,13 +54,23 @@ const (
 // Valid indicates whether the value is a known member of the CommandCommand enum.
 func (e CommandCommand) Valid() bool {
 	switch e {
+	case CommandCommandCapture:
+		return true
+	case CommandCommandChange:
+		return true
 	case CommandCommandClose:
 		return true
 	case CommandCommandDeposit:
 		return true
+	case CommandCommandHold:
+		return true
 	case CommandCommandOpen:
 		return true
 	case CommandCommandReactivate:
+		return true
+	case CommandCommandRelease:
+		return true
+	case CommandCommandReverse:
 		return true
 	case CommandCommandSuspend:
 		return true
@@ -70,14 +85,23 @@ func (e CommandCommand) Valid() bool {
 
 // Defines values for EventType.
 const (
-	AccountClosed      EventType = "AccountClosed"
-	AccountCreated     EventType = "AccountCreated"
-	AccountReactivated EventType = "AccountReactivated"
-	AccountSuspended   EventType = "AccountSuspended"
-	MoneyDeposited     EventType = "MoneyDeposited"
-	MoneyWithdrawn     EventType = "MoneyWithdrawn"
-	TransferReceived   EventType = "TransferReceived"
-	TransferSent       EventType = "TransferSent"
+	AccountClosed         EventType = "AccountClosed"
+	AccountCreated        EventType = "AccountCreated"
+	AccountReactivated    EventType = "AccountReactivated"
+	AccountSuspended      EventType = "AccountSuspended"
+	CreditReversed        EventType = "CreditReversed"
+	DebitReversed         EventType = "DebitReversed"
+	HoldCaptured          EventType = "HoldCaptured"
+	HoldExpired           EventType = "HoldExpired"
+	HoldPlaced            EventType = "HoldPlaced"
+	HoldReleased          EventType = "HoldReleased"
+	MetadataChanged       EventType = "MetadataChanged"
+	MoneyDeposited        EventType = "MoneyDeposited"
+	MoneyWithdrawn        EventType = "MoneyWithdrawn"
+	OverdraftLimitChanged EventType = "OverdraftLimitChanged"
+	OwnerChanged          EventType = "OwnerChanged"
+	TransferReceived      EventType = "TransferReceived"
+	TransferSent          EventType = "TransferSent"
 )
 
 // Valid indicates whether the value is a known member of the EventType enum.
@@ -91,9 +115,27 @@ func (e EventType) Valid() bool {
 		return true
 	case AccountSuspended:
 		return true
+	case CreditReversed:
+		return true
+	case DebitReversed:
+		return true
+	case HoldCaptured:
+		return true
+	case HoldExpired:
+		return true
+	case HoldPlaced:
+		return true
+	case HoldReleased:
+		return true
+	case MetadataChanged:
+		return true
 	case MoneyDeposited:
 		return true
 	case MoneyWithdrawn:
+		return true
+	case OverdraftLimitChanged:
+		return true
+	case OwnerChanged:
 		return true
 	case TransferReceived:
 		return true
@@ -328,7 +370,7 @@ type Account struct {
 	// Examples: 120.00
 	Held Decimal `json:"held"`
 
-	// Metadata Labels of the caller's own, by key.
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata Metadata `json:"metadata"`
 
 	// OpenedAt RFC 3339, in UTC, to the microsecond.
@@ -372,6 +414,9 @@ type AccountCreatedData struct {
 
 	// Decimals How many decimals the amounts of the account's events have, so that they can be read without a table of currencies.
 	Decimals int `json:"decimals"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata Metadata `json:"metadata,omitempty,omitzero"`
 
 	// OverdraftLimit A decimal with as many decimals as the currency has.
 	//
@@ -462,7 +507,7 @@ type Balance struct {
 	// Examples: 120.00
 	Held Decimal `json:"held"`
 
-	// Metadata Labels of the caller's own, by key.
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata Metadata `json:"metadata"`
 	Owner    string   `json:"owner"`
 
@@ -482,7 +527,72 @@ type Balance struct {
 // CSV RFC 4180, UTF-8, with a header. A cell of text that a spreadsheet would run as a formula begins with an apostrophe; every line break within a cell is CR LF. Metadata is a JSON object. There is no `next_cursor`: see `Link`.
 type CSV = string
 
-// Command The fields of the command's own route, with its name and, if you like, an idempotency key. For suspend, reactivate and close the account is named by `account_id`. Which fields a command needs, and which it may have, is as on its route.
+// CaptureHold defines model for CaptureHold.
+type CaptureHold struct {
+	// Amount A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
+	//
+	// Examples: 12.34, 100
+	Amount DecimalInput `json:"amount,omitempty,omitzero"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata Metadata `json:"metadata,omitempty,omitzero"`
+
+	// Reference Text of the caller's own; it may have several lines.
+	Reference Text `json:"reference,omitempty,omitzero"`
+
+	// ToAccountID The account that receives the money; when not given it is paid out, as by a withdrawal.
+	ToAccountID uuid.UUID `json:"to_account_id,omitempty,omitzero"`
+}
+
+// CaptureReceipt What capturing a hold recorded. It is durable. `event_id` and `type` are those of the first event.
+type CaptureReceipt struct {
+	AccountID uuid.UUID `json:"account_id"`
+
+	// CapturedAmount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	CapturedAmount Decimal   `json:"captured_amount"`
+	EventID        uuid.UUID `json:"event_id"`
+	HoldID         uuid.UUID `json:"hold_id"`
+
+	// Position Where the last event is in the log; send it as `min_position` to read what you wrote.
+	Position int64 `json:"position"`
+
+	// RecordedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	RecordedAt Time `json:"recorded_at"`
+
+	// ReleasedAmount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	ReleasedAmount Decimal `json:"released_amount"`
+
+	// TransferID Of the transfer to another account, if it was one.
+	TransferID uuid.UUID `json:"transfer_id,omitempty,omitzero"`
+
+	// Type Examples: HoldCaptured
+	Type string `json:"type"`
+
+	// Version The account's version after the last event, which is also in `ETag`.
+	Version int64 `json:"version"`
+}
+
+// ChangeAccount A merge patch of an account; at least one member is needed.
+type ChangeAccount struct {
+	// Metadata Labels to set, by key; null deletes a key, and in the place of all it deletes all.
+	Metadata MetadataPatch `json:"metadata,omitempty,omitzero"`
+
+	// OverdraftLimit A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
+	//
+	// Examples: 12.34, 100
+	OverdraftLimit DecimalInput `json:"overdraft_limit,omitempty,omitzero"`
+
+	// Owner One line of text, without control characters.
+	Owner Line `json:"owner,omitempty,omitzero"`
+}
+
+// Command The fields of the command's own route, with its name and, if you like, an idempotency key. Where the path of the route names an account or a hold, `account_id` and `hold_id` do here. Which fields a command needs, and which it may have, is as on its route.
 type Command struct {
 	AccountID uuid.UUID `json:"account_id,omitempty,omitzero"`
 
@@ -496,7 +606,10 @@ type Command struct {
 	//
 	// Examples: EUR
 	Currency      CurrencyCode `json:"currency,omitempty,omitzero"`
+	ExpiresAt     string       `json:"expires_at,omitempty,omitzero"`
+	Force         bool         `json:"force,omitempty,omitzero"`
 	FromAccountID uuid.UUID    `json:"from_account_id,omitempty,omitzero"`
+	HoldID        uuid.UUID    `json:"hold_id,omitempty,omitzero"`
 
 	// IdempotencyKey As the header `Idempotency-Key` of a single command. With `atomic=true` and a key on one command, the commands without a key are replayed with it.
 	IdempotencyKey string `json:"idempotency_key,omitempty,omitzero"`
@@ -504,13 +617,22 @@ type Command struct {
 	// IfVersion As the header `If-Match` of a single command; the version without quotes.
 	IfVersion int64 `json:"if_version,omitempty,omitzero"`
 
+	// InitialDeposit A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
+	//
+	// Examples: 12.34, 100
+	InitialDeposit DecimalInput `json:"initial_deposit,omitempty,omitzero"`
+
+	// Metadata Labels to set, by key; null deletes a key, and in the place of all it deletes all.
+	Metadata MetadataPatch `json:"metadata,omitempty,omitzero"`
+
 	// OverdraftLimit A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
 	//
 	// Examples: 12.34, 100
 	OverdraftLimit DecimalInput `json:"overdraft_limit,omitempty,omitzero"`
 
 	// Owner One line of text, without control characters.
-	Owner Line `json:"owner,omitempty,omitzero"`
+	Owner    Line  `json:"owner,omitempty,omitzero"`
+	Position int64 `json:"position,omitempty,omitzero"`
 
 	// Reason Text of the caller's own; it may have several lines.
 	Reason Text `json:"reason,omitempty,omitzero"`
@@ -524,7 +646,7 @@ type Command struct {
 // CommandCommand defines model for Command.Command.
 type CommandCommand string
 
-// CommandResult A receipt with its `status`, 201 or 200, or a problem.
+// CommandResult A receipt with its `status`, 201 or 200, a dry run with the status 200, or a problem.
 type CommandResult struct {
 	// Replayed True if the key had been used before: then this is the first result again, even if it was a refusal.
 	Replayed             bool                   `json:"replayed,omitempty,omitzero"`
@@ -546,6 +668,48 @@ type Decimal = string
 //
 // Examples: 12.34, 100
 type DecimalInput = any
+
+// DryRunEvent An event that was not recorded. Ids in it that the command did not name are made anew each time.
+type DryRunEvent struct {
+	AccountID uuid.UUID `json:"account_id"`
+
+	// Data As `GET /events` shows the data of events of the type.
+	Data map[string]interface{} `json:"data"`
+
+	// Type The type of an event. A name never changes its meaning.
+	Type    EventType `json:"type"`
+	Version int64     `json:"version"`
+}
+
+// DryRunResult What a command would do. Nothing was recorded.
+type DryRunResult struct {
+	// AccountID The account that the rest is about.
+	AccountID uuid.UUID `json:"account_id"`
+
+	// Available A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Available Decimal `json:"available"`
+
+	// Balance A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Balance Decimal `json:"balance"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// DryRun True.
+	DryRun bool `json:"dry_run"`
+
+	// Events What the command would append, in order.
+	Events []DryRunEvent `json:"events"`
+
+	// Version The version that the account would have.
+	Version int64 `json:"version"`
+}
 
 // EventRates Over the last whole seconds.
 type EventRates struct {
@@ -644,7 +808,7 @@ type Hold struct {
 	ExpiresAt *string   `json:"expires_at"`
 	HoldID    uuid.UUID `json:"hold_id"`
 
-	// Metadata Labels of the caller's own, by key.
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata Metadata `json:"metadata"`
 
 	// PlacedAt RFC 3339, in UTC, to the microsecond.
@@ -663,6 +827,39 @@ type Hold struct {
 	TransferID *uuid.UUID `json:"transfer_id"`
 }
 
+// HoldCapturedData The data of HoldCaptured.
+type HoldCapturedData struct {
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+	HoldID   uuid.UUID    `json:"hold_id"`
+
+	// Released A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Released Decimal `json:"released"`
+}
+
+// HoldExpiredData The data of HoldExpired.
+type HoldExpiredData struct {
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+	HoldID   uuid.UUID    `json:"hold_id"`
+}
+
 // HoldPage defines model for HoldPage.
 type HoldPage struct {
 	AccountID uuid.UUID `json:"account_id"`
@@ -676,6 +873,65 @@ type HoldPage struct {
 
 	// TotalExceeds True when there are more than `total`.
 	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
+}
+
+// HoldPlacedData The data of HoldPlaced.
+type HoldPlacedData struct {
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// ExpiresAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	ExpiresAt Time      `json:"expires_at,omitempty,omitzero"`
+	HoldID    uuid.UUID `json:"hold_id"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata  Metadata `json:"metadata,omitempty,omitzero"`
+	Reference string   `json:"reference,omitempty,omitzero"`
+}
+
+// HoldReceipt What placing or releasing a hold recorded. It is durable.
+type HoldReceipt struct {
+	AccountID uuid.UUID `json:"account_id"`
+	EventID   uuid.UUID `json:"event_id"`
+	HoldID    uuid.UUID `json:"hold_id"`
+
+	// Position Where the last event is in the log; send it as `min_position` to read what you wrote.
+	Position int64 `json:"position"`
+
+	// RecordedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	RecordedAt Time `json:"recorded_at"`
+
+	// Type Examples: HoldPlaced
+	Type string `json:"type"`
+
+	// Version The account's version after the last event, which is also in `ETag`.
+	Version int64 `json:"version"`
+}
+
+// HoldReleasedData The data of HoldReleased.
+type HoldReleasedData struct {
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+	HoldID   uuid.UUID    `json:"hold_id"`
+	Reason   string       `json:"reason,omitempty,omitzero"`
 }
 
 // HoldStatus defines model for HoldStatus.
@@ -701,8 +957,17 @@ type Liveness struct {
 // LivenessStatus defines model for Liveness.Status.
 type LivenessStatus string
 
-// Metadata Labels of the caller's own, by key.
+// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 type Metadata map[string]string
+
+// MetadataChangedData The data of MetadataChanged.
+type MetadataChangedData struct {
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata Metadata `json:"metadata"`
+}
+
+// MetadataPatch Labels to set, by key; null deletes a key, and in the place of all it deletes all.
+type MetadataPatch map[string]*string
 
 // MoneyData The data of MoneyDeposited and MoneyWithdrawn.
 type MoneyData struct {
@@ -714,8 +979,11 @@ type MoneyData struct {
 	// Currency An ISO 4217 code.
 	//
 	// Examples: EUR
-	Currency  CurrencyCode `json:"currency"`
-	Reference string       `json:"reference,omitempty,omitzero"`
+	Currency CurrencyCode `json:"currency"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata  Metadata `json:"metadata,omitempty,omitzero"`
+	Reference string   `json:"reference,omitempty,omitzero"`
 }
 
 // MoneyMovement defines model for MoneyMovement.
@@ -731,6 +999,9 @@ type MoneyMovement struct {
 	//
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency,omitempty,omitzero"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata Metadata `json:"metadata,omitempty,omitzero"`
 
 	// Reference Text of the caller's own; it may have several lines.
 	Reference Text `json:"reference,omitempty,omitzero"`
@@ -778,6 +1049,14 @@ type OpenAccount struct {
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
 
+	// InitialDeposit A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
+	//
+	// Examples: 12.34, 100
+	InitialDeposit DecimalInput `json:"initial_deposit,omitempty,omitzero"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata Metadata `json:"metadata,omitempty,omitzero"`
+
 	// OverdraftLimit A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
 	//
 	// Examples: 12.34, 100
@@ -785,6 +1064,49 @@ type OpenAccount struct {
 
 	// Owner One line of text, without control characters.
 	Owner Line `json:"owner"`
+}
+
+// OverdraftLimitChangedData The data of OverdraftLimitChanged.
+type OverdraftLimitChangedData struct {
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// OverdraftLimit A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	OverdraftLimit Decimal `json:"overdraft_limit"`
+}
+
+// OwnerChangedData The data of OwnerChanged.
+type OwnerChangedData struct {
+	Owner string `json:"owner"`
+}
+
+// PlaceHold defines model for PlaceHold.
+type PlaceHold struct {
+	// Amount A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
+	//
+	// Examples: 12.34, 100
+	Amount DecimalInput `json:"amount"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency,omitempty,omitzero"`
+
+	// ExpiresAt When the hold ends by itself, in the future, RFC 3339; never when not given. Kept to the microsecond.
+	ExpiresAt string `json:"expires_at,omitempty,omitzero"`
+
+	// HoldID An id of your own for the hold, never used before (409 `hold-exists`); one is made if you have none.
+	HoldID uuid.UUID `json:"hold_id,omitempty,omitzero"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata Metadata `json:"metadata,omitempty,omitzero"`
+
+	// Reference Text of the caller's own; it may have several lines.
+	Reference Text `json:"reference,omitempty,omitzero"`
 }
 
 // Problem An RFC 9457 problem document.
@@ -894,12 +1216,12 @@ type ReadinessCheck struct {
 	Ok     bool   `json:"ok"`
 }
 
-// Receipt What a command recorded. It is durable.
+// Receipt What a command recorded. It is durable. Of several events, `event_id` and `type` are those of the first.
 type Receipt struct {
 	AccountID uuid.UUID `json:"account_id"`
 	EventID   uuid.UUID `json:"event_id"`
 
-	// Position Where the event is in the log; send it as `min_position` to read what you wrote.
+	// Position Where the last event is in the log; send it as `min_position` to read what you wrote.
 	Position int64 `json:"position"`
 
 	// RecordedAt RFC 3339, in UTC, to the microsecond.
@@ -912,8 +1234,14 @@ type Receipt struct {
 	// Examples: MoneyDeposited
 	Type string `json:"type"`
 
-	// Version The account's version after the event, which is also in `ETag`.
+	// Version The account's version after the last event, which is also in `ETag`.
 	Version int64 `json:"version"`
+}
+
+// ReleaseHold defines model for ReleaseHold.
+type ReleaseHold struct {
+	// Reason Text of the caller's own; it may have several lines.
+	Reason Text `json:"reason,omitempty,omitzero"`
 }
 
 // Replay defines model for Replay.
@@ -963,6 +1291,84 @@ type ReplayState string
 // ReplayList defines model for ReplayList.
 type ReplayList struct {
 	Replays []Replay `json:"replays"`
+}
+
+// ReversalData The data of CreditReversed and DebitReversed.
+type ReversalData struct {
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount Decimal `json:"amount"`
+
+	// CounterpartyAccountID The other account of a transfer that was reversed.
+	CounterpartyAccountID uuid.UUID `json:"counterparty_account_id,omitempty,omitzero"`
+
+	// Currency An ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency CurrencyCode `json:"currency"`
+
+	// Forced True if the money was not available, and was taken all the same.
+	Forced bool   `json:"forced,omitempty,omitzero"`
+	Reason string `json:"reason,omitempty,omitzero"`
+
+	// ReversalID The same in both events of the reversal of a transfer.
+	ReversalID uuid.UUID `json:"reversal_id"`
+
+	// ReversedPosition The position of the movement on this account.
+	ReversedPosition int64 `json:"reversed_position"`
+
+	// TransferID Of a transfer that was reversed.
+	TransferID uuid.UUID `json:"transfer_id,omitempty,omitzero"`
+}
+
+// ReversalReceipt What a reversal recorded. It is durable. `event_id` and `type` are those of the event on the account of the movement.
+type ReversalReceipt struct {
+	AccountID uuid.UUID `json:"account_id"`
+
+	// Amount A decimal with as many decimals as the currency has.
+	//
+	// Examples: 120.00
+	Amount  Decimal   `json:"amount"`
+	EventID uuid.UUID `json:"event_id"`
+
+	// Position Where the last event is in the log; send it as `min_position` to read what you wrote.
+	Position int64 `json:"position"`
+
+	// RecordedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	RecordedAt Time      `json:"recorded_at"`
+	ReversalID uuid.UUID `json:"reversal_id"`
+
+	// ReversedPosition That of the movement, as it was named.
+	ReversedPosition int64 `json:"reversed_position"`
+
+	// TransferID Of the transfer that was reversed, if it was one.
+	TransferID uuid.UUID `json:"transfer_id,omitempty,omitzero"`
+
+	// Type Examples: CreditReversed
+	Type string `json:"type"`
+
+	// Version The account's version after the last event, which is also in `ETag`.
+	Version int64 `json:"version"`
+}
+
+// Reverse defines model for Reverse.
+type Reverse struct {
+	// Amount A decimal, as a string or a JSON number. It is read from its literal text, never through a floating-point number; no exponent, no sign, no more decimals than the currency has.
+	//
+	// Examples: 12.34, 100
+	Amount DecimalInput `json:"amount,omitempty,omitzero"`
+
+	// Force Take the money also from an account on which it is not available.
+	Force bool `json:"force,omitempty,omitzero"`
+
+	// Position That of the movement in the log; of a transfer, that of either side.
+	Position int64 `json:"position"`
+
+	// Reason Text of the caller's own; it may have several lines.
+	Reason Text `json:"reason,omitempty,omitzero"`
 }
 
 // Stats defines model for Stats.
@@ -1063,7 +1469,7 @@ type Transaction struct {
 	// Kind `reversal_in` gives back a withdrawal or the sending of a transfer; `reversal_out` takes back a deposit or the receiving of a transfer.
 	Kind TransactionKind `json:"kind"`
 
-	// Metadata Labels of the caller's own, by key.
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata Metadata `json:"metadata"`
 
 	// Position Where the movement is in the log.
@@ -1131,6 +1537,9 @@ type Transfer struct {
 	Currency      CurrencyCode `json:"currency,omitempty,omitzero"`
 	FromAccountID uuid.UUID    `json:"from_account_id"`
 
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata Metadata `json:"metadata,omitempty,omitzero"`
+
 	// Reference Text of the caller's own; it may have several lines.
 	Reference   Text      `json:"reference,omitempty,omitzero"`
 	ToAccountID uuid.UUID `json:"to_account_id"`
@@ -1195,8 +1604,11 @@ type TransferReceivedData struct {
 	// Examples: EUR
 	Currency      CurrencyCode `json:"currency"`
 	FromAccountID uuid.UUID    `json:"from_account_id"`
-	Reference     string       `json:"reference,omitempty,omitzero"`
-	TransferID    uuid.UUID    `json:"transfer_id"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata   Metadata  `json:"metadata,omitempty,omitzero"`
+	Reference  string    `json:"reference,omitempty,omitzero"`
+	TransferID uuid.UUID `json:"transfer_id"`
 }
 
 // TransferSentData The data of TransferSent, an event of the account that the money came from.
@@ -1209,10 +1621,13 @@ type TransferSentData struct {
 	// Currency An ISO 4217 code.
 	//
 	// Examples: EUR
-	Currency    CurrencyCode `json:"currency"`
-	Reference   string       `json:"reference,omitempty,omitzero"`
-	ToAccountID uuid.UUID    `json:"to_account_id"`
-	TransferID  uuid.UUID    `json:"transfer_id"`
+	Currency CurrencyCode `json:"currency"`
+
+	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
+	Metadata    Metadata  `json:"metadata,omitempty,omitzero"`
+	Reference   string    `json:"reference,omitempty,omitzero"`
+	ToAccountID uuid.UUID `json:"to_account_id"`
+	TransferID  uuid.UUID `json:"transfer_id"`
 }
 
 // AccountID defines model for AccountId.
@@ -1220,6 +1635,9 @@ type AccountID = uuid.UUID
 
 // Count defines model for Count.
 type Count = bool
+
+// DryRun defines model for DryRun.
+type DryRun = bool
 
 // HoldID defines model for HoldId.
 type HoldID = uuid.UUID
@@ -1253,6 +1671,9 @@ type Unnamed = bool
 
 // Forbidden An RFC 9457 problem document.
 type Forbidden = Problem
+
+// NothingRecorded What a command would do. Nothing was recorded.
+type NothingRecorded = DryRunResult
 
 // QueryProblem An RFC 9457 problem document.
 type QueryProblem = Problem
@@ -1307,6 +1728,9 @@ type ListAccountsParamsSort string
 
 // OpenAccountParams defines parameters for OpenAccount.
 type OpenAccountParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
@@ -1321,6 +1745,18 @@ type GetAccountParams struct {
 
 	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+}
+
+// ChangeAccountParams defines parameters for ChangeAccount.
+type ChangeAccountParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // GetBalanceParams defines parameters for GetBalance.
@@ -1343,6 +1779,9 @@ type GetBalanceParams struct {
 
 // CloseAccountParams defines parameters for CloseAccount.
 type CloseAccountParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
@@ -1374,6 +1813,18 @@ type ListHoldsParams struct {
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
+// PlaceHoldParams defines parameters for PlaceHold.
+type PlaceHoldParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
 // GetHoldParams defines parameters for GetHold.
 type GetHoldParams struct {
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
@@ -1386,8 +1837,35 @@ type GetHoldParams struct {
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
+// CaptureHoldParams defines parameters for CaptureHold.
+type CaptureHoldParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// ReleaseHoldParams defines parameters for ReleaseHold.
+type ReleaseHoldParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
 // ReactivateAccountParams defines parameters for ReactivateAccount.
 type ReactivateAccountParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
@@ -1415,6 +1893,9 @@ type GetStatementParams struct {
 
 // SuspendAccountParams defines parameters for SuspendAccount.
 type SuspendAccountParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
@@ -1463,12 +1944,18 @@ type RunCommandsParams struct {
 	// Atomic All or nothing.
 	Atomic bool `form:"atomic,omitempty" json:"atomic,omitempty,omitzero"`
 
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
 // DepositParams defines parameters for Deposit.
 type DepositParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
@@ -1516,6 +2003,18 @@ type ListReplaysParams struct {
 type GetReplayParams struct {
 	// Unnamed Of a stream, leaves `event` out of each server-sent event, so that they reach `EventSource.onmessage` and other readers that take no names. `data` says the same.
 	Unnamed Unnamed `form:"unnamed,omitempty" json:"unnamed,omitempty,omitzero"`
+}
+
+// ReverseParams defines parameters for Reverse.
+type ReverseParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
+	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+
+	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // GetStatsParams defines parameters for GetStats.
@@ -1592,6 +2091,9 @@ type SearchTransactionsParams struct {
 
 // TransferParams defines parameters for Transfer.
 type TransferParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
@@ -1613,6 +2115,9 @@ type GetTransferParams struct {
 
 // WithdrawParams defines parameters for Withdraw.
 type WithdrawParams struct {
+	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 
@@ -1623,8 +2128,23 @@ type WithdrawParams struct {
 // OpenAccountJSONRequestBody defines body for OpenAccount for application/json ContentType.
 type OpenAccountJSONRequestBody = OpenAccount
 
+// ChangeAccountJSONRequestBody defines body for ChangeAccount for application/json ContentType.
+type ChangeAccountJSONRequestBody = ChangeAccount
+
+// ChangeAccountApplicationMergePatchPlusJSONRequestBody defines body for ChangeAccount for application/merge-patch+json ContentType.
+type ChangeAccountApplicationMergePatchPlusJSONRequestBody = ChangeAccount
+
 // CloseAccountJSONRequestBody defines body for CloseAccount for application/json ContentType.
 type CloseAccountJSONRequestBody = StatusChange
+
+// PlaceHoldJSONRequestBody defines body for PlaceHold for application/json ContentType.
+type PlaceHoldJSONRequestBody = PlaceHold
+
+// CaptureHoldJSONRequestBody defines body for CaptureHold for application/json ContentType.
+type CaptureHoldJSONRequestBody = CaptureHold
+
+// ReleaseHoldJSONRequestBody defines body for ReleaseHold for application/json ContentType.
+type ReleaseHoldJSONRequestBody = ReleaseHold
 
 // ReactivateAccountJSONRequestBody defines body for ReactivateAccount for application/json ContentType.
 type ReactivateAccountJSONRequestBody = StatusChange
@@ -1637,6 +2157,9 @@ type RunCommandsJSONRequestBody = RunCommandsJSONBody
 
 // DepositJSONRequestBody defines body for Deposit for application/json ContentType.
 type DepositJSONRequestBody = MoneyMovement
+
+// ReverseJSONRequestBody defines body for Reverse for application/json ContentType.
+type ReverseJSONRequestBody = Reverse
 
 // TransferJSONRequestBody defines body for Transfer for application/json ContentType.
 type TransferJSONRequestBody = Transfer
@@ -1734,6 +2257,9 @@ type ServerInterface interface {
 	// GetAccount Read an account
 	// (GET /accounts/{account_id})
 	GetAccount(w http.ResponseWriter, r *http.Request, accountID AccountID, params GetAccountParams)
+	// ChangeAccount Change an account's owner, overdraft limit or metadata
+	// (PATCH /accounts/{account_id})
+	ChangeAccount(w http.ResponseWriter, r *http.Request, accountID AccountID, params ChangeAccountParams)
 	// GetBalance Read a balance, now or at a moment in the past
 	// (GET /accounts/{account_id}/balance)
 	GetBalance(w http.ResponseWriter, r *http.Request, accountID AccountID, params GetBalanceParams)
@@ -1743,9 +2269,18 @@ type ServerInterface interface {
 	// ListHolds List an account's holds, newest first
 	// (GET /accounts/{account_id}/holds)
 	ListHolds(w http.ResponseWriter, r *http.Request, accountID AccountID, params ListHoldsParams)
+	// PlaceHold Hold money of an account
+	// (POST /accounts/{account_id}/holds)
+	PlaceHold(w http.ResponseWriter, r *http.Request, accountID AccountID, params PlaceHoldParams)
 	// GetHold Read a hold
 	// (GET /accounts/{account_id}/holds/{hold_id})
 	GetHold(w http.ResponseWriter, r *http.Request, accountID AccountID, holdID HoldID, params GetHoldParams)
+	// CaptureHold Take the money of a hold, once
+	// (POST /accounts/{account_id}/holds/{hold_id}/capture)
+	CaptureHold(w http.ResponseWriter, r *http.Request, accountID AccountID, holdID HoldID, params CaptureHoldParams)
+	// ReleaseHold Release a hold, once
+	// (POST /accounts/{account_id}/holds/{hold_id}/release)
+	ReleaseHold(w http.ResponseWriter, r *http.Request, accountID AccountID, holdID HoldID, params ReleaseHoldParams)
 	// ReactivateAccount Reactivate a suspended account
 	// (POST /accounts/{account_id}/reactivate)
 	ReactivateAccount(w http.ResponseWriter, r *http.Request, accountID AccountID, params ReactivateAccountParams)
@@ -1818,6 +2353,9 @@ type ServerInterface interface {
 	// Readyz Whether the service can do its work
 	// (GET /readyz)
 	Readyz(w http.ResponseWriter, r *http.Request)
+	// Reverse Reverse a movement, in whole or in part
+	// (POST /reversals)
+	Reverse(w http.ResponseWriter, r *http.Request, params ReverseParams)
 	// EventSchema Read the schema of an event's data
 	// (GET /schemas/{event_type}/{schema_version})
 	EventSchema(w http.ResponseWriter, r *http.Request, eventType EventType, schemaVersion int32)
@@ -1863,6 +2401,12 @@ func (_ Unimplemented) GetAccount(w http.ResponseWriter, r *http.Request, accoun
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ChangeAccount Change an account's owner, overdraft limit or metadata
+// (PATCH /accounts/{account_id})
+func (_ Unimplemented) ChangeAccount(w http.ResponseWriter, r *http.Request, accountID AccountID, params ChangeAccountParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // GetBalance Read a balance, now or at a moment in the past
 // (GET /accounts/{account_id}/balance)
 func (_ Unimplemented) GetBalance(w http.ResponseWriter, r *http.Request, accountID AccountID, params GetBalanceParams) {
@@ -1881,9 +2425,27 @@ func (_ Unimplemented) ListHolds(w http.ResponseWriter, r *http.Request, account
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// PlaceHold Hold money of an account
+// (POST /accounts/{account_id}/holds)
+func (_ Unimplemented) PlaceHold(w http.ResponseWriter, r *http.Request, accountID AccountID, params PlaceHoldParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // GetHold Read a hold
 // (GET /accounts/{account_id}/holds/{hold_id})
 func (_ Unimplemented) GetHold(w http.ResponseWriter, r *http.Request, accountID AccountID, holdID HoldID, params GetHoldParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CaptureHold Take the money of a hold, once
+// (POST /accounts/{account_id}/holds/{hold_id}/capture)
+func (_ Unimplemented) CaptureHold(w http.ResponseWriter, r *http.Request, accountID AccountID, holdID HoldID, params CaptureHoldParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ReleaseHold Release a hold, once
+// (POST /accounts/{account_id}/holds/{hold_id}/release)
+func (_ Unimplemented) ReleaseHold(w http.ResponseWriter, r *http.Request, accountID AccountID, holdID HoldID, params ReleaseHoldParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2028,6 +2590,12 @@ func (_ Unimplemented) RollbackProjection(w http.ResponseWriter, r *http.Request
 // Readyz Whether the service can do its work
 // (GET /readyz)
 func (_ Unimplemented) Readyz(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// Reverse Reverse a movement, in whole or in part
+// (POST /reversals)
+func (_ Unimplemented) Reverse(w http.ResponseWriter, r *http.Request, params ReverseParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2268,6 +2836,19 @@ func (siw *ServerInterfaceWrapper) OpenAccount(w http.ResponseWriter, r *http.Re
 	// Parameter object where we will unmarshal all parameters from the context
 	var params OpenAccountParams
 
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", r.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "dry_run"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "dry_run", Err: err})
+		}
+		return
+	}
+
 	headers := r.Header
 
 	// ------------- Optional header parameter "Idempotency-Key" -------------
@@ -2373,6 +2954,88 @@ func (siw *ServerInterfaceWrapper) GetAccount(w http.ResponseWriter, r *http.Req
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetAccount(w, r, accountID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ChangeAccount operation middleware
+func (siw *ServerInterfaceWrapper) ChangeAccount(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "account_id" -------------
+	var accountID AccountID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "account_id", chi.URLParam(r, "account_id"), &accountID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "account_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ChangeAccountParams
+
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", r.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "dry_run"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "dry_run", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ChangeAccount(w, r, accountID, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2507,6 +3170,19 @@ func (siw *ServerInterfaceWrapper) CloseAccount(w http.ResponseWriter, r *http.R
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params CloseAccountParams
+
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", r.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "dry_run"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "dry_run", Err: err})
+		}
+		return
+	}
 
 	headers := r.Header
 
@@ -2693,6 +3369,88 @@ func (siw *ServerInterfaceWrapper) ListHolds(w http.ResponseWriter, r *http.Requ
 	handler.ServeHTTP(w, r)
 }
 
+// PlaceHold operation middleware
+func (siw *ServerInterfaceWrapper) PlaceHold(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "account_id" -------------
+	var accountID AccountID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "account_id", chi.URLParam(r, "account_id"), &accountID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "account_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PlaceHoldParams
+
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", r.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "dry_run"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "dry_run", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PlaceHold(w, r, accountID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetHold operation middleware
 func (siw *ServerInterfaceWrapper) GetHold(w http.ResponseWriter, r *http.Request) {
 
@@ -2784,6 +3542,188 @@ func (siw *ServerInterfaceWrapper) GetHold(w http.ResponseWriter, r *http.Reques
 	handler.ServeHTTP(w, r)
 }
 
+// CaptureHold operation middleware
+func (siw *ServerInterfaceWrapper) CaptureHold(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "account_id" -------------
+	var accountID AccountID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "account_id", chi.URLParam(r, "account_id"), &accountID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "account_id", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "hold_id" -------------
+	var holdID HoldID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "hold_id", chi.URLParam(r, "hold_id"), &holdID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "hold_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CaptureHoldParams
+
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", r.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "dry_run"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "dry_run", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CaptureHold(w, r, accountID, holdID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ReleaseHold operation middleware
+func (siw *ServerInterfaceWrapper) ReleaseHold(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "account_id" -------------
+	var accountID AccountID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "account_id", chi.URLParam(r, "account_id"), &accountID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "account_id", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "hold_id" -------------
+	var holdID HoldID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "hold_id", chi.URLParam(r, "hold_id"), &holdID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "hold_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReleaseHoldParams
+
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", r.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "dry_run"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "dry_run", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ReleaseHold(w, r, accountID, holdID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ReactivateAccount operation middleware
 func (siw *ServerInterfaceWrapper) ReactivateAccount(w http.ResponseWriter, r *http.Request) {
 
@@ -2801,6 +3741,19 @@ func (siw *ServerInterfaceWrapper) ReactivateAccount(w http.ResponseWriter, r *h
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params ReactivateAccountParams
+
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", r.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "dry_run"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "dry_run", Err: err})
+		}
+		return
+	}
 
 	headers := r.Header
 
@@ -2978,6 +3931,19 @@ func (siw *ServerInterfaceWrapper) SuspendAccount(w http.ResponseWriter, r *http
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params SuspendAccountParams
+
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", r.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "dry_run"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "dry_run", Err: err})
+		}
+		return
+	}
 
 	headers := r.Header
 
@@ -3225,6 +4191,19 @@ func (siw *ServerInterfaceWrapper) RunCommands(w http.ResponseWriter, r *http.Re
 		return
 	}
 
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", r.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "dry_run"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "dry_run", Err: err})
+		}
+		return
+	}
+
 	headers := r.Header
 
 	// ------------- Optional header parameter "Idempotency-Key" -------------
@@ -3279,6 +4258,19 @@ func (siw *ServerInterfaceWrapper) Deposit(w http.ResponseWriter, r *http.Reques
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params DepositParams
+
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", r.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "dry_run"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "dry_run", Err: err})
+		}
+		return
+	}
 
 	headers := r.Header
 
@@ -3869,6 +4861,79 @@ func (siw *ServerInterfaceWrapper) Readyz(w http.ResponseWriter, r *http.Request
 	handler.ServeHTTP(w, r)
 }
 
+// Reverse operation middleware
+func (siw *ServerInterfaceWrapper) Reverse(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReverseParams
+
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", r.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "dry_run"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "dry_run", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.Reverse(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // EventSchema operation middleware
 func (siw *ServerInterfaceWrapper) EventSchema(w http.ResponseWriter, r *http.Request) {
 
@@ -4282,6 +5347,19 @@ func (siw *ServerInterfaceWrapper) Transfer(w http.ResponseWriter, r *http.Reque
 	// Parameter object where we will unmarshal all parameters from the context
 	var params TransferParams
 
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", r.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "dry_run"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "dry_run", Err: err})
+		}
+		return
+	}
+
 	headers := r.Header
 
 	// ------------- Optional header parameter "Idempotency-Key" -------------
@@ -4423,6 +5501,19 @@ func (siw *ServerInterfaceWrapper) Withdraw(w http.ResponseWriter, r *http.Reque
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params WithdrawParams
+
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", r.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "dry_run"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "dry_run", Err: err})
+		}
+		return
+	}
 
 	headers := r.Header
 
@@ -4598,6 +5689,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/accounts/{account_id}", wrapper.GetAccount)
 	})
 	r.Group(func(r chi.Router) {
+		r.Patch(options.BaseURL+"/accounts/{account_id}", wrapper.ChangeAccount)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/accounts/{account_id}/balance", wrapper.GetBalance)
 	})
 	r.Group(func(r chi.Router) {
@@ -4607,7 +5701,16 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/accounts/{account_id}/holds", wrapper.ListHolds)
 	})
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/accounts/{account_id}/holds", wrapper.PlaceHold)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/accounts/{account_id}/holds/{hold_id}", wrapper.GetHold)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/accounts/{account_id}/holds/{hold_id}/capture", wrapper.CaptureHold)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/accounts/{account_id}/holds/{hold_id}/release", wrapper.ReleaseHold)
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/accounts/{account_id}/reactivate", wrapper.ReactivateAccount)
@@ -4680,6 +5783,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/readyz", wrapper.Readyz)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/reversals", wrapper.Reverse)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/schemas/{event_type}/{schema_version}", wrapper.EventSchema)
