@@ -1615,8 +1615,8 @@ type AccountID = uuid.UUID
 // Count defines model for Count.
 type Count = bool
 
-// DryRun defines model for DryRun.
-type DryRun = bool
+// DryRunFlag defines model for DryRun.
+type DryRunFlag = bool
 
 // HoldID defines model for HoldId.
 type HoldID = uuid.UUID
@@ -1692,8 +1692,8 @@ type ListAccountsParamsSort string
 
 // openAccountParams are the parameters of OpenAccount.
 type openAccountParams struct {
-	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
-	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+	// DryRunFlag Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRunFlag DryRunFlag `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
@@ -1713,8 +1713,8 @@ type getAccountParams struct {
 
 // changeAccountParams are the parameters of ChangeAccount.
 type changeAccountParams struct {
-	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
-	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+	// DryRunFlag Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRunFlag DryRunFlag `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
@@ -1743,8 +1743,8 @@ type getBalanceParams struct {
 
 // closeAccountParams are the parameters of CloseAccount.
 type closeAccountParams struct {
-	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
-	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+	// DryRunFlag Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRunFlag DryRunFlag `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
@@ -1753,8 +1753,8 @@ type closeAccountParams struct {
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
-// listHoldsParams are the parameters of ListHolds.
-type listHoldsParams struct {
+// ListHoldsParams is a parameter of ListHolds.
+type ListHoldsParams struct {
 	// Status Only holds of this status.
 	Status HoldStatus `form:"status,omitempty" json:"status,omitempty,omitzero"`
 
@@ -1779,8 +1779,8 @@ type listHoldsParams struct {
 
 // placeHoldParams are the parameters of PlaceHold.
 type placeHoldParams struct {
-	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
-	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+	// DryRunFlag Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRunFlag DryRunFlag `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
@@ -1803,8 +1803,8 @@ type getHoldParams struct {
 
 // captureHoldParams are the parameters of CaptureHold.
 type captureHoldParams struct {
-	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
-	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+	// DryRunFlag Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRunFlag DryRunFlag `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
@@ -1815,8 +1815,8 @@ type captureHoldParams struct {
 
 // releaseHoldParams are the parameters of ReleaseHold.
 type releaseHoldParams struct {
-	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
-	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+	// DryRunFlag Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRunFlag DryRunFlag `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
@@ -1827,8 +1827,8 @@ type releaseHoldParams struct {
 
 // reactivateAccountParams are the parameters of ReactivateAccount.
 type reactivateAccountParams struct {
-	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
-	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+	// DryRunFlag Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRunFlag DryRunFlag `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
@@ -1857,8 +1857,8 @@ type getStatementParams struct {
 
 // suspendAccountParams are the parameters of SuspendAccount.
 type suspendAccountParams struct {
-	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
-	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+	// DryRunFlag Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRunFlag DryRunFlag `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
@@ -1905,8 +1905,8 @@ type runCommandsParams struct {
 	// Atomic All or nothing.
 	Atomic bool `form:"atomic,omitempty" json:"atomic,omitempty,omitzero"`
 
-	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
-	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+	// DryRunFlag Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRunFlag DryRunFlag `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
@@ -1914,8 +1914,8 @@ type runCommandsParams struct {
 
 // depositParams are the parameters of Deposit.
 type depositParams struct {
-	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
-	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+	// DryRunFlag Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRunFlag DryRunFlag `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
@@ -1968,8 +1968,8 @@ type getReplayParams struct {
 
 // reverseParams are the parameters of Reverse.
 type reverseParams struct {
-	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
-	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+	// DryRunFlag Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRunFlag DryRunFlag `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
@@ -1999,8 +1999,8 @@ type getTotalsParams struct {
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
-// searchTransactionsParams are the parameters of SearchTransactions.
-type searchTransactionsParams struct {
+// SearchTransactionsParams is a parameter of SearchTransactions.
+type SearchTransactionsParams struct {
 	// Reference Only movements of exactly this reference.
 	Reference string `form:"reference,omitempty" json:"reference,omitempty,omitzero"`
 
@@ -2052,8 +2052,8 @@ type searchTransactionsParams struct {
 
 // transferParams are the parameters of Transfer.
 type transferParams struct {
-	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
-	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+	// DryRunFlag Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRunFlag DryRunFlag `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
@@ -2076,8 +2076,8 @@ type getTransferParams struct {
 
 // withdrawParams are the parameters of Withdraw.
 type withdrawParams struct {
-	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
-	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+	// DryRunFlag Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
+	DryRunFlag DryRunFlag `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 
 	// IdempotencyKey Makes the command safe to retry. The same key with the same request gets the first response again, byte for byte, with `Idempotency-Replayed: true`, even if it was a refusal by the rules. The same key with another request gets 422. Two bodies with the same JSON value are the same request, however they are formatted. Malformed requests, 401, 403, 429 and 5xx are not stored, so such a request can be retried with its key. 1 to 255 visible ASCII characters, bare or as a quoted string (both are the same key).
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
@@ -2187,8 +2187,8 @@ func newOpenAccountRequestWithBody(ctx context.Context, server string, params *o
 	target := server + fmt.Sprintf("/accounts")
 	if params != nil {
 		var query []string
-		if !reflect.ValueOf(params.DryRun).IsZero() {
-			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+		if !reflect.ValueOf(params.DryRunFlag).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRunFlag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
 			if err != nil {
 				return nil, err
 			}
@@ -2273,8 +2273,8 @@ func newChangeAccountRequestWithBody(ctx context.Context, server string, account
 	target := server + fmt.Sprintf("/accounts/%s", pathParam0)
 	if params != nil {
 		var query []string
-		if !reflect.ValueOf(params.DryRun).IsZero() {
-			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+		if !reflect.ValueOf(params.DryRunFlag).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRunFlag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
 			if err != nil {
 				return nil, err
 			}
@@ -2367,8 +2367,8 @@ func newCloseAccountRequestWithBody(ctx context.Context, server string, accountI
 	target := server + fmt.Sprintf("/accounts/%s/close", pathParam0)
 	if params != nil {
 		var query []string
-		if !reflect.ValueOf(params.DryRun).IsZero() {
-			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+		if !reflect.ValueOf(params.DryRunFlag).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRunFlag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
 			if err != nil {
 				return nil, err
 			}
@@ -2395,7 +2395,7 @@ func newCloseAccountRequestWithBody(ctx context.Context, server string, accountI
 }
 
 // newListHoldsRequest makes the request of GET /accounts/{account_id}/holds.
-func newListHoldsRequest(ctx context.Context, server string, accountID AccountID, params *listHoldsParams) (*http.Request, error) {
+func newListHoldsRequest(ctx context.Context, server string, accountID AccountID, params *ListHoldsParams) (*http.Request, error) {
 	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "account_id", accountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
 	if err != nil {
 		return nil, err
@@ -2475,8 +2475,8 @@ func newPlaceHoldRequestWithBody(ctx context.Context, server string, accountID A
 	target := server + fmt.Sprintf("/accounts/%s/holds", pathParam0)
 	if params != nil {
 		var query []string
-		if !reflect.ValueOf(params.DryRun).IsZero() {
-			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+		if !reflect.ValueOf(params.DryRunFlag).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRunFlag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
 			if err != nil {
 				return nil, err
 			}
@@ -2563,8 +2563,8 @@ func newCaptureHoldRequestWithBody(ctx context.Context, server string, accountID
 	target := server + fmt.Sprintf("/accounts/%s/holds/%s/capture", pathParam0, pathParam1)
 	if params != nil {
 		var query []string
-		if !reflect.ValueOf(params.DryRun).IsZero() {
-			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+		if !reflect.ValueOf(params.DryRunFlag).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRunFlag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
 			if err != nil {
 				return nil, err
 			}
@@ -2612,8 +2612,8 @@ func newReleaseHoldRequestWithBody(ctx context.Context, server string, accountID
 	target := server + fmt.Sprintf("/accounts/%s/holds/%s/release", pathParam0, pathParam1)
 	if params != nil {
 		var query []string
-		if !reflect.ValueOf(params.DryRun).IsZero() {
-			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+		if !reflect.ValueOf(params.DryRunFlag).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRunFlag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
 			if err != nil {
 				return nil, err
 			}
@@ -2657,8 +2657,8 @@ func newReactivateAccountRequestWithBody(ctx context.Context, server string, acc
 	target := server + fmt.Sprintf("/accounts/%s/reactivate", pathParam0)
 	if params != nil {
 		var query []string
-		if !reflect.ValueOf(params.DryRun).IsZero() {
-			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+		if !reflect.ValueOf(params.DryRunFlag).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRunFlag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
 			if err != nil {
 				return nil, err
 			}
@@ -2751,8 +2751,8 @@ func newSuspendAccountRequestWithBody(ctx context.Context, server string, accoun
 	target := server + fmt.Sprintf("/accounts/%s/suspend", pathParam0)
 	if params != nil {
 		var query []string
-		if !reflect.ValueOf(params.DryRun).IsZero() {
-			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+		if !reflect.ValueOf(params.DryRunFlag).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRunFlag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
 			if err != nil {
 				return nil, err
 			}
@@ -2874,8 +2874,8 @@ func newRunCommandsRequestWithBody(ctx context.Context, server string, params *r
 			}
 			query = append(query, part)
 		}
-		if !reflect.ValueOf(params.DryRun).IsZero() {
-			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+		if !reflect.ValueOf(params.DryRunFlag).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRunFlag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
 			if err != nil {
 				return nil, err
 			}
@@ -2912,8 +2912,8 @@ func newDepositRequestWithBody(ctx context.Context, server string, params *depos
 	target := server + fmt.Sprintf("/deposits")
 	if params != nil {
 		var query []string
-		if !reflect.ValueOf(params.DryRun).IsZero() {
-			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+		if !reflect.ValueOf(params.DryRunFlag).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRunFlag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
 			if err != nil {
 				return nil, err
 			}
@@ -3217,8 +3217,8 @@ func newReverseRequestWithBody(ctx context.Context, server string, params *rever
 	target := server + fmt.Sprintf("/reversals")
 	if params != nil {
 		var query []string
-		if !reflect.ValueOf(params.DryRun).IsZero() {
-			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+		if !reflect.ValueOf(params.DryRunFlag).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRunFlag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
 			if err != nil {
 				return nil, err
 			}
@@ -3322,7 +3322,7 @@ func newGetTotalsRequest(ctx context.Context, server string, params *getTotalsPa
 }
 
 // newSearchTransactionsRequest makes the request of GET /transactions.
-func newSearchTransactionsRequest(ctx context.Context, server string, params *searchTransactionsParams) (*http.Request, error) {
+func newSearchTransactionsRequest(ctx context.Context, server string, params *SearchTransactionsParams) (*http.Request, error) {
 	target := server + fmt.Sprintf("/transactions")
 	if params != nil {
 		var query []string
@@ -3459,8 +3459,8 @@ func newTransferRequestWithBody(ctx context.Context, server string, params *tran
 	target := server + fmt.Sprintf("/transfers")
 	if params != nil {
 		var query []string
-		if !reflect.ValueOf(params.DryRun).IsZero() {
-			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+		if !reflect.ValueOf(params.DryRunFlag).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRunFlag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
 			if err != nil {
 				return nil, err
 			}
@@ -3535,8 +3535,8 @@ func newWithdrawRequestWithBody(ctx context.Context, server string, params *with
 	target := server + fmt.Sprintf("/withdrawals")
 	if params != nil {
 		var query []string
-		if !reflect.ValueOf(params.DryRun).IsZero() {
-			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+		if !reflect.ValueOf(params.DryRunFlag).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRunFlag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
 			if err != nil {
 				return nil, err
 			}

@@ -22,6 +22,7 @@ type CommandOption func(*commandOptions)
 type commandOptions struct {
 	key, ifMatch string
 	replayed     *bool
+	dryRun       *DryRunResult
 }
 
 // Key sets the command's Idempotency-Key, for a caller with a natural key such as an invoice number: the same command from
@@ -37,6 +38,10 @@ func IfVersion(version int64) CommandOption {
 
 // Replayed stores whether the response repeats that of an earlier request with the same key.
 func Replayed(into *bool) CommandOption { return func(o *commandOptions) { o.replayed = into } }
+
+// DryRun decides the command without applying it, and stores in into the events that it would append and the account after
+// them. The receipt is then nil. A command that would be refused returns the *Problem that it would get.
+func DryRun(into *DryRunResult) CommandOption { return func(o *commandOptions) { o.dryRun = into } }
 
 func newKey() string { return rand.Text() }
 
@@ -58,11 +63,20 @@ func (r *Receipt) writtenAt() int64 { return r.Position }
 
 func (r *TransferReceipt) writtenAt() int64 { return r.Position }
 
+func (r *HoldReceipt) writtenAt() int64 { return r.Position }
+
+func (r *CaptureReceipt) writtenAt() int64 { return r.Position }
+
+func (r *ReversalReceipt) writtenAt() int64 { return r.Position }
+
 // command sends a command and remembers what it has written.
 func command[T any, P interface {
 	*T
 	written
 }](c *Client, o *commandOptions, req *http.Request, err error) (P, error) {
+	if o.dryRun != nil && err == nil {
+		return nil, dryRun(c, o, req)
+	}
 	receipt, header, err := ask[T](c, again, req, err)
 	if err != nil {
 		return nil, err
@@ -72,6 +86,19 @@ func command[T any, P interface {
 	}
 	c.remember(P(receipt).writtenAt())
 	return receipt, nil
+}
+
+// dryRun sends a command to be decided and not applied.
+func dryRun(c *Client, o *commandOptions, req *http.Request) error {
+	values := req.URL.Query()
+	values.Set("dry_run", "true")
+	req.URL.RawQuery = values.Encode()
+	result, _, err := ask[DryRunResult](c, again, req, nil)
+	if err != nil {
+		return err
+	}
+	*o.dryRun = *result
+	return nil
 }
 
 // Open opens an account. Without AccountID the server makes an id, which is in the receipt.
@@ -124,6 +151,45 @@ func (c *Client) CloseAccount(ctx context.Context, id uuid.UUID, reason string, 
 	params := &closeAccountParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}
 	req, err := newCloseAccountRequest(ctx, c.base, id, params, StatusChange{Reason: reason})
 	return command[Receipt](c, &o, req, err)
+}
+
+// ChangeAccount changes the owner, the overdraft limit or the metadata of an account, or several of them.
+func (c *Client) ChangeAccount(ctx context.Context, id uuid.UUID, change ChangeAccount, opts ...CommandOption) (*Receipt, error) {
+	o := commandOptionsOf(opts)
+	req, err := newChangeAccountRequest(ctx, c.base, id, &changeAccountParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}, change)
+	return command[Receipt](c, &o, req, err)
+}
+
+// PlaceHold reserves money of an account. Without HoldID the server makes an id, which is in the receipt.
+func (c *Client) PlaceHold(ctx context.Context, id uuid.UUID, hold PlaceHold, opts ...CommandOption) (*HoldReceipt, error) {
+	o := commandOptionsOf(opts)
+	req, err := newPlaceHoldRequest(ctx, c.base, id, &placeHoldParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}, hold)
+	return command[HoldReceipt](c, &o, req, err)
+}
+
+// CaptureHold takes the money of a hold, or a part of it, and releases the rest. The zero CaptureHold pays out all of it.
+func (c *Client) CaptureHold(
+	ctx context.Context, id, holdID uuid.UUID, capture CaptureHold, opts ...CommandOption,
+) (*CaptureReceipt, error) {
+	o := commandOptionsOf(opts)
+	req, err := newCaptureHoldRequest(ctx, c.base, id, holdID, &captureHoldParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}, capture)
+	return command[CaptureReceipt](c, &o, req, err)
+}
+
+// ReleaseHold ends a hold; its money is available again. The reason may be empty.
+func (c *Client) ReleaseHold(ctx context.Context, id, holdID uuid.UUID, reason string, opts ...CommandOption) (*HoldReceipt, error) {
+	o := commandOptionsOf(opts)
+	params := &releaseHoldParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}
+	req, err := newReleaseHoldRequest(ctx, c.base, id, holdID, params, ReleaseHold{Reason: reason})
+	return command[HoldReceipt](c, &o, req, err)
+}
+
+// Reverse moves back what a deposit, a withdrawal or a transfer has moved, or a part of it. [IfVersion] is about the account of
+// the movement that is named.
+func (c *Client) Reverse(ctx context.Context, reverse Reverse, opts ...CommandOption) (*ReversalReceipt, error) {
+	o := commandOptionsOf(opts)
+	req, err := newReverseRequest(ctx, c.base, &reverseParams{IdempotencyKey: o.key, IfMatch: o.ifMatch}, reverse)
+	return command[ReversalReceipt](c, &o, req, err)
 }
 
 // Result is the outcome of one of many commands: a receipt, or a problem.

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"io"
 	"iter"
 	"net/http"
 	"strconv"
@@ -149,6 +150,84 @@ func (c *Client) Statement(ctx context.Context, id uuid.UUID, params ListTransac
 		}
 		return page.Transactions, page.NextCursor, nil
 	})
+}
+
+// Hold reads a hold of an account, open or not.
+func (c *Client) Hold(ctx context.Context, id, holdID uuid.UUID, opts ...QueryOption) (*Hold, error) {
+	o := c.queryOptionsOf(opts)
+	req, err := newGetHoldRequest(ctx, c.base, id, holdID, &getHoldParams{MinPosition: o.atLeast, Prefer: o.prefer()})
+	return query[Hold](c, &o, req, err)
+}
+
+// Holds goes through the holds of an account that the parameters select, page by page, as far as the caller reads. An error
+// ends it.
+func (c *Client) Holds(ctx context.Context, id uuid.UUID, params ListHoldsParams) iter.Seq2[Hold, error] {
+	params.MinPosition = c.atLeast(params.MinPosition)
+	return pages(func(cursor string) ([]Hold, *string, error) {
+		params := params
+		if cursor != "" {
+			params.Cursor = cursor
+		}
+		req, err := newListHoldsRequest(ctx, c.base, id, &params)
+		page, _, err := ask[HoldPage](c, again, req, err)
+		if err != nil {
+			return nil, nil, err
+		}
+		return page.Holds, page.NextCursor, nil
+	})
+}
+
+// TransferByID reads both sides of a transfer.
+func (c *Client) TransferByID(ctx context.Context, transferID uuid.UUID, opts ...QueryOption) (*TransferDetails, error) {
+	o := c.queryOptionsOf(opts)
+	req, err := newGetTransferRequest(ctx, c.base, transferID, &getTransferParams{MinPosition: o.atLeast, Prefer: o.prefer()})
+	return query[TransferDetails](c, &o, req, err)
+}
+
+// Movements goes through the movements of money on all accounts that the parameters select, the newest first unless they say
+// otherwise, page by page, as far as the caller reads. An error ends it.
+func (c *Client) Movements(ctx context.Context, params SearchTransactionsParams) iter.Seq2[Transaction, error] {
+	params.MinPosition = c.atLeast(params.MinPosition)
+	return pages(func(cursor string) ([]Transaction, *string, error) {
+		params := params
+		if cursor != "" {
+			params.Cursor = cursor
+		}
+		req, err := newSearchTransactionsRequest(ctx, c.base, &params)
+		page, _, err := ask[MovementPage](c, again, req, err)
+		if err != nil {
+			return nil, nil, err
+		}
+		return page.Transactions, page.NextCursor, nil
+	})
+}
+
+// AccountStatement reads the statement of an account over a period: the opening and the closing balance, and the movements
+// between. The zero from is the opening of the account, and the zero to is now. A statement of the past never changes.
+func (c *Client) AccountStatement(
+	ctx context.Context, id uuid.UUID, from, to time.Time, opts ...QueryOption,
+) (*AccountStatement, error) {
+	o := c.queryOptionsOf(opts)
+	params := getStatementParams{From: from.UTC(), To: to.UTC(), MinPosition: o.atLeast, Prefer: o.prefer()}
+	req, err := newGetStatementRequest(ctx, c.base, id, &params)
+	return query[AccountStatement](c, &o, req, err)
+}
+
+// AccountStatementCSV writes the statement of an account over a period to w, as CSV.
+func (c *Client) AccountStatementCSV(ctx context.Context, id uuid.UUID, from, to time.Time, w io.Writer, opts ...QueryOption) error {
+	o := c.queryOptionsOf(opts)
+	params := getStatementParams{From: from.UTC(), To: to.UTC(), MinPosition: o.atLeast, Prefer: o.prefer()}
+	req, err := newGetStatementRequest(ctx, c.base, id, &params)
+	if err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	req.Header.Set("Accept", "text/csv")
+	got, err := c.send(req, again)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(got.body)
+	return err
 }
 
 // pages iterates over the pages that get returns, beginning with the cursor "", until there is no next one.

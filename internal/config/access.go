@@ -76,7 +76,7 @@ func (s *Settings) addAccess(add func(env, flag, fallback, shown, usage string) 
 		"how many of each one caller may have open, by key, token or address")
 	s.tlsCert = add("PASSBOOK_TLS_CERT", "tls-cert", "", "no TLS", "file of the certificate and its chain, PEM; read again when it changes")
 	s.tlsKey = add("PASSBOOK_TLS_KEY", "tls-key", "", "no TLS", "file of the certificate's private key, PEM; read again when it changes")
-	s.key = add("PASSBOOK_KEY", "key", "", "none", "key or token that status and replay send to the server")
+	s.key = add("PASSBOOK_KEY", "key", "", "none", "key or token that commands send to a running server")
 	s.keyFile = add("PASSBOOK_KEY_FILE", "key-file", "", "none", "file to read PASSBOOK_KEY from")
 }
 
