@@ -155,6 +155,57 @@ func ExampleClient_RunAll() {
 	// withdrawal 4.00 6.00
 }
 
+// A hold reserves money until it is captured or released. A dry run shows what a command would do.
+func ExampleClient_PlaceHold() {
+	ctx := context.Background()
+	c, err := client.New(server, client.WithReadYourWrites())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	ada, err := c.Open(ctx, client.OpenAccount{Owner: "Ada", Currency: "EUR", InitialDeposit: "100"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	hold, err := c.PlaceHold(ctx, ada.AccountID, client.PlaceHold{Amount: "60", Reference: "table for six"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	balance, err := c.Balance(ctx, ada.AccountID)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(balance.Balance, balance.Held, balance.Available)
+	capture := client.CaptureHold{Amount: "45.50", Reference: "dinner"}
+	var would client.DryRunResult
+	if _, err := c.CaptureHold(ctx, ada.AccountID, hold.HoldID, capture, client.DryRun(&would)); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("would leave", would.Balance)
+	dinner, err := c.CaptureHold(ctx, ada.AccountID, hold.HoldID, capture)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(dinner.CapturedAmount, dinner.ReleasedAmount)
+	if _, err := c.Reverse(ctx, client.Reverse{Position: dinner.Position, Amount: "5.50"}); err != nil {
+		log.Fatal(err)
+	}
+	statement, err := c.AccountStatement(ctx, ada.AccountID, time.Time{}, time.Time{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, t := range statement.Transactions {
+		fmt.Println(t.Kind, t.Amount, t.Balance)
+	}
+	// Output:
+	// 100.00 60.00 40.00
+	// would leave 54.50
+	// 45.50 14.50
+	// deposit 100.00 100.00
+	// withdrawal 45.50 54.50
+	// reversal_in 5.50 60.00
+}
+
 // A balance can be read as of any position or time.
 func ExampleClient_BalanceAtPosition() {
 	ctx := context.Background()

@@ -7,7 +7,6 @@ import (
 	"io"
 	"strconv"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -70,21 +69,18 @@ func newHold(settings *config.Settings) *cobra.Command {
 		Use:     "hold ACCOUNT AMOUNT",
 		Short:   "Reserve money of an account",
 		Long:    `Hold reserves money: it lowers what is available, and not the balance, until it is captured, released, or expires.`,
-		Example: `  server hold 0198c1f0-0000-7000-8000-000000000001 60.00 --reference "table for six" --expires-in 24h`,
+		Example: `  server hold 0198c1f0-0000-7000-8000-000000000001 60.00 --reference "table for six" --expires-at 2026-12-31T18:00:00Z`,
 		Args:    exactly(2, "ACCOUNT and AMOUNT"),
 	}
 	reference := cmd.Flags().String("reference", "", "what it is for")
-	expires := cmd.Flags().Duration("expires-in", 0, "when it ends by itself (default: never)")
+	expires := momentFlag(cmd, "expires-at", "when it ends by itself (default: never)")
 	send := sendingFlags(cmd)
 	return asking(settings, cmd, func(ctx context.Context, c *client.Client, args []string, asJSON bool, out io.Writer) error {
 		id, err := idOf("ACCOUNT", args[0])
 		if err != nil {
 			return err
 		}
-		hold := client.PlaceHold{Amount: args[1], Reference: *reference}
-		if *expires != 0 {
-			hold.ExpiresAt = time.Now().Add(*expires).UTC()
-		}
+		hold := client.PlaceHold{Amount: args[1], Reference: *reference, ExpiresAt: expires.Time}
 		var would client.DryRunResult
 		receipt, err := c.PlaceHold(ctx, id, hold, send.options(&would)...)
 		if err != nil {
