@@ -143,6 +143,9 @@ func (w *world) record(t *rapid.T, entry account.Entry) {
 	if err != nil {
 		t.Fatalf("%+v after %+v: %v", decoded, w.states[entry.AccountID], err)
 	}
+	if e, ok := decoded.(account.CreditReversed); ok && e.Forced != (w.states[entry.AccountID].Available() < e.Amount.Minor()) {
+		t.Fatalf("%+v after %+v", e, w.states[entry.AccountID])
+	}
 	snapshot, err := eventjson.MarshalState(next)
 	if err != nil {
 		t.Fatal(err)

@@ -58,8 +58,7 @@ func decideReversal(state func(uuid.UUID) State, c Reverse) ([]Entry, error) {
 // reversibleOn is movable for an account that the request does not name.
 func reversibleOn(id uuid.UUID, s State) error {
 	err := movable(s, "")
-	var r *Refusal
-	if errors.As(err, &r) {
+	if r, ok := errors.AsType[*Refusal](err); ok {
 		return refuse(r.Code, r.Field, "%s (account %s)", r.Detail, id)
 	}
 	return err
