@@ -14,10 +14,13 @@ var checks = []struct{ name, projection, about, sql string }{
 	{"versions", "", "the versions of each account run from 1 without a gap (I3)", versionsSQL},
 	{"decisions", "", "each event is allowed by those before it: no overdraft, no movement on a closed account (I3)", decisionsSQL},
 	{"transfers", "", "each transfer was sent and received, the same amount, side by side (I8)", transfersSQL},
+	{"holds in the log", "", "each hold was placed once and ended at most once, whole, and what was captured was moved (I3)", logHoldsSQL},
+	{"reversals", "", "each reversal is of an earlier movement of the account, and all of a movement are at most what it moved (I8)", reversalsSQL},
 	{"checkpoints", "", "each projection is at an event that the log has (I4)", checkpointsSQL},
 	{"balances", "balances", "balances are the fold of the events up to the checkpoint (I4)", balancesSQL},
 	{"transactions", "transactions", "statements are the events up to the checkpoint, with the balance after each (I4)", transactionsSQL},
 	{"account details", "transactions", "statements know the owner, limit and metadata of each account at each position (I4)", detailsSQL},
+	{"holds", "holds", "holds are those of the events up to the checkpoint (I4)", holdsSQL},
 	{"totals", "totals", "totals are the sums of the events up to the checkpoint (I4)", totalsSQL},
 	{"recent seconds", "stats", "statistics of recent seconds are those of the events up to the checkpoint (I4)", statsSecondsSQL},
 	{"account counts", "stats", "accounts by status are counted from the events up to the checkpoint (I4)", statsAccountsSQL},
@@ -60,22 +63,29 @@ from (select position, stream_id, version, lag(version, 1, 0::bigint) over (part
       from events) as l
 where version <> before + 1`
 
+// decisionsSQL allows an account to be below its limit after a reversal that was forced, and captures of its holds from then on:
+// they take nothing from what is available.
 const decisionsSQL = `
 with moved as (
-    select position, stream_id, version, type, payload->>'currency' as currency, (payload->>'amount')::numeric as amount,
-        (payload->>'overdraft_limit')::numeric as overdraft_limit,
-        case when type in ('MoneyDeposited', 'TransferReceived') then 1
-             when type in ('MoneyWithdrawn', 'TransferSent') then -1 else 0 end as direction
+    select position, stream_id, version, type, payload ? 'forced' as forced, payload->>'currency' as currency,
+        (payload->>'amount')::numeric as amount, (payload->>'overdraft_limit')::numeric as overdraft_limit,
+        ` + direction + ` as direction, ` + heldBy + ` as held_by
     from events
-), states as (
-    select m.*, sum(direction * coalesce(amount, 0)) over w as balance,
-        first_value(overdraft_limit) over w as allowed, first_value(currency) over w as of_currency,
+), folded as (
+    select m.*, sum(direction * coalesce(amount, 0)) over w as balance, sum(held_by) over w as held,
+        count(overdraft_limit) over w as limits, first_value(currency) over w as of_currency, lag(type) over w as before,
         max(version) filter (where type in ('AccountCreated', 'AccountReactivated')) over earlier as activated,
         max(version) filter (where type = 'AccountSuspended') over earlier as suspended,
         max(version) filter (where type = 'AccountClosed') over earlier as closed
     from moved m
     window w as (partition by stream_id order by version rows unbounded preceding),
         earlier as (partition by stream_id order by version rows between unbounded preceding and 1 preceding)
+), limited as (
+    select f.*, coalesce(first_value(overdraft_limit) over (partition by stream_id, limits order by version), 0) as allowed
+    from folded f
+), states as (
+    select l.*, balance + allowed - held as available, lag(allowed) over (partition by stream_id order by version) as allowed_before
+    from limited l
 )
 select s.position, 'account ' || s.stream_id || ' at position ' || s.position, d.field, d.has, d.want
 from states s
@@ -83,12 +93,83 @@ cross join lateral (values
     ((s.version = 1) <> (s.type = 'AccountCreated'), 'type', s.type,
      case when s.version = 1 then 'AccountCreated' else 'another type, the account being open' end),
     (s.closed is not null, 'type', s.type, 'no event after AccountClosed'),
-    (s.closed is null and s.direction <> 0 and s.suspended > s.activated, 'type', s.type, 'no movement while suspended'),
-    (s.direction <> 0 and coalesce(s.amount, 0) <= 0, 'amount', s.amount::text, 'more than 0'),
-    (s.direction <> 0 and s.currency is distinct from s.of_currency, 'currency', s.currency, s.of_currency),
-    (s.direction < 0 and s.balance < -coalesce(s.allowed, 0), 'balance', s.balance::text, 'at least ' || -coalesce(s.allowed, 0)),
+    (s.closed is null and (s.direction <> 0 or s.type in ('HoldPlaced', 'HoldCaptured')) and s.suspended > s.activated,
+     'type', s.type, 'no movement while suspended'),
+    ((s.direction <> 0 or s.held_by <> 0) and coalesce(s.amount, 0) <= 0, 'amount', s.amount::text, 'more than 0'),
+    ((s.direction <> 0 or s.held_by <> 0 or s.type = 'OverdraftLimitChanged') and s.currency is distinct from s.of_currency,
+     'currency', s.currency, s.of_currency),
+    (s.direction < 0 and s.available < 0 and not s.forced and s.before is distinct from 'HoldCaptured',
+     'balance', s.balance::text, 'at least ' || s.held - s.allowed),
+    (s.type = 'HoldPlaced' and s.available < 0, 'held', s.held::text, 'at most ' || s.balance + s.allowed),
+    (s.held_by < 0 and s.held < 0, 'held', s.held::text, 'at least 0'),
+    (s.type = 'OverdraftLimitChanged' and s.available < 0 and s.allowed < s.allowed_before,
+     'overdraft_limit', s.allowed::text, 'at least ' || s.held - s.balance),
+    (s.overdraft_limit < 0, 'overdraft_limit', s.overdraft_limit::text, 'at least 0'),
     (s.direction > 0 and s.balance > 9223372036854775807, 'balance', s.balance::text, 'at most 9223372036854775807'),
-    (s.type = 'AccountClosed' and s.balance <> 0, 'balance', s.balance::text, '0')
+    (s.type = 'AccountClosed' and s.balance <> 0, 'balance', s.balance::text, '0'),
+    (s.type = 'AccountClosed' and s.held <> 0, 'held', s.held::text, '0')
+) as d(differs, field, has, want)
+where d.differs`
+
+const logHoldsSQL = `
+with ends as (
+    select position, stream_id, type, amount, payload->>'hold_id' as hold_id, payload->>'expires_at' as expires_at,
+        amount + coalesce((payload->>'released')::numeric, 0) as whole
+    from (select *, (payload->>'amount')::numeric as amount from events
+          where type in ('HoldPlaced', 'HoldCaptured', 'HoldReleased', 'HoldExpired')) as e
+), numbered as (
+    select e.*, row_number() over w as n, first_value(stream_id) over w as placed_on, first_value(whole) over w as placed,
+        first_value(expires_at) over w as expires
+    from ends e window w as (partition by hold_id order by position)
+)
+select h.position, 'hold ' || coalesce(h.hold_id, '?') || ' at position ' || h.position, d.field, d.has, d.want
+from numbered h
+left join events m on h.type = 'HoldCaptured' and m.position = h.position + 1
+cross join lateral (values
+    ((h.n = 1) <> (h.type = 'HoldPlaced'), 'type', h.type, case when h.n = 1 then 'HoldPlaced' else 'an end of the hold' end),
+    (h.n > 2, 'events', h.n::text, 'at most 2'),
+    (h.stream_id <> h.placed_on, 'account', h.stream_id::text, h.placed_on::text),
+    (h.n = 2 and h.type <> 'HoldPlaced' and h.whole is distinct from h.placed, 'amount', h.whole::text, h.placed::text),
+    (h.n = 2 and h.type = 'HoldExpired' and h.expires is null, 'type', h.type, 'no expiry, since it has no end'),
+    (h.type = 'HoldCaptured' and (m.stream_id is distinct from h.stream_id or m.type not in ('MoneyWithdrawn', 'TransferSent')),
+     'event after HoldCaptured', m.type, 'its movement'),
+    (h.type = 'HoldCaptured' and m.stream_id = h.stream_id and (m.payload->>'amount')::numeric is distinct from h.amount,
+     'amount moved', m.payload->>'amount', h.amount::text)
+) as d(differs, field, has, want)
+where d.differs`
+
+const reversalsSQL = `
+with r as (
+    select e.*, (payload->>'amount')::numeric as amount, (payload->>'reversed_position')::bigint as at,
+        sum((payload->>'amount')::numeric) over (partition by payload->>'reversed_position' order by position) as reversed,
+        count(*) over (partition by payload->>'reversal_id') as sides
+    from events e where type in ('CreditReversed', 'DebitReversed')
+)
+select r.position, 'reversal at position ' || r.position, d.field, d.has, d.want
+from r
+left join events m on m.position = r.at and m.position < r.position
+    and m.type in ('MoneyDeposited', 'MoneyWithdrawn', 'TransferSent', 'TransferReceived')
+left join lateral (
+    select o.* from events o
+    where o.position in (r.position - 1, r.position + 1) and o.payload->>'reversal_id' = r.payload->>'reversal_id'
+    limit 1
+) as o on r.payload ? 'transfer_id'
+cross join lateral (values
+    (m.position is null, 'reversed_position', r.payload->>'reversed_position', 'that of an earlier movement'),
+    (m.position is not null and (r.type = 'CreditReversed') <> (m.type in ('MoneyDeposited', 'TransferReceived')), 'type', r.type,
+     'the opposite of ' || m.type),
+    (m.stream_id <> r.stream_id, 'account', r.stream_id::text, m.stream_id::text),
+    (r.reversed > (m.payload->>'amount')::numeric, 'reversed in all', r.reversed::text, 'at most ' || (m.payload->>'amount')),
+    (m.position is not null and r.payload->>'transfer_id' is distinct from m.payload->>'transfer_id',
+     'transfer_id', r.payload->>'transfer_id', m.payload->>'transfer_id'),
+    (m.position is not null and r.payload->>'counterparty_account_id' is distinct from
+        coalesce(m.payload->>'to_account_id', m.payload->>'from_account_id'),
+     'counterparty_account_id', r.payload->>'counterparty_account_id', coalesce(m.payload->>'to_account_id', m.payload->>'from_account_id')),
+    (r.sides <> case when r.payload ? 'transfer_id' then 2 else 1 end, 'events with its reversal_id', r.sides::text,
+     case when r.payload ? 'transfer_id' then '2' else '1' end),
+    (r.payload ? 'transfer_id' and r.sides = 2 and (o.position is null or o.type = r.type or (o.payload->>'amount')::numeric <> r.amount
+        or o.stream_id::text <> r.payload->>'counterparty_account_id' or o.payload->>'transfer_id' is distinct from r.payload->>'transfer_id'),
+     'event beside it', o.type, 'the other side, of the same amount')
 ) as d(differs, field, has, want)
 where d.differs`
 

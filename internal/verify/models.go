@@ -13,23 +13,37 @@ parked as (
 applied as (
     select e.position, e.stream_id, e.version, e.type, e.recorded_at, e.payload,
         coalesce((e.payload->>'amount')::numeric, 0) as amount,
-        case when e.type in ('MoneyDeposited', 'TransferReceived') then 1
-             when e.type in ('MoneyWithdrawn', 'TransferSent') then -1 else 0 end as direction
+        ` + direction + ` as direction, ` + heldBy + ` as held_by
     from events e
     where e.position <= (select position from live)
       and not exists (select from parked p where p.stream_id = e.stream_id and e.position >= p.position)
 )`
 }
 
+// direction is 1 of an event that brings money in, -1 of one that takes it out, and 0 of all others.
+const direction = `case when type in ('MoneyDeposited', 'TransferReceived', 'DebitReversed') then 1
+             when type in ('MoneyWithdrawn', 'TransferSent', 'CreditReversed') then -1 else 0 end`
+
+// heldBy is what an event adds to what is held.
+const heldBy = `case when type = 'HoldPlaced' then (payload->>'amount')::numeric
+             when type = 'HoldCaptured' then -(payload->>'amount')::numeric - (payload->>'released')::numeric
+             when type in ('HoldReleased', 'HoldExpired') then -(payload->>'amount')::numeric else 0 end`
+
+// foldedOwner is the part of w.owner in ASCII as h.owner_folded should have it. PostgreSQL alone cannot fold the case of other
+// letters, so of them nothing is compared. Two letters beyond ASCII fold to letters in it.
+const foldedOwner = `lower(regexp_replace(normalize(replace(replace(w.owner, 'ß', 'ss'), 'ẞ', 'ss'), nfkd), '[^\u0001-\u007f]', '', 'g') collate "C")`
+
 var balancesSQL = live("balances") + `,
 folded as (
     select stream_id,
-        max(payload->>'owner') filter (where type = 'AccountCreated') as owner,
+        (array_agg(payload->>'owner' order by version desc) filter (where type in ('AccountCreated', 'OwnerChanged')))[1] as owner,
         max(payload->>'currency') filter (where type = 'AccountCreated') as currency,
-        max(payload->>'overdraft_limit') filter (where type = 'AccountCreated') as overdraft_limit,
-        sum(direction * amount) as balance,
-        coalesce(sum(amount) filter (where direction > 0), 0) as deposited,
-        coalesce(sum(amount) filter (where direction < 0), 0) as withdrawn,
+        (array_agg(payload->>'overdraft_limit' order by version desc)
+            filter (where type in ('AccountCreated', 'OverdraftLimitChanged')))[1] as overdraft_limit,
+        (array_agg(payload->'metadata' order by version desc) filter (where type in ('AccountCreated', 'MetadataChanged')))[1] as metadata,
+        sum(direction * amount) as balance, sum(held_by) as held,
+        coalesce(sum(direction * amount) filter (where type in ('MoneyDeposited', 'TransferReceived', 'CreditReversed')), 0) as deposited,
+        coalesce(sum(-direction * amount) filter (where type in ('MoneyWithdrawn', 'TransferSent', 'DebitReversed')), 0) as withdrawn,
         max(version) filter (where type in ('AccountCreated', 'AccountReactivated')) as activated,
         max(version) filter (where type = 'AccountSuspended') as suspended,
         max(version) filter (where type = 'AccountClosed') as closed,
@@ -51,8 +65,12 @@ from has h full join want w on w.stream_id = h.account_id
 cross join lateral (values
     ('row', case when h.account_id is null then 'missing' else 'present' end, case when w.stream_id is null then 'missing' else 'present' end),
     ('owner', h.owner, w.owner),
+    ('owner_folded', case when w.owner ~ '^[\u0001-\u007f]*$' then h.owner_folded
+        else regexp_replace(h.owner_folded, '[^\u0001-\u007f]', '', 'g') end, ` + foldedOwner + `),
     ('currency', h.currency, w.currency),
     ('balance', h.balance::text, w.balance::text),
+    ('held', h.held::text, w.held::text),
+    ('metadata', h.metadata::text, nullif(w.metadata, '{}')::text),
     ('overdraft_limit', h.overdraft_limit::text, w.overdraft_limit),
     ('deposited', h.deposited::text, w.deposited::text),
     ('withdrawn', h.withdrawn::text, w.withdrawn::text),
@@ -68,7 +86,7 @@ where d.has is distinct from d.want and (d.field = 'row' or (h.account_id is not
 
 var transactionsSQL = live("transactions") + `,
 states as (
-    select a.*, sum(direction * amount) over w as balance,
+    select a.*, sum(direction * amount) over w as balance, sum(held_by) over w as held,
         max(version) filter (where type in ('AccountCreated', 'AccountReactivated')) over w as activated,
         max(version) filter (where type = 'AccountSuspended') over w as suspended,
         max(version) filter (where type = 'AccountClosed') over w as closed
@@ -77,7 +95,10 @@ states as (
     select s.*, case greatest(activated, suspended, closed) when closed then 'c' when suspended then 's' else 'a' end as status,
         case type when 'MoneyDeposited' then 'd' when 'MoneyWithdrawn' then 'w' when 'TransferReceived' then 'i'
             when 'TransferSent' then 'o' when 'AccountCreated' then 'O' when 'AccountSuspended' then 'S'
-            when 'AccountReactivated' then 'R' when 'AccountClosed' then 'C' end as kind
+            when 'AccountReactivated' then 'R' when 'AccountClosed' then 'C' when 'OwnerChanged' then 'N'
+            when 'OverdraftLimitChanged' then 'L' when 'MetadataChanged' then 'M' when 'HoldPlaced' then 'h'
+            when 'HoldCaptured' then 'c' when 'HoldReleased' then 'f' when 'HoldExpired' then 'e'
+            when 'CreditReversed' then 'r' when 'DebitReversed' then 'b' end as kind
     from states s
 ), has as (
     select t.* from transactions t join live l on t.generation = l.generation
@@ -91,8 +112,14 @@ cross join lateral (values
     ('recorded_at', h.recorded_at::text, w.recorded_at::text),
     ('amount', h.amount::text, w.amount::text),
     ('balance', h.balance::text, w.balance::text),
-    ('counterparty', h.counterparty::text, coalesce(w.payload->>'to_account_id', w.payload->>'from_account_id')),
+    ('held', h.held::text, w.held::text),
+    ('reversed_position', h.reversed_position::text, w.payload->>'reversed_position'),
+    ('counterparty', h.counterparty::text,
+     coalesce(w.payload->>'to_account_id', w.payload->>'from_account_id', w.payload->>'counterparty_account_id')),
     ('transfer_id', h.transfer_id::text, w.payload->>'transfer_id'),
+    ('hold_id', h.hold_id::text, w.payload->>'hold_id'),
+    ('metadata', h.metadata::text,
+     case when w.type not in ('AccountCreated', 'MetadataChanged') then nullif(w.payload->'metadata', '{}') end::text),
     ('kind', h.kind::text, w.kind),
     ('status', h.status::text, w.status),
     ('reference', h.reference, coalesce(w.payload->>'reference', ''))
@@ -100,26 +127,80 @@ cross join lateral (values
 where d.has is distinct from d.want and (d.field = 'row' or (h.position is not null and w.position is not null))`
 
 var detailsSQL = live("transactions") + `,
-want as (select * from applied where type = 'AccountCreated'),
-has as (select t.* from account_details t join live l on t.generation = l.generation)
-select 0, 'account ' || coalesce(h.account_id, w.stream_id), d.field, d.has, d.want
-from has h full join want w on w.stream_id = h.account_id
+changes as (
+    select *, count(*) filter (where type in ('AccountCreated', 'OwnerChanged')) over w as owners,
+        count(*) filter (where type in ('AccountCreated', 'OverdraftLimitChanged')) over w as limits,
+        count(*) filter (where type in ('AccountCreated', 'MetadataChanged')) over w as metadatas
+    from applied where type in ('AccountCreated', 'OwnerChanged', 'OverdraftLimitChanged', 'MetadataChanged')
+    window w as (partition by stream_id order by version)
+), want as (
+    select stream_id, position, first_value(payload->>'currency') over (partition by stream_id order by version) as currency,
+        first_value(payload->>'owner') over (partition by stream_id, owners order by version) as owner,
+        first_value(payload->>'overdraft_limit') over (partition by stream_id, limits order by version) as overdraft_limit,
+        first_value(payload->'metadata') over (partition by stream_id, metadatas order by version) as metadata
+    from changes
+), has as (select t.* from account_details t join live l on t.generation = l.generation)
+select coalesce(h.position, w.position), 'account ' || coalesce(h.account_id, w.stream_id) || ' at position '
+    || coalesce(h.position, w.position), d.field, d.has, d.want
+from has h full join want w on w.stream_id = h.account_id and w.position = h.position
 cross join lateral (values
     ('row', case when h.account_id is null then 'missing' else 'present' end, case when w.stream_id is null then 'missing' else 'present' end),
-    ('position', h.position::text, w.position::text),
-    ('owner', h.owner, w.payload->>'owner'),
-    ('currency', h.currency, w.payload->>'currency'),
-    ('overdraft_limit', h.overdraft_limit::text, w.payload->>'overdraft_limit')
+    ('owner', h.owner, w.owner),
+    ('currency', h.currency, w.currency),
+    ('overdraft_limit', h.overdraft_limit::text, w.overdraft_limit),
+    ('metadata', h.metadata::text, nullif(w.metadata, '{}')::text)
 ) as d(field, has, want)
 where d.has is distinct from d.want and (d.field = 'row' or (h.account_id is not null and w.stream_id is not null))`
+
+var holdsSQL = live("holds") + `,
+ended as (
+    select e.*, m.payload->>'transfer_id' as transfer_id, case e.type when 'HoldCaptured' then 'c' when 'HoldReleased' then 'r' else 'e' end as status
+    from applied e
+    left join applied m on e.type = 'HoldCaptured' and m.type = 'TransferSent' and m.position = e.position + 1 and m.stream_id = e.stream_id
+    where e.type in ('HoldCaptured', 'HoldReleased', 'HoldExpired')
+), want as (
+    select p.payload->>'hold_id' as hold_id, p.stream_id, p.payload, p.position, p.recorded_at, coalesce(e.status, 'o') as status,
+        case e.status when 'c' then e.amount else 0 end as captured, e.position as ended_position, e.recorded_at as ended_at, e.transfer_id
+    from applied p left join ended e on e.payload->>'hold_id' = p.payload->>'hold_id'
+    where p.type = 'HoldPlaced'
+), has as (
+    select t.* from holds t join live l on t.generation = l.generation
+)
+select coalesce(h.placed_position, w.position), 'hold ' || coalesce(h.hold_id::text, w.hold_id), d.field, d.has, d.want
+from has h full join want w on w.hold_id = h.hold_id::text
+cross join lateral (values
+    ('row', case when h.hold_id is null then 'missing' else 'present' end, case when w.hold_id is null then 'missing' else 'present' end),
+    ('account_id', h.account_id::text, w.stream_id::text),
+    ('amount', h.amount::text, w.payload->>'amount'),
+    ('captured', h.captured::text, w.captured::text),
+    ('currency', h.currency, w.payload->>'currency'),
+    ('reference', h.reference, coalesce(w.payload->>'reference', '')),
+    ('metadata', h.metadata::text, nullif(w.payload->'metadata', '{}')::text),
+    ('status', h.status::text, w.status),
+    ('expires_at', h.expires_at::text, (w.payload->>'expires_at')::timestamptz::text),
+    ('placed_at', h.placed_at::text, w.recorded_at::text),
+    ('placed_position', h.placed_position::text, w.position::text),
+    ('ended_at', h.ended_at::text, w.ended_at::text),
+    ('ended_position', h.ended_position::text, w.ended_position::text),
+    ('transfer_id', h.transfer_id::text, w.transfer_id)
+) as d(field, has, want)
+where d.has is distinct from d.want and (d.field = 'row' or (h.hold_id is not null and w.hold_id is not null))`
+
+// Which sum of totals an event changes. A reversal counts in that of what it reverses.
+const (
+	isDeposited = `type = 'MoneyDeposited' or type = 'CreditReversed' and not payload ? 'transfer_id'`
+	isWithdrawn = `type = 'MoneyWithdrawn' or type = 'DebitReversed' and not payload ? 'transfer_id'`
+	isSent      = `type = 'TransferSent' or type = 'DebitReversed' and payload ? 'transfer_id'`
+	isReceived  = `type = 'TransferReceived' or type = 'CreditReversed' and payload ? 'transfer_id'`
+)
 
 var totalsSQL = live("totals") + `,
 want as (
     select payload->>'currency' as currency, count(*) filter (where type = 'AccountCreated') as accounts,
-        coalesce(sum(amount) filter (where type = 'MoneyDeposited'), 0) as deposited,
-        coalesce(sum(amount) filter (where type = 'MoneyWithdrawn'), 0) as withdrawn,
-        coalesce(sum(amount) filter (where type = 'TransferSent'), 0) as sent,
-        coalesce(sum(amount) filter (where type = 'TransferReceived'), 0) as received,
+        coalesce(sum(direction * amount) filter (where ` + isDeposited + `), 0) as deposited,
+        coalesce(sum(-direction * amount) filter (where ` + isWithdrawn + `), 0) as withdrawn,
+        coalesce(sum(-direction * amount) filter (where ` + isSent + `), 0) as sent,
+        coalesce(sum(direction * amount) filter (where ` + isReceived + `), 0) as received,
         sum(direction * amount) as balance
     from applied where payload ? 'currency' group by payload->>'currency'
 ), has as (
@@ -139,18 +220,18 @@ cross join lateral (values
 where d.has is distinct from d.want and (d.field = 'row' or (h.currency is not null and w.currency is not null))`
 
 // moneySQL counts deposits and withdrawals only, since transfers must neither create nor lose money. There are two
-// exceptions: a checkpoint between the two events of a transfer, and transfers to or from parked accounts.
+// exceptions: a checkpoint between the two events of a transfer or of its reversal, and transfers to or from parked accounts.
 var moneySQL = live("balances") + `,
 flows as (
     select payload->>'currency' as currency,
-        coalesce(sum(amount) filter (where type = 'MoneyDeposited'), 0) as deposited,
-        coalesce(sum(amount) filter (where type = 'MoneyWithdrawn'), 0) as withdrawn,
-        coalesce(sum(amount) filter (where type = 'TransferSent' and position = (select position from live)), 0) as under_way,
-        coalesce(sum(direction * amount) filter (where type in ('TransferSent', 'TransferReceived')), 0) as transferred
-    from applied where payload ? 'currency' group by payload->>'currency'
+        coalesce(sum(direction * amount) filter (where ` + isDeposited + ` or ` + isWithdrawn + `), 0) as outside,
+        coalesce(sum(direction * amount) filter (where position = (select position from live)
+            and (type = 'TransferSent' or exists (
+                select from events n where n.position = a.position + 1 and n.payload->>'reversal_id' = a.payload->>'reversal_id'))), 0) as under_way,
+        coalesce(sum(direction * amount) filter (where ` + isSent + ` or ` + isReceived + `), 0) as transferred
+    from applied a where payload ? 'currency' group by payload->>'currency'
 ), want as (
-    select currency, deposited - withdrawn
-        + case when exists (select from parked) then transferred else -under_way end as balance
+    select currency, outside + case when exists (select from parked) then transferred else under_way end as balance
     from flows
 ), has as (
     select b.currency, sum(b.balance) as balance from balances b join live l on b.generation = l.generation group by b.currency
@@ -159,13 +240,17 @@ select 0, 'currency ' || coalesce(h.currency, w.currency), 'sum of balances', co
 from has h full join want w on w.currency = h.currency
 where coalesce(h.balance, 0) <> coalesce(w.balance, 0)`
 
+// countsAsMovement is true of one of the two events of a transfer or of its reversal.
+const countsAsMovement = `(type in ('MoneyDeposited', 'MoneyWithdrawn', 'TransferSent', 'CreditReversed')
+            or type = 'DebitReversed' and not payload ? 'transfer_id')`
+
 // statsSecondsSQL expects the newest second of each slot and currency, with what happened in it.
 var statsSecondsSQL = live("stats") + `,
 seconds as (
     select floor(extract(epoch from recorded_at))::bigint as second,
-        case when type in ('MoneyDeposited', 'MoneyWithdrawn', 'TransferSent') then payload->>'currency' else '' end as currency,
-        count(*) as events, count(*) filter (where type in ('MoneyDeposited', 'MoneyWithdrawn', 'TransferSent')) as movements,
-        coalesce(sum(amount) filter (where type in ('MoneyDeposited', 'MoneyWithdrawn', 'TransferSent')), 0) as amount
+        case when ` + countsAsMovement + ` then payload->>'currency' else '' end as currency,
+        count(*) as events, count(*) filter (where ` + countsAsMovement + `) as movements,
+        coalesce(sum(amount) filter (where ` + countsAsMovement + `), 0) as amount
     from applied group by 1, 2
 ), want as (
     select distinct on (second % 64, currency) second % 64 as slot, * from seconds order by second % 64, currency, second desc
