@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -21,7 +22,8 @@ import (
 )
 
 // TestContention attacks I1, I2, I3 and I8: three instances, 24 clients and three accounts, and every request sent
-// twice with its key, to either instance, after one another or at once.
+// twice with its key, to either instance, after one another or at once. Holds are placed, captured, released and expire, and
+// movements are reversed.
 func TestContention(t *testing.T) {
 	t.Parallel()
 	const instances, clients, each = 3, 24, 40
@@ -36,13 +38,16 @@ func TestContention(t *testing.T) {
 		accounts = append(accounts, open(t, services[0], "20"))
 	}
 	before := checkLog(t, pool)
-	book := new(book)
+	book := &book{accounts: accounts}
 	group, ctx := errgroup.WithContext(t.Context())
+	var working atomic.Int64
+	working.Store(clients)
 	for client := range clients {
 		random := rand.New(rand.NewPCG(uint64(client), 1))
 		group.Go(func() error {
+			defer working.Add(-1)
 			for range each {
-				r := randomCommand(random, accounts)
+				r := book.randomCommand(random)
 				one, two := services[random.IntN(instances)], services[random.IntN(instances)]
 				if err := book.sendTwice(ctx, one, two, r, random.IntN(2) == 0); err != nil {
 					return err
@@ -51,34 +56,131 @@ func TestContention(t *testing.T) {
 			return nil
 		})
 	}
+	group.Go(func() error { // expires holds when their time has come, as two instances that do not know of each other
+		for working.Load() > 0 {
+			for _, h := range book.due() {
+				r := keyed(request(h.account, account.ExpireHold{HoldID: h.id}))
+				if err := book.sendTwice(ctx, services[0], services[1], r, true); err != nil {
+					return err
+				}
+			}
+			runtime.Gosched()
+		}
+		return nil
+	})
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	book.check(t, pool, len(before.events))
+	book.wantAll(t)
 	if book.refused == 0 || len(book.results) == 0 {
 		t.Errorf("%d done and %d refused: the test did not try the rules", len(book.results), book.refused)
 	}
 }
 
-// randomCommand moves an amount that the accounts can bear every other time or so.
-func randomCommand(random *rand.Rand, accounts []uuid.UUID) command.Request {
-	i := random.IntN(len(accounts))
-	amount := fmt.Sprint(1 + random.IntN(15))
-	switch random.IntN(3) {
-	case 0:
-		return keyed(deposit(accounts[i], amount))
-	case 1:
-		return keyed(withdraw(accounts[i], amount))
-	default:
-		return keyed(transfer(accounts[i], accounts[(i+1+random.IntN(len(accounts)-1))%len(accounts)], amount))
-	}
-}
-
 // book is what the clients were told.
 type book struct {
+	accounts []uuid.UUID
+
 	mu      sync.Mutex
 	results []command.Result // one a key
 	refused int
+	holds   []heldAt
+	moves   []int64 // positions of movements
+}
+
+// heldAt is a hold that was placed, and when it expires, the zero time for never.
+type heldAt struct {
+	account, id uuid.UUID
+	at          time.Time
+}
+
+// randomCommand moves or holds an amount that the accounts can bear every other time or so, or ends a hold or reverses a movement
+// of before, whatever has become of it.
+func (b *book) randomCommand(random *rand.Rand) command.Request {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := random.IntN(len(b.accounts))
+	id, other := b.accounts[i], b.accounts[(i+1+random.IntN(len(b.accounts)-1))%len(b.accounts)]
+	amount := fmt.Sprint(1 + random.IntN(15))
+	n := random.IntN(10)
+	if n > 5 && len(b.holds) == 0 || n > 7 && len(b.moves) == 0 {
+		n = 0
+	}
+	switch n {
+	case 0, 1:
+		return keyed(deposit(id, amount))
+	case 2:
+		return keyed(withdraw(id, amount))
+	case 3:
+		return keyed(transfer(id, other, amount))
+	case 4, 5:
+		c := account.PlaceHold{Amount: dec(amount)}
+		if random.IntN(2) == 0 {
+			c.ExpiresAt = time.Now().Add(time.Duration(random.IntN(1000)) * time.Millisecond).Truncate(time.Microsecond)
+		}
+		return keyed(request(id, c))
+	case 6:
+		h := b.holds[max(0, len(b.holds)-1-random.IntN(8))]
+		c := account.CaptureHold{HoldID: h.id}
+		if other != h.account && random.IntN(2) == 0 {
+			c.To = other
+		}
+		return keyed(request(h.account, c))
+	case 7:
+		h := b.holds[random.IntN(len(b.holds))]
+		return keyed(request(h.account, account.ReleaseHold{HoldID: h.id}))
+	default:
+		return keyed(reverse(b.moves[max(0, len(b.moves)-1-random.IntN(8))], fmt.Sprint(1+random.IntN(8))))
+	}
+}
+
+// add adds a result.
+func (b *book) add(result command.Result) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.results = append(b.results, result)
+	for _, e := range result.Events {
+		switch d := e.Event.(type) {
+		case account.HoldPlaced:
+			b.holds = append(b.holds, heldAt{e.AccountID, d.HoldID, d.ExpiresAt})
+		case account.MoneyDeposited, account.MoneyWithdrawn, account.TransferSent, account.TransferReceived:
+			b.moves = append(b.moves, e.Position)
+		}
+	}
+}
+
+// due returns the holds whose time has come, each once.
+func (b *book) due() (due []heldAt) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range b.holds {
+		if h := &b.holds[i]; !h.at.IsZero() && !h.at.After(time.Now()) {
+			due = append(due, *h)
+			h.at = time.Time{}
+		}
+	}
+	return due
+}
+
+// wantAll asserts that there were events of all kinds.
+func (b *book) wantAll(t *testing.T) {
+	t.Helper()
+	seen := make(map[string]int)
+	for _, result := range b.results {
+		for _, e := range result.Events {
+			seen[e.Event.EventType()]++
+		}
+	}
+	t.Logf("%d refused; %v", b.refused, seen)
+	for _, name := range []string{
+		account.TypeMoneyDeposited, account.TypeMoneyWithdrawn, account.TypeTransferSent, account.TypeHoldPlaced, account.TypeHoldCaptured,
+		account.TypeHoldReleased, account.TypeHoldExpired, account.TypeCreditReversed, account.TypeDebitReversed,
+	} {
+		if seen[name] == 0 {
+			t.Errorf("no %s", name)
+		}
+	}
 }
 
 // sendTwice sends a request to each of two services and compares their answers: the first answer is the answer, be it a result
@@ -100,13 +202,13 @@ func (b *book) sendTwice(ctx context.Context, one, two *command.Service, r comma
 	if first.text(r) != again.text(r) {
 		return fmt.Errorf("the answers differ: %+v, %+v", first, again)
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	if first.err != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		b.refused++
 		return nil
 	}
-	b.results = append(b.results, first.result)
+	b.add(first.result)
 	return nil
 }
 
@@ -176,7 +278,7 @@ func TestDatabaseGoesAway(t *testing.T) {
 	for range 4 {
 		accounts = append(accounts, open(t, services[0], "50"))
 	}
-	book := new(book)
+	book := &book{accounts: accounts}
 	ctx := t.Context()
 	working, done := context.WithCancel(ctx)
 	defer done()
@@ -191,15 +293,13 @@ func TestDatabaseGoesAway(t *testing.T) {
 		random := rand.New(rand.NewPCG(uint64(client), 2))
 		group.Go(func() error {
 			for range each {
-				r := randomCommand(random, accounts)
+				r := book.randomCommand(random)
 				got := persist(ctx, services, random, r, func() { failures.Add(1); progress.add() })
 				progress.add()
 				var refusal *account.Refusal
 				switch {
 				case got.err == nil:
-					book.mu.Lock()
-					book.results = append(book.results, got.result)
-					book.mu.Unlock()
+					book.add(got.result)
 				case !got.replayed() && !errors.As(got.err, &refusal):
 					return got.err
 				}

@@ -33,7 +33,7 @@ func TestInterleavings(t *testing.T) {
 		}
 	}
 	t.Logf("%d walks: %+v", walks, w.seen)
-	if s := w.seen; s.accepted == 0 || s.refused == 0 || s.exists == 0 || s.unknown == 0 || s.lost == 0 || s.locked == 0 {
+	if s := w.seen; s.accepted == 0 || s.refused == 0 || s.exists == 0 || s.missing == 0 || s.unknown == 0 || s.lost == 0 || s.locked == 0 {
 		t.Errorf("something was never tried: %+v", s)
 	}
 }
@@ -50,6 +50,9 @@ func TestBrokenProtocolsAreFound(t *testing.T) {
 		"catching up skips events":     {instead: [2]string{"select position, stream_id, version,", "select position,  event_id, version,"}},
 		"the lock does not come first": {instead: [2]string{"select pg_advisory_xact_lock(7018230141)", "select pg_advisory_xact_lock(7018230142)"}},
 		"used transfers are not found": {instead: [2]string{"type = 'TransferSent'", "type = 'TransferFelt'"}},
+		"used holds are not found":     {instead: [2]string{"'hold_id'", "'hold_no'"}},
+		"reversals are not counted":    {instead: [2]string{"'reversed_position'", "'unversed_position'"}},
+		"looking goes past the head":   {instead: [2]string{"e.position <= $4", "e.position*0<=$4"}},
 		"loading goes past the head":   {instead: [2]string{"e.position <= $2", "e.position*0<=$2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -82,13 +85,29 @@ type walk struct {
 	states  []state     // after each event, and after each loss of the tail
 	log     []uuid.UUID // the event ids, as last seen
 	broken  error       // what a look has found wrong
-	seen    struct{ accepted, refused, exists, unknown, lost, crashed, locked int }
+	seen    struct{ accepted, refused, exists, missing, unknown, lost, crashed, locked int }
 }
 
 // state is what the log adds up to.
 type state struct {
-	balances  map[uuid.UUID]int64
+	available map[uuid.UUID]int64
 	transfers map[uuid.UUID]bool // the ids
+	holds     map[uuid.UUID]placed
+	moves     map[int64]move
+	events    int64
+}
+
+// placed is a hold.
+type placed struct {
+	account uuid.UUID
+	amount  int64
+	ended   bool
+}
+
+// move is a movement: what is left to reverse of it, and the account from which a reversal takes it, nil if that is outside.
+type move struct {
+	left int64
+	to   uuid.UUID
 }
 
 // writer is one instance, which runs at most one command.
@@ -190,14 +209,23 @@ func (w *walk) step(t *testing.T, random *rand.Rand) error {
 
 func (w *walk) anyCommand(random *rand.Rand) command.Request {
 	i := random.IntN(len(w.ids))
-	switch amount := fmt.Sprint(1 + random.IntN(3)); random.IntN(3) {
+	n := byte(random.IntN(5)) // few, so that they are used again
+	holdID, transferID := uuid.UUID{1, n}, uuid.UUID{2, n}
+	switch amount := fmt.Sprint(1 + random.IntN(3)); random.IntN(8) {
 	case 0:
 		return deposit(w.ids[i], amount)
 	case 1:
 		return withdraw(w.ids[i], amount)
+	case 2:
+		return hold(w.ids[i], holdID, amount)
+	case 3:
+		return request(w.ids[i], account.CaptureHold{HoldID: holdID, To: w.ids[1-i]})
+	case 4:
+		return request(w.ids[i], account.ReleaseHold{HoldID: holdID})
+	case 5, 6:
+		return reverse(int64(1+random.IntN(len(w.log)+2)), amount)
 	default:
-		id := uuid.UUID{1, byte(random.IntN(8))} // few, so that they are used again
-		return request(w.ids[i], account.Transfer{TransferID: id, To: w.ids[1-i], Amount: dec(amount)})
+		return request(w.ids[i], account.Transfer{TransferID: transferID, To: w.ids[1-i], Amount: dec(amount)})
 	}
 }
 
@@ -231,38 +259,79 @@ func (w *walk) settle(t *testing.T, writer *writer) error {
 // judge compares an answer with the log.
 func (w *walk) judge(writer *writer, got answered) error {
 	writer.answer = nil
-	var refusal *account.Refusal
+	if errors.Is(got.err, errLost) || postgres.IsUnavailable(got.err) {
+		w.seen.unknown++
+		return nil
+	}
+	code := codeOf(got.err)
 	switch {
 	case got.err == nil:
 		w.seen.accepted++
 		return nil // look has seen whether its events were allowed
-	case errors.Is(got.err, errLost) || postgres.IsUnavailable(got.err):
-		w.seen.unknown++
-		return nil
-	case errors.As(got.err, &refusal):
-		w.seen.refused++
-		if slices.ContainsFunc(w.states[writer.since:], func(s state) bool { return !s.allows(writer.request) }) {
-			return nil
-		}
-		return fmt.Errorf("%T was refused (%w), and the log never said so: %v", writer.request.Command, refusal, w.states[writer.since:])
-	case errors.Is(got.err, account.ErrTransferExists):
+	case code == "exists":
 		w.seen.exists++
-		id := writer.request.Command.(account.Transfer).TransferID
-		if slices.ContainsFunc(w.states[writer.since:], func(s state) bool { return s.transfers[id] }) {
-			return nil
-		}
+	case code == "not found":
+		w.seen.missing++
+	default:
+		w.seen.refused++
 	}
-	return fmt.Errorf("%T: %w", writer.request.Command, got.err)
+	if slices.ContainsFunc(w.states[writer.since:], func(s state) bool { return s.outcome(writer.request) == code }) {
+		return nil
+	}
+	return fmt.Errorf("%T%+v: %w, and the log never said so: %v", writer.request.Command, writer.request.Command, got.err, w.states[writer.since:])
 }
 
-func (s state) allows(r command.Request) bool {
+// outcome says what becomes of a request, as codeOf does.
+func (s state) outcome(r command.Request) string {
+	short := func(id uuid.UUID, amount int64) string {
+		if s.available[id] < amount {
+			return account.CodeInsufficientFunds
+		}
+		return ""
+	}
+	ends := func(id uuid.UUID) string {
+		h, found := s.holds[id]
+		switch {
+		case !found || h.account != r.AccountID:
+			return "not found"
+		case h.ended:
+			return account.CodeHoldNotOpen
+		}
+		return ""
+	}
 	switch c := r.Command.(type) {
 	case account.Withdraw:
-		return s.balances[r.AccountID] >= minor(c.Amount, "EUR")
+		return short(r.AccountID, minor(c.Amount, "EUR"))
 	case account.Transfer:
-		return s.balances[r.AccountID] >= minor(c.Amount, "EUR")
+		if s.transfers[c.TransferID] {
+			return "exists"
+		}
+		return short(r.AccountID, minor(c.Amount, "EUR"))
+	case account.PlaceHold:
+		if _, used := s.holds[c.HoldID]; used {
+			return "exists"
+		}
+		return short(r.AccountID, minor(c.Amount, "EUR"))
+	case account.CaptureHold:
+		return ends(c.HoldID)
+	case account.ReleaseHold:
+		return ends(c.HoldID)
+	case account.Reverse:
+		v, moved := s.moves[c.Position]
+		switch amount := minor(*c.Amount, "EUR"); {
+		case c.Position > s.events:
+			return "not found"
+		case !moved:
+			return account.CodeNotReversible
+		case v.left == 0:
+			return account.CodeAlreadyReversed
+		case amount > v.left:
+			return account.CodeAmountAboveMovement
+		case v.to != uuid.Nil:
+			return short(v.to, amount)
+		}
 	}
-	return true
+	return ""
 }
 
 // loseTail takes events off the end of the log, as a failover to a standby that had not received them does. With the
@@ -312,8 +381,10 @@ func (w *walk) look(t *testing.T) {
 
 // foldAllowed returns the state after the events, and an error when the log is not whole or an event was not allowed.
 func foldAllowed(events []eventstore.Event) (s state, err error) {
-	s = state{make(map[uuid.UUID]int64), make(map[uuid.UUID]bool)}
-	balances, versions := s.balances, make(map[uuid.UUID]int64)
+	s = state{
+		make(map[uuid.UUID]int64), make(map[uuid.UUID]bool), make(map[uuid.UUID]placed), make(map[int64]move), int64(len(events)),
+	}
+	versions, ends := make(map[uuid.UUID]int64), newEnds()
 	for i := range events {
 		e := &events[i]
 		if e.Position != int64(i)+1 {
@@ -326,25 +397,56 @@ func foldAllowed(events []eventstore.Event) (s state, err error) {
 		if err != nil {
 			return s, err
 		}
-		switch d := decoded.(type) {
-		case account.MoneyDeposited:
-			balances[e.StreamID] += d.Amount.Minor()
-		case account.MoneyWithdrawn:
-			balances[e.StreamID] -= d.Amount.Minor()
-		case account.TransferSent:
-			balances[e.StreamID] -= d.Amount.Minor()
-			if s.transfers[d.TransferID] {
-				return s, fmt.Errorf("position %d uses the id of a transfer again", e.Position)
-			}
-			s.transfers[d.TransferID] = true
-		case account.TransferReceived:
-			balances[e.StreamID] += d.Amount.Minor()
+		if err := ends.see(e.Position, decoded); err != nil {
+			return s, err
 		}
-		if balances[e.StreamID] < 0 {
-			return s, fmt.Errorf("position %d (%s) takes %s to %d", e.Position, e.Type, e.StreamID, balances[e.StreamID])
+		s.apply(e, decoded)
+		if s.available[e.StreamID] < 0 {
+			return s, fmt.Errorf("position %d (%s) takes %s to %d", e.Position, e.Type, e.StreamID, s.available[e.StreamID])
 		}
 	}
 	return s, nil
+}
+
+func (s state) apply(e *eventstore.Event, decoded account.Event) {
+	move := func(by, left int64, to uuid.UUID) {
+		s.available[e.StreamID] += by
+		s.moves[e.Position] = move{left, to}
+	}
+	end := func(id uuid.UUID) {
+		h := s.holds[id]
+		h.ended = true
+		s.holds[id] = h
+		s.available[e.StreamID] += h.amount
+	}
+	back := func(by int64, r account.Reversal) {
+		s.available[e.StreamID] += by
+		v := s.moves[r.ReversedPosition]
+		v.left -= r.Amount.Minor()
+		s.moves[r.ReversedPosition] = v
+	}
+	switch d := decoded.(type) {
+	case account.MoneyDeposited:
+		move(d.Amount.Minor(), d.Amount.Minor(), e.StreamID)
+	case account.MoneyWithdrawn:
+		move(-d.Amount.Minor(), d.Amount.Minor(), uuid.Nil)
+	case account.TransferSent:
+		move(-d.Amount.Minor(), d.Amount.Minor(), d.To)
+		s.transfers[d.TransferID] = true
+	case account.TransferReceived:
+		move(d.Amount.Minor(), d.Amount.Minor(), e.StreamID)
+	case account.HoldPlaced:
+		s.available[e.StreamID] -= d.Amount.Minor()
+		s.holds[d.HoldID] = placed{account: e.StreamID, amount: d.Amount.Minor()}
+	case account.HoldCaptured:
+		end(d.HoldID)
+	case account.HoldReleased:
+		end(d.HoldID)
+	case account.CreditReversed:
+		back(-d.Amount.Minor(), d.Reversal)
+	case account.DebitReversed:
+		back(d.Amount.Minor(), d.Reversal)
+	}
 }
 
 // finish lets every instance end its command, and asserts that the log is whole and that every event in it was allowed.
