@@ -69,12 +69,12 @@ type Transfer struct {
 	Metadata  Metadata
 }
 
-// Change changes what is said of an account. A nil field stays as it is; at least one is not nil.
+// Change changes an account's owner, overdraft limit or metadata. What is nil stays as it is; at least one is not nil.
 type Change struct {
 	Owner *string
 	// OverdraftLimit is in units of the account's currency.
 	OverdraftLimit *money.Decimal
-	// Metadata is merged into the account's metadata as RFC 7396 says: an empty value deletes its key.
+	// Metadata is merged into the account's metadata as RFC 7396 says: nil deletes its key.
 	Metadata map[string]*string
 }
 

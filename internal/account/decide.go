@@ -16,11 +16,11 @@ type Entry struct {
 	Event     Event
 }
 
-// Decide returns the events that carry out a command on the account id, at the time now; there is at least one, and they must be
-// recorded together or not at all. Events of one account are in order; those of the account id come first, so that of a transfer
-// the event of the sender does, except in the reversal of one, whose first events are those of the side that was named.
-// Decide reads the states of the account and of others that the command names with state. The error is ErrNotFound, ErrExists,
-// ErrHoldExists, ErrHoldNotFound, ErrMovementNotFound, a *NotFoundError or a *Refusal.
+// Decide returns the events that carry out a command on the account id at the time now. There is at least one, and they must be
+// recorded together, in this order and next to each other, or not at all. The events of the account id come first; a Reverse
+// carries its account itself, that of the movement, and id is not used. Decide reads states with state, those of the accounts
+// that the command is about.
+// The error is ErrNotFound, ErrExists, ErrHoldExists, ErrHoldNotFound, ErrMovementNotFound, a *NotFoundError or a *Refusal.
 func Decide(now time.Time, id uuid.UUID, c Command, state func(uuid.UUID) State) ([]Entry, error) {
 	switch c := c.(type) {
 	case Transfer:
@@ -349,7 +349,7 @@ func amountIn(d money.Decimal, c money.Currency, field string) (money.Amount, er
 	return a, refuse(code, field, "%s %s", field, pe.Detail)
 }
 
-// debitable refuses what is not available, unless it is forced.
+// debitable refuses what is not available. What is forced need only fit int64.
 func debitable(s State, amount money.Amount, force bool) error {
 	if amount.Minor() <= s.Available() {
 		return nil

@@ -85,6 +85,9 @@ func FuzzDecode(f *testing.F) {
 		}
 		f.Add(uint8(k), uint8(1), []byte(`{"amount": 1, "currency": "EUR", "reference": "\u00e9\ud83d\ude00", "x": [1, {}]}`))
 		f.Add(uint8(k), uint8(1), []byte(`{"amount":1e3,"amount":-0,"reason":null}`))
+		f.Add(uint8(k), uint8(1), []byte(`{"amount": 1, "currency": "EUR", "metadata": {"b": "\u0000", "a": null}, "forced": false,
+			"hold_id": "0198c1f0-0000-7000-8000-00000000000d", "released": 0, "expires_at": "9999-12-31T23:59:59.9999999+00:01",
+			"reversal_id": "0198C1F0-0000-7000-8000-00000000000E", "reversed_position": 1, "transfer_id": null}`))
 	}
 	f.Add(uint8(kindCreated), uint8(1), []byte(`{"owner":"\u00e9","currency":"EUR","overdraft_limit":0,"x":{"decimals":3}}`))
 	f.Fuzz(func(t *testing.T, number, version uint8, payload []byte) {
@@ -125,6 +128,8 @@ func FuzzUnmarshalState(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(data)
+	f.Add([]byte(`{"state_version": 2, "status": "closed", "owner": "\u00e9", "currency": "JPY", "balance": -9223372036854775807,
+		"overdraft_limit": 9223372036854775807, "held": 0, "holds": [], "metadata": {}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := UnmarshalState(data)
 		if err != nil || bytes.Contains(data, []byte(`\u0000`)) {
