@@ -1,6 +1,6 @@
 // Package account is the domain: what may be done to an account (commands), what was done (events), and the rules
-// between them. Decide turns a state and a command into events; Evolve turns a state and an event into the next
-// state. It does no I/O, reads no clock and knows no encoding; ids and times come from outside.
+// between them. Decide turns the states of accounts and a command into events; Evolve turns a state and an event into the
+// next state. It does no I/O, reads no clock and knows no encoding; ids and times come from outside.
 package account
 
 import (

@@ -109,7 +109,8 @@ type upcaster func(payload []byte) ([]byte, error)
 
 // upcasters holds, for each event type, the upcaster from version 1 to 2, from 2 to 3, and so on. The newest version
 // is thus one more than there are upcasters. To change a payload: change AppendPayload and the decoder, append the
-// upcaster here, and add a golden file of the new version beside the old ones.
+// upcaster here, and add a golden file of the new version beside the old ones. A field that may be missing, and that a reader may
+// ignore, such as metadata, needs no new version.
 type upcasters [kindCount][]upcaster
 
 var registered = upcasters{
