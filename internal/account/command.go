@@ -69,7 +69,7 @@ type Transfer struct {
 	Metadata  Metadata
 }
 
-// Change changes an account's owner, overdraft limit or metadata. What is nil stays as it is; at least one is not nil.
+// Change changes what is said of an account. A nil field stays as it is; at least one is not nil.
 type Change struct {
 	Owner *string
 	// OverdraftLimit is in units of the account's currency.

@@ -9,7 +9,7 @@ import (
 )
 
 func decideHold(now time.Time, s State, c PlaceHold) (Event, error) {
-	if err := movable(s, FieldAccount); err != nil {
+	if err := movable(s, ""); err != nil {
 		return nil, err
 	}
 	amount, err := movement(s, c.Amount, c.Currency, c.Reference, c.Metadata)

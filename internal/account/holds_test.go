@@ -86,8 +86,8 @@ func TestPlaceHoldRefuses(t *testing.T) {
 		command             account.PlaceHold
 		code, field, detail string
 	}{
-		"on suspended":            {with(active(100), status(account.Suspended)), account.PlaceHold{Amount: dec("1")}, "account-suspended", "account_id", "suspended"},
-		"on closed":               {with(active(0), status(account.Closed)), account.PlaceHold{Amount: dec("1")}, "account-closed", "account_id", "closed"},
+		"on suspended":            {with(active(100), status(account.Suspended)), account.PlaceHold{Amount: dec("1")}, "account-suspended", "", "suspended"},
+		"on closed":               {with(active(0), status(account.Closed)), account.PlaceHold{Amount: dec("1")}, "account-closed", "", "closed"},
 		"in another currency":     {active(100), account.PlaceHold{Amount: dec("1"), Currency: jpy}, "currency-mismatch", "currency", "EUR, not JPY"},
 		"of nothing":              {active(100), account.PlaceHold{Amount: dec("0")}, "amount-zero", "amount", "zero"},
 		"too precise":             {active(100), account.PlaceHold{Amount: dec("0.001")}, "amount-too-precise", "amount", "3 decimals"},
