@@ -3,6 +3,7 @@ package account
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -94,6 +95,25 @@ type Refusal struct { //nolint:errname // it says no; nothing went wrong
 }
 
 func (e *Refusal) Error() string { return e.Detail }
+
+// IsRefusal reports whether an error is a decision: a *Refusal, or that what a command names does not exist or exists already.
+func IsRefusal(err error) bool {
+	_, refused := errors.AsType[*Refusal](err)
+	return refused || slices.ContainsFunc([]error{
+		ErrNotFound, ErrExists, ErrTransferExists, ErrHoldExists, ErrHoldNotFound, ErrMovementNotFound,
+	}, func(target error) bool { return errors.Is(err, target) })
+}
+
+// MissingError is the error of a command whose account, which is id, was never opened.
+func MissingError(id uuid.UUID, c Command) error {
+	switch c.(type) {
+	case Transfer:
+		return &NotFoundError{AccountID: id}
+	case Reverse:
+		return ErrMovementNotFound
+	}
+	return ErrNotFound
+}
 
 func refuse(code, field, format string, args ...any) *Refusal {
 	return &Refusal{Code: code, Field: field, Detail: fmt.Sprintf(format, args...)}

@@ -101,18 +101,10 @@ func outcomeOf(err error) int {
 	if errors.Is(err, command.ErrOverloaded) {
 		return overloaded
 	}
-	for _, target := range []error{
-		account.ErrNotFound, account.ErrExists, account.ErrTransferExists, account.ErrHoldExists, account.ErrHoldNotFound,
-		account.ErrMovementNotFound, command.ErrKeyReused, command.ErrKeyInFlight,
-	} {
-		if errors.Is(err, target) {
-			return refused
-		}
-	}
 	if _, ok := errors.AsType[*command.RefusedBeforeError](err); ok {
 		return replayed
 	}
-	if _, ok := errors.AsType[*account.Refusal](err); ok {
+	if account.IsRefusal(err) || errors.Is(err, command.ErrKeyReused) || errors.Is(err, command.ErrKeyInFlight) {
 		return refused
 	}
 	if _, ok := errors.AsType[*command.VersionError](err); ok {

@@ -157,7 +157,7 @@ func (s *Service) decideAndAppend(ctx context.Context, l log, open []*group) ([]
 	}
 	b.recorded(result.RecordedAt)
 	s.accounts.keep(b.accounts, b.end())
-	if len(b.Events) > 0 {
+	if len(b.Events) > 0 && s.config.Appended != nil {
 		s.config.Appended(len(b.Events), took)
 	}
 	for _, g := range open {

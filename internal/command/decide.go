@@ -72,8 +72,8 @@ func (b *batch) decideGroup(g *group) error {
 // takeBack takes the group that is being decided out of the batch, which had so many events and keys before.
 func (b *batch) takeBack(events, keys int) {
 	for _, u := range slices.Backward(b.undo) {
-		*b.accounts[u.id] = u.before
-		b.index.Undo(u.id, u.event)
+		*b.accounts[u.AccountID] = u.before
+		b.index.Undo(u.AccountID, u.Event)
 	}
 	for _, k := range b.Keys[keys:] {
 		delete(b.firsts, k.Hash)
@@ -83,9 +83,8 @@ func (b *batch) takeBack(events, keys int) {
 
 // undo is an event, and its account as it was before.
 type undo struct {
-	id     uuid.UUID
+	account.Entry
 	before held
-	event  account.Event
 }
 
 // keepRefusal stores the answer with the key if err is a refusal by the rules. Another error is not stored, but the key may have
@@ -143,7 +142,10 @@ func (b *batch) decideCommand(req *Request, result *Result) error {
 	case b.unread != nil && account.NamesAny(req.Command):
 		return b.unread
 	case req.IfVersions != nil && !slices.Contains(req.IfVersions, a.version):
-		return versionError(req, a.version)
+		if a.version == 0 {
+			return account.MissingError(id, req.Command)
+		}
+		return &VersionError{Have: a.version, Want: req.IfVersions}
 	case other != nil && b.accounts[*other].err != nil:
 		return b.accounts[*other].err
 	}
@@ -170,20 +172,6 @@ func (b *batch) decideCommand(req *Request, result *Result) error {
 	return nil
 }
 
-// versionError returns why the version of the account of a request is none of those it names.
-func versionError(req *Request, version int64) error {
-	if version > 0 {
-		return &VersionError{Have: version, Want: req.IfVersions}
-	}
-	switch req.Command.(type) {
-	case account.Transfer:
-		return &account.NotFoundError{AccountID: req.AccountID}
-	case account.Reverse:
-		return account.ErrMovementNotFound
-	}
-	return account.ErrNotFound
-}
-
 // add adds an event to the batch and moves its account on by it.
 func (b *batch) add(id uuid.UUID, e account.Event, m Metadata, result *Result) error {
 	a := b.accounts[id]
@@ -196,7 +184,7 @@ func (b *batch) add(id uuid.UUID, e account.Event, m Metadata, result *Result) e
 		return fmt.Errorf("command: encode %s: %w", e.EventType(), err)
 	}
 	eventID := newID()
-	b.undo = append(b.undo, undo{id: id, before: *a, event: e})
+	b.undo = append(b.undo, undo{account.Entry{AccountID: id, Event: e}, *a})
 	b.index.Apply(id, e)
 	a.state, a.version = state, a.version+1
 	a.position = b.head.Position + int64(len(b.Events)) + 1

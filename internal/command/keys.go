@@ -11,19 +11,12 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// refusals are the decisions of the rules that are no *account.Refusal.
-var refusals = []error{
-	account.ErrNotFound, account.ErrExists, account.ErrTransferExists, account.ErrHoldExists, account.ErrHoldNotFound, account.ErrMovementNotFound,
-}
-
 // isRefusal reports whether err is a decision of the rules, which is stored with the command's key as its one answer. That a hold
 // has not expired is not: time changes it, and a clock can be set back.
 func isRefusal(err error) bool {
-	if refusal, ok := errors.AsType[*account.Refusal](err); ok {
-		return refusal.Code != account.CodeHoldNotExpired
-	}
 	_, version := errors.AsType[*VersionError](err)
-	return version || slices.ContainsFunc(refusals, func(target error) bool { return errors.Is(err, target) })
+	refusal, ok := errors.AsType[*account.Refusal](err)
+	return version || account.IsRefusal(err) && !(ok && refusal.Code == account.CodeHoldNotExpired)
 }
 
 // answerStored finishes the groups that have a stored key with their first answers, and returns the others.

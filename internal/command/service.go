@@ -55,16 +55,10 @@ type Service struct {
 // New makes a Service. Nothing happens until Run.
 func New(c Config) (*Service, error) {
 	c.QueueSize, c.CacheSize = cmp.Or(max(c.QueueSize, 0), defaultQueue), cmp.Or(max(c.CacheSize, 0), defaultCache)
-	if c.Appended == nil {
-		c.Appended = func(int, time.Duration) {}
-	}
 	if c.Appending == nil {
 		c.Appending = func(ctx context.Context, _ *eventstore.Batch) (context.Context, func(error)) {
 			return ctx, func(error) {}
 		}
-	}
-	if c.Settled == nil {
-		c.Settled = func(account.Command, bool, error) {}
 	}
 	cache, err := simplelru.NewLRU[uuid.UUID, *held](c.CacheSize, nil)
 	if err != nil {
@@ -168,7 +162,7 @@ func (s *Service) submit(c *call) error {
 // count reports what became of the requests of a group that is finished.
 func (s *Service) count(g *group) {
 	for i := range g.requests {
-		if r := &g.requests[i]; !r.DryRun {
+		if r := &g.requests[i]; !r.DryRun && s.config.Settled != nil {
 			s.config.Settled(r.Command, g.err == nil && g.results[i].Replayed, g.err)
 		}
 	}

@@ -10,8 +10,7 @@ import (
 	"passbook/internal/account"
 )
 
-// Errors a command can end with, beside those of package account (see account.Decide and ErrTransferExists).
-// They are matched with errors.Is and errors.As.
+// Errors of a command, beside those of account.Decide and account.Index. They are matched with errors.Is and errors.As.
 var (
 	// ErrKeyReused says that the idempotency key was first used with a different request.
 	ErrKeyReused = errors.New("idempotency key was used with another request")

@@ -14,7 +14,7 @@ const (
 from idempotency_keys where key = any ($1)`
 
 	readAtSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
-from events where position = any ($1)`
+from events where position = any ($1) order by position`
 
 	// The clock is read in a query of its own, once for all rows.
 	expireKeysSQL = `delete from idempotency_keys where ctid = any (array(
@@ -41,14 +41,11 @@ func (s *Store) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey,
 		return keys, s.wrap("look up keys", err)
 	}
 	events, err := s.events(ctx, len(positions), readAtSQL, positions)
-	at := make(map[int64]Event, len(events))
-	for _, e := range events {
-		at[e.Position] = e
-	}
 	for i := range keys {
-		for position := keys[i].First; position < keys[i].First+int64(keys[i].Count); position++ {
-			if e, ok := at[position]; ok {
-				keys[i].Events = append(keys[i].Events, e)
+		after := keys[i].First + int64(keys[i].Count)
+		for j := range events {
+			if p := events[j].Position; p >= keys[i].First && p < after {
+				keys[i].Events = append(keys[i].Events, events[j])
 			}
 		}
 	}

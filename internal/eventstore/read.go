@@ -140,9 +140,8 @@ type Named struct {
 	Positions        []int64
 }
 
-// ReadNamed calls each, in order of position and up to position upTo, with the events at the positions, those that reverse them, all
-// of the holds, and the TransferSent of the transfers. The event, without metadata, is valid until each returns. If nothing is named
-// it reads nothing.
+// ReadNamed calls each, in order, with the events up to position upTo that are at the positions, reverse them, are of the holds, or
+// sent the transfers. The event, which has no metadata, is valid until each returns. If nothing is named it reads nothing.
 func (r reader) ReadNamed(ctx context.Context, n Named, upTo int64, each func(*Event) error) error {
 	if len(n.Transfers)+len(n.Holds)+len(n.Positions) == 0 {
 		return nil
