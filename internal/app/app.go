@@ -81,9 +81,8 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	if err != nil {
 		return nil, err
 	}
-	stopping := make(chan struct{})
+	stopping, meter := make(chan struct{}), newCommandMeter(registry)
 	a.endStreams = sync.OnceFunc(func() { close(stopping); events.Stop() })
-	meter := newCommandMeter(registry)
 	commands, err := a.newCommands(pools["commands"], meter.settled, func(appended int, took time.Duration) {
 		meter.appended(appended, took)
 		engine.Wake()
@@ -106,9 +105,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 		return nil, err
 	}
 	a.handler = a.tracing.handler(a.handler)
-	expiries := expiry.New(expiry.Config{
-		Pool: pools["projector"], Commands: commands, Keys: eventstore.New(pools["projector"]), KeepKeys: cfg.IdempotencyTTL, Logger: cfg.Log,
-	})
+	expiries := newExpiry(cfg, pools["projector"], commands)
 	a.workers = append(a.workers, commands.Run, engine.Run, queries.Run, events.Run, notifier.Run, expiries.Run)
 	return a, nil
 }
@@ -122,6 +119,12 @@ func (a *app) newCommands(
 		c.Appending = a.tracing.appending
 	}
 	return command.New(c)
+}
+
+func newExpiry(cfg config.Config, pool *pgxpool.Pool, commands *command.Service) *expiry.Worker {
+	return expiry.New(expiry.Config{
+		Pool: pool, Commands: commands, Keys: eventstore.New(pool), KeepKeys: cfg.IdempotencyTTL, Logger: cfg.Log,
+	})
 }
 
 // newEngine returns the projector with all projections.
