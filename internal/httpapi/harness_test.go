@@ -54,12 +54,15 @@ type service struct {
 	replay   func(id string) (projector.Replay, error)
 	status   func(id string) (projector.Status, error)
 	failure  func(id string) (projector.Failure, error)
-	stopping chan struct{} // of streams of a replay's progress
-	checks   []httpapi.Check
-	feed     feed.Config // Log and Logger are set when it is empty
-	streams  httpapi.StreamTimes
-	base     string
-	starting atomic.Bool
+	// What was asked for last, when set.
+	holdsAsked *query.HoldFilter
+	searched   *query.SearchFilter
+	stopping   chan struct{} // of streams of a replay's progress
+	checks     []httpapi.Check
+	feed       feed.Config // Log and Logger are set when it is empty
+	streams    httpapi.StreamTimes
+	base       string
+	starting   atomic.Bool
 
 	auth       httpapi.Authenticator
 	rateLimit  float64
@@ -232,7 +235,7 @@ func serve(t *testing.T, s *service) *harness {
 		s.streams = httpapi.StreamTimes{Heartbeat: 20 * time.Millisecond, PieceTimeout: 2 * time.Second}
 	}
 	h, err := httpapi.New(httpapi.Config{
-		Commands: s, Queries: s, Statements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Statistics: s, Stopping: s.stopping, Feed: a.feed, Streams: s.streams,
+		Commands: s, Queries: s, Statements: s, Holds: s, Movements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Statistics: s, Stopping: s.stopping, Feed: a.feed, Streams: s.streams,
 		Authenticator: s.auth, Hosts: []string{"Bank.example"}, BasePath: s.base, CORSOrigins: s.cors, RateLimit: s.rateLimit, MaxStreams: s.maxStreams, MaxStreamsPerCaller: s.share, Bulk: s.bulk,
 		Ready:       func(context.Context) []httpapi.Check { return s.checks },
 		Started:     func() bool { return !s.starting.Load() },

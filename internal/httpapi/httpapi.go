@@ -44,6 +44,18 @@ type Queries interface {
 	Accounts(ctx context.Context, f query.ListFilter, w query.Wait) (query.Page, int64, error)
 }
 
+// Holds is the read side of holds. The second result is as that of Queries.
+type Holds interface {
+	Hold(ctx context.Context, account, id uuid.UUID, w query.Wait) (query.Hold, int64, error)
+	Holds(ctx context.Context, account uuid.UUID, f query.HoldFilter, w query.Wait) (query.HoldPage, int64, error)
+}
+
+// Movements is the read side of movements across accounts. The second result is as that of Queries.
+type Movements interface {
+	Search(ctx context.Context, f query.SearchFilter, w query.Wait) (query.MovementPage, int64, error)
+	Transfer(ctx context.Context, id uuid.UUID, w query.Wait) (query.Transfer, int64, error)
+}
+
 // Statements is the read side of what was: movements of money, accounts as they stood, and what all of it comes to.
 // The second result is as that of Queries.
 type Statements interface {
@@ -102,6 +114,8 @@ type Config struct {
 	Commands    Commands
 	Queries     Queries
 	Statements  Statements
+	Holds       Holds
+	Movements   Movements
 	Projections Projections
 	Control     ProjectionControl
 	Replays     Replays
@@ -152,7 +166,7 @@ func (c *Config) validate() error {
 	switch {
 	case c.Commands == nil, c.Queries == nil, c.Statements == nil, c.Projections == nil, c.Control == nil, c.Replays == nil, c.Feed == nil:
 		return errors.New("httpapi: a service is missing")
-	case c.Generations == nil, c.Failures == nil, c.Statistics == nil:
+	case c.Holds == nil, c.Movements == nil, c.Generations == nil, c.Failures == nil, c.Statistics == nil:
 		return errors.New("httpapi: a service of the projections is missing")
 	case c.Ready == nil, c.Started == nil, c.Unavailable == nil, c.Logger == nil, c.Registry == nil:
 		return errors.New("httpapi: Ready, Started, Unavailable, Logger and Registry are needed")
@@ -167,6 +181,8 @@ type server struct {
 	commands    Commands
 	queries     Queries
 	statements  Statements
+	holds       Holds
+	movements   Movements
 	projections Projections
 	control     ProjectionControl
 	replays     Replays
@@ -239,7 +255,7 @@ func New(c Config) (http.Handler, error) {
 	s := &server{
 		base: base, authenticator: c.Authenticator,
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
-		commands: c.Commands, queries: c.Queries, statements: c.Statements, projections: c.Projections, control: c.Control, replays: c.Replays,
+		commands: c.Commands, queries: c.Queries, statements: c.Statements, holds: c.Holds, movements: c.Movements, projections: c.Projections, control: c.Control, replays: c.Replays,
 		generations: c.Generations, failures: c.Failures, statistics: c.Statistics, stopping: c.Stopping,
 		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, docs: docs, schemas: schemas, console: console,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),

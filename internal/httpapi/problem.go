@@ -42,15 +42,17 @@ var (
 	kindRouteNotFound    = kind{http.StatusNotFound, "not-found", "No such path"}
 	kindMethodNotAllowed = kind{http.StatusMethodNotAllowed, "method-not-allowed", "The path does not take the method"}
 
-	kindAccountNotFound = kind{http.StatusNotFound, "account-not-found", "No such account"}
-	kindAccountExists   = kind{http.StatusConflict, "account-exists", "The account exists already"}
-	kindTransferExists  = kind{http.StatusConflict, "transfer-exists", "The transfer exists already"}
-	kindVersionMismatch = kind{http.StatusPreconditionFailed, "version-mismatch", "The account has moved on"}
-	kindPrecondition    = kind{http.StatusPreconditionFailed, "precondition-failed", "The condition does not hold"}
-	kindKeyReused       = kind{http.StatusUnprocessableEntity, "idempotency-key-reused", "The key was used before"}
-	kindKeyInFlight     = kind{http.StatusConflict, "idempotency-key-in-flight", "The first request is still running"}
-	kindOverloaded      = kind{http.StatusServiceUnavailable, "overloaded", "Too many commands are waiting"}
-	kindUnavailable     = kind{http.StatusServiceUnavailable, "unavailable", "The database is unavailable"}
+	kindAccountNotFound  = kind{http.StatusNotFound, "account-not-found", "No such account"}
+	kindHoldNotFound     = kind{http.StatusNotFound, "hold-not-found", "No such hold"}
+	kindTransferNotFound = kind{http.StatusNotFound, "transfer-not-found", "No such transfer"}
+	kindAccountExists    = kind{http.StatusConflict, "account-exists", "The account exists already"}
+	kindTransferExists   = kind{http.StatusConflict, "transfer-exists", "The transfer exists already"}
+	kindVersionMismatch  = kind{http.StatusPreconditionFailed, "version-mismatch", "The account has moved on"}
+	kindPrecondition     = kind{http.StatusPreconditionFailed, "precondition-failed", "The condition does not hold"}
+	kindKeyReused        = kind{http.StatusUnprocessableEntity, "idempotency-key-reused", "The key was used before"}
+	kindKeyInFlight      = kind{http.StatusConflict, "idempotency-key-in-flight", "The first request is still running"}
+	kindOverloaded       = kind{http.StatusServiceUnavailable, "overloaded", "Too many commands are waiting"}
+	kindUnavailable      = kind{http.StatusServiceUnavailable, "unavailable", "The database is unavailable"}
 
 	kindBehind             = kind{http.StatusServiceUnavailable, "projection-behind", "The read model is behind"}
 	kindProjectionNotFound = kind{http.StatusNotFound, "projection-not-found", "No such projection"}
@@ -137,6 +139,8 @@ var known = []struct {
 	{command.ErrOverloaded, kindOverloaded, "Nothing was done; retry shortly.", 1},
 	{command.ErrUnavailable, kindUnavailable, "The service is stopping; nothing was done. Retry shortly.", 1},
 	{query.ErrNotOpenThen, kindAccountNotFound, "The account had not been opened at that moment; ask for a later one.", 0},
+	{query.ErrHoldNotFound, kindHoldNotFound, "The account has no hold with this id; if it was placed a moment ago, read with min_position.", 0},
+	{query.ErrTransferNotFound, kindTransferNotFound, "No transfer has this id; if it was made a moment ago, read with min_position.", 0},
 	{query.ErrNotFound, kindAccountNotFound, "The read model has no account with this id; if it was opened a moment ago, read with min_position.", 0},
 	{query.ErrBehind, kindBehind, "The read model has not applied the position yet; retry shortly, or allow more time with Prefer: wait.", 1},
 	{projector.ErrUnknownProjection, kindProjectionNotFound, "No projection has this id; GET /projections lists them.", 0},

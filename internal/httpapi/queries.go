@@ -44,7 +44,7 @@ const defaultLimit = 50
 // ListAccounts serves GET /accounts.
 func (s *server) ListAccounts(w http.ResponseWriter, r *http.Request, p genapi.ListAccountsParams) {
 	filter := query.ListFilter{
-		Owner: p.Owner, Currency: p.Currency, Status: string(p.Status),
+		Owner: p.Owner, OwnerContains: p.OwnerContains, Count: p.Count, Currency: p.Currency, Status: string(p.Status),
 		Sort: string(p.Sort), Limit: int(p.Limit), Cursor: p.Cursor,
 	}
 	if filter.Limit == 0 {
@@ -55,6 +55,7 @@ func (s *server) ListAccounts(w http.ResponseWriter, r *http.Request, p genapi.L
 		return
 	}
 	body := genapi.AccountPage{Accounts: make([]genapi.Account, len(page.Accounts)), NextCursor: nullable(page.Next)}
+	body.Total, body.TotalExceeds = total(page.Total)
 	for i := range page.Accounts {
 		body.Accounts[i] = accountOf(&page.Accounts[i])
 	}
@@ -65,6 +66,14 @@ func (s *server) ListAccounts(w http.ResponseWriter, r *http.Request, p genapi.L
 	}
 	linkNext(w, r, page.Next)
 	s.respondText(w, r, contentTag(text), text)
+}
+
+// total is nil unless the elements were counted.
+func total(t *query.ListTotal) (n *int64, exceeds bool) {
+	if t == nil {
+		return nil, false
+	}
+	return &t.N, t.Exceeds
 }
 
 // linkNext names the next page, if there is one.
@@ -123,6 +132,16 @@ func (s *server) respondText(w http.ResponseWriter, r *http.Request, tag string,
 	if !s.notModified(w, r, tag) {
 		write(w, http.StatusOK, "application/json", text)
 	}
+}
+
+// respondContent sends a result that has no version; its ETag is a hash of it.
+func (s *server) respondContent(w http.ResponseWriter, r *http.Request, body any) {
+	text, err := encode(body)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.respondText(w, r, contentTag(text), text)
 }
 
 // notModified sets the ETag and evaluates the caller's conditions in the order of RFC 9110, section 13.2.2. It responds with 412

@@ -30,7 +30,7 @@ func (s *server) balanceAt(w http.ResponseWriter, r *http.Request, id genapi.Acc
 func (s *server) ListTransactions(w http.ResponseWriter, r *http.Request, id genapi.AccountID, p genapi.ListTransactionsParams) {
 	filter := query.StatementFilter{
 		From: timeOf(p.From), To: timeOf(p.To), Kind: string(p.Kind),
-		Sort: string(p.Sort), Limit: int(p.Limit), Cursor: p.Cursor,
+		Sort: string(p.Sort), Limit: int(p.Limit), Cursor: p.Cursor, Count: p.Count,
 	}
 	if filter.Limit == 0 {
 		filter.Limit = defaultLimit
@@ -43,6 +43,7 @@ func (s *server) ListTransactions(w http.ResponseWriter, r *http.Request, id gen
 		AccountID: page.AccountID, Currency: page.Currency.Code(),
 		Transactions: make([]genapi.Transaction, len(page.Transactions)), NextCursor: nullable(page.Next),
 	}
+	body.Total, body.TotalExceeds = total(page.Total)
 	for i := range page.Transactions {
 		body.Transactions[i] = transactionOf(&page.Transactions[i])
 	}

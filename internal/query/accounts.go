@@ -27,14 +27,15 @@ type Service struct {
 	watcher       *watcher
 	reader        *reader
 
-	balances, transactions, totals, stats progress
+	balances, transactions, totals, holds, stats progress
 }
 
 // New returns a Service that reads from pool, which may be a pool of read replicas, and asks primary for what only the
 // primary knows. Without replicas the two are the same. The caller closes them.
 func New(pool, primary *pgxpool.Pool) *Service {
 	s := &Service{pool: pool, primary: primary, reader: &reader{pool: pool}}
-	s.balances.id, s.transactions.id, s.totals.id, s.stats.id = column.Balances, column.Transactions, column.Totals, column.Stats
+	s.balances.id, s.transactions.id, s.totals.id = column.Balances, column.Transactions, column.Totals
+	s.holds.id, s.stats.id = column.Holds, column.Stats
 	s.watcher = newWatcher(s.readPositions)
 	return s
 }

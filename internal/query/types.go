@@ -17,6 +17,10 @@ var (
 	// ErrNotOpenThen says that no account with the id was open at the time asked about. Whether one was opened later makes
 	// no difference, since the result must be the same before and after. It wraps ErrNotFound.
 	ErrNotOpenThen = fmt.Errorf("%w as of then", ErrNotFound)
+	// ErrHoldNotFound says that the read model does not have the hold, or has it on another account. It wraps ErrNotFound.
+	ErrHoldNotFound = fmt.Errorf("hold: %w", ErrNotFound)
+	// ErrTransferNotFound says that the read model does not have the transfer. It wraps ErrNotFound.
+	ErrTransferNotFound = fmt.Errorf("transfer: %w", ErrNotFound)
 	// ErrBehind says that the read model had not applied the wanted position when the wait ended, that it stands lower than
 	// in an earlier result of this instance, or that the position of a recent time is not final yet.
 	ErrBehind = errors.New("the projection has not applied the position yet")

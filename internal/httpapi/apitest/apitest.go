@@ -49,7 +49,8 @@ var load = sync.OnceValues(func() (*openapi3.T, error) {
 	}
 	closed := false
 	closeObject := func(ref *openapi3.SchemaRef) {
-		if ref.Value.Type.Is(openapi3.TypeObject) && ref.Value.AdditionalProperties.Has == nil {
+		if ref.Value.Type.Is(openapi3.TypeObject) && ref.Value.AdditionalProperties.Has == nil &&
+			ref.Value.AdditionalProperties.Schema == nil {
 			ref.Value.AdditionalProperties.Has = &closed
 		}
 	}

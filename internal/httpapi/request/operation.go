@@ -194,6 +194,9 @@ func (o *Operation) checkQuery(raw string, errs []genapi.FieldError) []genapi.Fi
 	}
 	for name, given := range values {
 		p, known := o.query[name]
+		if !known {
+			p, known = o.label(name)
+		}
 		switch {
 		case !known:
 			errs = append(errs, parameterError(shown(name), "unknown", "is not a parameter of this operation"))
@@ -205,6 +208,17 @@ func (o *Operation) checkQuery(raw string, errs []genapi.FieldError) []genapi.Fi
 	}
 	slices.SortFunc(errs, func(a, b genapi.FieldError) int { return strings.Compare(a.Parameter, b.Parameter) })
 	return errs
+}
+
+// label returns the parameter that a name like metadata[key] gives a value of, whose style is deepObject.
+func (o *Operation) label(name string) (parameter, bool) {
+	base, key, ok := strings.Cut(name, "[")
+	p, known := o.query[base]
+	key, closed := strings.CutSuffix(key, "]")
+	if !ok || !closed || !known || key == "" || strings.ContainsAny(key, "[]") || p.schema.AdditionalProperties.Schema == nil {
+		return parameter{}, false
+	}
+	return parameter{name: shown(name), schema: p.schema.AdditionalProperties.Schema.Value}, true
 }
 
 // check reads the text of a parameter as its schema's type and validates it.
