@@ -69,13 +69,15 @@ type Transfer struct {
 	Metadata  Metadata
 }
 
-// Change changes what is said of an account. A nil field stays as it is; at least one is not nil.
+// Change changes what is said of an account. A nil field stays as it is; something must change.
 type Change struct {
 	Owner *string
 	// OverdraftLimit is in units of the account's currency.
 	OverdraftLimit *money.Decimal
 	// Metadata is merged into the account's metadata as RFC 7396 says: nil deletes its key.
 	Metadata map[string]*string
+	// ClearMetadata deletes all keys first.
+	ClearMetadata bool
 }
 
 // PlaceHold reserves money of an account: it lowers what is available, and not the balance.

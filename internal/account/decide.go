@@ -136,8 +136,12 @@ func decideChange(id uuid.UUID, s State, c Change) ([]Entry, error) {
 		}
 		entries = append(entries, Entry{id, e})
 	}
-	if c.Metadata != nil {
-		merged := s.Metadata.merge(c.Metadata)
+	if c.Metadata != nil || c.ClearMetadata {
+		before := s.Metadata
+		if c.ClearMetadata {
+			before = Metadata{}
+		}
+		merged := before.merge(c.Metadata)
 		if err := checkMetadata(merged); err != nil {
 			return nil, err
 		}
