@@ -681,7 +681,7 @@ type DryRunEvent struct {
 	AccountID uuid.UUID `json:"account_id"`
 
 	// Data As `GET /events` shows the data of events of the type.
-	Data map[string]interface{} `json:"data"`
+	Data json.RawMessage `json:"data"`
 
 	// Type The type of an event. A name never changes its meaning.
 	Type    EventType `json:"type"`

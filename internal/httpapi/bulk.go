@@ -44,7 +44,7 @@ func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params gena
 		s.fail(w, r, err)
 		return
 	}
-	b := &bulk{server: s, r: r, w: w, out: out, conn: out.conn, mediaType: mediaType, key: key, memory: memory, atomic: params.Atomic}
+	b := &bulk{server: s, r: r, w: w, out: out, conn: out.conn, mediaType: mediaType, key: key, memory: memory, atomic: params.Atomic, dryRun: params.DryRun}
 	b.requestID = exchangeOf(r.Context()).requestID
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -76,6 +76,7 @@ type bulk struct {
 	items     request.Items
 	memory    *reservation
 	atomic    bool
+	dryRun    bool
 	// unread is the text of a command that its chunk had no memory for.
 	unread []byte
 	named  int // errors that the problems of this chunk name, or all problems of an atomic request
@@ -234,7 +235,7 @@ func (b *bulk) decide(ctx context.Context, c *chunk) {
 	requests := make([]command.Request, 0, len(c.items))
 	for i := range c.items {
 		if c.items[i].problem == nil {
-			requests = append(requests, requested(b.r, &c.items[i].command))
+			requests = append(requests, requested(b.r, &c.items[i].command, b.dryRun))
 		}
 	}
 	outcomes := b.server.commands.DoEach(ctx, requests)
@@ -337,11 +338,11 @@ func (b *bulk) append(buf []byte, it *item, out command.Outcome) ([]byte, error)
 		_, text := problemText(b.server.explain(b.r, err), b.requestID)
 		buf = append(buf, text...)
 	} else {
-		text, err := receipt(out.Result.Events)
+		status, text, err := response(it.command.Kind, &out.Result, b.dryRun)
 		if err != nil {
 			return nil, err
 		}
-		buf = fmt.Appendf(buf, `{"status":%d,`, it.command.Kind.Status)
+		buf = fmt.Appendf(buf, `{"status":%d,`, status)
 		if out.Result.Replayed {
 			buf = append(buf, `"replayed":true,`...)
 		}
@@ -417,7 +418,7 @@ func (b *bulk) decideAll(c *chunk) error {
 	}
 	request.CompleteKeys(commands)
 	for i := range commands {
-		requests[i] = requested(b.r, commands[i])
+		requests[i] = requested(b.r, commands[i], b.dryRun)
 	}
 	var (
 		results []command.Result

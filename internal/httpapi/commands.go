@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -10,79 +11,133 @@ import (
 	"github.com/google/uuid"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 	"passbook/internal/command"
 	"passbook/internal/httpapi/genapi"
 	"passbook/internal/httpapi/request"
+	"passbook/internal/money"
 )
 
 // OpenAccount serves POST /accounts.
-func (s *server) OpenAccount(w http.ResponseWriter, r *http.Request, _ genapi.OpenAccountParams) {
-	s.command(w, r, account.Open{}.Name(), uuid.Nil)
+func (s *server) OpenAccount(w http.ResponseWriter, r *http.Request, p genapi.OpenAccountParams) {
+	s.command(w, r, account.Open{}.Name(), request.Path{}, p.DryRun)
 }
 
 // Deposit serves POST /deposits.
-func (s *server) Deposit(w http.ResponseWriter, r *http.Request, _ genapi.DepositParams) {
-	s.command(w, r, account.Deposit{}.Name(), uuid.Nil)
+func (s *server) Deposit(w http.ResponseWriter, r *http.Request, p genapi.DepositParams) {
+	s.command(w, r, account.Deposit{}.Name(), request.Path{}, p.DryRun)
 }
 
 // Withdraw serves POST /withdrawals.
-func (s *server) Withdraw(w http.ResponseWriter, r *http.Request, _ genapi.WithdrawParams) {
-	s.command(w, r, account.Withdraw{}.Name(), uuid.Nil)
+func (s *server) Withdraw(w http.ResponseWriter, r *http.Request, p genapi.WithdrawParams) {
+	s.command(w, r, account.Withdraw{}.Name(), request.Path{}, p.DryRun)
 }
 
 // Transfer serves POST /transfers.
-func (s *server) Transfer(w http.ResponseWriter, r *http.Request, _ genapi.TransferParams) {
-	s.command(w, r, account.Transfer{}.Name(), uuid.Nil)
+func (s *server) Transfer(w http.ResponseWriter, r *http.Request, p genapi.TransferParams) {
+	s.command(w, r, account.Transfer{}.Name(), request.Path{}, p.DryRun)
 }
 
 // SuspendAccount serves POST /accounts/{account_id}/suspend.
-func (s *server) SuspendAccount(w http.ResponseWriter, r *http.Request, id genapi.AccountID, _ genapi.SuspendAccountParams) {
-	s.command(w, r, account.Suspend{}.Name(), id)
+func (s *server) SuspendAccount(w http.ResponseWriter, r *http.Request, id genapi.AccountID, p genapi.SuspendAccountParams) {
+	s.command(w, r, account.Suspend{}.Name(), request.Path{AccountID: id}, p.DryRun)
 }
 
 // ReactivateAccount serves POST /accounts/{account_id}/reactivate.
-func (s *server) ReactivateAccount(w http.ResponseWriter, r *http.Request, id genapi.AccountID, _ genapi.ReactivateAccountParams) {
-	s.command(w, r, account.Reactivate{}.Name(), id)
+func (s *server) ReactivateAccount(w http.ResponseWriter, r *http.Request, id genapi.AccountID, p genapi.ReactivateAccountParams) {
+	s.command(w, r, account.Reactivate{}.Name(), request.Path{AccountID: id}, p.DryRun)
 }
 
 // CloseAccount serves POST /accounts/{account_id}/close.
-func (s *server) CloseAccount(w http.ResponseWriter, r *http.Request, id genapi.AccountID, _ genapi.CloseAccountParams) {
-	s.command(w, r, account.Close{}.Name(), id)
+func (s *server) CloseAccount(w http.ResponseWriter, r *http.Request, id genapi.AccountID, p genapi.CloseAccountParams) {
+	s.command(w, r, account.Close{}.Name(), request.Path{AccountID: id}, p.DryRun)
 }
 
-func (s *server) command(w http.ResponseWriter, r *http.Request, name string, id uuid.UUID) {
-	c, err := s.spec.Kind(name).Read(w, r, id)
+// ChangeAccount serves PATCH /accounts/{account_id}.
+func (s *server) ChangeAccount(w http.ResponseWriter, r *http.Request, id genapi.AccountID, p genapi.ChangeAccountParams) {
+	s.command(w, r, account.Change{}.Name(), request.Path{AccountID: id}, p.DryRun)
+}
+
+// PlaceHold serves POST /accounts/{account_id}/holds.
+func (s *server) PlaceHold(w http.ResponseWriter, r *http.Request, id genapi.AccountID, p genapi.PlaceHoldParams) {
+	s.command(w, r, account.PlaceHold{}.Name(), request.Path{AccountID: id}, p.DryRun)
+}
+
+// CaptureHold serves POST /accounts/{account_id}/holds/{hold_id}/capture.
+func (s *server) CaptureHold(
+	w http.ResponseWriter, r *http.Request, id genapi.AccountID, hold genapi.HoldID, p genapi.CaptureHoldParams,
+) {
+	s.command(w, r, account.CaptureHold{}.Name(), request.Path{AccountID: id, HoldID: hold}, p.DryRun)
+}
+
+// ReleaseHold serves POST /accounts/{account_id}/holds/{hold_id}/release.
+func (s *server) ReleaseHold(
+	w http.ResponseWriter, r *http.Request, id genapi.AccountID, hold genapi.HoldID, p genapi.ReleaseHoldParams,
+) {
+	s.command(w, r, account.ReleaseHold{}.Name(), request.Path{AccountID: id, HoldID: hold}, p.DryRun)
+}
+
+// Reverse serves POST /reversals.
+func (s *server) Reverse(w http.ResponseWriter, r *http.Request, p genapi.ReverseParams) {
+	s.command(w, r, account.Reverse{}.Name(), request.Path{}, p.DryRun)
+}
+
+func (s *server) command(w http.ResponseWriter, r *http.Request, name string, p request.Path, dryRun bool) {
+	c, err := s.spec.Kind(name).Read(w, r, p)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	result, err := s.commands.Do(r.Context(), requested(r, &c))
+	result, err := s.commands.Do(r.Context(), requested(r, &c, dryRun))
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	body, err := receipt(result.Events)
+	status, body, err := response(c.Kind, &result, dryRun)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	first := &result.Events[0]
-	h := w.Header()
-	h["Etag"] = []string{request.VersionTag(first.Version)}
-	if c.Kind.Opens {
-		h.Set("Location", "/accounts/"+first.AccountID.String())
+	if !dryRun {
+		h := w.Header()
+		h["Etag"] = []string{request.VersionTag(versionAfter(result.Events))}
+		if path := created(result.Events[0]); path != "" {
+			h.Set("Location", path)
+		}
+		if result.Replayed {
+			h.Set("Idempotency-Replayed", "true")
+		}
 	}
-	if result.Replayed {
-		h.Set("Idempotency-Replayed", "true")
+	write(w, status, "application/json", body)
+}
+
+// response is the status and the body of a command's success.
+func response(k *request.Kind, result *command.Result, dryRun bool) (status int, body []byte, err error) {
+	if dryRun {
+		body, err = dryRunOf(result)
+		return http.StatusOK, body, err
 	}
-	write(w, c.Kind.Status, "application/json", body)
+	body, err = receipt(result.Events)
+	return k.Status, body, err
+}
+
+// created is the path of what a command made whose first event is e, or "".
+func created(e command.Recorded) string {
+	path := "/accounts/" + e.AccountID.String()
+	switch e := e.Event.(type) {
+	case account.AccountCreated:
+		return path
+	case account.HoldPlaced:
+		return path + "/holds/" + e.HoldID.String()
+	}
+	return ""
 }
 
 // requested is a command with what the request says of its caller. The idempotency key is hashed together with the caller's
-// scope, so that callers do not share keys.
-func requested(r *http.Request, c *request.Command) command.Request {
-	asked := command.Request{AccountID: c.AccountID, Command: c.Command, IfVersions: c.IfVersions, Metadata: metadata(r)}
-	if c.Key == "" {
+// scope, so that callers do not share keys. A dry run has no key.
+func requested(r *http.Request, c *request.Command, dryRun bool) command.Request {
+	asked := command.Request{AccountID: c.AccountID, Command: c.Command, IfVersions: c.IfVersions, Metadata: metadata(r), DryRun: dryRun}
+	if c.Key == "" || dryRun {
 		return asked
 	}
 	id := exchangeOf(r.Context()).requestID
@@ -99,33 +154,102 @@ func requested(r *http.Request, c *request.Command) command.Request {
 // receipt is the body of a command's response. It depends only on the recorded events, so that a repeated request gets the
 // first response again, byte for byte.
 func receipt(events []command.Recorded) ([]byte, error) {
-	first, last := &events[0], &events[len(events)-1]
-	sent, ok := first.Event.(account.TransferSent)
-	if !ok {
-		return appendReceipt(make([]byte, 0, 256), first), nil
+	first, position, version := &events[0], events[len(events)-1].Position, versionAfter(events)
+	switch e := first.Event.(type) {
+	case account.TransferSent:
+		return json.Marshal(&genapi.TransferReceipt{
+			AccountID: first.AccountID, EventID: first.EventID, Position: position, Version: version,
+			Type: e.EventType(), RecordedAt: timeText(first.RecordedAt),
+			TransferID: e.TransferID, From: leg(first), To: leg(&events[len(events)-1]),
+		})
+	case account.HoldPlaced:
+		return holdReceipt(first, e.HoldID)
+	case account.HoldReleased:
+		return holdReceipt(first, e.HoldID)
+	case account.HoldCaptured:
+		r := genapi.CaptureReceipt{
+			AccountID: first.AccountID, EventID: first.EventID, Position: position, Version: version,
+			Type: e.EventType(), RecordedAt: timeText(first.RecordedAt), HoldID: e.HoldID, CapturedAmount: e.Amount.String(),
+			ReleasedAmount: money.FormatMinor(e.Released, e.Amount.Currency()),
+		}
+		if sent, ok := events[1].Event.(account.TransferSent); ok {
+			r.TransferID = sent.TransferID
+		}
+		return json.Marshal(&r)
+	case account.CreditReversed:
+		return reversalReceipt(first, position, e.Reversal)
+	case account.DebitReversed:
+		return reversalReceipt(first, position, e.Reversal)
 	}
-	return json.Marshal(&genapi.TransferReceipt{
-		AccountID: first.AccountID, EventID: first.EventID, Position: last.Position, Version: first.Version,
-		Type: first.Event.EventType(), RecordedAt: timeText(first.RecordedAt),
-		TransferID: sent.TransferID, From: leg(first), To: leg(last),
+	return appendReceipt(make([]byte, 0, 256), first, position, version), nil
+}
+
+// versionAfter is the version of the account of the first event after all events.
+func versionAfter(events []command.Recorded) int64 {
+	version := events[0].Version
+	for i := range events {
+		if events[i].AccountID == events[0].AccountID {
+			version = events[i].Version
+		}
+	}
+	return version
+}
+
+func holdReceipt(e *command.Recorded, hold uuid.UUID) ([]byte, error) {
+	return json.Marshal(&genapi.HoldReceipt{
+		AccountID: e.AccountID, EventID: e.EventID, Position: e.Position, Version: e.Version,
+		Type: e.Event.EventType(), RecordedAt: timeText(e.RecordedAt), HoldID: hold,
 	})
 }
 
+func reversalReceipt(e *command.Recorded, position int64, r account.Reversal) ([]byte, error) {
+	return json.Marshal(&genapi.ReversalReceipt{
+		AccountID: e.AccountID, EventID: e.EventID, Position: position, Version: e.Version,
+		Type: e.Event.EventType(), RecordedAt: timeText(e.RecordedAt),
+		ReversalID: r.ReversalID, ReversedPosition: r.ReversedPosition, Amount: r.Amount.String(), TransferID: r.TransferID,
+	})
+}
+
+// dryRunOf is the body of the response to a dry run.
+func dryRunOf(result *command.Result) ([]byte, error) {
+	first, after := &result.Events[0], &result.After
+	body := genapi.DryRunResult{
+		DryRun: true, AccountID: first.AccountID, Events: make([]genapi.DryRunEvent, len(result.Events)),
+		Currency: after.Currency.Code(), Balance: money.FormatMinor(after.Balance, after.Currency),
+		Available: money.FormatMinor(after.Available(), after.Currency), Version: versionAfter(result.Events),
+	}
+	for i := range result.Events {
+		e := &result.Events[i]
+		encoded, err := eventjson.Encode(e.Event)
+		if err != nil {
+			return nil, fmt.Errorf("httpapi: dry run: %w", err)
+		}
+		data, err := eventjson.Public(encoded.Payload)
+		if err != nil {
+			return nil, fmt.Errorf("httpapi: dry run: %w", err)
+		}
+		body.Events[i] = genapi.DryRunEvent{
+			AccountID: e.AccountID, Type: genapi.EventType(encoded.Type), Version: e.Version, Data: data,
+		}
+	}
+	return json.Marshal(&body)
+}
+
 // appendReceipt writes a Receipt by hand, in the order json.Marshal has it (a test compares them): it is on the path of
-// every command, and nothing in it needs to be escaped.
-func appendReceipt(b []byte, e *command.Recorded) []byte {
+// every command, and nothing in it needs to be escaped. e is the first event.
+func appendReceipt(b []byte, e *command.Recorded, position, version int64) []byte {
 	b = append(b, `{"account_id":"`...)
 	b = append(b, e.AccountID.String()...)
 	b = append(b, `","event_id":"`...)
 	b = append(b, e.EventID.String()...)
 	b = append(b, `","position":`...)
-	b = strconv.AppendInt(b, e.Position, 10)
+	b = strconv.AppendInt(b, position, 10)
 	b = append(b, `,"recorded_at":"`...)
 	b = e.RecordedAt.UTC().AppendFormat(b, timeFormat)
 	b = append(b, `","type":"`...)
 	b = append(b, e.Event.EventType()...)
 	b = append(b, `","version":`...)
-	b = strconv.AppendInt(b, e.Version, 10)
+	b = strconv.AppendInt(b, version, 10)
 	return append(b, '}')
 }
 

@@ -69,8 +69,8 @@ func others(scope string) string {
 
 // requestFor makes a request that the operation takes.
 func requestFor(path, method string, op *openapi3.Operation) (string, string, []string) {
-	path = strings.NewReplacer("{account_id}", accountID.String(), "{projection_id}", "balances", "{hold_id}", replayID.String(), "{transfer_id}", replayID.String(),
-		"{replay_id}", replayID.String(), "{position}", "7", "{hold_id}", replayID.String(), "{transfer_id}", replayID.String(),
+	path = strings.NewReplacer("{account_id}", accountID.String(), "{projection_id}", "balances",
+		"{replay_id}", replayID.String(), "{position}", "7", "{hold_id}", eventID.String(), "{transfer_id}", eventID.String(),
 		"{event_type}", "MoneyDeposited", "{schema_version}", "1").Replace(path)
 	if op.RequestBody == nil {
 		return path, "", nil
@@ -78,6 +78,7 @@ func requestFor(path, method string, op *openapi3.Operation) (string, string, []
 	bodies := map[string]string{
 		"openAccount": `{"owner":"Ada","currency":"EUR"}`, "transfer": `{"from_account_id":"` + accountID.String() +
 			`","to_account_id":"` + eventID.String() + `","amount":"1"}`,
+		"changeAccount": `{"owner":"Ada"}`, "placeHold": `{"amount":"1"}`, "reverse": `{"position":7}`, "captureHold": `{}`,
 		"runCommands": `[{"command":"deposit","account_id":"` + accountID.String() + `","amount":"1"}]`,
 	}
 	body, ok := bodies[op.OperationID]

@@ -102,15 +102,59 @@ func (s *service) forget() {
 	s.requests = s.requests[:0]
 }
 
+var eur, _ = money.LookupCurrency("EUR")
+
+// holdID is the hold that commands of the tests are about.
+var holdID = uuid.MustParse("0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e42")
+
+// recorded is a command that the log has at a position and the ones after it.
 func recorded(r command.Request, position, version int64) command.Result {
-	events := map[string]account.Event{
-		"open": account.AccountCreated{}, "deposit": account.MoneyDeposited{}, "withdraw": account.MoneyWithdrawn{},
-		"transfer": account.TransferSent{}, "suspend": account.AccountSuspended{}, "reactivate": account.AccountReactivated{}, "close": account.AccountClosed{},
+	amount := money.New(1250, eur)
+	move := account.Reversal{ReversalID: replayID, ReversedPosition: 5, Amount: amount}
+	events := map[string][]account.Event{
+		"open": {account.AccountCreated{Currency: eur}}, "deposit": {account.MoneyDeposited{Amount: amount}},
+		"withdraw": {account.MoneyWithdrawn{Amount: amount}}, "transfer": {account.TransferSent{Amount: amount}},
+		"suspend": {account.AccountSuspended{}}, "reactivate": {account.AccountReactivated{}}, "close": {account.AccountClosed{}},
+		"change": {account.OwnerChanged{Owner: "Ada"}, account.OverdraftLimitChanged{OverdraftLimit: 100, Currency: eur}},
+		"hold":   {account.HoldPlaced{HoldID: holdID, Amount: amount}}, "release": {account.HoldReleased{HoldID: holdID, Amount: amount}},
+		"capture": {account.HoldCaptured{HoldID: holdID, Amount: amount, Released: 50}, account.MoneyWithdrawn{Amount: amount}},
+		"reverse": {account.DebitReversed{Reversal: move}},
+	}[r.Command.Name()]
+	other := map[string]account.Event{}
+	switch c := r.Command.(type) {
+	case account.Open:
+		if c.InitialDeposit != nil {
+			events = append(events, account.MoneyDeposited{Amount: amount})
+		}
+	case account.CaptureHold:
+		if c.To != uuid.Nil {
+			events[1] = account.TransferSent{TransferID: replayID, To: c.To, Amount: amount}
+			other["capture"] = account.TransferReceived{TransferID: replayID, From: r.AccountID, Amount: amount}
+		}
+	case account.Reverse:
+		if c.Force {
+			move.TransferID, move.Counterparty, move.Forced = holdID, eventID, true
+			events[0], other["reverse"] = account.CreditReversed{Reversal: move}, account.DebitReversed{Reversal: move}
+		}
+		r.AccountID = accountID
 	}
-	return command.Result{Events: []command.Recorded{{
-		AccountID: r.AccountID, EventID: eventID, Position: position, Version: version, RecordedAt: moment,
-		Event: events[r.Command.Name()],
-	}}}
+	result := command.Result{After: account.State{Status: account.Active, Currency: eur, Balance: 2000, OverdraftLimit: 500, Held: 1250}}
+	for n, e := range events {
+		result.Events = append(result.Events, command.Recorded{
+			AccountID: r.AccountID, EventID: eventID, Position: position + int64(n), Version: version + int64(n), RecordedAt: moment, Event: e,
+		})
+	}
+	if e := other[r.Command.Name()]; e != nil {
+		result.Events = append(result.Events, command.Recorded{
+			AccountID: eventID, EventID: replayID, Position: position + int64(len(events)), Version: 90, RecordedAt: moment, Event: e,
+		})
+	}
+	if r.DryRun {
+		for n := range result.Events {
+			result.Events[n].Position, result.Events[n].RecordedAt = 0, time.Time{}
+		}
+	}
+	return result
 }
 
 func (s *service) Account(_ context.Context, id uuid.UUID, w query.Wait) (query.Account, int64, error) {
@@ -140,7 +184,6 @@ func (s *service) DoAll(ctx context.Context, requests []command.Request) ([]comm
 }
 
 func sampleAccount(id uuid.UUID) query.Account {
-	eur, _ := money.LookupCurrency("EUR")
 	return query.Account{
 		ID: id, Owner: "Ada", Currency: eur, Balance: 12000, Overdraft: 5000, Deposited: "120.00", Withdrawn: "0.00",
 		Status: "active", Version: 5, Position: 41, OpenedAt: moment, UpdatedAt: moment,

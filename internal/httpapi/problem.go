@@ -43,10 +43,12 @@ var (
 	kindMethodNotAllowed = kind{http.StatusMethodNotAllowed, "method-not-allowed", "The path does not take the method"}
 
 	kindAccountNotFound  = kind{http.StatusNotFound, "account-not-found", "No such account"}
-	kindHoldNotFound     = kind{http.StatusNotFound, "hold-not-found", "No such hold"}
 	kindTransferNotFound = kind{http.StatusNotFound, "transfer-not-found", "No such transfer"}
 	kindAccountExists    = kind{http.StatusConflict, "account-exists", "The account exists already"}
 	kindTransferExists   = kind{http.StatusConflict, "transfer-exists", "The transfer exists already"}
+	kindHoldExists       = kind{http.StatusConflict, "hold-exists", "The hold exists already"}
+	kindHoldNotFound     = kind{http.StatusNotFound, "hold-not-found", "No such hold"}
+	kindMovementNotFound = kind{http.StatusNotFound, "movement-not-found", "No such movement"}
 	kindVersionMismatch  = kind{http.StatusPreconditionFailed, "version-mismatch", "The account has moved on"}
 	kindPrecondition     = kind{http.StatusPreconditionFailed, "precondition-failed", "The condition does not hold"}
 	kindKeyReused        = kind{http.StatusUnprocessableEntity, "idempotency-key-reused", "The key was used before"}
@@ -127,6 +129,12 @@ var known = []struct {
 	{
 		account.ErrTransferExists, kindTransferExists,
 		"A transfer with this id exists; use another id, or leave transfer_id out to be given one.", 0,
+	},
+	{account.ErrHoldExists, kindHoldExists, "A hold with this id exists; use another id, or leave hold_id out to be given one.", 0},
+	{account.ErrHoldNotFound, kindHoldNotFound, "The account has no hold with this id; GET /accounts/{id}/holds lists those it has.", 0},
+	{
+		account.ErrMovementNotFound, kindMovementNotFound,
+		"The log has no event at this position; use the position of a movement, as in its receipt or GET /accounts/{id}/transactions.", 0,
 	},
 	{
 		command.ErrKeyReused, kindKeyReused,

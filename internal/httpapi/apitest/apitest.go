@@ -49,8 +49,7 @@ var load = sync.OnceValues(func() (*openapi3.T, error) {
 	}
 	closed := false
 	closeObject := func(ref *openapi3.SchemaRef) {
-		if ref.Value.Type.Is(openapi3.TypeObject) && ref.Value.AdditionalProperties.Has == nil &&
-			ref.Value.AdditionalProperties.Schema == nil {
+		if more := ref.Value.AdditionalProperties; ref.Value.Type.Is(openapi3.TypeObject) && more.Has == nil && more.Schema == nil {
 			ref.Value.AdditionalProperties.Has = &closed
 		}
 	}

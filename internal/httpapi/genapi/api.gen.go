@@ -10,6 +10,7 @@ import (
 	"net/http"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 	"github.com/oapi-codegen/runtime"
 )
@@ -674,7 +675,7 @@ type DryRunEvent struct {
 	AccountID uuid.UUID `json:"account_id"`
 
 	// Data As `GET /events` shows the data of events of the type.
-	Data map[string]interface{} `json:"data"`
+	Data jsontext.Value `json:"data"`
 
 	// Type The type of an event. A name never changes its meaning.
 	Type    EventType `json:"type"`

@@ -29,14 +29,14 @@ const (
 
 // readBody returns the whole body, or a problem: of another media type than JSON, too large, or broken off. A request
 // without a body gives nil.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+func readBody(w http.ResponseWriter, r *http.Request, isPatch bool) ([]byte, error) {
 	if r.ContentLength == 0 {
 		return nil, nil
 	}
 	if r.ContentLength > maxBody {
 		return nil, tooLarge()
 	}
-	if err := checkMediaType(r.Header); err != nil {
+	if err := checkMediaType(r.Header, isPatch); err != nil {
 		return nil, err
 	}
 	var (
@@ -66,7 +66,10 @@ func tooLarge() *Error {
 	return newError(BodyTooLarge, fmt.Sprintf("The body may have %d bytes at most.", maxBody))
 }
 
-func checkMediaType(h http.Header) error {
+// mergePatch is JSON of RFC 7396.
+const mergePatch = "application/merge-patch+json"
+
+func checkMediaType(h http.Header, isPatch bool) error {
 	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return newError(WrongMediaType, "The body must not have a Content-Encoding.")
 	}
@@ -77,9 +80,12 @@ func checkMediaType(h http.Header) error {
 	if len(given) == 1 {
 		mediaType, parameters, err := mime.ParseMediaType(given[0])
 		charset, has := parameters["charset"]
-		if err == nil && mediaType == "application/json" && (!has || strings.EqualFold(charset, "utf-8")) {
+		if err == nil && (mediaType == "application/json" || isPatch && mediaType == mergePatch) && (!has || strings.EqualFold(charset, "utf-8")) {
 			return nil
 		}
+	}
+	if isPatch {
+		return newError(WrongMediaType, "Content-Type must be "+mergePatch+" or application/json, in UTF-8.")
 	}
 	return newError(WrongMediaType, "Content-Type must be application/json, in UTF-8.")
 }

@@ -8,13 +8,18 @@ import (
 )
 
 // appendCanonical writes a JSON value, as decodeJSON returns it, so that equal values are written the same however they were
-// spelled: members are sorted, and an amount is its value, as a number or a string and with or without trailing zeros.
+// spelled: members are sorted, and an amount is its value, as a number or a string and with or without trailing zeros. name is
+// that of the member whose value it is, "" for the body.
 func appendCanonical(b []byte, name string, value any) []byte {
 	switch v := value.(type) {
 	case map[string]any:
 		b = append(b, '{')
 		for _, member := range slices.Sorted(maps.Keys(v)) {
-			b = appendCanonical(appendText(b, member), member, v[member])
+			within := member
+			if name != "" { // metadata, whose keys are the caller's own
+				within = name
+			}
+			b = appendCanonical(appendText(b, member), within, v[member])
 		}
 		return append(b, '}')
 	case []any:

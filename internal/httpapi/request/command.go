@@ -3,7 +3,9 @@ package request
 import (
 	"crypto/sha256"
 	stdjson "encoding/json"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,49 +50,82 @@ type Kind struct {
 	// names the account by its path.
 	schema, item *openapi3.Schema
 	needsBody    bool
-	// build takes the command out of the fields; account is the one that the path names, if it does. Fields that are bad
-	// it leaves out; the form remembers them.
-	build func(f *form, account uuid.UUID) (uuid.UUID, account.Command)
+	// patches says that the body is a merge patch.
+	patches bool
+	// build takes the command and its account out of the fields and the path. Fields that are bad it leaves out; the form
+	// remembers them.
+	build func(f *form, p Path) (uuid.UUID, account.Command)
+}
+
+// Path is what the path of a command's route names; nil ids are named in the body, if at all.
+type Path struct{ AccountID, HoldID uuid.UUID }
+
+func (p Path) account(f *form) uuid.UUID {
+	if p.AccountID != uuid.Nil {
+		return p.AccountID
+	}
+	return f.id("account_id")
+}
+
+func (p Path) hold(f *form) uuid.UUID {
+	if p.HoldID != uuid.Nil {
+		return p.HoldID
+	}
+	return f.id("hold_id")
 }
 
 // newKinds are the kinds by their names in POST /commands, which are those of package account.
 func newKinds(s *Spec) map[string]*Kind {
-	movement := func(build func(money.Decimal, money.Currency, string) account.Command) *Kind {
+	movement := func(build func(money.Decimal, money.Currency, string, account.Metadata) account.Command) *Kind {
 		return &Kind{
 			Status: http.StatusCreated, schema: s.moneyMovement, item: s.moneyMovement, needsBody: true,
-			build: func(f *form, _ uuid.UUID) (uuid.UUID, account.Command) {
+			build: func(f *form, _ Path) (uuid.UUID, account.Command) {
 				amount, _ := f.decimal("amount")
-				return f.id("account_id"), build(amount, f.currency(money.LookupCurrency), f.text("reference"))
+				return f.id("account_id"), build(amount, f.currency(money.LookupCurrency), f.text("reference"), f.labels())
 			},
 		}
 	}
-	change := func(build func(reason string) account.Command) *Kind {
+	status := func(build func(reason string) account.Command) *Kind {
 		return &Kind{
-			Status: http.StatusOK, schema: s.statusChange, item: s.statusCommand,
-			build: func(f *form, id uuid.UUID) (uuid.UUID, account.Command) {
-				if id == uuid.Nil {
-					id = f.id("account_id")
-				}
-				return id, build(f.text("reason"))
-			},
+			Status: http.StatusOK, schema: s.statusChange, item: s.naming(s.statusChange, "account_id"),
+			build: func(f *form, p Path) (uuid.UUID, account.Command) { return p.account(f), build(f.text("reason")) },
 		}
 	}
 	kinds := map[string]*Kind{
 		account.Open{}.Name(): {
 			Status: http.StatusCreated, schema: s.openAccount, item: s.openAccount, needsBody: true, Opens: true, build: buildOpen,
 		},
-		account.Deposit{}.Name(): movement(func(a money.Decimal, c money.Currency, reference string) account.Command {
-			return account.Deposit{Amount: a, Currency: c, Reference: reference}
+		account.Deposit{}.Name(): movement(func(a money.Decimal, c money.Currency, reference string, m account.Metadata) account.Command {
+			return account.Deposit{Amount: a, Currency: c, Reference: reference, Metadata: m}
 		}),
-		account.Withdraw{}.Name(): movement(func(a money.Decimal, c money.Currency, reference string) account.Command {
-			return account.Withdraw{Amount: a, Currency: c, Reference: reference}
+		account.Withdraw{}.Name(): movement(func(a money.Decimal, c money.Currency, reference string, m account.Metadata) account.Command {
+			return account.Withdraw{Amount: a, Currency: c, Reference: reference, Metadata: m}
 		}),
 		account.Transfer{}.Name(): {
 			Status: http.StatusCreated, schema: s.transfer, item: s.transfer, needsBody: true, build: buildTransfer,
 		},
-		account.Suspend{}.Name():    change(func(reason string) account.Command { return account.Suspend{Reason: reason} }),
-		account.Reactivate{}.Name(): change(func(reason string) account.Command { return account.Reactivate{Reason: reason} }),
-		account.Close{}.Name():      change(func(reason string) account.Command { return account.Close{Reason: reason} }),
+		account.Suspend{}.Name():    status(func(reason string) account.Command { return account.Suspend{Reason: reason} }),
+		account.Reactivate{}.Name(): status(func(reason string) account.Command { return account.Reactivate{Reason: reason} }),
+		account.Close{}.Name():      status(func(reason string) account.Command { return account.Close{Reason: reason} }),
+		account.Change{}.Name(): {
+			Status: http.StatusOK, schema: s.changeAccount, item: s.naming(s.changeAccount, "account_id"), needsBody: true, patches: true,
+			build: buildChange,
+		},
+		account.PlaceHold{}.Name(): {
+			Status: http.StatusCreated, schema: s.placeHold, item: s.naming(s.placeHold, "account_id"), needsBody: true, build: buildHold,
+		},
+		account.CaptureHold{}.Name(): {
+			Status: http.StatusOK, schema: s.captureHold, item: s.naming(s.captureHold, "account_id", "hold_id"), build: buildCapture,
+		},
+		account.ReleaseHold{}.Name(): {
+			Status: http.StatusOK, schema: s.releaseHold, item: s.naming(s.releaseHold, "account_id", "hold_id"),
+			build: func(f *form, p Path) (uuid.UUID, account.Command) {
+				return p.account(f), account.ReleaseHold{HoldID: p.hold(f), Reason: f.text("reason")}
+			},
+		},
+		account.Reverse{}.Name(): {
+			Status: http.StatusCreated, schema: s.reverse, item: s.reverse, needsBody: true, build: buildReversal,
+		},
 	}
 	for name, k := range kinds {
 		k.Name = name
@@ -98,29 +133,59 @@ func newKinds(s *Spec) map[string]*Kind {
 	return kinds
 }
 
-func buildOpen(f *form, _ uuid.UUID) (uuid.UUID, account.Command) {
+func buildOpen(f *form, _ Path) (uuid.UUID, account.Command) {
 	id := f.id("account_id")
 	if !f.has("account_id") {
 		id = newID()
 	}
-	open := account.Open{Owner: f.text("owner"), Currency: f.currency(activeCurrency)}
-	if limit, ok := f.decimal("overdraft_limit"); ok {
-		open.OverdraftLimit = &limit
+	return id, account.Open{
+		Owner: f.text("owner"), Currency: f.currency(activeCurrency), OverdraftLimit: f.optionalDecimal("overdraft_limit"),
+		InitialDeposit: f.optionalDecimal("initial_deposit"), Metadata: f.labels(),
 	}
-	return id, open
 }
 
-func buildTransfer(f *form, _ uuid.UUID) (uuid.UUID, account.Command) {
+func buildChange(f *form, p Path) (uuid.UUID, account.Command) {
+	change := account.Change{OverdraftLimit: f.optionalDecimal("overdraft_limit")}
+	if f.has("owner") {
+		owner := f.text("owner")
+		change.Owner = &owner
+	}
+	change.Metadata, change.ClearMetadata = f.patch()
+	return p.account(f), change
+}
+
+func buildHold(f *form, p Path) (uuid.UUID, account.Command) {
+	amount, _ := f.decimal("amount")
+	return p.account(f), account.PlaceHold{
+		HoldID: f.id("hold_id"), Amount: amount, Currency: f.currency(money.LookupCurrency), Reference: f.text("reference"),
+		ExpiresAt: f.time("expires_at"), Metadata: f.labels(),
+	}
+}
+
+func buildCapture(f *form, p Path) (uuid.UUID, account.Command) {
+	return p.account(f), account.CaptureHold{
+		HoldID: p.hold(f), Amount: f.optionalDecimal("amount"), To: f.id("to_account_id"), Reference: f.text("reference"),
+		Metadata: f.labels(),
+	}
+}
+
+// buildReversal leaves the account to the write side, which finds the movement.
+func buildReversal(f *form, _ Path) (uuid.UUID, account.Command) {
+	return uuid.Nil, account.Reverse{
+		Position: f.integer("position"), Amount: f.optionalDecimal("amount"), Reason: f.text("reason"), Force: f.flag("force"),
+	}
+}
+
+func buildTransfer(f *form, _ Path) (uuid.UUID, account.Command) {
 	amount, _ := f.decimal("amount")
 	return f.id("from_account_id"), account.Transfer{
 		TransferID: f.id("transfer_id"), To: f.id("to_account_id"), Amount: amount,
-		Currency: f.currency(money.LookupCurrency), Reference: f.text("reference"),
+		Currency: f.currency(money.LookupCurrency), Reference: f.text("reference"), Metadata: f.labels(),
 	}
 }
 
-// Read reads the command that a request asks for; accountID is the account that its path names, or zero. Its error is an
-// *Error.
-func (k *Kind) Read(w http.ResponseWriter, r *http.Request, accountID uuid.UUID) (Command, error) {
+// Read reads the command that a request asks for. Its error is an *Error.
+func (k *Kind) Read(w http.ResponseWriter, r *http.Request, p Path) (Command, error) {
 	c := Command{Kind: k}
 	var err error
 	if c.Key, err = IdempotencyKey(r.Header); err != nil {
@@ -129,7 +194,7 @@ func (k *Kind) Read(w http.ResponseWriter, r *http.Request, accountID uuid.UUID)
 	if c.IfVersions, err = ifMatch(r.Header, k.Opens); err != nil {
 		return c, HeaderError("If-Match", err)
 	}
-	raw, err := readBody(w, r)
+	raw, err := readBody(w, r, k.patches)
 	if err != nil {
 		return c, err
 	}
@@ -147,7 +212,7 @@ func (k *Kind) Read(w http.ResponseWriter, r *http.Request, accountID uuid.UUID)
 	case k.needsBody:
 		return c, newError(InvalidJSON, "The body is empty; send a JSON object.")
 	}
-	c.AccountID, c.Command = k.build(f, accountID)
+	c.AccountID, c.Command = k.build(f, p)
 	c.fingerprint(operation, func(b []byte) []byte { return appendCanonical(b, "", f.members) })
 	return c, f.err()
 }
@@ -201,7 +266,7 @@ func (s *Spec) generalItem(raw []byte, batchKey string, index int) (Command, err
 	}
 	name, _ := members["command"].(string)
 	if c.Kind = s.kinds[name]; c.Kind == nil {
-		return c, newError(InvalidBody, "command must be one of open, deposit, withdraw, transfer, suspend, reactivate and close.",
+		return c, newError(InvalidBody, "command must be one of "+strings.Join(slices.Sorted(maps.Keys(s.kinds)), ", ")+".",
 			genapi.FieldError{Pointer: "/command", Code: "unknown-command", Detail: "command must be the name of a command"})
 	}
 	var refused []finding
@@ -227,7 +292,7 @@ func (s *Spec) generalItem(raw []byte, batchKey string, index int) (Command, err
 	for _, found := range refused {
 		f.add(found)
 	}
-	c.AccountID, c.Command = c.Kind.build(f, uuid.Nil)
+	c.AccountID, c.Command = c.Kind.build(f, Path{})
 	return c, f.err()
 }
 

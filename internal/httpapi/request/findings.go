@@ -121,6 +121,8 @@ func describe(err *openapi3.SchemaError) (code, sentence string) {
 			fmt.Fprint(&b, v)
 		}
 		return "unknown-value", "must be one of " + b.String()
+	case "maxProperties":
+		return "too-many", "must have at most " + strconv.FormatUint(*s.MaxProps, 10) + " keys"
 	case "minimum":
 		return "too-small", "must be at least " + strconv.FormatFloat(*s.Min, 'f', -1, 64)
 	case "maximum":
@@ -137,6 +139,8 @@ func typeNames(types []string) string {
 			names[i] = "a whole number"
 		case openapi3.TypeArray, openapi3.TypeObject:
 			names[i] = "an " + t
+		case openapi3.TypeNull:
+			names[i] = t
 		default:
 			names[i] = "a " + t
 		}

@@ -4,10 +4,17 @@ import (
 	stdjson "encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/uuid"
 
+	"passbook/internal/account"
 	"passbook/internal/httpapi/genapi"
 	"passbook/internal/money"
 )
@@ -32,7 +39,7 @@ func readForm(raw []byte, schema *openapi3.Schema) (*form, error) {
 func newForm(value any, schema *openapi3.Schema) *form {
 	f := new(form)
 	f.members, _ = value.(map[string]any)
-	for _, found := range findings(schema.VisitJSON(value, openapi3.MultiErrors())) {
+	for _, found := range findings(schema.VisitJSON(value, openapi3.MultiErrors(), withTimes)) {
 		f.add(found)
 	}
 	return f
@@ -44,7 +51,7 @@ func (f *form) add(found finding) {
 		return
 	}
 	name := found.path[0]
-	if f.bad[name] {
+	if f.bad[name] && name != metadataName { // of metadata each bad key is named
 		return
 	}
 	if f.bad == nil {
@@ -58,6 +65,9 @@ func (f *form) add(found finding) {
 	e := genapi.FieldError{Pointer: pointerTo(found.path), Code: found.code, Detail: shown(last) + " " + found.sentence}
 	if len(e.Pointer) > 4*maxShown {
 		e.Pointer = ""
+		if name == metadataName {
+			e.Pointer = "/" + metadataName
+		}
 	}
 	f.errs = append(f.errs, e)
 }
@@ -124,6 +134,100 @@ func (f *form) decimal(name string) (d money.Decimal, ok bool) {
 	}
 	f.replace(name, decimalCode(err), sentence)
 	return d, false
+}
+
+// optionalDecimal returns a member that is a decimal, or nil when it is absent or bad.
+func (f *form) optionalDecimal(name string) *money.Decimal {
+	d, ok := f.decimal(name)
+	if !ok {
+		return nil
+	}
+	return &d
+}
+
+// integer returns a member that is a whole number of 64 bits, or 0 when it is absent or bad.
+func (f *form) integer(name string) int64 {
+	if !f.has(name) {
+		return 0
+	}
+	literal, _ := f.members[name].(stdjson.Number)
+	n, err := strconv.ParseInt(string(literal), 10, 64)
+	if err != nil {
+		f.refuse(name, "malformed", "must be a whole number, written in digits only")
+	}
+	return n
+}
+
+// flag returns a member that is true or false, or false when it is absent.
+func (f *form) flag(name string) bool {
+	set, _ := f.members[name].(bool)
+	return set
+}
+
+// time returns a member that is a time, in UTC to the microsecond as the log keeps it, or the zero time when it is absent or bad.
+func (f *form) time(name string) time.Time {
+	text, isText := f.members[name].(string)
+	if !isText {
+		return time.Time{} // absent, or of a type that the schema has refused
+	}
+	t, ok := ParseTime(text)
+	if !ok {
+		f.replace(name, "malformed", "must be an RFC 3339 time, such as 2026-01-02T15:04:05Z")
+		return time.Time{}
+	}
+	const lastYear = 9999 // of RFC 3339
+	if t = t.UTC().Truncate(time.Microsecond); t.Year() > lastYear || t.Year() < 1 {
+		f.refuse(name, "malformed", "must be in the years 1 to 9999, in UTC")
+	}
+	return t
+}
+
+const metadataName = "metadata"
+
+// labels returns the member metadata.
+func (f *form) labels() account.Metadata {
+	members, _ := f.members[metadataName].(map[string]any)
+	if len(members) == 0 {
+		return account.Metadata{}
+	}
+	labels := make(map[string]string, len(members))
+	for _, key := range slices.Sorted(maps.Keys(members)) {
+		labels[key], _ = members[key].(string)
+		f.checkKey(key)
+	}
+	return account.NewMetadata(labels)
+}
+
+// patch returns the member metadata of a merge patch: nil when it is absent; all is true when it is null.
+func (f *form) patch() (patch map[string]*string, all bool) {
+	value, given := f.members[metadataName]
+	members, isObject := value.(map[string]any)
+	if !isObject {
+		return nil, given && value == nil
+	}
+	patch = make(map[string]*string, len(members))
+	for _, key := range slices.Sorted(maps.Keys(members)) {
+		f.checkKey(key)
+		if text, isText := members[key].(string); isText {
+			patch[key] = &text
+		} else {
+			patch[key] = nil
+		}
+	}
+	return patch, false
+}
+
+// checkKey refuses a key of metadata that the rules refuse anyway, but would not name.
+func (f *form) checkKey(key string) {
+	path := []string{metadataName, key}
+	switch n := utf8.RuneCountInString(key); {
+	case n == 0:
+		f.add(finding{path[:1], "too-short", "must not have an empty key"})
+	case n > account.MaxMetadataKeyLen:
+		f.add(finding{path, "too-long", fmt.Sprintf("is longer than %d characters, the most that a key may have", account.MaxMetadataKeyLen)})
+	case strings.ContainsRune(key, 0):
+		f.add(finding{path, "malformed", "must not have the NUL character"})
+	}
 }
 
 // replace puts what the parser says in the place of what the schema says, which knows only the form.

@@ -37,7 +37,7 @@ func FuzzPlainMovement(f *testing.F) {
 				if err != nil || form.err() != nil {
 					t.Fatalf("%q: plain, but %v %v", raw, err, form)
 				}
-				wantID, want := k.build(form, [16]byte{})
+				wantID, want := k.build(form, Path{})
 				if form.err() != nil || c.AccountID != wantID || !reflect.DeepEqual(c.Command, want) {
 					t.Fatalf("%q: %v %v, want %v %v (%v)", raw, c.AccountID, c.Command, wantID, want, form.err())
 				}
@@ -104,7 +104,7 @@ func BenchmarkDepositBody(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if k.build(f, [16]byte{}); f.err() != nil {
+			if k.build(f, Path{}); f.err() != nil {
 				b.Fatal(f.err())
 			}
 		}

@@ -24,7 +24,7 @@ import (
 type Spec struct {
 	operations map[operationKey]*Operation
 
-	openAccount, moneyMovement, transfer, statusChange, statusCommand *openapi3.Schema
+	openAccount, moneyMovement, transfer, statusChange, changeAccount, placeHold, captureHold, releaseHold, reverse *openapi3.Schema
 
 	kinds map[string]*Kind // by their names in POST /commands, which are those of package account
 }
@@ -118,7 +118,8 @@ func Load(document []byte) (*Spec, error) {
 	}
 	for name, schema := range map[string]**openapi3.Schema{
 		"OpenAccount": &s.openAccount, "MoneyMovement": &s.moneyMovement, "Transfer": &s.transfer,
-		"StatusChange": &s.statusChange,
+		"StatusChange": &s.statusChange, "ChangeAccount": &s.changeAccount, "PlaceHold": &s.placeHold,
+		"CaptureHold": &s.captureHold, "ReleaseHold": &s.releaseHold, "Reverse": &s.reverse,
 	} {
 		ref := doc.Components.Schemas[name]
 		if ref == nil {
@@ -126,17 +127,18 @@ func Load(document []byte) (*Spec, error) {
 		}
 		*schema = ref.Value
 	}
-	s.statusCommand = withAccountID(s.statusChange, s.moneyMovement.Properties["account_id"])
 	s.kinds = newKinds(s)
 	return s, nil
 }
 
-// withAccountID is the schema of a change of status that names its account itself, as an item of POST /commands does.
-func withAccountID(statusChange *openapi3.Schema, id *openapi3.SchemaRef) *openapi3.Schema {
-	item := *statusChange
+// naming is the schema of a command that names itself what the path names on its own route, as an item of POST /commands does.
+func (s *Spec) naming(body *openapi3.Schema, ids ...string) *openapi3.Schema {
+	item := *body
 	item.Properties = maps.Clone(item.Properties)
-	item.Properties["account_id"] = id
-	item.Required = []string{"account_id"}
+	for _, id := range ids {
+		item.Properties[id] = s.moneyMovement.Properties["account_id"]
+	}
+	item.Required = slices.Concat(ids, item.Required)
 	return &item
 }
 
