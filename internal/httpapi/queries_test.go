@@ -24,7 +24,7 @@ func TestBalance(t *testing.T) {
 	a := serve(t, new(service))
 	got := a.send("GET", balancePath, "")
 	want := `{"account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","available":"170.00","balance":"120.00","currency":"EUR",` +
-		`"owner":"Ada","position":41,"status":"active","updated_at":"2026-01-02T14:04:05.120000Z","version":5}`
+		`"held":"0.00","metadata":{},"owner":"Ada","position":41,"status":"active","updated_at":"2026-01-02T14:04:05.120000Z","version":5}`
 	h := got.header
 	if got.status != http.StatusOK || got.text != want {
 		t.Errorf("%d %s", got.status, got.text)
@@ -54,6 +54,10 @@ func TestAccount(t *testing.T) {
 			a.Currency, _ = money.LookupCurrency("JPY")
 			a.Balance, a.Overdraft = -20, 50
 		}, map[string]any{"balance": "-20", "available": "30"}},
+		{"with a hold", func(a *query.Account) { a.Held = 13000 }, map[string]any{"held": "130.00", "available": "40.00"}},
+		{"overdrawn beyond what is held", func(a *query.Account) { a.Balance, a.Overdraft, a.Held = math.MinInt64+5, 10, 15 }, map[string]any{
+			"available": "-92233720368547758.08",
+		}},
 		{"at the end of the range", func(a *query.Account) { a.Balance, a.Overdraft = math.MaxInt64, math.MaxInt64 }, map[string]any{
 			"balance": "92233720368547758.07", "available": "92233720368547758.07",
 		}},

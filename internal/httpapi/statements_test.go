@@ -23,7 +23,7 @@ func (s *service) BalanceAt(_ context.Context, id uuid.UUID, at query.AsOf, w qu
 	}
 	eur, _ := money.LookupCurrency("EUR")
 	return query.BalanceAt{
-		ID: id, Owner: "Ada", Currency: eur, Balance: 700, Overdraft: 5000, Status: "suspended", Version: 3, Position: 17, UpdatedAt: moment,
+		ID: id, Owner: "Ada", Currency: eur, Balance: 700, Overdraft: 5000, Held: 200, Metadata: map[string]string{"b": "2", "a": "1"}, Status: "suspended", Version: 3, Position: 17, UpdatedAt: moment,
 	}, 42, nil
 }
 
@@ -34,10 +34,14 @@ func (s *service) Statement(_ context.Context, id uuid.UUID, f query.StatementFi
 	eur, _ := money.LookupCurrency("EUR")
 	return query.Statement{AccountID: id, Currency: eur, Next: "abc", Transactions: []query.Transaction{
 		{
-			Kind: "transfer_out", Amount: 500, Balance: 700, Counterparty: eventID, TransferID: replayID, Reference: "rent",
-			Version: 3, Position: 17, RecordedAt: moment,
+			AccountID: id, Currency: eur, Kind: "transfer_out", Amount: 500, Balance: 700, Counterparty: eventID, TransferID: replayID, Reference: "rent",
+			Version: 3, Position: 17, RecordedAt: moment, ReversedBy: []int64{18, 20}, ReversedAmount: 450,
+			Metadata: map[string]string{"b": "2", "a": "1"}, HoldID: replayID,
 		},
-		{Kind: "deposit", Amount: 1200, Balance: 1200, Version: 2, Position: 9, RecordedAt: moment},
+		{
+			AccountID: id, Currency: eur, Kind: "reversal_in", Amount: 1200, Balance: 1200, Version: 2, Position: 9, RecordedAt: moment,
+			Reverses: 8, ReversedBy: []int64{},
+		},
 	}}, 42, nil
 }
 
@@ -65,8 +69,8 @@ func TestBalanceAt(t *testing.T) {
 		return plain.BalanceAt(t.Context(), accountID, at, w)
 	}})
 	got := a.send("GET", balancePath+"?at_position=17", "")
-	want := `{"account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","available":"57.00","balance":"7.00","currency":"EUR",` +
-		`"owner":"Ada","position":17,"status":"suspended","updated_at":"2026-01-02T14:04:05.120000Z","version":3}`
+	want := `{"account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","available":"55.00","balance":"7.00","currency":"EUR",` +
+		`"held":"2.00","metadata":{"a":"1","b":"2"},"owner":"Ada","position":17,"status":"suspended","updated_at":"2026-01-02T14:04:05.120000Z","version":3}`
 	if got.status != http.StatusOK || got.text != want || got.header.Get("ETag") != `"3"` || got.header.Get("Passbook-Position") != "42" {
 		t.Errorf("%d %s %v", got.status, got.text, got.header)
 	}
@@ -97,10 +101,14 @@ func TestListTransactions(t *testing.T) {
 	a := serve(t, s)
 	got := a.send("GET", transactionsPath, "")
 	want := `{"account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","currency":"EUR","next_cursor":"abc","transactions":[` +
-		`{"amount":"5.00","balance":"7.00","counterparty_account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e40","kind":"transfer_out",` +
-		`"position":17,"recorded_at":"2026-01-02T14:04:05.120000Z","reference":"rent","transfer_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41","version":3},` +
-		`{"amount":"12.00","balance":"12.00","counterparty_account_id":null,"kind":"deposit","position":9,` +
-		`"recorded_at":"2026-01-02T14:04:05.120000Z","reference":null,"transfer_id":null,"version":2}]}`
+		`{"account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","amount":"5.00","balance":"7.00",` +
+		`"counterparty_account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e40","currency":"EUR","hold_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41",` +
+		`"kind":"transfer_out","metadata":{"a":"1","b":"2"},"position":17,"recorded_at":"2026-01-02T14:04:05.120000Z","reference":"rent",` +
+		`"reversed_amount":"4.50","reversed_by":[18,20],"reverses":null,"transfer_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e41","version":3},` +
+		`{"account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","amount":"12.00","balance":"12.00","counterparty_account_id":null,` +
+		`"currency":"EUR","hold_id":null,"kind":"reversal_in","metadata":{},"position":9,` +
+		`"recorded_at":"2026-01-02T14:04:05.120000Z","reference":null,"reversed_amount":"0.00","reversed_by":[],"reverses":8,` +
+		`"transfer_id":null,"version":2}]}`
 	if got.status != http.StatusOK || got.text != want {
 		t.Errorf("%d %s", got.status, got.text)
 	}

@@ -55,7 +55,7 @@ func (s *Service) OnWait(f func(projection string)) { s.watcher.onWait = f }
 
 const (
 	accountColumns = `b.account_id, b.owner, b.currency, b.balance, b.overdraft_limit, b.deposited::text, b.withdrawn::text,
-       b.status, b.version, b.position, b.opened_at, b.updated_at, b.closed_at`
+       b.status, b.version, b.position, b.opened_at, b.updated_at, b.closed_at, b.held, b.metadata`
 
 	appliedSQL = `select position, generation from live_generations where projection = '` + column.Balances + `'`
 )
@@ -163,16 +163,19 @@ func (s *Service) page(ctx context.Context, list *list) (page Page, applied int6
 
 // list is a page to be read: its statement and its arguments, after the generation.
 type list struct {
-	id      listID
-	where   strings.Builder
-	args    []any
+	id listID
+	conditions
 	desc    bool
 	byOwner bool
 	limit   int
+	count   bool
+	// filters and filterArgs are how many of the conditions, and of their arguments, select the list; the others select the page.
+	filters, filterArgs int
 }
 
 func newList(f ListFilter) (*list, error) {
-	l := &list{id: listOf(f), limit: min(max(f.Limit, 1), maxLimit)}
+	l := &list{id: listOf(f), limit: min(max(f.Limit, 1), maxLimit), count: f.Count}
+	l.and("b.generation = %s", nil) // known when the page is read
 	name, desc := strings.CutPrefix(f.Sort, "-")
 	l.desc, l.byOwner = desc, name == "owner"
 	for _, c := range []struct{ column, value string }{{"owner", f.Owner}, {"currency", f.Currency}, {"status", f.Status}} {
@@ -184,6 +187,14 @@ func newList(f ListFilter) (*list, error) {
 			l.and("false") // no row can hold such text, and Postgres refuses it as an argument
 		}
 	}
+	if f.OwnerContains != "" {
+		if storable(f.OwnerContains) {
+			l.and("b.owner_folded like %s", "%"+likeEscaper.Replace(column.FoldName(f.OwnerContains))+"%")
+		} else {
+			l.and("false")
+		}
+	}
+	l.filters, l.filterArgs = len(l.where), len(l.args)
 	if f.Cursor == "" {
 		return l, nil
 	}
@@ -206,15 +217,8 @@ func newList(f ListFilter) (*list, error) {
 // storable reports whether a PostgreSQL text can hold the string.
 func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
-// and adds a condition, each of whose %s stands for the next argument.
-func (l *list) and(condition string, args ...any) {
-	numbers := make([]any, len(args))
-	for i, arg := range args {
-		l.args = append(l.args, arg)
-		numbers[i] = "$" + strconv.Itoa(len(l.args)+1)
-	}
-	fmt.Fprintf(&l.where, " and "+condition, numbers...)
-}
+// likeEscaper takes the meaning from the characters that have one in a pattern of LIKE.
+var likeEscaper = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 
 func (l *list) read(ctx context.Context, tx pgx.Tx, generation int64) (Page, error) {
 	direction := ""
@@ -225,10 +229,11 @@ func (l *list) read(ctx context.Context, tx pgx.Tx, generation int64) (Page, err
 	if l.byOwner {
 		order = "b.owner" + direction + ", b.account_id" + direction
 	}
+	l.args[0] = generation
 	// The row after the last says whether there is another page.
-	sql := fmt.Sprintf("select b.opened_position, %s from balances b where b.generation = $1%s order by %s limit %d",
-		accountColumns, l.where.String(), order, l.limit+1)
-	rows, _ := tx.Query(ctx, sql, append([]any{generation}, l.args...)...)
+	sql := fmt.Sprintf("select b.opened_position, %s from balances b where %s order by %s limit %d",
+		accountColumns, joined(l.where), order, l.limit+1)
+	rows, _ := tx.Query(ctx, sql, l.args...)
 	defer rows.Close()
 	type listed struct {
 		Account
@@ -257,9 +262,25 @@ func (l *list) read(ctx context.Context, tx pgx.Tx, generation int64) (Page, err
 		}
 		page.Next = c.String()
 	}
+	if l.count {
+		var err error
+		if page.Total, err = l.total(ctx, tx); err != nil {
+			return Page{}, err
+		}
+	}
 	page.Accounts = make([]Account, len(all))
 	for i := range all {
 		page.Accounts[i] = all[i].Account
 	}
 	return page, nil
+}
+
+// total counts the accounts of the list, up to one more than is told.
+func (l *list) total(ctx context.Context, tx pgx.Tx) (*ListTotal, error) {
+	var counted int64
+	sql := fmt.Sprintf("select count(*) from (select from balances b where %s limit %d) as n", joined(l.where[:l.filters]), maxTotal+1)
+	if err := tx.QueryRow(ctx, sql, l.args[:l.filterArgs]...).Scan(&counted); err != nil {
+		return nil, err
+	}
+	return totalOfList(&counted), nil
 }

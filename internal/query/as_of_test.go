@@ -88,7 +88,7 @@ func (f *fixture) ask(id uuid.UUID, at time.Time, how int, w query.Wait) (a resu
 
 // same reports whether two results are the same.
 func (a *result) same(b *result) bool {
-	return reflect.DeepEqual(a.page, b.page) && a.balance == b.balance && errors.Is(b.err, a.err)
+	return reflect.DeepEqual(a.page, b.page) && reflect.DeepEqual(a.balance, b.balance) && errors.Is(b.err, a.err)
 }
 
 // TestResultsAsOfATimeNeverChange attacks I11: while several goroutines append, it asks about times that have just passed, and asks

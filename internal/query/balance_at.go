@@ -16,15 +16,16 @@ import (
 const (
 	// The last row at or before the position is the account as it stood. So is the last row of its
 	// details. There is none before it was opened.
-	balanceAtSQL = `select p.position, ` + parkedSQL + `, a.owner, a.currency, a.overdraft_limit, t.balance, t.status, t.version, t.position, t.recorded_at
+	balanceAtSQL = `select p.position, ` + parkedSQL + `, a.owner, a.currency, a.overdraft_limit, a.metadata,
+       t.balance, t.held, t.status, t.version, t.position, t.recorded_at
 from live_generations p
 left join lateral (
-    select owner, currency, overdraft_limit
+    select owner, currency, overdraft_limit, metadata
     from account_details
     where generation = p.generation and account_id = $1 and position <= $2
     order by position desc limit 1) as a on true
 left join lateral (
-    select balance, status, version, position, recorded_at
+    select balance, held, status, version, position, recorded_at
     from transactions
     where generation = p.generation and account_id = $1 and position <= $2
     order by position desc limit 1) as t on true
@@ -63,16 +64,17 @@ func (s *Service) BalanceAt(ctx context.Context, id uuid.UUID, at AsOf, w Wait) 
 // balanceAt reads an account as of a position; the result is zero when the account was not open by then.
 func (s *Service) balanceAt(ctx context.Context, id uuid.UUID, position int64) (BalanceAt, int64, error) {
 	var (
-		applied                             int64
-		parked                              bool
-		owner, currency                     *string
-		status                              *column.StatusCode
-		overdraft, balance, version, lastAt *int64
-		recordedAt                          *time.Time
+		applied                                   int64
+		parked                                    bool
+		owner, currency                           *string
+		metadata                                  map[string]string
+		status                                    *column.StatusCode
+		overdraft, balance, held, version, lastAt *int64
+		recordedAt                                *time.Time
 	)
 	err := withRetry(ctx, s.pool, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, balanceAtSQL, id, position).
-			Scan(&applied, &parked, &owner, &currency, &overdraft, &balance, &status, &version, &lastAt, &recordedAt)
+			Scan(&applied, &parked, &owner, &currency, &overdraft, &metadata, &balance, &held, &status, &version, &lastAt, &recordedAt)
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows): // the projection has never run
@@ -89,7 +91,7 @@ func (s *Service) balanceAt(ctx context.Context, id uuid.UUID, position int64) (
 		return BalanceAt{}, applied, fmt.Errorf("query: account %s has the unknown currency %q", id, *currency)
 	}
 	return BalanceAt{
-		ID: id, Owner: *owner, Currency: c, Balance: *balance, Overdraft: *overdraft, Status: string(status.Status()),
+		ID: id, Owner: *owner, Currency: c, Balance: *balance, Overdraft: *overdraft, Held: *held, Metadata: metadata, Status: string(status.Status()),
 		Version: *version, Position: *lastAt, UpdatedAt: recordedAt.UTC(),
 	}, applied, nil
 }

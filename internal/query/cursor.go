@@ -24,7 +24,7 @@ type cursor struct {
 type listID [8]byte
 
 func listOf(f ListFilter) (id listID) {
-	f.Cursor, f.Limit = "", 0 // pages of any size are of the same list
+	f.Cursor, f.Limit, f.Count = "", 0, false // pages of any size are of the same list
 	f.Sort = cmp.Or(f.Sort, "opened_at")
 	sum := sha256.Sum256(fmt.Appendf(nil, "%#v", f))
 	copy(id[:], sum[:])

@@ -3,12 +3,14 @@ package query_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -115,11 +117,11 @@ func TestAccount(t *testing.T) {
 		Status: "closed", Version: 3, Position: 9, OpenedAt: time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC),
 		UpdatedAt: closed, ClosedAt: closed,
 	}
-	if err != nil || applied != 12 || got != want {
+	if err != nil || applied != 12 || !cmp.Equal(got, want, currencies) {
 		t.Errorf("got %+v, %d, %v\nwant %+v", got, applied, err, want)
 	}
 	page, applied, err := f.svc.Accounts(t.Context(), query.ListFilter{Limit: 10}, query.Wait{})
-	if err != nil || applied != 12 || page.Next != "" || len(page.Accounts) != 1 || page.Accounts[0] != want {
+	if err != nil || applied != 12 || page.Next != "" || len(page.Accounts) != 1 || !cmp.Equal(page.Accounts[0], want, currencies) {
 		t.Errorf("page %+v, %d, %v", page, applied, err)
 	}
 	f.exec(t, `update balances set currency = 'XXX'`)
@@ -268,5 +270,33 @@ func TestWaitOutlivesTheDatabase(t *testing.T) {
 	f.exec(t, `alter view misplaced rename to live_generations`)
 	if err := <-ended; !errors.Is(err, query.ErrNotFound) {
 		t.Errorf("woken: %v", err)
+	}
+}
+
+// TestHeldAndMetadata reads both of an account, as it is and as it was.
+func TestHeldAndMetadata(t *testing.T) {
+	t.Parallel()
+	f, id := newFixture(t), uuid.New()
+	f.opened(t, id, "EUR")
+	f.exec(t, `insert into projections (id, version, generation, position) values ('balances', 1, 2, 12)`)
+	f.exec(t, insertAccount, 2, id, "Zoë", "EUR", 70, "1", "active", 1, nil)
+	f.exec(t, `update balances set held = 7, metadata = '{"b": "2", "a": ""}'`)
+	labels := map[string]string{"a": "", "b": "2"}
+	a, _, err := f.svc.Account(t.Context(), id, query.Wait{})
+	if err != nil || a.Held != 7 || !maps.Equal(a.Metadata, labels) {
+		t.Errorf("account: %+v, %v", a, err)
+	}
+	f.exec(t, `insert into account_details values (2, $1, 11, 'Eda', 'EUR', 60, '{"b": "2", "a": ""}')`, id)
+	f.exec(t, `insert into transactions (generation, position, version, recorded_at, amount, balance, held, account_id, kind, status, reference)
+values (2, 10, 3, '2026-01-02Z', 5, 70, 5, $1, 'h', 'a', ''), (2, 11, 4, '2026-01-02Z', 0, 70, 5, $1, 'M', 'a', '')`, id)
+	for _, tt := range []struct {
+		position, held, overdraft int64
+		owner                     string
+		metadata                  map[string]string
+	}{{9, 0, 50, "Ada", nil}, {10, 5, 50, "Ada", nil}, {11, 5, 60, "Eda", labels}} {
+		b, _, err := f.svc.BalanceAt(t.Context(), id, query.AsOf{Position: tt.position}, query.Wait{})
+		if err != nil || b.Held != tt.held || b.Overdraft != tt.overdraft || b.Owner != tt.owner || !maps.Equal(b.Metadata, tt.metadata) {
+			t.Errorf("at %d: %+v, %v", tt.position, b, err)
+		}
 	}
 }

@@ -126,13 +126,13 @@ func (r *reader) readAll(ctx context.Context, batch []*read) error {
 func scanAccount(rows pgx.Rows, leading *int64) (*Account, error) {
 	var row accountRow
 	if rows.RawValues()[1] == nil {
-		if err := rows.Scan(leading, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil); err != nil {
+		if err := rows.Scan(leading, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil); err != nil {
 			return nil, fmt.Errorf("query: account: %w", err)
 		}
 		return nil, nil
 	}
 	err := rows.Scan(leading, &row.ID, &row.Owner, &row.currency, &row.Balance, &row.Overdraft, &row.deposited, &row.withdrawn,
-		&row.Status, &row.Version, &row.Position, &row.OpenedAt, &row.UpdatedAt, &row.closedAt)
+		&row.Status, &row.Version, &row.Position, &row.OpenedAt, &row.UpdatedAt, &row.closedAt, &row.Held, &row.Metadata)
 	if err != nil {
 		return nil, fmt.Errorf("query: account: %w", err)
 	}

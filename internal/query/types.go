@@ -61,6 +61,8 @@ type Account struct {
 // ListFilter selects and orders a page of accounts. Zero values mean any.
 type ListFilter struct {
 	Owner, Currency, Status string
+	// OwnerContains is a part of the owner's name, in any case and with or without accents.
+	OwnerContains string
 	// Sort is "opened_at" (the default), "-opened_at", "owner" or "-owner".
 	// Ties are broken by account id, so that no account is listed twice or left out.
 	Sort string
@@ -68,6 +70,8 @@ type ListFilter struct {
 	Limit int
 	// Cursor is the Next of the page before, or empty for the first.
 	Cursor string
+	// Count asks for the number of elements on all pages.
+	Count bool
 }
 
 // Page is one page of accounts.
@@ -75,6 +79,8 @@ type Page struct {
 	Accounts []Account
 	// Next is the cursor of the page after this one, empty on the last.
 	Next string
+	// Total is nil unless it was asked for.
+	Total *ListTotal
 }
 
 // BalanceAt is an account as it stood at some position of the log.
@@ -113,6 +119,8 @@ type StatementFilter struct {
 	Limit int
 	// Cursor is the Next of the page before, or empty for the first.
 	Cursor string
+	// Count asks for the number of elements on all pages.
+	Count bool
 }
 
 // Transaction is one movement of money on an account.
@@ -150,6 +158,8 @@ type Statement struct {
 	Transactions []Transaction
 	// Next is the cursor of the page after this one, empty on the last.
 	Next string
+	// Total is nil unless it was asked for.
+	Total *ListTotal
 }
 
 // Total is the totals of the accounts of a currency. Sums are decimal text ("12.34"): they may exceed what an amount can
