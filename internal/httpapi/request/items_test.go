@@ -45,6 +45,11 @@ func FuzzItems(f *testing.F) {
 		deposit, deposit + "\n" + deposit, "\n\r\n \n" + deposit + "\r\n", "[" + deposit + "," + deposit + "]", "[]", "[", "]", "[1,]", "{}", "null", "\x00\n\xff",
 		`{"command":"open","owner":"A","currency":"EUR","if_version":1}`, `{"command":"close","account_id":"` + id + `","if_version":"3"}`,
 		`[` + deposit + `] x`, `{"command":["deposit"]}`, strings.Repeat("[", 100), `{"command":"transfer","idempotency_key":7,"amount":1e9}`,
+		`{"command":"change","account_id":"` + id + `","owner":"A","overdraft_limit":"1","metadata":{"a":null,"b":"c","":"\u0000"}}`,
+		`{"command":"change","account_id":"` + id + `","metadata":null}`, `{"command":"reverse","position":7,"amount":1,"force":true}`,
+		`{"command":"hold","account_id":"` + id + `","amount":1,"expires_at":"9999-12-31T23:59:60-01:00","hold_id":"` + id + `","metadata":{"k":"v"}}`,
+		`{"command":"capture","account_id":"` + id + `","hold_id":"` + id + `","to_account_id":"x"}`, `{"command":"reverse","position":1e400}`,
+		`{"command":"release","hold_id":"` + id + `","reason":""}`, `{"command":"open","initial_deposit":-1,"metadata":[{"amount":1}]}`,
 	} {
 		f.Add([]byte(body), true)
 		f.Add([]byte(body), false)

@@ -22,6 +22,7 @@ func FuzzPlainMovement(f *testing.F) {
 		`{"account_id":"` + id + `","amount":""}`, `{"account_id":"` + id + `","amount":"1","reference":""}`, `{}`, `{"amount":1}x`,
 		`{"account_id":"` + id + `","amount":"1","currency":"XXX"}`, `{"account_id":"` + id + `","amount":"1","reference":"\\n"}`,
 		`{"command":"withdraw","account_id":"` + id + `","amount":1,"idempotency_key":"a b"}`,
+		`{"account_id":"` + id + `","amount":1,"metadata":{"colour":"red"}}`, `{"command":"deposit","account_id":"` + id + `","amount":1,"metadata":{}}`,
 	} {
 		f.Add([]byte(body))
 	}
