@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
 	"regexp"
 	"strconv"
 	"strings"
@@ -57,7 +59,7 @@ func TestLedgerOnTheCommandLine(t *testing.T) {
 	}
 	settled(placed[2])
 	see(hold+` +60\.00 +0\.00 +EUR +open`, "holds", ada, "--status", "open")
-	if out := do(exitFailed, "hold", ada, "60"); !strings.Contains(out, "insufficient funds") {
+	if out := do(exitFailed, "hold", ada, "60"); !strings.Contains(out, "insufficient-funds") {
 		t.Errorf("a hold on what is held: %s", out)
 	}
 	captured := see(`captured 45\.50, released 14\.50, position (\d+)`, "capture", ada, hold, "--amount", "45.5", "--to", cafe, "--reference", "dinner")
@@ -75,6 +77,33 @@ func TestLedgerOnTheCommandLine(t *testing.T) {
 	}
 	if csv := do(exitOK, "statement", ada, "--csv"); strings.Count(csv, "\r\n") < 5 {
 		t.Errorf("the statement as CSV:\n%s", csv)
+	}
+	// A statement of the past is the same to the byte, whatever happens later to what is in it.
+	to := time.Now().UTC().Format(time.RFC3339Nano)
+	for _, accept := range []string{"application/json", "text/csv"} {
+		ask := func() string {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.base+"/accounts/"+ada+"/statement?to="+to, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Accept", accept)
+			response, err := apitest.Client(t).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = response.Body.Close() }()
+			text, err := io.ReadAll(response.Body)
+			if err != nil || response.StatusCode != http.StatusOK {
+				t.Fatalf("%d %s %v", response.StatusCode, text, err)
+			}
+			return string(text)
+		}
+		before := ask()
+		later := see(`reversed 1\.00, position (\d+)`, "reverse", found[1], "--amount", "1")
+		settled(later[1])
+		if after := ask(); after != before {
+			t.Errorf("a statement has changed from\n%s\nto\n%s", before, after)
+		}
 	}
 	var one map[string]any
 	if err := json.Unmarshal([]byte(do(exitOK, "transactions", "--metadata", "none=such", "--json")+"{}"), &one); err != nil || len(one) > 0 {

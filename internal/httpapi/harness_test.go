@@ -51,6 +51,8 @@ type service struct {
 	past     func(query.AsOf, query.Wait) (query.BalanceAt, int64, error)
 	page     func(query.StatementFilter, query.Wait) (query.Statement, int64, error)
 	totals   func(query.Wait) ([]query.Total, int64, error)
+	period   func(from, to *time.Time, w query.Wait) (query.Period, int64, error)
+	moved    func(p *query.Period, after int64, limit int) ([]query.Transaction, error)
 	replay   func(id string) (projector.Replay, error)
 	status   func(id string) (projector.Status, error)
 	failure  func(id string) (projector.Failure, error)
@@ -358,4 +360,20 @@ func (a *harness) send(method, path, body string, headers ...string) *answer {
 		a.t.Fatal(err)
 	}
 	return &answer{response.StatusCode, response.Header, string(text)}
+}
+
+func (s *service) Period(_ context.Context, id uuid.UUID, from, to *time.Time, w query.Wait) (query.Period, int64, error) {
+	if s.period == nil {
+		s.period = bookkeeper(3, 0).period
+	}
+	p, applied, err := s.period(from, to, w)
+	p.AccountID = id
+	return p, applied, err
+}
+
+func (s *service) PeriodMovements(_ context.Context, p *query.Period, after int64, limit int) ([]query.Transaction, error) {
+	if s.moved == nil {
+		s.moved = bookkeeper(3, 0).moved
+	}
+	return s.moved(p, after, limit)
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
@@ -61,6 +62,8 @@ type Movements interface {
 type Statements interface {
 	Statement(ctx context.Context, id uuid.UUID, f query.StatementFilter, w query.Wait) (query.Statement, int64, error)
 	BalanceAt(ctx context.Context, id uuid.UUID, at query.AsOf, w query.Wait) (query.BalanceAt, int64, error)
+	Period(ctx context.Context, id uuid.UUID, from, to *time.Time, w query.Wait) (query.Period, int64, error)
+	PeriodMovements(ctx context.Context, p *query.Period, after int64, limit int) ([]query.Transaction, error)
 	Totals(ctx context.Context, w query.Wait) ([]query.Total, int64, error)
 }
 
@@ -176,8 +179,6 @@ func (c *Config) validate() error {
 
 // server implements ServerInterface.
 type server struct {
-	genapi.Unimplemented
-
 	commands    Commands
 	queries     Queries
 	statements  Statements

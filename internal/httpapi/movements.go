@@ -35,5 +35,18 @@ func (s *server) SearchTransactions(w http.ResponseWriter, r *http.Request, p ge
 		body.Transactions[i] = transactionOf(&page.Transactions[i])
 	}
 	linkNext(w, r, page.Next)
-	s.respondContent(w, r, &body)
+	s.respondMovements(w, r, &body, body.Transactions)
+}
+
+// respondMovements sends a page of movements, or as CSV the movements alone.
+func (s *server) respondMovements(w http.ResponseWriter, r *http.Request, page any, movements []genapi.Transaction) {
+	if !s.wantsCSV(w, r) {
+		s.respondContent(w, r, page)
+		return
+	}
+	t := newTable(movementColumns)
+	for i := range movements {
+		t.movement(&movements[i])
+	}
+	s.respondCSV(w, r, "transactions", t)
 }

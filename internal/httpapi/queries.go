@@ -59,13 +59,16 @@ func (s *server) ListAccounts(w http.ResponseWriter, r *http.Request, p genapi.L
 	for i := range page.Accounts {
 		body.Accounts[i] = accountOf(&page.Accounts[i])
 	}
-	text, err := encode(&body)
-	if err != nil {
-		s.fail(w, r, err)
+	linkNext(w, r, page.Next)
+	if !s.wantsCSV(w, r) {
+		s.respondContent(w, r, &body)
 		return
 	}
-	linkNext(w, r, page.Next)
-	s.respondText(w, r, contentTag(text), text)
+	t := newTable(accountColumns)
+	for i := range body.Accounts {
+		t.account(&body.Accounts[i])
+	}
+	s.respondCSV(w, r, "accounts", t)
 }
 
 // total is nil unless the elements were counted.

@@ -47,13 +47,8 @@ func (s *server) ListTransactions(w http.ResponseWriter, r *http.Request, id gen
 	for i := range page.Transactions {
 		body.Transactions[i] = transactionOf(&page.Transactions[i])
 	}
-	text, err := encode(&body)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
 	linkNext(w, r, page.Next)
-	s.respondText(w, r, contentTag(text), text)
+	s.respondMovements(w, r, &body, body.Transactions)
 }
 
 // GetTotals serves GET /totals.

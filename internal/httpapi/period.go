@@ -1,0 +1,143 @@
+package httpapi
+
+import (
+	"bytes"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"passbook/internal/httpapi/genapi"
+	"passbook/internal/httpapi/request"
+	"passbook/internal/money"
+	"passbook/internal/query"
+)
+
+// statementPiece is how many movements of a statement are read and sent at a time, so that it can be of any length.
+const statementPiece = 500
+
+// GetStatement serves GET /accounts/{account_id}/statement.
+func (s *server) GetStatement(w http.ResponseWriter, r *http.Request, id genapi.AccountID, p genapi.GetStatementParams) {
+	from, to := timeOf(p.From), timeOf(p.To)
+	if from != nil && to != nil && to.Before(*from) {
+		s.fail(w, r, request.ParameterError("to", "before-from", "must not be before from"))
+		return
+	}
+	asCSV := s.wantsCSV(w, r)
+	period, applied, err := s.statements.Period(r.Context(), id, from, to, wait(w, p.MinPosition, p.Prefer))
+	if !s.applied(w, r, applied, err) {
+		return
+	}
+	movements, err := s.statements.PeriodMovements(r.Context(), &period, 0, statementPiece)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	text, err := newStatementText(&period, asCSV)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	// The beginning and the end say which period it is, and what is in a period never changes.
+	if s.notModified(w, r, contentTag(slices.Concat(text.beginning, text.ending))) {
+		return
+	}
+	w.Header().Set("Content-Type", text.mediaType)
+	if asCSV {
+		w.Header().Set("Content-Disposition", `attachment; filename="statement.csv"`)
+	}
+	if r.Method == http.MethodHead {
+		return
+	}
+	s.streamStatement(w, r, &period, text, movements)
+}
+
+// streamStatement sends the beginning, the movements, the rest of which it reads piece by piece, and the end. What breaks off is
+// not ended, so that it cannot be taken for a whole statement.
+func (s *server) streamStatement(w http.ResponseWriter, r *http.Request, p *query.Period, text *statementText, movements []query.Transaction) {
+	out := newStreamWriter(w, s.streams.PieceTimeout)
+	defer out.end()
+	piece := text.beginning
+	for {
+		for i := range movements {
+			var err error
+			if piece, err = text.append(piece, &movements[i]); err != nil {
+				panic(http.ErrAbortHandler)
+			}
+		}
+		if len(movements) < statementPiece {
+			break
+		}
+		if err := out.send(piece); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		var err error
+		movements, err = s.statements.PeriodMovements(r.Context(), p, movements[len(movements)-1].Position, statementPiece)
+		if err != nil {
+			s.log.WarnContext(r.Context(), "reading a statement failed; the response is broken off", "account_id", p.AccountID, "error", err)
+			panic(http.ErrAbortHandler)
+		}
+		piece = nil
+	}
+	if err := out.send(append(piece, text.ending...)); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// statementText is a statement as JSON or CSV: what comes before the movements, and after them.
+type statementText struct {
+	mediaType         string
+	beginning, ending []byte
+	table             *table // of CSV
+	begun             bool   // of JSON: there is a movement before the next
+}
+
+func newStatementText(p *query.Period, asCSV bool) (*statementText, error) {
+	opening, closing := money.FormatMinor(p.Opening, p.Currency), money.FormatMinor(p.Closing, p.Currency)
+	if asCSV {
+		t := newTable(movementColumns)
+		balance := func(position int64, at time.Time, kind, balance string) []byte {
+			cells := make([]string, len(movementColumns))
+			set := func(column, text string) { cells[slices.Index(movementColumns, column)] = text }
+			set("account_id", p.AccountID.String())
+			set("position", strconv.FormatInt(position, 10))
+			set("recorded_at", timeText(at))
+			set("kind", kind)
+			set("balance", balance)
+			set("currency", p.Currency.Code())
+			t.row(cells...)
+			return t.take()
+		}
+		beginning := balance(p.FromPosition, p.From, "opening_balance", opening)
+		return &statementText{
+			mediaType: mediaCSVHeader, table: t,
+			beginning: beginning, ending: balance(p.ToPosition, p.To, "closing_balance", closing),
+		}, nil
+	}
+	text, err := encode(&genapi.AccountStatement{
+		AccountID: p.AccountID, Owner: p.Owner, Currency: p.Currency.Code(),
+		From: nullable(timeText(p.From)), To: timeText(p.To), FromPosition: p.FromPosition, ToPosition: p.ToPosition,
+		OpeningBalance: opening, ClosingBalance: closing, Transactions: []genapi.Transaction{},
+	})
+	if err != nil {
+		return nil, err
+	}
+	// The movements are the last member.
+	const ending = "]}"
+	return &statementText{mediaType: "application/json", beginning: bytes.TrimSuffix(text, []byte(ending)), ending: []byte(ending)}, nil
+}
+
+// append appends a movement.
+func (t *statementText) append(piece []byte, m *query.Transaction) ([]byte, error) {
+	body := transactionOf(m)
+	if t.table != nil {
+		t.table.movement(&body)
+		return append(piece, t.table.take()...), nil
+	}
+	text, err := encode(&body)
+	if t.begun {
+		piece = append(piece, ',')
+	}
+	t.begun = true
+	return append(piece, text...), err
+}
