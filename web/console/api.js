@@ -93,10 +93,20 @@ export async function health(signal) {
   }
 }
 
-// send runs a command or another change. key is its Idempotency-Key.
-export async function send(method, path, { body, key, signal } = {}) {
-  const answer = await exchange(method, path, { body, signal, headers: key ? { 'Idempotency-Key': key } : undefined });
+// send runs a command or another change. key is its Idempotency-Key, version the one that the account must still have. A dry
+// run takes no key.
+export async function send(method, path, { body, key, version, dryRun, signal } = {}) {
+  const headers = {};
+  if (key && !dryRun) headers['Idempotency-Key'] = key;
+  if (version !== undefined) headers['If-Match'] = `"${version}"`;
+  const answer = await exchange(method, path, { body, signal, headers, query: dryRun ? { dry_run: true } : undefined });
   return parse(await answer.text());
+}
+
+// csv reads a path as CSV. It is fetched rather than linked to, because a link cannot send the key.
+export async function csv(path, { query, signal } = {}) {
+  const answer = await exchange('GET', path, { query, signal, headers: { Accept: 'text/csv, application/problem+json' } });
+  return answer.blob();
 }
 
 // batch reads a page of the log with the original text of each event, so that no number is changed.

@@ -1,8 +1,11 @@
 // Forms in dialogs, and the place of the server's words in them: beside the field they name, or else at the top.
 import { h, fill, newID } from './dom.js';
+import { outcome } from './events.js';
+import { zoned } from './format.js';
+import * as metadata from './metadata.js';
 
 // fields makes labelled inputs. A field has a name and a label, and may have a hint, a type, a value and more of what
-// inputs have. One that is neither required nor plain is said to be optional.
+// inputs have; the type metadata is a text of pairs, which is read also when it is empty if the field is whole. One that is neither required nor plain is said to be optional.
 export function fields(list) {
   const inputs = new Map();
   const errors = new Map();
@@ -11,29 +14,62 @@ export function fields(list) {
     const error = h('p', { class: 'field-error', id: `${id}-error`, hidden: true });
     const about = [field.hint && `${id}-hint`, `${id}-error`].filter(Boolean).join(' ');
     const common = { id, name: field.name, 'aria-describedby': about, 'aria-required': field.required ? 'true' : null };
-    const input = field.options
-      ? h('select', common, field.options.map(([value, text]) => h('option', { value, selected: value === field.value }, text)))
-      : h('input', {
-        ...common, type: field.type ?? 'text', value: field.value, inputmode: field.inputmode, list: field.list,
-        autocomplete: field.autocomplete ?? 'off', spellcheck: 'false', placeholder: field.placeholder, step: field.step,
-      });
+    const input = control(field, common);
     inputs.set(field.name, input);
     errors.set(field.name, error);
-    return h('div', { class: ['field', field.type === 'datetime-local' && 'date'] },
-      h('label', { for: id }, field.label, field.required || field.plain ? null : h('span', { class: 'optional' }, ' optional')),
+    const check = field.type === 'checkbox';
+    const optional = !field.required && !field.plain && !check;
+    return h('div', { class: ['field', field.width, field.type === 'datetime-local' && 'date', check && 'check'] },
+      h('label', { for: id }, field.label, optional && h('span', { class: 'optional' }, ' optional')),
       input,
-      field.hint && h('p', { class: 'hint', id: `${id}-hint` }, field.hint),
+      field.hint && h('p', { class: ['hint', field.warning && 'warning'], id: `${id}-hint` }, field.hint),
       error);
   });
   return { elements, inputs, errors };
 }
 
+function control(field, common) {
+  if (field.options) return h('select', common, field.options.map(([value, text]) => h('option', { value, selected: value === field.value }, text)));
+  const input = { ...common, autocomplete: field.autocomplete ?? 'off', spellcheck: 'false', placeholder: field.placeholder };
+  if (field.type === 'metadata') return h('textarea', { ...input, rows: 2 }, metadata.write(field.value));
+  return h('input', { ...input, type: field.type ?? 'text', value: field.value, inputmode: field.inputmode, list: field.list, step: field.step });
+}
+
+// values reads what is in the fields, as the API takes it. Empty ones are left out unless they are required.
+function values(list, inputs) {
+  const pairs = list.map((field) => [field, value(field, inputs.get(field.name))]);
+  return Object.fromEntries(pairs.filter(([field, found]) => found !== undefined && (found !== '' || field.required)).map(([field, found]) => [field.name, found]));
+}
+
+function value(field, input) {
+  const text = input.value.trim();
+  switch (field.type) {
+    case 'checkbox': return input.checked || undefined;
+    case 'datetime-local': return zoned(text);
+    case 'metadata': return text || field.whole ? metadata.read(text, field.name) : undefined;
+    default: return text;
+  }
+}
+
 // place shows a problem in a form, and moves the focus to what it concerns.
 export function place(problem, { inputs, errors }, top) {
   clear({ inputs, errors }, top);
+  const rest = mark(problem, { inputs, errors });
+  const first = [...inputs.values()].find((input) => input.hasAttribute('aria-invalid'));
+  if (rest.length > 0 || !first) {
+    fill(top, h('strong', null, problem.title, '.'), ' ', problem.scope ? `The key lacks the scope ${problem.scope}. ` : '', problem.message,
+      rest.map((one) => h('span', null, ` ${fieldOf(one)}: ${one.detail}`)));
+    top.hidden = false;
+  }
+  (first ?? top).focus();
+}
+
+// mark shows the errors of a problem beside their fields, and returns those that concern no field.
+export function mark(problem, { inputs, errors }) {
   const rest = [];
   for (const one of problem.errors ?? []) {
-    const name = fieldOf(one);
+    // Of the keys of metadata, all are in one field.
+    const name = fieldOf(one).replace(/^metadata[/[].*/, 'metadata');
     const input = inputs.get(name);
     if (!input) {
       rest.push(one);
@@ -44,13 +80,7 @@ export function place(problem, { inputs, errors }, top) {
     error.hidden = false;
     input.setAttribute('aria-invalid', 'true');
   }
-  const first = [...inputs.values()].find((input) => input.hasAttribute('aria-invalid'));
-  if (rest.length > 0 || !first) {
-    fill(top, h('strong', null, problem.title, '.'), ' ', problem.scope ? `The key lacks the scope ${problem.scope}. ` : '', problem.message,
-      rest.map((one) => h('span', null, ` ${fieldOf(one)}: ${one.detail}`)));
-    top.hidden = false;
-  }
-  (first ?? top).focus();
+  return rest;
 }
 
 // fieldOf is the name of the field that an error points to: /amount is amount.
@@ -64,13 +94,14 @@ function sentence(text, name) {
   return `${rest.replace(/^./, (first) => first.toUpperCase())}${rest.endsWith('.') ? '' : '.'}`;
 }
 
-// clear takes away what place has shown.
+// clear takes away what place or mark has shown.
 export function clear({ inputs, errors }, top) {
   for (const [name, input] of inputs) {
     input.removeAttribute('aria-invalid');
     errors.get(name).hidden = true;
     fill(errors.get(name));
   }
+  if (!top) return;
   top.hidden = true;
   fill(top);
 }
@@ -89,34 +120,60 @@ export function attempts() {
   };
 }
 
-// openForm shows a dialog with a form. submit gets the values and a key, and what it returns is handed to done when the
-// dialog is closed; an error it throws is shown in the form.
-export function openForm({ title, about, list = [], label, danger, submit, done }) {
+// openForm shows a dialog with a form. submit gets the values and how to send them, { key, dryRun }, and what it returns is
+// handed to done when the dialog is closed; an error it throws is shown in the form. dryRun is 'offered' for a form that can
+// be tried, and 'first' for one that is tried before it can be sent: until then, and after each change, its button does that.
+export function openForm({ title, about, list = [], label, danger, dryRun, submit, done }) {
   const made = fields(list);
   const titleID = newID('title');
   const top = h('div', { class: 'problem', role: 'alert', tabindex: '-1', hidden: true });
-  const button = h('button', { type: 'submit', class: danger ? 'danger' : 'primary' }, label);
+  const button = h('button', { type: 'submit' });
+  const tried = h('div', { class: 'dry-run', role: 'group', 'aria-label': 'Dry run', tabindex: '-1', hidden: true });
   const attempt = attempts();
-  const form = h('form', { novalidate: true, class: 'form', on: { submit: run } },
-    h('h2', { id: titleID }, title), about && h('p', { class: 'about' }, about), top, made.elements,
+  const form = h('form', { novalidate: true, class: 'form', on: { submit: send, input: () => settle(false) } },
+    h('h2', { id: titleID }, title), about && h('p', { class: 'about' }, about), top, made.elements, tried,
     h('div', { class: 'actions' },
-      h('button', { type: 'button', class: 'quiet', on: { click: () => dialog.close() } }, 'Cancel'), button));
+      h('button', { type: 'button', class: 'quiet', on: { click: () => dialog.close() } }, 'Cancel'),
+      dryRun === 'offered' && h('button', { type: 'button', on: { click: () => run(true) } }, 'Dry run'), button));
   const dialog = h('dialog', { 'aria-labelledby': titleID, on: { close: () => dialog.remove() } }, form);
+  let dry = false; // what the button does
 
-  async function run(event) {
+  // settle says whether what is shown of a dry run is that of the values in the form.
+  function settle(shown) {
+    tried.hidden = !shown;
+    dry = dryRun === 'first' && !shown;
+    fill(button, dry ? 'See what it does' : label);
+    button.className = danger && !dry ? 'danger' : 'primary';
+  }
+
+  function send(event) {
     event.preventDefault();
+    run(dry);
+  }
+
+  async function run(trying) {
     if (button.getAttribute('aria-disabled') === 'true') return;
-    const values = Object.fromEntries(list.map(({ name, required }) => [name, made.inputs.get(name).value.trim(), required])
-      .filter(([, value, required]) => value !== '' || required));
     button.setAttribute('aria-disabled', 'true');
     button.classList.add('busy');
     try {
-      const result = await submit(values, attempt.key(values));
+      const found = values(list, made.inputs);
+      if (trying) {
+        const result = await submit(found, { dryRun: true });
+        clear(made, top);
+        // What has been changed meanwhile has not been tried.
+        if (JSON.stringify(found) !== JSON.stringify(values(list, made.inputs))) return;
+        fill(tried, outcome(result));
+        settle(true);
+        tried.focus();
+        return;
+      }
+      const result = await submit(found, { key: attempt.key(found) });
       attempt.settled();
       dialog.close();
       done?.(result);
     } catch (error) {
-      if (!error.unsettled) attempt.settled();
+      if (!error.unsettled && !trying) attempt.settled();
+      settle(false);
       place(error, made, top);
     } finally {
       button.removeAttribute('aria-disabled');
@@ -124,6 +181,7 @@ export function openForm({ title, about, list = [], label, danger, submit, done 
     }
   }
 
+  settle(false);
   document.body.append(dialog);
   dialog.showModal();
   (made.inputs.values().next().value ?? button).focus();

@@ -24,6 +24,20 @@ export function balances(deposited, withdrawn, balance) {
   return units(deposited) - units(withdrawn) === units(balance);
 }
 
+// less subtracts decimals of one currency, exactly.
+export function less(a, b) {
+  const units = (decimal) => BigInt(decimal.replace('.', ''));
+  const places = (a.split('.')[1] ?? '').length;
+  const digits = String(units(a) - units(b)).padStart(places + 1, '0');
+  return places ? `${digits.slice(0, -places)}.${digits.slice(-places)}` : digits;
+}
+
+// isZero tells whether a decimal is zero.
+export const isZero = (decimal) => /^-?0*(\.0*)?$/.test(decimal);
+
+// zoned is a moment of the API for what an input of a date and time holds, in the zone of whoever looks; undefined if it is empty.
+export const zoned = (local) => (local ? new Date(local).toISOString() : undefined);
+
 // drawn is an amount for a chart to place a point by, and for nothing else: a Number is not exact.
 export const drawn = (decimal) => Number(decimal);
 

@@ -1,6 +1,8 @@
 // Parts that pages have in common: panels, tables, badges, states, and reading again and again.
 import { Problem } from './api.js';
 import { h, fill, newID } from './dom.js';
+import { clear, fields, mark } from './form.js';
+import { count } from './format.js';
 
 // panel is a section with a heading. What it shows goes into body; a tall one keeps room for a chart.
 export function panel(title, { about, actions, wide, tall } = {}) {
@@ -14,7 +16,7 @@ export function panel(title, { about, actions, wide, tall } = {}) {
 // badge shows a state in a word, with a colour that only underlines it.
 export function badge(state) {
   const tones = {
-    active: 'good', running: 'good', completed: 'good', ok: 'good', live: 'good',
+    active: 'good', running: 'good', completed: 'good', ok: 'good', live: 'good', open: 'good',
     suspended: 'warn', paused: 'warn', cancelled: 'warn', reconnecting: 'warn',
     halted: 'bad', failed: 'bad', unavailable: 'bad',
   };
@@ -132,9 +134,11 @@ export function pairs(list) {
   return h('dl', { class: 'pairs' }, list.filter(Boolean).map(([name, value]) => h('div', null, h('dt', null, name), h('dd', null, value))));
 }
 
-// filters is a form of filters which is applied as it is changed, by a new query of the address.
+// filters is a form of filters which is applied as it is changed, by a new query of the address. checked is for what reads
+// by them: a problem that it throws is shown beside the filter concerned too.
 export function filters(path, list, query) {
-  const inputs = new Map();
+  const made = fields(list.map((one) => ({ ...one, plain: true, step: one.type === 'datetime-local' ? '1' : undefined })));
+  const { inputs } = made;
   const apply = () => {
     const asked = new URLSearchParams();
     for (const [name, input] of inputs) if (input.value.trim() !== '') asked.set(name, input.value.trim());
@@ -142,21 +146,25 @@ export function filters(path, list, query) {
     location.hash = text ? `${path}?${text}` : path;
   };
   const element = h('form', { class: 'filters', role: 'search', 'aria-label': 'Filters', on: { submit(event) { event.preventDefault(); apply(); }, change: apply } },
-    list.map(({ name, label, options, type, width, placeholder }) => {
-      const id = newID('filter');
-      const input = options
-        ? h('select', { id, name }, options.map(([value, text]) => h('option', { value }, text)))
-        : h('input', { id, name, type: type ?? 'text', autocomplete: 'off', spellcheck: 'false', placeholder, step: type === 'datetime-local' ? '1' : null });
-      inputs.set(name, input);
-      return h('div', { class: ['field', width, type === 'datetime-local' && 'date'] }, h('label', { for: id }, label), input);
-    }),
-    h('button', { type: 'submit', class: 'visually-hidden' }, 'Apply'));
+    made.elements, h('button', { type: 'submit', class: 'visually-hidden' }, 'Apply'));
   const set = (now) => {
     for (const [name, input] of inputs) if (document.activeElement !== input) input.value = now.get(name) ?? '';
   };
+  const checked = async (read) => {
+    clear(made);
+    try {
+      return await read();
+    } catch (error) {
+      mark(error, made);
+      throw error;
+    }
+  };
   set(query);
-  return { element, set };
+  return { element, set, checked };
 }
+
+// found says how many there are on all pages of a list.
+export const found = ({ total, total_exceeds: more }, one, many) => `${more ? 'More than ' : ''}${count(total)} ${total === 1 && !more ? one : many}`;
 
 // pager leads through pages of a cursor. A cursor leads forward only; the way back is the browser's.
 export function pager(path, query, next) {

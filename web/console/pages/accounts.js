@@ -1,15 +1,16 @@
-// Accounts: a page of them at a time, by owner, currency and status; and the form that opens one.
-import { h, fill, toast } from '../dom.js';
+// Accounts: a page of them at a time, by a part of the owner's name, currency and status; and the form that opens one.
+import { h, fill, put, toast } from '../dom.js';
 import { get, send } from '../api.js';
+import { metadata } from '../commands.js';
 import { amount, short, time } from '../format.js';
 import { openForm } from '../form.js';
-import { badge, filters, latest, load, pager, panel, table } from '../parts.js';
+import { badge, filters, found, latest, load, pager, panel, table } from '../parts.js';
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 export function show({ root, query, signal }) {
   const search = filters('/accounts', [
-    { name: 'owner', label: 'Owner or account id', width: 'grow', placeholder: 'exact match' },
+    { name: 'owner_contains', label: 'Owner or account id', width: 'grow', placeholder: 'any part of the name' },
     { name: 'currency', label: 'Currency', width: 'narrow', placeholder: 'any' },
     { name: 'status', label: 'Status', options: [['', 'Any'], ['active', 'Active'], ['suspended', 'Suspended'], ['closed', 'Closed']] },
     { name: 'sort', label: 'Order', options: [['', 'Oldest first'], ['-opened_at', 'Newest first'], ['owner', 'Owner, A to Z'], ['-owner', 'Owner, Z to A']] },
@@ -19,9 +20,12 @@ export function show({ root, query, signal }) {
     { head: 'Id', cell: (one) => h('code', { title: one.account_id }, short(one.account_id)) },
     { head: 'Status', cell: (one) => badge(one.status) },
     { head: 'Opened', cell: (one) => time(one.opened_at) },
+    { head: 'Held', num: true, cell: (one) => amount(one.held) },
+    { head: 'Available', num: true, cell: (one) => amount(one.available) },
     { head: 'Balance', num: true, cell: (one) => [h('b', null, amount(one.balance)), ` ${one.currency}`] },
   ], { empty: 'No accounts match. Change the filters, or open an account.' });
-  const list = panel('All accounts', { wide: true });
+  const sum = h('p', { class: 'about', role: 'status' });
+  const list = panel('All accounts', { wide: true, actions: sum });
   const turn = h('div', { class: 'turn' });
   fill(root,
     h('div', { class: 'title' }, h('h1', null, 'Accounts'),
@@ -31,17 +35,20 @@ export function show({ root, query, signal }) {
   const next = latest(signal);
   const update = (asked) => {
     const now = next();
-    if (UUID.test(asked.get('owner') ?? '')) {
-      location.replace(`#/accounts/${asked.get('owner').toLowerCase()}`);
+    if (UUID.test(asked.get('owner_contains') ?? '')) {
+      location.replace(`#/accounts/${asked.get('owner_contains').toLowerCase()}`);
       return;
     }
     search.set(asked);
-    load(list.body, now, async () => {
-      const { body } = await get('/accounts', { query: { ...Object.fromEntries(asked), currency: asked.get('currency')?.toUpperCase(), limit: 25 }, signal: now });
+    load(list.body, now, () => search.checked(async () => {
+      const { body } = await get('/accounts', {
+        query: { ...Object.fromEntries(asked), currency: asked.get('currency')?.toUpperCase(), limit: 25, count: true }, signal: now,
+      });
       rows.rows(body.accounts);
+      put(sum, found(body, 'account', 'accounts'));
       fill(turn, pager('/accounts', asked, body.next_cursor));
       return rows.element;
-    });
+    }));
   };
   update(query);
   return { update };
@@ -49,14 +56,16 @@ export function show({ root, query, signal }) {
 
 function openAccount() {
   openForm({
-    title: 'Open an account', label: 'Open it',
+    title: 'Open an account', label: 'Open it', dryRun: 'offered',
     list: [
       { name: 'owner', label: 'Owner', required: true },
       { name: 'currency', label: 'Currency', required: true, hint: 'An ISO 4217 code, such as EUR.' },
       { name: 'overdraft_limit', label: 'Overdraft limit', inputmode: 'decimal', hint: 'How far below zero the balance may go.' },
+      { name: 'initial_deposit', label: 'Initial deposit', inputmode: 'decimal', hint: 'Recorded together with the opening.' },
+      metadata,
       { name: 'account_id', label: 'Account id', hint: 'A UUID. Leave it empty to have one generated.' },
     ],
-    submit: (values, key) => send('POST', '/accounts', { body: values, key }),
+    submit: (values, how) => send('POST', '/accounts', { body: values, ...how }),
     done(receipt) {
       toast(`The account is open, at position ${receipt.position}.`);
       location.hash = `/accounts/${receipt.account_id}?wait=${receipt.position}`;
