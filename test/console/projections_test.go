@@ -21,7 +21,7 @@ func TestProjectionsAreOperated(t *testing.T) {
 	s.deposit(ada, "10.00")
 	s.exec(barrier)
 	b := browse(t, s.gate.URL, "/projections")
-	b.until(`document.querySelectorAll('.projection').length === 4`)
+	b.until(`document.querySelectorAll('.projection').length === 5`)
 	b.link("balances")
 	b.until(`document.querySelector('h1').innerText === 'balances'`)
 

@@ -13,7 +13,7 @@ import * as travel from './pages/travel.js';
 const pages = [
   [/^\/$/, overview],
   [/^\/accounts$/, accounts],
-  [/^\/accounts\/([^/]+)(?:\/(events))?$/, account],
+  [/^\/accounts\/([^/]+)(?:\/(statement|holds|events))?$/, account],
   [/^\/log(?:\/(\d+))?$/, log],
   [/^\/projections$/, projections],
   [/^\/projections\/([^/]+)$/, projection],

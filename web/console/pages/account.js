@@ -1,11 +1,16 @@
-// An account: what it has, what may be done with it, its balance over time, and its statement or its events.
+// An account: what it has, what may be done with it, its balance over time, and its movements, statement, holds or events.
 import { h, fill, toast } from '../dom.js';
 import { batch, get } from '../api.js';
 import { chart } from '../chart.js';
 import { buttons } from '../commands.js';
 import { describe } from '../events.js';
-import { amount, count, drawn, short, time, words } from '../format.js';
+import { amount, count, drawn, time, words, zoned } from '../format.js';
+import { holdsOf } from '../holds.js';
+import { kinds, ofAccount } from '../movements.js';
 import { badge, filters, latest, load, note, pager, pairs, panel, table } from '../parts.js';
+import { statementOf } from '../statement.js';
+
+const TABS = [['', 'Movements', movementsOf], ['statement', 'Statement', statementOf], ['holds', 'Holds', holdsOf], ['events', 'Events', eventsOf]];
 
 export function show({ root, parts: [id, tab], query, signal }) {
   const path = `/accounts/${id}${tab ? `/${tab}` : ''}`;
@@ -16,15 +21,22 @@ export function show({ root, parts: [id, tab], query, signal }) {
   const line = chart({ label: 'Balance', names: ['balance'], format: String, step: true, height: 200 });
   const past = panel('Balance over time', { tall: true });
   const pages = h('nav', { class: 'tabs', 'aria-label': 'Of this account' },
-    [['', 'Statement'], ['events', 'Events']].map(([name, text]) => h('a', {
+    TABS.map(([name, text]) => h('a', {
       href: `#/accounts/${id}${name && `/${name}`}`, 'aria-current': (tab ?? '') === name ? 'page' : null,
     }, text)),
     h('a', { href: `#/time-travel?account=${id}` }, 'Time travel'));
   const body = h('div');
   fill(root, h('div', { class: 'title' }, h('div', { class: 'named' }, heading, state), actions), head, past.element, pages, body);
 
-  const view = { id, path, signal, body, wait: null };
-  const below = tab === 'events' ? eventsOf(view) : statementOf(view, query);
+  const done = (receipt) => {
+    toast(`${words(receipt.type.replace(/([a-z])([A-Z])/g, '$1 $2').toLowerCase())}, at position ${receipt.position}.`);
+    refresh(receipt.position);
+    heading.setAttribute('tabindex', '-1');
+    heading.focus({ preventScroll: true });
+  };
+  const view = { id, path, signal, body, done, wait: null };
+  const [, , make] = TABS.find(([name]) => name === (tab ?? ''));
+  const below = make(view, query);
   const next = latest(signal);
   const refresh = (wait) => {
     const now = next();
@@ -34,12 +46,7 @@ export function show({ root, parts: [id, tab], query, signal }) {
       fill(heading, account.owner);
       document.title = `${account.owner} · Passbook`;
       fill(state, badge(account.status));
-      fill(actions, buttons(account, (receipt) => {
-        toast(`${words(receipt.type.replace(/([a-z])([A-Z])/g, '$1 $2').toLowerCase())}, at position ${receipt.position}.`);
-        refresh(receipt.position);
-        heading.setAttribute('tabindex', '-1');
-        heading.focus({ preventScroll: true });
-      }));
+      fill(actions, buttons(account, done));
       load(past.body, now, () => history(account, line, wait, now));
       return facts(account);
     });
@@ -53,7 +60,8 @@ function facts(account) {
   return [
     h('div', { class: 'figures' },
       h('p', null, h('span', { class: 'meta' }, 'Balance'), h('b', { class: 'value', id: 'balance' }, amount(account.balance)), ` ${account.currency}`),
-      h('p', null, h('span', { class: 'meta' }, 'Available'), h('b', { class: 'value second' }, amount(account.available))),
+      h('p', null, h('span', { class: 'meta' }, 'Held'), h('b', { class: 'value second', id: 'held' }, amount(account.held))),
+      h('p', null, h('span', { class: 'meta' }, 'Available'), h('b', { class: 'value second', id: 'available' }, amount(account.available))),
       h('p', null, h('span', { class: 'meta' }, 'Came in'), h('b', { class: 'value second' }, amount(account.deposited))),
       h('p', null, h('span', { class: 'meta' }, 'Went out'), h('b', { class: 'value second' }, amount(account.withdrawn)))),
     h('p', null, h('span', { class: 'meta' }, 'Account id '), h('code', { id: 'account-id' }, account.account_id)),
@@ -64,6 +72,7 @@ function facts(account) {
       ['Version', count(account.version)],
       ['Position', h('a', { href: `#/log/${account.position}` }, count(account.position))],
     ]),
+    Object.keys(account.metadata).length > 0 && [h('h2', null, 'Metadata'), pairs(Object.entries(account.metadata))],
   ];
 }
 
@@ -95,32 +104,22 @@ async function history(account, line, wait, signal) {
   return [line.element, found.older && h('p', { class: 'meta' }, `The last ${count(found.list.length)} movements.`)];
 }
 
-const outward = (kind) => kind === 'withdrawal' || kind === 'transfer_out';
-
-function statementOf(view, query) {
+// movementsOf shows the account's movements, a page at a time; each can be reversed.
+function movementsOf(view, query) {
   const { id, path, signal, body } = view;
   const search = filters(path, [
-    { name: 'kind', label: 'Kind', options: [['', 'Any'], ...['deposit', 'withdrawal', 'transfer_in', 'transfer_out'].map((kind) => [kind, words(kind)])] },
+    kinds,
     { name: 'from', label: 'From', type: 'datetime-local' },
     { name: 'to', label: 'Before', type: 'datetime-local' },
     { name: 'sort', label: 'Order', options: [['', 'Newest first'], ['recorded_at', 'Oldest first']] },
   ], query);
-  const rows = table('Statement', [
-    { head: 'Recorded', cell: (one) => time(one.recorded_at) },
-    { head: 'Kind', class: 'lead', cell: (one) => words(one.kind) },
-    { head: 'Reference', cell: (one) => one.reference ?? (one.counterparty_account_id ? '' : '–') },
-    { head: 'Other account', cell: (one) => (one.counterparty_account_id ? h('a', { href: `#/accounts/${one.counterparty_account_id}` }, h('code', null, short(one.counterparty_account_id))) : '–') },
-    { head: 'Position', num: true, cell: (one) => h('a', { href: `#/log/${one.position}` }, count(one.position)) },
-    { head: 'Amount', num: true, cell: (one) => h('span', { class: outward(one.kind) ? 'out' : 'in' }, `${outward(one.kind) ? '−' : '+'}${amount(one.amount)}`) },
-    { head: 'Balance', num: true, cell: (one) => h('b', null, amount(one.balance)) },
-  ], { empty: 'No movements match.' });
-  const list = panel('Statement', { wide: true });
+  const rows = table('Movements', ofAccount(view.done), { empty: 'No movements match.' });
+  const list = panel('Movements', { wide: true });
   const turn = h('div', { class: 'turn' });
   fill(body, search.element, list.element, turn);
   let asked = query;
-  const zoned = (local) => (local ? new Date(local).toISOString() : undefined);
   const next = latest(signal);
-  const read = (now = next()) => load(list.body, now, async () => {
+  const read = (now = next()) => load(list.body, now, () => search.checked(async () => {
     const { body: page } = await get(`/accounts/${id}/transactions`, {
       query: { kind: asked.get('kind'), sort: asked.get('sort'), cursor: asked.get('cursor'), from: zoned(asked.get('from')), to: zoned(asked.get('to')), limit: 20 },
       wait: view.wait, signal: now,
@@ -128,7 +127,7 @@ function statementOf(view, query) {
     rows.rows(page.transactions);
     fill(turn, pager(path, asked, page.next_cursor));
     return rows.element;
-  });
+  }));
   return { read, update(now) { asked = now; search.set(now); read(); } };
 }
 

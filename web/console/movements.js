@@ -1,0 +1,54 @@
+// Movements of money as tables show them: on an account, in a statement, and in the search across accounts.
+import { h } from './dom.js';
+import { left, reverse } from './commands.js';
+import { amount, count, isZero, short, time, words } from './format.js';
+
+export const KINDS = ['deposit', 'withdrawal', 'transfer_in', 'transfer_out', 'reversal_in', 'reversal_out'];
+export const kinds = { name: 'kind', label: 'Kind', options: [['', 'Any'], ...KINDS.map((kind) => [kind, words(kind)])] };
+
+const OUTWARD = ['withdrawal', 'transfer_out', 'reversal_out'];
+
+export const link = (id) => h('a', { href: `#/accounts/${id}` }, h('code', { title: id }, short(id)));
+const at = (position) => h('a', { href: `#/log/${position}` }, count(position));
+const under = (...content) => h('span', { class: 'under' }, content);
+
+// labels shows metadata, a line for each key.
+export const labels = (metadata) => Object.entries(metadata ?? {}).map(([key, value]) => under(`${key}: ${value}`));
+
+// signed is an amount as it changes the balance.
+const signed = (one) => {
+  const out = OUTWARD.includes(one.kind);
+  return h('span', { class: out ? 'out' : 'in' }, `${out ? '−' : '+'}${amount(one.amount)}`);
+};
+
+// linked says what a movement reverses, or what has reversed it.
+function linked(one) {
+  if (one.reverses) return under('reverses the movement at ', at(one.reverses));
+  if (!one.reversed_by?.length) return null;
+  return under('reversed by ', one.reversed_by.map((position, i) => [i > 0 && ', ', at(position)]), `: ${amount(one.reversed_amount)} ${one.currency}`);
+}
+
+// reversing is the button that reverses a movement, as long as something of it is left.
+function reversing(one, done) {
+  const rest = left(one);
+  if (rest === null || isZero(rest)) return '–';
+  return h('button', { type: 'button', class: 'small', 'aria-label': `Reverse the movement at position ${one.position}`, on: { click: () => reverse(one, done) } }, 'Reverse');
+}
+
+const parts = {
+  recorded: { head: 'Recorded', cell: (one) => time(one.recorded_at) },
+  account: { head: 'Account', cell: (one) => link(one.account_id) },
+  kind: { head: 'Kind', class: 'lead', cell: (one) => [words(one.kind), linked(one)] },
+  reference: { head: 'Reference', class: 'text', cell: (one) => [one.reference ?? (Object.keys(one.metadata ?? {}).length > 0 ? '' : '–'), labels(one.metadata)] },
+  other: { head: 'Other account', cell: (one) => (one.counterparty_account_id ? link(one.counterparty_account_id) : '–') },
+  position: { head: 'Position', num: true, cell: (one) => at(one.position) },
+  amount: { head: 'Amount', num: true, cell: signed },
+  amountIn: { head: 'Amount', num: true, cell: (one) => [signed(one), ` ${one.currency}`] },
+  balance: { head: 'Balance', num: true, cell: (one) => h('b', null, amount(one.balance)) },
+};
+const action = (done) => ({ head: 'Action', cell: (one) => reversing(one, done) });
+
+// ofAccount, ofStatement and ofAll are the columns. done gets the receipt of a reversal.
+export const ofAccount = (done) => [parts.recorded, parts.kind, parts.reference, parts.other, parts.position, parts.amount, parts.balance, action(done)];
+export const ofStatement = [parts.recorded, parts.kind, parts.reference, parts.other, parts.position, parts.amount, parts.balance];
+export const ofAll = (done) => [parts.recorded, parts.kind, parts.account, parts.reference, parts.other, parts.position, parts.amountIn, action(done)];
