@@ -69,6 +69,7 @@ func TestEveryPage(t *testing.T) {
 	ada := pastAccount(0)
 	s.call("POST", "/accounts/"+pastAccount(11)+"/suspend", `{"reason":"under review"}`)
 	s.deposit(ada, "1234.56")
+	s.call("POST", "/accounts/"+ada+"/holds", `{"amount":"60.00","reference":"room 12","expires_at":"2100-01-01T00:00:00Z","metadata":{"guest":"Grace"}}`)
 	ctx, stop := context.WithCancel(t.Context())
 	busy := make(chan struct{})
 	go func() { defer close(busy); keepBusy(ctx, s) }()
@@ -78,15 +79,20 @@ func TestEveryPage(t *testing.T) {
 		name, path, shown string
 		open              string // a button to click on
 	}{
-		{"overview", "/", `document.querySelectorAll('tbody tr').length >= 4 && document.querySelectorAll('.checks li').length >= 5 && document.querySelectorAll('.chart .line').length === 5`, ""},
+		{"overview", "/", `document.querySelectorAll('tbody tr').length >= 4 && document.querySelectorAll('.checks li').length >= 5 && document.querySelectorAll('.chart .line').length === 6`, ""},
 		{"accounts", "/accounts", `document.querySelectorAll('tbody tr').length >= 12`, ""},
 		{"open-account", "/accounts", `document.querySelector('dialog[open]')`, "Open an account"},
 		{"account", "/accounts/" + ada, `document.querySelector('.chart .line') && document.querySelectorAll('tbody tr').length >= 20`, ""},
 		{"deposit", "/accounts/" + ada, `document.querySelector('dialog[open]')`, "Deposit"},
+		{"reverse", "/accounts/" + ada, `document.querySelector('dialog[open]')`, "Reverse"},
+		{"edit", "/accounts/" + ada, `document.querySelector('dialog[open]')`, "Edit"},
+		{"hold", "/accounts/" + ada, `document.querySelector('dialog[open]')`, "Hold"},
+		{"account-holds", "/accounts/" + ada + "/holds", `document.querySelectorAll('tbody tr').length === 1`, ""},
+		{"movements", "/movements", `document.querySelectorAll('tbody tr').length === 25`, ""},
 		{"account-events", "/accounts/" + ada + "/events", `document.querySelectorAll('tbody tr').length >= 100 && document.querySelector('.chart .line')`, ""},
 		{"log", "/log", `document.querySelectorAll('tbody tr').length >= 50 && document.querySelector('[role=status] .good')`, ""},
 		{"event", "/log/400", `document.querySelector('pre')`, ""},
-		{"projections", "/projections", `document.querySelectorAll('.projection').length === 4`, ""},
+		{"projections", "/projections", `document.querySelectorAll('.projection').length === 5`, ""},
 		{"projection", "/projections/balances", `document.querySelector('.projection dd')`, ""},
 		{"replay", "/projections/balances", `document.querySelector('dialog[open]')`, "Replay"},
 		{"time-travel", "/time-travel?account=" + ada + "&at=" + time.Now().Add(-30*24*time.Hour).UTC().Format(time.RFC3339), `document.querySelector('.chart .mark') && document.querySelector('#then')`, ""},

@@ -5,6 +5,7 @@ import { watchKey } from './key.js';
 import * as overview from './pages/overview.js';
 import * as accounts from './pages/accounts.js';
 import * as account from './pages/account.js';
+import * as movements from './pages/movements.js';
 import * as log from './pages/log.js';
 import * as projections from './pages/projections.js';
 import * as projection from './pages/projection.js';
@@ -14,6 +15,7 @@ const pages = [
   [/^\/$/, overview],
   [/^\/accounts$/, accounts],
   [/^\/accounts\/([^/]+)(?:\/(statement|holds|events))?$/, account],
+  [/^\/movements$/, movements],
   [/^\/log(?:\/(\d+))?$/, log],
   [/^\/projections$/, projections],
   [/^\/projections\/([^/]+)$/, projection],

@@ -1,0 +1,63 @@
+// Movements of all accounts, found by what is known of them.
+import { h, fill, put, toast } from '../dom.js';
+import { Problem, get } from '../api.js';
+import { zoned } from '../format.js';
+import { kinds, ofAll } from '../movements.js';
+import { filters, found, latest, load, pager, panel, table } from '../parts.js';
+
+export function show({ root, query, signal }) {
+  const search = filters('/movements', [
+    { name: 'reference', label: 'Reference', placeholder: 'exact match' },
+    { name: 'transfer_id', label: 'Transfer id' },
+    { name: 'metadata_key', label: 'Metadata key' },
+    { name: 'metadata', label: 'Metadata value', placeholder: 'exact match' },
+    { name: 'min_amount', label: 'Least amount', width: 'narrow' },
+    { name: 'max_amount', label: 'Most', width: 'narrow' },
+    { name: 'currency', label: 'Currency', width: 'narrow', placeholder: 'any' },
+    kinds,
+    { name: 'from', label: 'From', type: 'datetime-local' },
+    { name: 'to', label: 'Before', type: 'datetime-local' },
+    { name: 'sort', label: 'Order', options: [['', 'Newest first'], ['recorded_at', 'Oldest first']] },
+  ], query);
+  const sum = h('p', { class: 'about', role: 'status' });
+  const list = panel('Movements found', { wide: true, actions: sum });
+  const turn = h('div', { class: 'turn' });
+  let asked = query;
+  let wait = query.get('wait');
+  const rows = table('Movements', ofAll((receipt) => {
+    toast(`Reversed, at position ${receipt.position}.`);
+    wait = receipt.position;
+    read();
+  }), { empty: 'No movements match.' });
+  fill(root, h('h1', null, 'Movements'), h('p', { class: 'lede' }, 'Money that moved on any account. Every filter that is filled in must match.'),
+    search.element, list.element, turn);
+
+  const next = latest(signal);
+  const read = () => {
+    const now = next();
+    search.set(asked);
+    load(list.body, now, () => search.checked(async () => {
+      const { body } = await get('/transactions', { query: asFilters(asked), wait, signal: now });
+      rows.rows(body.transactions);
+      put(sum, found(body, 'movement', 'movements'));
+      fill(turn, pager('/movements', asked, body.next_cursor));
+      return rows.element;
+    }));
+  };
+  read();
+  return { update(now) { asked = now; read(); } };
+}
+
+// asFilters makes the filters of the API of those of the page.
+function asFilters(asked) {
+  const { metadata_key: key, metadata: value, wait, ...rest } = Object.fromEntries(asked);
+  if (Boolean(key) !== Boolean(value)) {
+    const missing = key ? 'metadata' : 'metadata_key';
+    const detail = 'is needed: metadata is found by a key and its value';
+    throw new Problem({ title: 'A filter is not complete', detail: `The metadata's ${key ? 'value' : 'key'} ${detail}.`, errors: [{ parameter: missing, detail }] });
+  }
+  return {
+    ...rest, currency: rest.currency?.toUpperCase(), from: zoned(rest.from), to: zoned(rest.to),
+    ...(key ? { [`metadata[${key}]`]: value } : {}), limit: 25, count: true,
+  };
+}
