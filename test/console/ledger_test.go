@@ -256,7 +256,7 @@ func TestAStatement(t *testing.T) {
 	now := time.Now().UTC()
 	from, to := now.AddDate(0, 0, -40), now.AddDate(0, 0, -10)
 	period := func(t time.Time) string { return t.Format("2006-01-02") }
-	b := browse(t, s.gate.URL, "/accounts/"+ada+"/statement?from="+period(from)+"&to="+period(to))
+	b := browse(t, s.gate.URL, "/accounts/"+ada+"/statement?from="+period(from)+"&to="+period(to), "status of 400")
 	exact := s.call("GET", fmt.Sprintf("/accounts/%s/statement?from=%sT00:00:00Z&to=%sT00:00:00Z", ada, period(from), period(to.AddDate(0, 0, 1))), "")
 	movements := len(exact["transactions"].([]any))
 	if movements < 10 || exact["opening_balance"] == exact["closing_balance"] {

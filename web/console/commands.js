@@ -153,7 +153,7 @@ const changes = {
 export function change(name, account, done) {
   const { title, label, danger, about } = changes[name];
   openForm({
-    title: `${title} ${account.owner}`, about, label, danger, list: [{ name: 'reason', label: 'Reason' }], done,
+    title: `${title} ${account.owner}`, about, label, danger, dryRun: 'offered', list: [{ name: 'reason', label: 'Reason' }], done,
     submit: (values, how) => send('POST', `/accounts/${account.account_id}/${name}`, { body: values, ...how }),
   });
 }

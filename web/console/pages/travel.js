@@ -91,8 +91,9 @@ function side(was, is, asked) {
   const column = (name, of, id) => h('div', { class: 'moment' },
     h('h3', null, name), h('p', null, h('b', { class: 'value', id }, amount(of.balance)), ` ${of.currency} `, badge(of.status)),
     pairs([
-      ['Available', amount(of.available)], ['Version', count(of.version)],
+      ['Held', amount(of.held)], ['Available', amount(of.available)], ['Version', count(of.version)],
       ['Last event', h('a', { href: `#/log/${of.position}` }, `position ${count(of.position)}`)], ['Recorded', time(of.updated_at)],
+      ...Object.entries(of.metadata),
     ]));
   return [h('p', null, h('a', { href: `#/accounts/${is.account_id}` }, is.owner)),
     h('div', { class: 'moments' }, column(`As of ${when}`, was, 'then'), column('Now', is))];
