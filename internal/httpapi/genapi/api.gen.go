@@ -1490,7 +1490,7 @@ type Transaction struct {
 	ReversedAmount Decimal `json:"reversed_amount,omitempty,omitzero"`
 
 	// ReversedBy The positions of the reversals of the movement. Not in a statement, which never changes.
-	ReversedBy []int64 `json:"reversed_by,omitempty,omitzero"`
+	ReversedBy []int64 `json:"reversed_by,omitzero"`
 
 	// Reverses The position of the movement that it reverses, in whole or in part; null if it is no reversal.
 	Reverses *int64 `json:"reverses"`
