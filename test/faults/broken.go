@@ -179,8 +179,9 @@ for each row when (new.position <> old.position) execute function faults.forget(
 				}
 			},
 			act: func(ctx context.Context, _ *stage) error { pause(ctx, 3*time.Second); return nil },
-			then: func(w *world.World) {
-				w.CheckLinear()
+			then: func(ctx context.Context, w *world.World) error {
+				_, err := w.CheckLinear(ctx)
+				return err
 			},
 		},
 	}

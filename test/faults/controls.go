@@ -33,7 +33,7 @@ type control struct {
 	rules func(st *stage) []*wire.Rule
 	// act provokes the violation while the load runs; then runs after the load has ended.
 	act  func(ctx context.Context, st *stage) error
-	then func(w *world.World)
+	then func(ctx context.Context, w *world.World) error
 }
 
 // stage is the world of a control.
@@ -147,7 +147,9 @@ func (st *stage) watch(ctx context.Context, k control) (oracle.Violation, error)
 				st.w.Load.Finish(finish)
 				cancel()
 				if k.then != nil {
-					k.then(st.w)
+					if err := k.then(ctx, st.w); err != nil {
+						return oracle.Violation{}, err
+					}
 				}
 			}
 			if len(k.invariants) == 0 {

@@ -247,7 +247,7 @@ func quietly(ctx context.Context, w *world.World, f func(*pgx.Conn) error) error
 
 // replay rebuilds or rolls back every read model under load.
 func replay(ctx context.Context, w *world.World, rng *rand.Rand) error {
-	for _, id := range []string{"balances", "transactions", "totals"} {
+	for _, id := range []string{"balances", "transactions", "holds", "totals"} {
 		verb := "replay"
 		if rng.IntN(4) == 0 {
 			verb = "rollback"

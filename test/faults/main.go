@@ -214,7 +214,10 @@ func (s *suite) attack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	steps := w.CheckLinear()
+	steps, err := w.CheckLinear(ctx)
+	if err != nil {
+		return err
+	}
 	violations := w.Violations()
 	s.sayViolations(violations)
 	s.say("faults injected: %d; commands acknowledged: %d; events: %d; operations checked for linearizability: %d; violations: %d",

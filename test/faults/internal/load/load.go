@@ -331,9 +331,11 @@ func (l *Load) reader(ctx context.Context, id int) {
 // read reads an account once. ok is false if there was no response.
 func (l *Load) read(ctx context.Context, base, id string, known ack) (oracle.Step, bool) {
 	var shown struct {
-		Balance string `json:"balance"`
-		Version int64  `json:"version"`
-		Code    string `json:"code"`
+		Balance   string `json:"balance"`
+		Held      string `json:"held"`
+		Available string `json:"available"`
+		Version   int64  `json:"version"`
+		Code      string `json:"code"`
 	}
 	url := fmt.Sprintf("%s/accounts/%s/balance?min_position=%d", base, id, known.position)
 	status, applied, err := l.get(ctx, url, &shown)
@@ -347,11 +349,14 @@ func (l *Load) read(ctx context.Context, base, id string, known ack) (oracle.Ste
 		l.report(oracle.Violation{Invariant: "I6", Detail: fmt.Sprintf("GET %s returned the state at position %d", url, applied)})
 	}
 	balance, err := minor(shown.Balance)
-	if err != nil {
+	held, heldErr := minor(shown.Held)
+	available, availableErr := minor(shown.Available)
+	if errors.Join(err, heldErr, availableErr) != nil {
 		return oracle.Step{}, false
 	}
 	return oracle.Step{
-		Account: id, Kind: "read", Fate: oracle.Applied, Version: shown.Version, Balance: balance, AtLeast: known.version,
+		Account: id, Kind: "read", Fate: oracle.Applied, Version: shown.Version, Balance: balance, Held: held,
+		Available: available, AtLeast: known.version,
 		From: known.sent, To: time.Now(),
 	}, true
 }

@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,12 +17,20 @@ const (
 	parkedSQL = `select stream_id::text, min(position) from projection_failures
 where projection = $1 and generation = $2 and parked group by stream_id`
 
-	balancesSQL = `select account_id::text, owner, currency, balance, overdraft_limit, deposited::bigint, withdrawn::bigint, status,
-       version, position, opened_position, opened_at, updated_at, closed_at
+	balancesSQL = `select account_id::text, owner, currency, balance, held, overdraft_limit, deposited::bigint, withdrawn::bigint, status,
+       version, position, opened_position, opened_at, updated_at, closed_at, metadata
 from balances where generation = $1`
 
-	transactionsSQL = `select position, account_id::text, version, amount, balance, kind::text, status::text, reference, recorded_at
+	transactionsSQL = `select position, account_id::text, version, amount, balance, held, kind::text, status::text, reference, recorded_at,
+       coalesce(hold_id::text, ''), coalesce(transfer_id::text, ''), coalesce(counterparty::text, ''), coalesce(reversed_position, 0), metadata
 from transactions where generation = $1 order by position`
+
+	detailsSQL = `select position, account_id::text, owner, currency, overdraft_limit, metadata
+from account_details where generation = $1 order by position`
+
+	holdsSQL = `select hold_id::text, account_id::text, amount, captured, currency, reference, metadata, status::text, expires_at, placed_at,
+       placed_position, ended_at, coalesce(ended_position, 0), coalesce(transfer_id::text, '')
+from holds where generation = $1`
 
 	totalsSQL = `select currency, accounts, deposited::bigint, withdrawn::bigint, sent::bigint, received::bigint, balance::bigint
 from totals where generation = $1`
@@ -103,7 +112,9 @@ func (c *checker) checkModels(ctx context.Context, tx pgx.Tx, events []event) er
 		case "balances":
 			err = c.checkBalances(ctx, tx, p.Generation, f)
 		case "transactions":
-			err = c.checkTransactions(ctx, tx, p.Generation, f)
+			err = errors.Join(c.checkTransactions(ctx, tx, p.Generation, f), c.checkDetails(ctx, tx, p.Generation, f))
+		case "holds":
+			err = c.checkHolds(ctx, tx, p.Generation, f)
 		case "totals":
 			err = c.checkTotals(ctx, tx, p.Generation, f)
 		}
@@ -134,11 +145,10 @@ type fold struct {
 	rows     []statement // of the statements
 }
 
-// statement is an event and the balance after it.
+// statement is an event and the account after it.
 type statement struct {
 	*event
-	balance int64
-	status  string
+	after holdings
 }
 
 // newFold folds the log up to a position; of a parked stream, only the events before the one at which it is parked.
@@ -151,7 +161,7 @@ func newFold(events []event, position int64, parked map[string]int64) *fold {
 		}
 		_ = f.apply(e) // checkLog reports broken rules
 		if a := f.accounts[e.stream]; a != nil {
-			f.rows = append(f.rows, statement{e, a.balance, a.status})
+			f.rows = append(f.rows, statement{e, *a})
 		}
 	}
 	return f
@@ -159,20 +169,19 @@ func newFold(events []event, position int64, parked map[string]int64) *fold {
 
 func (c *checker) checkBalances(ctx context.Context, tx pgx.Tx, generation int64, f *fold) error {
 	var (
-		id     string
-		got    holdings
-		closed *time.Time
-		seen   int
+		id       string
+		got      holdings
+		closed   *time.Time
+		metadata map[string]string
+		seen     int
 	)
 	err := each(ctx, tx, []any{
-		&id, &got.owner, &got.currency, &got.balance, &got.limit, &got.come, &got.gone, &got.status, &got.version, &got.position,
-		&got.opened, &got.openedAt, &got.updatedAt, &closed,
+		&id, &got.owner, &got.currency, &got.balance, &got.held, &got.limit, &got.come, &got.gone, &got.status, &got.version,
+		&got.position, &got.opened, &got.openedAt, &got.updatedAt, &closed, &metadata,
 	}, func() error {
 		seen++
-		got.closedAt = time.Time{}
-		if closed != nil {
-			got.closedAt = *closed
-		}
+		got.closedAt, got.metadata = orZero(closed), labels(metadata)
+		metadata = nil // a map is scanned into
 		if want := f.accounts[id]; want == nil || !want.equal(&got) {
 			c.violated("I4", "balances at position %d: account %s is %+v, the fold has %+v", f.position, id, got, want)
 		}
@@ -184,36 +193,64 @@ func (c *checker) checkBalances(ctx context.Context, tx pgx.Tx, generation int64
 	return err
 }
 
-// equal compares times as instants.
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+// equal compares times as instants, and what a row of balances has.
 func (a *holdings) equal(other *holdings) bool {
 	o := *other
 	same := a.openedAt.Equal(o.openedAt) && a.updatedAt.Equal(o.updatedAt) && a.closedAt.Equal(o.closedAt)
-	o.openedAt, o.updatedAt, o.closedAt = a.openedAt, a.updatedAt, a.closedAt
+	o.openedAt, o.updatedAt, o.closedAt, o.captured = a.openedAt, a.updatedAt, a.closedAt, a.captured
 	return same && *a == o
 }
 
 var kindLetters = map[string]string{
 	"AccountCreated": "O", "MoneyDeposited": "d", "MoneyWithdrawn": "w", "TransferSent": "o", "TransferReceived": "i",
-	"AccountSuspended": "S", "AccountReactivated": "R", "AccountClosed": "C",
+	"AccountSuspended": "S", "AccountReactivated": "R", "AccountClosed": "C", "OwnerChanged": "N", "OverdraftLimitChanged": "L",
+	"MetadataChanged": "M", "HoldPlaced": "h", "HoldCaptured": "c", "HoldReleased": "f", "HoldExpired": "e", "CreditReversed": "r",
+	"DebitReversed": "b",
+}
+
+// line is a row of transactions, but for its time.
+type line struct {
+	position, version, amount, balance, held, reversed int64
+	account, kind, status, reference                   string
+	hold, transfer, counterparty, metadata             string
+}
+
+func (s *statement) line() line {
+	l := line{
+		position: s.position, version: s.version, amount: s.payload.Amount, balance: s.after.balance, held: s.after.held,
+		reversed: s.payload.Reversed, account: s.stream, kind: kindLetters[s.kind], status: s.after.status[:1],
+		reference: s.payload.Reference, hold: s.payload.HoldID, transfer: s.payload.TransferID, counterparty: s.counterparty(),
+	}
+	if s.sign() != 0 || s.kind == "HoldPlaced" {
+		l.metadata = labels(s.payload.Metadata)
+	}
+	return l
 }
 
 func (c *checker) checkTransactions(ctx context.Context, tx pgx.Tx, generation int64, f *fold) error {
 	var (
-		position, version, amount, balance int64
-		account, kind, status, reference   string
-		at                                 time.Time
-		seen                               int
+		got      line
+		at       time.Time
+		metadata map[string]string
+		seen     int
 	)
-	err := each(ctx, tx, []any{&position, &account, &version, &amount, &balance, &kind, &status, &reference, &at}, func() error {
+	err := each(ctx, tx, []any{
+		&got.position, &got.account, &got.version, &got.amount, &got.balance, &got.held, &got.kind, &got.status, &got.reference, &at,
+		&got.hold, &got.transfer, &got.counterparty, &got.reversed, &metadata,
+	}, func() error {
+		got.metadata, metadata = labels(metadata), nil
 		if seen++; seen > len(f.rows) {
 			return nil
 		}
-		want := &f.rows[seen-1]
-		if position != want.position || account != want.stream || version != want.version || amount != want.payload.Amount ||
-			balance != want.balance || kind != kindLetters[want.kind] || status != want.status[:1] ||
-			reference != want.payload.Reference || !at.Equal(want.recorded) {
-			c.violated("I4", "transactions at position %d: row %d is %s of %d at position %d leaving %d; the fold has %s of %d at %d leaving %d",
-				f.position, seen, kind, amount, position, balance, want.kind, want.payload.Amount, want.position, want.balance)
+		if want := &f.rows[seen-1]; got != want.line() || !at.Equal(want.recorded) {
+			c.violated("I4", "transactions at position %d: row %d is %+v; the fold has %+v", f.position, seen, got, want.line())
 		}
 		return nil
 	}, transactionsSQL, generation)
@@ -221,6 +258,72 @@ func (c *checker) checkTransactions(ctx context.Context, tx pgx.Tx, generation i
 		c.violated("I4", "transactions at position %d: %d rows, the fold has %d", f.position, seen, len(f.rows))
 	}
 	return err
+}
+
+// detail is a row of account_details.
+type detail struct {
+	position, limit                    int64
+	account, owner, currency, metadata string
+}
+
+func (c *checker) checkDetails(ctx context.Context, tx pgx.Tx, generation int64, f *fold) error {
+	var want []detail
+	for i := range f.rows {
+		switch s := &f.rows[i]; s.kind {
+		case "AccountCreated", "OwnerChanged", "OverdraftLimitChanged", "MetadataChanged":
+			want = append(want, detail{s.position, s.after.limit, s.stream, s.after.owner, s.after.currency, s.after.metadata})
+		}
+	}
+	var (
+		got      detail
+		metadata map[string]string
+		seen     int
+	)
+	err := each(ctx, tx, []any{&got.position, &got.account, &got.owner, &got.currency, &got.limit, &metadata}, func() error {
+		got.metadata, metadata = labels(metadata), nil
+		if seen++; seen <= len(want) && got != want[seen-1] {
+			c.violated("I4", "account_details at position %d: row %d is %+v; the fold has %+v", f.position, seen, got, want[seen-1])
+		}
+		return nil
+	}, detailsSQL, generation)
+	if err == nil && seen != len(want) {
+		c.violated("I4", "account_details at position %d: %d rows, the fold has %d", f.position, seen, len(want))
+	}
+	return err
+}
+
+func (c *checker) checkHolds(ctx context.Context, tx pgx.Tx, generation int64, f *fold) error {
+	var (
+		id                 string
+		got                hold
+		metadata           map[string]string
+		expiresAt, endedAt *time.Time
+		seen               int
+	)
+	err := each(ctx, tx, []any{
+		&id, &got.account, &got.amount, &got.captured, &got.currency, &got.reference, &metadata, &got.status, &expiresAt, &got.placedAt,
+		&got.placedPosition, &endedAt, &got.endedPosition, &got.transferID,
+	}, func() error {
+		seen++
+		got.expiresAt, got.endedAt, got.metadata = orZero(expiresAt), orZero(endedAt), labels(metadata)
+		metadata = nil
+		if want := f.holds[id]; want == nil || !want.equal(&got) {
+			c.violated("I4", "holds at position %d: hold %s is %+v, the fold has %+v", f.position, id, got, want)
+		}
+		return nil
+	}, holdsSQL, generation)
+	if err == nil && seen != len(f.holds) {
+		c.violated("I4", "holds at position %d: %d holds, the fold has %d", f.position, seen, len(f.holds))
+	}
+	return err
+}
+
+// equal compares times as instants, and what a row of holds has.
+func (h *hold) equal(other *hold) bool {
+	o := *other
+	same := h.expiresAt.Equal(o.expiresAt) && h.placedAt.Equal(o.placedAt) && h.endedAt.Equal(o.endedAt)
+	o.expiresAt, o.placedAt, o.endedAt, o.endedVersion = h.expiresAt, h.placedAt, h.endedAt, h.endedVersion
+	return same && *h == o
 }
 
 func (c *checker) checkTotals(ctx context.Context, tx pgx.Tx, generation int64, f *fold) error {

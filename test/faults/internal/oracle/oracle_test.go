@@ -124,7 +124,7 @@ func TestLinear(t *testing.T) {
 	withdraw := Step{Kind: "debit", Account: "a", Amount: 5, Fate: Applied, Version: 3, From: at(3), To: at(6)}
 	refused := Step{Kind: "debit", Account: "a", Amount: 5, Fate: Refused, From: at(4), To: at(7)}
 	read := func(version, balance, atLeast int64, from, to int) Step {
-		return Step{Kind: "read", Account: "a", Fate: Applied, Version: version, Balance: balance, AtLeast: atLeast, From: at(from), To: at(to)}
+		return Step{Kind: "read", Account: "a", Fate: Applied, Version: version, Balance: balance, Available: balance, AtLeast: atLeast, From: at(from), To: at(to)}
 	}
 	unknown := Step{Kind: "credit", Account: "a", Amount: 7, Fate: Unknown, From: at(2), To: at(3)}
 	later := refused
