@@ -60,15 +60,6 @@ server completion prints completions for a shell.`,
 		newStatus(settings),
 		newReplay(settings),
 		newVerify(settings),
-		newAccounts(settings),
-		newStatement(settings),
-		newTransactions(settings),
-		newHolds(settings),
-		newHold(settings),
-		newCapture(settings),
-		newRelease(settings),
-		newReverse(settings),
-		newChange(settings),
 		newKeys(settings),
 		newBackup(settings),
 		newRestore(settings),
@@ -79,6 +70,8 @@ server completion prints completions for a shell.`,
 			Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "passbook", version) },
 		},
 	)
+	root.AddCommand(newAccounts(settings), newStatement(settings), newTransactions(settings), newHolds(settings))
+	root.AddCommand(newHold(settings), newCapture(settings), newRelease(settings), newReverse(settings), newChange(settings))
 	return root
 }
 
