@@ -11,20 +11,21 @@ const opened = await api.POST('/accounts', {
   params: { header: { 'Idempotency-Key': 'typescript-1' } },
   body: { owner: 'Ada', currency: 'EUR' },
 });
-assert(opened.data, `open: ${JSON.stringify(opened.error)}`);
+assert(opened.data && 'position' in opened.data, `open: ${JSON.stringify(opened.error)}`);
 const account = opened.data.account_id;
 
+// The response of a dry run has no position.
 let position = 0;
 for (const amount of ['12.34', 1]) {
   const deposited = await api.POST('/deposits', { body: { account_id: account, amount } });
-  assert(deposited.data, `deposit: ${JSON.stringify(deposited.error)}`);
+  assert(deposited.data && 'position' in deposited.data, `deposit: ${JSON.stringify(deposited.error)}`);
   position = deposited.data.position;
 }
 
 // More cents than a float can tell apart.
 for (const path of ['/deposits', '/withdrawals'] as const) {
   const moved = await api.POST(path, { body: { account_id: account, amount: '90071992547409.93' } });
-  assert(moved.data, `${path}: ${JSON.stringify(moved.error)}`);
+  assert(moved.data && 'position' in moved.data, `${path}: ${JSON.stringify(moved.error)}`);
   position = moved.data.position;
 }
 
@@ -36,13 +37,13 @@ const balance = await api.GET('/accounts/{account_id}/balance', {
 });
 assert.equal(balance.data?.balance, '13.34');
 
-// The statement, a page at a time.
+// The movements, a page at a time; as CSV they would be a string.
 const amounts: string[] = [];
 for (let cursor: string | undefined; ;) {
   const page = await api.GET('/accounts/{account_id}/transactions', {
     params: { path: { account_id: account }, query: { limit: 1, sort: 'recorded_at', min_position: position, ...(cursor && { cursor }) } },
   });
-  assert(page.data, `statement: ${JSON.stringify(page.error)}`);
+  assert(page.data && typeof page.data !== 'string', `statement: ${JSON.stringify(page.error)}`);
   amounts.push(...page.data.transactions.map((t) => t.amount));
   if (page.data.next_cursor === null) break;
   cursor = page.data.next_cursor;
@@ -60,6 +61,15 @@ function said(event: components['schemas']['CloudEvent']): string {
     case 'AccountSuspended':
     case 'AccountReactivated':
     case 'AccountClosed': return event.data.reason ?? '';
+    case 'OwnerChanged': return event.data.owner;
+    case 'OverdraftLimitChanged': return event.data.overdraft_limit;
+    case 'MetadataChanged': return Object.keys(event.data.metadata).join();
+    case 'HoldPlaced':
+    case 'HoldReleased':
+    case 'HoldExpired': return `${event.data.hold_id}: ${event.data.amount}`;
+    case 'HoldCaptured': return `${event.data.hold_id}: ${event.data.amount}, ${event.data.released} released`;
+    case 'CreditReversed':
+    case 'DebitReversed': return `${event.data.reversed_position}: ${event.data.amount}`;
   }
 }
 const events = await api.GET('/events', { params: { query: { subject: account } } });
