@@ -45,7 +45,8 @@ from unnest($2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[], $6::text[]::"cha
     as u(hold_id, account_id, amount, captured, status, ended_at, ended_position, transfer_id)
 where h.generation = $1 and h.hold_id = u.hold_id and h.account_id = u.account_id and h.amount = u.amount and h.status = 'o'`
 
-	captureSentSQL = `update holds set transfer_id = $4 where generation = $1 and account_id = $2 and ended_position = $3`
+	captureSentSQL = `update holds set transfer_id = $4
+where generation = $1 and account_id = $2 and ended_position = $3 and status = 'c'`
 )
 
 // holds folds a batch by hold.

@@ -134,7 +134,11 @@ func TestHoldsWhateverTheBatch(t *testing.T) {
 		{first, account.TransferSent{TransferID: transfer(3), To: fourth, Amount: cents(1)}}, // of no hold
 		{fourth, account.TransferReceived{TransferID: transfer(3), From: first, Amount: cents(1)}},
 		{first, account.HoldExpired{HoldID: third, Amount: cents(10)}},
+		{first, account.TransferSent{TransferID: transfer(4), To: fourth, Amount: cents(1)}}, // of no hold, after one has ended
+		{fourth, account.TransferReceived{TransferID: transfer(4), From: first, Amount: cents(1)}},
 		{first, account.HoldReleased{HoldID: fourth, Amount: cents(10)}},
+		{first, account.TransferSent{TransferID: transfer(5), To: fourth, Amount: cents(1)}}, // likewise
+		{fourth, account.TransferReceived{TransferID: transfer(5), From: first, Amount: cents(1)}},
 	}
 	want := foldHolds(all, appendAll(t, pool, all))
 	for batch := 1; batch <= len(all); batch++ {

@@ -22,11 +22,14 @@ type fight struct {
 	clients, lines int
 	// between is how many commands must be acknowledged between two kills.
 	between int64
+	// mixed has them send commands of all kinds, holds, captures and reversals among them, and not deposits alone.
+	mixed bool
 }
 
 var fights = []fight{
 	{name: "streams-at-both", clients: 3, lines: 1000, between: 6_000},
 	{name: "singles-at-both", clients: 400, lines: 1, between: 2_000},
+	{name: "ledgers-at-both", clients: 40, lines: 1, between: 1_500, mixed: true},
 }
 
 const (
@@ -74,7 +77,7 @@ func (s *suite) fightAll(ctx context.Context) error {
 
 // fight starts the clients, kills instances, and calls the oracle once every command is settled.
 func (s *suite) fight(ctx context.Context, w *world.World, f fight) error {
-	crowd := load.Crowd{Clients: f.clients, Lines: f.lines, AnswerLimit: answerLimit, CommandLimit: commandLimit}
+	crowd := load.Crowd{Clients: f.clients, Lines: f.lines, AnswerLimit: answerLimit, CommandLimit: commandLimit, Mixed: f.mixed}
 	for _, server := range w.Servers {
 		crowd.Bases = append(crowd.Bases, server.Direct())
 	}

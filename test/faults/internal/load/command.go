@@ -18,6 +18,14 @@ type command struct {
 	amount      int64
 	currency    string
 	limit       int64
+	// hold and expires are of commands on holds; reversed is the movement that a reversal takes back. whole says that the command
+	// gives no amount, forced that a reversal is.
+	hold          string
+	expires       time.Time
+	reversed      movement
+	whole, forced bool
+	// initial says that an account is opened with a deposit; renames and sets say what a change changes beside the metadata.
+	initial, renames, sets bool
 	// atomically says that it is part of an atomic group: it is decided on the state that those before it would leave.
 	atomically bool
 
@@ -36,6 +44,9 @@ type receipt struct {
 	Code   string      `json:"code"`
 	Status int         `json:"status"`
 	Detail string      `json:"detail"`
+	// Captured and Amount are of captures and reversals.
+	Captured string `json:"captured_amount"`
+	Amount   string `json:"amount"`
 }
 
 func (r *receipt) legs() []oracle.Leg {
@@ -47,8 +58,13 @@ func (r *receipt) legs() []oracle.Leg {
 
 // events returns how many events the command makes.
 func (c *command) events() int {
-	if c.kind == "transfer" {
+	switch {
+	case c.kind == "capture" && c.to != "":
+		return 3
+	case c.kind == "transfer", c.kind == "capture", c.kind == "reverse" && c.reversed.other != "", c.kind == "open" && c.initial:
 		return 2
+	case c.kind == "change":
+		return len(c.changes())
 	}
 	return 1
 }
@@ -61,6 +77,14 @@ func (c *command) path() string {
 		return map[string]string{"deposit": "/deposits", "withdraw": "/withdrawals"}[c.kind]
 	case "transfer":
 		return "/transfers"
+	case "reverse":
+		return "/reversals"
+	case "change":
+		return "/accounts/" + c.account
+	case "hold":
+		return "/accounts/" + c.account + "/holds"
+	case "capture", "release":
+		return "/accounts/" + c.account + "/holds/" + c.hold + "/" + c.kind
 	}
 	return "/accounts/" + c.account + "/" + c.kind
 }
@@ -69,13 +93,17 @@ func (c *command) path() string {
 func (c *command) fields() map[string]any {
 	switch c.kind {
 	case "open":
-		return map[string]any{"account_id": c.account, "owner": c.key, "currency": c.currency, "overdraft_limit": decimal(c.limit)}
+		fields := map[string]any{"account_id": c.account, "owner": c.key, "currency": c.currency, "overdraft_limit": decimal(c.limit)}
+		if c.initial {
+			fields["initial_deposit"] = decimal(c.amount)
+		}
+		return fields
 	case "deposit", "withdraw":
 		return map[string]any{"account_id": c.account, "amount": decimal(c.amount), "reference": c.key}
 	case "transfer":
 		return map[string]any{"from_account_id": c.account, "to_account_id": c.to, "amount": decimal(c.amount), "reference": c.key}
 	}
-	return map[string]any{"reason": c.key}
+	return c.ledgerFields()
 }
 
 func (c *command) body() []byte { return mustJSON(c.fields()) }
@@ -84,8 +112,11 @@ func (c *command) body() []byte { return mustJSON(c.fields()) }
 func (c *command) line() []byte {
 	fields := c.fields()
 	fields["command"], fields["idempotency_key"], fields["account_id"] = c.kind, c.key, c.account
-	if c.kind == "transfer" {
+	switch c.kind {
+	case "transfer", "reverse":
 		delete(fields, "account_id")
+	case "hold", "capture", "release":
+		fields["hold_id"] = c.hold
 	}
 	return append(mustJSON(fields), '\n')
 }
@@ -115,7 +146,8 @@ func (c *command) settle(status int, r receipt) bool {
 // expected are the refusals that a client must expect; any other is a violation.
 var expected = map[string]bool{
 	"insufficient-funds": true, "account-suspended": true, "account-closed": true, "account-not-suspended": true,
-	"balance-not-zero": true, "not-applied": true,
+	"balance-not-zero": true, "not-applied": true, "hold-not-open": true, "hold-expired": true, "holds-open": true, "too-many-holds": true,
+	"expiry-in-past": true, "already-reversed": true, "amount-above-movement": true, "limit-below-debit": true,
 }
 
 // steps returns the command as operations on the accounts.
@@ -128,6 +160,15 @@ func (c *command) steps(client int) []oracle.Step {
 		return nil
 	}
 	switch c.kind {
+	case "open":
+		if c.initial && c.fate != oracle.Refused {
+			credit := one
+			credit.Kind = "credit"
+			one.Version-- // of the receipt, which is that after the deposit
+			return []oracle.Step{one, credit}
+		}
+	case "hold", "capture", "release", "reverse", "change":
+		return c.ledgerSteps(one)
 	case "deposit":
 		one.Kind = "credit"
 	case "withdraw":
@@ -154,6 +195,9 @@ func (l *Load) random(rng *rand.Rand, key string) *command {
 	n := rng.IntN(len(l.accounts))
 	a := l.accounts[n]
 	c := &command{key: key, account: a.id, amount: 1 + rng.Int64N(3000)}
+	if rng.IntN(3) == 0 && l.randomLedger(rng, c) {
+		return c
+	}
 	switch p := rng.IntN(100); {
 	case p < 34:
 		c.kind = "deposit"
@@ -167,7 +211,7 @@ func (l *Load) random(rng *rand.Rand, key string) *command {
 	case p < 97, p == 99 && a.id == l.Unread(): // that one must stay usable
 		c.kind = "reactivate"
 	case p < 99:
-		c.kind, c.account, c.currency = "open", newID(rng), a.currency
+		c.kind, c.account, c.currency, c.initial = "open", newID(rng), a.currency, rng.IntN(2) == 0
 	default:
 		c.kind = "close"
 	}

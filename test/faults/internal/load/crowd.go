@@ -24,6 +24,8 @@ type Crowd struct {
 	// AnswerLimit is how long an instance may leave a request without a response, and CommandLimit how long it may take
 	// to settle a command, kills included. Taking longer is a violation.
 	AnswerLimit, CommandLimit time.Duration
+	// Mixed has the clients send commands of all kinds, and not deposits alone.
+	Mixed bool
 }
 
 // StartCrowd starts the clients. Finish and Abandon end them.
@@ -42,6 +44,10 @@ func (l *Load) depositor(issue context.Context, c Crowd, base string, id int) {
 	for n := 0; issue.Err() == nil; n++ {
 		open := make([]*command, c.Lines)
 		for i := range open {
+			if c.Mixed {
+				open[i] = l.random(rng, fmt.Sprintf("m%d-%d-%d", id, n, i))
+				continue
+			}
 			open[i] = &command{
 				kind: "deposit", key: fmt.Sprintf("d%d-%d-%d", id, n, i), amount: 1 + rng.Int64N(100),
 				account: l.accounts[rng.IntN(len(l.accounts))].id,
@@ -96,7 +102,7 @@ func (l *Load) attemptAt(ctx context.Context, c Crowd, base string, open []*comm
 }
 
 func (l *Load) attemptSingle(ctx context.Context, base string, c *command) error {
-	status, answer, _, err := l.send(ctx, base+c.path(), "application/json", c.key, c.body())
+	status, answer, _, err := l.send(ctx, base+c.path(), c.mediaType(), c.key, c.body())
 	var r receipt
 	if err != nil || json.Unmarshal(answer, &r) != nil {
 		return err

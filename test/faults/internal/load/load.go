@@ -63,6 +63,9 @@ type Load struct {
 	done  []oracle.Command
 	steps []oracle.Step
 	acks  map[string]ack
+	// holds and movements are some that were acknowledged, for captures, releases and reversals.
+	holds     []held
+	movements []movement
 }
 
 // New returns the clients. base picks an instance for each attempt; report is called with each response that breaks a rule.
@@ -203,7 +206,7 @@ func (l *Load) until(ctx context.Context, base func() string, commands []*comman
 // attempt sends a single command once.
 func (l *Load) attempt(ctx context.Context, base string, commands []*command) ([]byte, bool) {
 	c := commands[0]
-	status, answer, _, err := l.post(ctx, base+c.path(), "application/json", c.key, c.body())
+	status, answer, _, err := l.post(ctx, base+c.path(), c.mediaType(), c.key, c.body())
 	var r receipt
 	if err != nil || json.Unmarshal(answer, &r) != nil {
 		return nil, false
@@ -249,7 +252,7 @@ func (l *Load) judge(c *command, status int, r *receipt) {
 // resend sends an acknowledged command again: the response must equal the first one, byte for byte.
 func (l *Load) resend(c *command, first []byte) {
 	for l.attempts.Err() == nil {
-		status, answer, replayed, err := l.post(l.attempts, l.base()+c.path(), "application/json", c.key, c.body())
+		status, answer, replayed, err := l.post(l.attempts, l.base()+c.path(), c.mediaType(), c.key, c.body())
 		if err == nil && status < 500 && status != http.StatusConflict {
 			if replayed != "true" || !bytes.Equal(answer, first) {
 				l.report(oracle.Violation{Invariant: "I2", Detail: fmt.Sprintf("command %s, sent again, got %s (replayed: %q), and at first %s",
@@ -267,9 +270,13 @@ func (l *Load) post(ctx context.Context, url, mediaType, key string, body []byte
 	return l.send(ctx, url, mediaType, key, body)
 }
 
-// send posts once. With an error it also returns the response read so far.
+// send posts once, or patches with a merge patch. With an error it also returns the response read so far.
 func (l *Load) send(ctx context.Context, url, mediaType, key string, body []byte) (status int, answer []byte, replayed string, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	method := http.MethodPost
+	if mediaType == mergePatch {
+		method = http.MethodPatch
+	}
+	request, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, "", err
 	}
@@ -297,6 +304,7 @@ func (l *Load) record(client int, c *command) {
 	defer l.mu.Unlock()
 	done := oracle.Command{Key: c.key, Fate: c.fate, Code: c.code, Events: c.events()}
 	if c.fate == oracle.Applied {
+		l.remember(c)
 		done.Legs = c.receipt.legs()
 		for _, leg := range done.Legs {
 			if known := l.acks[leg.Account]; leg.Position > known.position {
