@@ -249,6 +249,13 @@ func TestAtomicKeys(t *testing.T) {
 	if again := keysOf(changed, own, deposit1, other)[0]; again.Hash != first[0].Hash || again.Fingerprint == first[0].Fingerprint {
 		t.Error("a command without a key of its own can change without notice")
 	}
+	if fewer := keysOf(deposit1, own)[1]; fewer.Hash != first[1].Hash || fewer.Fingerprint == first[1].Fingerprint {
+		t.Error("the same key with fewer commands is the same request")
+	}
+	a.bulk("application/x-ndjson", "", own)
+	if alone := keys[len(keys)-1]; alone.Hash != first[1].Hash || alone.Fingerprint == first[1].Fingerprint {
+		t.Error("the same key on a command that is not atomic is the same request")
+	}
 	if again := keysOf(deposit1, other)[0]; again.Hash == first[0].Hash {
 		t.Error("the keys of two requests collide")
 	}

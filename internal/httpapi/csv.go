@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -51,14 +52,18 @@ func (t *table) take() []byte {
 // oneBreak makes every line break of a text LF, which the csv package writes as CR LF; it would leave out a lone CR.
 var oneBreak = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
-// harmless returns the text of a cell that no spreadsheet runs as a formula: one that begins like a formula begins with an
-// apostrophe instead, unless it is a number (https://owasp.org/www-community/attacks/CSV_Injection).
+// formula is what makes a spreadsheet take a cell for a formula: its first visible character, also of what another separator than
+// the comma, or a line break, would make a cell of its own.
+var formula = regexp.MustCompile(`(^|[;|\t\n])([\s\p{Z}\p{Cc}\p{Cf}]*)([=+\-@＝＋－＠])`)
+
+// harmless returns the text of a cell that no spreadsheet runs as a formula: it has an apostrophe before the character that would
+// make it one, unless it is a number (https://owasp.org/www-community/attacks/CSV_Injection).
 func harmless(text string) string {
 	text = oneBreak.Replace(text)
-	if text == "" || !strings.ContainsRune("=+-@\t\n\uff1d\uff0b\uff0d\uff20", []rune(text)[0]) || isDecimal(text) {
+	if isDecimal(text) {
 		return text
 	}
-	return "'" + text
+	return formula.ReplaceAllString(text, "$1$2'$3")
 }
 
 // isDecimal reports whether a text is digits, with a point between them and a minus before them or not.

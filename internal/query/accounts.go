@@ -188,8 +188,9 @@ func newList(f ListFilter) (*list, error) {
 		}
 	}
 	if f.OwnerContains != "" {
-		if storable(f.OwnerContains) {
-			l.and("b.owner_folded like %s", "%"+likeEscaper.Replace(column.FoldName(f.OwnerContains))+"%")
+		// A text of accents alone is nothing to look for.
+		if folded := column.FoldName(f.OwnerContains); folded != "" && storable(folded) {
+			l.and("b.owner_folded like %s", "%"+likeEscaper.Replace(folded)+"%")
 		} else {
 			l.and("false")
 		}

@@ -36,6 +36,9 @@ func TestOwnerContains(t *testing.T) {
 			t.Errorf("the cursor of another list: %v", err)
 		}
 	}
+	if page, _, err := f.svc.Accounts(t.Context(), query.ListFilter{OwnerContains: "\u0301", Limit: 5}, query.Wait{}); err != nil || len(page.Accounts) > 0 {
+		t.Errorf("an accent alone finds %d accounts, %v", len(page.Accounts), err)
+	}
 }
 
 // ledger puts movements of two accounts, in euro and in yen, into the read models, up to position 20.

@@ -525,7 +525,7 @@ type Balance struct {
 	Version int64 `json:"version"`
 }
 
-// CSV RFC 4180, UTF-8, with a header. A cell of text that a spreadsheet would run as a formula begins with an apostrophe; every line break within a cell is CR LF. Metadata is a JSON object. There is no `next_cursor`: see `Link`.
+// CSV RFC 4180, UTF-8, with a header. Text that a spreadsheet would run as a formula has an apostrophe before it; every line break within a cell is CR LF. Metadata is a JSON object. There is no `next_cursor`: see `Link`.
 type CSV = string
 
 // CaptureHold defines model for CaptureHold.

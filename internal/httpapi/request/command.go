@@ -301,7 +301,8 @@ func (s *Spec) generalItem(raw []byte, batchKey string, index int) (Command, err
 const KeyOfAnother = "\x00" // no key holds a NUL
 
 // CompleteKeys gives the items of an atomic request that have no key of their own one made of the first key among them, so that
-// a retry is a replay of all of them. Without any key it leaves them without. The items were read with KeyOfAnother.
+// a retry is a replay of all of them. Without any key it leaves them without. The items were read with KeyOfAnother, or with the
+// key of the whole request. They are one request: with other items, or sent without atomic, a key is that of another request.
 func CompleteKeys(items []*Command) {
 	var first string
 	for _, c := range items {
@@ -319,6 +320,14 @@ func CompleteKeys(items []*Command) {
 		default:
 			c.Key = first + rest
 		}
+	}
+	group := sha256.New()
+	for _, c := range items {
+		group.Write(c.Fingerprint[:])
+	}
+	for _, c := range items {
+		sum := sha256.Sum256(append(group.Sum(nil), c.Fingerprint[:]...))
+		copy(c.Fingerprint[:], sum[:])
 	}
 }
 
