@@ -1,6 +1,6 @@
 // Package eventstore is the log: one table of events whose positions run from 1 without a gap, in commit order. It appends
 // batches, reads the log and its streams, and knows nothing of what the events mean but which name the ids of transfers and holds
-// and the positions of what they reverse ([Named]). All SQL of the log is here and in migrations/00001_log.sql.
+// and the positions of what they reverse ([Named]). The SQL that writes the log is here and in migrations/00001_log.sql.
 //
 // # What it guarantees
 //
