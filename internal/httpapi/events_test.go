@@ -340,11 +340,11 @@ func TestAStreamThatCannotBeServedNow(t *testing.T) {
 		service *service
 		header  string
 	}{
-		"too many streams":          {full, ""},
-		"starting":                  {starting, ""},
-		"the database is away":      {&service{feed: feed.Config{Log: away}}, ""},
-		"credentials not checkable": {&service{auth: &callers{err: errAway}}, "Bearer events:read"},
-		"too many requests":         {&service{rateLimit: 0.001}, ""},
+		"too many streams":            {full, ""},
+		"starting":                    {starting, ""},
+		"the database is unavailable": {&service{feed: feed.Config{Log: away}}, ""},
+		"credentials not checkable":   {&service{auth: &callers{err: errAway}}, "Bearer events:read"},
+		"too many requests":           {&service{rateLimit: 0.001}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -368,7 +368,7 @@ func TestAStreamThatCannotBeServedNow(t *testing.T) {
 				if test.service == full && !strings.HasPrefix(other[1], "text/event-stream,") {
 					continue
 				}
-				if name == "the database is away" && other[0] != "/events" {
+				if name == "the database is unavailable" && other[0] != "/events" {
 					continue
 				}
 				if got := a.send("GET", other[0], "", "Accept", other[1], "Authorization", test.header); got.status != 503 && got.status != 429 {

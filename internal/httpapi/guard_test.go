@@ -198,9 +198,9 @@ func TestCredentialsThatCannotBeChecked(t *testing.T) {
 		err  error
 		code string
 	}{
-		"the database is away":      {errAway, "unavailable"},
-		"the issuer is unavailable": {errors.Join(auth.ErrIssuerUnavailable, errAway), "issuer-unavailable"},
-		"starting":                  {auth.ErrNotReady, "unavailable"},
+		"the database is unavailable": {errAway, "unavailable"},
+		"the issuer is unavailable":   {errors.Join(auth.ErrIssuerUnavailable, errAway), "issuer-unavailable"},
+		"starting":                    {auth.ErrNotReady, "unavailable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -27,8 +27,8 @@ func (a account) attr() *syscall.SysProcAttr {
 	return attr
 }
 
-// chooseAccount returns the current user or, as root, the owner of existing data, else the first of postgres and
-// nobody that exists.
+// chooseAccount returns the current user or, as root, the owner of existing data, else the first existing one of
+// the users postgres and nobody.
 func chooseAccount(clusterDir string) (account, error) {
 	owner, exists, err := ownerOf(clusterDir)
 	if err != nil {

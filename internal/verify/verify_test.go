@@ -163,7 +163,7 @@ func TestDamageIsReported(t *testing.T) {
 				"decisions: " + accountD + " at position 39 held: -1, not at least 0", "holds in the log: hold " + hold(2).String() + " at position 28 events: 3, not at most 2",
 			},
 		},
-		"a hold of nobody": {
+		"a hold on an account that was never opened": {
 			`update events set payload = payload || jsonb_build_object('hold_id', '` + first.String() + `') where position = 25`,
 			[]string{"holds in the log: hold " + first.String() + " at position 25 type: HoldReleased, not HoldPlaced"},
 		},

@@ -35,7 +35,7 @@ export function less(a, b) {
 // isZero tells whether a decimal is zero.
 export const isZero = (decimal) => /^-?0*(\.0*)?$/.test(decimal);
 
-// zoned is a moment of the API for what an input of a date and time holds, in the zone of whoever looks; undefined if it is empty.
+// zoned is a moment of the API for what an input of a date and time holds, in the time zone of the browser; undefined if it is empty.
 export const zoned = (local) => (local ? new Date(local).toISOString() : undefined);
 
 // drawn is an amount for a chart to place a point by, and for nothing else: a Number is not exact.
