@@ -2,6 +2,7 @@ package projector
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -50,28 +51,47 @@ func foldEvents(cfg *Config, def *Projection, events []eventstore.Event, parked 
 
 // add decodes events and folds them into the batch, but for those of the parked streams, which it counts.
 func (b *batch) add(events []eventstore.Event, parked map[uuid.UUID]bool) error {
-	for i := range events {
-		e := &events[i]
-		data, err := b.cfg.decoded(e)
-		if err != nil {
-			return &EventError{Position: e.Position, Err: err}
+	i := 0
+	var failed *EventError
+	err := catchPanic(func() error { // once, and not for each event, which took a tenth of a replay's CPU
+		for ; i < len(events) && failed == nil; i++ {
+			failed = b.addEvent(&events[i], parked)
 		}
-		if parked[e.StreamID] {
-			if b.waiting == nil {
-				b.waiting = make(map[uuid.UUID]int64)
-			}
-			b.waiting[e.StreamID]++
-		} else {
-			if err := b.def.apply(b.fold, eventOf(e), data); err != nil {
-				b.dirty = true
-				return &EventError{Position: e.Position, Err: err, event: e}
-			}
-			b.applied++
-		}
-		b.last = Checkpoint{e.Position, e.EventID}
-		b.count++
+		return nil
+	})
+	if err != nil {
+		failed = b.cannotApply(&events[i], err)
+	}
+	if failed != nil {
+		return failed
 	}
 	return nil
+}
+
+func (b *batch) addEvent(e *eventstore.Event, parked map[uuid.UUID]bool) *EventError {
+	data, err := b.cfg.decoded(e)
+	if err != nil {
+		return &EventError{Position: e.Position, Err: err}
+	}
+	if parked[e.StreamID] {
+		if b.waiting == nil {
+			b.waiting = make(map[uuid.UUID]int64)
+		}
+		b.waiting[e.StreamID]++
+	} else {
+		if err := b.def.apply(b.fold, eventOf(e), data); err != nil {
+			return b.cannotApply(e, err)
+		}
+		b.applied++
+	}
+	b.last = Checkpoint{e.Position, e.EventID}
+	b.count++
+	return nil
+}
+
+func (b *batch) cannotApply(e *eventstore.Event, err error) *EventError {
+	b.dirty = true
+	return &EventError{Position: e.Position, Err: fmt.Errorf("%s: %w", b.def.ID, err), event: e}
 }
 
 func eventOf(e *eventstore.Event) Event {

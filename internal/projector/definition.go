@@ -143,12 +143,8 @@ func On[E Content, F any](p *Projection, handle func(fold F, at Event, e E) erro
 
 // apply hands an event to its handler, if there is one.
 func (p *Projection) apply(fold any, at Event, data any) error {
-	handle, ok := p.handlers[reflect.TypeOf(data)]
-	if !ok {
-		return nil
-	}
-	if err := catchPanic(func() error { return handle(fold, at, data) }); err != nil {
-		return fmt.Errorf("%s: %w", p.ID, err)
+	if handle, ok := p.handlers[reflect.TypeOf(data)]; ok {
+		return handle(fold, at, data)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package eventjson
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -43,106 +44,116 @@ func (u *upcasters) decode(eventType string, schemaVersion int, payload []byte) 
 	return e, nil
 }
 
-// fieldSet is a set of payload fields.
-type fieldSet uint32
+// field numbers the payload fields: first those that are numbers, then those that are text, then the others.
+type field uint8
 
 const (
-	hasOwner fieldSet = 1 << iota
-	hasCurrency
-	hasOverdraftLimit
-	hasAmount
-	hasReference
-	hasTransferID
-	hasTo
-	hasFrom
-	hasReason
-	hasDecimals
-	hasMetadata
-	hasHoldID
-	hasExpiresAt
-	hasReleased
-	hasReversalID
-	hasReversedPosition
-	hasCounterparty
-	hasForced
+	fieldAmount field = iota
+	fieldOverdraftLimit
+	fieldDecimals
+	fieldReleased
+	fieldReversedPosition
+
+	fieldOwner
+	fieldCurrency
+	fieldReference
+	fieldReason
+	fieldTransferID
+	fieldTo
+	fieldFrom
+	fieldHoldID
+	fieldExpiresAt
+	fieldReversalID
+	fieldCounterparty
+
+	fieldMetadata
+	fieldForced
+
+	firstText  = fieldOwner
+	afterTexts = fieldMetadata
 )
 
 var fieldNames = [...]string{
-	account.FieldOwner, account.FieldCurrency, account.FieldOverdraftLimit, account.FieldAmount, account.FieldReference,
-	"transfer_id", account.FieldTo, account.FieldFrom, account.FieldReason, "decimals",
-	account.FieldMetadata, account.FieldHold, account.FieldExpiresAt, "released", "reversal_id", "reversed_position",
-	"counterparty_account_id", "forced",
+	fieldAmount: account.FieldAmount, fieldOverdraftLimit: account.FieldOverdraftLimit, fieldDecimals: "decimals",
+	fieldReleased: "released", fieldReversedPosition: "reversed_position",
+	fieldOwner: account.FieldOwner, fieldCurrency: account.FieldCurrency, fieldReference: account.FieldReference,
+	fieldReason: account.FieldReason, fieldTransferID: "transfer_id", fieldTo: account.FieldTo, fieldFrom: account.FieldFrom,
+	fieldHoldID: account.FieldHold, fieldExpiresAt: account.FieldExpiresAt, fieldReversalID: "reversal_id",
+	fieldCounterparty: "counterparty_account_id",
+	fieldMetadata:     account.FieldMetadata, fieldForced: "forced",
 }
 
-const (
-	movementFields = hasAmount | hasCurrency
-	transferFields = movementFields | hasTransferID
-	holdFields     = movementFields | hasHoldID
-	reversalFields = movementFields | hasReversalID | hasReversedPosition
+// fieldSet is a set of fields, a bit for each.
+type fieldSet uint32
+
+func set(fields ...field) (s fieldSet) {
+	for _, f := range fields {
+		s |= 1 << f
+	}
+	return s
+}
+
+func (s fieldSet) has(f field) bool { return s&(1<<f) != 0 }
+
+var (
+	movementFields  = set(fieldAmount, fieldCurrency)
+	movementOptions = set(fieldReference, fieldMetadata)
+	transferFields  = movementFields | set(fieldTransferID)
+	holdFields      = movementFields | set(fieldHoldID)
+	reversalFields  = movementFields | set(fieldReversalID, fieldReversedPosition)
+	reversalOptions = set(fieldTransferID, fieldCounterparty, fieldReason, fieldForced)
 )
 
-// required are the fields without which a payload is damaged, known those it may have. Any other is ignored.
 var (
+	// required are the fields without which a payload is damaged.
 	required = [kindCount]fieldSet{
-		kindCreated:         hasOwner | hasCurrency | hasOverdraftLimit | hasDecimals,
+		kindCreated:         set(fieldOwner, fieldCurrency, fieldOverdraftLimit, fieldDecimals),
 		kindDeposited:       movementFields,
 		kindWithdrawn:       movementFields,
-		kindSent:            transferFields | hasTo,
-		kindReceived:        transferFields | hasFrom,
-		kindOwnerChanged:    hasOwner,
-		kindLimitChanged:    hasOverdraftLimit | hasCurrency,
-		kindMetadataChanged: hasMetadata,
+		kindSent:            transferFields | set(fieldTo),
+		kindReceived:        transferFields | set(fieldFrom),
+		kindOwnerChanged:    set(fieldOwner),
+		kindLimitChanged:    set(fieldOverdraftLimit, fieldCurrency),
+		kindMetadataChanged: set(fieldMetadata),
 		kindHoldPlaced:      holdFields,
-		kindHoldCaptured:    holdFields | hasReleased,
+		kindHoldCaptured:    holdFields | set(fieldReleased),
 		kindHoldReleased:    holdFields,
 		kindHoldExpired:     holdFields,
 		kindCreditReversed:  reversalFields,
 		kindDebitReversed:   reversalFields,
 	}
-	known = [kindCount]fieldSet{
-		kindCreated:         required[kindCreated] | hasMetadata,
-		kindDeposited:       required[kindDeposited] | hasReference | hasMetadata,
-		kindWithdrawn:       required[kindWithdrawn] | hasReference | hasMetadata,
-		kindSent:            required[kindSent] | hasReference | hasMetadata,
-		kindReceived:        required[kindReceived] | hasReference | hasMetadata,
-		kindSuspended:       hasReason,
-		kindReactivated:     hasReason,
-		kindClosed:          hasReason,
-		kindOwnerChanged:    required[kindOwnerChanged],
-		kindLimitChanged:    required[kindLimitChanged],
-		kindMetadataChanged: required[kindMetadataChanged],
-		kindHoldPlaced:      required[kindHoldPlaced] | hasReference | hasExpiresAt | hasMetadata,
-		kindHoldCaptured:    required[kindHoldCaptured],
-		kindHoldReleased:    required[kindHoldReleased] | hasReason,
-		kindHoldExpired:     required[kindHoldExpired],
-		kindCreditReversed:  required[kindCreditReversed] | reversalOptions,
-		kindDebitReversed:   required[kindDebitReversed] | reversalOptions,
+	// optional are the others that it may have. Any other is ignored.
+	optional = [kindCount]fieldSet{
+		kindCreated:        set(fieldMetadata),
+		kindDeposited:      movementOptions,
+		kindWithdrawn:      movementOptions,
+		kindSent:           movementOptions,
+		kindReceived:       movementOptions,
+		kindSuspended:      set(fieldReason),
+		kindReactivated:    set(fieldReason),
+		kindClosed:         set(fieldReason),
+		kindHoldPlaced:     movementOptions | set(fieldExpiresAt),
+		kindHoldReleased:   set(fieldReason),
+		kindCreditReversed: reversalOptions,
+		kindDebitReversed:  reversalOptions,
 	}
 )
 
-const reversalOptions = hasTransferID | hasCounterparty | hasReason | hasForced
-
 // fields is a payload taken apart. Text is that of the payload, unescaped, and may share its memory.
 type fields struct {
-	set                                    fieldSet
-	forced                                 bool
-	amount, overdraftLimit, decimals       int64
-	released, reversedPosition             int64
-	owner, currency, reference, reason     []byte
-	transferID, toAccountID, fromAccountID []byte
-	holdID, expiresAt                      []byte
-	reversalID, counterparty               []byte
-	metadata                               map[string]string
+	set      fieldSet
+	forced   bool
+	numbers  [firstText]int64
+	texts    [afterTexts - firstText][]byte
+	metadata map[string]string
 }
+
+func (f *fields) text(i field) []byte { return f.texts[i-firstText] }
 
 // event puts an event together, and checks what JSON types do not say.
 func (f *fields) event(k kind) (account.Event, error) {
 	if missing := required[k] &^ f.set; missing != 0 {
-		for i, name := range fieldNames {
-			if missing&(1<<i) != 0 {
-				return nil, fmt.Errorf("%s is missing", name)
-			}
-		}
+		return nil, fmt.Errorf("%s is missing", fieldNames[bits.TrailingZeros32(uint32(missing))])
 	}
 	switch k {
 	case kindCreated:
@@ -150,19 +161,19 @@ func (f *fields) event(k kind) (account.Event, error) {
 	case kindDeposited, kindWithdrawn, kindSent, kindReceived:
 		return f.movement(k)
 	case kindSuspended:
-		return account.AccountSuspended{Reason: string(f.reason)}, nil
+		return account.AccountSuspended{Reason: string(f.text(fieldReason))}, nil
 	case kindReactivated:
-		return account.AccountReactivated{Reason: string(f.reason)}, nil
+		return account.AccountReactivated{Reason: string(f.text(fieldReason))}, nil
 	case kindClosed:
-		return account.AccountClosed{Reason: string(f.reason)}, nil
+		return account.AccountClosed{Reason: string(f.text(fieldReason))}, nil
 	case kindOwnerChanged:
-		return account.OwnerChanged{Owner: string(f.owner)}, nil
+		return account.OwnerChanged{Owner: string(f.text(fieldOwner))}, nil
 	case kindLimitChanged:
 		c, err := f.parseLimit()
 		if err != nil {
 			return nil, err
 		}
-		return account.OverdraftLimitChanged{OverdraftLimit: f.overdraftLimit, Currency: c}, nil
+		return account.OverdraftLimitChanged{OverdraftLimit: f.numbers[fieldOverdraftLimit], Currency: c}, nil
 	case kindMetadataChanged:
 		return account.MetadataChanged{Metadata: account.NewMetadata(f.metadata)}, nil
 	case kindHoldPlaced, kindHoldCaptured, kindHoldReleased, kindHoldExpired:
@@ -179,11 +190,11 @@ func (f *fields) created() (account.Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.decimals != int64(c.Exponent()) {
-		return nil, fmt.Errorf("the account counts in %d decimals, but this code has %d for %s", f.decimals, c.Exponent(), c)
+	if f.numbers[fieldDecimals] != int64(c.Exponent()) {
+		return nil, fmt.Errorf("the account counts in %d decimals, but this code has %d for %s", f.numbers[fieldDecimals], c.Exponent(), c)
 	}
 	return account.AccountCreated{
-		Owner: string(f.owner), Currency: c, OverdraftLimit: f.overdraftLimit, Metadata: account.NewMetadata(f.metadata),
+		Owner: string(f.text(fieldOwner)), Currency: c, OverdraftLimit: f.numbers[fieldOverdraftLimit], Metadata: account.NewMetadata(f.metadata),
 	}, nil
 }
 
@@ -192,25 +203,25 @@ func (f *fields) movement(k kind) (account.Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	reference, metadata := string(f.reference), account.NewMetadata(f.metadata)
+	reference, metadata := string(f.text(fieldReference)), account.NewMetadata(f.metadata)
 	switch k {
 	case kindDeposited:
 		return account.MoneyDeposited{Amount: amount, Reference: reference, Metadata: metadata}, nil
 	case kindWithdrawn:
 		return account.MoneyWithdrawn{Amount: amount, Reference: reference, Metadata: metadata}, nil
 	}
-	id, err := parseID("transfer_id", f.transferID)
+	id, err := parseID("transfer_id", f.text(fieldTransferID))
 	if err != nil {
 		return nil, err
 	}
 	if k == kindSent {
-		to, err := parseID(account.FieldTo, f.toAccountID)
+		to, err := parseID(account.FieldTo, f.text(fieldTo))
 		if err != nil {
 			return nil, err
 		}
 		return account.TransferSent{TransferID: id, To: to, Amount: amount, Reference: reference, Metadata: metadata}, nil
 	}
-	from, err := parseID(account.FieldFrom, f.fromAccountID)
+	from, err := parseID(account.FieldFrom, f.text(fieldFrom))
 	if err != nil {
 		return nil, err
 	}
@@ -222,35 +233,35 @@ func (f *fields) hold(k kind) (account.Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := parseID(account.FieldHold, f.holdID)
+	id, err := parseID(account.FieldHold, f.text(fieldHoldID))
 	if err != nil {
 		return nil, err
 	}
 	switch k {
 	case kindHoldPlaced:
 		e := account.HoldPlaced{
-			HoldID: id, Amount: amount, Reference: string(f.reference), Metadata: account.NewMetadata(f.metadata),
+			HoldID: id, Amount: amount, Reference: string(f.text(fieldReference)), Metadata: account.NewMetadata(f.metadata),
 		}
-		if f.set&hasExpiresAt != 0 {
-			if e.ExpiresAt, err = parseTime(account.FieldExpiresAt, string(f.expiresAt)); err != nil {
+		if f.set.has(fieldExpiresAt) {
+			if e.ExpiresAt, err = parseTime(account.FieldExpiresAt, string(f.text(fieldExpiresAt))); err != nil {
 				return nil, err
 			}
 		}
 		return e, nil
 	case kindHoldCaptured:
-		if f.released < 0 {
-			return nil, fmt.Errorf("released is %d", f.released)
+		if f.numbers[fieldReleased] < 0 {
+			return nil, fmt.Errorf("released is %d", f.numbers[fieldReleased])
 		}
-		return account.HoldCaptured{HoldID: id, Amount: amount, Released: f.released}, nil
+		return account.HoldCaptured{HoldID: id, Amount: amount, Released: f.numbers[fieldReleased]}, nil
 	case kindHoldReleased:
-		return account.HoldReleased{HoldID: id, Amount: amount, Reason: string(f.reason)}, nil
+		return account.HoldReleased{HoldID: id, Amount: amount, Reason: string(f.text(fieldReason))}, nil
 	default:
 		return account.HoldExpired{HoldID: id, Amount: amount}, nil
 	}
 }
 
 func (f *fields) reversal(k kind) (account.Event, error) {
-	r := account.Reversal{ReversedPosition: f.reversedPosition, Reason: string(f.reason), Forced: f.forced}
+	r := account.Reversal{ReversedPosition: f.numbers[fieldReversedPosition], Reason: string(f.text(fieldReason)), Forced: f.forced}
 	if r.ReversedPosition <= 0 {
 		return nil, fmt.Errorf("reversed_position is %d", r.ReversedPosition)
 	}
@@ -258,16 +269,16 @@ func (f *fields) reversal(k kind) (account.Event, error) {
 	if r.Amount, err = f.parseAmount(); err != nil {
 		return nil, err
 	}
-	if r.ReversalID, err = parseID("reversal_id", f.reversalID); err != nil {
+	if r.ReversalID, err = parseID("reversal_id", f.text(fieldReversalID)); err != nil {
 		return nil, err
 	}
-	if f.set&hasTransferID != 0 {
-		if r.TransferID, err = parseID("transfer_id", f.transferID); err != nil {
+	if f.set.has(fieldTransferID) {
+		if r.TransferID, err = parseID("transfer_id", f.text(fieldTransferID)); err != nil {
 			return nil, err
 		}
 	}
-	if f.set&hasCounterparty != 0 {
-		if r.Counterparty, err = parseID("counterparty_account_id", f.counterparty); err != nil {
+	if f.set.has(fieldCounterparty) {
+		if r.Counterparty, err = parseID("counterparty_account_id", f.text(fieldCounterparty)); err != nil {
 			return nil, err
 		}
 	}
@@ -282,26 +293,26 @@ func (f *fields) parseAmount() (money.Amount, error) {
 	if err != nil {
 		return money.Amount{}, err
 	}
-	if f.amount <= 0 {
-		return money.Amount{}, fmt.Errorf("amount is %d", f.amount)
+	if f.numbers[fieldAmount] <= 0 {
+		return money.Amount{}, fmt.Errorf("amount is %d", f.numbers[fieldAmount])
 	}
-	return money.New(f.amount, c), nil
+	return money.New(f.numbers[fieldAmount], c), nil
 }
 
 // parseLimit returns the currency of an overdraft limit, and checks the limit.
 func (f *fields) parseLimit() (money.Currency, error) {
 	c, err := f.parseCurrency()
-	if err == nil && f.overdraftLimit < 0 {
-		err = fmt.Errorf("overdraft_limit is %d", f.overdraftLimit)
+	if err == nil && f.numbers[fieldOverdraftLimit] < 0 {
+		err = fmt.Errorf("overdraft_limit is %d", f.numbers[fieldOverdraftLimit])
 	}
 	return c, err
 }
 
 // parseCurrency knows withdrawn currencies too: what was recorded in one stays readable.
 func (f *fields) parseCurrency() (money.Currency, error) {
-	c, ok := money.LookupCurrency(string(f.currency))
+	c, ok := money.LookupCurrency(string(f.text(fieldCurrency)))
 	if !ok {
-		return c, fmt.Errorf("%w %q", money.ErrUnknownCurrency, f.currency)
+		return c, fmt.Errorf("%w %q", money.ErrUnknownCurrency, f.text(fieldCurrency))
 	}
 	return c, nil
 }
@@ -343,80 +354,31 @@ func decodeJSON(k kind, payload []byte) (fields, error) {
 		return fields{}, errNotObject
 	}
 	var f fields
+	known := required[k] | optional[k]
 	for i, name := range fieldNames {
-		field := fieldSet(1) << i
 		value, ok := object[name]
-		if !ok || field&known[k] == 0 || value.Kind() == 'n' {
+		if !ok || !known.has(field(i)) || value.Kind() == 'n' {
 			continue
 		}
-		if err := f.unmarshal(field, value); err != nil {
+		if err := f.unmarshal(field(i), value); err != nil {
 			return fields{}, fmt.Errorf("%s: %w", name, err)
 		}
-		f.set |= field
+		f.set |= 1 << i
 	}
 	return f, nil
 }
 
-func (f *fields) unmarshal(field fieldSet, value jsontext.Value) error {
-	switch field {
-	case hasMetadata:
+func (f *fields) unmarshal(i field, value jsontext.Value) error {
+	switch {
+	case i < firstText:
+		return json.Unmarshal(value, &f.numbers[i])
+	case i == fieldMetadata:
 		return json.Unmarshal(value, &f.metadata)
-	case hasForced:
+	case i == fieldForced:
 		return json.Unmarshal(value, &f.forced)
 	}
-	if number := f.number(field); number != nil {
-		return json.Unmarshal(value, number)
-	}
 	var text string
-	if err := json.Unmarshal(value, &text); err != nil {
-		return err
-	}
-	*f.text(field) = []byte(text)
-	return nil
-}
-
-// number returns where a number is kept, or nil for a field that is text.
-func (f *fields) number(field fieldSet) *int64 {
-	switch field {
-	case hasAmount:
-		return &f.amount
-	case hasOverdraftLimit:
-		return &f.overdraftLimit
-	case hasDecimals:
-		return &f.decimals
-	case hasReleased:
-		return &f.released
-	case hasReversedPosition:
-		return &f.reversedPosition
-	default:
-		return nil
-	}
-}
-
-// text returns where a text is kept.
-func (f *fields) text(field fieldSet) *[]byte {
-	switch field {
-	case hasOwner:
-		return &f.owner
-	case hasCurrency:
-		return &f.currency
-	case hasReference:
-		return &f.reference
-	case hasTransferID:
-		return &f.transferID
-	case hasTo:
-		return &f.toAccountID
-	case hasFrom:
-		return &f.fromAccountID
-	case hasHoldID:
-		return &f.holdID
-	case hasExpiresAt:
-		return &f.expiresAt
-	case hasReversalID:
-		return &f.reversalID
-	case hasCounterparty:
-		return &f.counterparty
-	default:
-		return &f.reason
-	}
+	err := json.Unmarshal(value, &text)
+	f.texts[i-firstText] = []byte(text)
+	return err
 }

@@ -9,8 +9,8 @@ import (
 // scan parses a payload without a JSON library. Decoding a deposit this way takes 0.37 of the time that go-json-experiment
 // takes to unmarshal it into a struct, and 0.1 of that of encoding/json (BenchmarkDecode: 230, 620 and 2,450 ns); replays
 // decode every event of the log. It accepts only what this package writes and PostgreSQL returns: one object of known
-// fields, integers of up to 18 digits, and strings without escapes; not metadata and "forced", which are rare. For anything else, valid or not, it returns false,
-// and the caller falls back to decodeJSON.
+// fields, integers of up to 18 digits, and strings without escapes; not metadata and "forced", which are rare. For anything
+// else, valid or not, it returns false, and the caller falls back to decodeJSON.
 func (f *fields) scan(p []byte) bool {
 	i := skipSpace(p, 0)
 	if i == len(p) || p[i] != '{' {
@@ -45,61 +45,61 @@ func (f *fields) scanMember(p []byte, i int) (next int, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	field := fieldOf(name)
-	if field == 0 || f.set&field != 0 {
+	field, ok := fieldOf(name)
+	if !ok || f.set.has(field) {
 		return 0, false
 	}
-	f.set |= field
+	f.set |= 1 << field
 	i = skipSpace(p, i)
 	if i == len(p) || p[i] != ':' {
 		return 0, false
 	}
 	i = skipSpace(p, i+1)
-	if number := f.number(field); number != nil {
-		*number, i, ok = scanInt(p, i)
+	if field < firstText {
+		f.numbers[field], i, ok = scanInt(p, i)
 	} else {
-		*f.text(field), i, ok = scanString(p, i)
+		f.texts[field-firstText], i, ok = scanString(p, i)
 	}
 	return i, ok
 }
 
-// fieldOf returns the field that scan reads under a name, or 0.
-func fieldOf(name []byte) fieldSet {
+// fieldOf returns the field that scan reads under a name.
+func fieldOf(name []byte) (field, bool) {
 	switch string(name) {
 	case account.FieldAmount:
-		return hasAmount
+		return fieldAmount, true
 	case account.FieldCurrency:
-		return hasCurrency
+		return fieldCurrency, true
 	case account.FieldReference:
-		return hasReference
+		return fieldReference, true
 	case "transfer_id":
-		return hasTransferID
+		return fieldTransferID, true
 	case account.FieldTo:
-		return hasTo
+		return fieldTo, true
 	case account.FieldFrom:
-		return hasFrom
+		return fieldFrom, true
 	case account.FieldReason:
-		return hasReason
+		return fieldReason, true
 	case account.FieldOwner:
-		return hasOwner
+		return fieldOwner, true
 	case account.FieldOverdraftLimit:
-		return hasOverdraftLimit
+		return fieldOverdraftLimit, true
 	case "decimals":
-		return hasDecimals
+		return fieldDecimals, true
 	case account.FieldHold:
-		return hasHoldID
+		return fieldHoldID, true
 	case account.FieldExpiresAt:
-		return hasExpiresAt
+		return fieldExpiresAt, true
 	case "released":
-		return hasReleased
+		return fieldReleased, true
 	case "reversal_id":
-		return hasReversalID
+		return fieldReversalID, true
 	case "reversed_position":
-		return hasReversedPosition
+		return fieldReversedPosition, true
 	case "counterparty_account_id":
-		return hasCounterparty
+		return fieldCounterparty, true
 	}
-	return 0
+	return 0, false
 }
 
 func skipSpace(p []byte, i int) int {
