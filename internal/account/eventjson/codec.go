@@ -1,5 +1,5 @@
-// Package eventjson is the events and states of accounts as JSON: the payloads in the log, in every schema version
-// they ever had, the snapshots beside them, and what the feed makes of both. Everything else works on package account.
+// Package eventjson encodes and decodes the events and states of accounts as JSON: the payloads in the log, in every schema
+// version they ever had, the snapshots in events' metadata, and the payloads that the feed publishes.
 package eventjson
 
 import (
@@ -19,12 +19,11 @@ import (
 	"passbook/internal/money"
 )
 
-// Errors of Decode and UnmarshalState, beside those of a payload that is damaged.
+// Errors of Decode and UnmarshalState for data that is not damaged.
 var (
-	// ErrUnknownType says that no event of this code has the type name.
+	// ErrUnknownType means that this code has no event type of that name.
 	ErrUnknownType = errors.New("unknown event type")
-	// ErrUnknownSchema says that the schema version is not one this code can read; most likely a newer release
-	// wrote it.
+	// ErrUnknownSchema means that this code cannot read the schema version; most likely a newer release wrote it.
 	ErrUnknownSchema = errors.New("unknown schema version")
 )
 
@@ -108,18 +107,17 @@ func kindOf(name string) (kind, bool) {
 type upcaster func(payload []byte) ([]byte, error)
 
 // upcasters holds, for each event type, the upcaster from version 1 to 2, from 2 to 3, and so on. The newest version
-// is thus one more than there are upcasters. To change a payload: change AppendPayload and the decoder, append the
-// upcaster here, and add a golden file of the new version beside the old ones. A field that may be missing, and that a reader may
-// ignore, such as metadata, needs no new version.
+// is thus one more than the number of upcasters. To change a payload: change AppendPayload and the decoder, append the
+// upcaster here, and add a golden file of the new version beside the old ones. An optional field that readers may ignore,
+// such as metadata, needs no new version.
 type upcasters [kindCount][]upcaster
 
 var registered = upcasters{
 	kindCreated: {withDecimals},
 }
 
-// withDecimals takes AccountCreated from version 1 to 2, which says how many decimals the amounts of the account have:
-// integers in the log mean nothing to a reader without a table of currencies, and something else to one whose table
-// has changed.
+// withDecimals upcasts AccountCreated from version 1 to 2, which adds how many decimals the account's amounts have: without
+// it, a reader whose table of currencies is missing or has changed cannot interpret the integers in the log.
 func withDecimals(payload []byte) ([]byte, error) {
 	var f fields
 	if !f.scan(payload) {
@@ -132,7 +130,7 @@ func withDecimals(payload []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	end := bytes.LastIndexByte(payload, '}') // it has one, for it is an object
+	end := bytes.LastIndexByte(payload, '}') // the payload is an object
 	upcast := make([]byte, 0, len(payload)+len(`,"decimals":2`))
 	upcast = appendDecimals(append(upcast, payload[:end]...), c)
 	return append(upcast, payload[end:]...), nil
@@ -167,7 +165,7 @@ func SchemaVersion(eventType string) int {
 	return registered.newest(k)
 }
 
-// Encoded is an event as the log keeps it.
+// Encoded is an event as the log stores it.
 type Encoded struct {
 	Type          string
 	SchemaVersion int
@@ -175,7 +173,7 @@ type Encoded struct {
 	Payload []byte
 }
 
-// Encode returns an event as the log keeps it. It fails only for an event that account.Decide does not make.
+// Encode returns an event as the log stores it. It fails only for an event that account.Decide would never return.
 func Encode(e account.Event) (Encoded, error) {
 	payload, err := AppendPayload(make([]byte, 0, 96), e)
 	if err != nil {
@@ -184,7 +182,7 @@ func Encode(e account.Event) (Encoded, error) {
 	return Encoded{Type: e.EventType(), SchemaVersion: SchemaVersion(e.EventType()), Payload: payload}, nil
 }
 
-// AppendPayload appends the payload of Encode to dst. On an error dst's contents are unchanged up to its length.
+// AppendPayload appends the payload that Encode returns to dst. On an error it returns dst unchanged.
 func AppendPayload(dst []byte, e account.Event) ([]byte, error) {
 	out, err := appendPayload(dst, e)
 	if err != nil {
@@ -260,7 +258,7 @@ func appendLimitChanged(dst []byte, e account.OverdraftLimitChanged) ([]byte, er
 	return append(dst, '}'), err
 }
 
-// appendLimit appends a currency, whose opening quote is there, and an overdraft limit in it.
+// appendLimit appends a currency, whose opening quote is in dst already, and an overdraft limit in it.
 func appendLimit(dst []byte, minor int64, c money.Currency) ([]byte, error) {
 	if c.IsZero() || minor < 0 {
 		return nil, fmt.Errorf("currency %q, overdraft limit %d", c, minor)
@@ -290,7 +288,8 @@ func appendAmount(dst []byte, a money.Amount) ([]byte, error) {
 	return append(dst, '"'), nil
 }
 
-// appendEnd appends a text under its name and metadata, unless they are empty, and closes the object, which has members already.
+// appendEnd appends the member name with its text, and metadata, each unless it is empty, and closes the object. The object must
+// have members already.
 func appendEnd(dst []byte, name, text string, m account.Metadata) (_ []byte, err error) {
 	if text != "" {
 		dst = append(append(append(dst, ',', '"'), name...), '"', ':')
@@ -319,11 +318,11 @@ func appendMetadata(dst []byte, m account.Metadata) (_ []byte, err error) {
 	if len(dst) == start {
 		dst = append(dst, ',')
 	}
-	dst[start] = '{' // in place of the first comma
+	dst[start] = '{' // replaces the first comma
 	return append(dst, '}'), nil
 }
 
-// appendHold appends what all events of holds begin with, and leaves the object open.
+// appendHold appends the members that all events of holds begin with, and leaves the object open.
 func appendHold(dst []byte, id uuid.UUID, a money.Amount) ([]byte, error) {
 	dst = appendID(append(dst, `{"hold_id":"`...), id)
 	return appendAmount(append(dst, '"', ','), a)
@@ -383,7 +382,7 @@ func appendReason(dst []byte, reason string) ([]byte, error) {
 	return append(dst, '}'), err
 }
 
-// timeLayout is RFC 3339 in UTC, with the microseconds that PostgreSQL has.
+// timeLayout is RFC 3339 in UTC with microseconds, PostgreSQL's precision.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
 func appendTime(dst []byte, t time.Time) ([]byte, error) {
@@ -393,7 +392,7 @@ func appendTime(dst []byte, t time.Time) ([]byte, error) {
 	return append(t.AppendFormat(append(dst, '"'), timeLayout), '"'), nil
 }
 
-// appendText appends a JSON string. Text that jsonb could not keep is an error, though Decide lets none through.
+// appendText appends a JSON string. It returns an error for text that jsonb cannot store, which Decide refuses earlier.
 func appendText(dst []byte, text string) ([]byte, error) {
 	if isPlain(text) {
 		dst = append(append(dst, '"'), text...)
@@ -402,10 +401,10 @@ func appendText(dst []byte, text string) ([]byte, error) {
 	if strings.IndexByte(text, 0) >= 0 {
 		return nil, errors.New("text contains NUL")
 	}
-	return jsontext.AppendQuote(dst, text) // an error when not UTF-8
+	return jsontext.AppendQuote(dst, text) // fails for invalid UTF-8
 }
 
-// isPlain reports whether a JSON string of the text is the text between quotes.
+// isPlain reports whether the text needs no escapes in JSON, and is ASCII.
 func isPlain[T ~string | ~[]byte](text T) bool {
 	for i := range len(text) {
 		if b := text[i]; b < ' ' || b == '"' || b == '\\' || b >= utf8.RuneSelf {

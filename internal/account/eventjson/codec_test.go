@@ -67,7 +67,7 @@ func TestUnmarshalStateRefuses(t *testing.T) {
 	}
 }
 
-// What PostgreSQL makes of a payload, and what a newer release might add, decodes to the same event.
+// A payload as PostgreSQL rewrites it, or with fields that a newer release might add, decodes to the same event.
 func TestDecodeOtherSpellings(t *testing.T) {
 	t.Parallel()
 	want := account.MoneyDeposited{Amount: money.New(1234, eur), Reference: "a/b"}
@@ -204,7 +204,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// A log says how many decimals its amounts have; code that has another number for the currency must not read on.
+// A log says how many decimals its amounts have; code that knows another number for the currency must refuse to decode them.
 func TestDecodeDecimals(t *testing.T) {
 	t.Parallel()
 	for payload, ok := range map[string]bool{
@@ -221,7 +221,7 @@ func TestDecodeDecimals(t *testing.T) {
 	}
 }
 
-// What version 1 could have held goes through the upcaster: escapes, other spellings, fields of no meaning.
+// The upcaster accepts whatever a payload of version 1 may contain: escapes, other spellings, unknown fields.
 func TestUpcastAccountCreated(t *testing.T) {
 	t.Parallel()
 	want := account.AccountCreated{Owner: `A } "é`, Currency: jpy, OverdraftLimit: 7}
@@ -251,7 +251,7 @@ func TestDecodeUnknown(t *testing.T) {
 	}
 }
 
-// A currency that ISO 4217 withdraws stays readable.
+// Events in a currency that ISO 4217 has withdrawn stay readable.
 func TestDecodeWithdrawnCurrency(t *testing.T) {
 	t.Parallel()
 	e, err := eventjson.Decode("MoneyDeposited", 1, []byte(`{"amount":1,"currency":"HRK"}`))
@@ -298,7 +298,7 @@ func TestEncodeRefuses(t *testing.T) {
 	}
 }
 
-// The hot paths allocate only what they give away. AllocsPerRun is not for parallel tests.
+// The hot paths allocate only what they return. AllocsPerRun does not work in parallel tests.
 func TestAllocations(t *testing.T) { //nolint:paralleltest // counts allocations of the whole process
 	var event account.Event = account.MoneyDeposited{Amount: money.New(1234, eur), Reference: "salary"}
 	buf := make([]byte, 0, 256)
@@ -319,7 +319,7 @@ func TestAllocations(t *testing.T) { //nolint:paralleltest // counts allocations
 	}
 }
 
-// BenchmarkDecode compares Decode with the same work done by libraries; scan states the ratio.
+// BenchmarkDecode compares Decode with libraries that do the same; the comment of scan has the figures.
 func BenchmarkDecode(b *testing.B) {
 	payload := []byte(`{"amount": 1234, "currency": "EUR", "reference": "salary"}`)
 	library := func(unmarshal func([]byte, any) error) func() (account.Event, error) {

@@ -14,10 +14,10 @@ import (
 	"passbook/internal/money"
 )
 
-// Decode returns the event that Encode was given, whatever the spacing and the order of keys PostgreSQL gave the
-// payload; the event does not share memory with it. A payload of an older schema version is upcast first. Fields it
-// does not know are ignored; missing, ill-typed or impossible ones are errors. A type this code does not have is
-// ErrUnknownType, a version it cannot read ErrUnknownSchema.
+// Decode is the inverse of Encode, and accepts any spacing and order of keys, because PostgreSQL changes both. The event does
+// not share memory with the payload. Decode upcasts a payload of an older schema version first. It ignores unknown fields;
+// missing, ill-typed or impossible ones are errors. For an unknown type it returns ErrUnknownType, for a schema version that
+// this code cannot read ErrUnknownSchema.
 func Decode(eventType string, schemaVersion int, payload []byte) (account.Event, error) {
 	return registered.decode(eventType, schemaVersion, payload)
 }
@@ -44,7 +44,7 @@ func (u *upcasters) decode(eventType string, schemaVersion int, payload []byte) 
 	return e, nil
 }
 
-// field numbers the payload fields: first those that are numbers, then those that are text, then the others.
+// field enumerates the payload fields: first the numbers, then the texts, then the others.
 type field uint8
 
 const (
@@ -105,7 +105,7 @@ var (
 )
 
 var (
-	// required are the fields without which a payload is damaged.
+	// required are the fields that a payload must have.
 	required = [kindCount]fieldSet{
 		kindCreated:         set(fieldOwner, fieldCurrency, fieldOverdraftLimit, fieldDecimals),
 		kindDeposited:       movementFields,
@@ -122,7 +122,7 @@ var (
 		kindCreditReversed:  reversalFields,
 		kindDebitReversed:   reversalFields,
 	}
-	// optional are the others that it may have. Any other is ignored.
+	// optional are the fields that it may have. All others are ignored.
 	optional = [kindCount]fieldSet{
 		kindCreated:        set(fieldMetadata),
 		kindDeposited:      movementOptions,
@@ -139,7 +139,7 @@ var (
 	}
 )
 
-// fields is a payload taken apart. Text is that of the payload, unescaped, and may share its memory.
+// fields holds the values of a payload's fields. Texts are unescaped and may share the payload's memory.
 type fields struct {
 	set      fieldSet
 	forced   bool
@@ -150,7 +150,7 @@ type fields struct {
 
 func (f *fields) text(i field) []byte { return f.texts[i-firstText] }
 
-// event puts an event together, and checks what JSON types do not say.
+// event builds an event, and checks what JSON types cannot express.
 func (f *fields) event(k kind) (account.Event, error) {
 	if missing := required[k] &^ f.set; missing != 0 {
 		return nil, fmt.Errorf("%s is missing", fieldNames[bits.TrailingZeros32(uint32(missing))])
@@ -191,10 +191,12 @@ func (f *fields) created() (account.Event, error) {
 		return nil, err
 	}
 	if f.numbers[fieldDecimals] != int64(c.Exponent()) {
-		return nil, fmt.Errorf("the account counts in %d decimals, but this code has %d for %s", f.numbers[fieldDecimals], c.Exponent(), c)
+		return nil, fmt.Errorf("the account's amounts have %d decimals, but this code has %d for %s",
+			f.numbers[fieldDecimals], c.Exponent(), c)
 	}
 	return account.AccountCreated{
-		Owner: string(f.text(fieldOwner)), Currency: c, OverdraftLimit: f.numbers[fieldOverdraftLimit], Metadata: account.NewMetadata(f.metadata),
+		Owner: string(f.text(fieldOwner)), Currency: c, OverdraftLimit: f.numbers[fieldOverdraftLimit],
+		Metadata: account.NewMetadata(f.metadata),
 	}, nil
 }
 
@@ -299,7 +301,7 @@ func (f *fields) parseAmount() (money.Amount, error) {
 	return money.New(f.numbers[fieldAmount], c), nil
 }
 
-// parseLimit returns the currency of an overdraft limit, and checks the limit.
+// parseLimit checks an overdraft limit and returns its currency.
 func (f *fields) parseLimit() (money.Currency, error) {
 	c, err := f.parseCurrency()
 	if err == nil && f.numbers[fieldOverdraftLimit] < 0 {
@@ -308,7 +310,7 @@ func (f *fields) parseLimit() (money.Currency, error) {
 	return c, err
 }
 
-// parseCurrency knows withdrawn currencies too: what was recorded in one stays readable.
+// parseCurrency accepts withdrawn currencies too, so that old events stay readable.
 func (f *fields) parseCurrency() (money.Currency, error) {
 	c, ok := money.LookupCurrency(string(f.text(fieldCurrency)))
 	if !ok {
@@ -329,7 +331,7 @@ func parseID(field string, text []byte) (uuid.UUID, error) {
 	return id, nil
 }
 
-// parseTime reads what appendTime writes, and other spellings of it.
+// parseTime reads any RFC 3339 time, such as those that appendTime writes.
 func parseTime(field, text string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
@@ -343,8 +345,8 @@ func parseTime(field, text string) (time.Time, error) {
 
 var errNotObject = errors.New("the payload is not a JSON object")
 
-// decodeJSON takes a payload apart with the JSON library: any escapes, unknown fields of any type. A null is a missing
-// field. It defines what a payload means; scan is a faster way to the same result.
+// decodeJSON reads the fields of a payload with the JSON library. It accepts any escapes and unknown fields of any type, and
+// treats null as missing. It defines what a payload means; scan is a faster way to the same result.
 func decodeJSON(k kind, payload []byte) (fields, error) {
 	var object map[string]jsontext.Value
 	if err := json.Unmarshal(payload, &object); err != nil {

@@ -12,7 +12,7 @@ import (
 	"passbook/internal/money"
 )
 
-// A second and a third version of MoneyDeposited, as they might come: renamed, then restructured.
+// TestUpcast adds imaginary versions 2 and 3 of MoneyDeposited: one renames a field, the next restructures.
 func TestUpcast(t *testing.T) {
 	t.Parallel()
 	var u upcasters
@@ -48,8 +48,8 @@ func TestUpcast(t *testing.T) {
 	}
 }
 
-// What this package writes, and PostgreSQL's spelling of it, takes the fast path.
-func TestScanTakesOwnPayloads(t *testing.T) {
+// scan accepts the payloads that this package writes, also as PostgreSQL rewrites them.
+func TestScanAcceptsOwnPayloads(t *testing.T) {
 	t.Parallel()
 	for _, payload := range []string{
 		`{"amount": 1234, "currency": "EUR", "reference": "x – 日本"}`,
@@ -62,7 +62,7 @@ func TestScanTakesOwnPayloads(t *testing.T) {
 	} {
 		var f fields
 		if !f.scan([]byte(payload)) {
-			t.Errorf("%s went the slow way", payload)
+			t.Errorf("%s took the slow path", payload)
 		}
 	}
 }

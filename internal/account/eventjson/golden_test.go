@@ -57,7 +57,7 @@ var golden = map[string]account.Event{
 	}},
 }
 
-// goldenOptions are events with the fields that their types may do without, in files of the newest version only.
+// goldenOptions are events with their optional fields set, in files of the newest version only.
 var goldenOptions = map[string]account.Event{
 	"AccountCreated.metadata": account.AccountCreated{Owner: "Ada Lovelace", Currency: eur, OverdraftLimit: 5000, Metadata: labels},
 	"MoneyDeposited.metadata": account.MoneyDeposited{Amount: money.New(1234, eur), Reference: "salary", Metadata: labels},
@@ -177,7 +177,7 @@ func TestGoldenState(t *testing.T) {
 	for _, plain := range []account.State{
 		{Status: account.Active, Owner: "A", Currency: jpy},
 		{Status: account.Closed, Owner: "A", Currency: jpy, OverdraftLimit: 1},
-		{Status: account.Active, Owner: "A", Currency: jpy, Balance: -500, OverdraftLimit: 1}, // after a reversal that was forced
+		{Status: account.Active, Owner: "A", Currency: jpy, Balance: -500, OverdraftLimit: 1}, // after a forced reversal
 	} {
 		data, err := eventjson.MarshalState(plain)
 		if err != nil {

@@ -11,12 +11,12 @@ import (
 	"passbook/internal/money"
 )
 
-// amounts are the members of payloads that hold minor units of the payload's currency.
+// amounts are the members of payloads that are minor units of the payload's currency.
 var amounts = map[string]bool{"amount": true, "overdraft_limit": true, "released": true}
 
-// Public returns a payload as the feed publishes it: amounts are decimal strings, such as "12.34", because many JSON
-// readers have no 64-bit integers. Everything else stays as it is, and so does a payload whose currency this code does
-// not know: a newer release wrote it.
+// Public returns a payload as the feed publishes it: with amounts as decimal strings, such as "12.34", because many JSON
+// readers have no 64-bit integers. It changes nothing else, and returns a payload whose currency this code does not know,
+// because a newer release wrote it, unchanged.
 func Public(payload []byte) ([]byte, error) {
 	var code string
 	if err := eachMember(payload, func(name string, value jsontext.Value) error {
@@ -61,7 +61,7 @@ func Public(payload []byte) ([]byte, error) {
 	return append(public, '}'), nil
 }
 
-// eachMember calls f for the members of a JSON object in their order.
+// eachMember calls f for each member of a JSON object, in order.
 func eachMember(object []byte, f func(name string, value jsontext.Value) error) error {
 	d := jsontext.NewDecoder(bytes.NewReader(object))
 	if begin, err := d.ReadToken(); err != nil {

@@ -37,7 +37,7 @@ func TestPublic(t *testing.T) {
 	}
 }
 
-// TestPublicHasNoNumericAmounts holds the events of every version against the numbers that are not money.
+// TestPublicHasNoNumericAmounts checks the golden events of every version: only numbers that are not money stay numbers.
 func TestPublicHasNoNumericAmounts(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/golden/*.json")

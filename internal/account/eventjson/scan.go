@@ -6,11 +6,11 @@ import (
 	"passbook/internal/account"
 )
 
-// scan parses a payload without a JSON library. Decoding a deposit this way takes 0.37 of the time that go-json-experiment
-// takes to unmarshal it into a struct, and 0.1 of that of encoding/json (BenchmarkDecode: 230, 620 and 2,450 ns); replays
-// decode every event of the log. It accepts only what this package writes and PostgreSQL returns: one object of known
-// fields, integers of up to 18 digits, and strings without escapes; not metadata and "forced", which are rare. For anything
-// else, valid or not, it returns false, and the caller falls back to decodeJSON.
+// scan parses a payload without a JSON library, because replays decode every event of the log: decoding a deposit takes 230 ns
+// this way, 620 ns with go-json-experiment into a struct, and 2,450 ns with encoding/json (BenchmarkDecode). It accepts only
+// what this package writes and PostgreSQL returns: one object of known fields, integers of up to 18 digits, and strings without
+// escapes; but not metadata and "forced", which are rare. For anything else, valid or not, it returns false, and the caller
+// falls back to decodeJSON.
 func (f *fields) scan(p []byte) bool {
 	i := skipSpace(p, 0)
 	if i == len(p) || p[i] != '{' {
@@ -63,7 +63,7 @@ func (f *fields) scanMember(p []byte, i int) (next int, ok bool) {
 	return i, ok
 }
 
-// fieldOf returns the field that scan reads under a name.
+// fieldOf returns the field with a name, if scan reads it.
 func fieldOf(name []byte) (field, bool) {
 	switch string(name) {
 	case account.FieldAmount:
@@ -130,9 +130,9 @@ func scanString(p []byte, i int) (text []byte, next int, ok bool) {
 	return nil, 0, false
 }
 
-// scanInt reads an integer at p[i:]. What follows it is the caller's to check, so 1.5 and 1e3 are refused there.
+// scanInt reads an integer at p[i:]. The caller checks what follows it, and so refuses 1.5 and 1e3.
 func scanInt(p []byte, i int) (n int64, next int, ok bool) {
-	const most = 18 // as many digits always fit int64
+	const most = 18 // up to 18 digits always fit int64
 	negative := i < len(p) && p[i] == '-'
 	if negative {
 		i++

@@ -12,8 +12,8 @@ import (
 	"passbook/internal/money"
 )
 
-// StateVersion is the version of what MarshalState writes. It grows whenever account.State or the meaning of an
-// event changes, so that a snapshot of older code is dropped and made again from the events.
+// StateVersion is the version of the format that MarshalState writes. Increase it whenever account.State or the meaning of an
+// event changes: snapshots of older versions are ignored, and the state is folded from the events.
 const StateVersion = 2
 
 type wireState struct {
@@ -34,8 +34,8 @@ type wireHold struct {
 	ExpiresAt string `json:"expires_at"`
 }
 
-// MarshalState returns a state as a snapshot keeps it: a JSON object that names its StateVersion. An account that
-// was never opened has no snapshot, and is an error.
+// MarshalState returns a snapshot of a state: a JSON object that contains StateVersion. It fails for an account that was never
+// opened.
 func MarshalState(s account.State) ([]byte, error) {
 	if !s.Exists() || s.Status > account.Closed || s.Currency.IsZero() || s.OverdraftLimit < 0 {
 		return nil, fmt.Errorf("eventjson: encode state: %s account of currency %q", s.Status, s.Currency)
@@ -78,8 +78,8 @@ func appendHolds(dst []byte, holds []account.Hold) (_ []byte, err error) {
 	return append(dst, ']'), nil
 }
 
-// UnmarshalState returns the state MarshalState was given, whatever the spacing and the order of keys. A snapshot of
-// another StateVersion is ErrUnknownSchema: drop it and fold the events.
+// UnmarshalState is the inverse of MarshalState, and accepts any spacing and order of keys. For a snapshot of another
+// StateVersion it returns ErrUnknownSchema: ignore the snapshot and fold the events.
 func UnmarshalState(data []byte) (account.State, error) {
 	var w wireState
 	if err := json.Unmarshal(data, &w); err != nil {
@@ -118,7 +118,7 @@ func (w *wireState) state() (s account.State, err error) {
 	return s, err
 }
 
-// holds returns the holds, which must be in the order of their ids and add up to held.
+// holds returns the holds, which must be ordered by id and add up to held.
 func (w *wireState) holds() ([]account.Hold, error) {
 	var holds []account.Hold
 	var sum int64
