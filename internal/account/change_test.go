@@ -133,7 +133,7 @@ func keys(n int) map[string]string {
 	return m
 }
 
-// Metadata has the same bounds wherever it is given.
+// Metadata has the same limits in every command.
 func TestMetadataBounds(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("é", 500)

@@ -1,6 +1,6 @@
-// Package account is the domain: what may be done to an account (commands), what was done (events), and the rules
-// between them. Decide turns the states of accounts and a command into events; Evolve turns a state and an event into the
-// next state. It does no I/O, reads no clock and knows no encoding; ids and times come from outside.
+// Package account is the domain: commands, events, and the rules that decide which events a command makes. Decide turns the
+// states of accounts and a command into events; Evolve turns a state and an event into the next state. The package does no
+// I/O, reads no clock and knows no encoding; callers pass in ids and times.
 package account
 
 import (
@@ -11,8 +11,8 @@ import (
 	"passbook/internal/money"
 )
 
-// Command is what a caller wants done to one account, or to two: a Transfer, a CaptureHold to another account, and a Reverse of
-// a transfer. It is one of the structs of this file, as a value.
+// Command is what a caller wants done: one of the structs of this file, as a value. A Transfer, a CaptureHold to another account
+// and a Reverse of a transfer concern two accounts, every other command one.
 type Command interface {
 	// Name is the command's name on the wire, such as "deposit".
 	Name() string
@@ -20,12 +20,12 @@ type Command interface {
 
 // Open opens an account.
 type Open struct {
-	// Owner is who the account belongs to: 1 to MaxOwnerLen characters once trimmed of white space.
+	// Owner has 1 to MaxOwnerLen characters, once trimmed of white space.
 	Owner    string
 	Currency money.Currency
-	// OverdraftLimit is how far below zero the balance may go, in units of Currency; nil is 0.
+	// OverdraftLimit is how far below zero the balance may go, in units of Currency; nil means 0.
 	OverdraftLimit *money.Decimal
-	// InitialDeposit is deposited in the same append; nil is no deposit.
+	// InitialDeposit is deposited in the same append; nil means no deposit.
 	InitialDeposit *money.Decimal
 	Metadata       Metadata
 }
@@ -33,14 +33,14 @@ type Open struct {
 // Deposit puts money into an account.
 type Deposit struct {
 	Amount money.Decimal
-	// Currency must be that of the account unless it is zero, which means not given.
+	// Currency must be the account's; zero means not given.
 	Currency money.Currency
 	// Reference is the caller's own text, at most MaxTextLen characters; it may be empty.
 	Reference string
 	Metadata  Metadata
 }
 
-// Withdraw takes money out of an account. Its fields are those of Deposit.
+// Withdraw takes money out of an account. Its fields mean the same as Deposit's.
 type Withdraw struct {
 	Amount    money.Decimal
 	Currency  money.Currency
@@ -54,14 +54,14 @@ type Suspend struct{ Reason string }
 // Reactivate ends a suspension. Reason may be empty.
 type Reactivate struct{ Reason string }
 
-// Close ends an account for good. Reason may be empty.
+// Close closes an account, which is final. Reason may be empty.
 type Close struct{ Reason string }
 
 // Transfer moves money to another account of the same currency.
 type Transfer struct {
 	// TransferID names the transfer in both its events. Package command generates one when it is nil.
 	TransferID uuid.UUID
-	// To is the account that receives. The one that sends is given beside the command.
+	// To is the receiving account. Decide takes the sending one beside the command.
 	To        uuid.UUID
 	Amount    money.Decimal
 	Currency  money.Currency
@@ -69,25 +69,25 @@ type Transfer struct {
 	Metadata  Metadata
 }
 
-// Change changes what is said of an account. A nil field stays as it is; something must change.
+// Change changes an account's owner, overdraft limit or metadata. A nil field changes nothing; at least one must be set.
 type Change struct {
 	Owner *string
 	// OverdraftLimit is in units of the account's currency.
 	OverdraftLimit *money.Decimal
-	// Metadata is merged into the account's metadata as RFC 7396 says: nil deletes its key.
+	// Metadata is merged into the account's metadata (RFC 7396): a nil value deletes its key.
 	Metadata map[string]*string
 	// ClearMetadata deletes all keys first.
 	ClearMetadata bool
 }
 
-// PlaceHold reserves money of an account: it lowers what is available, and not the balance.
+// PlaceHold reserves money of an account: it lowers the available amount but not the balance.
 type PlaceHold struct {
 	// HoldID names the hold. Package command generates one when it is nil.
 	HoldID    uuid.UUID
 	Amount    money.Decimal
 	Currency  money.Currency
 	Reference string
-	// ExpiresAt is when the hold ends by itself; the zero time is never.
+	// ExpiresAt is when the hold expires; the zero time means never.
 	ExpiresAt time.Time
 	Metadata  Metadata
 }
@@ -95,9 +95,9 @@ type PlaceHold struct {
 // CaptureHold takes the money of a hold, once. What is not captured is released.
 type CaptureHold struct {
 	HoldID uuid.UUID
-	// Amount is at most that of the hold; nil is all of it.
+	// Amount is at most the hold's; nil means all of it.
 	Amount *money.Decimal
-	// To is the account that receives the money; nil (uuid.Nil) pays it out.
+	// To is the account that receives the money; uuid.Nil pays it out.
 	To uuid.UUID
 	// TransferID names the transfer to To. Package command generates it.
 	TransferID uuid.UUID
@@ -111,25 +111,25 @@ type ReleaseHold struct {
 	Reason string
 }
 
-// ExpireHold ends a hold whose time has come. The service sends it; it is not on the wire.
+// ExpireHold ends a hold that has expired. Only the service itself sends it; the API does not accept it.
 type ExpireHold struct{ HoldID uuid.UUID }
 
-// Reverse moves back what a deposit, a withdrawal or a transfer has moved, or a part of it.
+// Reverse moves back all or part of what a deposit, a withdrawal or a transfer moved.
 type Reverse struct {
-	// Position is that of the movement in the log; of a transfer, that of either side.
+	// Position is the movement's position in the log; for a transfer, that of either side.
 	Position int64
-	// Movement is what is at the position. An Index adds it.
+	// Movement is the event at Position. An Index fills it in.
 	Movement Movement
 	// ReversalID names the reversal in its events. Package command generates it.
 	ReversalID uuid.UUID
-	// Amount is at most what earlier reversals have left of the movement; nil is all of that.
+	// Amount is at most what earlier reversals have left of the movement; nil means all of that.
 	Amount *money.Decimal
 	Reason string
-	// Force takes the money also from an account on which it is not available.
+	// Force takes the money even from an account on which it is not available.
 	Force bool
 }
 
-// Movement is a movement of money as it is in the log, with what has been reversed of it.
+// Movement is a movement of money in the log, with how much of it has been reversed.
 type Movement struct {
 	AccountID uuid.UUID
 	// Event is nil if there is no event at the position.

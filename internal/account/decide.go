@@ -10,16 +10,15 @@ import (
 	"passbook/internal/money"
 )
 
-// Entry is an event and the account that it happens to.
+// Entry is an event and its account.
 type Entry struct {
 	AccountID uuid.UUID
 	Event     Event
 }
 
-// Decide returns the events that carry out a command on the account id at the time now. There is at least one, and they must be
-// recorded together, in this order and next to each other, or not at all. The events of the account id come first; a Reverse
-// carries its account itself, that of the movement, and id is not used. Decide reads states with state, those of the accounts
-// that the command is about.
+// Decide returns the events that carry out a command on the account id at the time now. There is at least one. They must be
+// recorded together or not at all, in this order and next to each other. The events of the account id come first. A Reverse
+// ignores id and takes the account of its Movement. Decide calls state for the states of the accounts that the command concerns.
 // The error is ErrNotFound, ErrExists, ErrHoldExists, ErrHoldNotFound, ErrMovementNotFound, a *NotFoundError or a *Refusal.
 func Decide(now time.Time, id uuid.UUID, c Command, state func(uuid.UUID) State) ([]Entry, error) {
 	switch c := c.(type) {
@@ -103,7 +102,7 @@ func decideOpen(id uuid.UUID, s State, c Open) ([]Entry, error) {
 	return []Entry{{id, created}, {id, MoneyDeposited{Amount: amount}}}, nil
 }
 
-// limitIn is an overdraft limit in minor units; nil is 0.
+// limitIn returns an overdraft limit in minor units; nil means 0.
 func limitIn(limit *money.Decimal, c money.Currency) (int64, error) {
 	if limit == nil {
 		return 0, nil
@@ -112,7 +111,7 @@ func limitIn(limit *money.Decimal, c money.Currency) (int64, error) {
 	return a.Minor(), err
 }
 
-// decideChange makes an event for each thing that is changed.
+// decideChange returns an event for each field that is set.
 func decideChange(id uuid.UUID, s State, c Change) ([]Entry, error) {
 	switch s.Status {
 	case Missing:
@@ -153,8 +152,8 @@ func decideChange(id uuid.UUID, s State, c Change) ([]Entry, error) {
 	return entries, nil
 }
 
-// decideLimit refuses a limit that does not cover what is owed and held. A limit that is not lowered is never refused for that:
-// after a reversal that was forced it may be raised step by step.
+// decideLimit refuses to lower the limit below what the account has used or held. It may always be raised: after a forced
+// reversal even a raised limit may not cover that yet.
 func decideLimit(s State, limit money.Decimal) (Event, error) {
 	minor, err := limitIn(&limit, s.Currency)
 	if err != nil {
@@ -244,7 +243,7 @@ func decideClose(s State, c Close) (Event, error) {
 	return AccountClosed(c), nil
 }
 
-// decideTransfer decides on the accounts of both sides.
+// decideTransfer decides on the states of both accounts.
 func decideTransfer(id uuid.UUID, state func(uuid.UUID) State, t Transfer) ([]Entry, error) {
 	if id == t.To {
 		return nil, refuse(CodeSameAccount, FieldTo, "a transfer needs two different accounts")
@@ -275,7 +274,7 @@ func decideTransfer(id uuid.UUID, state func(uuid.UUID) State, t Transfer) ([]En
 	return transferred(id, amount, t), nil
 }
 
-// transferred is the two events of a transfer.
+// transferred returns the two events of a transfer.
 func transferred(id uuid.UUID, amount money.Amount, t Transfer) []Entry {
 	return []Entry{
 		{id, TransferSent{TransferID: t.TransferID, To: t.To, Amount: amount, Reference: t.Reference, Metadata: t.Metadata}},
@@ -283,7 +282,7 @@ func transferred(id uuid.UUID, amount money.Amount, t Transfer) []Entry {
 	}
 }
 
-// receivable refuses unless the account to may receive money from the account from.
+// receivable returns a refusal unless to may receive money from from.
 func receivable(from, to State) error {
 	if err := movable(to, FieldTo); err != nil {
 		return err
@@ -295,7 +294,7 @@ func receivable(from, to State) error {
 	return nil
 }
 
-// movable refuses unless money may move on the account; field is the one that named the account.
+// movable returns an error unless money may move on the account; field is the request field that names it.
 func movable(s State, field string) error {
 	switch s.Status {
 	case Active:
@@ -313,7 +312,7 @@ func closed(field string) error {
 	return refuse(CodeAccountClosed, field, "the account is closed")
 }
 
-// movement checks what deposits, withdrawals, transfers and holds have in common, and gives the amount its currency.
+// movement checks the fields that deposits, withdrawals, transfers and holds share, and returns the amount in its currency.
 func movement(s State, d money.Decimal, given money.Currency, reference string, m Metadata) (money.Amount, error) {
 	if !given.IsZero() && given != s.Currency {
 		return money.Amount{}, refuse(CodeCurrencyMismatch, FieldCurrency, "the account is in %s, not %s",
@@ -353,7 +352,7 @@ func amountIn(d money.Decimal, c money.Currency, field string) (money.Amount, er
 	return a, refuse(code, field, "%s %s", field, pe.Detail)
 }
 
-// debitable refuses what is not available. What is forced need only fit int64.
+// debitable refuses an amount that is not available. With force it only has to fit int64.
 func debitable(s State, amount money.Amount, force bool) error {
 	if amount.Minor() <= s.Available() {
 		return nil

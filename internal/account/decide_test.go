@@ -176,7 +176,7 @@ func TestDecideRefuses(t *testing.T) {
 	}
 }
 
-// states are those that Decide may read; an account that is not there was never opened.
+// states are those that Decide may read; a missing entry is an account that was never opened.
 type states map[uuid.UUID]account.State
 
 func (s states) of(id uuid.UUID) account.State { return s[id] }
@@ -188,7 +188,7 @@ func (s states) decide(c account.Command) ([]account.Entry, error) {
 	return account.Decide(noon, ada, c, s.of)
 }
 
-// checkDecided checks what is decided, and that it can be history. It returns the states after it.
+// checkDecided checks the events decided, and that Evolve accepts them. It returns the states after them.
 func checkDecided(t *testing.T, name string, before states, c account.Command, want ...account.Entry) states {
 	t.Helper()
 	got, err := before.decide(c)
@@ -243,7 +243,7 @@ func TestDecideOnMissingOrExisting(t *testing.T) {
 		}
 	}
 	if _, err := (states{ada: active(0)}).decide(nil); err == nil {
-		t.Error("Decide accepted no command")
+		t.Error("Decide accepted a nil command")
 	}
 }
 
@@ -282,7 +282,7 @@ func TestDecideTransferRefuses(t *testing.T) {
 	}
 }
 
-func TestDecideTransferOfMissing(t *testing.T) {
+func TestDecideTransferOnMissingAccount(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		from, to account.State
@@ -316,7 +316,7 @@ func TestCommandNames(t *testing.T) {
 	}
 }
 
-// Deciding allocates only what it returns. AllocsPerRun is not for parallel tests.
+// Decide allocates only what it returns. AllocsPerRun does not work in parallel tests.
 func TestAllocations(t *testing.T) { //nolint:paralleltest // counts allocations of the whole process
 	var command account.Command = account.Deposit{Amount: dec("12.34"), Reference: "salary"}
 	state := active(0)

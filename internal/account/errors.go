@@ -8,24 +8,24 @@ import (
 	"github.com/google/uuid"
 )
 
-// Errors of a decision that are not about a rule.
+// Errors of Decide and of an Index that are not about a rule.
 var (
-	// ErrNotFound says that the account was never opened. A transfer's is a *NotFoundError that says which.
+	// ErrNotFound means that the account was never opened. For a transfer, a *NotFoundError says which account.
 	ErrNotFound = errors.New("account not found")
-	// ErrExists says that an account with the id was opened before.
+	// ErrExists means that the account id is taken.
 	ErrExists = errors.New("account already exists")
-	// ErrTransferExists says that the id of a transfer was used before. It is an Index that knows.
+	// ErrTransferExists means that the transfer id is taken. Only an Index returns it.
 	ErrTransferExists = errors.New("transfer already exists")
-	// ErrHoldExists says that the id of a hold was used before. Decide knows of the open holds of the account, an Index of all.
+	// ErrHoldExists means that the hold id is taken. Decide checks the open holds of the account, an Index all holds.
 	ErrHoldExists = errors.New("hold already exists")
-	// ErrHoldNotFound says that the account has no open hold with the id. An Index tells a hold that has ended from one that never
-	// was: the first is a *Refusal.
+	// ErrHoldNotFound means that the account has no open hold with the id. For a hold that has ended, an Index returns a *Refusal
+	// instead.
 	ErrHoldNotFound = errors.New("hold not found")
-	// ErrMovementNotFound says that there is no event at the position that is to be reversed.
+	// ErrMovementNotFound means that there is no event at the position to reverse.
 	ErrMovementNotFound = errors.New("movement not found")
 )
 
-// NotFoundError is ErrNotFound for one of several accounts.
+// NotFoundError is ErrNotFound for a command on two accounts: it names the missing one.
 type NotFoundError struct{ AccountID uuid.UUID }
 
 func (e *NotFoundError) Error() string { return fmt.Sprintf("account %s not found", e.AccountID) }
@@ -33,7 +33,7 @@ func (e *NotFoundError) Error() string { return fmt.Sprintf("account %s not foun
 // Is reports whether target is ErrNotFound.
 func (e *NotFoundError) Is(target error) bool { return target == ErrNotFound }
 
-// Codes of a Refusal. They are part of the API and never change.
+// Values of Refusal.Code. They are part of the API and never change.
 const (
 	CodeInsufficientFunds   = "insufficient-funds"
 	CodeAccountClosed       = "account-closed"
@@ -66,7 +66,7 @@ const (
 	CodeAmountAboveMovement = "amount-above-movement"
 )
 
-// The fields of a request that a Refusal can be about.
+// Values of Refusal.Field: the fields of a request that a Refusal can be about.
 const (
 	FieldAccount        = "account_id"
 	FieldFrom           = "from_account_id"
@@ -84,19 +84,19 @@ const (
 	FieldPosition       = "position"
 )
 
-// Refusal says which rule a command broke. Nothing was done.
-type Refusal struct { //nolint:errname // it says no; nothing went wrong
+// Refusal is the error of a command that breaks a rule.
+type Refusal struct { //nolint:errname // a decision, not a failure
 	// Code is one of the Code constants.
 	Code string
 	// Field is one of the Field constants, or empty when no field of the request is at fault.
 	Field string
-	// Detail is one sentence for a person, without a full stop.
+	// Detail is one sentence for people, without a full stop.
 	Detail string
 }
 
 func (e *Refusal) Error() string { return e.Detail }
 
-// IsRefusal reports whether an error is a decision: a *Refusal, or that what a command names does not exist or exists already.
+// IsRefusal reports whether err is a decision: a *Refusal, or one of the errors about something missing or an id taken.
 func IsRefusal(err error) bool {
 	_, refused := errors.AsType[*Refusal](err)
 	return refused || slices.ContainsFunc([]error{
@@ -104,7 +104,7 @@ func IsRefusal(err error) bool {
 	}, func(target error) bool { return errors.Is(err, target) })
 }
 
-// MissingError is the error of a command whose account, which is id, was never opened.
+// MissingError returns the error of command c on account id, which was never opened.
 func MissingError(id uuid.UUID, c Command) error {
 	switch c.(type) {
 	case Transfer:

@@ -32,14 +32,14 @@ const (
 	TypeDebitReversed  = "DebitReversed"
 )
 
-// Event is something that happened to one account. It is one of the event structs of this file, as a value and not a
-// pointer, and is never changed. Events can be compared with ==.
+// Event is something that happened to one account: one of the structs of this file, as a value and not a pointer. Events are
+// immutable and can be compared with ==.
 type Event interface {
 	// EventType is the event's name in the log, one of the Type constants.
 	EventType() string
 }
 
-// AccountCreated says that an account was opened, with a balance of zero.
+// AccountCreated records that an account was opened, with a balance of zero.
 type AccountCreated struct { //nolint:revive // the name of the event in the log
 	Owner    string
 	Currency money.Currency
@@ -48,21 +48,21 @@ type AccountCreated struct { //nolint:revive // the name of the event in the log
 	Metadata       Metadata
 }
 
-// MoneyDeposited says that money came in from outside. Amount is more than zero.
+// MoneyDeposited records that money came in from outside. Amount is more than zero.
 type MoneyDeposited struct {
 	Amount    money.Amount
 	Reference string
 	Metadata  Metadata
 }
 
-// MoneyWithdrawn says that money went out. Amount is more than zero.
+// MoneyWithdrawn records that money went out. Amount is more than zero.
 type MoneyWithdrawn struct {
 	Amount    money.Amount
 	Reference string
 	Metadata  Metadata
 }
 
-// TransferSent says that money went to another account. Amount is more than zero.
+// TransferSent records that money went to another account. Amount is more than zero.
 type TransferSent struct {
 	TransferID uuid.UUID
 	To         uuid.UUID
@@ -71,7 +71,7 @@ type TransferSent struct {
 	Metadata   Metadata
 }
 
-// TransferReceived says that money came from another account. Amount is more than zero.
+// TransferReceived records that money came from another account. Amount is more than zero.
 type TransferReceived struct {
 	TransferID uuid.UUID
 	From       uuid.UUID
@@ -80,80 +80,78 @@ type TransferReceived struct {
 	Metadata   Metadata
 }
 
-// AccountSuspended says that money may not move any more.
+// AccountSuspended records that money may no longer move.
 type AccountSuspended struct{ Reason string } //nolint:revive // the name of the event in the log
 
-// AccountReactivated says that money may move again.
+// AccountReactivated records that money may move again.
 type AccountReactivated struct{ Reason string } //nolint:revive // the name of the event in the log
 
-// AccountClosed says that the account has ended. It is an account's last event.
+// AccountClosed records that the account was closed. It is an account's last event.
 type AccountClosed struct{ Reason string } //nolint:revive // the name of the event in the log
 
-// OwnerChanged says that the account belongs to another owner, or that the owner has another name.
+// OwnerChanged records a new owner, or a new name of the owner.
 type OwnerChanged struct{ Owner string }
 
-// OverdraftLimitChanged says that the account may go as far below zero as OverdraftLimit, in minor units, zero or more.
+// OverdraftLimitChanged records how far below zero the account may go, in minor units, zero or more.
 type OverdraftLimitChanged struct {
 	OverdraftLimit int64
 	Currency       money.Currency
 }
 
-// MetadataChanged says what the account's metadata is from now on, all of it.
+// MetadataChanged records the account's new metadata, all of it.
 type MetadataChanged struct{ Metadata Metadata }
 
-// HoldPlaced says that Amount, more than zero, is reserved.
+// HoldPlaced records that Amount, more than zero, is reserved.
 type HoldPlaced struct {
 	HoldID    uuid.UUID
 	Amount    money.Amount
 	Reference string
-	// ExpiresAt is the zero time if the hold does not end by itself.
+	// ExpiresAt is the zero time if the hold does not expire.
 	ExpiresAt time.Time
 	Metadata  Metadata
 }
 
-// HoldCaptured says that a hold has ended because its money was taken. The movement of the money is the account's next event, a
-// MoneyWithdrawn or a TransferSent of Amount, in the same append.
+// HoldCaptured records that a hold ended because its money was taken. The account's next event, in the same append, moves the
+// money: a MoneyWithdrawn or a TransferSent of Amount.
 type HoldCaptured struct {
 	HoldID uuid.UUID
-	// Amount is what was captured, more than zero; Released is what is available again, zero or more minor units.
+	// Amount, more than zero, was captured; Released, zero or more minor units, is available again.
 	Amount   money.Amount
 	Released int64
 }
 
-// HoldReleased says that a hold has ended, and that Amount, all of it, is available again.
+// HoldReleased records that a hold ended and that Amount, all of it, is available again.
 type HoldReleased struct {
 	HoldID uuid.UUID
 	Amount money.Amount
 	Reason string
 }
 
-// HoldExpired says that a hold has ended because its time had come.
+// HoldExpired records that a hold ended at its expiry time. Amount, all of it, is available again.
 type HoldExpired struct {
 	HoldID uuid.UUID
 	Amount money.Amount
 }
 
-// CreditReversed says that money that had come in has gone back: Amount of the MoneyDeposited or TransferReceived at
-// ReversedPosition.
+// CreditReversed records that money went back: Amount of the MoneyDeposited or TransferReceived at ReversedPosition.
 type CreditReversed struct{ Reversal }
 
-// DebitReversed says that money that had gone out has come back: Amount of the MoneyWithdrawn or TransferSent at
-// ReversedPosition.
+// DebitReversed records that money came back: Amount of the MoneyWithdrawn or TransferSent at ReversedPosition.
 type DebitReversed struct{ Reversal }
 
-// Reversal is what both events of reversals say.
+// Reversal is the content of CreditReversed and DebitReversed.
 type Reversal struct {
-	// ReversalID is the same in the two events of the reversal of a transfer.
+	// ReversalID is the same in both events of a transfer's reversal.
 	ReversalID uuid.UUID
-	// ReversedPosition is that of the movement on this account.
+	// ReversedPosition is the position of this account's movement.
 	ReversedPosition int64
 	// Amount is more than zero. All reversals of a movement together are at most its amount.
 	Amount money.Amount
-	// TransferID and Counterparty, the other account, are nil unless the movement is a side of a transfer.
+	// TransferID and Counterparty, the other account, are uuid.Nil unless the movement is one side of a transfer.
 	TransferID   uuid.UUID
 	Counterparty uuid.UUID
 	Reason       string
-	// Forced says that the money was not available, and was taken all the same.
+	// Forced is set if the money was taken although it was not available.
 	Forced bool
 }
 

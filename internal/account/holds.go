@@ -24,7 +24,7 @@ func decideHold(now time.Time, s State, c PlaceHold) (Event, error) {
 		return nil, ErrHoldExists
 	}
 	if len(s.Holds) >= MaxHolds {
-		return nil, refuse(CodeTooManyHolds, "", "the account has %d open holds, the most there may be", len(s.Holds))
+		return nil, refuse(CodeTooManyHolds, "", "the account already has %d open holds, the maximum", len(s.Holds))
 	}
 	if err := debitable(s, amount, false); err != nil {
 		return nil, err
@@ -34,7 +34,7 @@ func decideHold(now time.Time, s State, c PlaceHold) (Event, error) {
 	}, nil
 }
 
-// expiry returns the time at which a hold expires as the log keeps it, in UTC and whole microseconds.
+// expiry returns the time at which a hold expires as the log stores it: in UTC and whole microseconds.
 func expiry(now, at time.Time) (time.Time, error) {
 	if at.IsZero() {
 		return time.Time{}, nil
@@ -49,15 +49,15 @@ func expiry(now, at time.Time) (time.Time, error) {
 	return at, nil
 }
 
-// maxYear is the last one of RFC 3339.
+// maxYear is the last year that RFC 3339 can express.
 const maxYear = 9999
 
-// decideCapture makes two events on the account, the end of the hold and the movement, and a third on the one that receives. What
-// is held is never refused for want of money: a hold was placed on what was available.
+// decideCapture returns two events on the account, the end of the hold and the movement, and a third on the receiving account, if
+// there is one. It does not check that the money is available: the hold has reserved it.
 func decideCapture(now time.Time, id uuid.UUID, state func(uuid.UUID) State, c CaptureHold) ([]Entry, error) {
 	out := c.To == uuid.Nil
 	if id == c.To {
-		return nil, refuse(CodeSameAccount, FieldTo, "a hold is captured to another account, or out")
+		return nil, refuse(CodeSameAccount, FieldTo, "a hold can only be captured to another account, or paid out")
 	}
 	s := state(id)
 	if !s.Exists() {
@@ -103,10 +103,10 @@ func decideCapture(now time.Time, id uuid.UUID, state func(uuid.UUID) State, c C
 	return append([]Entry{captured}, transferred(id, amount, t)...), nil
 }
 
-// expired reports whether the hold's time has come.
+// expired reports whether the hold's expiry time has come.
 func (h Hold) expired(now time.Time) bool { return !h.ExpiresAt.IsZero() && !h.ExpiresAt.After(now) }
 
-// captured is the amount to capture of a hold: all of it if none is given.
+// captured returns the amount to capture: the given one, or all of the hold.
 func (h Hold) captured(s State, given *money.Decimal) (money.Amount, error) {
 	all := money.New(h.Amount, s.Currency)
 	if given == nil {
@@ -114,12 +114,12 @@ func (h Hold) captured(s State, given *money.Decimal) (money.Amount, error) {
 	}
 	amount, err := positive(*given, s.Currency, FieldAmount)
 	if err == nil && amount.Minor() > h.Amount {
-		err = refuse(CodeAmountAboveHold, FieldAmount, "the hold is of %s %s, which is less than %s", all, s.Currency, amount)
+		err = refuse(CodeAmountAboveHold, FieldAmount, "only %s %s is held, which is less than %s", all, s.Currency, amount)
 	}
 	return amount, err
 }
 
-// decideRelease also releases holds of a suspended account: no money moves.
+// decideRelease allows a suspended account, because no money moves.
 func decideRelease(s State, c ReleaseHold) (Event, error) {
 	h, open := s.Hold(c.HoldID)
 	if !open {

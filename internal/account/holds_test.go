@@ -19,7 +19,7 @@ var (
 	hold2 = uuid.MustParse("0198c1f0-0000-7000-8000-0000000000a2")
 )
 
-// holding adds open holds without an expiry of amounts in minor units.
+// holding adds an open hold, without an expiry, for each amount in minor units.
 func holding(amounts ...int64) func(*account.State) {
 	return func(s *account.State) {
 		for n, minor := range amounts {
@@ -29,7 +29,7 @@ func holding(amounts ...int64) func(*account.State) {
 	}
 }
 
-// reserved is an account with 100.00, 30.00 of it held by hold1 until expires.
+// reserved returns an account with 100.00, of which hold1 holds 30.00 until expires.
 func reserved(expires time.Time) account.State {
 	s := active(10000)
 	s.Held, s.Holds = 3000, []account.Hold{{ID: hold1, Amount: 3000, ExpiresAt: expires}}
@@ -113,7 +113,7 @@ func TestPlaceHoldRefuses(t *testing.T) {
 	}
 }
 
-// make1 is n times 1.
+// make1 returns n ones.
 func make1(n int) []int64 {
 	ones := make([]int64, n)
 	for i := range ones {
@@ -191,7 +191,7 @@ func TestCaptureHoldRefuses(t *testing.T) {
 		"of suspended":          {with(reserved(never()), status(account.Suspended)), active(0), account.CaptureHold{}, "account-suspended", "", "suspended"},
 		"of closed":             {with(active(0), status(account.Closed)), active(0), account.CaptureHold{}, "account-closed", "", "closed"},
 		"of expired":            {reserved(noon), active(0), account.CaptureHold{}, "hold-expired", "", "expired"},
-		"of more than the hold": {reserved(never()), active(0), account.CaptureHold{Amount: decp("30.01")}, "amount-above-hold", "amount", "30.00 EUR, which is less than 30.01"},
+		"of more than the hold": {reserved(never()), active(0), account.CaptureHold{Amount: decp("30.01")}, "amount-above-hold", "amount", "30.00 EUR is held, which is less than 30.01"},
 		"of nothing":            {reserved(never()), active(0), account.CaptureHold{Amount: decp("0")}, "amount-zero", "amount", "zero"},
 		"too precise":           {reserved(never()), active(0), account.CaptureHold{Amount: decp("0.001")}, "amount-too-precise", "amount", "3 decimals"},
 		"with a bad reference":  {reserved(never()), active(0), account.CaptureHold{Reference: "\x00"}, "text-invalid", "reference", "NUL"},
@@ -261,7 +261,7 @@ func TestReleaseAndExpireHold(t *testing.T) {
 		account.ReleaseHold{HoldID: hold1, Reason: "\xff"}, "text-invalid", "reason", "UTF-8")
 }
 
-// What is held is not available to anything else, and an account does not close on it.
+// Held money is not available to anything else, and an account with a hold cannot be closed.
 func TestHoldsLowerWhatIsAvailable(t *testing.T) {
 	t.Parallel()
 	before := states{ada: reserved(noon.Add(-1)), bob: active(0)}
@@ -272,7 +272,7 @@ func TestHoldsLowerWhatIsAvailable(t *testing.T) {
 	checkRefused(t, "close", states{ada: with(borrowed, holding(200, 300))}, account.Close{}, "holds-open", "", "open holds (2)")
 }
 
-// Whatever forced reversals have done, a hold can be captured.
+// A hold can be captured, whatever forced reversals there were before.
 func TestForcedReversalLeavesRoomForHolds(t *testing.T) {
 	t.Parallel()
 	s := with(active(-1000), limit(5000))
@@ -288,7 +288,7 @@ func TestForcedReversalLeavesRoomForHolds(t *testing.T) {
 		"insufficient-funds", "amount", "39.00 EUR available")
 }
 
-// Copies of a state share its holds, so that a hold that is added or taken away must not show in the others.
+// Copies of a state share its holds, so adding or removing a hold must not change the copies.
 func TestHoldsAreNotShared(t *testing.T) {
 	t.Parallel()
 	s := active(1000)

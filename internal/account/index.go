@@ -2,30 +2,30 @@ package account
 
 import "github.com/google/uuid"
 
-// Index is what the events of all accounts say of the ids and positions that some commands name: which ids of transfers and holds
-// are used, how the holds ended, and what the movements were and how much of them is reversed. It has to be told of the commands
-// (Want), of the events in the log that concern them (Add), and of the events that are decided then (Apply).
+// Index holds what decisions need to know across accounts about the ids and positions that commands name: which transfer and hold
+// ids are taken, how holds ended, and how much of which movement has been reversed. Its caller passes it the commands (Want), the
+// events in the log that concern them (Add), and the events decided since (Apply).
 type Index struct {
 	wanted    Wanted
 	transfers map[uuid.UUID]bool
 	holds     map[uuid.UUID]heldBy
-	movements map[int64]Movement // nothing is at a position whose Event is nil
-	reversed  map[int64]int64    // in minor units, by the position of the movement
+	movements map[int64]Movement // every wanted position; Event is nil if the log has none there
+	reversed  map[int64]int64    // minor units, by the position of the movement
 }
 
-// Wanted is what commands name.
+// Wanted lists the ids and positions that commands name.
 type Wanted struct {
 	Transfers, Holds [][16]byte
 	Positions        []int64
 }
 
-// heldBy is the account of a hold, and how the hold has ended, which is empty while it is open.
+// heldBy is the account of a hold and how the hold ended; ended is empty while it is open.
 type heldBy struct {
 	account uuid.UUID
 	ended   string
 }
 
-// NewIndex returns the index of no events.
+// NewIndex returns an empty index.
 func NewIndex() *Index {
 	return &Index{
 		transfers: make(map[uuid.UUID]bool), holds: make(map[uuid.UUID]heldBy),
@@ -48,11 +48,11 @@ func (x *Index) Want(c Command) {
 	}
 }
 
-// Wanted returns what the log has to be searched for: the TransferSent of the transfers, all events of the holds, and the events
-// that are at the positions or reverse what is.
+// Wanted returns what to search the log for: the TransferSent of the transfers, all events of the holds, the events at the
+// positions, and their reversals.
 func (x *Index) Wanted() Wanted { return x.wanted }
 
-// named returns what a command names: ids and a position, each zero if it names none.
+// named returns the ids and the position that a command names, each zero if it names none.
 func named(c Command) (transfer, hold uuid.UUID, position int64) {
 	switch c := c.(type) {
 	case Transfer:
@@ -71,13 +71,13 @@ func named(c Command) (transfer, hold uuid.UUID, position int64) {
 	return transfer, hold, 0
 }
 
-// NamesAny reports whether a command names anything for which the log has to be searched.
+// NamesAny reports whether a command names anything that has to be searched for in the log.
 func NamesAny(c Command) bool {
 	transfer, hold, position := named(c)
 	return transfer != uuid.Nil || hold != uuid.Nil || position != 0
 }
 
-// Add adds an event of the log, which is of the account id. Events are added in order of position.
+// Add adds an event of account id from the log. Events are added in order of position.
 func (x *Index) Add(position int64, id uuid.UUID, e Event) {
 	x.Apply(id, e)
 	if _, wanted := x.movements[position]; !wanted {
@@ -93,7 +93,7 @@ func (x *Index) Add(position int64, id uuid.UUID, e Event) {
 	x.movements[position] = m
 }
 
-// Apply adds an event that follows on the log.
+// Apply adds an event that was decided but is not in the log yet.
 func (x *Index) Apply(id uuid.UUID, e Event) {
 	switch e := e.(type) {
 	case TransferSent:
@@ -113,7 +113,7 @@ func (x *Index) Apply(id uuid.UUID, e Event) {
 	}
 }
 
-// Undo takes away the event of an account that was applied last of those not undone.
+// Undo undoes Apply. Events are undone in reverse order.
 func (x *Index) Undo(id uuid.UUID, e Event) {
 	switch e := e.(type) {
 	case TransferSent:
@@ -133,8 +133,8 @@ func (x *Index) Undo(id uuid.UUID, e Event) {
 	}
 }
 
-// Accounts returns the accounts that a command is about: the one it is given with, or that of the movement of a Reverse, nil if
-// there is none; and, of some commands, another.
+// Accounts returns the accounts that a command on account id concerns: own is id or, for a Reverse, the account of the movement
+// (uuid.Nil if there is none); other is nil unless the command concerns two.
 func (x *Index) Accounts(id uuid.UUID, c Command) (own uuid.UUID, other *uuid.UUID) {
 	switch c := c.(type) {
 	case Transfer:
@@ -153,9 +153,8 @@ func (x *Index) Accounts(id uuid.UUID, c Command) (own uuid.UUID, other *uuid.UU
 	return id, nil
 }
 
-// Complete returns a command on the account id as Decide takes it: with the ids that it lacks, which newID makes, and the movement of
-// a Reverse. The error says that an id was used before, ErrTransferExists or ErrHoldExists, or is a *Refusal: the account's hold has
-// ended.
+// Complete returns a command on account id with what Decide needs: ids from newID where they are missing, and the movement of a
+// Reverse. The error is ErrTransferExists, ErrHoldExists, or a *Refusal if the account's hold has ended.
 func (x *Index) Complete(id uuid.UUID, c Command, newID func() uuid.UUID) (Command, error) {
 	transfer, hold, _ := named(c)
 	if x.transfers[transfer] {

@@ -8,21 +8,21 @@ import (
 	"strings"
 )
 
-// Bounds of Metadata, in characters (runes).
+// Limits of Metadata; lengths are in characters (runes).
 const (
 	MaxMetadataKeys     = 16
 	MaxMetadataKeyLen   = 40
 	MaxMetadataValueLen = 500
 )
 
-// Metadata is the caller's own labels on an account or a movement: keys, each with a text. It is a plain value, which never
-// changes and can be compared with ==; the zero value is none.
+// Metadata is the caller's own labels on an account or a movement: keys with text values. It is immutable and can be compared
+// with ==; the zero value has no keys.
 type Metadata struct {
-	// pairs is the keys, in their order, each followed by its text; both as their length in bytes, a colon, and the bytes.
+	// pairs is the sorted keys, each followed by its value; both as a length in bytes, a colon, and the bytes.
 	pairs string
 }
 
-// NewMetadata returns the metadata of a map. It does not check it; Decide does.
+// NewMetadata returns m as Metadata. It does not check the limits; Decide does.
 func NewMetadata(m map[string]string) Metadata {
 	if len(m) == 0 {
 		return Metadata{}
@@ -39,7 +39,7 @@ func NewMetadata(m map[string]string) Metadata {
 // IsEmpty reports whether there are no keys.
 func (m Metadata) IsEmpty() bool { return m.pairs == "" }
 
-// All yields the keys and their texts, in the order of keys.
+// All iterates over keys and values, sorted by key.
 func (m Metadata) All() iter.Seq2[string, string] {
 	return func(yield func(key, value string) bool) {
 		rest := m.pairs
@@ -58,7 +58,7 @@ func (m Metadata) All() iter.Seq2[string, string] {
 	}
 }
 
-// Map returns the metadata as a new map, nil if there are no keys.
+// Map returns the metadata as a new map, or nil if there are no keys.
 func (m Metadata) Map() map[string]string {
 	if m.IsEmpty() {
 		return nil
@@ -79,7 +79,7 @@ func (m Metadata) merge(patch map[string]*string) Metadata {
 	return NewMetadata(merged)
 }
 
-// checkMetadata refuses metadata that is too large, or that the log cannot keep.
+// checkMetadata refuses metadata that exceeds a limit or that the log cannot store.
 func checkMetadata(m Metadata) error {
 	if m.IsEmpty() {
 		return nil // the loop would allocate

@@ -13,7 +13,7 @@ import (
 	"passbook/internal/money"
 )
 
-// The commands of TestAgainstModel. Each draws one, finds in the model what must come of it, changes the model, and does it.
+// The commands of TestAgainstModel. Each method draws a command, predicts its outcome with the model, and runs it.
 
 func (w *world) pick(t *rapid.T, label string) (uuid.UUID, *model) {
 	id := rapid.SampledFrom(w.ids).Draw(t, label)
@@ -148,12 +148,12 @@ func (w *world) transfer(t *rapid.T) {
 	w.do(t, fromID, account.Transfer{TransferID: w.newID(), To: toID, Amount: inMinor(minor, from.currency)}, want)
 }
 
-// newID is an id that no event has.
+// newID returns an id that no event has.
 func (w *world) newID() uuid.UUID {
 	return uuid.UUID{1, 14: byte(len(w.log) >> 8), 15: byte(len(w.log))}
 }
 
-// changeStatus often does not: an account that is suspended or closed does little.
+// changeStatus rarely changes it, because little can happen on an account that is suspended or closed.
 func (w *world) changeStatus(t *rapid.T) {
 	rapid.SampledFrom([]func(*rapid.T){w.tick, w.reactivate, w.reactivate, w.suspend, w.end}).Draw(t, "status")(t)
 }
@@ -197,7 +197,7 @@ func (w *world) end(t *rapid.T) {
 	w.do(t, id, account.Close{}, want)
 }
 
-// tick lets time pass.
+// tick advances the clock.
 func (w *world) tick(t *rapid.T) {
 	w.now = w.now.Add(time.Duration(rapid.Int64Range(1, 3).Draw(t, "seconds")) * time.Second)
 }
@@ -229,7 +229,7 @@ func (w *world) hold(t *rapid.T) {
 	w.do(t, id, account.PlaceHold{HoldID: h.id, Amount: inMinor(h.minor, m.currency), ExpiresAt: h.expires, Metadata: labels}, want)
 }
 
-// pickHold draws a hold, open or not, and mostly the account that it is of.
+// pickHold draws a hold, open or not, and an account, mostly the hold's own.
 func (w *world) pickHold(t *rapid.T) (uuid.UUID, *model, *modelHold) {
 	if len(w.holds) == 0 {
 		t.Skip("no holds")
@@ -318,7 +318,7 @@ func (w *world) expire(t *rapid.T) {
 	w.do(t, id, account.ExpireHold{HoldID: h.id}, want)
 }
 
-// reverse draws a position, mostly that of a movement of which something is left, and reads there what package command reads.
+// reverse draws a position, mostly of a movement that can still be reversed, and reads there what package command reads.
 func (w *world) reverse(t *rapid.T) {
 	c := account.Reverse{ReversalID: w.newID(), Reason: "r", Force: rapid.Bool().Draw(t, "force")}
 	positions := make([]int64, 0, len(w.log)+1)
@@ -350,7 +350,7 @@ func (w *world) reverse(t *rapid.T) {
 	w.do(t, entry.AccountID, c, w.undo(c, own, other, minor, moved, in))
 }
 
-// undo changes the models as a reversal of minor units does, unless it returns why there is none.
+// undo applies a reversal of minor units to the models, or returns the code of its refusal.
 func (w *world) undo(c account.Reverse, own, other *model, minor, moved int64, in bool) string {
 	left := moved - w.reversed[c.Position]
 	switch {
@@ -365,7 +365,7 @@ func (w *world) undo(c account.Reverse, own, other *model, minor, moved int64, i
 	case other != nil && other.movable() != "":
 		return other.movable()
 	}
-	payer, payee := own, other // who has the money that goes back, and who gets it; nil is the world outside
+	payer, payee := own, other // the money goes from payer to payee; nil is the world outside
 	if !in {
 		payer, payee = other, own
 	}

@@ -18,7 +18,7 @@ import (
 	"passbook/internal/money"
 )
 
-// model is the rules again, as simply as they can be said: numbers without a size, no events.
+// model restates the rules as simply as possible: numbers of any size, no events.
 type model struct {
 	status         string
 	owner          string
@@ -26,7 +26,7 @@ type model struct {
 	balance, limit *big.Int
 	holds          []*modelHold
 	metadata       map[string]string
-	// forced says that a reversal has taken what was not available, so that the account may be below its limit.
+	// forced is set if a reversal has taken money that was not available, so that the account may be below its limit.
 	forced bool
 }
 
@@ -38,17 +38,17 @@ type modelHold struct {
 	expires time.Time
 }
 
-// world is some accounts, twice: as states made by Decide and Evolve, and as models.
+// world is a few accounts, each as a state made by Decide and Evolve and as a model.
 type world struct {
 	now    time.Time
 	ids    []uuid.UUID
 	states states
 	models map[uuid.UUID]*model
-	// log is all events, the position of each being one more than its index.
+	// log is all events; an event's position is its index plus one.
 	log []account.Entry
-	// holds is all that were ever placed.
+	// holds is every hold ever placed.
 	holds []*modelHold
-	// reversed is what has been taken back of the movement at a position, and left what can be.
+	// reversed is how much of the movement at a position has been reversed, left how much still can be.
 	reversed map[int64]int64
 	// net is deposited less withdrawn, by currency.
 	net map[money.Currency]*big.Int
@@ -92,8 +92,8 @@ func maybe(t *rapid.T, c money.Currency, most int64) (*money.Decimal, int64) {
 	return &d, minor
 }
 
-// do decides a command, and checks that it is refused with the code that the model says, or with none. The events are then
-// recorded, so the model must have changed before.
+// do decides a command and checks that it is refused with the code that the model predicts, or accepted if that is empty. It then
+// records the events, so the model must have been updated before.
 func (w *world) do(t *rapid.T, id uuid.UUID, c account.Command, want string) {
 	entries, err := account.Decide(w.now, id, c, w.states.of)
 	if got := codeOf(t, err); got != want {
@@ -157,7 +157,7 @@ func (w *world) record(t *rapid.T, entry account.Entry) {
 	w.log = append(w.log, entry)
 }
 
-// movable is why money may not move, or empty.
+// movable returns the code that says why money may not move, or "".
 func (m *model) movable() string {
 	switch m.status {
 	case "suspended", "closed":
@@ -188,7 +188,7 @@ func (m *model) cannotCredit(minor int64) bool {
 
 func (m *model) cannotDebit(minor int64) bool { return m.available().Cmp(big.NewInt(minor)) < 0 }
 
-// cannotForce reports whether a debit would take the account, with all that is held, to less than -MaxInt64.
+// cannotForce reports whether a debit and the capture of all holds would take the account below -MaxInt64.
 func (m *model) cannotForce(minor int64) bool {
 	sum := new(big.Int).Sub(m.balance, big.NewInt(minor))
 	return sum.Sub(sum, m.held()).Cmp(big.NewInt(-math.MaxInt64)) < 0
@@ -196,7 +196,7 @@ func (m *model) cannotForce(minor int64) bool {
 
 func (m *model) move(minor int64) { m.balance.Add(m.balance, big.NewInt(minor)) }
 
-// free ends a hold, and reports whether it was there.
+// free ends a hold, and reports whether it was open.
 func (m *model) free(h *modelHold) bool {
 	open := len(m.holds)
 	m.holds = slices.DeleteFunc(m.holds, func(other *modelHold) bool { return other.id == h.id })
@@ -237,8 +237,8 @@ func (w *world) check(t *rapid.T) {
 	w.checkLog(t)
 }
 
-// checkLog checks in the events themselves that no more is reversed than was moved, that a reversal is of a movement of its
-// account and goes the other way, that the sides of a transfer are next to each other, and that a hold ends once.
+// checkLog checks the events themselves: no more is reversed than was moved, a reversal is of its own account's movement and goes
+// the other way, the sides of a transfer are next to each other, and a hold ends once.
 func (w *world) checkLog(t *rapid.T) {
 	reversed, holds := map[int64]*big.Int{}, map[uuid.UUID]int{}
 	for i, entry := range w.log {
@@ -276,11 +276,11 @@ func (w *world) checkReversal(t *rapid.T, sums map[int64]*big.Int, entry account
 		sums[r.ReversedPosition] = new(big.Int)
 	}
 	if sum := sums[r.ReversedPosition]; sum.Add(sum, big.NewInt(r.Amount.Minor())).Cmp(big.NewInt(moved)) > 0 {
-		t.Fatalf("%s of %+v are reversed", sum, of)
+		t.Fatalf("%s of %+v has been reversed", sum, of)
 	}
 }
 
-// movedBy is what a movement moved, and whether it brought money in; 0 if it is none.
+// movedBy returns the amount of a movement and whether it brought money in; 0 if e is not a movement.
 func movedBy(e account.Event) (minor int64, in bool) {
 	switch e := e.(type) {
 	case account.MoneyDeposited:
@@ -302,7 +302,7 @@ func TestAgainstModel(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, func(t *rapid.T) {
 				w := newWorld(t)
-				t.Repeat(map[string]func(*rapid.T){ // what is there twice is drawn more often
+				t.Repeat(map[string]func(*rapid.T){ // an action listed twice is drawn more often
 					"open": w.open, "change": w.change, "status": w.changeStatus, "tick": w.tick,
 					"deposit": w.deposit, "deposit 2": w.deposit, "withdraw": w.withdraw, "transfer": w.transfer,
 					"hold": w.hold, "hold 2": w.hold, "capture": w.capture, "capture 2": w.capture,

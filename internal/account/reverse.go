@@ -8,7 +8,7 @@ import (
 	"passbook/internal/money"
 )
 
-// decideReversal decides on the account of the movement and, of a transfer, on that of the other side.
+// decideReversal decides on the account of the movement and, for a transfer, on the other account too.
 func decideReversal(state func(uuid.UUID) State, c Reverse) ([]Entry, error) {
 	m := c.Movement
 	if m.Event == nil {
@@ -55,7 +55,7 @@ func decideReversal(state func(uuid.UUID) State, c Reverse) ([]Entry, error) {
 	return []Entry{{m.AccountID, first}, {r.Counterparty, second}}, nil
 }
 
-// reversibleOn is movable for an account that the request does not name.
+// reversibleOn is movable for an account that the request does not name, so the detail does.
 func reversibleOn(id uuid.UUID, s State) error {
 	err := movable(s, "")
 	if r, ok := errors.AsType[*Refusal](err); ok {
@@ -64,8 +64,8 @@ func reversibleOn(id uuid.UUID, s State) error {
 	return err
 }
 
-// parts returns what a movement moved, what a reversal of it says beside that, and whether it brought money in. ok is false if the
-// event is no movement.
+// parts returns the amount of a movement, a Reversal with the ids of its transfer, and whether it brought money in. ok is false
+// if the event is not a movement.
 func (m Movement) parts() (amount money.Amount, r Reversal, credit, ok bool) {
 	switch e := m.Event.(type) {
 	case MoneyDeposited:
@@ -80,11 +80,11 @@ func (m Movement) parts() (amount money.Amount, r Reversal, credit, ok bool) {
 	return amount, r, false, false
 }
 
-// reversible is the amount to reverse of a movement: all that is left of it if none is given.
+// reversible returns the amount to reverse: the given one, or all that is left of the movement.
 func (m Movement) reversible(moved money.Amount, given *money.Decimal) (money.Amount, error) {
 	left := money.New(moved.Minor()-m.Reversed, moved.Currency())
 	if left.Sign() <= 0 {
-		return left, refuse(CodeAlreadyReversed, FieldPosition, "the movement has been reversed, all of it")
+		return left, refuse(CodeAlreadyReversed, FieldPosition, "the movement has already been fully reversed")
 	}
 	if given == nil {
 		return left, nil
@@ -96,7 +96,7 @@ func (m Movement) reversible(moved money.Amount, given *money.Decimal) (money.Am
 	return amount, err
 }
 
-// undone returns the event that takes back a credit from an account, or gives back a debit.
+// undone returns the event that reverses a credit or a debit.
 func undone(s State, r Reversal, credit, force bool) (Event, error) {
 	if !credit {
 		return DebitReversed{r}, creditable(s, r.Amount, FieldAmount)

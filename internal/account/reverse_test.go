@@ -15,7 +15,7 @@ var (
 	transfer = uuid.MustParse("0198c1f0-0000-7000-8000-0000000000ff")
 )
 
-// movementOf is a movement of ada's. That of a transfer has its other side at position 8.
+// movementOf returns a movement of ada's. The other side of a transfer is at position 8.
 func movementOf(e account.Event, reversed int64) account.Movement {
 	return account.Movement{AccountID: ada, Event: e, OtherPosition: 8, Reversed: reversed}
 }
@@ -29,7 +29,7 @@ var (
 
 func TestReverse(t *testing.T) {
 	t.Parallel()
-	// of is the reversal of position 7, and with of a transfer, of which the other account is given.
+	// of is a reversal of position 7, and with is one of a transfer with the given other account.
 	of := func(minor int64, change ...func(*account.Reversal)) account.Reversal {
 		r := account.Reversal{ReversalID: reversal, ReversedPosition: 7, Amount: eurs(minor)}
 		for _, c := range change {
@@ -166,7 +166,7 @@ func TestReverseRefuses(t *testing.T) {
 	}
 }
 
-// After a forced reversal an account takes money in, and nothing else until it has paid.
+// After a forced reversal, an account can only receive money until the debt is paid.
 func TestAfterForcedReversal(t *testing.T) {
 	t.Parallel()
 	below := states{ada: with(active(-1000), limit(200)), bob: active(100)}

@@ -12,7 +12,7 @@ import (
 	"passbook/internal/money"
 )
 
-// Status is where an account is in its life.
+// Status is the stage of an account's life.
 type Status uint8
 
 // An account's life: Missing → Active ⇄ Suspended, and from either → Closed, which is final.
@@ -33,19 +33,19 @@ func (s Status) String() string {
 	return statusNames[s]
 }
 
-// State is what the events of one account add up to. The zero value is an account that was never opened. It is a
-// plain value: copies share nothing that can change. Fits is always true of it. The caller keeps its version.
+// State is the fold of one account's events. The zero value is an account that was never opened. It is a plain value: copies
+// share only what never changes. Its sums always fit (see Fits). It does not contain the account's version.
 type State struct {
 	Status   Status
 	Owner    string
 	Currency money.Currency
-	// Balance is in minor units of Currency. It is below -OverdraftLimit only after a reversal that was forced.
+	// Balance is in minor units of Currency. It is below -OverdraftLimit only after a forced reversal.
 	Balance int64
 	// OverdraftLimit is in minor units of Currency, zero or more.
 	OverdraftLimit int64
 	// Held is the sum of Holds, in minor units of Currency.
 	Held int64
-	// Holds are those that are open, in the order of their ids. The slice is never changed.
+	// Holds are the open holds, ordered by id. The slice is never modified.
 	Holds    []Hold
 	Metadata Metadata
 }
@@ -55,18 +55,18 @@ type Hold struct {
 	ID uuid.UUID
 	// Amount is in minor units of the account's currency.
 	Amount int64
-	// ExpiresAt is the zero time if the hold does not end by itself.
+	// ExpiresAt is the zero time if the hold does not expire.
 	ExpiresAt time.Time
 }
 
-// MaxHolds is how many holds may be open on an account: snapshots contain them.
+// MaxHolds is how many holds may be open on an account. It is bounded because snapshots contain them.
 const MaxHolds = 1000
 
 // Exists reports whether the account was ever opened.
 func (s State) Exists() bool { return s.Status != Missing }
 
-// Available returns how many minor units could be taken out: the balance and the overdraft limit, without what is held. It is
-// negative after a reversal that was forced.
+// Available returns how many minor units could be taken out: the balance plus the overdraft limit, less what is held. It can be
+// negative after a forced reversal.
 func (s State) Available() int64 { return s.Balance + s.OverdraftLimit - s.Held }
 
 // Hold returns the open hold with an id.
@@ -82,12 +82,11 @@ func (s State) findHold(id uuid.UUID) (int, bool) {
 	return slices.BinarySearchFunc(s.Holds, id, func(h Hold, id uuid.UUID) int { return bytes.Compare(h.ID[:], id[:]) })
 }
 
-// ErrHistory says that an event cannot follow the state it is applied to: the log is damaged, or a rule of it was
-// bypassed.
+// ErrHistory means that an event cannot follow the state it is applied to: the log is damaged or was written past the rules.
 var ErrHistory = errors.New("impossible history")
 
-// Evolve returns the state after an event. It does not judge: whether the event was allowed was decided when it was
-// recorded. The error, which matches ErrHistory, is for an event that cannot have happened.
+// Evolve returns the state after an event. It does not apply the rules of commands: Decide did that before the event was
+// recorded. The error, which matches ErrHistory, means that the event cannot have happened.
 func Evolve(s State, e Event) (State, error) {
 	if created, ok := e.(AccountCreated); ok {
 		return s.created(created)
@@ -98,7 +97,7 @@ func Evolve(s State, e Event) (State, error) {
 	case s.Status == Closed:
 		return s, impossible(e, "the account is closed")
 	}
-	switch event := e.(type) { // e stays as it is, an interface: to make another of event would allocate
+	switch event := e.(type) { // e is passed on, because converting event back to an interface would allocate
 	case MoneyDeposited:
 		return s.credited(e, event.Amount)
 	case MoneyWithdrawn:
@@ -182,12 +181,12 @@ func (s State) held(e HoldPlaced) (State, error) {
 	if after.Held, ok = money.AddMinor(s.Held, e.Amount.Minor()); !ok || !after.Fits() {
 		return s, impossible(e, "what is held overflows")
 	}
-	// The slice is shared with other copies of the state.
+	// Clone: other copies of the state share the slice.
 	after.Holds = slices.Insert(slices.Clone(s.Holds), n, Hold{ID: e.HoldID, Amount: e.Amount.Minor(), ExpiresAt: e.ExpiresAt})
 	return after, nil
 }
 
-// unheld ends a hold whose amount is that of the event and released minor units.
+// unheld ends a hold, whose amount must be amount plus released minor units.
 func (s State) unheld(e Event, id uuid.UUID, amount money.Amount, released int64) (State, error) {
 	if err := s.checkMovement(e, amount); err != nil {
 		return s, err
@@ -239,7 +238,7 @@ func (s State) checkMovement(e Event, amount money.Amount) error {
 	return nil
 }
 
-// afterCredit returns the state once minor units have come in; ok is false when that does not fit.
+// afterCredit returns the state after minor units have come in; ok is false if they do not fit.
 func (s State) afterCredit(minor int64) (_ State, ok bool) {
 	if s.Balance, ok = money.AddMinor(s.Balance, minor); !ok {
 		return s, false
@@ -247,7 +246,7 @@ func (s State) afterCredit(minor int64) (_ State, ok bool) {
 	return s, s.Fits()
 }
 
-// afterDebit returns the state once minor units have gone out; ok is false when that does not fit.
+// afterDebit returns the state after minor units have gone out; ok is false if they do not fit.
 func (s State) afterDebit(minor int64) (_ State, ok bool) {
 	if s.Balance, ok = money.SubMinor(s.Balance, minor); !ok {
 		return s, false
@@ -255,8 +254,8 @@ func (s State) afterDebit(minor int64) (_ State, ok bool) {
 	return s, s.Fits()
 }
 
-// Fits reports whether the sums that the rules make of a state fit int64: the balance with the overdraft limit, and what would be
-// owed if all holds were captured. So a capture never overflows, nor does Available.
+// Fits reports whether the sums that the rules compute fit int64: the balance plus the overdraft limit, and the debt if all holds
+// were captured. Neither a capture nor Available can then overflow.
 func (s State) Fits() bool {
 	_, credit := money.AddMinor(s.Balance, s.OverdraftLimit)
 	_, debit := money.SubMinor(s.Held, s.Balance)

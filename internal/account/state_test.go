@@ -62,8 +62,8 @@ func TestEvolveRefusesImpossibleHistory(t *testing.T) {
 	}
 }
 
-// A suspended account still takes what history says it took: Evolve does not judge.
-func TestEvolveDoesNotJudge(t *testing.T) {
+// Evolve does not apply the rules of commands: a suspended account still accepts the movements in its history.
+func TestEvolveDoesNotApplyRules(t *testing.T) {
 	t.Parallel()
 	s, err := account.Evolve(with(active(0), status(account.Suspended)), account.MoneyWithdrawn{Amount: money.New(5, eur)})
 	if err != nil || s.Balance != -5 || s.Status != account.Suspended {

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of the texts in commands, in characters (runes).
+// Maximum lengths of the texts in commands, in characters (runes).
 const (
 	MaxOwnerLen = 200
 	MaxTextLen  = 500 // references and reasons
@@ -23,8 +23,8 @@ func checkOwner(owner string) (string, error) {
 	return owner, checkText(FieldOwner, FieldOwner, owner, MaxOwnerLen)
 }
 
-// checkText refuses what the log cannot keep: text that is too long, is not UTF-8, or holds NUL, which PostgreSQL's
-// jsonb has no room for. The refusal is about field; what names the text in its detail.
+// checkText refuses text that is too long, is not UTF-8, or contains NUL, which PostgreSQL's jsonb cannot store. The refusal is
+// about field; what names the text in its detail.
 func checkText(field, what, text string, most int) error {
 	if text == "" {
 		return nil
