@@ -12,13 +12,13 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// maxFollowed is how many events an instance applies to catch up. When it is further behind, forgetting the accounts is cheaper.
+// maxFollowed is how many events an instance applies to catch up. If it is further behind, emptying the cache is cheaper.
 const maxFollowed = 4096
 
-// accounts is what an instance knows: the accounts it holds, each as of the head. It belongs to the batcher.
+// accounts is the account cache: accounts as of the head. It belongs to the batcher.
 type accounts struct {
 	head eventstore.Head
-	// known is false when nothing is known, not even the head.
+	// known is false if the cache is empty and even the head is unknown.
 	known bool
 	cache *simplelru.LRU[uuid.UUID, *held]
 }
@@ -26,21 +26,21 @@ type accounts struct {
 // held is an account as of the head. Its zero value is an account without events.
 type held struct {
 	state account.State
-	// version and position are those of its last event, snapshot is the version of the last one that carries a snapshot.
+	// version and position are those of the last event, snapshot is the version of the last one with a snapshot.
 	version, position, snapshot int64
-	// err, when not nil, says why the account's events cannot be folded: a newer release wrote them, or the log is damaged.
-	// Commands on the account fail with it, and no others. Such an account is never cached.
+	// err, if not nil, says why the account's events cannot be folded: a newer release wrote them, or the log is damaged. Only
+	// commands on this account fail with it. Such an account is never cached.
 	err error
 }
 
-// forget forgets everything.
+// forget empties the cache and forgets the head.
 func (a *accounts) forget() {
 	a.cache.Purge()
 	a.head, a.known = eventstore.Head{}, false
 }
 
-// follow brings the accounts and the head up to date with at most maxFollowed events, from the one at the head on. Everything is
-// forgotten when they do not follow on the head, because the log has lost its event, and when there are too many.
+// follow brings the accounts and the head up to date with at most maxFollowed events, the first of which is the one at the head.
+// It forgets everything if the log no longer contains that event, or if there are too many.
 func (a *accounts) follow(events []eventstore.Event) {
 	begun := a.head.Position > 0
 	lost := begun && (len(events) == 0 || events[0].Position != a.head.Position || events[0].EventID != a.head.EventID)
@@ -70,12 +70,12 @@ func (a *accounts) follow(events []eventstore.Event) {
 type known struct {
 	accounts map[uuid.UUID]*held
 	index    *account.Index
-	// unread, when not nil, says why an event that the requests name cannot be read. Those that name one fail with it.
+	// unread, if not nil, says why an event that requests name cannot be read. All requests that name one fail with it.
 	unread error
 }
 
-// load returns what the groups' requests are about, as of the head: copies of the accounts, and an index of what the requests name.
-// What is not in the cache is read from the log, up to the head and no further. If no head is known, it is read first.
+// load returns what is known as of the head: copies of the accounts that the groups' requests concern, and an index of what they
+// name. It reads accounts that are not cached from the log, up to the head. If the head is unknown, it reads that first.
 func (a *accounts) load(ctx context.Context, l log, groups []*group) (_ known, err error) {
 	if !a.known {
 		if a.head, err = l.Last(ctx); err != nil {
@@ -126,7 +126,7 @@ func (a *accounts) load(ctx context.Context, l log, groups []*group) (_ known, e
 	return k, nil
 }
 
-// readNamed adds to the index what the log has of the ids and positions that the requests name.
+// readNamed adds the events with the ids and positions that the requests name to the index.
 func (a *accounts) readNamed(ctx context.Context, l log, groups []*group, k *known) error {
 	for _, g := range groups {
 		for i := range g.requests {
@@ -144,7 +144,7 @@ func (a *accounts) readNamed(ctx context.Context, l log, groups []*group, k *kno
 	})
 }
 
-// keep stores the accounts that a batch has changed, now that it is appended, and the new head.
+// keep caches the accounts that an appended batch has changed, and sets the new head.
 func (a *accounts) keep(ids map[uuid.UUID]*held, head eventstore.Head) {
 	for id, h := range ids {
 		if h.err == nil && h.position > a.head.Position {
@@ -154,7 +154,7 @@ func (a *accounts) keep(ids map[uuid.UUID]*held, head eventstore.Head) {
 	a.head = head
 }
 
-// evolve applies a stored event, or sets err. A stream that is read from a snapshot begins with its state.
+// evolve applies a stored event, or sets err. If the first event read is not the stream's first, it carries a snapshot.
 func (h *held) evolve(e *eventstore.Event) {
 	if h.err != nil {
 		return
@@ -165,7 +165,7 @@ func (h *held) evolve(e *eventstore.Event) {
 		h.state, err = snapshotOf(e)
 		h.snapshot = e.Version
 	case e.Version != h.version+1:
-		err = fmt.Errorf("the stream %s goes from version %d to %d", e.StreamID, h.version, e.Version)
+		err = fmt.Errorf("stream %s goes from version %d to %d", e.StreamID, h.version, e.Version)
 	default:
 		var decoded account.Event
 		if decoded, err = eventjson.Decode(e.Type, e.SchemaVersion, e.Payload); err == nil {

@@ -17,9 +17,9 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// TestAgainstAModel runs random commands one after another, alone and several in one call, through one service and through two by
-// turns, each with a cache that holds all accounts or next to none.
-func TestAgainstAModel(t *testing.T) {
+// TestRandomCommandsAgainstModel runs random commands one after another, alone and several in one call, through one service or
+// alternating between two, each with a cache for all accounts or for almost none.
+func TestRandomCommandsAgainstModel(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ instances, cache int }{{1, 1000}, {1, 1}, {2, 1000}, {2, 2}} {
 		t.Run(fmt.Sprintf("%d instances, cache of %d", test.instances, test.cache), func(t *testing.T) {
@@ -70,7 +70,7 @@ func runModel(t *rapid.T, services []*command.Service) {
 	}
 }
 
-// dryRunModel makes a dry run, which leaves the model as it is.
+// dryRunModel makes a dry run, which does not change the model.
 func dryRunModel(t *rapid.T, s *command.Service, m *model, ids []uuid.UUID) {
 	r := dryRun(drawRequest(t, m, ids))
 	result, err := s.Do(t.Context(), r)
@@ -181,7 +181,7 @@ func drawRequest(t *rapid.T, m *model, ids []uuid.UUID) command.Request {
 	return r
 }
 
-// drawID draws an id that is used, or a new one.
+// drawID draws an id that is taken, or a new one.
 func drawID[V any](t *rapid.T, used map[uuid.UUID]V) uuid.UUID {
 	ids := slices.SortedFunc(maps.Keys(used), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 	if len(ids) > 0 && rapid.Bool().Draw(t, "used") {
@@ -190,7 +190,7 @@ func drawID[V any](t *rapid.T, used map[uuid.UUID]V) uuid.UUID {
 	return uuid.New()
 }
 
-// drawPosition draws the position of a movement, of either side if it is a transfer, or now and then one of nothing.
+// drawPosition draws the position of a movement (of a transfer, of either side) or sometimes one without a movement.
 func drawPosition(t *rapid.T, m *model) int64 {
 	moves := slices.DeleteFunc(slices.Clone(m.moves), func(v modelMove) bool { return v.position == 0 })
 	if len(moves) == 0 || rapid.IntRange(0, 9).Draw(t, "nothing") == 0 {

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// storeTimeout bounds one try to append a batch, beyond the lock and statement timeouts of the database.
+	// storeTimeout limits one try to append a batch. The database's lock and statement timeouts are shorter.
 	storeTimeout = 10 * time.Second
 	// maxMoved is how often the log may move under a batch before it takes the append lock first.
 	maxMoved = 2
@@ -18,10 +18,10 @@ const (
 	lockFirst = 16
 )
 
-// errMoved says that another instance has appended after this instance's head.
+// errMoved means that another instance has appended after this instance's head.
 var errMoved = errors.New("the log has moved")
 
-// log is what the batcher needs of the log: an *eventstore.Store, or an *eventstore.Locked at the end of the log.
+// log is the part of *eventstore.Store and *eventstore.Locked that the batcher needs.
 type log interface {
 	Last(ctx context.Context) (eventstore.Head, error)
 	ReadStreams(ctx context.Context, streams [][16]byte, upTo int64, snapshot string, each func(*eventstore.Event) error) error
@@ -29,11 +29,11 @@ type log interface {
 	Append(ctx context.Context, head eventstore.Head, b *eventstore.Batch) (eventstore.Appended, error)
 }
 
-// Run takes commands until ctx ends, then finishes those it has taken, refuses those still queued with ErrUnavailable, and
+// Run takes commands until ctx ends, then finishes those it has taken, fails those still queued with ErrUnavailable, and
 // returns nil. It must be called once. It does not recover: a panic in it ends the process.
 func (s *Service) Run(ctx context.Context) error {
 	s.running.Store(true)
-	work := context.WithoutCancel(ctx) // what has been taken is finished
+	work := context.WithoutCancel(ctx) // commands that were taken are finished
 	for ctx.Err() == nil {
 		if groups := s.queue.take(); len(groups) > 0 {
 			s.write(work, s.dropAbandoned(groups))
@@ -52,7 +52,7 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// dropAbandoned finishes the groups whose callers no longer wait, and returns the others.
+// dropAbandoned fails the groups whose callers have gone, and returns the others.
 func (s *Service) dropAbandoned(groups []*group) []*group {
 	return slices.DeleteFunc(groups, func(g *group) bool {
 		abandoned := g.call.ctx.Err()
@@ -86,7 +86,7 @@ func (s *Service) write(ctx context.Context, open []*group) {
 	}
 }
 
-// writeOptimistic tries once on the instance's head. When the log has moved it catches up and returns errMoved.
+// writeOptimistic tries once on the instance's head. If the log has moved, it catches up and returns errMoved.
 func (s *Service) writeOptimistic(ctx context.Context, open []*group) ([]*group, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -102,11 +102,11 @@ func (s *Service) writeOptimistic(ctx context.Context, open []*group) ([]*group,
 	return nil, errMoved
 }
 
-// writeLocked tries once with the append lock held, so that no other instance can be faster.
+// writeLocked tries once with the append lock held, so that no other instance can be first.
 func (s *Service) writeLocked(ctx context.Context, open []*group) ([]*group, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	// Fill the account cache first, so that others do not wait for the lock meanwhile.
+	// Fill the account cache before taking the lock, so as not to hold it while reading.
 	if _, err := s.accounts.load(ctx, s.store, open); err != nil {
 		return nil, err
 	}
@@ -128,15 +128,15 @@ func (s *Service) writeLocked(ctx context.Context, open []*group) ([]*group, err
 	return rest, err
 }
 
-// decideAndAppend decides the groups and appends them. It finishes those that got an answer and returns the others, which
-// have to be decided again. If it returns an error it has finished none.
+// decideAndAppend decides the groups and appends them. It finishes those that have an answer and returns the others, which
+// have to be decided again. If it returns an error, it has finished none.
 func (s *Service) decideAndAppend(ctx context.Context, l log, open []*group) ([]*group, error) {
 	known, err := s.accounts.load(ctx, l, open)
 	if err != nil {
 		return nil, err
 	}
 	b := decide(time.Now(), s.accounts.head, known, open)
-	// A request that failed, but not by the rules, has no key in the batch, so the append cannot say that its key is stored.
+	// The batch does not contain the keys of failed requests, so the append cannot tell whether they are stored.
 	if b.failed {
 		if rest, err := s.answerStored(ctx, open); err != nil || len(rest) < len(open) {
 			return rest, err
@@ -166,8 +166,8 @@ func (s *Service) decideAndAppend(ctx context.Context, l log, open []*group) ([]
 	return nil, nil
 }
 
-// finish gives a group's answer to its caller, who goes on with the last group of the call. The call's keys are released before
-// that: a caller that has its answer may use them again at once.
+// finish counts a group and, if it is the last of its call, wakes the caller. It releases the call's keys first, because the
+// caller may use them again as soon as it has its answer.
 func (s *Service) finish(g *group) {
 	s.count(g)
 	if g.call.open--; g.call.open == 0 {

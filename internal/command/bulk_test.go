@@ -17,8 +17,8 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// TestTwoInstancesUnderBulkLoad has three callers at each of two instances decide thousands of deposits into the same few
-// accounts, beside hundreds of single commands at each: all of them are answered, and each is in the log once.
+// TestTwoInstancesUnderBulkLoad has three callers at each of two instances send thousands of deposits into the same few accounts,
+// beside hundreds of single commands: all of them are answered, and each is in the log once.
 func TestTwoInstancesUnderBulkLoad(t *testing.T) {
 	t.Parallel()
 	const bulks, chunk, singles = 3, 1000, 100
@@ -66,14 +66,14 @@ func TestTwoInstancesUnderBulkLoad(t *testing.T) {
 	}
 }
 
-// TestSingleCommandsGoFirst queues a single command behind thousands of bulk ones, while an append is held up.
+// TestSingleCommandsGoFirst queues a single command behind thousands of bulk ones while an append is blocked.
 func TestSingleCommandsGoFirst(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	s := start(t, pool)
 	a := open(t, s, "0")
 	release := holdLock(t, pool)
-	plug := plugIn(t, pool, s)
+	plug := blockAppend(t, pool, s)
 	var bulks []<-chan []command.Outcome
 	for range 3 {
 		requests := make([]command.Request, 2000)
@@ -103,7 +103,7 @@ func TestSingleCommandsGoFirst(t *testing.T) {
 		}
 		last = append(last, position)
 	}
-	// They take turns, so that none has to wait for all of another.
+	// Bulk calls take turns, so that none has to wait for all of another.
 	for _, position := range last {
 		if position < 6000-2000+4 {
 			t.Errorf("one call was done at position %d of 6003: %v", position, last)
@@ -112,16 +112,16 @@ func TestSingleCommandsGoFirst(t *testing.T) {
 	checkLog(t, pool)
 }
 
-// TestAPanicEndsTheProcess runs itself once more, as a process whose batcher panics while a caller waits.
-func TestAPanicEndsTheProcess(t *testing.T) {
+// TestPanicEndsTheProcess runs itself in another process, whose batcher panics while a caller waits.
+func TestPanicEndsTheProcess(t *testing.T) {
 	t.Parallel()
 	const url = "COMMAND_PANIC_URL"
 	if at := os.Getenv(url); at != "" {
 		s := start(t, newPool(t, at), func(c *command.Config) { c.Settled = func(account.Command, bool, error) { panic("on purpose") } })
 		_, err := s.Do(t.Context(), request(uuid.New(), account.Open{Owner: "Ada", Currency: eur}))
-		t.Fatalf("the caller goes on: %v", err)
+		t.Fatalf("the caller got an answer: %v", err)
 	}
-	run := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAPanicEndsTheProcess$", "-test.timeout=1m")
+	run := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPanicEndsTheProcess$", "-test.timeout=1m")
 	run.Env = append(os.Environ(), fmt.Sprintf("%s=%s", url, pgtest.URL(t)))
 	out, err := run.CombinedOutput()
 	if _, ended := errors.AsType[*exec.ExitError](err); !ended || !strings.Contains(string(out), "panic: on purpose") ||
@@ -130,17 +130,17 @@ func TestAPanicEndsTheProcess(t *testing.T) {
 	}
 }
 
-// TestStalled asks a service that was never run, that runs, and that has stopped.
+// TestStalled calls Stalled on a service that starts, runs, and has stopped.
 func TestStalled(t *testing.T) {
 	t.Parallel()
 	s, stop := startStoppable(t, pgtest.New(t))
-	waitFor(t, "it runs", func() bool { return s.Stalled() == nil })
+	waitFor(t, "the service to run", func() bool { return s.Stalled() == nil })
 	open(t, s, "1")
 	if err := s.Stalled(); err != nil {
-		t.Errorf("at work: %v", err)
+		t.Errorf("while running: %v", err)
 	}
 	stop()
 	if s.Stalled() == nil {
-		t.Error("stopped, and takes commands")
+		t.Error("a stopped service is not stalled")
 	}
 }

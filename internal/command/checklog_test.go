@@ -15,17 +15,17 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// folded is what a log adds up to.
+// folded is the fold of a log.
 type folded struct {
 	accounts map[uuid.UUID]account.State
 	versions map[uuid.UUID]int64
 	events   []eventstore.Event
 }
 
-// checkLog reads the whole log and asserts I1, I3 and I8 on it: positions and versions without a gap, a clock that
-// only goes on, every event allowed by the state before it, and money conserved at every position. The sides of transfers and of
-// their reversals are at neighbouring positions, so between the two one amount is on its way. No id is used twice, no hold ends
-// twice, what is held is what the open holds add up to, and no movement is reversed beyond its amount.
+// checkLog reads the whole log and asserts I1, I3 and I8: positions and versions have no gap, times never decrease, the state
+// before each event allows it, and money is conserved at every position. The two sides of a transfer, or of its reversal, are at
+// neighbouring positions; between them one amount is in transit. No id is used twice, no hold ends twice, the held amounts are the
+// sums of the open holds, and no movement is reversed beyond its amount.
 func checkLog(t testing.TB, pool *pgxpool.Pool) folded {
 	t.Helper()
 	events, err := eventstore.New(pool).ReadAfter(context.Background(), 0, 10_000_000)
@@ -34,7 +34,7 @@ func checkLog(t testing.TB, pool *pgxpool.Pool) folded {
 	}
 	f := folded{accounts: make(map[uuid.UUID]account.State), versions: make(map[uuid.UUID]int64), events: events}
 	ends := newEnds()
-	inside, total := int64(0), int64(0) // what came in less what went out, and the sum of the balances
+	inside, total := int64(0), int64(0) // deposited less withdrawn, and the sum of the balances
 	var before time.Time
 	for i := range events {
 		e := &events[i]
@@ -60,12 +60,12 @@ func checkLog(t testing.TB, pool *pgxpool.Pool) folded {
 		f.accounts[e.StreamID] = next
 		total += next.Balance - old.Balance
 		inside += fromOutside(decoded)
-		onItsWay, err := inTransit(events, i)
+		transit, err := inTransit(events, i)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if total+onItsWay != inside {
-			t.Fatalf("position %d: the balances add up to %d and %d is on its way; %d came in", e.Position, total, onItsWay, inside)
+		if total+transit != inside {
+			t.Fatalf("position %d: the balances add up to %d and %d is in transit; %d came in", e.Position, total, transit, inside)
 		}
 		if err := ends.see(e.Position, decoded); err != nil {
 			t.Fatal(err)
@@ -90,7 +90,7 @@ func checkLog(t testing.TB, pool *pgxpool.Pool) folded {
 	return f
 }
 
-// allowed says in its own words which steps a rule permits.
+// allowed states the rules once more, independently of package account.
 func allowed(old, next account.State, e account.Event) error {
 	switch e := e.(type) {
 	case account.AccountCreated:
@@ -163,8 +163,8 @@ func sideOf(e *eventstore.Event) (side, bool) {
 	return side{}, false
 }
 
-// inTransit returns what is on its way after event i, the first side of a transfer or of the reversal of one; 0 after any other
-// event. It fails when a side is without the other one at the position beside it.
+// inTransit returns the amount in transit after event i, the first side of a transfer or of its reversal; 0 after any other
+// event. It fails if the other side is not at the neighbouring position.
 func inTransit(events []eventstore.Event, i int) (int64, error) {
 	one, is := sideOf(&events[i])
 	if !is {
@@ -186,11 +186,11 @@ func inTransit(events []eventstore.Event, i int) (int64, error) {
 	return 0, fmt.Errorf("position %d: half a transfer: %+v", events[i].Position, one)
 }
 
-// ends counts what may happen once only, or not beyond a sum: ids of transfers and holds, the ends of holds, and reversals.
+// ends tracks what may happen only once, or only up to a sum: the use of transfer and hold ids, the ends of holds, and reversals.
 type ends struct {
 	used     map[uuid.UUID]bool
 	open     map[uuid.UUID]bool
-	moved    map[int64]int64 // what is left of a movement, by its position
+	moved    map[int64]int64 // what is left to reverse of a movement, by its position
 	reversed int
 }
 
@@ -198,7 +198,7 @@ func newEnds() *ends {
 	return &ends{used: make(map[uuid.UUID]bool), open: make(map[uuid.UUID]bool), moved: make(map[int64]int64)}
 }
 
-// see returns an error if the event does something again.
+// see returns an error if the event repeats something or reverses too much.
 func (n *ends) see(position int64, e account.Event) error {
 	use := func(id uuid.UUID) error {
 		if n.used[id] {
@@ -248,7 +248,7 @@ func (n *ends) see(position int64, e account.Event) error {
 	return nil
 }
 
-// checkBySQL folds the log once more, by the database and without any of our code, and compares.
+// checkBySQL compares with a second fold of the log, made in SQL without our code.
 func checkBySQL(t testing.TB, pool *pgxpool.Pool, f folded) {
 	t.Helper()
 	rows, err := pool.Query(context.Background(), `
@@ -282,7 +282,7 @@ group by stream_id`)
 	}
 }
 
-// inLog asserts that the log holds the result's events exactly as answered.
+// inLog asserts that the log holds the events exactly as they are in the result.
 func (f *folded) inLog(t testing.TB, result command.Result) {
 	t.Helper()
 	for _, r := range result.Events {

@@ -16,14 +16,14 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// commandStep is a command, and what it does to the versions of its accounts.
+// commandStep is a command, and by how much it increases the versions of its accounts.
 type commandStep struct {
 	request  command.Request
 	versions []int64
 	events   []account.Event
 }
 
-// everyCommand runs through all commands, on an account that overdraws and one, b, that receives and is closed.
+// everyCommand returns a sequence of all commands, on an account that is overdrawn and on b, which receives money and is closed.
 func everyCommand(b uuid.UUID) []commandStep {
 	a, transferID := uuid.New(), uuid.New()
 	limit := dec("10")
@@ -200,8 +200,8 @@ func TestIfVersion(t *testing.T) {
 	}
 }
 
-// TestMetadata asserts that where a command came from is kept with each event, and that text which jsonb cannot
-// hold fails neither the command nor its neighbours.
+// TestMetadata asserts that a command's metadata is stored with each of its events, and that text which jsonb cannot store fails
+// neither the command nor others in the batch.
 func TestMetadata(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)

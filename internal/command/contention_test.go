@@ -21,8 +21,8 @@ import (
 	"passbook/internal/postgres"
 )
 
-// TestContention attacks I1, I2, I3 and I8: three instances, 24 clients and three accounts, and every request sent
-// twice with its key, to either instance, after one another or at once. Holds are placed, captured, released and expire, and
+// TestContention attacks I1, I2, I3 and I8 with three instances, 24 clients and three accounts. Every request is sent twice with
+// its key, to any two instances, one after the other or at the same time. Holds are placed, captured, released and expire, and
 // movements are reversed.
 func TestContention(t *testing.T) {
 	t.Parallel()
@@ -56,7 +56,7 @@ func TestContention(t *testing.T) {
 			return nil
 		})
 	}
-	group.Go(func() error { // expires holds when their time has come, as two instances that do not know of each other
+	group.Go(func() error { // expires due holds, as two independent instances do
 		for working.Load() > 0 {
 			for _, h := range book.due() {
 				r := keyed(request(h.account, account.ExpireHold{HoldID: h.id}))
@@ -74,29 +74,29 @@ func TestContention(t *testing.T) {
 	book.check(t, pool, len(before.events))
 	book.wantAll(t)
 	if book.refused == 0 || len(book.results) == 0 {
-		t.Errorf("%d done and %d refused: the test did not try the rules", len(book.results), book.refused)
+		t.Errorf("%d done and %d refused: the test did not exercise the rules", len(book.results), book.refused)
 	}
 }
 
-// book is what the clients were told.
+// book collects the answers that the clients got.
 type book struct {
 	accounts []uuid.UUID
 
 	mu      sync.Mutex
-	results []command.Result // one a key
+	results []command.Result // one for each key
 	refused int
 	holds   []heldAt
 	moves   []int64 // positions of movements
 }
 
-// heldAt is a hold that was placed, and when it expires, the zero time for never.
+// heldAt is a hold, and when it expires; the zero time means never.
 type heldAt struct {
 	account, id uuid.UUID
 	at          time.Time
 }
 
-// randomCommand moves or holds an amount that the accounts can bear every other time or so, or ends a hold or reverses a movement
-// of before, whatever has become of it.
+// randomCommand moves or holds an amount, of which about every other is available, or ends an earlier hold or reverses an earlier
+// movement, whatever has happened to it since.
 func (b *book) randomCommand(random *rand.Rand) command.Request {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -150,7 +150,7 @@ func (b *book) add(result command.Result) {
 	}
 }
 
-// due returns the holds whose time has come, each once.
+// due returns the holds that have expired, each once.
 func (b *book) due() (due []heldAt) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -163,7 +163,7 @@ func (b *book) due() (due []heldAt) {
 	return due
 }
 
-// wantAll asserts that there were events of all kinds.
+// wantAll asserts that every type of event occurred.
 func (b *book) wantAll(t *testing.T) {
 	t.Helper()
 	seen := make(map[string]int)
@@ -183,18 +183,18 @@ func (b *book) wantAll(t *testing.T) {
 	}
 }
 
-// sendTwice sends a request to each of two services and compares their answers: the first answer is the answer, be it a result
-// or a refusal. It fails on anything else.
+// sendTwice sends a request to each of two services and compares their answers: the second must replay the first, a result or a
+// refusal. It fails on anything else.
 func (b *book) sendTwice(ctx context.Context, one, two *command.Service, r command.Request, atOnce bool) error {
 	var first, again answered
 	if atOnce {
 		c := make(chan answered, 1)
-		go func() { c <- insist(ctx, one, r) }()
-		again = insist(ctx, two, r)
+		go func() { c <- retryInFlight(ctx, one, r) }()
+		again = retryInFlight(ctx, two, r)
 		first = <-c
 	} else {
-		first = insist(ctx, one, r)
-		again = insist(ctx, two, r)
+		first = retryInFlight(ctx, one, r)
+		again = retryInFlight(ctx, two, r)
 	}
 	if first.replayed() && !atOnce || first.replayed() == again.replayed() {
 		return fmt.Errorf("one of two answers must be a replay: %+v, %+v", first, again)
@@ -212,13 +212,13 @@ func (b *book) sendTwice(ctx context.Context, one, two *command.Service, r comma
 	return nil
 }
 
-// replayed tells whether it was an answer to an earlier request.
+// replayed reports whether it replays the answer to an earlier request.
 func (a *answered) replayed() bool {
 	_, refused := errors.AsType[*command.RefusedBeforeError](a.err)
 	return refused || a.result.Replayed
 }
 
-// text is the answer as its caller sees it.
+// text returns the answer as its caller sees it.
 func (a *answered) text(r command.Request) string {
 	if before, ok := errors.AsType[*command.RefusedBeforeError](a.err); ok {
 		return string(before.Answer)
@@ -229,8 +229,8 @@ func (a *answered) text(r command.Request) string {
 	return fmt.Sprint(a.result.Events)
 }
 
-// insist sends the request again while its key is in flight.
-func insist(ctx context.Context, s *command.Service, r command.Request) answered {
+// retryInFlight sends a request, and again while its key is in flight.
+func retryInFlight(ctx context.Context, s *command.Service, r command.Request) answered {
 	for {
 		result, err := s.Do(ctx, r)
 		if !errors.Is(err, command.ErrKeyInFlight) {
@@ -240,7 +240,7 @@ func insist(ctx context.Context, s *command.Service, r command.Request) answered
 	}
 }
 
-// check asserts that the log holds what was acknowledged, once, and nothing else but the first events.
+// check asserts that the log holds each acknowledged event once, and nothing else except the first events.
 func (b *book) check(t *testing.T, pool *pgxpool.Pool, first int) {
 	t.Helper()
 	log := checkLog(t, pool)
@@ -255,13 +255,13 @@ func (b *book) check(t *testing.T, pool *pgxpool.Pool, first int) {
 		}
 	}
 	if len(log.events) != first+len(acknowledged) {
-		t.Errorf("%d events were acknowledged, the log has %d and %d from before", len(acknowledged), len(log.events), first)
+		t.Errorf("%d events were acknowledged; the log has %d, of which %d are from before", len(acknowledged), len(log.events), first)
 	}
 }
 
-// TestDatabaseGoesAway attacks I2: connections are cut at random under load, and clients send again with the same key
-// until they are told. What they are told is in the log, once, and nothing else is.
-func TestDatabaseGoesAway(t *testing.T) {
+// TestConnectionsAreCut attacks I2: connections are cut at random under load, and clients retry with the same key until they get
+// an answer. The log has each acknowledged event once, and nothing else.
+func TestConnectionsAreCut(t *testing.T) {
 	t.Parallel()
 	const instances, clients, each = 2, 8, 40
 	url := pgtest.URL(t)
@@ -294,7 +294,7 @@ func TestDatabaseGoesAway(t *testing.T) {
 		group.Go(func() error {
 			for range each {
 				r := book.randomCommand(random)
-				got := persist(ctx, services, random, r, func() { failures.Add(1); progress.add() })
+				got := retryUntilAnswered(ctx, services, random, r, func() { failures.Add(1); progress.add() })
 				progress.add()
 				var refusal *account.Refusal
 				switch {
@@ -321,8 +321,8 @@ func TestDatabaseGoesAway(t *testing.T) {
 	book.check(t, killer, 2*len(accounts))
 }
 
-// killConnections cuts connections until working ends, always one that is at work, so that appends are cut off
-// before, during and after their commit.
+// killConnections cuts connections until working ends, always one that is in use, so that appends are cut off before, during and
+// after their commit.
 func killConnections(ctx, working context.Context, pool *pgxpool.Pool, progress *counter) (kills int, err error) {
 	for working.Err() == nil {
 		var n int
@@ -332,15 +332,15 @@ where datname = current_database() and application_name = 'passbook' and state =
 			return kills, err
 		}
 		kills += n
-		progress.wait(working, progress.count()+2) // let the clients get somewhere
+		progress.wait(working, progress.count()+2) // let the clients make progress
 	}
 	return kills, nil
 }
 
-// persist sends a request to any of the services until the database is there to answer it.
-func persist(ctx context.Context, services []*command.Service, random *rand.Rand, r command.Request, failed func()) answered {
+// retryUntilAnswered sends a request to any of the services until one answers.
+func retryUntilAnswered(ctx context.Context, services []*command.Service, random *rand.Rand, r command.Request, failed func()) answered {
 	for {
-		got := insist(ctx, services[random.IntN(len(services))], r)
+		got := retryInFlight(ctx, services[random.IntN(len(services))], r)
 		if got.err == nil || !postgres.IsUnavailable(got.err) {
 			return got
 		}
@@ -348,7 +348,7 @@ func persist(ctx context.Context, services []*command.Service, random *rand.Rand
 	}
 }
 
-// counter counts, and wakes who waits for the count.
+// counter counts, and wakes those waiting for a count.
 type counter struct {
 	mu   sync.Mutex
 	n    int

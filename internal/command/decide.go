@@ -12,17 +12,17 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// batch is what groups are decided into, each on the accounts as the ones before it left them.
+// batch collects the events and keys of groups as they are decided, each on the accounts after those before it.
 type batch struct {
 	eventstore.Batch
-	known  // as the groups decided so far leave it
+	known  // after the groups decided so far
 	now    time.Time
 	head   eventstore.Head
 	groups []*group
 	firsts map[[16]byte]first
-	failed bool   // keys of a failed group are not in the batch, so the append cannot say that one is stored
-	undo   []undo // of the group that is being decided
-	// encoded is metadata as JSON, which the events of one bulk call have in common.
+	failed bool   // a group with keys has failed: they are not in the batch, so the append cannot tell whether they are stored
+	undo   []undo // of the group being decided
+	// encoded is the JSON of metadata, which the events of one bulk call share.
 	metadata Metadata
 	encoded  []byte
 }
@@ -34,8 +34,8 @@ type first struct {
 	refusal     []byte
 }
 
-// decide decides the groups, all at the time now, on what is known, which it changes. Each group then has its answer, which holds
-// once the batch is appended; the times of its events are still missing.
+// decide decides the groups at the time now on what is known, and updates known. Each group then has its answer, without the
+// times of its events; it is valid once the batch is appended.
 func decide(now time.Time, head eventstore.Head, known known, groups []*group) *batch {
 	b := &batch{known: known, now: now, head: head, groups: groups, firsts: make(map[[16]byte]first)}
 	b.Events = make([]eventstore.NewEvent, 0, len(groups))
@@ -45,8 +45,8 @@ func decide(now time.Time, head eventstore.Head, known known, groups []*group) *
 	return b
 }
 
-// decideGroup decides the requests of a group in order. When one is refused the error is an *ItemError, and none of them leaves
-// a trace but the key of the refused one, which keeps the refusal. Dry runs leave none.
+// decideGroup decides the requests of a group in order. If one is refused the error is an *ItemError, and the batch keeps only
+// the refusal with its key. It keeps nothing of a dry run.
 func (b *batch) decideGroup(g *group) error {
 	g.results = make([]Result, len(g.requests))
 	events, keys := len(b.Events), len(b.Keys)
@@ -69,7 +69,7 @@ func (b *batch) decideGroup(g *group) error {
 	return nil
 }
 
-// takeBack takes the group that is being decided out of the batch, which had so many events and keys before.
+// takeBack takes the group being decided out of the batch, which had the given numbers of events and keys before.
 func (b *batch) takeBack(events, keys int) {
 	for _, u := range slices.Backward(b.undo) {
 		*b.accounts[u.AccountID] = u.before
@@ -81,14 +81,14 @@ func (b *batch) takeBack(events, keys int) {
 	b.Events, b.Keys = b.Events[:events], b.Keys[:keys]
 }
 
-// undo is an event, and its account as it was before.
+// undo is an event, and its account before it.
 type undo struct {
 	account.Entry
 	before held
 }
 
-// keepRefusal stores the answer with the key if err is a refusal by the rules. Another error is not stored, but the key may have
-// been stored before.
+// keepRefusal stores the answer with the key if err is a refusal. No other error is stored, but the key may have been stored
+// before.
 func (b *batch) keepRefusal(k *Key, err error) {
 	switch {
 	case k == nil:
@@ -121,7 +121,7 @@ func (b *batch) decideRequest(req *Request, result *Result) error {
 	return nil
 }
 
-// repeat makes the answer to a request whose key occurs again in the batch: that of its first occurrence.
+// repeat answers a request whose key occurs again in the batch with the answer of its first occurrence.
 func repeat(k *Key, f first, result *Result) error {
 	switch {
 	case f.fingerprint != k.Fingerprint:
@@ -172,12 +172,12 @@ func (b *batch) decideCommand(req *Request, result *Result) error {
 	return nil
 }
 
-// add adds an event to the batch and moves its account on by it.
+// add adds an event to the batch and applies it to its account.
 func (b *batch) add(id uuid.UUID, e account.Event, m Metadata, result *Result) error {
 	a := b.accounts[id]
 	state, err := account.Evolve(a.state, e)
 	if err != nil {
-		return fmt.Errorf("command: evolve the account by its own decision: %w", err)
+		return fmt.Errorf("command: apply a decided event: %w", err)
 	}
 	encoded, err := eventjson.Encode(e)
 	if err != nil {
@@ -202,10 +202,10 @@ func (b *batch) add(id uuid.UUID, e account.Event, m Metadata, result *Result) e
 	return nil
 }
 
-// newID returns an id that sorts after the earlier ones, which keeps indexes dense. Go's source of randomness does not fail.
+// newID returns an id that sorts after earlier ones, which keeps indexes dense. Go's source of randomness does not fail.
 func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
-// metadataOf returns the metadata of an account's event: where it came from, and a snapshot when one is due.
+// metadataOf returns the metadata of an account's event: m, and a snapshot if one is due.
 func (b *batch) metadataOf(a *held, m Metadata) (_ []byte, err error) {
 	if a.version-a.snapshot >= eventstore.SnapshotEvery {
 		state, err := eventjson.MarshalState(a.state)
@@ -224,7 +224,7 @@ func (b *batch) metadataOf(a *held, m Metadata) (_ []byte, err error) {
 	return b.encoded, nil
 }
 
-// end is the head that the log has once the batch is appended.
+// end returns the log's head once the batch is appended.
 func (b *batch) end() eventstore.Head {
 	n := len(b.Events)
 	if n == 0 {
@@ -233,14 +233,14 @@ func (b *batch) end() eventstore.Head {
 	return eventstore.Head{Position: b.head.Position + int64(n), EventID: b.Events[n-1].EventID}
 }
 
-// recorded completes the results with the time of the append.
+// recorded sets the time of the append in the results.
 func (b *batch) recorded(at time.Time) {
 	for _, g := range b.groups {
 		if g.err != nil || g.dryRun() {
 			continue
 		}
 		for _, result := range g.results {
-			for j := range result.Events { // a replay shares those of its first occurrence
+			for j := range result.Events { // a replay shares the events of its first occurrence
 				result.Events[j].RecordedAt = at
 			}
 		}

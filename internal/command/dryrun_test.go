@@ -17,8 +17,8 @@ func dryRun(r command.Request) command.Request {
 	return r
 }
 
-// TestDryRunLeavesNothing has dry runs beside commands of the same accounts, ids and keys, in one batch, in one call and alone: each
-// says what would happen, and what happens is as if they had not been.
+// TestDryRunLeavesNothing makes dry runs beside commands with the same accounts, ids and keys, in one batch, in one call and
+// alone: each predicts the outcome, and none has an effect on the commands.
 func TestDryRunLeavesNothing(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -51,7 +51,7 @@ func TestDryRunLeavesNothing(t *testing.T) {
 	}
 	wantRefusal(t, s, dryRun(withdraw(x, "61")), account.CodeInsufficientFunds)
 
-	got := held(t, pool, s, nil,
+	got := batched(t, pool, s, nil,
 		dryRun(withdraw(x, "60")), dryRun(key), key, dryRun(hold(x, holdID, "61")), hold(x, holdID, "61"), dryRun(capture(x, holdID)),
 		dryRun(reverse(sent, "")), reverse(sent+1, "39"), dryRun(reverse(sent, "2")))
 	for i, code := range []string{"", "", "", "", "", "", "", "", account.CodeAmountAboveMovement} {

@@ -16,15 +16,15 @@ import (
 	"passbook/internal/postgres"
 )
 
-// gate is a pool whose statements can be held before they are sent, one by one, whose answers can be lost on their way back,
-// and whose statements can be replaced by others of the same length.
+// gate is a pool that can hold statements before they are sent, one by one, lose their answers, and replace text in them by text
+// of the same length.
 type gate struct {
 	pool *pgxpool.Pool
 	// arrived receives once for each statement that is held.
 	arrived chan struct{}
-	// lose has the next answer lost: it is received, and the connection breaks.
+	// lose loses the next answer: it is received, but the connection breaks.
 	lose atomic.Bool
-	// instead holds pairs of texts: what a statement says, and what is sent in its place.
+	// instead holds pairs of texts: one in a statement, and the one to send in its place.
 	instead [][2]string
 
 	mu   sync.Mutex
@@ -57,7 +57,7 @@ func newGate(t testing.TB, url string, instead ...[2]string) *gate {
 	return g
 }
 
-// close has every statement from now on held.
+// close holds every statement from now on.
 func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -66,7 +66,7 @@ func (g *gate) close() {
 	}
 }
 
-// open lets all pass that are held, and all that come.
+// open lets all statements pass, held ones and later ones.
 func (g *gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -86,7 +86,7 @@ func (g *gate) waits(t testing.TB) {
 	}
 }
 
-// step lets one statement pass that is held.
+// step lets one held statement pass.
 func (g *gate) step() {
 	g.mu.Lock()
 	pass := g.pass
@@ -155,7 +155,7 @@ func (c *gatedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// appendWaits tells whether a session of the database waits for the append lock.
+// appendWaits reports whether a session waits for the append lock.
 func appendWaits(t testing.TB, pool *pgxpool.Pool) (waits bool) {
 	t.Helper()
 	if err := pool.QueryRow(context.Background(), pgtest.AppendWaits).Scan(&waits); err != nil {

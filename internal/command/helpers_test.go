@@ -42,7 +42,7 @@ func dec(text string) money.Decimal {
 	return d
 }
 
-// cents is so many minor units of EUR as a decimal.
+// cents returns n minor units of EUR as a decimal.
 func cents(n int64) money.Decimal { return dec(money.FormatMinor(n, eur)) }
 
 // start runs a service on the pool until the test ends.
@@ -53,7 +53,7 @@ func start(t testing.TB, pool *pgxpool.Pool, change ...func(*command.Config)) *c
 	return s
 }
 
-// startStoppable is start with a stop that returns once Run has; it may be called more than once.
+// startStoppable is start, and also returns a stop function, which waits for Run and may be called more than once.
 func startStoppable(t testing.TB, pool *pgxpool.Pool, change ...func(*command.Config)) (*command.Service, func()) {
 	t.Helper()
 	config := command.Config{Store: eventstore.New(pool)}
@@ -80,7 +80,7 @@ func startStoppable(t testing.TB, pool *pgxpool.Pool, change ...func(*command.Co
 
 func cacheSize(n int) func(*command.Config) { return func(c *command.Config) { c.CacheSize = n } }
 
-// second is another instance: a service on a pool of its own on the same database.
+// second starts another instance: a service with a pool of its own on the same database.
 func second(t testing.TB, url string, change ...func(*command.Config)) *command.Service {
 	t.Helper()
 	return start(t, newPool(t, url), change...)
@@ -114,7 +114,7 @@ func transfer(from, to uuid.UUID, amount string) command.Request {
 
 var keyCount atomic.Uint64
 
-// keyed gives the request a key that no other call returns.
+// keyed gives the request a new key.
 func keyed(r command.Request) command.Request {
 	k := new(command.Key)
 	binary.BigEndian.PutUint64(k.Hash[:], keyCount.Add(1))
@@ -145,7 +145,7 @@ func open(t testing.TB, s *command.Service, balance string) uuid.UUID {
 	return id
 }
 
-// wantRefusal asserts that the command is refused by the rule of that code.
+// wantRefusal asserts that the command is refused with a code.
 func wantRefusal(t testing.TB, s *command.Service, r command.Request, code string) {
 	t.Helper()
 	_, err := s.Do(t.Context(), r)
@@ -155,7 +155,7 @@ func wantRefusal(t testing.TB, s *command.Service, r command.Request, code strin
 	}
 }
 
-// wantRefusedBefore asserts that the command is answered as it was when it was refused with first.
+// wantRefusedBefore asserts that the answer replays the refusal first.
 func wantRefusedBefore(t testing.TB, s *command.Service, r command.Request, first error) {
 	t.Helper()
 	_, err := s.Do(t.Context(), r)
@@ -181,7 +181,7 @@ func sameEvents(t testing.TB, got, want command.Result) {
 	}
 }
 
-// patience bounds what a test waits for, so that a failure is not a hang.
+// patience limits how long a test waits, so that a failure does not hang.
 const patience = time.Minute
 
 // until waits for a condition on the database.
@@ -200,7 +200,7 @@ func waitFor(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !condition(); runtime.Gosched() {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain: %s", what)
+			t.Fatalf("timed out waiting for: %s", what)
 		}
 	}
 }
@@ -211,7 +211,7 @@ type answered struct {
 	err    error
 }
 
-// async sends a command and returns where its answer will be.
+// async sends a command and returns a channel for its answer.
 func async(ctx context.Context, s *command.Service, r command.Request) <-chan answered {
 	c := make(chan answered, 1)
 	go func() {
@@ -221,39 +221,39 @@ func async(ctx context.Context, s *command.Service, r command.Request) <-chan an
 	return c
 }
 
-// held makes one batch of the requests, in order: it holds the append lock while they queue up behind a command that
-// has no part in them, runs then if it is given, and lets go.
-func held(t testing.TB, pool *pgxpool.Pool, s *command.Service, then func(), requests ...command.Request) []answered {
+// batched makes one batch of the requests, in order: it holds the append lock while they queue up behind an unrelated command,
+// runs then if it is not nil, and releases the lock.
+func batched(t testing.TB, pool *pgxpool.Pool, s *command.Service, then func(), requests ...command.Request) []answered {
 	t.Helper()
 	all := make([]queued, len(requests))
 	for i, r := range requests {
 		all[i] = queued{t.Context(), r}
 	}
-	return heldBy(t, pool, s, then, all...)
+	return batchedFor(t, pool, s, then, all...)
 }
 
-// queued is a request and the context its caller waits with.
+// queued is a request and its caller's context.
 type queued struct {
 	ctx     context.Context
 	request command.Request
 }
 
-// heldBy is held for callers with contexts of their own.
-func heldBy(t testing.TB, pool *pgxpool.Pool, s *command.Service, then func(), requests ...queued) []answered {
+// batchedFor is batched for callers with contexts of their own.
+func batchedFor(t testing.TB, pool *pgxpool.Pool, s *command.Service, then func(), requests ...queued) []answered {
 	t.Helper()
 	release := holdLock(t, pool)
-	plug := plugIn(t, pool, s)
+	blocked := blockAppend(t, pool, s)
 	answers := make([]<-chan answered, len(requests))
 	for i, q := range requests {
 		answers[i] = async(q.ctx, s, q.request)
-		// In order: the next is sent when this one is queued.
+		// Keep the order: send the next one when this one is queued.
 		waitFor(t, "queued", func() bool { return s.Queued() > i })
 	}
 	if then != nil {
 		then()
 	}
 	release()
-	if a := <-plug; a.err != nil {
+	if a := <-blocked; a.err != nil {
 		t.Fatal(a.err)
 	}
 	all := make([]answered, len(requests))
@@ -263,16 +263,16 @@ func heldBy(t testing.TB, pool *pgxpool.Pool, s *command.Service, then func(), r
 	return all
 }
 
-// holdLock takes the append lock and returns what lets it go.
+// holdLock takes the append lock and returns a function that releases it.
 func holdLock(t testing.TB, pool *pgxpool.Pool) (release func()) {
 	t.Helper()
 	return pgtest.HoldAppendLock(t, pool)
 }
 
-// plugIn sends a command of its own account and returns once its append waits for the lock.
-func plugIn(t testing.TB, pool *pgxpool.Pool, s *command.Service) <-chan answered {
+// blockAppend opens an account of its own and returns once that append waits for the lock.
+func blockAppend(t testing.TB, pool *pgxpool.Pool, s *command.Service) <-chan answered {
 	t.Helper()
-	plug := async(context.Background(), s, request(uuid.New(), account.Open{Owner: "Plug", Currency: eur}))
+	blocked := async(context.Background(), s, request(uuid.New(), account.Open{Owner: "Blocked", Currency: eur}))
 	until(t, pool, pgtest.AppendWaits)
-	return plug
+	return blocked
 }

@@ -13,9 +13,9 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// TestRefusalsAreNotDecidedOnACache has instance B change what A has cached, in ways that turn every one of A's
-// refusals into success and the other way round.
-func TestRefusalsAreNotDecidedOnACache(t *testing.T) {
+// TestRefusalsAreDecidedOnTheLog has instance B change accounts that A has cached, so that whatever A would refuse on its cache
+// succeeds, and the other way round.
+func TestRefusalsAreDecidedOnTheLog(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	pool := newPool(t, url)
@@ -59,9 +59,9 @@ func TestRefusalsAreNotDecidedOnACache(t *testing.T) {
 	checkLog(t, pool)
 }
 
-// TestRefusalThatFollowsFromARefresh has a batch in which bringing one refused account up to date makes a later unit
-// be refused on another account that is stale still.
-func TestRefusalThatFollowsFromARefresh(t *testing.T) {
+// TestBatchOnTwoStaleAccounts has a batch on two accounts that another instance has changed: its commands must be decided as if
+// both had been read afresh.
+func TestBatchOnTwoStaleAccounts(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	pool := newPool(t, url)
@@ -69,7 +69,7 @@ func TestRefusalThatFollowsFromARefresh(t *testing.T) {
 	x, y := open(t, a, "50"), open(t, a, "50")
 	must(t, b, deposit(x, "70"))
 	must(t, b, deposit(y, "950"))
-	got := held(t, pool, a, nil,
+	got := batched(t, pool, a, nil,
 		withdraw(x, "100"),    // refused at the cached 50, accepted at 120
 		transfer(x, y, "50"),  // accepted at the cached 50, refused at 20
 		withdraw(y, "100.00"), // accepted at the cached 50 + 50; at the cached 50 alone refused; at 1000 accepted
@@ -81,16 +81,16 @@ func TestRefusalThatFollowsFromARefresh(t *testing.T) {
 	checkLog(t, pool)
 }
 
-// TestRefusalThatRestsOnALoser has a unit refused for what an earlier unit of the batch would have done, had it not
-// been done long ago.
-func TestRefusalThatRestsOnALoser(t *testing.T) {
+// TestReplayInBatchDoesNotAffectOthers has a batch that begins with a retry: the next command must not be refused as if the
+// retry took the money a second time.
+func TestReplayInBatchDoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	s := start(t, pool)
 	a := open(t, s, "100")
 	first := keyed(withdraw(a, "50"))
 	result := must(t, s, first)
-	got := held(t, pool, s, nil, first, withdraw(a, "50"), withdraw(a, "1"))
+	got := batched(t, pool, s, nil, first, withdraw(a, "50"), withdraw(a, "1"))
 	if got[0].err != nil || !got[0].result.Replayed || got[1].err != nil {
 		t.Fatalf("answers: %+v, %+v", got[0], got[1])
 	}
@@ -113,11 +113,11 @@ func forget(t testing.TB, pool *pgxpool.Pool, after int64) {
 	}
 }
 
-func TestLogWentBack(t *testing.T) {
+func TestLogLostItsTail(t *testing.T) {
 	t.Parallel()
 	open := account.Open{Owner: "Ada", Currency: eur}
 	for name, test := range map[string]struct {
-		// keep is how many of the five events of the account stay: opened, and four times 10.00 deposited.
+		// keep is how many of the account's five events are kept: its opening, and four deposits of 10.00.
 		keep    int64
 		then    account.Command
 		version int64 // of the event, 0 when an error is expected
@@ -155,9 +155,9 @@ func TestLogWentBack(t *testing.T) {
 	}
 }
 
-// TestLogWentBackAndOn has the log lose events and another instance write others in their place: what is refused is
-// refused, or not, for what the log holds now.
-func TestLogWentBackAndOn(t *testing.T) {
+// TestLogLostItsTailAndGrew has the log lose events and another instance append others in their place: commands must be decided
+// on the log as it is now.
+func TestLogLostItsTailAndGrew(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	pool := newPool(t, url)
@@ -172,8 +172,8 @@ func TestLogWentBackAndOn(t *testing.T) {
 	checkLog(t, pool)
 }
 
-// TestFailureEmptiesTheCache has a failover that the instance notices by a failed append: what it had cached was
-// replaced at the very same version, so that the versions alone would not tell.
+// TestFailureEmptiesTheCache has a failover that the instance notices by a failed append: the events it had cached were replaced
+// at the same versions, so that versions alone would not reveal it.
 func TestFailureEmptiesTheCache(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -183,7 +183,7 @@ func TestFailureEmptiesTheCache(t *testing.T) {
 	forget(t, pool, 1)
 	must(t, b, deposit(id, "5"))
 	release := holdLock(t, pool)
-	plug := plugIn(t, pool, a)
+	plug := blockAppend(t, pool, a)
 	cancelAppend(t, pool)
 	if got := <-plug; got.err == nil {
 		t.Errorf("a cancelled append: %+v", got)
@@ -194,8 +194,8 @@ func TestFailureEmptiesTheCache(t *testing.T) {
 	checkLog(t, pool)
 }
 
-// TestUnreadableAccount has a newer release write an event that this one does not know: its account stands still, and
-// every other goes on, in the same batch.
+// TestUnreadableAccount has a newer release write an event that this one does not know: commands on its account fail, and others
+// in the same batch succeed.
 func TestUnreadableAccount(t *testing.T) {
 	t.Parallel()
 	for name, cached := range map[string]bool{"cached": true, "not cached": false} {
@@ -215,7 +215,7 @@ select 5, $1, 3, gen_random_uuid(), 'AccountRenamed', 1, '{}', '{}', recorded_at
 			if !cached {
 				s = second(t, url)
 			}
-			got := held(t, pool, s, nil, withdraw(b, "1"), withdraw(a, "1"), transfer(b, a, "1"), deposit(a, "1"), withdraw(b, "2"))
+			got := batched(t, pool, s, nil, withdraw(b, "1"), withdraw(a, "1"), transfer(b, a, "1"), deposit(a, "1"), withdraw(b, "2"))
 			for i, wantErr := range []bool{false, true, true, true, false} {
 				if (got[i].err != nil) != wantErr {
 					t.Errorf("command %d: %+v", i, got[i])
@@ -224,14 +224,14 @@ select 5, $1, 3, gen_random_uuid(), 'AccountRenamed', 1, '{}', '{}', recorded_at
 					t.Errorf("command %d: %v, want ErrUnknownType", i, got[i].err)
 				}
 			}
-			wantReplay(t, s, before, answer) // the first answer stands, whatever has happened to the account since
+			wantReplay(t, s, before, answer) // replays the first answer, whatever has happened to the account since
 		})
 	}
 }
 
-// TestWhatFollowsALoserLoses has a loser be exactly as many events behind as the units that follow on it: their
-// versions fit the log then, but what they were decided on never was.
-func TestWhatFollowsALoserLoses(t *testing.T) {
+// TestCommandAfterStaleOrReplayedOne has another instance change the account of a batch whose first command is decided on a stale
+// version, or is a replay. The command behind it must be refused, although by version numbers alone it would fit the log.
+func TestCommandAfterStaleOrReplayedOne(t *testing.T) {
 	t.Parallel()
 	for name, keys := range map[string]bool{"conflict": false, "duplicate": true} {
 		t.Run(name, func(t *testing.T) {
@@ -246,7 +246,7 @@ func TestWhatFollowsALoserLoses(t *testing.T) {
 				must(t, s, first)
 			}
 			must(t, other, withdraw(a, "80"))
-			got := held(t, pool, s, nil, first, withdraw(a, "60"))
+			got := batched(t, pool, s, nil, first, withdraw(a, "60"))
 			var refusal *account.Refusal
 			if got[0].err != nil || !errors.As(got[1].err, &refusal) {
 				t.Errorf("answers: %+v, %+v", got[0], got[1])

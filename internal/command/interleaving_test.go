@@ -20,9 +20,9 @@ import (
 	"passbook/internal/postgres"
 )
 
-// TestInterleavings walks three instances through the protocol statement by statement, in random order, with answers that are
-// lost, instances that crash, and a log that loses its tail. Every event that gets in must be allowed by the fold of all that
-// is before it, and every refusal must be right on the log as it was at some moment while its command ran.
+// TestInterleavings walks three instances through the protocol statement by statement, in random order, with lost answers,
+// instances that crash, and a log that loses its tail. The fold of all earlier events must allow every event appended, and every
+// refusal must be right for the log at some moment while its command ran.
 func TestInterleavings(t *testing.T) {
 	t.Parallel()
 	const walks = 60
@@ -38,8 +38,8 @@ func TestInterleavings(t *testing.T) {
 	}
 }
 
-// TestBrokenProtocolsAreFound breaks the protocol on purpose, one part at a time, and wants the same walk to notice.
-func TestBrokenProtocolsAreFound(t *testing.T) {
+// TestBrokenProtocolsAreDetected breaks one part of the protocol at a time, and expects the same walk to detect it.
+func TestBrokenProtocolsAreDetected(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		instead [2]string // in the statements of the instances
@@ -70,7 +70,7 @@ func TestBrokenProtocolsAreFound(t *testing.T) {
 					return
 				}
 			}
-			t.Errorf("%d walks noticed nothing: %+v", walks, w.seen)
+			t.Errorf("%d walks detected nothing: %+v", walks, w.seen)
 		})
 	}
 }
@@ -83,12 +83,12 @@ type walk struct {
 	ids     []uuid.UUID
 	writers []*writer
 	states  []state     // after each event, and after each loss of the tail
-	log     []uuid.UUID // the event ids, as last seen
-	broken  error       // what a look has found wrong
+	log     []uuid.UUID // the event ids at the last refold
+	broken  error       // the errors that refold has found
 	seen    struct{ accepted, refused, exists, missing, unknown, lost, crashed, locked int }
 }
 
-// state is what the log adds up to.
+// state is the fold of the log.
 type state struct {
 	available map[uuid.UUID]int64
 	transfers map[uuid.UUID]bool // the ids
@@ -104,7 +104,7 @@ type placed struct {
 	ended   bool
 }
 
-// move is a movement: what is left to reverse of it, and the account from which a reversal takes it, nil if that is outside.
+// move is a movement: what is left to reverse, and the account that a reversal takes it from, nil for outside.
 type move struct {
 	left int64
 	to   uuid.UUID
@@ -117,8 +117,8 @@ type writer struct {
 	stop    func()
 	request command.Request
 	answer  <-chan answered // nil when it is idle
-	held    bool            // a statement of it is held
-	since   int             // the index in states of when its command began
+	held    bool            // the gate holds a statement of it
+	since   int             // the index in states when its command began
 }
 
 func newWalk(t *testing.T, instead ...[2]string) *walk {
@@ -154,7 +154,7 @@ func (w *walk) run(t *testing.T, seed uint64) error {
 		must(t, w.writers[0].service, request(id, account.Open{Owner: "Ada", Currency: eur}))
 		must(t, w.writers[0].service, deposit(id, "3"))
 	}
-	w.look(t)
+	w.refold(t)
 	for _, writer := range w.writers {
 		writer.gate.close()
 	}
@@ -179,7 +179,7 @@ func (writer *writer) end() {
 	writer.gate.pool.Close()
 }
 
-// step does one thing at random.
+// step takes one random step.
 func (w *walk) step(t *testing.T, random *rand.Rand) error {
 	t.Helper()
 	writer := w.writers[random.IntN(len(w.writers))]
@@ -209,7 +209,7 @@ func (w *walk) step(t *testing.T, random *rand.Rand) error {
 
 func (w *walk) anyCommand(random *rand.Rand) command.Request {
 	i := random.IntN(len(w.ids))
-	n := byte(random.IntN(5)) // few, so that they are used again
+	n := byte(random.IntN(5)) // few, so that ids repeat
 	holdID, transferID := uuid.UUID{1, n}, uuid.UUID{2, n}
 	switch amount := fmt.Sprint(1 + random.IntN(3)); random.IntN(8) {
 	case 0:
@@ -229,7 +229,7 @@ func (w *walk) anyCommand(random *rand.Rand) command.Request {
 	}
 }
 
-// settle waits until a writer is held again, has its answer, or waits for the append lock, and takes note of the log.
+// settle waits until a writer is held again, has its answer, or waits for the append lock, and folds the log.
 func (w *walk) settle(t *testing.T, writer *writer) error {
 	t.Helper()
 	deadline := time.Now().Add(patience)
@@ -237,27 +237,27 @@ func (w *walk) settle(t *testing.T, writer *writer) error {
 		select {
 		case <-writer.gate.arrived:
 			writer.held = true
-			w.look(t)
+			w.refold(t)
 			return nil
 		case got := <-writer.answer:
 			writer.gate.lose.Store(false)
-			w.look(t)
-			return w.judge(writer, got)
+			w.refold(t)
+			return w.checkAnswer(writer, got)
 		case <-time.After(time.Millisecond):
 		}
 		if appendWaits(t, w.pool) {
 			w.seen.locked++
-			w.look(t)
+			w.refold(t)
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return errors.New("an instance stands still")
+			return errors.New("an instance is stuck")
 		}
 	}
 }
 
-// judge compares an answer with the log.
-func (w *walk) judge(writer *writer, got answered) error {
+// checkAnswer compares an answer with the log.
+func (w *walk) checkAnswer(writer *writer, got answered) error {
 	writer.answer = nil
 	if errors.Is(got.err, errLost) || postgres.IsUnavailable(got.err) {
 		w.seen.unknown++
@@ -267,7 +267,7 @@ func (w *walk) judge(writer *writer, got answered) error {
 	switch {
 	case got.err == nil:
 		w.seen.accepted++
-		return nil // look has seen whether its events were allowed
+		return nil // refold has checked that its events were allowed
 	case code == "exists":
 		w.seen.exists++
 	case code == "not found":
@@ -281,7 +281,7 @@ func (w *walk) judge(writer *writer, got answered) error {
 	return fmt.Errorf("%T%+v: %w, and the log never said so: %v", writer.request.Command, writer.request.Command, got.err, w.states[writer.since:])
 }
 
-// outcome says what becomes of a request, as codeOf does.
+// outcome returns the outcome that a request should have, as a code of codeOf.
 func (s state) outcome(r command.Request) string {
 	short := func(id uuid.UUID, amount int64) string {
 		if s.available[id] < amount {
@@ -334,8 +334,8 @@ func (s state) outcome(r command.Request) string {
 	return ""
 }
 
-// loseTail takes events off the end of the log, as a failover to a standby that had not received them does. With the
-// transaction of Locked open it does nothing: a failover would have ended it.
+// loseTail deletes events at the end of the log, as a failover to a standby that had not received them does. It does nothing
+// while a transaction of Locked is open, which a failover would have ended.
 func (w *walk) loseTail(t *testing.T, random *rand.Rand) {
 	t.Helper()
 	const locked = `select exists (select from pg_locks where locktype = 'advisory' and granted
@@ -350,11 +350,11 @@ and database = (select oid from pg_database where datname = current_database()))
 	}
 	w.seen.lost++
 	forget(t, w.pool, int64(first-1))
-	w.look(t)
+	w.refold(t)
 }
 
-// look folds the log if it has changed.
-func (w *walk) look(t *testing.T) {
+// refold folds the log if it has changed.
+func (w *walk) refold(t *testing.T) {
 	t.Helper()
 	events, err := eventstore.New(w.pool).ReadAfter(t.Context(), 0, 10_000)
 	if err != nil {
@@ -367,7 +367,7 @@ func (w *walk) look(t *testing.T) {
 	if w.states != nil && slices.Equal(ids, w.log) {
 		return
 	}
-	// More than one append may have come in since the last look.
+	// There may have been several appends since the last refold.
 	common := 0
 	for common < min(len(ids), len(w.log)) && ids[common] == w.log[common] {
 		common++
@@ -379,7 +379,7 @@ func (w *walk) look(t *testing.T) {
 	}
 }
 
-// foldAllowed returns the state after the events, and an error when the log is not whole or an event was not allowed.
+// foldAllowed returns the state after the events, and an error if the log has a gap or an event was not allowed.
 func foldAllowed(events []eventstore.Event) (s state, err error) {
 	s = state{
 		make(map[uuid.UUID]int64), make(map[uuid.UUID]bool), make(map[uuid.UUID]placed), make(map[int64]move), int64(len(events)),
@@ -449,7 +449,7 @@ func (s state) apply(e *eventstore.Event, decoded account.Event) {
 	}
 }
 
-// finish lets every instance end its command, and asserts that the log is whole and that every event in it was allowed.
+// finish lets every instance finish its command, and asserts that the log has no gap and that every event was allowed.
 func (w *walk) finish(t *testing.T) error {
 	t.Helper()
 	for _, writer := range w.writers {
@@ -459,8 +459,8 @@ func (w *walk) finish(t *testing.T) error {
 	for _, writer := range w.writers {
 		if writer.answer != nil {
 			got := <-writer.answer
-			w.look(t)
-			if err := w.judge(writer, got); err != nil {
+			w.refold(t)
+			if err := w.checkAnswer(writer, got); err != nil {
 				return err
 			}
 		}

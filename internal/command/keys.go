@@ -11,8 +11,8 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// isRefusal reports whether err is a decision of the rules, which is stored with the command's key as its one answer. That a hold
-// has not expired is not: time changes it, and a clock can be set back.
+// isRefusal reports whether err is a decision to store with the command's key as its only answer. "The hold has not expired" is
+// not stored, because time changes it.
 func isRefusal(err error) bool {
 	_, version := errors.AsType[*VersionError](err)
 	refusal, ok := errors.AsType[*account.Refusal](err)
@@ -46,9 +46,9 @@ func (s *Service) answerStored(ctx context.Context, open []*group) (rest []*grou
 	return rest, nil
 }
 
-// firstAnswer returns the answer that the requests of a group were given when their keys were stored: the results when all keys
-// stand for successes of the same requests, the refusal when one of them does. Otherwise a key was used in another request, and
-// the error is ErrKeyReused for that item. At least one of the keys is stored.
+// firstAnswer returns the answer that a group got when its keys were stored: the results if all keys are stored with a success of
+// the same request, or the refusal if one of them is stored with that. Otherwise a key was used in another request, and the error
+// is ErrKeyReused for that item. At least one of the keys must be stored.
 func firstAnswer(requests []Request, stored map[[16]byte]*eventstore.StoredKey) ([]Result, error) {
 	results, answered := make([]Result, len(requests)), make([]int, 0, len(requests))
 	for i := range requests {
@@ -75,10 +75,10 @@ func firstAnswer(requests []Request, stored map[[16]byte]*eventstore.StoredKey) 
 	return results, nil
 }
 
-// firstResult returns the result of the request that was first to use a key, made of the events it recorded.
+// firstResult returns the result of the first request with a key, from the events it recorded.
 func firstResult(key *eventstore.StoredKey) (Result, error) {
 	if len(key.Events) != key.Count {
-		return Result{}, fmt.Errorf("command: an idempotency key stands for %d events from position %d, and the log contains %d of them",
+		return Result{}, fmt.Errorf("command: an idempotency key is stored for %d events from position %d, but the log has %d of them",
 			key.Count, key.First, len(key.Events))
 	}
 	result := Result{Replayed: true, Events: make([]Recorded, key.Count)}

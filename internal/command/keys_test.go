@@ -81,7 +81,7 @@ func TestKeyInFlight(t *testing.T) {
 	a := open(t, s, "10")
 	r := keyed(withdraw(a, "1"))
 	release := holdLock(t, pool)
-	plug := plugIn(t, pool, s)
+	plug := blockAppend(t, pool, s)
 	first := async(t.Context(), s, r)
 	waitFor(t, "the first holds the key", func() bool { return s.Queued() == 1 })
 	if _, err := s.Do(t.Context(), r); !errors.Is(err, command.ErrKeyInFlight) {
@@ -97,9 +97,9 @@ func TestKeyInFlight(t *testing.T) {
 	checkLog(t, pool)
 }
 
-// TestARefusalKeepsItsKey asserts that the first answer is the answer, also when the rules would decide otherwise by now: at
-// this instance, at another, and after a restart.
-func TestARefusalKeepsItsKey(t *testing.T) {
+// TestRefusalIsStoredWithItsKey asserts that a retry gets the first answer even if the rules would now decide otherwise: from this
+// instance, from another, and after a restart.
+func TestRefusalIsStoredWithItsKey(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	pool := newPool(t, url)
@@ -138,9 +138,9 @@ func TestARefusalKeepsItsKey(t *testing.T) {
 	}
 }
 
-// TestADelayedCopyOfARefusedCommand has instance A hold the first copy of a withdrawal while B refuses the retry and the
-// account is filled. A's copy must then not take the money.
-func TestADelayedCopyOfARefusedCommand(t *testing.T) {
+// TestDelayedCopyOfRefusedCommand delays the first copy of a withdrawal at instance A while B refuses the retry and then takes a
+// deposit. A's copy must not take the money afterwards.
+func TestDelayedCopyOfRefusedCommand(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	gate := newGate(t, url)
@@ -164,8 +164,8 @@ func TestADelayedCopyOfARefusedCommand(t *testing.T) {
 	checkLog(t, newPool(t, url))
 }
 
-// TestAKeyTwiceInOneCall asserts that the second occurrence is a replay of the first, at once and at every retry.
-func TestAKeyTwiceInOneCall(t *testing.T) {
+// TestSameKeyTwiceInOneCall asserts that the second occurrence replays the first, in the first call and in every retry.
+func TestSameKeyTwiceInOneCall(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	s := start(t, pool)
@@ -209,8 +209,8 @@ func TestAKeyTwiceInOneCall(t *testing.T) {
 	}
 }
 
-// TestAKeyTwiceInAnAtomicGroup is the same for commands that stand or fall together.
-func TestAKeyTwiceInAnAtomicGroup(t *testing.T) {
+// TestSameKeyTwiceInAtomicGroup asserts the same for the commands of an atomic group.
+func TestSameKeyTwiceInAtomicGroup(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	s := start(t, pool)
@@ -255,14 +255,14 @@ func TestAKeyTwiceInAnAtomicGroup(t *testing.T) {
 			t.Errorf("try %d: %v", try, err)
 		}
 	}
-	// Also when another request of the group would be refused by now.
+	// Also if another request of the group would be refused by now.
 	must(t, s, keyed(command.Request{AccountID: a, Command: account.Suspend{}}))
 	_, err := s.DoAll(t.Context(), []command.Request{deposited, refused})
 	if before, ok := errors.AsType[*command.RefusedBeforeError](err); !ok || string(before.Answer) != string(refused.Key.Refusal(refusal)) {
 		t.Errorf("after the account was suspended: %v", err)
 	}
 	must(t, s, keyed(command.Request{AccountID: a, Command: account.Reactivate{}}))
-	if got := must(t, s, deposited); got.Replayed { // nothing was decided about it
+	if got := must(t, s, deposited); got.Replayed { // it was never decided
 		t.Errorf("%+v", got)
 	}
 	if log := checkLog(t, pool); log.accounts[a].Balance != 10_00-3_00+1_00 {
@@ -270,8 +270,8 @@ func TestAKeyTwiceInAnAtomicGroup(t *testing.T) {
 	}
 }
 
-// TestSameKeyAtTwoInstancesAtOnce asserts that of requests with one key at two instances one is carried out and the
-// other answered with it.
+// TestSameKeyAtTwoInstancesAtOnce asserts that of two concurrent requests with one key at two instances, one is applied and the
+// other replays its answer.
 func TestSameKeyAtTwoInstancesAtOnce(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -298,7 +298,7 @@ func TestSameKeyAtTwoInstancesAtOnce(t *testing.T) {
 	}
 }
 
-// TestKeyWithoutItsEvents sees a key whose events the log does not hold: an error for the one request, and no more.
+// TestKeyWithoutItsEvents has a key whose events are not in the log: only the request with that key fails.
 func TestKeyWithoutItsEvents(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -316,9 +316,9 @@ func TestKeyWithoutItsEvents(t *testing.T) {
 	checkLog(t, pool)
 }
 
-// TestDuplicateNeighbours asserts that a batch may hold many duplicates of a hot account and still settles: each is
-// found by the first append, whatever version it was decided at.
-func TestDuplicateNeighbours(t *testing.T) {
+// TestManyDuplicatesInOneBatch asserts that a batch with many duplicates on one account is answered: the first append finds all
+// of them.
+func TestManyDuplicatesInOneBatch(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	pool := newPool(t, url)
@@ -331,7 +331,7 @@ func TestDuplicateNeighbours(t *testing.T) {
 		firsts = append(firsts, must(t, other, r))
 		batch = append(batch, r, keyed(deposit(a, "0.01")))
 	}
-	for i, got := range held(t, pool, s, nil, batch...) {
+	for i, got := range batched(t, pool, s, nil, batch...) {
 		if got.err != nil || got.result.Replayed != (i%2 == 0) {
 			t.Fatalf("request %d: %+v", i, got)
 		}

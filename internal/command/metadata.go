@@ -12,15 +12,15 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// storedMetadata is the metadata of an event as the log holds it.
+// storedMetadata is the metadata of an event in the log.
 type storedMetadata struct {
 	Metadata
-	// State, if any, is the account's state after the event: a snapshot.
+	// State, if set, is a snapshot: the account's state after the event.
 	State jsontext.Value `json:"state,omitzero"`
 }
 
-// encode returns the metadata as a JSON object. Metadata may be inexact but must not make its command fail,
-// nor the batch: NUL, which jsonb cannot hold, is left out, and invalid UTF-8 replaced.
+// encode returns the metadata as a JSON object. Inexact metadata is better than a failed batch: encode removes NUL, which jsonb
+// cannot store, and replaces invalid UTF-8.
 func (m storedMetadata) encode() ([]byte, error) {
 	for _, field := range []*string{&m.CorrelationID, &m.CausationID, &m.Actor, &m.Traceparent} {
 		*field = strings.ReplaceAll(*field, "\x00", "")
@@ -28,10 +28,10 @@ func (m storedMetadata) encode() ([]byte, error) {
 	return json.Marshal(&m, jsontext.AllowInvalidUTF8(true))
 }
 
-// snapshotPattern is contained in the metadata of the events whose snapshot this code can read.
+// snapshotPattern is a jsonb value that the metadata of an event contains if this code can read its snapshot.
 var snapshotPattern = `{"state":{"state_version":` + strconv.Itoa(eventjson.StateVersion) + `}}`
 
-// snapshotOf returns the state that an event carries.
+// snapshotOf returns the snapshot in an event's metadata.
 func snapshotOf(e *eventstore.Event) (account.State, error) {
 	var stored storedMetadata
 	if err := json.Unmarshal(e.Metadata, &stored); err != nil {

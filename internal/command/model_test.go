@@ -12,7 +12,7 @@ import (
 	"passbook/internal/money"
 )
 
-// modelAccount is an account as simply as it can be said.
+// modelAccount is an account in its simplest form.
 type modelAccount struct {
 	status               string // "", "active", "suspended" or "closed"
 	currency             string
@@ -37,11 +37,11 @@ type modelHold struct {
 	ended   bool
 }
 
-// modelMove is a movement of money; an id is nil for outside.
+// modelMove is a movement of money; the id of outside is nil.
 type modelMove struct {
 	from, to uuid.UUID
-	left     int64 // that has not been reversed
-	// position is 0 until an answer has said it. The other side of a transfer is at the next.
+	left     int64 // not reversed yet
+	// position is 0 until an answer contains it. The other side of a transfer is at the next.
 	position int64
 }
 
@@ -72,8 +72,7 @@ func (m *model) clone() *model {
 	return c
 }
 
-// apply says what becomes of a request, and does it: "" when it is done, or the code of the refusal, or "not found",
-// "exists" or "version".
+// apply applies a request to the model and returns "", or the code of its refusal, or "not found", "exists" or "version".
 func (m *model) apply(r command.Request) string {
 	if c, ok := r.Command.(account.Reverse); ok {
 		return m.reverse(c)
@@ -298,7 +297,7 @@ func (m *model) reverse(c account.Reverse) string {
 	return ""
 }
 
-// learn takes the positions of the movements from the answers, in order.
+// learn sets the positions of the movements from the answers, in order.
 func (m *model) learn(results ...command.Result) {
 	n := slices.IndexFunc(m.moves, func(v modelMove) bool { return v.position == 0 })
 	for _, result := range results {
@@ -320,7 +319,7 @@ func minor(d money.Decimal, code string) int64 {
 	return a.Minor()
 }
 
-// codeOf names an error of Do as the model does.
+// codeOf returns the model's name of an error of Do.
 func codeOf(err error) string {
 	var refusal *account.Refusal
 	var version *command.VersionError

@@ -28,7 +28,7 @@ func reverse(position int64, amount string) command.Request {
 	return command.Request{Command: c}
 }
 
-// wantError asserts that the command is refused with an error that is no *account.Refusal.
+// wantError asserts that the command is refused with an error that is not an *account.Refusal.
 func wantError(t testing.TB, s *command.Service, r command.Request, want error) {
 	t.Helper()
 	if _, err := s.Do(t.Context(), r); !errors.Is(err, want) {
@@ -36,8 +36,8 @@ func wantError(t testing.TB, s *command.Service, r command.Request, want error) 
 	}
 }
 
-// TestHoldIDIsTakenOnce uses the id of a hold again, at the same account and at another: while it is open, when it has ended, in
-// the same call, and after the call that used it was refused.
+// TestHoldIDIsTakenOnce uses the id of a hold again, on the same account and on another: while the hold is open, after it has
+// ended, in the same call, and after the call that used it was refused.
 func TestHoldIDIsTakenOnce(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -63,7 +63,7 @@ func TestHoldIDIsTakenOnce(t *testing.T) {
 	}
 	third := uuid.New()
 	if _, err := b.DoAll(t.Context(), []command.Request{hold(x, third, "1"), withdraw(x, "1000")}); err == nil {
-		t.Error("an overdraft passes")
+		t.Error("an overdraft was accepted")
 	}
 	must(t, b, hold(y, third, "1"))
 
@@ -113,14 +113,14 @@ func TestHoldEndsOnce(t *testing.T) {
 	three := uuid.New()
 	must(t, a, hold(x, three, "5"))
 	if _, err := a.DoAll(t.Context(), []command.Request{capture(x, three), withdraw(x, "1000")}); err == nil {
-		t.Error("an overdraft passes")
+		t.Error("an overdraft was accepted")
 	}
 	must(t, a, capture(x, three))
 	checkLog(t, pool)
 }
 
-// TestExpiryNeedsItsTime refuses to expire a hold early. The key of that does not keep the refusal: the time comes.
-func TestExpiryNeedsItsTime(t *testing.T) {
+// TestExpiryBeforeItsTime expires a hold too early. The refusal is not stored with the key, because time changes it.
+func TestExpiryBeforeItsTime(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	s := start(t, pool)
@@ -135,7 +135,7 @@ func TestExpiryNeedsItsTime(t *testing.T) {
 	checkLog(t, pool)
 }
 
-// TestReversalsAddUp reverses movements in parts, from either side, at every instance, in one call, and after one that was refused.
+// TestReversalsAddUp reverses movements in parts, from either side, at every instance, in one call, and after a refused reversal.
 func TestReversalsAddUp(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -162,7 +162,7 @@ func TestReversalsAddUp(t *testing.T) {
 
 	paid := must(t, b, withdraw(x, "30")).Events[0].Position
 	if _, err := b.DoAll(t.Context(), []command.Request{reverse(paid, "20"), withdraw(x, "1000")}); err == nil {
-		t.Error("an overdraft passes")
+		t.Error("an overdraft was accepted")
 	}
 	must(t, b, reverse(paid, "20"))
 	outcomes = b.DoEach(t.Context(), []command.Request{reverse(paid, "10"), reverse(paid, "10")})
@@ -182,8 +182,8 @@ func TestReversalsAddUp(t *testing.T) {
 	checkLog(t, pool)
 }
 
-// TestUnreadableHold has a newer release write an event of a hold that this one does not know. The id counts as used, and the other
-// commands of the batch go on.
+// TestUnreadableHold has a newer release write an event of a hold that this one does not know. The id counts as taken, and the
+// other commands of the batch succeed.
 func TestUnreadableHold(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)

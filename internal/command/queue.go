@@ -7,20 +7,20 @@ import (
 	"sync"
 )
 
-// Bounds of a batch, in commands.
+// Limits of a batch, in commands.
 const (
-	// maxBatch is well past the point where the commit's cost is spread thin.
+	// maxBatch is large enough that a command's share of the commit is negligible.
 	maxBatch = 1024
-	// maxBulk is how many commands of bulk calls a batch takes, which bounds how long a single command waits beside them;
-	// minBulk is how many it takes however many single commands wait.
+	// maxBulk is how many commands of bulk calls a batch takes at most, so that single commands do not wait long for them;
+	// minBulk is how many it takes even if many single commands wait.
 	maxBulk, minBulk = 512, 64
 )
 
-// group is an atomic group: commands that are appended whole or not at all. It is one command, or those of one DoAll.
+// group is an atomic group: one command, or all commands of one DoAll, which are appended whole or not at all.
 type group struct {
 	call     *call
 	requests []Request
-	// The answer, once finished: a result for each request, or an error.
+	// The answer, once the group is finished: a result for each request, or an error.
 	results []Result
 	err     error
 }
@@ -38,21 +38,21 @@ func (g *group) keys() iter.Seq[*Key] {
 	}
 }
 
-// call is the groups that one caller waits for. Once pushed it belongs to the batcher, until done is closed.
+// call holds the groups that one caller waits for. From push until done is closed it belongs to the batcher.
 type call struct {
 	// ctx is the caller's: groups that have not been taken when it ends are dropped.
 	ctx    context.Context
 	groups []group
 	bulk   bool
-	next   int // of groups, the first not taken yet
-	open   int // groups that are not finished
+	next   int // the index of the first group that has not been taken
+	open   int // how many groups are not finished
 	done   chan struct{}
 }
 
-// queue holds the calls that wait, and the idempotency keys that have not been answered.
+// queue holds the calls that wait, and the idempotency keys of calls that are not finished.
 type queue struct {
 	size int
-	wake chan struct{} // has room for one: there is something to take
+	wake chan struct{} // one slot: signals that there is something to take
 
 	mu       sync.Mutex
 	single   []*call
@@ -66,8 +66,8 @@ func newQueue(size int) *queue {
 	return &queue{size: size, wake: make(chan struct{}, 1), inFlight: make(map[[16]byte]*call)}
 }
 
-// push claims the keys of a call and queues it. It returns the groups one of whose keys another call has: their error is
-// ErrKeyInFlight. A call of such groups alone is done at once. On an error nothing is queued and no key claimed.
+// push claims the keys of a call and queues it. It returns the groups with a key that another call has claimed: their error is
+// ErrKeyInFlight. If that is all of them, the call is done. On an error nothing is queued and no key claimed.
 func (q *queue) push(c *call) (inFlight []*group, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -115,7 +115,7 @@ func (q *queue) claim(g *group) bool {
 	return true
 }
 
-// release gives up the keys of a call.
+// release releases the keys of a call.
 func (q *queue) release(c *call) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -128,8 +128,8 @@ func (q *queue) release(c *call) {
 	}
 }
 
-// take takes the groups of the next batch, none when nothing waits: all single commands first, then bulk calls in turn, each
-// in its own order.
+// take takes the groups of the next batch, none if nothing waits: single commands first, then from each bulk call in turn, in
+// order.
 func (q *queue) take() []*group {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -142,7 +142,7 @@ func (q *queue) take() []*group {
 	singles := len(groups)
 	for room := max(min(maxBulk, maxBatch-n), minBulk); room > 0 && len(q.bulk) > 0; {
 		c := q.bulk[0]
-		// An atomic group is never split. The first is taken whatever its size, or single commands could hold it up for ever.
+		// An atomic group is never split. The first is taken whatever its size, or single commands could starve it.
 		if len(c.groups[c.next].requests) > room && len(groups) > singles {
 			break
 		}
@@ -155,13 +155,13 @@ func (q *queue) take() []*group {
 	return groups
 }
 
-// takeFrom takes groups of a call until there is no more room, in requests, which may become negative.
+// takeFrom takes groups of a call while there is room, which counts requests and may become negative.
 func (q *queue) takeFrom(c *call, groups []*group, room int) ([]*group, int) {
 	for c.next < len(c.groups) && room > 0 {
 		g := &c.groups[c.next]
 		c.next++
 		q.waiting--
-		if g.err == nil { // no key of it was in flight
+		if g.err == nil { // none of its keys was in flight
 			groups = append(groups, g)
 			room -= len(g.requests)
 		}
@@ -169,7 +169,7 @@ func (q *queue) takeFrom(c *call, groups []*group, room int) ([]*group, int) {
 	return groups, room
 }
 
-// stop has push refuse every call from now on. What waits can still be taken.
+// stop makes push refuse every call from now on. Calls in the queue can still be taken.
 func (q *queue) stop() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

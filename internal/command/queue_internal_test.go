@@ -6,9 +6,9 @@ import (
 	"passbook/internal/account"
 )
 
-// TestNobodyIsPassedOverForEver has one single command in every batch beside bulk calls: an atomic group that is larger than
-// the room for bulk, and a call behind it, are taken all the same; and so is bulk when more single commands wait than fit.
-func TestNobodyIsPassedOverForEver(t *testing.T) {
+// TestEveryCallIsTakenEventually queues a single command for every batch beside bulk calls. An atomic group larger than the room
+// for bulk must be taken, and so must the call behind it; and bulk must be taken even if more single commands wait than fit.
+func TestEveryCallIsTakenEventually(t *testing.T) {
 	t.Parallel()
 	q := newQueue(2 * maxBatch)
 	push := func(bulk bool, sizes ...int) *call {
@@ -40,6 +40,6 @@ func TestNobodyIsPassedOverForEver(t *testing.T) {
 		push(false, 1)
 	}
 	if groups := q.take(); len(groups) != maxBatch+1 || bulk.next != 1 {
-		t.Errorf("a batch of %d, and bulk was taken %d times", len(groups), bulk.next)
+		t.Errorf("a batch has %d groups, and bulk was taken %d times", len(groups), bulk.next)
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"passbook/internal/postgres"
 )
 
-func TestFailingCommandsDoNotFailTheirNeighbours(t *testing.T) {
+func TestFailedCommandsDoNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	s := start(t, pool)
@@ -27,7 +27,7 @@ func TestFailingCommandsDoNotFailTheirNeighbours(t *testing.T) {
 	reused.Key.Hash = first.Key.Hash
 	late := deposit(a, "1")
 	late.IfVersions = []int64{1}
-	got := held(t, pool, s, nil,
+	got := batched(t, pool, s, nil,
 		deposit(a, "1"), withdraw(b, "1"), deposit(uuid.New(), "1"), transfer(a, b, "2"), reused,
 		request(a, nil), transfer(a, b, "100"), late, withdraw(b, "2"), deposit(a, "0.01"),
 	)
@@ -41,7 +41,7 @@ func TestFailingCommandsDoNotFailTheirNeighbours(t *testing.T) {
 	}
 }
 
-// TestBatchesOnOneAccount has every command of a batch depend on the one before it.
+// TestBatchesOnOneAccount makes every command of a batch depend on the one before it.
 func TestBatchesOnOneAccount(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -53,7 +53,7 @@ func TestBatchesOnOneAccount(t *testing.T) {
 	}
 	requests = append(requests, request(id, account.Close{}))
 	var position int64
-	for i, got := range held(t, pool, s, nil, requests...) {
+	for i, got := range batched(t, pool, s, nil, requests...) {
 		if got.err != nil {
 			t.Fatalf("command %d: %v", i, got.err)
 		}
@@ -66,14 +66,14 @@ func TestBatchesOnOneAccount(t *testing.T) {
 	checkLog(t, pool)
 }
 
-func TestHungUpCallersLeaveNothing(t *testing.T) {
+func TestAbandonedCommandsAreDropped(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	s := start(t, pool)
 	a := open(t, s, "10")
 	ctx, hangUp := context.WithCancel(t.Context())
 	gone := keyed(withdraw(a, "1"))
-	got := heldBy(t, pool, s, hangUp,
+	got := batchedFor(t, pool, s, hangUp,
 		queued{ctx, gone}, queued{t.Context(), deposit(a, "1")}, queued{ctx, deposit(a, "2")})
 	if !errors.Is(got[0].err, context.Canceled) || got[1].err != nil || !errors.Is(got[2].err, context.Canceled) {
 		t.Errorf("answers: %+v", got)
@@ -81,8 +81,8 @@ func TestHungUpCallersLeaveNothing(t *testing.T) {
 	if log := checkLog(t, pool); log.accounts[a].Balance != 11_00 {
 		t.Errorf("the balance is %d", log.accounts[a].Balance)
 	}
-	if again := must(t, s, gone); again.Replayed { // its key is free
-		t.Errorf("replayed what never was: %+v", again)
+	if again := must(t, s, gone); again.Replayed { // its key was released
+		t.Errorf("replayed a command that was dropped: %+v", again)
 	}
 }
 
@@ -93,7 +93,7 @@ func TestQueueFull(t *testing.T) {
 	s := start(t, pool, func(c *command.Config) { c.QueueSize = size })
 	a := open(t, s, "0")
 	release := holdLock(t, pool)
-	plug := plugIn(t, pool, s)
+	plug := blockAppend(t, pool, s)
 	answers := make(chan answered, size+extra)
 	requests := make(map[uuid.UUID]command.Request)
 	for range size + extra {
@@ -103,7 +103,7 @@ func TestQueueFull(t *testing.T) {
 			result, err := s.Do(t.Context(), r)
 			if errors.Is(err, command.ErrOverloaded) {
 				err = fmt.Errorf("%x: %w", r.Key.Hash, err)
-				_, again := s.Do(t.Context(), r) // its key was given back
+				_, again := s.Do(t.Context(), r) // its key was released
 				if !errors.Is(again, command.ErrOverloaded) {
 					err = fmt.Errorf("sent again: %w", again)
 				}
@@ -130,8 +130,8 @@ func TestQueueFull(t *testing.T) {
 	}
 }
 
-// TestStopUnderLoad stops the service in the middle of its work, over and over: what was acknowledged is in the log,
-// and what was refused with ErrUnavailable is not.
+// TestStopUnderLoad repeatedly stops a service under load: acknowledged commands are in the log, and those that failed with
+// ErrUnavailable are not.
 func TestStopUnderLoad(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -142,12 +142,12 @@ func TestStopUnderLoad(t *testing.T) {
 		a := open(t, s, "0")
 		acknowledged++
 		release := holdLock(t, pool)
-		plug := plugIn(t, pool, s)
+		plug := blockAppend(t, pool, s)
 		var answers []<-chan answered
 		for range 50 {
 			answers = append(answers, async(t.Context(), s, deposit(a, "1")))
 		}
-		if round%2 == 0 { // in the odd rounds some have not even queued up
+		if round%2 == 0 { // in odd rounds, some are not queued yet
 			waitFor(t, "queued", func() bool { return s.Queued() == len(answers) })
 		}
 		var group errgroup.Group
@@ -178,15 +178,15 @@ func TestStopUnderLoad(t *testing.T) {
 	}
 }
 
-// TestFailedAppend has the append of a batch cut off by the server: its commands fail, and the next batch goes on
-// without a burned position.
+// TestFailedAppend has the server cancel the append of a batch: its commands fail, and the next batch leaves no gap in the
+// positions.
 func TestFailedAppend(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	s := start(t, pool)
 	a := open(t, s, "10")
 	release := holdLock(t, pool)
-	plug := plugIn(t, pool, s)
+	plug := blockAppend(t, pool, s)
 	after := async(t.Context(), s, withdraw(a, "10"))
 	cancelAppend(t, pool)
 	if got := <-plug; got.err == nil || !postgres.IsUnavailable(got.err) {
@@ -208,7 +208,7 @@ and not granted and database = (select oid from pg_database where datname = curr
 	}
 }
 
-// TestTinyCache has batches touch many more accounts than the cache holds.
+// TestTinyCache uses many more accounts than the cache holds.
 func TestTinyCache(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1, 2} {
@@ -228,7 +228,7 @@ func TestTinyCache(t *testing.T) {
 					next := ids[(i+1)%len(ids)]
 					batch = append(batch, transfer(ids[i], next, "10"), keyed(withdraw(ids[i], "1000")), keyed(deposit(next, "0.5")))
 				}
-				for i, got := range held(t, pool, s, nil, batch...) {
+				for i, got := range batched(t, pool, s, nil, batch...) {
 					var refusal *account.Refusal
 					if i%3 == 1 != errors.As(got.err, &refusal) || i%3 != 1 && got.err != nil {
 						t.Errorf("round %d, command %d: %+v", round, i, got)

@@ -15,26 +15,26 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// Defaults of Config. They bound memory and latency, never correctness.
+// Defaults of Config. They limit memory and latency, and do not affect correctness.
 const (
 	defaultQueue = 4096
 	defaultCache = 100_000
 )
 
-// Config is what a Service is made of. Zero numbers take the defaults.
+// Config configures a Service. Zero numbers mean the defaults.
 type Config struct {
 	Store *eventstore.Store
-	// Settled, if set, is called once for every command that was asked for, dry runs apart, with its error if it was not applied. It
-	// is called on the path of every command, so it must be quick and must not block.
+	// Settled, if set, is called once for every command that is not a dry run, with its error if it was not applied. Commands wait
+	// for it, so it must be quick and must not block.
 	Settled func(c account.Command, replayed bool, err error)
-	// Appended, if set, is called after each append that wrote events, with how many there were and how long it took. It must not
-	// block: it is where the projector is woken.
+	// Appended, if set, is called after each append that wrote events, with their number and how long the append took. It must not
+	// block.
 	Appended func(events int, took time.Duration)
-	// Appending, if set, is called before each append. It returns the context of the append, and a function that is called
-	// with the append's error when it is over. It is for tracing.
+	// Appending, if set, is called before each append, for tracing. It returns the context for the append, and a function that is
+	// called with the append's error afterwards.
 	Appending func(ctx context.Context, b *eventstore.Batch) (context.Context, func(error))
-	// QueueSize is how many calls of Do may wait before the next is refused with ErrOverloaded; CacheSize is how many accounts
-	// are kept in memory.
+	// QueueSize is how many calls of Do may wait before the next one fails with ErrOverloaded; CacheSize is the capacity of the
+	// account cache.
 	QueueSize, CacheSize int
 }
 
@@ -44,15 +44,15 @@ type Service struct {
 	store  *eventstore.Store
 	queue  *queue
 
-	// Of the batcher, the goroutine of Run.
+	// Owned by the batcher, the goroutine of Run.
 	accounts  accounts
-	contended int // how many batches more begin with the append lock
+	contended int // how many more batches begin with the append lock
 
 	running atomic.Bool
-	began   atomic.Int64 // when the batch under way was taken, in nanoseconds since 1970; 0 between batches
+	began   atomic.Int64 // when the current batch was taken, in nanoseconds since 1970; 0 between batches
 }
 
-// New makes a Service. Nothing happens until Run.
+// New returns a Service, which does nothing until Run.
 func New(c Config) (*Service, error) {
 	c.QueueSize, c.CacheSize = cmp.Or(max(c.QueueSize, 0), defaultQueue), cmp.Or(max(c.CacheSize, 0), defaultCache)
 	if c.Appending == nil {
@@ -67,11 +67,11 @@ func New(c Config) (*Service, error) {
 	return &Service{config: c, store: c.Store, queue: newQueue(c.QueueSize), accounts: accounts{cache: cache}}, nil
 }
 
-// stalledAfter is how long a batch may take before the write side counts as stalled: several calls of the log, each of which
-// has a time limit.
+// stalledAfter is how long a batch may take before the write side counts as stalled: a batch makes several calls to the log, each
+// with a time limit.
 const stalledAfter = 6 * storeTimeout
 
-// Stalled returns why the write side takes no commands, or nil. It does not look at the database.
+// Stalled returns an error that says why the write side takes no commands, or nil. It does not query the database.
 func (s *Service) Stalled() error {
 	if !s.running.Load() {
 		return errors.New("the batcher is not running")
@@ -82,16 +82,16 @@ func (s *Service) Stalled() error {
 	return nil
 }
 
-// Do decides one command and appends its events. It returns when they are durable, or with the reason why there are none:
-// account.ErrTransferExists, what account.Decide returns, or an error of this package. Any other error is the database's; the outcome
-// is then unknown. When ctx ends Do returns its error; a command that has been taken may still be applied.
+// Do decides one command and appends its events. It returns when they are durable, or with an error of account.Decide,
+// account.Index or this package if there are none. Any other error comes from the database; the outcome is then unknown. When
+// ctx ends, Do returns its error; a command that the batcher has taken may still be applied.
 func (s *Service) Do(ctx context.Context, r Request) (Result, error) {
 	o := s.each(ctx, false, []Request{r})[0]
 	return o.Result, o.Err
 }
 
-// DoEach decides commands in order, each on what the ones before it left, and returns for each what Do would. One that is
-// refused does not hold up the others. They need not be appended together, and single commands go before them.
+// DoEach decides commands in order, each on the state after those before it, and returns for each what Do would. A refusal does
+// not affect the others. They may be appended in several batches, in which single commands go first.
 func (s *Service) DoEach(ctx context.Context, requests []Request) []Outcome {
 	return s.each(ctx, true, requests)
 }
@@ -105,7 +105,7 @@ func (s *Service) each(ctx context.Context, bulk bool, requests []Request) []Out
 	err := s.submit(c)
 	for i := range outcomes {
 		if err != nil {
-			outcomes[i].Err = err // the groups may still be the batcher's
+			outcomes[i].Err = err // the batcher may still be using the groups
 			continue
 		}
 		g := &c.groups[i]
@@ -120,7 +120,7 @@ func (s *Service) each(ctx context.Context, bulk bool, requests []Request) []Out
 	return outcomes
 }
 
-// DoAll decides commands in order and appends the events of all of them, or of none. A command that is refused comes as an
+// DoAll decides commands in order and appends the events of all of them, or of none. If a command is refused the error is an
 // *ItemError; any other error concerns them all. With keys, either all of them are replayed or none.
 func (s *Service) DoAll(ctx context.Context, requests []Request) ([]Result, error) {
 	c := &call{ctx: ctx, bulk: true, groups: []group{{requests: requests}}}
@@ -134,7 +134,7 @@ func (s *Service) DoAll(ctx context.Context, requests []Request) ([]Result, erro
 	return g.results, nil
 }
 
-// submit queues a call and waits for its answers, which are then in its groups.
+// submit queues a call and waits until its groups hold their answers.
 func (s *Service) submit(c *call) error {
 	c.done = make(chan struct{})
 	for i := range c.groups {
@@ -159,7 +159,7 @@ func (s *Service) submit(c *call) error {
 	}
 }
 
-// count reports what became of the requests of a group that is finished.
+// count reports the outcomes of a finished group's requests to Settled.
 func (s *Service) count(g *group) {
 	for i := range g.requests {
 		if r := &g.requests[i]; !r.DryRun && s.config.Settled != nil {
@@ -168,5 +168,5 @@ func (s *Service) count(g *group) {
 	}
 }
 
-// Queued returns how many commands and atomic groups wait to be taken.
+// Queued returns how many commands and atomic groups are waiting in the queue.
 func (s *Service) Queued() int { return s.queue.length() }

@@ -8,9 +8,9 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// TestSnapshotSparesTheEventsBeforeIt fills an account, starts a new service that knows it only from the database, and
-// damages the events up to the snapshot: a command that read them would fail.
-func TestSnapshotSparesTheEventsBeforeIt(t *testing.T) {
+// TestReadingStartsAtTheSnapshot damages the events before an account's last snapshot and starts a new service: a command that
+// read them would fail.
+func TestReadingStartsAtTheSnapshot(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	pool := newPool(t, url)
@@ -33,8 +33,8 @@ func TestSnapshotSparesTheEventsBeforeIt(t *testing.T) {
 	wantRefusal(t, second, withdraw(id, "0.01"), account.CodeInsufficientFunds)
 }
 
-// TestSnapshotOfAnotherRelease has the last snapshot be one that this code cannot read: the account is folded from its
-// first event.
+// TestSnapshotOfAnotherRelease replaces the last snapshot by one that this code cannot read: the account is folded from its first
+// event.
 func TestSnapshotOfAnotherRelease(t *testing.T) {
 	t.Parallel()
 	for name, condition := range map[string]string{"the last": "version > 100", "all": "true"} {
@@ -61,9 +61,9 @@ where metadata ? 'state' and `+condition)
 	}
 }
 
-// TestSnapshotIsDecidedWithItsEvent gives an account its hundredth event in an atomic group that is refused: the next event
-// has the snapshot, of the state that it leaves.
-func TestSnapshotIsDecidedWithItsEvent(t *testing.T) {
+// TestRefusedGroupLeavesNoSnapshot gives an account its hundredth event in an atomic group that is refused: the next event that is
+// appended has the snapshot, of the state after it.
+func TestRefusedGroupLeavesNoSnapshot(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	pool := newPool(t, url)
@@ -85,8 +85,8 @@ func TestSnapshotIsDecidedWithItsEvent(t *testing.T) {
 	wantRefusal(t, start(t, newPool(t, url)), withdraw(id, "1"), account.CodeInsufficientFunds)
 }
 
-// TestDecidesOnTheLogAlone takes from the service's role every right but those on the log and on keys, of which it can write
-// neither: whatever else it could write, no command is decided on it.
+// TestDecidesOnTheLogAlone revokes all of the service role's privileges except those on the log and the keys, neither of which it
+// can write: commands are then decided on nothing else.
 func TestDecidesOnTheLogAlone(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)

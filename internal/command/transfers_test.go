@@ -11,8 +11,8 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// TestTransferIDIsTakenOnce uses the id of a transfer again: at the same instance, at another one, in the same call, after
-// the call that used it was refused, and with an idempotency key.
+// TestTransferIDIsTakenOnce uses the id of a transfer again: at the same instance, at another one, in the same call, after the
+// call that used it was refused, and with an idempotency key.
 func TestTransferIDIsTakenOnce(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -47,13 +47,13 @@ func TestTransferIDIsTakenOnce(t *testing.T) {
 	}
 	third := uuid.New()
 	if _, err := b.DoAll(t.Context(), []command.Request{withID(third, "1"), withdraw(x, "1000")}); err == nil {
-		t.Error("an overdraft passes")
+		t.Error("an overdraft was accepted")
 	}
 	must(t, b, withID(third, "1"))
 	checkLog(t, pool)
 }
 
-// TestTransferWithoutID gets an id of its own.
+// TestTransferWithoutID expects a transfer without an id to get one.
 func TestTransferWithoutID(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)

@@ -10,38 +10,38 @@ import (
 	"passbook/internal/account"
 )
 
-// Errors of a command, beside those of account.Decide and account.Index. They are matched with errors.Is and errors.As.
+// Errors of a command, in addition to those of account.Decide and account.Index. Match them with errors.Is and errors.As.
 var (
-	// ErrKeyReused says that the idempotency key was first used with a different request.
+	// ErrKeyReused means that the idempotency key was first used with a different request.
 	ErrKeyReused = errors.New("idempotency key was used with another request")
-	// ErrKeyInFlight says that the first request with this key has not been answered yet.
+	// ErrKeyInFlight means that the first request with this key has not been answered yet.
 	ErrKeyInFlight = errors.New("a request with this idempotency key is in flight")
-	// ErrOverloaded says that the queue is full; nothing was done and the command may be sent again.
+	// ErrOverloaded means that the queue is full; nothing was done and the command may be sent again.
 	ErrOverloaded = errors.New("too many commands are waiting")
-	// ErrUnavailable says that the service is stopping; nothing was done. A database that is unavailable comes as its own
-	// error, wrapped: whether the command was applied is then unknown, and retried with the same idempotency key it is
-	// applied at most once.
+	// ErrUnavailable means that the service is stopping; nothing was done. If the database is unavailable, the error wraps the
+	// database's own, and the outcome is unknown: retry the command with the same idempotency key, and it is applied at most
+	// once.
 	ErrUnavailable = errors.New("the service is stopping")
 )
 
-// VersionError says that an account is at none of the versions the caller named in If-Match. Nothing was done.
+// VersionError means that the account is at none of the versions in the caller's If-Match. Nothing was done.
 type VersionError struct {
-	// Have is the account's version now; Want are those the caller expected.
+	// Have is the account's current version; Want are those the caller expected.
 	Have int64
 	Want []int64
 }
 
 func (e *VersionError) Error() string { return "the account has moved on" }
 
-// RefusedBeforeError says that the rules refused the first request with this idempotency key. Answer is what Key.Refusal returned
-// for it then.
+// RefusedBeforeError means that the first request with this idempotency key was refused. Answer is what Key.Refusal returned for
+// it.
 type RefusedBeforeError struct{ Answer []byte }
 
 func (e *RefusedBeforeError) Error() string {
 	return "the first request with this idempotency key was refused"
 }
 
-// ItemError says which of the commands of a DoAll was refused, and why.
+// ItemError is the error of a DoAll: the command at Index was refused with Err.
 type ItemError struct {
 	Index int
 	Err   error
@@ -51,24 +51,23 @@ func (e *ItemError) Error() string { return fmt.Sprintf("command %d: %v", e.Inde
 
 func (e *ItemError) Unwrap() error { return e.Err }
 
-// Request is one command with what it was asked under.
+// Request is one command and the conditions to apply it under.
 type Request struct {
-	// AccountID is the account the command is for; of a transfer, the one that sends. For account.Open it is the
-	// id that the account will have. An account.Reverse is for the account of the movement, whatever is here.
+	// AccountID is the account to apply the command to; for a transfer, the sending one. For account.Open it is the
+	// id of the new account. An account.Reverse ignores it and applies to the account of the movement.
 	AccountID uuid.UUID
-	// Command is what to do.
-	Command account.Command
-	// IfVersions, when not nil, must contain the account's version for the command to be decided at all.
+	Command   account.Command
+	// IfVersions, if not nil, must contain the account's version, or the command fails with a *VersionError.
 	IfVersions []int64
-	// Key is nil when the request has no idempotency key. That of a dry run is ignored.
+	// Key is nil if the request has no idempotency key. The key of a dry run is ignored.
 	Key *Key
-	// Metadata is kept with each event of the command.
+	// Metadata is stored with each event of the command.
 	Metadata Metadata
-	// DryRun has the command decided, and nothing appended. Of an atomic group all requests are dry runs, or none.
+	// DryRun decides the command without appending anything. In an atomic group, all requests are dry runs or none is.
 	DryRun bool
 }
 
-// key returns the idempotency key that counts, if there is one.
+// key returns the idempotency key, or nil if there is none or it is ignored.
 func (r *Request) key() *Key {
 	if r.DryRun {
 		return nil
@@ -76,15 +75,15 @@ func (r *Request) key() *Key {
 	return r.Key
 }
 
-// Key is an idempotency key. The log keeps its hashes only, so nothing the caller put in it is stored.
+// Key is an idempotency key. The log stores only these hashes, never the caller's text.
 type Key struct {
-	// Hash identifies the key within its scope: the first 16 bytes of SHA-256 over caller and key.
+	// Hash identifies the key within its scope: the first 16 bytes of the SHA-256 of caller and key.
 	Hash [16]byte
-	// Fingerprint identifies the request the key came with. A key that comes again with another fingerprint is refused with
+	// Fingerprint identifies the request that the key came with. The same key with another fingerprint is refused with
 	// ErrKeyReused.
 	Fingerprint [16]byte
-	// Refusal renders the answer to a refusal by the rules, which is stored with the key. It must not be nil. The batcher calls
-	// it, so it must be quick, and it may be called more than once.
+	// Refusal renders the answer to a refusal, which is stored with the key. It must not be nil. The batcher calls it, possibly
+	// more than once, so it must be quick.
 	Refusal func(error) []byte
 }
 
@@ -96,22 +95,22 @@ type Metadata struct {
 	Traceparent   string `json:"traceparent,omitempty"`
 }
 
-// Outcome is what became of one command of DoEach: Result, or the error that Do would have returned.
+// Outcome is the outcome of one command of DoEach: its Result, or the error that Do would have returned.
 type Outcome struct {
 	Result Result
 	Err    error
 }
 
-// Result is what a command did. Events has at least one entry, in position order.
+// Result is the result of a command. Events has at least one entry, in position order.
 type Result struct {
 	Events []Recorded
-	// Replayed says that the events were recorded by an earlier request with the same idempotency key.
+	// Replayed is set if an earlier request with the same idempotency key recorded the events.
 	Replayed bool
-	// After is, of a dry run, the state that the account of the first event would have. Its events have no position and no time.
+	// After, for a dry run, is the state that the account of the first event would have. Its Events have no position, id or time.
 	After account.State
 }
 
-// Recorded is one event as the log holds it.
+// Recorded is one event in the log.
 type Recorded struct {
 	AccountID  uuid.UUID
 	EventID    uuid.UUID
