@@ -23,15 +23,15 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// New returns a Store on a pool, which stays the caller's to close.
+// New returns a Store that uses a pool. The caller closes the pool.
 func New(pool *pgxpool.Pool) *Store { return &Store{reader: reader{pool, pool}, pool: pool} }
 
 // The function is in migrations/00001_log.sql.
 const appendSQL = `select moved, recorded, taken
 from append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
 
-// Append writes a batch that was decided on head, in one round trip and one commit. When it returns without an error the
-// outcome is durable; after an error it is unknown.
+// Append writes a batch that was decided on head, in one round trip and one commit. If it returns without an error the outcome
+// is durable; after an error it is unknown.
 func (s *Store) Append(ctx context.Context, head Head, b *Batch) (Appended, error) {
 	if err := b.check(); err != nil {
 		return Appended{}, err
@@ -46,8 +46,8 @@ func scanAppended(row pgx.Row) (result Appended, err error) {
 	return result, err
 }
 
-// lockSQL begins a transaction with the append lock, in one round trip. A session that falls silent with the lock is ended before
-// the others give up waiting for it.
+// lockSQL begins a transaction with the append lock, in one round trip. The database ends a session that is idle with the lock
+// before the others give up waiting for it.
 var lockSQL = [...]string{
 	`begin isolation level read committed`,
 	`set local lock_timeout = '5s'`,
@@ -55,14 +55,14 @@ var lockSQL = [...]string{
 	`select pg_advisory_xact_lock(7018230141)`,
 }
 
-// Locked is a transaction that holds the append lock: what is read in it is the end of the log until Append commits. It is
-// for one goroutine, and has to be released.
+// Locked is a transaction that holds the append lock: what is read in it is the end of the log until Append commits. It must be
+// used by one goroutine and released.
 type Locked struct {
 	reader
 	conn *pgxpool.Conn
 }
 
-// Lock waits for the append lock, and returns it with what ReadAfter returns once it is held. Other appends wait until Append or
+// Lock waits for the append lock and returns it, with the result of ReadAfter under the lock. Other appends wait until Append or
 // Release; the database ends the session if it is idle for 2 s.
 func (s *Store) Lock(ctx context.Context, after int64, limit int) (_ *Locked, events []Event, err error) {
 	conn, err := s.pool.Acquire(ctx)
@@ -84,7 +84,7 @@ func (s *Store) Lock(ctx context.Context, after int64, limit int) (_ *Locked, ev
 	return &Locked{reader: reader{conn, s.pool}, conn: conn}, events, nil
 }
 
-// Append is Store.Append, and ends the transaction with a commit, whether or not anything was written.
+// Append does what Store.Append does in the transaction, and commits it, whether or not anything was written.
 func (l *Locked) Append(ctx context.Context, head Head, b *Batch) (result Appended, err error) {
 	if err := b.check(); err != nil {
 		return Appended{}, err
@@ -99,11 +99,11 @@ func (l *Locked) Append(ctx context.Context, head Head, b *Batch) (result Append
 	return result, l.wrap("append with the lock held", err)
 }
 
-// Release gives the connection back. A transaction that is still open is ended with it: the pool closes the connection.
+// Release returns the connection to the pool, which closes it if the transaction is still open.
 func (l *Locked) Release() { l.conn.Release() }
 
-// wrap adds the operation to an error; of nil it returns nil. On a timeout it also replaces all connections:
-// when the database's machine is lost, its connections stay open and silent, and each would cost another timeout.
+// wrap adds the operation to an error; for nil it returns nil. On a timeout it also replaces all connections: if the database's
+// machine is lost, connections to it stay open, and each would cost another timeout.
 func (r reader) wrap(operation string, err error) error {
 	if err == nil {
 		return nil
@@ -114,8 +114,8 @@ func (r reader) wrap(operation string, err error) error {
 	return fmt.Errorf("eventstore: %s: %w", operation, err)
 }
 
-// check returns an error if the versions of a stream do not follow each other in the batch. That they follow those in the log is
-// for the caller, who knows them: asking the database costs a quarter of an append of one event (docs/adr/0015).
+// check returns an error if the versions of a stream have a gap within the batch. Whether they continue those in the log is up to
+// the caller, who knows them: asking the database costs a quarter of an append of one event (docs/adr/0015).
 func (b *Batch) check() error {
 	last := make(map[uuid.UUID]int64, len(b.Events))
 	for i := range b.Events {
@@ -130,7 +130,7 @@ func (b *Batch) check() error {
 
 var noMetadata = []byte("{}")
 
-// appendArgs returns the arguments of the function append: an array for each column, and once what events have in common.
+// appendArgs returns the arguments of the SQL function append: an array for each column, with values that events share only once.
 func appendArgs(head Head, b *Batch) []any {
 	n, keys := len(b.Events), len(b.Keys)
 	streams, versions, eventIDs := newArray(typeUUID, n, 16), newArray(typeInt8, n, 8), newArray(typeUUID, n, 16)

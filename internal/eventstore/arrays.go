@@ -2,10 +2,10 @@ package eventstore
 
 import "encoding/binary"
 
-// array is a column of a batch, encoded as its elements are added. It writes itself in PostgreSQL's binary format
-// (encoding.BinaryAppender), of which the pools of internal/postgres make use; asking pgx for each element what it is takes as
-// long as deciding the batch does. The format is that of array_send: the number of dimensions, whether there are nulls, the
-// type of the elements, the length and first subscript of the one dimension, and then each element after its length.
+// array is a column of a batch, encoded in PostgreSQL's binary format as its elements are added. The pools of internal/postgres
+// send any encoding.BinaryAppender as it is; having pgx encode the elements takes as long as deciding the batch. The format is
+// that of array_send: the number of dimensions, whether there are nulls, the type of the elements, the length and first subscript
+// of the one dimension, and then each element after its length.
 type array struct {
 	oid      uint32 // of the elements' type
 	n        int32
@@ -13,7 +13,7 @@ type array struct {
 	elements []byte
 }
 
-// The elements' types. PostgreSQL never changes their numbers.
+// The OIDs of element types. PostgreSQL never changes them.
 const (
 	typeBytea = 17
 	typeInt8  = 20
@@ -50,7 +50,7 @@ func (a *array) addInt4(v int) {
 	a.elements = binary.BigEndian.AppendUint32(append(a.elements, 0, 0, 0, 4), uint32(v))
 }
 
-// addJSON adds a JSON text, after the version of its format.
+// addJSON adds a jsonb value: a JSON text after a format version.
 func (a *array) addJSON(text []byte) {
 	a.n++
 	a.elements = append(binary.BigEndian.AppendUint32(a.elements, uint32(len(text))+1), 1)

@@ -8,9 +8,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestArraysAreThoseOfPgx compares what the arrays write with what pgx makes of slices of the same elements. Of an array without
-// elements pgx writes one dimension of length 0, and PostgreSQL none, as is done here.
-func TestArraysAreThoseOfPgx(t *testing.T) {
+// TestArraysEncodeAsPgxDoes compares the arrays' encoding with pgx's encoding of slices of the same elements. For an empty array
+// pgx writes one dimension of length 0; array writes none, like PostgreSQL.
+func TestArraysEncodeAsPgxDoes(t *testing.T) {
 	t.Parallel()
 	m := pgtype.NewMap()
 	rapid.Check(t, func(t *rapid.T) {
@@ -41,7 +41,7 @@ func TestArraysAreThoseOfPgx(t *testing.T) {
 			}
 			got, err := one.own.AppendBinary([]byte("before"))
 			if err != nil || !bytes.Equal(got, want) {
-				t.Errorf("%s: %x, and pgx writes %x", one.name, got, want)
+				t.Errorf("%s: %x, but pgx writes %x", one.name, got, want)
 			}
 		}
 	})

@@ -39,14 +39,14 @@ func batch(events ...[]eventstore.NewEvent) *eventstore.Batch {
 
 func key(b byte) [16]byte { return [16]byte{b} }
 
-// mustAppend appends events, whoever else appends, and returns the position of the first.
+// mustAppend appends events, even if others append too, and returns the position of the first.
 func mustAppend(t *testing.T, s *eventstore.Store, events ...[]eventstore.NewEvent) int64 {
 	t.Helper()
 	first, _ := pgtest.Append(t, s, slices.Concat(events...)...)
 	return first
 }
 
-func TestAppendGivesPositionsInOrder(t *testing.T) {
+func TestAppendAssignsPositionsInOrder(t *testing.T) {
 	t.Parallel()
 	store := eventstore.New(pgtest.New(t))
 	a, b := uuid.New(), uuid.New()
@@ -154,9 +154,9 @@ func appendEither(t *testing.T, store *eventstore.Store, locked bool, head event
 	return l.Append(t.Context(), head, b)
 }
 
-// TestAFailedAppendLeavesNothing gives append what only a bug could: a version that is there already, versions of a stream that
-// do not follow each other, and one that cannot be.
-func TestAFailedAppendLeavesNothing(t *testing.T) {
+// TestFailedAppendLeavesNothing appends batches that only a bug could make: with a version that exists, with a gap in the versions
+// of a stream, and with an impossible version.
+func TestFailedAppendLeavesNothing(t *testing.T) {
 	t.Parallel()
 	store := eventstore.New(pgtest.New(t))
 	a := uuid.New()
@@ -183,12 +183,12 @@ func TestAFailedAppendLeavesNothing(t *testing.T) {
 		}
 	}
 	if first := mustAppend(t, store, happened(a, 2, 1)); first != 3 {
-		t.Errorf("the next event is at %d: a failure burned a position", first)
+		t.Errorf("the next event is at %d: the failed append left a gap", first)
 	}
 	checkLog(t, store)
 }
 
-func TestKeysAreStoredWithWhatTheyStandFor(t *testing.T) {
+func TestKeysAreStoredWithTheirEvents(t *testing.T) {
 	t.Parallel()
 	store := eventstore.New(pgtest.New(t))
 	mustAppend(t, store, happened(uuid.New(), 0, 4))
@@ -212,7 +212,7 @@ func TestKeysAreStoredWithWhatTheyStandFor(t *testing.T) {
 	slices.SortFunc(stored, func(a, b eventstore.StoredKey) int { return int(a.Hash[0]) - int(b.Hash[0]) })
 	for i, events := range [][]int64{{5}, nil, {6, 7}} {
 		if got := positions(stored[i].Events); !slices.Equal(got, events) {
-			t.Errorf("key %d answers for the events %v, want %v", i, got, events)
+			t.Errorf("key %d has the events %v, want %v", i, got, events)
 		}
 		stored[i].Events = nil
 	}
@@ -226,7 +226,7 @@ func TestKeysAreStoredWithWhatTheyStandFor(t *testing.T) {
 	}
 }
 
-// TestReadStreams reads streams of which one has snapshots of its own kind and of another.
+// TestReadStreams reads several streams, one of which has snapshots that match and others that do not.
 func TestReadStreams(t *testing.T) {
 	t.Parallel()
 	store := eventstore.New(pgtest.New(t))
@@ -255,7 +255,7 @@ func TestReadStreams(t *testing.T) {
 	}
 }
 
-// TestReadAfter reads after positions that the log has and has not; with the lock held it is the same.
+// TestReadAfter reads after positions in and beyond the log, with and without the lock held.
 func TestReadAfter(t *testing.T) {
 	t.Parallel()
 	store := eventstore.New(pgtest.New(t))
@@ -284,8 +284,8 @@ func positions(events []eventstore.Event) (all []int64) {
 	return all
 }
 
-// TestPositionsAreCommitOrder attacks I1: many instances append batches of all sizes at once, some of which are
-// killed in the middle, while readers tail the log. Whatever a reader has seen must be all there is up to that point.
+// TestPositionsAreCommitOrder attacks I1: many instances append batches of all sizes concurrently, some are killed during an
+// append, and readers tail the log. A reader must have seen every event up to its last position.
 func TestPositionsAreCommitOrder(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -312,8 +312,8 @@ func TestPositionsAreCommitOrder(t *testing.T) {
 	checkLog(t, eventstore.New(newPool(t, url)))
 }
 
-// writeSome appends batches to streams of its own, in either way; every tenth call is cut off at a random moment, after which
-// only the log can tell whether it took place.
+// writeSome appends batches to streams of its own, with and without the lock; every tenth call is cut off at a random moment, and
+// only the log can then tell whether it was appended.
 func writeSome(ctx context.Context, store *eventstore.Store, random *rand.Rand, batches int) error {
 	for range batches {
 		b := new(eventstore.Batch)
@@ -362,7 +362,7 @@ func writeOne(ctx context.Context, store *eventstore.Store, b *eventstore.Batch,
 	}
 }
 
-// tail reads the log as it grows and fails at the first event that is not the one after the last.
+// tail reads the log as it grows and fails at the first event that does not have the next position.
 func tail(ctx context.Context, store *eventstore.Store, done <-chan struct{}) error {
 	var position int64
 	for {
@@ -388,7 +388,7 @@ func tail(ctx context.Context, store *eventstore.Store, done <-chan struct{}) er
 	}
 }
 
-// checkLog asserts what every log must hold: positions 1..N, versions 1..n in each stream, a clock that only goes on.
+// checkLog asserts what is true of every log: positions 1..N, versions 1..n in each stream, times that never decrease.
 func checkLog(t *testing.T, store *eventstore.Store) {
 	t.Helper()
 	events, err := store.ReadAfter(t.Context(), 0, 1_000_000)
@@ -406,7 +406,7 @@ func checkLog(t *testing.T, store *eventstore.Store) {
 		}
 		versions[e.StreamID] = e.Version
 		if e.RecordedAt.Before(before) {
-			t.Errorf("position %d was recorded before the one ahead of it", e.Position)
+			t.Errorf("position %d was recorded before the previous one", e.Position)
 		}
 		before = e.RecordedAt
 	}

@@ -28,7 +28,7 @@ func newPool(t *testing.T, url string) *pgxpool.Pool {
 	return pool
 }
 
-// TestOneWinnerOnAHead attacks I3: of all who append on one head, one wins, whichever way they take.
+// TestOneWinnerOnAHead attacks I3: of all appends on one head, with and without the lock, one succeeds.
 func TestOneWinnerOnAHead(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -67,8 +67,8 @@ func TestOneWinnerOnAHead(t *testing.T) {
 	checkLog(t, stores[0])
 }
 
-// TestAppendLockHeldByAStuckSession sees appends give up after the lock timeout, and the log go on once the holder is gone.
-func TestAppendLockHeldByAStuckSession(t *testing.T) {
+// TestAppendLockHeldByStuckSession expects appends to fail after the lock timeout, and to succeed once the holder is gone.
+func TestAppendLockHeldByStuckSession(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	pool, err := postgres.NewPool(t.Context(), url, postgres.WithLockTimeout(time.Second))
@@ -96,12 +96,12 @@ func TestAppendLockHeldByAStuckSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	if first := mustAppend(t, store, happened(uuid.New(), 0, 1)); first != 1 {
-		t.Errorf("after the failed append the next position is %d: a failure burned a position", first)
+		t.Errorf("after the failed append the next position is %d: it left a gap", first)
 	}
 }
 
-// TestALockHolderThatFallsSilent sees the database end a session that holds the lock and does nothing.
-func TestALockHolderThatFallsSilent(t *testing.T) {
+// TestIdleLockHolderIsEnded expects the database to end a session that holds the lock and is idle.
+func TestIdleLockHolderIsEnded(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	silent, other := eventstore.New(newPool(t, url)), eventstore.New(newPool(t, url))
@@ -114,14 +114,14 @@ func TestALockHolderThatFallsSilent(t *testing.T) {
 		t.Errorf("the other's event is at %d", first)
 	}
 	if _, err := locked.Append(t.Context(), eventstore.Head{}, batch(happened(uuid.New(), 0, 1))); !postgres.IsUnavailable(err) {
-		t.Errorf("the silent one's append: %v", err)
+		t.Errorf("the idle session's append: %v", err)
 	}
 	checkLog(t, other)
 }
 
-// TestAHostThatFallsSilent has a database that takes statements and says nothing: after the first time limit, none of the
-// pool's connections to it is left to be waited for.
-func TestAHostThatFallsSilent(t *testing.T) {
+// TestSilentHostReplacesConnections has a database that accepts statements and never answers: after the first timeout the pool
+// must have closed all its connections.
+func TestSilentHostReplacesConnections(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	store := eventstore.New(pool)

@@ -8,25 +8,23 @@ import (
 )
 
 const (
-	// The message makes the statement one that writes, so that its commit waits for a synchronous standby, and by the
-	// order of the WAL for all that was committed before it: see LookupKeys.
+	// The message makes the statement a write, so that its commit waits until a synchronous standby has it and, because the WAL
+	// is ordered, everything committed before it: see LookupKeys.
 	lookupKeysSQL = `select key, fingerprint, first_position, event_count, refusal, pg_logical_emit_message(true, 'passbook', '')
 from idempotency_keys where key = any ($1)`
 
 	readAtSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
 from events where position = any ($1) order by position`
 
-	// The clock is read in a query of its own, once for all rows.
+	// The subquery reads the clock once for all rows.
 	expireKeysSQL = `delete from idempotency_keys where ctid = any (array(
 select ctid from idempotency_keys where stored_at <= (select clock_timestamp() - $1::interval) limit $2))`
 )
 
-// LookupKeys returns those of the idempotency keys that the log holds, once they are as durable as an append that was
-// acknowledged. A key can be visible before that: when an append is cancelled while it waits for a synchronous standby (by its
-// time limit, say; its outcome is then unknown), PostgreSQL commits it on the primary alone, and a failover would lose it.
-// Replaying its answer would acknowledge what can still be lost.
-//
-// Each key comes with the events it stands for, as far as the log holds them.
+// LookupKeys returns the stored ones of the idempotency keys, with their events as far as the log has them. It returns once they
+// are as durable as an acknowledged append. A key can be visible before that: if an append is cancelled while it waits for a
+// synchronous standby (by its time limit, say; its outcome is then unknown), PostgreSQL commits it on the primary alone, and a
+// failover would lose it. Replaying its answer would acknowledge what can still be lost.
 func (s *Store) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey, error) {
 	var positions []int64
 	rows, _ := s.db.Query(ctx, lookupKeysSQL, hashes)
@@ -52,11 +50,11 @@ func (s *Store) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey,
 	return keys, err
 }
 
-// expireStep is how many keys are deleted in one statement, so that none holds its locks for long.
+// expireStep is how many keys one statement deletes at most, so that it does not hold its locks for long.
 const expireStep = 5_000
 
-// ExpireKeys deletes the idempotency keys that were stored longer ago than age, by the database's clock, and returns how
-// many. It deletes them in small steps and can be stopped between any two.
+// ExpireKeys deletes the idempotency keys that were stored longer than age ago, by the database's clock, and returns how many it
+// deleted. It works in small steps, so it can be cancelled at any time.
 func (s *Store) ExpireKeys(ctx context.Context, age time.Duration) (deleted int64, err error) {
 	for {
 		tag, err := s.pool.Exec(ctx, expireKeysSQL, age, expireStep)

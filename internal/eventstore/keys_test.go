@@ -10,7 +10,7 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// TestPositionAt asks for the position of moments before, at, between and after the events of a log.
+// TestPositionAt queries the position at times before, at, between and after the events of a log.
 func TestPositionAt(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -45,8 +45,8 @@ func TestPositionAt(t *testing.T) {
 	}
 }
 
-// TestExpireKeys deletes the keys that are old, in more than one step, and no others: neither one of an old event nor a refusal
-// in a log that has been quiet for long.
+// TestExpireKeys deletes the old keys, in more than one step, and no others: neither a fresh key of an old event nor a fresh
+// refusal when the log's last event is old.
 func TestExpireKeys(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)

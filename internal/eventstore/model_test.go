@@ -11,7 +11,7 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// logModel is a log as simply as it can be said.
+// logModel is a log in its simplest form.
 type logModel struct {
 	events   []uuid.UUID
 	versions map[uuid.UUID]int64
@@ -25,7 +25,7 @@ func (m *logModel) head() eventstore.Head {
 	return eventstore.Head{}
 }
 
-// append says what becomes of a batch.
+// append returns the outcome that an append of the batch should have, and applies it.
 func (m *logModel) append(head eventstore.Head, b *eventstore.Batch) (want eventstore.Appended) {
 	if head != m.head() {
 		return eventstore.Appended{Moved: true}
@@ -82,9 +82,9 @@ func (m *logModel) draw(t *rapid.T, streams []uuid.UUID) *eventstore.Batch {
 	return b
 }
 
-// TestLogAgainstAModel appends random batches by two stores in turn, on the head, on earlier heads, on heads that never were,
-// and after the log has lost its tail. Each becomes what the model says, and the keys stand for what they came with.
-func TestLogAgainstAModel(t *testing.T) {
+// TestLogAgainstModel appends random batches with two stores in turn: on the head, on earlier heads, on heads that never existed,
+// and after the log has lost its tail. Each outcome must be the model's, and each key must have the events it was stored with.
+func TestLogAgainstModel(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	pool := newPool(t, url)

@@ -12,11 +12,11 @@ import (
 const (
 	headSQL = `select position, event_id from events order by position desc limit 1`
 
-	// The metadata is left out: it takes as long to read as the payload.
+	// Metadata is left out because reading it takes as long as reading the payload.
 	readAfterSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
 from events where position > $1 order by position limit $2`
 
-	// Index ranges of each stream, so that the cost grows with the events read and with nothing else.
+	// Index ranges of each stream, so that the cost depends only on the events read.
 	readStreamsSQL = `with streams as materialized (
     select id, last, coalesce((select max(e.version) from events e
                                where e.stream_id = id and e.version > last - $4 and e.version <= last and e.metadata @> $3), 1) as first
@@ -33,9 +33,9 @@ cross join lateral (
 	selectSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at, metadata
 from events where position > $1 and position <= $2 and (type = any ($3) or $3 is null) order by position limit $4`
 
-	// The versions of a stream grow with its positions, so that a binary search finds where to begin, however long the
-	// stream is: the last version that is not after the position is the greatest low. The additions of 0 keep the bounds on
-	// the position from being looked up in the primary key, half of which a plan for any parameters would read.
+	// The versions of a stream grow with its positions, so a binary search finds where to begin, however long the stream is:
+	// the greatest low is the last version that is not after the position. Adding 0 keeps PostgreSQL from using the primary key
+	// for the bounds on the position: a generic plan would read half of it.
 	selectStreamSQL = `with recursive search (low, high) as (
     select 0::bigint, 1 + coalesce((select version from events where stream_id = $1 order by version desc limit 1), 0)
     union all
@@ -50,7 +50,7 @@ where stream_id = $1 and version > (select max(low) from search) and position + 
   and (type = any ($4) or $4 is null)
 order by version limit $5`
 
-	// Each part has an index; the casts of the parameters are made once.
+	// Each part has an index; the parameters are cast once.
 	readNamedSQL = `with named as (
     select position from events where type = 'TransferSent' and payload ->> 'transfer_id' = any ($1::uuid[]::text[])
     union
@@ -71,10 +71,10 @@ order by e.position`
 from (select) as one left join lateral (select position, event_id from events order by position desc limit 1) as e on true`
 )
 
-// reader reads the log, in autocommit or in the transaction of Locked.
+// reader reads the log, in autocommit or in the transaction of a Locked.
 type reader struct {
 	db   querier
-	pool *pgxpool.Pool // that db is of
+	pool *pgxpool.Pool // the pool of db
 }
 
 // Last returns the head of the log.
@@ -87,7 +87,7 @@ func (r reader) Last(ctx context.Context) (Head, error) {
 	return head, r.wrap("head", err)
 }
 
-// Head returns the position of the head of the log, 0 when it is empty.
+// Head returns the position of the head of the log, or 0 if it is empty.
 func (r reader) Head(ctx context.Context) (int64, error) {
 	head, err := r.Last(ctx)
 	return head.Position, err
@@ -96,14 +96,14 @@ func (r reader) Head(ctx context.Context) (int64, error) {
 // Status is the state of the log at one moment.
 type Status struct {
 	Head Head
-	// Contains says whether the log contains the event that was asked for. A log that contained it once and no longer does has
-	// lost its tail; everything up to an event that it contains is as it was.
+	// Contains is set if the log contains the event that was asked for. If it did once and no longer does, the log has lost its
+	// tail; if it still does, nothing up to the event has changed.
 	Contains bool
-	// Standby says that the database is a standby, which may be behind its primary.
+	// Standby is set if the database is a standby, which may be behind its primary.
 	Standby bool
 }
 
-// Status returns the state of the log, and whether it contains an event at a position: any event if the id is zero. It always
+// Status returns the state of the log, and whether it contains the event at a position (any event if the id is zero). It always
 // contains position 0.
 func (s *Store) Status(ctx context.Context, position int64, event uuid.UUID) (Status, error) {
 	var status Status
@@ -112,21 +112,21 @@ func (s *Store) Status(ctx context.Context, position int64, event uuid.UUID) (St
 	return status, s.wrap("status", err)
 }
 
-// ReadAfter returns at most limit events that follow position after, in order and without metadata.
+// ReadAfter returns at most limit events after a position, in order and without metadata.
 func (r reader) ReadAfter(ctx context.Context, after int64, limit int) ([]Event, error) {
 	return r.events(ctx, limit, readAfterSQL, after, limit)
 }
 
-// Selection narrows a read of the log. Its zero value is everything.
+// Selection selects events of the log. The zero value selects all.
 type Selection struct {
-	// StreamID is the one stream to read; the zero UUID means all.
+	// StreamID is the stream to read; the zero UUID means all.
 	StreamID uuid.UUID
 	// Types are the event types to read; nil means all.
 	Types []string
 }
 
 // Select returns, in order and with their metadata, at most limit of the selected events after position after and up to
-// position upTo. A selection by type reads every event of the range; one by stream only what it returns.
+// position upTo. A selection by type reads every event of the range, one by stream only the stream's.
 func (r reader) Select(ctx context.Context, after, upTo int64, sel Selection, limit int) ([]Event, error) {
 	if sel.StreamID != uuid.Nil {
 		return r.events(ctx, limit, selectStreamSQL, sel.StreamID, after, upTo, sel.Types, limit)
@@ -134,14 +134,14 @@ func (r reader) Select(ctx context.Context, after, upTo int64, sel Selection, li
 	return r.events(ctx, limit, selectSQL, after, upTo, sel.Types, limit)
 }
 
-// Named is what to look for in events: ids of transfers and of holds, and positions.
+// Named lists what ReadNamed looks for: ids of transfers and of holds, and positions.
 type Named struct {
 	Transfers, Holds [][16]byte
 	Positions        []int64
 }
 
-// ReadNamed calls each, in order, with the events up to position upTo that are at the positions, reverse them, are of the holds, or
-// sent the transfers. The event, which has no metadata, is valid until each returns. If nothing is named it reads nothing.
+// ReadNamed calls each, in order, with the events up to position upTo that are at the positions or reverse those, belong to the
+// holds, or sent the transfers. The event, without metadata, is valid until each returns. If n is empty it reads nothing.
 func (r reader) ReadNamed(ctx context.Context, n Named, upTo int64, each func(*Event) error) error {
 	if len(n.Transfers)+len(n.Holds)+len(n.Positions) == 0 {
 		return nil
@@ -150,14 +150,14 @@ func (r reader) ReadNamed(ctx context.Context, n Named, upTo int64, each func(*E
 	return r.wrap("read named events", eachEvent(rows, new(arena), each))
 }
 
-// SnapshotEvery is how many events a stream has at most from one with a snapshot in its metadata to the next.
+// SnapshotEvery is the maximum number of events from one with a snapshot in its metadata to the stream's next such event.
 const SnapshotEvery = 100
 
-// ReadStreams calls each with the events of the streams up to position upTo: from the last one of a stream whose metadata
-// contain the JSON object snapshot, if it is among the last SnapshotEvery, or from the first. Only the first event of a stream
-// that is read has its metadata. Each stream's events come in version order, and the streams in the order given; one that does
-// not exist adds nothing. The event is valid until each returns: only one is held in memory, so a stream may be of any length.
-// ReadStreams stops at the first error of each.
+// ReadStreams calls each with the events of the streams up to position upTo. A stream is read from its last event whose metadata
+// contains the JSON object snapshot, if that is among the last SnapshotEvery, or from its first. Only the first event read of a
+// stream has its metadata. Each stream's events come in version order, the streams in the given order; one that does not exist
+// is skipped. The event is valid until each returns: only one is in memory at a time, so a stream may be of any length.
+// ReadStreams stops at the first error that each returns.
 func (r reader) ReadStreams(ctx context.Context, streams [][16]byte, upTo int64, snapshot string, each func(*Event) error) error {
 	rows, _ := r.db.Query(ctx, readStreamsSQL, streams, upTo, snapshot, SnapshotEvery) // an error is in rows too
 	var texts arena

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// fewEvents is how many events a result has when its reader is not far behind.
+// fewEvents is how many events a result has at most if its reader is not far behind.
 const fewEvents = 512
 
 // events runs a statement that reads at most limit events.
@@ -24,7 +24,7 @@ func scan(rows pgx.Rows, limit int) (events []Event, err error) {
 	var texts arena
 	err = eachEvent(rows, &texts, func(e *Event) error {
 		if len(events) == fewEvents {
-			// There are many: allocate for all of them at once, rather than grow again and again.
+			// There are many: allocate for all of them, rather than grow repeatedly.
 			events = append(make([]Event, 0, max(limit, fewEvents+1)), events...)
 		}
 		events = append(events, *e)
@@ -33,8 +33,8 @@ func scan(rows pgx.Rows, limit int) (events []Event, err error) {
 	return events, err
 }
 
-// eachEvent reads and closes rows of events, with their texts in the arena, and stops at the first error of each. The event is
-// valid until each returns.
+// eachEvent reads and closes rows of events, with their texts in the arena, and stops at the first error that each returns. The
+// event is valid until each returns.
 func eachEvent(rows pgx.Rows, texts *arena, each func(*Event) error) error {
 	defer rows.Close()
 	var e Event
@@ -82,8 +82,8 @@ func (e *Event) read(raw [][]byte, texts *arena, types map[string]string) error 
 	return nil
 }
 
-// arena holds many small texts in few allocations. Each is larger than the one before, so that a few texts, which may be kept
-// for long, take little memory.
+// arena holds many small texts in few allocations, which grow in size: if there are only a few texts, which callers may keep
+// for long, they take little memory.
 type arena struct {
 	free []byte
 	size int

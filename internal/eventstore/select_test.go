@@ -12,7 +12,7 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// TestSelect holds every selection against a filter of the whole log.
+// TestSelect compares every selection with a filter of the whole log.
 func TestSelect(t *testing.T) {
 	t.Parallel()
 	store := eventstore.New(pgtest.New(t))
@@ -100,8 +100,8 @@ func TestReadAfterIsSelectWithoutMetadata(t *testing.T) {
 	}
 }
 
-// TestReadNamed reads what ids of transfers, ids of holds and positions name, and nothing else: not events of other types with the
-// ids, and not what is beyond the position.
+// TestReadNamed reads the events named by transfer ids, hold ids and positions, and nothing else: neither events of other types
+// with the ids, nor events beyond the position.
 func TestReadNamed(t *testing.T) {
 	t.Parallel()
 	store := eventstore.New(pgtest.New(t))

@@ -16,8 +16,8 @@ import (
 	"passbook/internal/postgres"
 )
 
-// TestAnswersWaitForTheStandby has a primary whose synchronous standby is unavailable. An append whose wait is broken off is in
-// the log of the primary only, and what a failover would lose may not be answered for.
+// TestAnswersWaitForTheStandby has a primary whose synchronous standby is unavailable. An append that is cancelled while it waits
+// is in the primary's log only: a failover would lose it, so no answer may be given from it.
 func TestAnswersWaitForTheStandby(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "pb-") //nolint:usetesting // t.TempDir is closed to the user PostgreSQL runs as
@@ -94,20 +94,20 @@ func TestAnswersWaitForTheStandby(t *testing.T) {
 	if err := <-broken; err == nil {
 		t.Fatal("an append was acknowledged that no standby has")
 	}
-	// The wait has to be ended at the server, as a cancel request, a shutdown or an administrator does.
+	// The server has to end the wait, as on a cancel request or a shutdown, or when an administrator ends the session.
 	within("select exists (select from (select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep') c) or true")
-	within("select exists (select from idempotency_keys)") // a moment after the wait
+	within("select exists (select from idempotency_keys)") // shortly after the wait
 
 	short, cancelShort := context.WithTimeout(ctx, time.Second)
 	defer cancelShort()
 	if found, err := store.LookupKeys(short, [][16]byte{key(1)}); err == nil {
-		t.Errorf("answered for %d keys that no standby has", len(found))
+		t.Errorf("returned %d keys that no standby has", len(found))
 	}
 	if none, err := store.LookupKeys(ctx, [][16]byte{key(9)}); err != nil || len(none) != 0 {
-		t.Errorf("a key that is not there: %v, %v", none, err)
+		t.Errorf("a key that is not stored: %v, %v", none, err)
 	}
 	require("")
 	if found, err := store.LookupKeys(ctx, [][16]byte{key(1)}); err != nil || len(found) != 1 {
-		t.Errorf("once no standby is waited for: %v, %v", found, err)
+		t.Errorf("without waiting for a standby: %v, %v", found, err)
 	}
 }
