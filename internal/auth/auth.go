@@ -17,7 +17,7 @@ var (
 	ErrIssuerUnavailable = errors.New("the issuer of tokens is unavailable")
 )
 
-// Caller is who sent a request. It is shared by requests and must not be changed.
+// Caller is the authenticated sender of a request. Requests share it, so it must not be changed.
 type Caller struct {
 	// ID identifies the caller permanently: "key:" and the key's id, or "oidc:" and the token's subject. Idempotency keys
 	// and rate limits use it.
@@ -41,7 +41,7 @@ const (
 	MetricsRead
 )
 
-// names are the scopes in writing, in the order of lists.
+// names are the names of the scopes, in the order of lists.
 var names = []struct {
 	name  string
 	scope Scopes
@@ -54,7 +54,7 @@ var names = []struct {
 	{"metrics:read", MetricsRead},
 }
 
-// ParseScope returns the scope with a name, such as accounts:read; ok is false when there is none.
+// ParseScope returns the scope with a name, such as accounts:read; ok is false if there is none.
 func ParseScope(name string) (scope Scopes, ok bool) {
 	for _, n := range names {
 		if n.name == name {

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// maxToken bounds a token, in bytes: longer than any issuer's, and shorter than a header may be.
+	// maxToken is the maximum length of a token in bytes: longer than any issuer's, and shorter than a header may be.
 	maxToken = 16 << 10
 	// maxTokens is how many verified tokens are remembered, and rememberFor for how long at most, which is also how
 	// long a token may work after the issuer has withdrawn its signing key.
@@ -30,9 +30,9 @@ const (
 	renewEvery = 5 * time.Minute
 	// clockSkew is how far the issuer's clock may be ahead.
 	clockSkew = time.Minute
-	// verifyTime bounds how long a request waits for the issuer.
+	// verifyTime limits how long a request waits for the issuer.
 	verifyTime = 4 * time.Second
-	// maxSubject is the bound that OpenID Connect sets to a subject, in bytes.
+	// maxSubject is OpenID Connect's limit for a subject, in bytes.
 	maxSubject = 255
 )
 
@@ -81,7 +81,7 @@ type verified struct {
 	until  time.Time
 }
 
-// NewIssuer makes an Issuer without contacting the issuer: only the first token needs it.
+// NewIssuer returns an Issuer. It does not contact the issuer: only the first token needs it.
 func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	if c.URL == "" || c.Audience == "" || c.Logger == nil {
 		return nil, errors.New("auth: URL, Audience and Logger are needed")
@@ -92,13 +92,16 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	client := *c.Client
 	client.Transport = newTransport(client.Transport)
 	tokens, _ := lru.New[[sha256.Size]byte, *verified](maxTokens) // fails only if the size is not positive
-	return &Issuer{url: c.URL, audience: c.Audience, client: &client, log: c.Logger, tokens: tokens, scopeClaim: c.ScopeClaim, scopesOf: c.ScopesOf}, nil
+	return &Issuer{
+		url: c.URL, audience: c.Audience, client: &client, log: c.Logger, tokens: tokens,
+		scopeClaim: c.ScopeClaim, scopesOf: c.ScopesOf,
+	}, nil
 }
 
 // Asks returns false: a token needs no database.
 func (i *Issuer) Asks(string) bool { return false }
 
-// Authenticate returns the caller that the token is about. Its errors are ErrBadCredential and ErrIssuerUnavailable.
+// Authenticate returns the caller that the token identifies. Its errors are ErrBadCredential and ErrIssuerUnavailable.
 func (i *Issuer) Authenticate(ctx context.Context, credential string) (*Caller, error) {
 	if len(credential) > maxToken || strings.Count(credential, ".") != 2 {
 		return nil, ErrBadCredential
@@ -233,7 +236,7 @@ func (i *Issuer) Run(ctx context.Context) error {
 	return nil
 }
 
-// callerOf returns the caller that the token names, with its scopes.
+// callerOf returns the token's subject as a caller, with its scopes.
 func (i *Issuer) callerOf(token *oidc.IDToken) (*Caller, error) {
 	if s := token.Subject; s == "" || len(s) > maxSubject || strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 {
 		return nil, ErrBadCredential

@@ -218,7 +218,7 @@ func TestTokens(t *testing.T) {
 }
 
 // TestKeysRotate checks that a token of a new key works at once, and that one of a withdrawn key fails. The library returns
-// fetched keys a moment before it stores them, so each check is retried, with a token that is not remembered.
+// fetched keys shortly before it stores them, so each check is retried, with a token that is not remembered.
 func TestKeysRotate(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
@@ -250,12 +250,12 @@ func TestIssuerIsUnavailable(t *testing.T) {
 	i.setUnavailable(true)
 	a := trust(t, i.url)
 	if _, err := a.Authenticate(t.Context(), i.token(key, nil)); !errors.Is(err, auth.ErrIssuerUnavailable) {
-		t.Fatalf("away: %v", err)
+		t.Fatalf("unavailable: %v", err)
 	}
 	i.setUnavailable(false)
 	eventually(t, func() bool { _, err := a.Authenticate(t.Context(), i.token(key, nil)); return err == nil })
 	i.setUnavailable(true)
-	// With a known key; the library stores its keys a moment after it returns them.
+	// With a known key; the library stores its keys shortly after it returns them.
 	eventually(t, func() bool {
 		_, err := a.Authenticate(t.Context(), i.token(key, map[string]any{"sub": "bob"}))
 		return err == nil

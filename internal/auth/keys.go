@@ -16,13 +16,13 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// Bounds of the keys in memory. Keys in use are read again every refreshEvery, all with one statement; a key read longer
+// Limits of the keys in memory. Keys in use are read again every refreshEvery, all with one statement; a key read longer
 // than maxAge ago is not trusted, so a revoked key works for at most maxAge.
 const (
 	refreshEvery = time.Second
 	maxAge       = 5 * time.Second
-	// lookTime bounds one query of one database.
-	lookTime = time.Second
+	// queryTimeout limits one query of one database.
+	queryTimeout = time.Second
 	// maxEntries and maxAbsent are how many keys, and how many unknown ids, are remembered.
 	maxEntries = 10_000
 	maxAbsent  = 10_000
@@ -51,8 +51,8 @@ type Keys struct {
 	began       time.Time
 
 	entries *lru.Cache[string, *entry]
-	absent  *lru.Cache[string, int64] // ids that are no keys, with when they were not
-	looks   singleflight.Group
+	absent  *lru.Cache[string, int64] // unknown ids, with the time of the query
+	queries singleflight.Group
 }
 
 // entry is a key in use. Times are nanoseconds since Keys.began.
@@ -61,9 +61,9 @@ type entry struct {
 	caller *Caller
 	// readAt is when it was last read from the database.
 	readAt atomic.Int64
-	// usedAt is the last use, and told the last use that was written; only Run writes told.
-	usedAt atomic.Int64
-	told   int64
+	// usedAt is the last use, and written the last use that was written to the database; only Run uses written.
+	usedAt  atomic.Int64
+	written int64
 }
 
 // NewKeys returns Keys that use pools which the caller closes.
@@ -85,7 +85,7 @@ func NewKeys(c KeysConfig) (*Keys, error) {
 
 func (k *Keys) now() int64 { return int64(time.Since(k.began)) }
 
-// Authenticate returns the caller whose key it is. It fails with ErrBadCredential, with ErrNotReady, or, if no database
+// Authenticate returns the caller that the key belongs to. It fails with ErrBadCredential, with ErrNotReady, or, if no database
 // is available, with the error of the first, wrapped.
 func (k *Keys) Authenticate(ctx context.Context, credential string) (*Caller, error) {
 	id, secret, ok := parseKey(credential)
@@ -100,7 +100,7 @@ func (k *Keys) Authenticate(ctx context.Context, credential string) (*Caller, er
 	if subtle.ConstantTimeCompare(hash[:], e.hash[:]) != 1 {
 		return nil, ErrBadCredential
 	}
-	// Once a tick is enough, and avoids contention between processors.
+	// Storing it every few hundred milliseconds is enough, and avoids contention between processors.
 	if now, used := k.now(), e.usedAt.Load(); used == 0 || now-used > int64(refreshEvery/4) {
 		e.usedAt.Store(now)
 	}
@@ -121,7 +121,7 @@ func (k *Keys) Asks(credential string) bool {
 	return !absent || now-since >= int64(refreshEvery)
 }
 
-// find reads a key that is in use.
+// find returns a key that is in use, from memory or from a database.
 func (k *Keys) find(ctx context.Context, id string) (*entry, error) {
 	now := k.now()
 	if e, ok := k.entries.Get(id); ok && now-e.readAt.Load() < int64(maxAge) {
@@ -134,7 +134,7 @@ func (k *Keys) find(ctx context.Context, id string) (*entry, error) {
 		return nil, ErrNotReady
 	}
 	// Callers that wait for the same key share the query, and none of them cancels it for the others.
-	shared := k.looks.DoChan(id, func() (any, error) {
+	shared := k.queries.DoChan(id, func() (any, error) {
 		return nil, k.refresh(context.WithoutCancel(ctx), []string{id})
 	})
 	select {
@@ -184,7 +184,7 @@ func (k *Keys) refresh(ctx context.Context, ids []string) error {
 func (k *Keys) read(ctx context.Context, ids []string) ([]keyRow, error) {
 	var first error
 	for _, database := range k.databases {
-		ask, cancel := context.WithTimeout(ctx, lookTime)
+		ask, cancel := context.WithTimeout(ctx, queryTimeout)
 		rows, _ := database.Query(ask, selectKeys, ids) // the rows return its error
 		all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[keyRow])
 		cancel()
@@ -192,7 +192,7 @@ func (k *Keys) read(ctx context.Context, ids []string) ([]keyRow, error) {
 			return all, nil
 		}
 		if first == nil {
-			first = fmt.Errorf("auth: look for a key: %w", err)
+			first = fmt.Errorf("auth: read keys: %w", err)
 		}
 		if !k.unavailable(err) {
 			break
@@ -221,7 +221,7 @@ func (k *Keys) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTime)
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
 			defer cancel()
 			k.writeUses(last, 0)
 			return nil
@@ -241,19 +241,19 @@ func (k *Keys) RunOnce(ctx context.Context) {
 		}
 	}
 	if len(ids) > 0 {
-		k.complain(ctx, "reading the keys in use failed; retrying in a second", k.refresh(ctx, ids))
+		k.logFailure(ctx, "reading the keys in use failed; retrying in a second", k.refresh(ctx, ids))
 	}
 	k.writeUses(ctx, writeEvery)
 }
 
-// complain logs an error, unless it is a cancellation or an unavailable database, which is logged elsewhere.
-func (k *Keys) complain(ctx context.Context, what string, err error) {
+// logFailure logs an error, unless it is a cancellation or an unavailable database, which is logged elsewhere.
+func (k *Keys) logFailure(ctx context.Context, what string, err error) {
 	if err != nil && ctx.Err() == nil && !k.unavailable(err) {
 		k.log.Error(what, "error", err)
 	}
 }
 
-// Times are by the database's clock, and never go back, since several instances write them.
+// Times are by the database's clock. They never go back, although several instances write them.
 const updateUses = `
 UPDATE api_keys k SET last_used_at = greatest(k.last_used_at, now() - make_interval(secs => u.ago))
   FROM unnest($1::text[], $2::float8[]) AS u(id, ago)
@@ -273,19 +273,19 @@ func (k *Keys) writeUses(ctx context.Context, notSince time.Duration) {
 			continue
 		}
 		used := e.usedAt.Load()
-		if used <= e.told || e.told > 0 && used-e.told < int64(notSince) {
+		if used <= e.written || e.written > 0 && used-e.written < int64(notSince) {
 			continue
 		}
 		ids, ago = append(ids, id), append(ago, time.Duration(now-used).Seconds())
-		uses = append(uses, func() { e.told = used })
+		uses = append(uses, func() { e.written = used })
 	}
 	if len(ids) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	if _, err := k.databases[0].Exec(ctx, updateUses, ids, ago); err != nil {
-		k.complain(ctx, "writing the last use of keys failed; retrying in a second", err)
+		k.logFailure(ctx, "writing the last use of keys failed; retrying in a second", err)
 		return
 	}
 	for _, done := range uses {

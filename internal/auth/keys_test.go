@@ -155,7 +155,7 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// TestRevokedEverywhere revokes a key that two instances have just accepted, and that a third has not used for a while.
+// TestRevokedEverywhere revokes a key that two instances have just accepted, and that a third has not used recently.
 func TestRevokedEverywhere(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -255,25 +255,25 @@ func TestUsedKeysCostNoStatements(t *testing.T) {
 	}
 }
 
-// TestUnavailableDatabase checks that a key that cannot be read is neither good nor bad, and that a replica is asked while
-// the primary is unavailable.
+// TestUnavailableDatabase checks that a key that cannot be read is neither accepted nor refused, and that a replica is queried
+// while the primary is unavailable.
 func TestUnavailableDatabase(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
 	_, text := create(t, pool, "shop", auth.AccountsRead)
-	away, err := postgres.NewPool(t.Context(), "postgres://passbook:hunter2@127.0.0.1:1/none?sslmode=disable")
+	down, err := postgres.NewPool(t.Context(), "postgres://passbook:hunter2@127.0.0.1:1/none?sslmode=disable")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(away.Close)
-	_, err = keysOf(t, away).Authenticate(t.Context(), text)
+	t.Cleanup(down.Close)
+	_, err = keysOf(t, down).Authenticate(t.Context(), text)
 	if !postgres.IsUnavailable(err) || errors.Is(err, auth.ErrBadCredential) {
 		t.Errorf("unavailable: %v", err)
 	}
 	if strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), text[len(text)-52:]) {
 		t.Errorf("the error has a secret: %v", err)
 	}
-	k := keysOf(t, away, pool)
+	k := keysOf(t, down, pool)
 	if _, err := k.Authenticate(t.Context(), text); err != nil {
 		t.Errorf("with a replica: %v", err)
 	}
@@ -283,7 +283,7 @@ func TestUnavailableDatabase(t *testing.T) {
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := keysOf(t, away).Authenticate(gone, text); !errors.Is(err, context.Canceled) {
+	if _, err := keysOf(t, down).Authenticate(gone, text); !errors.Is(err, context.Canceled) {
 		t.Errorf("a caller that has gone: %v", err)
 	}
 	starting, err := auth.NewKeys(auth.KeysConfig{

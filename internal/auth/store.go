@@ -45,7 +45,7 @@ const (
 
 var letters = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// parseKey splits a key; ok is false when the text does not have the form of one.
+// parseKey splits a key; ok is false if the text does not have the form of one.
 func parseKey(text string) (id, secret string, ok bool) {
 	if len(text) != keyLen || !strings.HasPrefix(text, keyPrefix) || text[len(keyPrefix)+idLen] != '_' {
 		return "", "", false
@@ -122,7 +122,7 @@ func validName(name string) bool {
 
 // List returns all keys, revoked ones included, oldest first.
 func (s *Store) List(ctx context.Context) ([]Key, error) {
-	rows, _ := s.pool.Query(ctx, listKeys) // its error is the rows'
+	rows, _ := s.pool.Query(ctx, listKeys) // the rows return its error
 	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Key])
 	if err != nil {
 		return nil, fmt.Errorf("auth: list the keys: %w", withoutSchema(err))
@@ -132,7 +132,7 @@ func (s *Store) List(ctx context.Context) ([]Key, error) {
 
 // Revoke ends a key, named by its id or its name, permanently. It fails with ErrUnknownKey if no key in use has either.
 func (s *Store) Revoke(ctx context.Context, idOrName string) (Key, error) {
-	rows, _ := s.pool.Query(ctx, revokeKey, idOrName) // its error is the rows'
+	rows, _ := s.pool.Query(ctx, revokeKey, idOrName) // the rows return its error
 	key, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Key])
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

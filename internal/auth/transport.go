@@ -14,7 +14,7 @@ import (
 )
 
 // go-oidc fetches the issuer's keys whenever a signature does not verify, so a flood of bad tokens would flood the issuer.
-// The first fetches are not delayed, so that a new key works at once; after them there is one every few seconds.
+// The first fetches are not limited, so that a new key works immediately; later ones are limited to one every few seconds.
 const (
 	fetchesAtOnce = 20
 	fetchEvery    = 2 * time.Second
@@ -63,7 +63,7 @@ func (c *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// CloseIdleConnections closes those of the base; http.Client calls it.
+// CloseIdleConnections closes the base's idle connections; http.Client calls it.
 func (c *transport) CloseIdleConnections() {
 	if closer, ok := c.base.(interface{ CloseIdleConnections() }); ok {
 		closer.CloseIdleConnections()
