@@ -8,9 +8,9 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// binaryArray is the codec of an array type that also accepts an encoding.BinaryAppender, which writes itself in
-// PostgreSQL's binary format. The general codec looks up the type of each element, and takes as long for the arrays of
-// an append as deciding it does.
+// binaryArray is the codec of an array type that also accepts an encoding.BinaryAppender, which encodes itself in PostgreSQL's
+// binary format. The general codec looks up the type of each element, which takes as long for the arrays of an append as
+// deciding the batch.
 type binaryArray struct{ *pgtype.ArrayCodec }
 
 // PlanEncode implements pgtype.Codec.
@@ -28,8 +28,8 @@ func (appendPlan) Encode(value any, buf []byte) ([]byte, error) {
 	return value.(encoding.BinaryAppender).AppendBinary(buf)
 }
 
-// takeBinaryArrays makes a connection accept arrays that write themselves.
-func takeBinaryArrays(_ context.Context, conn *pgx.Conn) error {
+// registerBinaryArrays makes a connection accept arrays that encode themselves.
+func registerBinaryArrays(_ context.Context, conn *pgx.Conn) error {
 	types := conn.TypeMap()
 	for _, oid := range []uint32{
 		pgtype.UUIDArrayOID, pgtype.Int8ArrayOID, pgtype.Int4ArrayOID, pgtype.TextArrayOID, pgtype.JSONBArrayOID,

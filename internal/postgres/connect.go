@@ -35,7 +35,7 @@ var sessionSettings = map[string]string{
 	"exit_on_error":                  "off",
 }
 
-// sessionDefaults are limits that must not come from a role or a database either: each pool has its own, and a migration
+// sessionDefaults are limits that must not come from a role or a database either: each pool sets its own, and a migration
 // has none. The URL overrides them.
 var sessionDefaults = map[string]string{
 	"statement_timeout":                   "0",
@@ -120,7 +120,7 @@ func (r *route) prepare(ctx context.Context, config *pgx.ConnConfig) error {
 	return nil
 }
 
-// isPooled connects once to find out. A pooler refuses unknown parameters, or it behaves like a server: then the process
+// isPooled connects once. A pooler either refuses unknown parameters or behaves like a server; in the second case the process
 // that serves the connection is not the one announced at connect.
 func isPooled(ctx context.Context, config *pgx.ConnConfig) (bool, error) {
 	config.AfterConnect = nil

@@ -15,7 +15,7 @@ const (
 	unackedTimeout = 15 * time.Second
 )
 
-// dialer is pgx's own, except for the limits.
+// dialer returns pgx's default dialer with these limits.
 func dialer() *net.Dialer {
 	return &net.Dialer{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveAfter, Interval: keepAliveEvery, Count: keepAliveCount},

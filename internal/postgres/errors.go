@@ -22,8 +22,8 @@ func IsUnavailable(err error) bool {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return false
 	}
-	// No statement was sent yet, so the cause (a changed password as much as a refused connection) is the database and
-	// not the request.
+	// No statement was sent yet, so the cause (a changed password or a refused connection, for example) is the database and not
+	// the request.
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return true
 	}
@@ -42,8 +42,8 @@ func IsUnavailable(err error) bool {
 	return network || pgconn.Timeout(err)
 }
 
-// IsWrongSchema reports whether err means that the database lacks the tables or functions that this binary works with:
-// not a fault of the request, and not a condition that passes.
+// IsWrongSchema reports whether err means that the database lacks tables or functions that this binary needs. That is neither a
+// fault of the request nor a condition that passes.
 func IsWrongSchema(err error) bool {
 	if _, ok := errors.AsType[*SchemaError](err); ok {
 		return true

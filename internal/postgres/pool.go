@@ -29,26 +29,26 @@ func WithApplicationName(name string) Option {
 	return func(c *pgxpool.Config) { setDefault(c, "application_name", name) }
 }
 
-// WithMaxConns bounds the number of connections; the default is four per CPU, at least 8 and at most 32.
+// WithMaxConns limits the number of connections; the default is four per CPU, at least 8 and at most 32.
 func WithMaxConns(n int32) Option {
 	return func(c *pgxpool.Config) { c.MaxConns = n }
 }
 
-// WithStatementTimeout bounds every statement. The server ends one that takes longer with SQLSTATE 57014. Like the other
-// settings it is sent when a connection opens; behind a pooler the role's settings apply, except for the name.
+// WithStatementTimeout limits every statement. The server ends one that takes longer with SQLSTATE 57014. Like the other
+// settings it is sent when a connection opens; behind a pooler the role's settings apply instead, except for the name.
 func WithStatementTimeout(d time.Duration) Option { return timeout("statement_timeout", d) }
 
-// WithLockTimeout bounds every wait for a lock. The server ends one that takes longer with SQLSTATE 55P03.
+// WithLockTimeout limits every wait for a lock. The server ends one that takes longer with SQLSTATE 55P03.
 func WithLockTimeout(d time.Duration) Option { return timeout("lock_timeout", d) }
 
-// WithIdleInTransactionTimeout bounds how long a transaction may wait for its client. The server cuts the
-// connection of one that waits longer, so that a stalled process cannot hold its locks forever.
+// WithIdleInTransactionTimeout limits how long a transaction may wait for its client. The server ends the session of one that
+// waits longer, so that a stalled process cannot hold its locks forever.
 func WithIdleInTransactionTimeout(d time.Duration) Option {
 	return timeout("idle_in_transaction_session_timeout", d)
 }
 
-// WithGenericPlans makes PostgreSQL plan each prepared statement once. Otherwise it would plan statements whose arrays differ
-// in length at every call, which takes longer than running them.
+// WithGenericPlans makes PostgreSQL plan each prepared statement once. Otherwise it would plan a statement whose arrays differ
+// in length at every call, which takes longer than running it.
 func WithGenericPlans() Option {
 	return func(c *pgxpool.Config) { setDefault(c, "plan_cache_mode", "force_generic_plan") }
 }
@@ -63,13 +63,12 @@ func WithIndexLookups() Option {
 	}
 }
 
-// WithTracer has every connection report to tracer, which may implement more of pgx's tracer interfaces than the
-// one for queries.
+// WithTracer makes every connection report to tracer, which may also implement pgx's other tracer interfaces.
 func WithTracer(tracer pgx.QueryTracer) Option {
 	return func(c *pgxpool.Config) { c.ConnConfig.Tracer = tracer }
 }
 
-// timeout sets a timeout of the server, in milliseconds, rounded up so that a short one does not become 0, which means none.
+// timeout sets a server timeout in milliseconds, rounded up, because 0 would mean none.
 func timeout(name string, d time.Duration) Option {
 	ms := (d + time.Millisecond - 1) / time.Millisecond
 	return func(c *pgxpool.Config) { setDefault(c, name, strconv.FormatInt(int64(ms), 10)) }
@@ -102,13 +101,13 @@ func NewPool(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, er
 	}
 	setDefault(config, "application_name", defaultApplicationName)
 	setDefaults(config)
-	// A session that began while the database was read-only may stay read-only: it is not used again.
+	// Discard a session that reports a read-only transaction: it may stay read-only when the database no longer is.
 	keep := config.ConnConfig.OnPgError
 	config.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
 		return err.Code != readOnlyTransaction && (keep == nil || keep(conn, err))
 	}
 	config.ConnConfig.BuildFrontend = newFrontend
-	config.AfterConnect = takeBinaryArrays
+	config.AfterConnect = registerBinaryArrays
 	// Connections opened together in a burst should not all end together an hour later.
 	if config.MaxConnLifetimeJitter == 0 {
 		config.MaxConnLifetimeJitter = config.MaxConnLifetime / 10

@@ -64,12 +64,12 @@ ORDER BY 1`
 FROM pg_proc p LEFT JOIN pg_roles r ON r.rolname = $1
 WHERE p.oid = to_regproc('append')`
 
-	roleExists    = `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`
-	mayMakeRoles  = `SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user`
-	mayUseSchema  = `SELECT has_schema_privilege($1, relnamespace, 'USAGE') FROM pg_class WHERE oid = to_regclass('events')`
-	lockRights    = `SELECT pg_advisory_xact_lock($1)`
-	makeRole      = `DO $$ BEGIN CREATE ROLE ` + ServiceRole + ` NOLOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`
-	appendAsOwner = `REVOKE EXECUTE ON FUNCTION append FROM PUBLIC;
+	roleExists     = `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`
+	mayCreateRoles = `SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user`
+	mayUseSchema   = `SELECT has_schema_privilege($1, relnamespace, 'USAGE') FROM pg_class WHERE oid = to_regclass('events')`
+	lockRights     = `SELECT pg_advisory_xact_lock($1)`
+	createRole     = `DO $$ BEGIN CREATE ROLE ` + ServiceRole + ` NOLOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`
+	appendAsOwner  = `REVOKE EXECUTE ON FUNCTION append FROM PUBLIC;
 ALTER FUNCTION append SECURITY DEFINER SET search_path = pg_catalog, %s, pg_temp`
 	grantFunctions = `GRANT EXECUTE ON FUNCTION append, position_at TO ` + ServiceRole
 )
@@ -141,7 +141,7 @@ func rightsOn(ctx context.Context, db *sql.DB) (tables, rights []string, err err
 }
 
 func grantIn(ctx context.Context, tx *sql.Tx, schema string, tables, rights []string, haveRole bool, log *slog.Logger) error {
-	// Two instances at once would update the same rows of the catalog, which PostgreSQL refuses.
+	// Concurrent instances would update the same rows of the catalog, which PostgreSQL refuses.
 	if _, err := tx.ExecContext(ctx, lockRights, migrationLock); err != nil {
 		return err
 	}
@@ -153,15 +153,15 @@ func grantIn(ctx context.Context, tx *sql.Tx, schema string, tables, rights []st
 	}
 	if !haveRole {
 		var may bool
-		if err := tx.QueryRowContext(ctx, mayMakeRoles).Scan(&may); err != nil {
+		if err := tx.QueryRowContext(ctx, mayCreateRoles).Scan(&may); err != nil {
 			return err
 		}
 		if !may {
-			log.InfoContext(ctx, "the service's role does not exist: an administrator can make it with CREATE ROLE, then run migrate again",
+			log.InfoContext(ctx, "the service's role does not exist: an administrator can create it with CREATE ROLE; then run migrate again",
 				"role", ServiceRole)
 			return nil
 		}
-		if _, err := tx.ExecContext(ctx, makeRole); err != nil {
+		if _, err := tx.ExecContext(ctx, createRole); err != nil {
 			return err
 		}
 	}

@@ -61,11 +61,11 @@ type SchemaError struct {
 
 func (e *SchemaError) Error() string {
 	const shown = 5
-	told := strings.Join(e.Differences[:min(shown, len(e.Differences))], "; ")
+	text := strings.Join(e.Differences[:min(shown, len(e.Differences))], "; ")
 	if more := len(e.Differences) - shown; more > 0 {
-		told += fmt.Sprintf("; and %d more", more)
+		text += fmt.Sprintf("; and %d more", more)
 	}
-	return "the schema of the database is not what this binary expects: " + told
+	return "the schema of the database is not what this binary expects: " + text
 }
 
 // newest returns the version of this binary's last migration.

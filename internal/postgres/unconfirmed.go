@@ -40,7 +40,7 @@ type warningReader struct {
 	from io.Reader
 	// left is how many bytes of the current message are still to be passed on.
 	left int
-	// part is the beginning of a message that is not recognised yet: part of a header or of a notice. ready may be passed on.
+	// part is the beginning of an incomplete message: part of a header or of a notice. ready may be passed on.
 	part, ready []byte
 	// begun is set once the session has begun: earlier warnings are not about a statement.
 	begun bool
