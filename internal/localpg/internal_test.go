@@ -124,7 +124,7 @@ func self(t *testing.T) account {
 	return account{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), name: "me"}
 }
 
-func TestSocketDirectoryOfSomeoneElseIsRefused(t *testing.T) {
+func TestSocketDirectoryOfAnotherUserIsRefused(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	target := filepath.Join(base, "elsewhere")
@@ -190,7 +190,7 @@ func TestPidFileOfAnotherServer(t *testing.T) {
 	if pids, certain := clusterProcesses(dir); certain && len(pids) > 0 {
 		t.Errorf("processes %v, though none works in %s", pids, dir)
 	} else if !certain {
-		return // the next line needs a platform that can tell
+		return // the rest needs a platform that can tell
 	}
 	if err := awaitPrevious(t.Context(), dir, "/tmp/x", slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)

@@ -74,7 +74,7 @@ func write(ctx context.Context, url string, first chan<- struct{}) (last int, er
 	}
 	for i := 0; ; i++ {
 		if _, err := conn.Exec(ctx, "INSERT INTO written VALUES ($1, repeat('x', 5000))", last+1); err != nil {
-			return last, nil // cut, as it should be
+			return last, nil // cut, as expected
 		}
 		last++
 		if i == 100 {
@@ -141,7 +141,7 @@ func TestKilledParentEndsTheServer(t *testing.T) {
 	if err := child.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	// The server removes the file as the last act of an orderly shutdown.
+	// The server removes the file last in an orderly shutdown.
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.After(30 * time.Second)
@@ -158,7 +158,7 @@ func TestKilledParentEndsTheServer(t *testing.T) {
 	}
 }
 
-func TestServerStartedBySomeoneElseIsLeftAlone(t *testing.T) {
+func TestForeignServerIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
 	foreign := start(t, options(t, dir))

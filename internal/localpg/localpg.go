@@ -1,7 +1,7 @@
-// Package localpg runs Passbook's private PostgreSQL: it finds the installed programs, makes a cluster on the first
-// start, reserves it for this process, and makes sure that it ends when the process does.
+// Package localpg runs Passbook's private PostgreSQL: it finds the installed programs, creates a cluster on the first start,
+// locks it for this process, and ends the server when the process ends.
 //
-// It listens on a Unix socket only, in a directory that only its user can enter.
+// The server listens only on a Unix socket, in a directory that only its user can enter.
 package localpg
 
 import (
@@ -30,7 +30,7 @@ const (
 	serviceRole = "passbook_app"
 	groupRole   = "passbook_service"
 
-	// logLimit is the size in bytes beyond which the server's log is renamed at the next start.
+	// logLimit is the size in bytes above which the server's log is renamed at the next start.
 	logLimit = 16 << 20
 	// quitGrace is how long an immediate shutdown may take; PostgreSQL itself kills remaining processes after 5 s.
 	quitGrace = 10 * time.Second
@@ -38,8 +38,8 @@ const (
 
 // Options configure the private PostgreSQL. Only DataDir is required.
 type Options struct {
-	// DataDir holds everything that lasts: one directory per major version of PostgreSQL, the lock and the log. It is
-	// made if necessary. If the process runs as root, other users must be able to pass through every parent.
+	// DataDir holds everything that lasts: one directory per major version of PostgreSQL, the lock and the log. Start creates
+	// it if necessary. If the process runs as root, other users must be able to pass through every parent.
 	DataDir string
 	// BinDir is the directory of initdb and postgres (PG_BIN); if empty, they are searched for.
 	BinDir string
@@ -69,9 +69,9 @@ type Server struct {
 	stopErr error
 }
 
-// Start finds PostgreSQL, makes the cluster if there is none, waits for the server of a killed predecessor to end,
-// and returns once the database accepts connections. The context bounds the start, not the life of the server: that ends with
-// Stop or with the process, whichever is first. The caller must call Stop.
+// Start finds PostgreSQL, creates the cluster if there is none, waits for the server of a killed predecessor to end, and
+// returns once the database accepts connections. The context limits only the start: the server runs until Stop or the end of the
+// process, whichever is first. The caller must call Stop.
 //
 // Start unsets the PG* variables that PostgreSQL's clients read, so that neither the private PostgreSQL nor its clients
 // depend on them. They are for databases that DATABASE_URL names.
@@ -141,9 +141,8 @@ func (s *Server) launch(ctx context.Context, opts Options) error {
 	cmd.SysProcAttr = acc.attr()
 	// Out of the terminal's process group: Ctrl-C must reach Passbook alone, which stops PostgreSQL last.
 	cmd.SysProcAttr.Setpgid = true
-	// SIGINT is a fast shutdown: open transactions are rolled back and a checkpoint is written, so the next start
-	// has nothing to recover. What is written is bounded by shared_buffers, what recovery reads by max_wal_size,
-	// which is eight times as much.
+	// SIGINT is a fast shutdown: it rolls back open transactions and writes a checkpoint, so the next start has nothing to
+	// recover. A checkpoint writes at most shared_buffers; recovery reads at most max_wal_size, which is eight times as much.
 	s.process, err = startProcess(cmd, syscall.SIGINT)
 	return err
 }
@@ -203,7 +202,7 @@ func (s *Server) ensureDatabase(ctx context.Context) error {
 	if !ok || (pgErr.Code != "3D000" && pgErr.Code != "28000") { // no such database, no such role
 		return err
 	}
-	// Neither is a superuser, even here, so that the restrictions on them hold.
+	// Neither role is a superuser, so that restrictions apply to them.
 	err = s.ensure(ctx, "postgres", []step{
 		{"CREATE ROLE " + ownerRole + " LOGIN CREATEDB CREATEROLE", "SELECT FROM pg_roles WHERE rolname = '" + ownerRole + "'"},
 		{"CREATE ROLE " + groupRole + " NOLOGIN", "SELECT FROM pg_roles WHERE rolname = '" + groupRole + "'"},
@@ -216,7 +215,7 @@ func (s *Server) ensureDatabase(ctx context.Context) error {
 		// The default since PostgreSQL 15: before, every role could make objects in this schema.
 		{"GRANT CREATE ON SCHEMA public TO " + ownerRole, ""},
 		{"REVOKE CREATE ON SCHEMA public FROM PUBLIC", ""},
-		// The owner is a member, so that it may end the service's connections.
+		// The owner is a member of the service's role, so that it may end its connections.
 		{"CREATE ROLE " + serviceRole + " LOGIN IN ROLE " + groupRole + " ROLE " + ownerRole, "SELECT FROM pg_roles WHERE rolname = '" + serviceRole + "'"},
 	})
 }
@@ -302,7 +301,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 		s.signal(syscall.SIGKILL)
 		<-s.process.done
 	}
-	return fmt.Errorf("private PostgreSQL: stopped at once: %w", ctx.Err())
+	return fmt.Errorf("private PostgreSQL: immediate shutdown: %w", ctx.Err())
 }
 
 func (s *Server) signal(sig syscall.Signal) {
@@ -326,7 +325,7 @@ func (s *Server) logTail() string {
 	return strings.Join(lines[max(0, len(lines)-5):], "; ") + " (log: " + s.logFile + ")"
 }
 
-// errEnded turns the result of waiting for a process into an error even when it ended without one.
+// errEnded returns the error of a process that ended, or another if it ended without one.
 func errEnded(err error) error {
 	if err == nil {
 		return errors.New("it ended")

@@ -54,12 +54,12 @@ func recordedPostmaster(clusterDir string) []int {
 
 // awaitPrevious returns once no PostgreSQL works in clusterDir. The caller holds the lock of the data directory, so
 // one that does is either left over from a killed Passbook and shutting down (it has our socket directory, and is
-// signalled again if it takes too long), or was started by someone else, which is an error.
+// signalled again if it takes too long), or was started by another program, which is an error.
 func awaitPrevious(ctx context.Context, clusterDir, socketDir string, log *slog.Logger) error {
 	start := time.Now()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	var told, hurried bool
+	var logged, forced bool
 	for {
 		pids, certain := clusterProcesses(clusterDir)
 		if len(pids) == 0 {
@@ -71,16 +71,16 @@ func awaitPrevious(ctx context.Context, clusterDir, socketDir string, log *slog.
 			return fmt.Errorf("a PostgreSQL that Passbook did not start (process %d) is running in %s: stop it first",
 				file.pid, clusterDir)
 		}
-		if !told {
-			told = true
+		if !logged {
+			logged = true
 			log.InfoContext(ctx, "waiting for the PostgreSQL of the last run to shut down", "pids", pids)
 			// Without a death signal (setDeathSignal) it does not know yet that its parent died; otherwise this changes nothing.
-			hurry(file.pid, pids, syscall.SIGINT)
+			signalPostmaster(file.pid, pids, syscall.SIGINT)
 		}
 		waited := time.Since(start)
-		if waited > previousGrace && !hurried {
-			hurried = true
-			hurry(file.pid, pids, syscall.SIGQUIT)
+		if waited > previousGrace && !forced {
+			forced = true
+			signalPostmaster(file.pid, pids, syscall.SIGQUIT)
 		}
 		if waited > previousLimit {
 			return fmt.Errorf("the PostgreSQL of the last run (processes %v in %s) does not shut down", pids, clusterDir)
@@ -93,8 +93,8 @@ func awaitPrevious(ctx context.Context, clusterDir, socketDir string, log *slog.
 	}
 }
 
-// hurry signals the postmaster, if it is among the processes seen in the data directory.
-func hurry(postmaster int, seen []int, sig syscall.Signal) {
+// signalPostmaster signals the postmaster, if it is among the processes seen in the data directory.
+func signalPostmaster(postmaster int, seen []int, sig syscall.Signal) {
 	if postmaster > 0 && slices.Contains(seen, postmaster) {
 		_ = syscall.Kill(postmaster, sig) // it may have ended already, which is the goal
 	}

@@ -44,9 +44,9 @@ func socketDirPath(clusterDir, runtimeDir string, acc account) (string, error) {
 	return "", errors.New("no place for the socket of the private PostgreSQL: /tmp cannot be used")
 }
 
-// makeSocketDir makes the directory, or reuses the one that an earlier process left. /tmp is open to everyone, and
-// another user who made the directory first could put their own server there: it accepts only a real directory that
-// belongs to the account and is closed to all others. Then the sticky bit of /tmp keeps it in place.
+// makeSocketDir makes the directory, or reuses the one that an earlier process left. /tmp is open to all users, and another user
+// could make the directory first and run a server there. So makeSocketDir accepts only a real directory that belongs to the
+// account and is closed to all others. The sticky bit of /tmp then protects it.
 func makeSocketDir(dir string, acc account) error {
 	err := os.Mkdir(dir, 0o700)
 	switch {
