@@ -61,7 +61,7 @@ func TestAmountsOfDifferentCurrencies(t *testing.T) {
 	}
 }
 
-// int64s draws numbers of any size, the ends of the range often.
+// int64s draws numbers of any size, often near the ends of the range.
 func int64s() *rapid.Generator[int64] {
 	return rapid.OneOf(rapid.Int64(), rapid.SampledFrom([]int64{
 		math.MinInt64, math.MinInt64 + 1, -1, 0, 1, math.MaxInt64 - 1, math.MaxInt64,
@@ -93,7 +93,7 @@ func checkAgainstBig(t *rapid.T, got money.Amount, err error, want *big.Int) {
 	}
 }
 
-// The hot path of a deposit must not allocate. AllocsPerRun is not for parallel tests.
+// The hot path of a deposit must not allocate. AllocsPerRun does not work in parallel tests.
 func TestNoAllocations(t *testing.T) { //nolint:paralleltest // counts allocations of the whole process
 	buf := make([]byte, 0, 64)
 	if n := testing.AllocsPerRun(100, func() {

@@ -15,7 +15,7 @@ import (
 // a minor unit.
 var ErrUnknownCurrency = errors.New("unknown currency")
 
-// Currency is a currency of ISO 4217. It is one byte, comparable, and valid as a map key. The zero value is no
+// Currency is an ISO 4217 currency. It is one byte, comparable, and valid as a map key. The zero value is no
 // currency. Its bits are not stable between builds: store Code.
 type Currency struct{ id uint8 }
 
