@@ -1,4 +1,4 @@
-// Package notify wakes the instances of one database by NOTIFY and LISTEN when one of them has appended. It only saves
+// Package notify wakes the instances of one database with NOTIFY and LISTEN when one of them has appended. It only saves
 // time: an instance without notifications polls the log.
 package notify
 
@@ -12,19 +12,19 @@ import (
 )
 
 const (
-	// Behind a pooler this is not the process that was announced at connect.
+	// Behind a pooler this is not the process that the server announced at connect.
 	processSQL = `select pg_backend_pid()`
 	listenSQL  = `listen passbook_events`
 
-	// A notification makes its transaction a writing one, whose commit would wait for the disk; a lost one costs a
-	// poll, so it need not. The setting holds until the statement's transaction ends.
+	// A notification makes its transaction a write, whose commit would wait for the disk. It need not wait, because a lost
+	// notification costs only a poll. The setting holds until the statement's transaction ends.
 	notifySQL = `select set_config('synchronous_commit', 'off', true), pg_notify('passbook_events', $1)`
 )
 
 // notifyEvery is the shortest time between two notifications of an instance.
 const notifyEvery = 10 * time.Millisecond
 
-// Notifier notifies the other instances of this one's appends, and this one of theirs. It sends NOTIFY outside the append's
+// Notifier tells the other instances of this one's appends, and this one of theirs. It sends NOTIFY outside the append's
 // transaction, since its commit takes a lock that all databases of the cluster share, at most once in 10 ms. A lost
 // notification costs its receiver one poll interval.
 type Notifier struct {
@@ -33,8 +33,8 @@ type Notifier struct {
 	pending  chan struct{}
 }
 
-// New returns the Notifier of an instance. The caller closes the pool; Listen does not take a connection from it, but opens
-// its own in the same way. Through a connection pooler such as PgBouncer no notification arrives.
+// New returns the Notifier of an instance. The caller closes the pool; Listen opens its own connection with the pool's
+// configuration. Through a connection pooler such as PgBouncer no notification arrives.
 func New(pool *pgxpool.Pool, instance string) *Notifier {
 	return &Notifier{pool: pool, instance: instance, pending: make(chan struct{}, 1)}
 }
@@ -47,7 +47,7 @@ func (n *Notifier) Notify() {
 	}
 }
 
-// Run sends the notifications until ctx ends, and returns nil. It does not retry one that fails.
+// Run sends the notifications until ctx ends, and returns nil. It does not retry a failed one.
 func (n *Notifier) Run(ctx context.Context) error {
 	interval := time.NewTimer(0)
 	defer interval.Stop()
@@ -67,8 +67,8 @@ func (n *Notifier) Run(ctx context.Context) error {
 	}
 }
 
-// Listen calls wake once it listens, for appends missed before, and then whenever another instance has appended. It returns
-// the error that cut its connection, or that of ctx.
+// Listen calls wake as soon as it listens, because it may have missed appends before, and then whenever another instance has
+// appended. It returns the error that ended its connection, or that of ctx.
 func (n *Notifier) Listen(ctx context.Context, wake func()) error {
 	config := n.pool.Config()
 	if config.BeforeConnect != nil {
@@ -90,7 +90,7 @@ func (n *Notifier) Listen(ctx context.Context, wake func()) error {
 		return fmt.Errorf("notify: listen: %w", err)
 	}
 	if process != conn.PgConn().PID() {
-		// LISTEN would bind a session of the pooler, and wake whichever client has it next. The log is polled instead.
+		// LISTEN would apply to a session of the pooler, and wake whichever client has it next. The instance polls instead.
 		_ = conn.Close(ctx)
 		<-ctx.Done()
 		return ctx.Err()
