@@ -21,9 +21,9 @@ const (
 	AuthOIDC = "oidc"
 )
 
-// Access is the settings about who may call, how often, and over what.
+// Access holds the settings for authentication, addresses, rate limits and TLS.
 type Access struct {
-	// Auth is a kind of authentication; Issuer and Audience are those of AuthOIDC.
+	// Auth is a kind of authentication; Issuer and Audience are for AuthOIDC.
 	Auth, Issuer, Audience string
 	// Hosts are the names, besides loopback ones, that requests may be addressed to without authentication.
 	Hosts []string
@@ -31,12 +31,12 @@ type Access struct {
 	CORSOrigins []string
 	// BasePath is where a proxy mounts the service; empty at the root.
 	BasePath string
-	// ScopeClaim is the claim with a token's scopes, "" for the usual ones; ScopesOf maps its values to scopes.
+	// ScopeClaim is the claim with a token's scopes, "" for scope and scp; ScopesOf maps its values to scopes.
 	ScopeClaim string
 	ScopesOf   map[string]auth.Scopes
 	// RateLimit is in requests per second and caller; 0 means no limit.
 	RateLimit float64
-	// MaxStreams bounds the streams of events, and the POST /commands, that are open at once.
+	// MaxStreams limits the streams of events, and the POST /commands, that are open concurrently.
 	MaxStreams int
 	// MaxStreamsPerCaller is how many of each one caller may have; 0 is a quarter.
 	MaxStreamsPerCaller int
@@ -46,7 +46,7 @@ type Access struct {
 	Key string
 }
 
-// accessSettings are the settings that Access is made from.
+// accessSettings are the settings from which loadAccess makes an Access.
 type accessSettings struct {
 	auth, insecure, oidcIssuer, oidcAudience *setting
 	hosts, basePath, corsOrigins             *setting
@@ -57,7 +57,7 @@ type accessSettings struct {
 }
 
 func (s *Settings) addAccess(add func(env, flag, fallback, shown, usage string) *setting) {
-	s.auth = add("PASSBOOK_AUTH", "auth", AuthNone, "", "who may call: none (everyone; for loopback only), keys (see server keys) or oidc")
+	s.auth = add("PASSBOOK_AUTH", "auth", AuthNone, "", "how callers authenticate: none (for loopback only), keys (see server keys) or oidc")
 	s.insecure = add("PASSBOOK_INSECURE", "insecure", "false", "", "allow an address beyond loopback without authentication")
 	s.hosts = add("PASSBOOK_HOSTS", "hosts", "", "loopback names only",
 		"names or addresses, separated by commas, accepted as Host without authentication, besides loopback ones")
@@ -71,7 +71,7 @@ func (s *Settings) addAccess(add func(env, flag, fallback, shown, usage string) 
 	s.oidcScopes = add("PASSBOOK_OIDC_SCOPES", "oidc-scopes", "", "the values are scopes",
 		"scopes that values of the claim grant, such as teller=accounts:write,teller=accounts:read, for oidc")
 	s.rateLimit = add("PASSBOOK_RATE_LIMIT", "rate-limit", "0", "", "requests a second that a caller may send, by key, token or address; 0 is no limit")
-	s.maxStreams = add("PASSBOOK_MAX_STREAMS", "max-streams", "256", "", "how many streams of events, and how many POST /commands, may be open at once")
+	s.maxStreams = add("PASSBOOK_MAX_STREAMS", "max-streams", "256", "", "how many streams of events, and how many POST /commands, may be open concurrently")
 	s.maxStreamsPerCaller = add("PASSBOOK_MAX_STREAMS_PER_CALLER", "max-streams-per-caller", "", "a quarter of PASSBOOK_MAX_STREAMS",
 		"how many of each one caller may have open, by key, token or address")
 	s.tlsCert = add("PASSBOOK_TLS_CERT", "tls-cert", "", "no TLS", "file of the certificate and its chain, PEM; read again when it changes")
@@ -80,7 +80,7 @@ func (s *Settings) addAccess(add func(env, flag, fallback, shown, usage string) 
 	s.keyFile = add("PASSBOOK_KEY_FILE", "key-file", "", "none", "file to read PASSBOOK_KEY from")
 }
 
-// loadAccess parses the settings about access, and calls wrong for each that is invalid.
+// loadAccess parses the settings for access, and calls wrong for each invalid one.
 func (s *Settings) loadAccess(wrong func(one *setting, format string, args ...any)) Access {
 	a := Access{
 		Auth: s.get(s.auth), Issuer: s.get(s.oidcIssuer), Audience: s.get(s.oidcAudience),
@@ -90,7 +90,7 @@ func (s *Settings) loadAccess(wrong func(one *setting, format string, args ...an
 	case AuthNone, AuthKeys:
 		for _, one := range []*setting{s.oidcIssuer, s.oidcAudience, s.oidcScopeClaim, s.oidcScopes} {
 			if s.get(one) != "" {
-				wrong(one, "is for PASSBOOK_AUTH=oidc only, which is %s", a.Auth)
+				wrong(one, "is for PASSBOOK_AUTH=oidc only, not for %s", a.Auth)
 			}
 		}
 	case AuthOIDC:
@@ -98,7 +98,7 @@ func (s *Settings) loadAccess(wrong func(one *setting, format string, args ...an
 			wrong(s.oidcIssuer, "%q is not a URL such as https://login.example.com/realms/bank, which PASSBOOK_AUTH=oidc needs", a.Issuer)
 		}
 		if a.Audience == "" {
-			wrong(s.oidcAudience, "PASSBOOK_AUTH=oidc needs it: what tokens for this service have among their audience (aud)")
+			wrong(s.oidcAudience, "PASSBOOK_AUTH=oidc needs it: an audience (aud) that tokens for this service have")
 		}
 		a.ScopeClaim = s.get(s.oidcScopeClaim)
 		a.ScopesOf = parseScopesOf(s.get(s.oidcScopes), func(pair string) {
@@ -207,7 +207,7 @@ func (s *Settings) loadLimits(a *Access, wrong func(one *setting, format string,
 	}
 }
 
-// maxSecret bounds a file with a secret, in bytes.
+// maxSecret is the maximum size of a file with a secret, in bytes.
 const maxSecret = 64 << 10
 
 // secret returns a setting's value, or the trimmed text of the file that the other setting names.

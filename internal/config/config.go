@@ -1,5 +1,5 @@
-// Package config is the settings of the binary: environment variables and flags, parsed and checked once. All invalid
-// ones are reported together.
+// Package config parses and checks the settings of the binary, environment variables and flags, and reports all invalid ones
+// together.
 package config
 
 import (
@@ -40,7 +40,7 @@ type Config struct {
 	RuntimeDir        string
 	Addr              string
 	IdempotencyTTL    time.Duration
-	// TracesURL is where traces are sent; empty when tracing is off.
+	// TracesURL is where traces are sent; empty if tracing is off.
 	TracesURL       string
 	ShutdownDelay   time.Duration
 	ShutdownTimeout time.Duration
@@ -60,7 +60,7 @@ func Usage(err error) error { return UsageError{err} }
 // setting is one environment variable and its flag.
 type setting struct {
 	env, flag, usage string
-	// fallback is the default's value; shown is how --help describes it, when that is more than the value.
+	// fallback is the default; shown, if set, is how --help describes it.
 	fallback, shown string
 	value           *string
 }
@@ -82,7 +82,7 @@ type Settings struct {
 	namingSettings
 }
 
-// New returns the settings of a binary of that version. They are read from environ, NAME=value each, and from the flags
+// New returns the settings of a binary of that version. They come from environ, as NAME=value, and from the flags
 // once Register has added those.
 func New(environ []string, version string) *Settings {
 	s := &Settings{version: version, environ: make(map[string]string)}
@@ -114,7 +114,7 @@ func New(environ []string, version string) *Settings {
 	s.addNaming(add)
 	s.idempotencyTTL = add("PASSBOOK_IDEMPOTENCY_TTL", "idempotency-ttl", "24h", "", "how long an Idempotency-Key is kept, such as 90m or 48h")
 	s.shutdownDelay = add("PASSBOOK_SHUTDOWN_DELAY", "shutdown-delay", "0s", "",
-		"how long to keep serving, but not be ready, when told to stop, so that load balancers notice")
+		"how long to keep serving after a signal to stop, without being ready, so that load balancers notice")
 	s.shutdownTimeout = add("PASSBOOK_SHUTDOWN_TIMEOUT", "shutdown-timeout", "15s", "", "how long requests in flight may then take")
 	s.otlpEndpoint = add("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp-endpoint", "", "tracing is off",
 		"OpenTelemetry collector to send traces to, over HTTP, such as http://127.0.0.1:4318")
@@ -160,7 +160,7 @@ func (s *Settings) get(one *setting) string {
 	return one.fallback
 }
 
-// Load parses all settings. It reports all invalid ones at once, as a UsageError.
+// Load parses all settings. It reports all invalid ones together, as a UsageError.
 func (s *Settings) Load(stderr io.Writer) (Config, error) {
 	problems := s.unknown()
 	wrong := func(one *setting, format string, args ...any) {
@@ -222,8 +222,8 @@ func (s *Settings) Load(stderr io.Writer) (Config, error) {
 	return c, nil
 }
 
-// tracesURL returns where traces go, "" when tracing is off. Besides the setting it obeys the variables of OpenTelemetry's
-// specification that say whether traces are sent, where, and how; the SDK reads the others itself.
+// tracesURL returns where to send traces, "" if tracing is off. Besides the setting it obeys the variables of OpenTelemetry's
+// specification for whether, where and how to send traces; the SDK reads the others itself.
 func (s *Settings) tracesURL() (string, error) {
 	var problems []error
 	where := s.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -256,7 +256,7 @@ func (s *Settings) tracesURL() (string, error) {
 // with passbook, and the directory where the scripts of the repository keep their tools.
 var foreign = regexp.MustCompile(`^PASSBOOK_((\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)|TOOLS)$`)
 
-// unknown reports the variables that look like settings but are not; most are misspelt.
+// unknown reports variables that look like settings but are not, most of them misspelt.
 func (s *Settings) unknown() (problems []error) {
 	known := make(map[string]bool)
 	for _, one := range s.all {

@@ -26,7 +26,7 @@ var (
 	uriCharacters = regexp.MustCompile(`^[A-Za-z0-9._~:/?#@!$&'()*+,;=%\[\]-]+$`)
 )
 
-// loadNaming parses the settings about events, and calls wrong for each that is invalid.
+// loadNaming parses the settings for events, and calls wrong for each invalid one.
 func (s *Settings) loadNaming(wrong func(one *setting, format string, args ...any)) feed.Naming {
 	n := feed.Naming{Source: s.get(s.eventSource), TypePrefix: s.get(s.eventTypePrefix), SchemaPrefix: s.get(s.eventSchemaURL)}
 	if _, err := url.Parse(n.Source); err != nil || !uriCharacters.MatchString(n.Source) {
