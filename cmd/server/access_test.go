@@ -286,7 +286,7 @@ func TestUnavailableDatabaseLeaksNoSecrets(t *testing.T) {
 		"host=127.0.0.1 port=1 user=passbook password=hunter2 dbname=passbook sslmode=disable",
 	} {
 		h := host(t, "DATABASE_URL="+databaseURL, "PASSBOOK_AUTH=keys")
-		eventually(t, "the log reports it", func() bool { return strings.Contains(h.log.String(), "the database is not ready; trying again") })
+		eventually(t, "the log reports it", func() bool { return strings.Contains(h.log.String(), "the database is not ready; retrying") })
 		status, text := h.answer(t, "GET", "/totals", "pbk_"+strings.Repeat("a", 16)+"_"+strings.Repeat("b", 52), "")
 		if status != http.StatusServiceUnavailable {
 			t.Errorf("%d %s", status, text)

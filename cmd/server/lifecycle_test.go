@@ -196,7 +196,7 @@ func TestDatabaseOutages(t *testing.T) {
 	}{
 		{"alter database passbook set default_transaction_read_only = on", "alter database passbook reset default_transaction_read_only", 200, "read-only"},
 		{"alter role passbook connection limit 0", "alter role passbook connection limit -1", 503, "no connection free"},
-		{"alter role passbook nologin", "alter role passbook login", 503, "does not let the service in"},
+		{"alter role passbook nologin", "alter role passbook login", 503, "refuses the service's login"},
 	} {
 		admin(trouble.begin)
 		cut() // a session keeps what was set when it began, such as read-only

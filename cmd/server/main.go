@@ -28,20 +28,19 @@ const (
 )
 
 func main() {
-	// The live heap is small and requests leave nothing behind: collecting a third as often costs a few dozen MiB. GOGC
-	// and GOMEMLIMIT override this.
+	// The live heap is small, so collecting garbage a third as often costs only a few dozen MiB. GOGC and GOMEMLIMIT override
+	// this.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(300)
 	}
-	// Every request and every event gets an id. They are not secrets, and reading randomness for each is a system call.
+	// Every request and every event gets an id. Ids are not secret, so a pool of randomness saves a system call for each.
 	uuid.EnableRandPool()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	context.AfterFunc(ctx, stop) // a second signal ends the process immediately
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
-// run runs one command until it is done or ctx ends, and returns the exit code. Settings are read from environ,
-// NAME=value each.
+// run runs one command until it is done or ctx ends, and returns the exit code. Settings come from environ, as NAME=value.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	root := cli.New(config.New(environ, version), version)
 	root.SetArgs(args)

@@ -1,5 +1,5 @@
-// Package app is the service: it wires its parts together, starts them, reports their health, and stops them in
-// order. Start reading at Serve.
+// Package app wires the parts of the service together, starts them, reports their health, and stops them in order. Start
+// reading at Serve.
 package app
 
 import (
@@ -34,19 +34,19 @@ import (
 type app struct {
 	handler http.Handler
 	pools   []*pgxpool.Pool
-	// started is set once the schema is in place; until then the handler lets no request reach the database.
+	// started is set once the schema is in place; until then no request reaches the database.
 	started atomic.Bool
 	// stopping is set once the service has been told to stop.
 	stopping atomic.Bool
-	// waiting is what the start waits for.
+	// waiting says what the start is waiting for.
 	waiting atomic.Pointer[string]
 	workers []func(context.Context) error
-	// endStreams ends the responses that would never end; http.Server.Shutdown would wait for them.
+	// endStreams ends the endless responses, for which http.Server.Shutdown would wait.
 	endStreams func()
-	tracing    *tracing // nil when it is off
+	tracing    *tracing // nil if it is off
 }
 
-// newApp puts the service together. It needs no database yet.
+// newApp wires the service. It does not need the database yet.
 func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err error) {
 	a := &app{}
 	a.waiting.Store(new("is being brought up to date"))
@@ -135,10 +135,10 @@ func (a *app) newEngine(cfg config.Config, pool *pgxpool.Pool, c projector.Confi
 	return projector.New(c, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Holds(), readmodel.Stats())
 }
 
-// queryTimeout bounds the statements of a query.
+// queryTimeout limits each statement of a query.
 const queryTimeout = 10 * time.Second
 
-// openPools makes a pool for each use, so that slow queries cannot keep commands waiting for a connection.
+// openPools opens a pool for each use, so that slow queries cannot keep commands waiting for a connection.
 func (a *app) openPools(ctx context.Context, d *Database) (map[string]*pgxpool.Pool, error) {
 	type use struct {
 		name, url string
@@ -152,7 +152,7 @@ func (a *app) openPools(ctx context.Context, d *Database) (map[string]*pgxpool.P
 			postgres.WithLockTimeout(5 * time.Second), postgres.WithIdleInTransactionTimeout(2 * time.Second),
 			postgres.WithIndexLookups(),
 		}},
-		// The statements of a replay may take long, but the API, which asks for the projections' state here, does not wait
+		// A statement of a replay may take long. But the API reads the projections' state with this pool too, and must not wait
 		// longer for a locked table than a query does.
 		{"projector", d.url, 10, time.Minute, []postgres.Option{postgres.WithLockTimeout(queryTimeout)}},
 		{"queries", d.queryURL, 8, queryTimeout, nil},
@@ -188,16 +188,16 @@ func primaryOf(pools map[string]*pgxpool.Pool) *pgxpool.Pool {
 	return pools["queries"] // there is no replica
 }
 
-// run brings the schema up to date, waiting for a database that is unavailable, then calls up and works until ctx ends. An
-// error means that the service cannot continue.
+// run migrates the schema, once the database is available, then calls up and works until ctx ends. An error means that the
+// service cannot continue.
 func (a *app) run(ctx context.Context, cfg config.Config, d *Database, up func()) error {
 	defer a.tracing.stop(cfg.Log)
 	defer a.closePools()
 	err := migrateWhenUp(ctx, cfg, d.OwnerURL, func(what string) { a.waiting.Store(&what) },
-		func(ctx context.Context) error { return a.learnRole(ctx, cfg) })
+		func(ctx context.Context) error { return a.logRole(ctx, cfg) })
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil // told to stop before it was up
+			return nil // stopped before it was up
 		}
 		return err
 	}
@@ -210,7 +210,7 @@ func (a *app) run(ctx context.Context, cfg config.Config, d *Database, up func()
 	return group.Wait()
 }
 
-// head returns the position of the last event of the log, or 0 when that cannot be read.
+// head returns the position of the head of the log, or 0 if that cannot be read.
 func (a *app) head(ctx context.Context) int64 {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -221,8 +221,8 @@ func (a *app) head(ctx context.Context) int64 {
 	return head
 }
 
-// learnRole logs whether the service's role in the database could change the log, and whether a pooler is in between.
-func (a *app) learnRole(ctx context.Context, cfg config.Config) error {
+// logRole logs whether the service's role in the database could change the log, and whether there is a connection pooler.
+func (a *app) logRole(ctx context.Context, cfg config.Config) error {
 	role, err := postgres.RoleOf(ctx, a.pools[0])
 	if err != nil {
 		return err
@@ -238,7 +238,7 @@ func (a *app) learnRole(ctx context.Context, cfg config.Config) error {
 	defer conn.Release()
 	pooled, err := postgres.Pooled(ctx, conn.Conn())
 	if pooled {
-		cfg.Log.InfoContext(ctx, "the database is behind a connection pooler: time limits are those of the service's role; see docs/operations.md")
+		cfg.Log.InfoContext(ctx, "the database is behind a connection pooler: the service's role sets the timeouts; see docs/operations.md")
 	}
 	return err
 }
@@ -263,8 +263,8 @@ func (a *app) pool(ctx context.Context, url, name string, size int32, statementT
 	return p, nil
 }
 
-// authenticator returns the authenticator of the settings, or nil without authentication. Its background work joins the
-// workers.
+// authenticator returns the configured authenticator, or nil without authentication. It adds the authenticator's background
+// work to the workers.
 func (a *app) authenticator(ctx context.Context, cfg *config.Config, d *Database) (httpapi.Authenticator, error) {
 	switch cfg.Auth {
 	case config.AuthKeys:
@@ -273,7 +273,7 @@ func (a *app) authenticator(ctx context.Context, cfg *config.Config, d *Database
 			return nil, err
 		}
 		pools := []*pgxpool.Pool{pool}
-		if d.queryURL != d.url { // keys stay valid while the primary is unavailable, for the queries that still work
+		if d.queryURL != d.url { // queries work while the primary is unavailable, so keys must too
 			if pool, err = a.pool(ctx, d.queryURL, "passbook auth", 2, 2*time.Second); err != nil {
 				return nil, err
 			}
@@ -288,7 +288,9 @@ func (a *app) authenticator(ctx context.Context, cfg *config.Config, d *Database
 		a.workers = append(a.workers, keys.Run)
 		return keys, nil
 	case config.AuthOIDC:
-		issuer, err := auth.NewIssuer(auth.IssuerConfig{URL: cfg.Issuer, Audience: cfg.Audience, Logger: cfg.Log, ScopeClaim: cfg.ScopeClaim, ScopesOf: cfg.ScopesOf})
+		issuer, err := auth.NewIssuer(auth.IssuerConfig{
+			URL: cfg.Issuer, Audience: cfg.Audience, Logger: cfg.Log, ScopeClaim: cfg.ScopeClaim, ScopesOf: cfg.ScopesOf,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -298,7 +300,7 @@ func (a *app) authenticator(ctx context.Context, cfg *config.Config, d *Database
 	return nil, nil
 }
 
-// decode is eventjson.Decode for an engine that does not know accounts.
+// decode adapts eventjson.Decode to the engine, which does not know account.Event.
 func decode(eventType string, schemaVersion int, payload []byte) (any, error) {
 	return eventjson.Decode(eventType, schemaVersion, payload)
 }

@@ -16,7 +16,7 @@ import (
 const (
 	// stopTimeout is how long the private PostgreSQL may take to stop.
 	stopTimeout = 15 * time.Second
-	// restartFirst and restartMost bound the pauses between attempts to restart a private PostgreSQL that has ended.
+	// restartFirst and restartMost are the shortest and longest pause between attempts to restart the private PostgreSQL.
 	restartFirst = 100 * time.Millisecond
 	restartMost  = 10 * time.Second
 )
@@ -24,8 +24,8 @@ const (
 // Database is where the service keeps its data: a private PostgreSQL, or the one that DATABASE_URL names.
 type Database struct {
 	url, queryURL string
-	// directURL is url without a pooler in between. OwnerURL is directURL as a role that may change the schema, where that is
-	// known.
+	// directURL is url without a pooler in between. OwnerURL is directURL with a role that may change the schema, if there is
+	// such a role.
 	directURL, OwnerURL string
 	private             *localpg.Server // nil with DATABASE_URL
 }
@@ -61,8 +61,8 @@ func (d *Database) Stop() error {
 	return d.private.Stop(ctx)
 }
 
-// instance names this process in the projector's leases. A private PostgreSQL has one Passbook at a time, guarded by
-// its lock file; under one fixed name it takes its leases over at once, however the previous process ended.
+// instance names this process in the projector's leases. The lock file of a private PostgreSQL admits one Passbook at a time, so a
+// fixed name is enough, and lets the next process take over the leases immediately, however the previous one ended.
 func (d *Database) instance() string {
 	if d.private != nil {
 		return "private"
@@ -112,7 +112,7 @@ func (d *Database) restartPrivate(ctx context.Context, cfg config.Config) error 
 			}
 			switch {
 			case ctx.Err() != nil:
-				return nil //nolint:nilerr // told to stop
+				return nil //nolint:nilerr // stopped
 			case errors.Is(err, localpg.ErrInUse):
 				return fmt.Errorf("the private PostgreSQL has ended: %w", err)
 			}

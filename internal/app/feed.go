@@ -12,8 +12,8 @@ import (
 	"passbook/internal/httpapi/feed"
 )
 
-// feedLog is the log as package feed reads it, which may be from replicas: it returns payloads in the
-// newest schema version, with amounts as decimals.
+// feedLog is the log as package feed reads it, perhaps from a replica: with payloads in the newest schema version, and amounts
+// as decimals.
 type feedLog struct{ store, primary *eventstore.Store }
 
 // Look implements feed.Log. A replica that has not reached a position may just be behind, so only the primary decides

@@ -16,8 +16,8 @@ import (
 	"passbook/internal/projector"
 )
 
-// readiness reports whether the service can do its work, and the state of its projections. A halted projection does not
-// make the service unready: it would take away the reads that still work, on every instance at once.
+// readiness reports whether the service can do its work, and the state of its projections. A halted projection does not make the
+// service unready: that would take every instance out of service, and with them the reads that still work.
 func (a *app) readiness(pools map[string]*pgxpool.Pool, engine *projector.Engine, commands *command.Service) func(context.Context) []httpapi.Check {
 	primary, queries := pools["commands"], pools["queries"]
 	replica := queries.Config().ConnString() != primary.Config().ConnString()
@@ -37,7 +37,7 @@ func (a *app) readiness(pools map[string]*pgxpool.Pool, engine *projector.Engine
 		}
 		checks = append(checks, commandsCheck(commands), schemaCheck(ctx, primary), roleCheck(ctx, primary))
 		checks = append(checks, projectionChecks(ctx, engine)...)
-		if replica { // last, since it may use up the time
+		if replica { // last, because it may use up the time limit
 			check := databaseCheck(ctx, queries, "is available")
 			if check.OK {
 				check = schemaCheck(ctx, queries)
@@ -79,7 +79,7 @@ func projectionChecks(ctx context.Context, engine *projector.Engine) []httpapi.C
 // unavailable matches the errors that become a 503: also those of a database without the schema, or with another.
 func unavailable(err error) bool { return postgres.IsUnavailable(err) || postgres.IsWrongSchema(err) }
 
-// schemaCheck reports whether tables and functions are those that this binary works with.
+// schemaCheck reports whether tables and functions are those that this binary expects.
 func schemaCheck(ctx context.Context, pool *pgxpool.Pool) httpapi.Check {
 	check := httpapi.Check{Name: "schema"}
 	err := postgres.CheckSchema(ctx, pool)
@@ -94,7 +94,7 @@ func schemaCheck(ctx context.Context, pool *pgxpool.Pool) httpapi.Check {
 	return check
 }
 
-// roleCheck reports whether the log is safe from the service's role. The service works also when it is not.
+// roleCheck reports whether the log is safe from the service's role. The service works even if it is not.
 func roleCheck(ctx context.Context, pool *pgxpool.Pool) httpapi.Check {
 	check := httpapi.Check{Name: "roles", OK: true, Private: true}
 	role, err := postgres.RoleOf(ctx, pool)
@@ -102,15 +102,15 @@ func roleCheck(ctx context.Context, pool *pgxpool.Pool) httpapi.Check {
 	case err != nil:
 		check.Detail = "cannot be read"
 	case role.Separate:
-		check.Detail = "separate: the service can add to the log and cannot change it"
+		check.Detail = "separate: the service can append to the log but cannot change it"
 	default:
 		check.Detail = "not separate: the service's role could change the log"
 	}
 	return check
 }
 
-// databaseCheck reports whether a database can be used. One that is read-only can, for reads: that all instances stopped
-// being ready at once would take those away too.
+// databaseCheck reports whether a database can be used. A read-only one counts as usable: it serves reads, which would be lost if
+// all instances became unready.
 func databaseCheck(ctx context.Context, pool *pgxpool.Pool, whenReadOnly string) httpapi.Check {
 	check := httpapi.Check{Name: "database"}
 	var readOnly bool
@@ -129,7 +129,7 @@ func databaseCheck(ctx context.Context, pool *pgxpool.Pool, whenReadOnly string)
 	case ok && refused.Code == "57P03":
 		check.Detail = "is starting or recovering"
 	case ok && strings.HasPrefix(refused.Code, "28"):
-		check.Detail = "does not let the service in"
+		check.Detail = "refuses the service's login"
 	case ok && refused.Code == "3D000":
 		check.Detail = "does not exist"
 	default:

@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// closeNotice is how long clients with an open connection have to be told, in a response, that it closes. A client that
-	// was told sends its next request over a new connection; one that is cut off cannot know whether a request in flight
-	// was carried out.
+	// closeNotice is how long the server keeps open connections, so that its next response on each can announce the close. The
+	// client then sends its next request over a new connection. One that is cut off cannot know whether a request in flight
+	// was applied.
 	closeNotice = 500 * time.Millisecond
 )
 
-// gracefulShutdown stops a server without failing requests of its clients.
+// gracefulShutdown stops a server without failing its clients' requests.
 type gracefulShutdown struct {
 	server   *http.Server
 	stopping *atomic.Bool

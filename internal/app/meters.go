@@ -31,8 +31,7 @@ var outcomeNames = [outcomes]string{
 	failed:     "failed",     // the database is unavailable, the caller has disconnected, or anything else
 }
 
-// commandMeter counts commands and appends. Its counters are created up front, so that counting a command is one
-// addition.
+// commandMeter counts commands and appends. It creates its counters up front, so that counting a command is one addition.
 type commandMeter struct {
 	kinds  map[string]*[outcomes]prometheus.Counter
 	batch  prometheus.Histogram
@@ -83,7 +82,7 @@ func newCommandMeter(registry prometheus.Registerer) *commandMeter {
 	return m
 }
 
-// settled is a command.Config.Settled.
+// settled is for command.Config.Settled.
 func (m *commandMeter) settled(c account.Command, isReplay bool, err error) {
 	outcome := applied
 	switch {
@@ -113,7 +112,7 @@ func outcomeOf(err error) int {
 	return failed
 }
 
-// appended is a command.Config.Appended.
+// appended is for command.Config.Appended.
 func (m *commandMeter) appended(events int, took time.Duration) {
 	m.batch.Observe(float64(events))
 	m.took.Observe(took.Seconds())

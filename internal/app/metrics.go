@@ -74,8 +74,8 @@ func (m *projectionMetrics) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. While the database is unavailable it reports the last known state: an alert of a halted
-// projection would resolve otherwise.
+// Collect implements prometheus.Collector. While the database is unavailable it reports the last known state, so that an alert
+// about a halted projection does not resolve.
 func (m *projectionMetrics) Collect(out chan<- prometheus.Metric) {
 	all, err := m.state()
 	out <- prometheus.MustNewConstMetric(m.database, prometheus.GaugeValue, oneIf(err == nil))

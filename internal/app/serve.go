@@ -18,7 +18,7 @@ import (
 	"passbook/internal/postgres"
 )
 
-// Bounds of the process.
+// Limits and intervals of the process.
 const (
 	// retryStart is how long to wait between attempts to reach a database that is unavailable at the start.
 	retryStart = 500 * time.Millisecond
@@ -28,8 +28,8 @@ const (
 	receiveBuffer = 128 << 10
 )
 
-// Serve runs the service until ctx ends, and then stops it: no new requests, those in flight finished, then the
-// command queue drained and the leases released side by side, the pools closed, the private PostgreSQL stopped.
+// Serve runs the service until ctx ends, and then stops it: it accepts no new requests and finishes those in flight, then drains
+// the command queue and releases the leases concurrently, closes the pools, and stops the private PostgreSQL.
 func Serve(ctx context.Context, cfg config.Config, stdout io.Writer) (err error) {
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", cfg.Addr)
@@ -84,8 +84,8 @@ func Serve(ctx context.Context, cfg config.Config, stdout io.Writer) (err error)
 	return nil
 }
 
-// newHTTPServer limits what a connection may use. Long requests (streams of events, POST /commands) move
-// their deadlines themselves; the time for reading is longer than any wait for a position, since it would end that too.
+// newHTTPServer limits what a connection may use. Long requests (streams of events, POST /commands) extend their own deadlines.
+// The read timeout is longer than any wait for a position, because it would end the wait too.
 func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
@@ -94,7 +94,7 @@ func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
-		// Bodies that have arrived and are not read yet are in memory: by default 1 MiB for each connection.
+		// Bodies that were received but not read yet take memory: by default 1 MiB for each connection.
 		HTTP2:    &http.HTTP2Config{MaxReceiveBufferPerConnection: receiveBuffer, MaxReceiveBufferPerStream: receiveBuffer},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
@@ -114,8 +114,8 @@ func secured(l net.Listener, cfg *config.Config) (net.Listener, error) {
 	return tls.NewListener(l, settings), nil
 }
 
-// migrateWhenUp migrates the database and calls next. It waits for a database that is unavailable, and for its owner where
-// this role cannot migrate it; it calls waiting with what it waits for, in words that any caller may read.
+// migrateWhenUp migrates the database and calls next. It waits for an unavailable database, and for the owner if this role
+// cannot migrate. It calls waiting with a description of what it waits for, which any caller may read.
 func migrateWhenUp(ctx context.Context, cfg config.Config, url string, waiting func(string), next func(context.Context) error) error {
 	for {
 		err := postgres.Migrate(ctx, url, cfg.Log)
@@ -135,7 +135,7 @@ func migrateWhenUp(ctx context.Context, cfg config.Config, url string, waiting f
 		default:
 			return err
 		}
-		cfg.Log.Warn("the database is not ready; trying again", "database", config.Redact(url), "error", err)
+		cfg.Log.Warn("the database is not ready; retrying", "database", config.Redact(url), "error", err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -144,8 +144,7 @@ func migrateWhenUp(ctx context.Context, cfg config.Config, url string, waiting f
 	}
 }
 
-// announce prints where the service listens and what to try. Account id and position are chosen so that the lines work
-// when pasted.
+// announce prints where the service listens, and commands to try, whose account id and position work when pasted.
 func announce(cfg config.Config, addr net.Addr, d *Database, head int64, stdout io.Writer) {
 	cfg.Log.Info("serving", "addr", addr.String(), "database", config.Redact(d.url), "version", cfg.Version)
 	if tcp, ok := addr.(*net.TCPAddr); ok && cfg.Auth == config.AuthNone && len(cfg.Hosts) == 0 && !tcp.IP.IsLoopback() {
@@ -154,12 +153,12 @@ func announce(cfg config.Config, addr net.Addr, d *Database, head int64, stdout 
 	if cfg.DatabaseURL != "" {
 		return
 	}
-	base, id, let := "http://"+addr.String(), uuid.New(), ""
+	base, id, authorization := "http://"+addr.String(), uuid.New(), ""
 	if cfg.TLSCert != "" {
 		base = "https://" + addr.String()
 	}
 	if cfg.Auth != config.AuthNone {
-		let = ` -H "Authorization: Bearer $PASSBOOK_KEY"`
+		authorization = ` -H "Authorization: Bearer $PASSBOOK_KEY"`
 	}
 	fmt.Fprintf(stdout, `
 Passbook is running at %[1]s (the API: %[1]s/docs). Its data is in %[3]s.
@@ -170,5 +169,5 @@ Three lines to try:
   curl -s%[4]s '%[1]s/accounts/%[2]s/balance?min_position=%[5]d'
 
 Ctrl-C stops it; the data stays.
-`, base, id, cfg.DataDir, let, head+2)
+`, base, id, cfg.DataDir, authorization, head+2)
 }

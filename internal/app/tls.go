@@ -15,21 +15,21 @@ import (
 // certificateAge is how long a certificate is used before its files are read again.
 const certificateAge = time.Second
 
-// certificates serves the certificate in two files, and the new one once they have changed. It looks at them when a
-// client connects, so that it needs no goroutine.
+// certificates serves the certificate in two files, and loads a new one when they change. It checks the files when a client
+// connects, so it needs no goroutine.
 type certificates struct {
 	certFile, keyFile string
 	log               *slog.Logger
 
 	mu        sync.Mutex
-	lookedAt  time.Time
+	checkedAt time.Time
 	cert, key []byte // contents of the files when last read
 	current   *tls.Certificate
 }
 
 func loadCertificates(certFile, keyFile string, log *slog.Logger) (*certificates, error) {
-	c := &certificates{certFile: certFile, keyFile: keyFile, log: log, lookedAt: time.Now()}
-	if err := c.look(); err != nil {
+	c := &certificates{certFile: certFile, keyFile: keyFile, log: log, checkedAt: time.Now()}
+	if err := c.reload(); err != nil {
 		return nil, config.Usage(fmt.Errorf("PASSBOOK_TLS_CERT and PASSBOOK_TLS_KEY: %w", err))
 	}
 	return c, nil
@@ -43,18 +43,18 @@ func (c *certificates) config() *tls.Config {
 func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now := time.Now(); now.Sub(c.lookedAt) >= certificateAge {
-		c.lookedAt = now
-		// Between the writes of the two files they do not match; the previous pair serves meanwhile.
-		if err := c.look(); err != nil {
+	if now := time.Now(); now.Sub(c.checkedAt) >= certificateAge {
+		c.checkedAt = now
+		// Between the writes of the two files they do not match; keep serving the previous pair until they do.
+		if err := c.reload(); err != nil {
 			c.log.Warn("loading the new certificate failed; serving the previous one", "error", err)
 		}
 	}
 	return c.current, nil
 }
 
-// look reads the files, and loads the certificate if they have changed. The caller holds c.mu or is the only user of c.
-func (c *certificates) look() error {
+// reload reads the files, and loads the certificate if they have changed. The caller holds c.mu or is the only user of c.
+func (c *certificates) reload() error {
 	cert, err := os.ReadFile(c.certFile)
 	if err != nil {
 		return fmt.Errorf("read the certificate: %w", err)

@@ -28,16 +28,16 @@ import (
 	"passbook/internal/projector"
 )
 
-// maxTraced bounds the spans that one append or one batch of a projection makes.
+// maxTraced is the maximum number of spans of one append or one batch of a projection.
 const maxTraced = 64
 
-// tracing makes spans and sends them to a collector. It is nil when tracing is off, and then costs a request nothing.
+// tracing makes spans and sends them to a collector. If tracing is off it is nil, and costs a request nothing.
 type tracing struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
 }
 
-// newTracing sends to the collector at endpoint, a URL for traces, over HTTP. It does not connect yet; the caller stops it.
+// newTracing returns tracing that sends to endpoint, a URL for traces, over HTTP. It does not connect yet; the caller stops it.
 // Without an endpoint it returns nil. It sets the process-wide error handler of OpenTelemetry's SDK, which then logs.
 func newTracing(ctx context.Context, endpoint, version string, log *slog.Logger) (*tracing, error) {
 	if endpoint == "" {
@@ -49,7 +49,7 @@ func newTracing(ctx context.Context, endpoint, version string, log *slog.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("tracing: %w", err)
 	}
-	// What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say comes last, and wins.
+	// OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come last, and win.
 	about, err := resource.New(ctx, resource.WithTelemetrySDK(),
 		resource.WithAttributes(attribute.String("service.name", "passbook"), attribute.String("service.version", version)),
 		resource.WithFromEnv())
@@ -72,7 +72,7 @@ func (t *tracing) stop(log *slog.Logger) {
 	}
 }
 
-// follow traces the projector's work. The log is then read with its metadata, which is slower, also in replays.
+// follow traces the projector's work. The projector then reads the log with its metadata, which is slower, in replays too.
 func (t *tracing) follow(c *projector.Config, store *eventstore.Store) {
 	if t != nil {
 		c.Log, c.Applying = logWithMetadata{store}, t.applying
@@ -87,12 +87,12 @@ func (l logWithMetadata) ReadAfter(ctx context.Context, after int64, limit int) 
 	return l.Select(ctx, after, math.MaxInt64, eventstore.Selection{}, limit)
 }
 
-// poolOptions traces the statements that a pool sends on behalf of a traced request.
+// poolOptions returns options that trace the statements of traced requests.
 func (t *tracing) poolOptions() []postgres.Option {
 	if t == nil {
 		return nil
 	}
-	// Statements have placeholders and no values in them.
+	// Statements contain placeholders, not values.
 	tracer := otelpgx.NewTracer(otelpgx.WithTracerProvider(t.provider), otelpgx.WithDisableAcquireTracer())
 	return []postgres.Option{postgres.WithTracer(tracer)}
 }
@@ -119,7 +119,7 @@ func (t *tracing) handler(next http.Handler) http.Handler {
 		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method }))
 }
 
-// appending makes a span for each request whose events are in an append, so that each trace has it. It is a
+// appending makes a span for each request whose events are in an append, so that each trace has one. It is for
 // command.Config.Appending.
 func (t *tracing) appending(ctx context.Context, b *eventstore.Batch) (context.Context, func(error)) {
 	var parents []trace.SpanContext
@@ -129,7 +129,7 @@ func (t *tracing) appending(ctx context.Context, b *eventstore.Batch) (context.C
 	return t.spans(ctx, "append", parents, attribute.Int("passbook.batch.events", len(b.Events)))
 }
 
-// applying makes a span for each request whose events are in a batch of a projection. It is a projector.Config.Applying.
+// applying makes a span for each request whose events are in a batch of a projection. It is for projector.Config.Applying.
 func (t *tracing) applying(ctx context.Context, projection string, events []eventstore.Event) (context.Context, func(error)) {
 	var parents []trace.SpanContext
 	for i := range events {
