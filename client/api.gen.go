@@ -782,7 +782,7 @@ type FieldError struct {
 	// Parameter A parameter of the path or the query.
 	Parameter string `json:"parameter,omitempty,omitzero"`
 
-	// Pointer An RFC 6901 pointer into the body.
+	// Pointer An RFC 6901 pointer into the body; in a result of `POST /commands`, into its command.
 	Pointer string `json:"pointer,omitempty,omitzero"`
 }
 

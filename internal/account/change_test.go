@@ -107,7 +107,7 @@ func TestChangeRefuses(t *testing.T) {
 		code, field, detail string
 	}{
 		"nothing":                  {active(0), account.Change{}, "nothing-to-change", "", "needed"},
-		"closed":                   {with(active(0), status(account.Closed)), account.Change{Owner: new("Bob")}, "account-closed", "", "closed"},
+		"closed":                   {with(active(0), status(account.Closed)), account.Change{Owner: new("Bob")}, "account-closed", "account_id", "closed"},
 		"no owner":                 {active(0), account.Change{Owner: new(" ")}, "text-empty", "owner", "empty"},
 		"long owner":               {active(0), account.Change{Owner: new(strings.Repeat("é", 201))}, "text-too-long", "owner", "200"},
 		"limit too precise":        {active(0), account.Change{OverdraftLimit: decp("0.001")}, "amount-too-precise", "overdraft_limit", "3 decimals"},

@@ -117,7 +117,7 @@ func decideChange(id uuid.UUID, s State, c Change) ([]Entry, error) {
 	case Missing:
 		return nil, ErrNotFound
 	case Closed:
-		return nil, closed("")
+		return nil, closed(FieldAccount)
 	case Active, Suspended:
 	}
 	var entries []Entry
@@ -203,7 +203,7 @@ func decideWithdraw(s State, c Withdraw) (Event, error) {
 }
 
 func decideSuspend(s State, c Suspend) (Event, error) {
-	if err := movable(s, ""); err != nil {
+	if err := movable(s, FieldAccount); err != nil {
 		return nil, err
 	}
 	if err := checkText(FieldReason, FieldReason, c.Reason, MaxTextLen); err != nil {
@@ -215,9 +215,9 @@ func decideSuspend(s State, c Suspend) (Event, error) {
 func decideReactivate(s State, c Reactivate) (Event, error) {
 	switch s.Status {
 	case Closed:
-		return nil, closed("")
+		return nil, closed(FieldAccount)
 	case Active, Missing:
-		return nil, refuse(CodeAccountNotSuspended, "", "the account is not suspended")
+		return nil, refuse(CodeAccountNotSuspended, FieldAccount, "the account is not suspended")
 	case Suspended:
 	}
 	if err := checkText(FieldReason, FieldReason, c.Reason, MaxTextLen); err != nil {
@@ -228,14 +228,14 @@ func decideReactivate(s State, c Reactivate) (Event, error) {
 
 func decideClose(s State, c Close) (Event, error) {
 	if s.Status == Closed {
-		return nil, closed("")
+		return nil, closed(FieldAccount)
 	}
 	if s.Balance != 0 {
-		return nil, refuse(CodeBalanceNotZero, "", "the balance is %s %s; an account is closed at zero",
+		return nil, refuse(CodeBalanceNotZero, FieldAccount, "the balance is %s %s; an account is closed at zero",
 			money.FormatMinor(s.Balance, s.Currency), s.Currency)
 	}
 	if n := len(s.Holds); n > 0 {
-		return nil, refuse(CodeHoldsOpen, "", "the account has open holds (%d); capture or release them first", n)
+		return nil, refuse(CodeHoldsOpen, FieldAccount, "the account has open holds (%d); capture or release them first", n)
 	}
 	if err := checkText(FieldReason, FieldReason, c.Reason, MaxTextLen); err != nil {
 		return nil, err
@@ -250,10 +250,10 @@ func decideTransfer(id uuid.UUID, state func(uuid.UUID) State, t Transfer) ([]En
 	}
 	from, to := state(id), state(t.To)
 	if !from.Exists() {
-		return nil, &NotFoundError{AccountID: id}
+		return nil, &NotFoundError{AccountID: id, Field: FieldFrom}
 	}
 	if !to.Exists() {
-		return nil, &NotFoundError{AccountID: t.To}
+		return nil, &NotFoundError{AccountID: t.To, Field: FieldTo}
 	}
 	if err := movable(from, FieldFrom); err != nil {
 		return nil, err

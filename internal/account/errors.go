@@ -25,8 +25,11 @@ var (
 	ErrMovementNotFound = errors.New("movement not found")
 )
 
-// NotFoundError is ErrNotFound for a command on two accounts: it names the missing one.
-type NotFoundError struct{ AccountID uuid.UUID }
+// NotFoundError is ErrNotFound for one of several accounts. Field is the one of the Field constants that named it.
+type NotFoundError struct {
+	AccountID uuid.UUID
+	Field     string
+}
 
 func (e *NotFoundError) Error() string { return fmt.Sprintf("account %s not found", e.AccountID) }
 
@@ -80,6 +83,7 @@ const (
 	FieldInitialDeposit = "initial_deposit"
 	FieldMetadata       = "metadata"
 	FieldHold           = "hold_id"
+	FieldTransfer       = "transfer_id"
 	FieldExpiresAt      = "expires_at"
 	FieldPosition       = "position"
 )
@@ -108,7 +112,7 @@ func IsRefusal(err error) bool {
 func MissingError(id uuid.UUID, c Command) error {
 	switch c.(type) {
 	case Transfer:
-		return &NotFoundError{AccountID: id}
+		return &NotFoundError{AccountID: id, Field: FieldFrom}
 	case Reverse:
 		return ErrMovementNotFound
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 func decideHold(now time.Time, s State, c PlaceHold) (Event, error) {
-	if err := movable(s, ""); err != nil {
+	if err := movable(s, FieldAccount); err != nil {
 		return nil, err
 	}
 	amount, err := movement(s, c.Amount, c.Currency, c.Reference, c.Metadata)
@@ -24,7 +24,7 @@ func decideHold(now time.Time, s State, c PlaceHold) (Event, error) {
 		return nil, ErrHoldExists
 	}
 	if len(s.Holds) >= MaxHolds {
-		return nil, refuse(CodeTooManyHolds, "", "the account already has %d open holds, the maximum", len(s.Holds))
+		return nil, refuse(CodeTooManyHolds, FieldAccount, "the account already has %d open holds, the maximum", len(s.Holds))
 	}
 	if err := debitable(s, amount, false); err != nil {
 		return nil, err
@@ -66,10 +66,10 @@ func decideCapture(now time.Time, id uuid.UUID, state func(uuid.UUID) State, c C
 	var to State
 	if !out {
 		if to = state(c.To); !to.Exists() {
-			return nil, &NotFoundError{AccountID: c.To}
+			return nil, &NotFoundError{AccountID: c.To, Field: FieldTo}
 		}
 	}
-	if err := movable(s, ""); err != nil {
+	if err := movable(s, FieldAccount); err != nil {
 		return nil, err
 	}
 	h, open := s.Hold(c.HoldID)
@@ -77,7 +77,7 @@ func decideCapture(now time.Time, id uuid.UUID, state func(uuid.UUID) State, c C
 		return nil, ErrHoldNotFound
 	}
 	if h.expired(now) {
-		return nil, refuse(CodeHoldExpired, "", "the hold has expired")
+		return nil, refuse(CodeHoldExpired, FieldHold, "the hold has expired")
 	}
 	amount, err := h.captured(s, c.Amount)
 	if err != nil {
@@ -137,7 +137,7 @@ func decideExpiry(now time.Time, s State, c ExpireHold) (Event, error) {
 		return nil, ErrHoldNotFound
 	}
 	if !h.expired(now) {
-		return nil, refuse(CodeHoldNotExpired, "", "the hold has not expired")
+		return nil, refuse(CodeHoldNotExpired, FieldHold, "the hold has not expired")
 	}
 	return HoldExpired{HoldID: c.HoldID, Amount: money.New(h.Amount, s.Currency)}, nil
 }

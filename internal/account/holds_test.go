@@ -86,8 +86,8 @@ func TestPlaceHoldRefuses(t *testing.T) {
 		command             account.PlaceHold
 		code, field, detail string
 	}{
-		"on suspended":            {with(active(100), status(account.Suspended)), account.PlaceHold{Amount: dec("1")}, "account-suspended", "", "suspended"},
-		"on closed":               {with(active(0), status(account.Closed)), account.PlaceHold{Amount: dec("1")}, "account-closed", "", "closed"},
+		"on suspended":            {with(active(100), status(account.Suspended)), account.PlaceHold{Amount: dec("1")}, "account-suspended", "account_id", "suspended"},
+		"on closed":               {with(active(0), status(account.Closed)), account.PlaceHold{Amount: dec("1")}, "account-closed", "account_id", "closed"},
 		"in another currency":     {active(100), account.PlaceHold{Amount: dec("1"), Currency: jpy}, "currency-mismatch", "currency", "EUR, not JPY"},
 		"of nothing":              {active(100), account.PlaceHold{Amount: dec("0")}, "amount-zero", "amount", "zero"},
 		"too precise":             {active(100), account.PlaceHold{Amount: dec("0.001")}, "amount-too-precise", "amount", "3 decimals"},
@@ -99,7 +99,7 @@ func TestPlaceHoldRefuses(t *testing.T) {
 		"until the year 10000":    {active(100), account.PlaceHold{Amount: dec("1"), ExpiresAt: time.Date(9999, 12, 31, 23, 0, 0, 0, time.FixedZone("", -3600))}, "expiry-too-late", "expires_at", "after the year 9999"},
 		"with a long reference":   {active(100), account.PlaceHold{Amount: dec("1"), Reference: strings.Repeat("x", 501)}, "text-too-long", "reference", "500"},
 		"with bad metadata":       {active(100), account.PlaceHold{Amount: dec("1"), Metadata: account.NewMetadata(map[string]string{"": "x"})}, "text-empty", "metadata", "key"},
-		"one too many":            {with(active(10000), holding(make1(account.MaxHolds)...)), account.PlaceHold{Amount: dec("1")}, "too-many-holds", "", "1000 open holds"},
+		"one too many":            {with(active(10000), holding(make1(account.MaxHolds)...)), account.PlaceHold{Amount: dec("1")}, "too-many-holds", "account_id", "1000 open holds"},
 		"after a forced reversal": {active(-100), account.PlaceHold{Amount: dec("0.01")}, "insufficient-funds", "amount", "-1.00 EUR available"},
 	} {
 		if tt.command.HoldID == uuid.Nil {
@@ -188,9 +188,9 @@ func TestCaptureHoldRefuses(t *testing.T) {
 		command             account.CaptureHold
 		code, field, detail string
 	}{
-		"of suspended":          {with(reserved(never()), status(account.Suspended)), active(0), account.CaptureHold{}, "account-suspended", "", "suspended"},
-		"of closed":             {with(active(0), status(account.Closed)), active(0), account.CaptureHold{}, "account-closed", "", "closed"},
-		"of expired":            {reserved(noon), active(0), account.CaptureHold{}, "hold-expired", "", "expired"},
+		"of suspended":          {with(reserved(never()), status(account.Suspended)), active(0), account.CaptureHold{}, "account-suspended", "account_id", "suspended"},
+		"of closed":             {with(active(0), status(account.Closed)), active(0), account.CaptureHold{}, "account-closed", "account_id", "closed"},
+		"of expired":            {reserved(noon), active(0), account.CaptureHold{}, "hold-expired", "hold_id", "expired"},
 		"of more than the hold": {reserved(never()), active(0), account.CaptureHold{Amount: decp("30.01")}, "amount-above-hold", "amount", "30.00 EUR is held, which is less than 30.01"},
 		"of nothing":            {reserved(never()), active(0), account.CaptureHold{Amount: decp("0")}, "amount-zero", "amount", "zero"},
 		"too precise":           {reserved(never()), active(0), account.CaptureHold{Amount: decp("0.001")}, "amount-too-precise", "amount", "3 decimals"},
@@ -255,7 +255,7 @@ func TestReleaseAndExpireHold(t *testing.T) {
 		}
 	}
 	for name, expires := range map[string]time.Time{"never expires": never(), "not yet": noon.Add(1)} {
-		checkRefused(t, name, states{ada: reserved(expires)}, account.ExpireHold{HoldID: hold1}, "hold-not-expired", "", "not expired")
+		checkRefused(t, name, states{ada: reserved(expires)}, account.ExpireHold{HoldID: hold1}, "hold-not-expired", "hold_id", "not expired")
 	}
 	checkRefused(t, "bad reason", states{ada: reserved(never())},
 		account.ReleaseHold{HoldID: hold1, Reason: "\xff"}, "text-invalid", "reason", "UTF-8")
@@ -269,7 +269,7 @@ func TestHoldsLowerWhatIsAvailable(t *testing.T) {
 	checkRefused(t, "transfer", before, account.Transfer{To: bob, Amount: dec("70.01")}, "insufficient-funds", "amount", "70.00 EUR")
 	checkDecided(t, "withdraw the rest", before, account.Withdraw{Amount: dec("70")}, account.Entry{ada, account.MoneyWithdrawn{Amount: eurs(7000)}})
 	borrowed := with(active(0), limit(500))
-	checkRefused(t, "close", states{ada: with(borrowed, holding(200, 300))}, account.Close{}, "holds-open", "", "open holds (2)")
+	checkRefused(t, "close", states{ada: with(borrowed, holding(200, 300))}, account.Close{}, "holds-open", "account_id", "open holds (2)")
 }
 
 // A hold can be captured, whatever forced reversals there were before.

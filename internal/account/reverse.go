@@ -55,9 +55,9 @@ func decideReversal(state func(uuid.UUID) State, c Reverse) ([]Entry, error) {
 	return []Entry{{m.AccountID, first}, {r.Counterparty, second}}, nil
 }
 
-// reversibleOn is movable for an account that the request does not name, so the detail does.
+// reversibleOn is movable for an account that the request names only by the position of its movement.
 func reversibleOn(id uuid.UUID, s State) error {
-	err := movable(s, "")
+	err := movable(s, FieldPosition)
 	if r, ok := errors.AsType[*Refusal](err); ok {
 		return refuse(r.Code, r.Field, "%s (account %s)", r.Detail, id)
 	}

@@ -147,10 +147,10 @@ func TestReverseRefuses(t *testing.T) {
 		"nothing":               {active(5000), active(0), account.Reverse{Movement: movementOf(deposited, 0), Amount: decp("0")}, "amount-zero", "amount", "zero"},
 		"too precise":           {active(5000), active(0), account.Reverse{Movement: movementOf(deposited, 0), Amount: decp("0.001")}, "amount-too-precise", "amount", "3 decimals"},
 		"with a bad reason":     {active(5000), active(0), account.Reverse{Movement: movementOf(deposited, 0), Reason: "\x00"}, "text-invalid", "reason", "NUL"},
-		"on suspended":          {suspended, active(0), account.Reverse{Movement: movementOf(deposited, 0), Force: true}, "account-suspended", "", "suspended"},
-		"on closed":             {closed, active(0), account.Reverse{Movement: movementOf(withdrawn, 0), Force: true}, "account-closed", "", "closed"},
-		"to suspended":          {active(5000), suspended, account.Reverse{Movement: movementOf(received, 0)}, "account-suspended", "", bob.String()},
-		"to closed":             {active(5000), closed, account.Reverse{Movement: movementOf(received, 0)}, "account-closed", "", bob.String()},
+		"on suspended":          {suspended, active(0), account.Reverse{Movement: movementOf(deposited, 0), Force: true}, "account-suspended", "position", "suspended"},
+		"on closed":             {closed, active(0), account.Reverse{Movement: movementOf(withdrawn, 0), Force: true}, "account-closed", "position", "closed"},
+		"to suspended":          {active(5000), suspended, account.Reverse{Movement: movementOf(received, 0)}, "account-suspended", "position", bob.String()},
+		"to closed":             {active(5000), closed, account.Reverse{Movement: movementOf(received, 0)}, "account-closed", "position", bob.String()},
 		"a deposit, spent":      {active(999), active(0), account.Reverse{Movement: movementOf(deposited, 0)}, "insufficient-funds", "amount", "9.99 EUR available, 10.00 needed"},
 		"a deposit, held":       {with(active(1000), holding(1)), active(0), account.Reverse{Movement: movementOf(deposited, 0)}, "insufficient-funds", "amount", "9.99 EUR available"},
 		"a transfer, spent":     {active(0), active(999), account.Reverse{Movement: movementOf(sent, 0)}, "insufficient-funds", "amount", "9.99 EUR available"},
@@ -175,7 +175,7 @@ func TestAfterForcedReversal(t *testing.T) {
 	}
 	checkRefused(t, "withdraw", below, account.Withdraw{Amount: dec("0.01")}, "insufficient-funds", "amount", "-8.00 EUR available")
 	checkRefused(t, "transfer", below, account.Transfer{To: bob, Amount: dec("0.01")}, "insufficient-funds", "amount", "-8.00 EUR available")
-	checkRefused(t, "close", below, account.Close{}, "balance-not-zero", "", "-10.00 EUR")
+	checkRefused(t, "close", below, account.Close{}, "balance-not-zero", "account_id", "-10.00 EUR")
 	checkRefused(t, "lower the limit", below, account.Change{OverdraftLimit: decp("1")}, "limit-below-debit", "overdraft_limit", "10.00 EUR")
 	checkDecided(t, "raise the limit", below, account.Change{OverdraftLimit: decp("3")},
 		account.Entry{ada, account.OverdraftLimitChanged{OverdraftLimit: 300, Currency: eur}})

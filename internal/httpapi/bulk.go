@@ -327,8 +327,8 @@ func (b *bulk) send(text []byte) error {
 // append adds the result of one command to an answer: its receipt with a status, or its problem.
 func (b *bulk) append(buf []byte, it *item, out command.Outcome) ([]byte, error) {
 	err := it.problem
-	if err == nil {
-		err = out.Err
+	if err == nil && out.Err != nil {
+		err = &commandError{it.command.Source, out.Err}
 	}
 	buf = b.appendSeparator(buf)
 	b.wrote++

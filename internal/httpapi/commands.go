@@ -90,7 +90,7 @@ func (s *server) command(w http.ResponseWriter, r *http.Request, name string, p 
 	}
 	result, err := s.commands.Do(r.Context(), requested(r, &c, dryRun))
 	if err != nil {
-		s.fail(w, r, err)
+		s.fail(w, r, &commandError{c.Source, err})
 		return
 	}
 	status, body, err := response(c.Kind, &result, dryRun)
@@ -140,9 +140,9 @@ func requested(r *http.Request, c *request.Command, dryRun bool) command.Request
 	if c.Key == "" || dryRun {
 		return asked
 	}
-	id := exchangeOf(r.Context()).requestID
+	id, source := exchangeOf(r.Context()).requestID, c.Source
 	asked.Key = &command.Key{Fingerprint: c.Fingerprint, Refusal: func(err error) []byte {
-		_, text := problemText(problemOf(err), id)
+		_, text := problemText(problemOf(&commandError{source, err}), id)
 		return text
 	}}
 	scoped := append(append(make([]byte, 0, 512), callerScope(r.Context())...), 0) // no key holds a NUL

@@ -339,11 +339,11 @@ func TestLedgerRefusals(t *testing.T) {
 	}{
 		{account.ErrHoldExists, 409, "hold-exists", ""},
 		{account.ErrHoldNotFound, 404, "hold-not-found", ""},
-		{account.ErrMovementNotFound, 404, "movement-not-found", ""},
+		{account.ErrMovementNotFound, 404, "movement-not-found", "/position"},
 		{&account.Refusal{Code: account.CodeHoldNotOpen, Detail: "the hold was captured"}, 422, "hold-not-open", ""},
 		{&account.Refusal{Code: account.CodeExpiryInPast, Field: account.FieldExpiresAt, Detail: "x"}, 422, "expiry-in-past", "/expires_at"},
 		{&account.Refusal{Code: account.CodeAlreadyReversed, Field: account.FieldPosition, Detail: "x"}, 422, "already-reversed", "/position"},
-		{&command.VersionError{Have: 4, Want: []int64{3}}, 412, "version-mismatch", ""},
+		{&command.VersionError{Have: 4, Want: []int64{3}}, 412, "version-mismatch", "If-Match"},
 	} {
 		t.Run(tt.code, func(t *testing.T) {
 			t.Parallel()

@@ -106,6 +106,8 @@ type problem struct {
 	retryAfter int
 	// challenge is the header WWW-Authenticate.
 	challenge string
+	// field is the field of a command that is at fault, if it is one, and fault says what is wrong with it.
+	field, fault string
 }
 
 func (p *problem) Error() string { return p.body.Code + ": " + p.body.Detail }
@@ -115,6 +117,28 @@ func newProblem(k kind, detail string, errs ...genapi.FieldError) *problem {
 		Type: "urn:passbook:problem:" + k.code, Title: k.title, Status: k.status, Code: k.code,
 		Detail: detail, Errors: errs,
 	}}
+}
+
+// commandError is the error of a command, and where in its request the command was read from.
+type commandError struct {
+	source request.Source
+	err    error
+}
+
+func (e *commandError) Error() string { return e.err.Error() }
+
+func (e *commandError) Unwrap() error { return e.err }
+
+// faults are the fields of a command that are at fault when an error of known is one of a command.
+var faults = map[error]string{
+	account.ErrNotFound:         account.FieldAccount,
+	account.ErrExists:           account.FieldAccount,
+	account.ErrTransferExists:   account.FieldTransfer,
+	account.ErrHoldExists:       account.FieldHold,
+	account.ErrHoldNotFound:     account.FieldHold,
+	account.ErrMovementNotFound: account.FieldPosition,
+	command.ErrKeyReused:        request.FieldKey,
+	command.ErrKeyInFlight:      request.FieldKey,
 }
 
 // known are the errors of the layers below that need nothing but a status, a sentence and perhaps Retry-After.
@@ -175,8 +199,17 @@ var known = []struct {
 	{context.Canceled, kindUnavailable, "The request was cancelled before it completed; retry it.", 1},
 }
 
-// problemOf returns the problem that an expected error stands for, or nil.
+// problemOf returns the problem that an expected error stands for, or nil. That of a *commandError says where in the request the
+// field at fault is.
 func problemOf(err error) *problem {
+	p := problemWithoutField(err)
+	if of, ok := errors.AsType[*commandError](err); ok && p != nil && p.field != "" {
+		p.body.Errors = of.source.FieldErrors(p.field, p.body.Code, p.fault)
+	}
+	return p
+}
+
+func problemWithoutField(err error) *problem {
 	var (
 		p        *problem
 		unread   *request.Error
@@ -194,11 +227,14 @@ func problemOf(err error) *problem {
 	case errors.As(err, &refusal):
 		return refusalProblem(refusal)
 	case errors.As(err, &notFound):
-		return newProblem(kindAccountNotFound, "No account has the id "+notFound.AccountID.String()+".")
+		p = newProblem(kindAccountNotFound, "No account has the id "+notFound.AccountID.String()+".")
+		p.field, p.fault = notFound.Field, notFound.Error()
+		return p
 	case errors.As(err, &version):
 		p = newProblem(kindVersionMismatch, "The account is at version "+strconv.FormatInt(version.Have, 10)+
 			", which If-Match does not name; read the account again before you retry.")
 		p.body.Version = version.Have
+		p.field, p.fault = request.FieldVersion, "the account is at version "+strconv.FormatInt(version.Have, 10)
 		return p
 	case errors.As(err, &running):
 		p = newProblem(kindReplayRunning, "The replay "+running.Replay.ID.String()+" of "+running.Replay.Projection+
@@ -216,6 +252,7 @@ func problemOf(err error) *problem {
 		if k := &known[i]; errors.Is(err, k.err) {
 			p = newProblem(k.kind, k.detail)
 			p.retryAfter = k.retryAfter
+			p.field, p.fault = faults[k.err], k.err.Error()
 			return p
 		}
 	}
@@ -225,9 +262,7 @@ func problemOf(err error) *problem {
 // refusalProblem is for a command that the rules of the domain refuse. Its code is the refusal's own.
 func refusalProblem(r *account.Refusal) *problem {
 	p := newProblem(kind{http.StatusUnprocessableEntity, r.Code, "The command was refused"}, sentence(r.Detail))
-	if r.Field != "" {
-		p.body.Errors = []genapi.FieldError{{Pointer: "/" + r.Field, Code: r.Code, Detail: r.Detail}}
-	}
+	p.field, p.fault = r.Field, r.Detail
 	return p
 }
 

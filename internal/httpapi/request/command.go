@@ -26,6 +26,7 @@ type Command struct {
 	// Key is the idempotency key, or "". Fingerprint is set with a key: it is the same for the same request.
 	Key         string
 	Fingerprint [16]byte
+	Source      Source
 }
 
 // fingerprint hashes what must be the same for a request to be the same: the operation and the body in canonical form.
@@ -186,7 +187,7 @@ func buildTransfer(f *form, _ Path) (uuid.UUID, account.Command) {
 
 // Read reads the command that a request asks for. Its error is an *Error.
 func (k *Kind) Read(w http.ResponseWriter, r *http.Request, p Path) (Command, error) {
-	c := Command{Kind: k}
+	c := Command{Kind: k, Source: Source{accountInPath: p.AccountID != uuid.Nil, holdInPath: p.HoldID != uuid.Nil}}
 	var err error
 	if c.Key, err = IdempotencyKey(r.Header); err != nil {
 		return c, err
@@ -245,7 +246,7 @@ func (s *Spec) ReadItem(raw []byte, batchKey string, index int) (Command, error)
 
 // plainItem is generalItem for a plain deposit or withdrawal.
 func (s *Spec) plainItem(m *plainMovement, batchKey string, index int) (Command, bool) {
-	c := Command{Kind: s.kinds[string(m.command)]}
+	c := Command{Kind: s.kinds[string(m.command)], Source: itemSource(m.key != nil)}
 	if c.Kind == nil || m.key != nil && !VisibleASCII(string(m.key), maxKeyLen) || !m.build(&c) {
 		return c, false
 	}
@@ -270,24 +271,24 @@ func (s *Spec) generalItem(raw []byte, batchKey string, index int) (Command, err
 			genapi.FieldError{Pointer: "/command", Code: "unknown-command", Detail: "command must be the name of a command"})
 	}
 	var refused []finding
-	key, given := members["idempotency_key"]
-	delete(members, "idempotency_key")
+	key, given := members[FieldKey]
+	delete(members, FieldKey)
 	text, isText := key.(string)
 	if given && (!isText || !VisibleASCII(text, maxKeyLen)) {
-		refused = append(refused, finding{path: []string{"idempotency_key"}, code: "malformed", sentence: "must be 1 to 255 visible ASCII characters"})
+		refused = append(refused, finding{path: []string{FieldKey}, code: "malformed", sentence: "must be 1 to 255 visible ASCII characters"})
 	}
-	c.Key = itemKey(text, batchKey, index)
+	c.Key, c.Source = itemKey(text, batchKey, index), itemSource(given)
 	c.fingerprint(itemOperation, func(b []byte) []byte { return appendCanonical(b, "", members) })
-	if version, given := members["if_version"]; given {
+	if version, given := members[FieldVersion]; given {
 		literal, isNumber := version.(stdjson.Number)
 		n, err := strconv.ParseInt(string(literal), 10, 64)
 		if !isNumber || err != nil || n < 0 || c.Kind.Opens {
-			refused = append(refused, finding{path: []string{"if_version"}, code: "malformed", sentence: "must be the version of an account that is open"})
+			refused = append(refused, finding{path: []string{FieldVersion}, code: "malformed", sentence: "must be the version of an account that is open"})
 		}
 		c.IfVersions = []int64{n}
 	}
 	delete(members, "command")
-	delete(members, "if_version")
+	delete(members, FieldVersion)
 	f := newForm(members, c.Kind.item)
 	for _, found := range refused {
 		f.add(found)
@@ -313,6 +314,9 @@ func CompleteKeys(items []*Command) {
 	}
 	for _, c := range items {
 		rest, open := strings.CutPrefix(c.Key, KeyOfAnother)
+		if open {
+			c.Source.key = keyOfAnother
+		}
 		switch {
 		case !open:
 		case first == "":
