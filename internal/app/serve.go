@@ -93,7 +93,7 @@ func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 		ReadTimeout:       45 * time.Second,
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
+		MaxHeaderBytes:    96 << 10, // well above the longest URL that the handler takes
 		// Bodies that were received but not read yet take memory: by default 1 MiB for each connection.
 		HTTP2:    &http.HTTP2Config{MaxReceiveBufferPerConnection: receiveBuffer, MaxReceiveBufferPerStream: receiveBuffer},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -84,6 +85,10 @@ func (x *exchange) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// maxURI is the longest path and query in bytes. It is well below the server's MaxHeaderBytes, beyond which net/http refuses a
+// request by itself, without a problem document.
+const maxURI = 32 << 10
+
 func (e *edge) handle(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -104,6 +109,10 @@ func (e *edge) handle(next http.Handler) http.Handler {
 				panic(cause)
 			}
 		}()
+		if len(r.RequestURI) > maxURI {
+			e.fail(x, r, newProblem(kindURITooLong, fmt.Sprintf("The path and the query may have %d bytes at most.", maxURI)))
+			return
+		}
 		next.ServeHTTP(x, r)
 	})
 }

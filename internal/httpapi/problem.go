@@ -39,6 +39,7 @@ var (
 	kindInvalidCursor    = kind{http.StatusBadRequest, "invalid-cursor", "The cursor is not valid"}
 	kindMediaType        = kind{http.StatusUnsupportedMediaType, "unsupported-media-type", "The body has another media type"}
 	kindBodyTooLarge     = kind{http.StatusRequestEntityTooLarge, "body-too-large", "The body is too large"}
+	kindURITooLong       = kind{http.StatusRequestURITooLong, "uri-too-long", "The URL is too long"}
 	kindRouteNotFound    = kind{http.StatusNotFound, "not-found", "No such path"}
 	kindMethodNotAllowed = kind{http.StatusMethodNotAllowed, "method-not-allowed", "The path does not take the method"}
 

@@ -278,6 +278,17 @@ func TestLongestCursor(t *testing.T) {
 	}
 }
 
+func TestLongURL(t *testing.T) {
+	t.Parallel()
+	a := serve(t, new(service))
+	for _, path := range []string{"/transactions?reference=" + strings.Repeat("r", 32<<10), "/accounts/" + strings.Repeat("p", 40<<10)} {
+		got := a.send("GET", path, "")
+		if code, _ := got.problem(t); got.status != http.StatusRequestURITooLong || code != "uri-too-long" {
+			t.Errorf("%.20s… of %d bytes: %d %s", path, len(path), got.status, got.text)
+		}
+	}
+}
+
 // TestConditionsOnGet is RFC 9110, sections 13.1.1 and 13.2.2: If-Match counts first, and a weak tag never matches.
 func TestConditionsOnGet(t *testing.T) {
 	t.Parallel()
