@@ -259,6 +259,7 @@ func TestBadLedgerCommandsNameTheField(t *testing.T) {
 		}},
 		{"POST", ofAccount + "/holds", `{"amount":1,"expires_at":null}`, []string{"/expires_at"}},
 		{"POST", ofAccount + "/holds", `{"amount":1,"expires_at":"9999-12-31T23:59:59-01:00"}`, []string{"/expires_at"}},
+		{"POST", ofAccount + "/holds", `{"amount":1,"expires_at":"0001-01-01T00:00:00Z"}`, []string{"/expires_at"}},
 		{"POST", ofAccount + "/holds", `{"amount":1,"hold_id":"00000000-0000-0000-0000-000000000000"}`, []string{"/hold_id"}},
 		{"POST", ofHold + "/capture", `{"amount":-1,"to_account_id":"","hold_id":1}`, []string{"/amount", "/to_account_id", "/hold_id"}},
 		{"POST", ofHold + "/release", `{"reason":1,"amount":1}`, []string{"/reason", "/amount"}},

@@ -5,10 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"time"
 
 	"passbook/internal/httpapi/genapi"
-	"passbook/internal/httpapi/request"
 	"passbook/internal/money"
 	"passbook/internal/query"
 )
@@ -19,10 +17,6 @@ const statementPiece = 500
 // GetStatement serves GET /accounts/{account_id}/statement.
 func (s *server) GetStatement(w http.ResponseWriter, r *http.Request, id genapi.AccountID, p genapi.GetStatementParams) {
 	from, to := timeOf(p.From), timeOf(p.To)
-	if from != nil && to != nil && to.Before(*from) {
-		s.fail(w, r, request.ParameterError("to", "before-from", "must not be before from"))
-		return
-	}
 	asCSV := s.wantsCSV(w, r)
 	period, applied, err := s.statements.Period(r.Context(), id, from, to, wait(w, p.MinPosition, p.Prefer))
 	if !s.applied(w, r, applied, err) {
@@ -93,30 +87,34 @@ type statementText struct {
 }
 
 func newStatementText(p *query.Period, asCSV bool) (*statementText, error) {
+	var from string
+	if p.From != nil {
+		from = p.From.UTC().Format(timeFormat)
+	}
 	opening, closing := money.FormatMinor(p.Opening, p.Currency), money.FormatMinor(p.Closing, p.Currency)
 	if asCSV {
 		t := newTable(movementColumns)
-		balance := func(position int64, at time.Time, kind, balance string) []byte {
+		balance := func(position int64, at, kind, balance string) []byte {
 			cells := make([]string, len(movementColumns))
 			set := func(column, text string) { cells[slices.Index(movementColumns, column)] = text }
 			set("account_id", p.AccountID.String())
 			set("position", strconv.FormatInt(position, 10))
-			set("recorded_at", timeText(at))
+			set("recorded_at", at)
 			set("kind", kind)
 			set("balance", balance)
 			set("currency", p.Currency.Code())
 			t.row(cells...)
 			return t.take()
 		}
-		beginning := balance(p.FromPosition, p.From, "opening_balance", opening)
+		beginning := balance(p.FromPosition, from, "opening_balance", opening)
 		return &statementText{
 			mediaType: mediaCSVHeader, table: t,
-			beginning: beginning, ending: balance(p.ToPosition, p.To, "closing_balance", closing),
+			beginning: beginning, ending: balance(p.ToPosition, timeText(p.To), "closing_balance", closing),
 		}, nil
 	}
 	text, err := encode(&genapi.AccountStatement{
 		AccountID: p.AccountID, Owner: p.Owner, Currency: p.Currency.Code(),
-		From: nullable(timeText(p.From)), To: timeText(p.To), FromPosition: p.FromPosition, ToPosition: p.ToPosition,
+		From: nullable(from), To: timeText(p.To), FromPosition: p.FromPosition, ToPosition: p.ToPosition,
 		OpeningBalance: opening, ClosingBalance: closing, Transactions: []genapi.Transaction{},
 	})
 	if err != nil {

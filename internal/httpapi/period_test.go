@@ -25,7 +25,7 @@ func bookkeeper(movements, failsAfter int64) *service {
 		period: func(from, to *time.Time, _ query.Wait) (query.Period, int64, error) {
 			p := query.Period{Owner: "Ada", Currency: eur, To: end, ToPosition: movements + 1, Closing: movements}
 			if from != nil {
-				p.From = *from
+				p.From = from
 			}
 			if to != nil {
 				p.To = *to
@@ -84,6 +84,65 @@ func TestStatementIsWhole(t *testing.T) {
 		early := a.send("GET", path+"?to=2026-01-31T00:00:00Z", "", "Accept", "text/csv")
 		if early.header.Get("Etag") == table.header.Get("Etag") {
 			t.Error("two periods have one ETag")
+		}
+	}
+}
+
+// TestBoundsInOrder expects a list or a period whose second bound is below its first to be refused.
+func TestBoundsInOrder(t *testing.T) {
+	t.Parallel()
+	a := serve(t, new(service))
+	of := "/accounts/" + accountID.String()
+	for _, path := range []string{of + "/statement", of + "/transactions", "/transactions"} {
+		for query, parameter := range map[string]string{
+			"from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z":         "to",
+			"from=2026-01-02T00:00:00-01:00&to=2026-01-02T00:59:59Z":    "to",
+			"from=2026-01-01T00:00:00.0000002Z&to=2026-01-01T00:00:00Z": "to",
+			"from=2026-01-02T00:00:00Z&to=2026-01-02T00:00:00Z":         "",
+			"from=2026-01-02T00:00:00%2B01:00&to=2026-01-01T23:00:00Z":  "",
+		} {
+			checkBounds(t, a.send("GET", path+"?"+query, ""), path+"?"+query, parameter)
+		}
+	}
+	for query, parameter := range map[string]string{
+		"min_amount=2&max_amount=1.99": "max_amount",
+		"min_amount=10&max_amount=9":   "max_amount",
+		"min_amount=12345678901234567890123456789.1&max_amount=12345678901234567890123456789": "max_amount",
+		"min_amount=2&max_amount=2.00": "",
+		"min_amount=9&max_amount=10":   "",
+		"min_amount=x&max_amount=1":    "min_amount",
+	} {
+		checkBounds(t, a.send("GET", "/transactions?"+query, ""), query, parameter)
+	}
+}
+
+// checkBounds expects 400 that names a parameter, or 200 if that is "".
+func checkBounds(t *testing.T, got *answer, request, parameter string) {
+	t.Helper()
+	if parameter == "" {
+		if got.status != http.StatusOK {
+			t.Errorf("%s: %d %s", request, got.status, got.text)
+		}
+		return
+	}
+	if code, errs := got.problem(t); got.status != http.StatusBadRequest || code != "invalid-parameter" || len(errs) != 1 || errs[parameter] == "" {
+		t.Errorf("%s: %d %s", request, got.status, got.text)
+	}
+}
+
+// TestStatementFromYearOne expects the first moment of the year 1, which is Go's zero time, to be a time like any other.
+func TestStatementFromYearOne(t *testing.T) {
+	t.Parallel()
+	a := serve(t, bookkeeper(1, 0))
+	path := "/accounts/" + accountID.String() + "/statement"
+	const first = "0001-01-01T00:00:00.000000Z"
+	for query, want := range map[string]any{"": nil, "?from=0001-01-01T00:00:00Z": first} {
+		if got := a.send("GET", path+query, "").json(t)["from"]; got != want {
+			t.Errorf("%s: from is %v, want %v", query, got, want)
+		}
+		table := a.send("GET", path+query, "", "Accept", "text/csv")
+		if strings.Contains(table.text, first) != (want != nil) {
+			t.Errorf("%s: %s", query, table.text)
 		}
 	}
 }

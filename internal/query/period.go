@@ -18,8 +18,9 @@ type Period struct {
 	// Owner is that at the end.
 	Owner    string
 	Currency money.Currency
-	// From is included; the zero time is the opening of the account. To is not included.
-	From, To time.Time
+	// From is included; nil is the opening of the account. To is not included.
+	From *time.Time
+	To   time.Time
 	// FromPosition is the last position before From, 0 if the account was not open by then; ToPosition is the last one before To.
 	FromPosition, ToPosition int64
 	// Opening and Closing are balances in minor units of Currency.
@@ -41,8 +42,8 @@ func (s *Service) Period(ctx context.Context, id uuid.UUID, from, to *time.Time,
 	p.To = ceiling(*to)
 	bounds := []bound{{"to", before(p.To)}}
 	if from != nil {
-		p.From = ceiling(*from)
-		bounds = append(bounds, bound{"from", before(p.From)})
+		p.From = new(ceiling(*from))
+		bounds = append(bounds, bound{"from", before(*p.From)})
 	}
 	positions, err := s.positionsAt(ctx, &w, bounds...)
 	if err != nil {

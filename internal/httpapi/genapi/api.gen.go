@@ -1909,7 +1909,7 @@ type ListTransactionsParams struct {
 	// From Only what was recorded at this time or later, RFC 3339. Not in the future.
 	From string `form:"from,omitempty" json:"from,omitempty,omitzero"`
 
-	// To Only what was recorded before this time, RFC 3339. Not in the future.
+	// To Only what was recorded before this time, RFC 3339. Not in the future, nor before `from`.
 	To string `form:"to,omitempty" json:"to,omitempty,omitzero"`
 
 	// Kind Only movements of this kind.
@@ -2053,7 +2053,7 @@ type SearchTransactionsParams struct {
 	// MinAmount Only movements of at least this amount, a decimal.
 	MinAmount AmountBound `form:"min_amount,omitempty" json:"min_amount,omitempty,omitzero"`
 
-	// MaxAmount Only movements of at most this amount, a decimal.
+	// MaxAmount Only movements of at most this amount, a decimal. Not less than `min_amount`.
 	MaxAmount AmountBound `form:"max_amount,omitempty" json:"max_amount,omitempty,omitzero"`
 
 	// Currency Only movements of accounts in this currency.
@@ -2065,7 +2065,7 @@ type SearchTransactionsParams struct {
 	// From Only what was recorded at this time or later, RFC 3339. Not in the future.
 	From string `form:"from,omitempty" json:"from,omitempty,omitzero"`
 
-	// To Only what was recorded before this time, RFC 3339. Not in the future.
+	// To Only what was recorded before this time, RFC 3339. Not in the future, nor before `from`.
 	To string `form:"to,omitempty" json:"to,omitempty,omitzero"`
 
 	// Sort The order; a leading `-` means newest first. What was recorded at one time is in the order of the log.

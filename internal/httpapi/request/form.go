@@ -176,8 +176,8 @@ func (f *form) time(name string) time.Time {
 		return time.Time{}
 	}
 	const lastYear = 9999 // of RFC 3339
-	if t = t.UTC().Truncate(time.Microsecond); t.Year() > lastYear || t.Year() < 1 {
-		f.refuse(name, "malformed", "must be in the years 1 to 9999, in UTC")
+	if t = t.UTC().Truncate(time.Microsecond); t.Year() > lastYear || t.Year() < 1 || t.IsZero() {
+		f.refuse(name, "malformed", "must be after 0001-01-01T00:00:00Z and in the year 9999 at the latest, in UTC")
 	}
 	return t
 }

@@ -3,6 +3,7 @@ package request
 import (
 	"fmt"
 	"maps"
+	"math/big"
 	"net/http"
 	"net/url"
 	"slices"
@@ -208,7 +209,28 @@ func (o *Operation) checkQuery(raw string, errs []genapi.FieldError) []genapi.Fi
 			errs = p.check(given[0], errs)
 		}
 	}
+	if len(errs) == 0 {
+		errs = checkBounds(values)
+	}
 	slices.SortFunc(errs, func(a, b genapi.FieldError) int { return strings.Compare(a.Parameter, b.Parameter) })
+	return errs
+}
+
+// checkBounds refuses pairs of bounds that nothing can be between. Each of them is valid by itself.
+func checkBounds(values url.Values) (errs []genapi.FieldError) {
+	if len(values) < 2 {
+		return nil
+	}
+	from, isFrom := ParseTime(values.Get("from"))
+	to, isTo := ParseTime(values.Get("to"))
+	if isFrom && isTo && to.Before(from) {
+		errs = append(errs, parameterError("to", "before-from", "must not be before from"))
+	}
+	least, isMin := new(big.Rat).SetString(values.Get("min_amount"))
+	most, isMax := new(big.Rat).SetString(values.Get("max_amount"))
+	if isMin && isMax && most.Cmp(least) < 0 {
+		errs = append(errs, parameterError("max_amount", "below-min-amount", "must not be less than min_amount"))
+	}
 	return errs
 }
 
