@@ -22,7 +22,7 @@ func deposit(amount string) string {
 }
 
 // bigBody is beyond what a command may have, and well-formed.
-var bigBody = `{"reference":"` + strings.Repeat("x", 64<<10) + `"}`
+var bigBody = `{"reference":"` + strings.Repeat("x", 128<<10) + `"}`
 
 func TestGoodAmounts(t *testing.T) {
 	t.Parallel()
@@ -180,6 +180,39 @@ func TestBodiesThatAreNoBodies(t *testing.T) {
 	got := a.send("POST", "/deposits", `{"amount":1,"amount":2}`)
 	if _, errs := got.problem(t); errs["/amount"] != "amount is given more than once" {
 		t.Errorf("duplicate: %s", got.text)
+	}
+}
+
+// TestLargestCommands sends commands with all that the document allows, each character escaped as two times six bytes.
+func TestLargestCommands(t *testing.T) {
+	t.Parallel()
+	s := new(service)
+	a := serve(t, s)
+	escaped := func(n int) string { return strings.Repeat(`\ud83d\ude00`, n) }
+	var labels []string
+	for i := range account.MaxMetadataKeys {
+		labels = append(labels, fmt.Sprintf(`"%s%d":"%s"`, escaped(account.MaxMetadataKeyLen-2), 10+i, escaped(account.MaxMetadataValueLen)))
+	}
+	metadata := `"metadata":{` + strings.Join(labels, ",") + `}`
+	move := deposit(`"1","reference":"` + escaped(account.MaxTextLen) + `",` + metadata)
+	for path, body := range map[string]string{
+		"/deposits": move,
+		"/accounts": `{"owner":"` + escaped(account.MaxOwnerLen) + `","currency":"EUR",` + metadata + `}`,
+	} {
+		got := a.send("POST", path, body)
+		if got.status != http.StatusCreated {
+			t.Errorf("%s with %d bytes: %d %s", path, len(body), got.status, got.text)
+		}
+	}
+	key := strings.Repeat(`\u006b`, 255)
+	item := `{"command":"deposit","idempotency_key":"` + key + `",` + move[1:]
+	for mediaType, body := range map[string]string{"application/x-ndjson": item, "application/json": "[" + item + "]"} {
+		if _, results := a.bulk(mediaType, "", body); results[0]["status"] != 201.0 {
+			t.Errorf("%s with %d bytes: %v", mediaType, len(body), results)
+		}
+	}
+	if r, _ := s.last(); r.Key == nil || len(r.Command.(account.Deposit).Metadata.Map()) != account.MaxMetadataKeys {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -19,8 +19,9 @@ import (
 
 // Bounds of the body of a command.
 const (
-	// maxBody is in bytes.
-	maxBody = 64 << 10
+	// maxBody is in bytes. It has room for the largest metadata, 16 keys of 40 characters with texts of 500, when each character
+	// is escaped as two times six bytes, and for the other fields.
+	maxBody = 128 << 10
 	// maxDepth is how deep arrays and objects may lie in each other; what the API takes is flat.
 	maxDepth = 16
 	// maxErrors is how many bad fields are named in one response.

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// BufferSize is the size of the buffer that a body of POST /commands is read through; a command is at most maxBody of it.
-	BufferSize = 128 << 10
+	// BufferSize is the size of the buffer that a body of POST /commands is read through; a line of maxBody fits.
+	BufferSize = maxBody + 64<<10
 	// MaxSkipped is the largest element of an array that can be skipped; a larger one ends the array.
 	MaxSkipped = 512 << 10
 	// readAhead is how much of the elements after it may be read with one.
