@@ -1656,7 +1656,7 @@ type ListAccountsParams struct {
 	// Owner Only accounts of exactly this owner.
 	Owner Line `form:"owner,omitempty" json:"owner,omitempty,omitzero"`
 
-	// OwnerContains Only accounts with this in the owner's name, whatever its case and accents.
+	// OwnerContains Only accounts with this in the owner's name, whatever its case and accents; ø is o, ł is l, ß is ss and so on.
 	OwnerContains Line `form:"owner_contains,omitempty" json:"owner_contains,omitempty,omitzero"`
 
 	// Currency Only accounts in this currency.

@@ -19,7 +19,7 @@ import (
 
 // Balances is the read model behind GET /accounts and its balances, with a row for each account.
 func Balances() *projector.Projection {
-	p := projector.Define(column.Balances, 1, []string{"balances"}, func() projector.Fold { return newBalances() })
+	p := projector.Define(column.Balances, 2, []string{"balances"}, func() projector.Fold { return newBalances() })
 	projector.On(p, (*balances).opened)
 	projector.On(p, func(b *balances, at projector.Event, e account.MoneyDeposited) error {
 		return b.move(at, e.Amount, true)

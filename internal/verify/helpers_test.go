@@ -93,7 +93,7 @@ func bookEvents(t *testing.T) []eventstore.NewEvent {
 		{ada, account.TransferReceived{TransferID: second, From: bob, Amount: cents(1), Reference: "a\"b"}},                             // 14
 		{ada, account.MoneyDeposited{Amount: cents(1 << 60), Reference: "more than a float holds exactly: \u00fc\t"}},                   // 15
 		{dora, account.AccountCreated{Owner: "Dora", Currency: usd, OverdraftLimit: 100, Metadata: labels("v")}},                        // 16
-		{eve, account.AccountCreated{Owner: "Ève Weiß", Currency: usd}},                                                                 // 17
+		{eve, account.AccountCreated{Owner: "Ève Weiß ØøŁłĐđÐðĦħıŦŧŊŋĸÆæŒœÞþƏəƁɓƊɗƉɖƐɛƆɔƘƙƝɲƳƴƔɣ", Currency: usd}},                      // 17
 		{dora, account.MoneyDeposited{Amount: dollars(1000), Metadata: labels("v")}},                                                    // 18
 		{dora, account.HoldPlaced{HoldID: hold(1), Amount: dollars(300), Reference: "room", ExpiresAt: expires, Metadata: labels("v")}}, // 19
 		{dora, account.HoldPlaced{HoldID: hold(2), Amount: dollars(50)}},                                                                // 20

@@ -30,8 +30,10 @@ const heldBy = `case when type = 'HoldPlaced' then (payload->>'amount')::numeric
              when type in ('HoldReleased', 'HoldExpired') then -(payload->>'amount')::numeric else 0 end`
 
 // foldedOwner is the part of w.owner in ASCII as h.owner_folded should have it. PostgreSQL alone cannot fold the case of other
-// letters, so of them nothing is compared. Two letters beyond ASCII fold to letters in it.
-const foldedOwner = `lower(regexp_replace(normalize(replace(replace(w.owner, 'ß', 'ss'), 'ẞ', 'ss'), nfkd), '[^\u0001-\u007f]', '', 'g') collate "C")`
+// letters, so of them nothing is compared but those that fold to ASCII.
+const foldedOwner = `lower(regexp_replace(replace(replace(replace(replace(replace(replace(replace(replace(translate(normalize(w.owner, nfkd),
+        'øØłŁđĐðÐħĦıŧŦŋŊĸəƏɓƁɗƊɖƉɛƐɔƆƙƘɲƝƴƳɣƔ', 'oollddddhhittnnqeebbddddeeookknnyygg'),
+        'ß', 'ss'), 'ẞ', 'ss'), 'æ', 'ae'), 'Æ', 'ae'), 'œ', 'oe'), 'Œ', 'oe'), 'þ', 'th'), 'Þ', 'th'), '[^\u0001-\u007f]', '', 'g') collate "C")`
 
 var balancesSQL = live("balances") + `,
 folded as (

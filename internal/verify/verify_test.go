@@ -109,7 +109,7 @@ func TestDamageIsReported(t *testing.T) {
 			`update balances set owner_folded = owner`,
 			[]string{
 				"balances: " + accountA + " owner_folded: Ada, not ada", "balances: " + accountB, "balances: " + accountC,
-				"balances: " + accountD + " owner_folded: Drte, not dorte", "balances: " + accountE + " owner_folded: ve Wei, not eve weiss",
+				"balances: " + accountD + " owner_folded: Drte, not dorte", "balances: " + accountE + " owner_folded: ve Wei , not eve weiss oolldd",
 			},
 		},
 		"metadata": {

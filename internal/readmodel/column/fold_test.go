@@ -20,7 +20,12 @@ func TestFoldName(t *testing.T) {
 		"\ufb01ne":                   "fine",
 		"Ἀθηνᾶ":                      "αθηνα",
 		"İstanbul":                   "istanbul",
-		"Łódź":                       "łodz",
+		"Łódź":                       "lodz",
+		"SØREN Ærø ǾǼ":               "soren aero oae",
+		"Đorđe Þór Ðað":              "dorde thor dad",
+		"Œuvre Ħaż-Żebbuġ Ŧáŋŋá":     "oeuvre haz-zebbug tanna",
+		"Əliyev Yıldız":              "eliyev yildiz",
+		"Ɓala Ɗan Ƙofa Ɛsi Ɔkɔ Ɲaɣa": "bala dan kofa esi oko naga",
 		"\uff21\uff22":               "ab",
 		"山田 太郎":                      "山田 太郎",
 		"'; drop -- %_\\ \U0001f600": "'; drop -- %_\\ \U0001f600",
@@ -37,7 +42,7 @@ func TestFoldNameTwice(t *testing.T) {
 	for block := rune(0); block < unicode.MaxRune; block += 256 {
 		var runes, uppers []rune
 		for r := block; r < block+256; r++ {
-			if r != 'ı' && r != '\u0345' { // their capitals are those of i and of iota
+			if r != '\u0345' { // its capital is that of iota
 				runes, uppers = append(runes, r, ' '), append(uppers, unicode.ToUpper(r), ' ')
 			}
 		}
