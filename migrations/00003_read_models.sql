@@ -69,7 +69,9 @@ create index transactions_position on transactions (generation, position);
 create index transactions_reference on transactions (generation, reference, position) where reference <> '';
 create index transactions_transfer on transactions (generation, transfer_id, position) where transfer_id is not null;
 create index transactions_reversed on transactions (generation, reversed_position) where reversed_position is not null;
-create index transactions_metadata on transactions using gin (metadata jsonb_path_ops) where metadata is not null;
+-- A search reads all of the pending list.
+create index transactions_metadata on transactions using gin (metadata jsonb_path_ops) with (gin_pending_list_limit = 256)
+    where metadata is not null;
 
 -- The properties of accounts other than money and status: a row at the opening and one at each change, of which the last at or
 -- before a position holds. Written with transactions.

@@ -57,7 +57,7 @@ const (
 	accountColumns = `b.account_id, b.owner, b.currency, b.balance, b.overdraft_limit, b.deposited::text, b.withdrawn::text,
        b.status, b.version, b.position, b.opened_at, b.updated_at, b.closed_at, b.held, b.metadata`
 
-	appliedSQL = `select position, generation from live_generations where projection = '` + column.Balances + `'`
+	appliedSQL = `select position from live_generations where projection = '` + column.Balances + `'`
 )
 
 // Account returns an account and the position the read model had applied. The position is valid with ErrNotFound too. The
@@ -143,15 +143,14 @@ func (s *Service) Accounts(ctx context.Context, f ListFilter, w Wait) (Page, int
 func (s *Service) page(ctx context.Context, list *list) (page Page, applied int64, err error) {
 	err = withRetry(ctx, s.pool, func(ctx context.Context) error {
 		return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-			var generation int64
-			if err := tx.QueryRow(ctx, appliedSQL).Scan(&applied, &generation); err != nil {
+			if err := tx.QueryRow(ctx, appliedSQL).Scan(&applied); err != nil {
 				if errors.Is(err, pgx.ErrNoRows) {
 					return nil
 				}
 				return err
 			}
 			var err error
-			page, err = list.read(ctx, tx, generation)
+			page, err = list.read(ctx, tx)
 			return err
 		})
 	})
@@ -161,7 +160,7 @@ func (s *Service) page(ctx context.Context, list *list) (page Page, applied int6
 	return page, applied, nil
 }
 
-// list is a page to be read: its statement and its arguments, after the generation.
+// list is a page to be read: the conditions of its statement and their arguments.
 type list struct {
 	id listID
 	conditions
@@ -175,7 +174,8 @@ type list struct {
 
 func newList(f ListFilter) (*list, error) {
 	l := &list{id: listOf(f), limit: min(max(f.Limit, 1), maxLimit), count: f.Count}
-	l.and("b.generation = %s", nil) // known when the page is read
+	// A subquery, so that PostgreSQL plans for any generation: its statistics may not have this one yet.
+	l.and("b.generation = (select generation from live_generations where projection = '" + column.Balances + "')")
 	name, desc := strings.CutPrefix(f.Sort, "-")
 	l.desc, l.byOwner = desc, name == "owner"
 	for _, c := range []struct{ column, value string }{{"owner", f.Owner}, {"currency", f.Currency}, {"status", f.Status}} {
@@ -221,7 +221,7 @@ func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s
 // likeEscaper takes the meaning from the characters that have one in a pattern of LIKE.
 var likeEscaper = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 
-func (l *list) read(ctx context.Context, tx pgx.Tx, generation int64) (Page, error) {
+func (l *list) read(ctx context.Context, tx pgx.Tx) (Page, error) {
 	direction := ""
 	if l.desc {
 		direction = " desc"
@@ -230,9 +230,8 @@ func (l *list) read(ctx context.Context, tx pgx.Tx, generation int64) (Page, err
 	if l.byOwner {
 		order = "b.owner" + direction + ", b.account_id" + direction
 	}
-	l.args[0] = generation
-	// The row after the last says whether there is another page.
-	sql := fmt.Sprintf("select b.opened_position, %s from balances b where %s order by %s limit %d",
+	// The row after the last says whether there is another page. movementsSQL says why the limit is a subquery.
+	sql := fmt.Sprintf("select b.opened_position, %s from balances b where %s order by %s limit (select %d)",
 		accountColumns, joined(l.where), order, l.limit+1)
 	rows, _ := tx.Query(ctx, sql, l.args...)
 	defer rows.Close()

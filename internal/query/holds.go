@@ -63,12 +63,12 @@ var holdStatuses = map[string]column.HoldStatus{
 }
 
 // holdsSQL reads holds in one statement. There is at least one row, all null but for the first two columns. Its gaps are the count,
-// the conditions and the limit.
+// the conditions and the limit, which is a subquery for the reason that movementsSQL says.
 const holdsSQL = `select p.position, %[1]s, h.hold_id, h.account_id, h.currency, h.amount, h.captured, h.status, h.reference, h.metadata,
        h.expires_at, h.placed_at, h.placed_position, h.ended_at, h.ended_position, h.transfer_id
 from live_generations p
 left join lateral (
-    select * from holds h where h.generation = p.generation and %[2]s order by h.placed_position desc limit %[3]d) as h on true
+    select * from holds h where h.generation = p.generation and %[2]s order by h.placed_position desc limit (select %[3]d)) as h on true
 where p.projection = '` + column.Holds + `'
 order by h.placed_position desc`
 

@@ -91,14 +91,17 @@ func newSearch(f SearchFilter) *movementList {
 	if len(f.Metadata) > 0 {
 		l.labelled(f.Metadata)
 	}
+	if f.Currency != "" || f.MinAmount != "" || f.MaxAmount != "" {
+		l.join = joinCurrencySQL
+	}
 	if f.Currency != "" {
-		l.text("a.currency = %s", f.Currency)
+		l.text(unindexed("a.currency = %s"), f.Currency)
 	}
 	if f.MinAmount != "" {
-		l.text("t.amount >= %s::text::numeric * "+minorUnitsSQL(), f.MinAmount)
+		l.text(unindexed("t.amount >= %s::text::numeric * "+minorUnitsSQL()), f.MinAmount)
 	}
 	if f.MaxAmount != "" {
-		l.text("t.amount <= %s::text::numeric * "+minorUnitsSQL(), f.MaxAmount)
+		l.text(unindexed("t.amount <= %s::text::numeric * "+minorUnitsSQL()), f.MaxAmount)
 	}
 	return l
 }
