@@ -402,10 +402,10 @@ type AccountPage struct {
 	// NextCursor The `cursor` of the next page; null on the last.
 	NextCursor *string `json:"next_cursor"`
 
-	// Total With `count=true`, how many there are on all pages; at most 10000.
+	// Total With `count=true`, how many there are on all pages, or at least that many if `total_exceeds`; at most 10000.
 	Total *int64 `json:"total,omitempty,omitzero"`
 
-	// TotalExceeds True when there are more than `total`.
+	// TotalExceeds True when there may be more than `total`.
 	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
 }
 
@@ -875,10 +875,10 @@ type HoldPage struct {
 	// NextCursor The `cursor` of the next page; null on the last.
 	NextCursor *string `json:"next_cursor"`
 
-	// Total With `count=true`, how many there are on all pages; at most 10000.
+	// Total With `count=true`, how many there are on all pages, or at least that many if `total_exceeds`; at most 10000.
 	Total *int64 `json:"total,omitempty,omitzero"`
 
-	// TotalExceeds True when there are more than `total`.
+	// TotalExceeds True when there may be more than `total`.
 	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
 }
 
@@ -947,10 +947,10 @@ type HoldStatus string
 // Line One line of text, without control characters.
 type Line = string
 
-// ListTotal With `count=true`, how many there are on all pages; at most 10000.
+// ListTotal With `count=true`, how many there are on all pages, or at least that many if `total_exceeds`; at most 10000.
 type ListTotal = int64
 
-// ListTotalExceeds True when there are more than `total`.
+// ListTotalExceeds True when there may be more than `total`.
 type ListTotalExceeds = bool
 
 // Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
@@ -1024,10 +1024,10 @@ type MovementPage struct {
 	// NextCursor The `cursor` of the next page; null on the last.
 	NextCursor *string `json:"next_cursor"`
 
-	// Total With `count=true`, how many there are on all pages; at most 10000.
+	// Total With `count=true`, how many there are on all pages, or at least that many if `total_exceeds`; at most 10000.
 	Total *int64 `json:"total,omitempty,omitzero"`
 
-	// TotalExceeds True when there are more than `total`.
+	// TotalExceeds True when there may be more than `total`.
 	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
 	Transactions []Transaction    `json:"transactions"`
 }
@@ -1495,10 +1495,10 @@ type TransactionPage struct {
 	// NextCursor The `cursor` of the next page; null on the last.
 	NextCursor *string `json:"next_cursor"`
 
-	// Total With `count=true`, how many there are on all pages; at most 10000.
+	// Total With `count=true`, how many there are on all pages, or at least that many if `total_exceeds`; at most 10000.
 	Total *int64 `json:"total,omitempty,omitzero"`
 
-	// TotalExceeds True when there are more than `total`.
+	// TotalExceeds True when there may be more than `total`.
 	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
 	Transactions []Transaction    `json:"transactions"`
 }
@@ -1674,7 +1674,7 @@ type ListAccountsParams struct {
 	// Cursor The `next_cursor` of the previous page. It is valid only with the same sort order and filters.
 	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 
-	// Count With `true`, `total` in the response is how many there are on all pages: exact up to 10,000, beyond that 10000 with `total_exceeds`. JSON only.
+	// Count With `true`, `total` in the response is how many there are on all pages, up to 10,000; with `total_exceeds` it is at least that many. Movements by kind, currency or amount are counted among the first 10,000 that the other filters select. JSON only.
 	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
 
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
@@ -1764,7 +1764,7 @@ type ListHoldsParams struct {
 	// Cursor The `next_cursor` of the previous page. It is bound to the account and the status.
 	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 
-	// Count With `true`, `total` in the response is how many there are on all pages: exact up to 10,000, beyond that 10000 with `total_exceeds`. JSON only.
+	// Count With `true`, `total` in the response is how many there are on all pages, up to 10,000; with `total_exceeds` it is at least that many. Movements by kind, currency or amount are counted among the first 10,000 that the other filters select. JSON only.
 	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
 
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
@@ -1887,7 +1887,7 @@ type ListTransactionsParams struct {
 	// Cursor The `next_cursor` of the page before. It is bound to the account and the sort order.
 	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 
-	// Count With `true`, `total` in the response is how many there are on all pages: exact up to 10,000, beyond that 10000 with `total_exceeds`. JSON only.
+	// Count With `true`, `total` in the response is how many there are on all pages, up to 10,000; with `total_exceeds` it is at least that many. Movements by kind, currency or amount are counted among the first 10,000 that the other filters select. JSON only.
 	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
 
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
@@ -2037,7 +2037,7 @@ type SearchTransactionsParams struct {
 	// Cursor The `next_cursor` of the previous page. It is valid only with the same sort order and filters.
 	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 
-	// Count With `true`, `total` in the response is how many there are on all pages: exact up to 10,000, beyond that 10000 with `total_exceeds`. JSON only.
+	// Count With `true`, `total` in the response is how many there are on all pages, up to 10,000; with `total_exceeds` it is at least that many. Movements by kind, currency or amount are counted among the first 10,000 that the other filters select. JSON only.
 	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
 
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.

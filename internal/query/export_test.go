@@ -3,8 +3,6 @@ package query
 import (
 	"context"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // Waiting is how many calls wait for a position.
@@ -23,18 +21,4 @@ const ReadAccountsSQL = readAccountsSQL
 // StatsAt is Stats as of another moment than now.
 func (s *Service) StatsAt(ctx context.Context, now time.Time) (Stats, int64, error) {
 	return s.statsAt(ctx, &now, Wait{})
-}
-
-// SearchSQL is the statement that reads the first page of a search, with its arguments.
-func SearchSQL(f SearchFilter) (sql string, args []any) {
-	l := newSearch(f)
-	l.filters, l.parked = len(l.where), "false"
-	return l.sql(), l.args
-}
-
-// StatementSQL is the statement that reads the first page of an account's movements, with its arguments.
-func StatementSQL(id uuid.UUID, f StatementFilter) (sql string, args []any) {
-	l := newStatementList(id, f)
-	l.filters, l.parked = len(l.where), "false"
-	return l.sql(), l.args
 }

@@ -2,6 +2,7 @@ package query
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,7 +31,8 @@ const isMovement = "t.kind in ('" + string(column.Deposit) + "', '" + string(col
 //
 // The limit is a subquery so that PostgreSQL does not compare it with the number of rows that it expects. Without statistics of the
 // generation it expects few rows, and would read and sort all of it instead of reading an index in the order of the list. With a limit
-// that it does not know, it plans for the first tenth of the rows. Conditions that no index serves are in unindexed for the same reason.
+// that it does not know, it plans for the first tenth of the rows. It takes a coalesce, such as that of the filters, to select every
+// second row, whatever is in it.
 //
 // The currency of an account never changes, so that any row of its details has it. What was captured of a hold is the event
 // after the capture.
@@ -62,16 +64,18 @@ const joinCurrencySQL = `cross join lateral (
 const currencySQL = `(select currency from account_details a
            where a.generation = p.generation and a.account_id = %s and a.position <= coalesce(%s, p.position) limit 1)`
 
-// countSQL counts the movements of a list, up to one more than is told.
-const countSQL = `(select count(*) from (
-    select from transactions t %s where t.generation = p.generation and %s limit %d) as n)`
+// countSQL counts the movements of a list among the first that its conditions select, and how many those are. Its gaps are the filters,
+// the conditions, the order, the limit and the join.
+const countSQL = `(select array[count(*) filter (where %s), count(*)] from (
+    select t.* from transactions t where t.generation = p.generation and %s order by t.position %s limit (select %d)) as t %s)`
 
-// maxTotal is the highest total that is told.
+// maxTotal is the highest total that is told. It is also how many movements a count looks at.
 const maxTotal = 10_000
 
 // ListTotal is how many elements a list has on all its pages.
 type ListTotal struct {
-	// N is at most 10,000; Exceeds says that there are more.
+	// N is at most 10,000. Exceeds says that there are more, or that there may be: of movements, the first 10,000 are looked at that a
+	// list would have without its filters by kind, currency and amount, which no index serves.
 	N       int64
 	Exceeds bool
 }
@@ -92,18 +96,22 @@ type conditions struct {
 
 // and adds a condition, each of whose %s stands for the next argument.
 func (c *conditions) and(condition string, args ...any) {
+	c.where = append(c.where, c.numbered(condition, args...))
+}
+
+// numbered returns a condition with the numbers of its arguments.
+func (c *conditions) numbered(condition string, args ...any) string {
 	numbers := make([]any, len(args))
 	for i, arg := range args {
 		c.args = append(c.args, arg)
 		numbers[i] = "$" + strconv.Itoa(len(c.args))
 	}
-	c.where = append(c.where, fmt.Sprintf(condition, numbers...))
+	return fmt.Sprintf(condition, numbers...)
 }
 
-// unindexed wraps a condition that no index serves. PostgreSQL takes the result to select every second row, whatever the condition.
-func unindexed(condition string) string { return "coalesce(" + condition + ", false)" }
-
-func joined(where []string) string { return strings.Join(where, " and ") }
+func joined(where []string) string {
+	return strings.Join(append(slices.Clip(where), "true"), " and ")
+}
 
 // movementList is a page of movements to be read.
 type movementList struct {
@@ -114,37 +122,43 @@ type movementList struct {
 	oldestFirst           bool
 	limit                 int
 	count                 bool
-	// join is joinCurrencySQL if a condition has a currency in it.
-	join string
-	// filters is how many of the conditions select the list; those after them select the page.
-	filters int
+	// filters are further conditions, which no index serves, and join is joinCurrencySQL if one of them has a currency in it.
+	filters []string
+	join    string
+	// ofList is how many of the other conditions select the list; those after them select the page.
+	ofList int
+}
+
+// filter adds a filter.
+func (l *movementList) filter(condition string, args ...any) {
+	l.filters = append(l.filters, l.numbered(condition, args...))
 }
 
 func (l *movementList) sql() string {
-	direction, count := "desc", "null::bigint"
+	direction, count := "desc", "null::bigint[]"
 	if l.oldestFirst {
 		direction = "asc"
 	}
+	filters := "coalesce(" + joined(append([]string{isMovement}, l.filters...)) + ", false)"
 	if l.count {
-		count = fmt.Sprintf(countSQL, l.join, joined(l.where[:l.filters]), maxTotal+1)
+		count = fmt.Sprintf(countSQL, filters, joined(l.where[:l.ofList]), direction, maxTotal+1, l.join)
 	}
 	currency := "null"
 	if l.account != "" {
 		currency = fmt.Sprintf(currencySQL, l.account, l.asOf)
 	}
 	// The row after the last says whether there is another page.
-	return fmt.Sprintf(movementsSQL, l.parked, currency, count, joined(l.where), direction, l.limit+1, l.asOf, l.join)
+	return fmt.Sprintf(movementsSQL, l.parked, currency, count, joined(append(slices.Clone(l.where), filters)), direction, l.limit+1, l.asOf, l.join)
 }
 
 // ofKind selects the movements of a kind, or all if it is empty.
 func (l *movementList) ofKind(name string) {
-	l.where = append(l.where, unindexed(isMovement))
 	switch kind, known := movementKinds[name]; {
 	case name == "":
 	case known:
-		l.and(unindexed(`t.kind = %s::text::"char"`), string(kind))
+		l.filter(`t.kind = %s::text::"char"`, string(kind))
 	default:
-		l.where = append(l.where, "false")
+		l.and("false")
 	}
 }
 
@@ -161,16 +175,24 @@ func (l *movementList) after(position int64) {
 type movementPage struct {
 	applied   int64
 	parked    bool
-	currency  string // empty if there is no such account
-	counted   *int64
+	currency  string  // empty if there is no such account
+	counts    []int64 // those of countSQL; nil if they were not asked for
 	movements []Transaction
 	more      bool
+}
+
+// total is nil when the movements were not counted.
+func (p *movementPage) total() *ListTotal {
+	if p.counts == nil {
+		return nil
+	}
+	return &ListTotal{N: min(p.counts[0], maxTotal), Exceeds: p.counts[1] > maxTotal}
 }
 
 func (l *movementList) collect(rows pgx.Rows) (*movementPage, error) {
 	page := &movementPage{movements: []Transaction{}}
 	var r optionalTransaction
-	_, err := pgx.ForEachRow(rows, append([]any{&page.applied, &page.parked, &page.currency, &page.counted}, r.targets()...), func() error {
+	_, err := pgx.ForEachRow(rows, append([]any{&page.applied, &page.parked, &page.currency, &page.counts}, r.targets()...), func() error {
 		if r.position == nil {
 			return nil
 		}

@@ -90,7 +90,7 @@ func (s *Service) PeriodMovements(ctx context.Context, p *Period, after int64, l
 	l := newStatementList(p.AccountID, StatementFilter{Sort: "recorded_at", Limit: limit})
 	l.and("t.position > %s", max(after, p.FromPosition))
 	l.and("t.position <= %s", p.ToPosition)
-	l.filters = len(l.where)
+	l.ofList = len(l.where)
 	l.parked = "f.stream_id = $1 and f.position <= $3"
 	page, _, err := s.movements(ctx, l, Wait{MinPosition: p.ToPosition})
 	if err != nil {

@@ -62,7 +62,7 @@ func (s *Service) Search(ctx context.Context, f SearchFilter, w Wait) (MovementP
 	if err := s.bound(ctx, l, f.From, f.To, &w); err != nil {
 		return MovementPage{}, 0, err
 	}
-	l.filters = len(l.where)
+	l.ofList = len(l.where)
 	if f.Cursor != "" {
 		l.after(after)
 	}
@@ -72,7 +72,7 @@ func (s *Service) Search(ctx context.Context, f SearchFilter, w Wait) (MovementP
 	if err != nil {
 		return MovementPage{}, applied, err
 	}
-	result := MovementPage{Transactions: page.movements, Total: totalOfList(page.counted)}
+	result := MovementPage{Transactions: page.movements, Total: page.total()}
 	if page.more {
 		result.Next = cursor{list: id, position: page.movements[l.limit-1].Position}.String()
 	}
@@ -82,8 +82,14 @@ func (s *Service) Search(ctx context.Context, f SearchFilter, w Wait) (MovementP
 func newSearch(f SearchFilter) *movementList {
 	l := &movementList{oldestFirst: f.Sort == "recorded_at", limit: min(max(f.Limit, 1), maxLimit), count: f.Count, asOf: "null"}
 	l.ofKind(f.Kind)
+	for _, text := range []string{f.Reference, f.Currency} {
+		if !storable(text) {
+			l.and("false") // no row can hold such text, and Postgres refuses it as an argument
+			return l
+		}
+	}
 	if f.Reference != "" {
-		l.text("t.reference <> '' and t.reference = %s", f.Reference)
+		l.and("t.reference <> '' and t.reference = %s", f.Reference)
 	}
 	if f.TransferID != uuid.Nil {
 		l.and("t.transfer_id = %s", f.TransferID)
@@ -95,31 +101,22 @@ func newSearch(f SearchFilter) *movementList {
 		l.join = joinCurrencySQL
 	}
 	if f.Currency != "" {
-		l.text(unindexed("a.currency = %s"), f.Currency)
+		l.filter("a.currency = %s", f.Currency)
 	}
 	if f.MinAmount != "" {
-		l.text(unindexed("t.amount >= %s::text::numeric * "+minorUnitsSQL()), f.MinAmount)
+		l.filter("t.amount >= %s::text::numeric * "+minorUnitsSQL(), f.MinAmount)
 	}
 	if f.MaxAmount != "" {
-		l.text(unindexed("t.amount <= %s::text::numeric * "+minorUnitsSQL()), f.MaxAmount)
+		l.filter("t.amount <= %s::text::numeric * "+minorUnitsSQL(), f.MaxAmount)
 	}
 	return l
-}
-
-// text adds a condition on a text that may be one that no row can hold, which Postgres refuses as an argument.
-func (c *conditions) text(condition, value string) {
-	if storable(value) {
-		c.and(condition, value)
-	} else {
-		c.where = append(c.where, "false")
-	}
 }
 
 // labelled selects movements by metadata.
 func (l *movementList) labelled(labels map[string]string) {
 	for key, value := range labels {
 		if !storable(key) || !storable(value) {
-			l.where = append(l.where, "false")
+			l.and("false")
 			return
 		}
 	}

@@ -122,6 +122,33 @@ select n, gen_random_uuid(), 1, gen_random_uuid(), 'x', 1, '{}', '{}', '2026-01-
 	}
 }
 
+// TestCountsAreBounded counts more movements than a count looks at: what it does not find among the first ones it does not deny.
+func TestCountsAreBounded(t *testing.T) {
+	t.Parallel()
+	f, id := newFixture(t), uuid.New()
+	f.exec(t, `insert into projections (id, version, generation, position) values ('transactions', 1, 2, 20000)`)
+	f.exec(t, `insert into account_details values (2, $1, 1, 'Ada', 'EUR', 0)`, id)
+	f.exec(t, `insert into transactions (generation, position, version, recorded_at, amount, balance, held, account_id, kind, status, reference)
+select 2, n, n, '2026-01-01Z', n, 0, 0, $1, 'd', 'a', case when n % 2 = 0 then 'even' else '' end from generate_series(1, 10001) n`, id)
+	for _, tt := range []struct {
+		name   string
+		filter query.SearchFilter
+		want   query.ListTotal
+	}{
+		{"no filter", query.SearchFilter{}, query.ListTotal{N: 10000, Exceeds: true}},
+		{"a reference", query.SearchFilter{Reference: "even"}, query.ListTotal{N: 5000}},
+		{"an amount of a reference", query.SearchFilter{Reference: "even", MaxAmount: "0.02"}, query.ListTotal{N: 1}},
+		{"a high amount, newest first", query.SearchFilter{MinAmount: "100"}, query.ListTotal{N: 2, Exceeds: true}},
+		{"a kind", query.SearchFilter{Kind: "withdrawal"}, query.ListTotal{Exceeds: true}},
+	} {
+		tt.filter.Count = true
+		page, _, err := f.svc.Search(t.Context(), tt.filter, query.Wait{})
+		if err != nil || page.Total == nil || *page.Total != tt.want {
+			t.Errorf("%s: %+v, %v; want %+v", tt.name, page.Total, err, tt.want)
+		}
+	}
+}
+
 // TestTransferAndReversals reads both sides of a transfer, what they captured, and what reversed them then and now.
 func TestTransferAndReversals(t *testing.T) {
 	t.Parallel()

@@ -29,7 +29,7 @@ func (s *Service) Statement(ctx context.Context, id uuid.UUID, f StatementFilter
 	if err := s.bound(ctx, l, f.From, f.To, &w); err != nil {
 		return Statement{}, 0, err
 	}
-	l.filters = len(l.where)
+	l.ofList = len(l.where)
 	if f.Cursor != "" {
 		l.after(after)
 	}
@@ -43,7 +43,7 @@ func (s *Service) Statement(ctx context.Context, id uuid.UUID, f StatementFilter
 	case page.currency == "":
 		return Statement{}, applied, ErrNotFound
 	}
-	statement := Statement{AccountID: id, Transactions: page.movements, Total: totalOfList(page.counted)}
+	statement := Statement{AccountID: id, Transactions: page.movements, Total: page.total()}
 	var ok bool
 	if statement.Currency, ok = money.LookupCurrency(page.currency); !ok {
 		return Statement{}, applied, fmt.Errorf("query: account %s has the unknown currency %q", id, page.currency)

@@ -164,7 +164,7 @@ export function filters(path, list, query) {
 }
 
 // found says how many there are on all pages of a list.
-export const found = ({ total, total_exceeds: more }, one, many) => `${more ? 'More than ' : ''}${count(total)} ${total === 1 && !more ? one : many}`;
+export const found = ({ total, total_exceeds: more }, one, many) => `${more ? 'At least ' : ''}${count(total)} ${total === 1 && !more ? one : many}`;
 
 // pager leads through pages of a cursor. A cursor leads forward only; the way back is the browser's.
 export function pager(path, query, next) {

@@ -23,7 +23,7 @@ export function statementOf(view, query) {
     const { body: page } = await get(`${where}/transactions`, { query: { ...wanted, limit: 1, count: true }, wait: view.wait, signal: now });
     const many = page.total_exceeds || page.total > MOST;
     if (many) {
-      return [note(`The period has ${page.total_exceeds ? 'more than ' : ''}${count(page.total)} movements, which is more than a page can show. Choose a shorter one, or download it.`),
+      return [note(`The period has ${page.total_exceeds ? 'at least ' : ''}${count(page.total)} movements, which is more than a page can show. Choose a shorter one, or download it.`),
         h('div', { class: 'actions' }, download(where, id, { from: wanted.from, to: wanted.to ?? new Date().toISOString() }, signal))];
     }
     const { body: statement } = await get(`${where}/statement`, { query: wanted, wait: view.wait, signal: now });
