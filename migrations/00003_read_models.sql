@@ -111,6 +111,8 @@ create table holds (
     primary key (generation, hold_id)
 );
 create index holds_account on holds (generation, account_id, placed_position);
+-- Of a transfer that is applied in another batch than the capture before it, which is at the position before.
+create index holds_captured on holds (generation, ended_position) where status = 'c';
 create index holds_expiring on holds (generation, expires_at) where status = 'o' and expires_at is not null;
 
 -- Sums are numeric, because over all accounts they may exceed what one balance can be. In minor units of the currency.

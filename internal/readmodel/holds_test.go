@@ -180,3 +180,42 @@ func TestHoldsRefuse(t *testing.T) {
 		})
 	}
 }
+
+// TestCapturesAreFoundByPosition looks for the hold of a transfer among 50,000 of one account, with statistics and without.
+func TestCapturesAreFoundByPosition(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t)
+	for _, stage := range []struct{ name, before string }{
+		{"without statistics", `alter table holds set (autovacuum_enabled = false);
+insert into holds (generation, hold_id, account_id, amount, captured, currency, reference, status, placed_at, placed_position, ended_at, ended_position)
+select 1, gen_random_uuid(), '` + first.String() + `', 1, 1, 'EUR', '', 'c', now(), n, now(), n + 1 from generate_series(1, 50000) as n`},
+		{"with statistics", `analyze holds`},
+	} {
+		if _, err := pool.Exec(t.Context(), stage.before); err != nil {
+			t.Fatal(err)
+		}
+		if plan := explainCapture(t, pool); !strings.Contains(plan, "(ended_position = $3))") {
+			t.Errorf("%s:\n%s", stage.name, plan)
+		}
+	}
+}
+
+func explainCapture(t *testing.T, pool *pgxpool.Pool) string {
+	t.Helper()
+	conn, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	for _, sql := range []string{`set plan_cache_mode = force_generic_plan`, `prepare capture as ` + readmodel.CaptureSentSQL} {
+		if _, err := conn.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, _ := conn.Query(t.Context(), `explain (costs off) execute capture (1, $1, 25000, $2)`, pgx.QueryExecModeSimpleProtocol, first, second)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(lines, "\n")
+}
