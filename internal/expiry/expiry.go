@@ -25,9 +25,12 @@ import (
 )
 
 const (
-	// holdsEvery is how long after a hold's time an instance looks for it, at most. While all that it finds has ended already,
-	// because the read model is behind, it waits longer and longer, up to holdsAtLeast.
+	// holdsEvery is how long after a hold's time an instance looks for it, at most. While the database is unavailable it waits longer and
+	// longer, up to holdsAtLeast.
 	holdsEvery, holdsAtLeast = time.Second, time.Minute
+	// endedAgain and failedAgain are how long a hold is left alone that has ended, though the read model does not know that yet, or
+	// that could not be expired.
+	endedAgain, failedAgain = time.Minute, 10 * time.Second
 	// page is how many holds are expired in one call.
 	page = 500
 	// keysEvery is how often old idempotency keys are deleted.
@@ -66,10 +69,14 @@ type Config struct {
 }
 
 // Worker expires holds and idempotency keys.
-type Worker struct{ config Config }
+type Worker struct {
+	config Config
+	// later says of holds that are due when to send a command for them again. ExpireHolds owns it.
+	later map[uuid.UUID]time.Time
+}
 
 // New makes a Worker. Nothing happens until Run.
-func New(c Config) *Worker { return &Worker{c} }
+func New(c Config) *Worker { return &Worker{config: c, later: make(map[uuid.UUID]time.Time)} }
 
 // Run works until ctx ends, and returns nil.
 func (w *Worker) Run(ctx context.Context) error {
@@ -100,7 +107,7 @@ func (w *Worker) expireHolds(ctx context.Context) {
 		if expired > 0 {
 			w.config.Logger.DebugContext(ctx, "expired holds", "holds", expired)
 		}
-		if pause = min(2*pause, holdsAtLeast); found == 0 || expired > 0 {
+		if pause = min(2*pause, holdsAtLeast); err == nil || found > 0 {
 			pause = holdsEvery
 		}
 	}
@@ -126,7 +133,7 @@ type due struct {
 
 // ExpireHolds expires the holds whose time has come, by the clock of this instance as the rules go by, unless another instance is
 // at it. It returns how many the read model has open, and how many of them it has expired. One that fails does not hold up the others;
-// the error is that of one of them.
+// the error is that of one of them. It must not be called concurrently.
 func (w *Worker) ExpireHolds(ctx context.Context) (found, expired int, err error) {
 	tx, err := w.config.Pool.Begin(ctx)
 	if err != nil {
@@ -138,6 +145,8 @@ func (w *Worker) ExpireHolds(ctx context.Context) (found, expired int, err error
 		return 0, 0, wrap(err)
 	}
 	var last due
+	earlier := w.later
+	w.later = make(map[uuid.UUID]time.Time)
 	for now := time.Now(); ; {
 		rows, _ := tx.Query(ctx, dueSQL, now, last.at, last.hold, page) // an error is in rows too
 		holds, dueErr := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d due, err error) {
@@ -146,12 +155,22 @@ func (w *Worker) ExpireHolds(ctx context.Context) (found, expired int, err error
 		if dueErr != nil {
 			return found, expired, errors.Join(err, wrap(dueErr))
 		}
-		for _, o := range w.config.Commands.DoEach(ctx, requests(holds)) {
+		var sent []due
+		for _, d := range holds {
+			if at, ok := earlier[d.hold]; ok && now.Before(at) {
+				w.later[d.hold] = at
+			} else {
+				sent = append(sent, d)
+			}
+		}
+		for i, o := range w.config.Commands.DoEach(ctx, requests(sent)) {
+			w.later[sent[i].hold] = now.Add(endedAgain)
 			switch {
 			case o.Err == nil && !o.Result.Replayed:
 				expired++
 			case o.Err != nil && !hasEnded(o.Err):
 				err = wrap(o.Err)
+				w.later[sent[i].hold] = now.Add(failedAgain)
 			}
 		}
 		if found += len(holds); len(holds) < page || ctx.Err() != nil {

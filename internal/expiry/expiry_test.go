@@ -380,6 +380,36 @@ func TestRunExpires(t *testing.T) {
 	}
 }
 
+// TestEndedHoldsDelayNoOther has the worker find a hold that has ended, because the read model is behind, for some seconds before
+// another is due.
+func TestEndedHoldsDelayNoOther(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	pool := newPool(t, url, "test")
+	a := newInstance(t, url, "a")
+	id := a.open(t)
+	released := a.dueHold(t, id)
+	at := time.Now().Add(3200 * time.Millisecond).Truncate(time.Microsecond)
+	a.must(t, id, account.PlaceHold{Amount: dec(t, "1"), ExpiresAt: at})
+	project(t, pool)
+	a.must(t, id, account.ReleaseHold{HoldID: released})
+	ctx, cancel := context.WithCancel(t.Context())
+	var group errgroup.Group
+	group.Go(func() error { return a.Run(ctx) })
+	for deadline := time.Now().Add(time.Minute); ended(t, pool)["HoldExpired"] == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("the hold does not expire")
+		}
+	}
+	if late := time.Since(at); late > 2500*time.Millisecond {
+		t.Errorf("the hold expires %s late", late)
+	}
+	cancel()
+	if err := group.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 func waitForAppend(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
