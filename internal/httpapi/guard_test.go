@@ -170,7 +170,7 @@ func TestWhatIsNoOperationIsClosed(t *testing.T) {
 	t.Parallel()
 	a := serve(t, &service{auth: &callers{}})
 	for path, want := range map[string]int{
-		"/": 302, "/docs/swagger-ui.css": 200, "/docs/": 301, "/docs/none": 404, "/console": 200, "/console/main.js": 200, "/console/none": 404,
+		"/": 200, "/docs/swagger-ui.css": 200, "/docs/": 301, "/docs/none": 404, "/console": 200, "/console/main.js": 200, "/console/none": 404,
 		"/none": 401, "/accounts/": 401, "/consoles": 401, "/docs/../metrics": 404, "/docs/%2e%2e/metrics": 404, "//metrics": 401,
 		"/metrics/": 401, "/%6detrics": 401, "/livez/": 401,
 	} {

@@ -323,7 +323,6 @@ func (s *server) routes(m *metrics, g *guard) http.Handler {
 	mux.Use(middleware.GetHead)
 	mux.NotFound(s.routeNotFound)
 	mux.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) { s.methodNotAllowed(mux, w, r) })
-	mux.Get("/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/docs", http.StatusFound) })
 	s.docs.routes(mux)
 	s.consoleRoutes(mux)
 	chain := chi.Middlewares{s.awaitStart, s.validateParameters}
@@ -339,7 +338,7 @@ func (s *server) routes(m *metrics, g *guard) http.Handler {
 
 // needsNoDatabase are the routes that work while the service is starting.
 var needsNoDatabase = map[string]bool{
-	"/livez": true, "/readyz": true, "/metrics": true, "/openapi.yaml": true, "/docs": true, "/console": true,
+	"/": true, "/livez": true, "/readyz": true, "/metrics": true, "/openapi.yaml": true, "/docs": true, "/console": true,
 }
 
 // awaitStart refuses requests until the database's schema is in place.

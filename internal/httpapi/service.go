@@ -7,10 +7,24 @@ import (
 
 	"passbook/internal/auth"
 	"passbook/internal/httpapi/genapi"
+	"passbook/internal/httpapi/request"
 )
 
 // readyTimeout bounds the readiness checks, below the timeout of any probe.
 const readyTimeout = 2 * time.Second
+
+// Index serves GET /: it leads browsers, which prefer HTML, to the console, and programs to the API's document.
+func (s *server) Index(w http.ResponseWriter, r *http.Request) {
+	w.Header()["Vary"] = []string{"Accept"}
+	if request.PrefersHTML(r.Header) {
+		w.Header()["Location"] = []string{"/console"}
+		w.WriteHeader(http.StatusSeeOther)
+		return
+	}
+	body := genapi.Index{Service: genapi.Passbook, Version: s.version}
+	body.Links.Openapi, body.Links.Docs, body.Links.Console = string(s.base)+"/openapi.yaml", string(s.base)+"/docs", string(s.base)+"/console"
+	s.reply(w, r, http.StatusOK, &body, nil)
+}
 
 // Livez serves GET /livez. It checks nothing: restarting the process does not bring a database back.
 func (s *server) Livez(w http.ResponseWriter, r *http.Request) {

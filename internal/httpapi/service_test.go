@@ -266,10 +266,44 @@ func TestDocs(t *testing.T) {
 	if got := a.send("GET", "/openapi.yaml", "", "If-None-Match", document.header.Get("ETag")); got.status != 304 {
 		t.Errorf("%d", got.status)
 	}
-	for path, want := range map[string]string{"/": "/docs", "/docs/": "/docs"} {
-		if got := a.send("GET", path, ""); got.header.Get("Location") != want {
-			t.Errorf("%s: %d %v", path, got.status, got.header)
+	if got := a.send("GET", "/docs/", ""); got.header.Get("Location") != "/docs" {
+		t.Errorf("%d %v", got.status, got.header)
+	}
+}
+
+// TestIndex leads people to the console, and programs to the document.
+func TestIndex(t *testing.T) {
+	t.Parallel()
+	const links = `{"links":{"console":"/console","docs":"/docs","openapi":"/openapi.yaml"},"service":"passbook","version":"test"}`
+	a := serve(t, &service{auth: &callers{}})
+	for accept, want := range map[string]int{
+		"": 200, "*/*": 200, "application/json": 200, "text/csv": 200, "not a type": 200, "text/html;q=0.5, application/json": 200,
+		"text/html": 303,
+		"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8": 303,
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			var headers []string
+			if accept != "" {
+				headers = []string{"Accept", accept}
+			}
+			got := a.send(method, "/", "", headers...)
+			where, body := "", links
+			if want == http.StatusSeeOther {
+				where, body = "/console", ""
+			}
+			if method == "HEAD" {
+				body = ""
+			}
+			if got.status != want || got.header.Get("Location") != where || strings.TrimSpace(got.text) != body || got.header.Get("Vary") != "Accept" {
+				t.Errorf("%s, Accept %q: %d %v %s", method, accept, got.status, got.header, got.text)
+			}
 		}
+	}
+	if got := a.send("POST", "/", ""); got.status != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %d", got.status)
+	}
+	if got := a.send("GET", "/?x=1", ""); got.status != http.StatusBadRequest {
+		t.Errorf("an unknown parameter: %d %s", got.status, got.text)
 	}
 }
 

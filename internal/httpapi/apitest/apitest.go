@@ -161,7 +161,7 @@ func find(doc *openapi3.T, r *http.Request, status int) (*openapi3.Response, str
 		return doc.Components.Responses["RateLimited"].Value, ""
 	case status == http.StatusNotFound && item == nil, status == http.StatusMethodNotAllowed, status == http.StatusMisdirectedRequest:
 		return doc.Components.Responses["Problem"].Value, ""
-	case r.URL.Path == "/", strings.HasPrefix(r.URL.Path, "/docs/"), strings.HasPrefix(r.URL.Path, "/console/"):
+	case strings.HasPrefix(r.URL.Path, "/docs/"), strings.HasPrefix(r.URL.Path, "/console/"):
 		return nil, ""
 	}
 	return nil, "the operation is not documented"

@@ -171,6 +171,21 @@ func (e HoldStatus) Valid() bool {
 	}
 }
 
+// Defines values for IndexService.
+const (
+	Passbook IndexService = "passbook"
+)
+
+// Valid indicates whether the value is a known member of the IndexService enum.
+func (e IndexService) Valid() bool {
+	switch e {
+	case Passbook:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for LivenessStatus.
 const (
 	LivenessStatusOk LivenessStatus = "ok"
@@ -937,6 +952,28 @@ type HoldReleasedData struct {
 
 // HoldStatus defines model for HoldStatus.
 type HoldStatus string
+
+// Index defines model for Index.
+type Index struct {
+	// Links Paths on this server.
+	Links struct {
+		// Console The web console.
+		Console string `json:"console"`
+
+		// Docs The document, rendered.
+		Docs string `json:"docs"`
+
+		// Openapi The API's document.
+		Openapi string `json:"openapi"`
+	} `json:"links"`
+	Service IndexService `json:"service"`
+
+	// Version The version of the server.
+	Version string `json:"version"`
+}
+
+// IndexService defines model for Index.Service.
+type IndexService string
 
 // Line One line of text, without control characters.
 type Line = string
@@ -2249,6 +2286,9 @@ func (a CommandResult) MarshalJSON() ([]byte, error) {
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// Index Where to begin
+	// (GET /)
+	Index(w http.ResponseWriter, r *http.Request)
 	// ListAccounts List accounts, a page at a time
 	// (GET /accounts)
 	ListAccounts(w http.ResponseWriter, r *http.Request, params ListAccountsParams)
@@ -2383,6 +2423,12 @@ type ServerInterface interface {
 // Unimplemented server implementation that returns http.StatusNotImplemented for each endpoint.
 
 type Unimplemented struct{}
+
+// Index Where to begin
+// (GET /)
+func (_ Unimplemented) Index(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
 
 // ListAccounts List accounts, a page at a time
 // (GET /accounts)
@@ -2650,6 +2696,20 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(http.Handler) http.Handler
+
+// Index operation middleware
+func (siw *ServerInterfaceWrapper) Index(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.Index(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
 
 // ListAccounts operation middleware
 func (siw *ServerInterfaceWrapper) ListAccounts(w http.ResponseWriter, r *http.Request) {
@@ -5680,6 +5740,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		ErrorHandlerFunc:   options.ErrorHandlerFunc,
 	}
 
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/", wrapper.Index)
+	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/accounts", wrapper.ListAccounts)
 	})

@@ -45,3 +45,19 @@ func (o *Operation) Wanted(h http.Header) string {
 	}
 	return o.offers[0].MIME()
 }
+
+// jsonOrHTML are the media types that PrefersHTML chooses from, the one for callers that do not say which first.
+var jsonOrHTML = []contenttype.MediaType{
+	{Type: "application", Subtype: "json", Parameters: contenttype.Parameters{}},
+	{Type: "text", Subtype: "html", Parameters: contenttype.Parameters{}},
+}
+
+// PrefersHTML reports whether the caller would rather have HTML than JSON, as browsers would.
+func PrefersHTML(h http.Header) bool {
+	accept := h["Accept"]
+	if len(accept) == 0 {
+		return false
+	}
+	chosen, _, err := contenttype.GetAcceptableMediaTypeFromHeader(strings.Join(accept, ","), jsonOrHTML)
+	return err == nil && chosen.Subtype == "html"
+}
