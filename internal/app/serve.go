@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -146,22 +147,24 @@ func migrateWhenUp(ctx context.Context, cfg config.Config, url string, waiting f
 
 // announce prints where the service listens, and commands to try, whose account id and position work when pasted.
 func announce(cfg config.Config, addr net.Addr, d *Database, head int64, stdout io.Writer) {
-	cfg.Log.Info("serving", "addr", addr.String(), "database", config.Redact(d.url), "version", cfg.Version)
+	base := baseURL(&cfg, addr)
+	cfg.Log.Info("serving", "addr", addr.String(), "console", base+"/console", "database", config.Redact(d.url), "version", cfg.Version)
 	if tcp, ok := addr.(*net.TCPAddr); ok && cfg.Auth == config.AuthNone && len(cfg.Hosts) == 0 && !tcp.IP.IsLoopback() {
 		cfg.Log.Warn("requests to names other than localhost, 127.0.0.1 and [::1] are refused; allow others with PASSBOOK_HOSTS")
 	}
 	if cfg.DatabaseURL != "" {
 		return
 	}
-	base, id, authorization := "http://"+addr.String(), uuid.New(), ""
-	if cfg.TLSCert != "" {
-		base = "https://" + addr.String()
-	}
+	id, authorization := uuid.New(), ""
 	if cfg.Auth != config.AuthNone {
 		authorization = ` -H "Authorization: Bearer $PASSBOOK_KEY"`
 	}
 	fmt.Fprintf(stdout, `
-Passbook is running at %[1]s (the API: %[1]s/docs). Its data is in %[3]s.
+Passbook is running. Its data is in %[3]s.
+
+  console  %[1]s/console
+  API      %[1]s/docs
+
 Three lines to try:
 
   curl -s%[4]s %[1]s/accounts -H 'Content-Type: application/json' -d '{"account_id":"%[2]s","owner":"Ada","currency":"EUR"}'
@@ -170,4 +173,20 @@ Three lines to try:
 
 Ctrl-C stops it; the data stays.
 `, base, id, cfg.DataDir, authorization, head+2)
+}
+
+// baseURL returns the URL of a server on this machine that listens on addr, which may mean every interface.
+func baseURL(cfg *config.Config, addr net.Addr) string {
+	scheme, at := "http", addr.String()
+	if cfg.TLSCert != "" {
+		scheme = "https"
+	}
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		loopback := "127.0.0.1"
+		if tcp.IP.To4() == nil {
+			loopback = "::1"
+		}
+		at = net.JoinHostPort(loopback, strconv.Itoa(tcp.Port))
+	}
+	return scheme + "://" + at + cfg.BasePath
 }
