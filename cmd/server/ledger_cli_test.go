@@ -64,7 +64,7 @@ func TestLedgerOnTheCommandLine(t *testing.T) {
 	}
 	captured := see(`captured 45\.50, released 14\.50, position (\d+)`, "capture", ada, hold, "--amount", "45.5", "--to", cafe, "--reference", "dinner")
 	settled(captured[1])
-	found := see(`(?m)^(\d+) .* transfer_out +45\.50 +EUR .*dinner`, "transactions", "--reference", "dinner")
+	found := see(`(?m)^ *(\d+) .* transfer_out +45\.50 +EUR .*dinner`, "transactions", "--reference", "dinner")
 	see(`reversed 5\.50, position (\d+)`, "reverse", found[1], "--amount", "5.5")
 	changed := see(`version \d+, position (\d+)`, "change", ada, "--owner", "Ada L.", "--set", "branch=Bonn")
 	settled(changed[1])

@@ -46,12 +46,16 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
 	if _, usage := errors.AsType[config.UsageError](err); usage {
-		fmt.Fprintf(stderr, "%v\nRun \"server --help\" for all commands and settings.\n", err)
+		own := ""
+		if cmd != root {
+			own = fmt.Sprintf("%q for this command, or ", cmd.CommandPath()+" --help")
+		}
+		fmt.Fprintf(stderr, "%v\nRun %s\"server --help\" for all commands and settings.\n", err, own)
 		return exitSettings
 	}
 	fmt.Fprintf(stderr, "server: %v\n", err)

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,7 +31,7 @@ func asking(
 		if err != nil {
 			return err
 		}
-		c, url, err := newClient(*server, &cfg)
+		c, url, err := newClient(*server, &cfg, client.WithRetryFor(retryFor))
 		if err != nil {
 			return err
 		}
@@ -55,7 +55,11 @@ func exactly(n int, what string) cobra.PositionalArgs {
 func idOf(what, text string) (uuid.UUID, error) {
 	id, err := uuid.Parse(text)
 	if err != nil {
-		return id, config.Usage(fmt.Errorf("%s %q is not a UUID", what, text))
+		hint := ""
+		if what != "HOLD" && what != "--transfer" {
+			hint = "; server accounts finds accounts by the owner's name"
+		}
+		return id, config.Usage(fmt.Errorf("%s %q is not a UUID%s", what, text, hint))
 	}
 	return id, nil
 }
@@ -92,19 +96,36 @@ func momentFlag(cmd *cobra.Command, name, usage string) *moment {
 	return m
 }
 
+// bound is a flag that takes a number of at least 1.
+type bound int
+
+// String implements pflag.Value.
+func (b *bound) String() string { return strconv.Itoa(int(*b)) }
+
+// Set implements pflag.Value.
+func (b *bound) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return errors.New("--limit: at least 1")
+	}
+	*b = bound(n)
+	return nil
+}
+
+// Type implements pflag.Value.
+func (b *bound) Type() string { return "int" }
+
 // limitFlag adds the flag that bounds a list.
-func limitFlag(cmd *cobra.Command) *int {
-	return cmd.Flags().Int("limit", 100, "list at most this many")
+func limitFlag(cmd *cobra.Command) *bound {
+	limit := bound(100)
+	cmd.Flags().Var(&limit, "limit", "list at most this many")
+	return &limit
 }
 
 // printList prints the first items of a list, as a table or as JSON, and says when there are more.
-func printList[T any](list iter.Seq2[T, error], limit int, asJSON bool, out io.Writer, header string, row func(*T) []string) error {
-	encoder := json.NewEncoder(out)
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	if !asJSON {
-		fmt.Fprintln(w, header)
-	}
-	n := 0
+func printList[T any](list iter.Seq2[T, error], limit bound, asJSON bool, out io.Writer, headers string, row func(*T) []string) error {
+	encoder, w := json.NewEncoder(out), newTable(headers)
+	var n bound
 	for item, err := range list {
 		if err != nil {
 			return err
@@ -112,19 +133,16 @@ func printList[T any](list iter.Seq2[T, error], limit int, asJSON bool, out io.W
 		if n++; n > limit {
 			break
 		}
-		if asJSON {
-			err = encoder.Encode(item)
-		} else {
-			_, err = fmt.Fprintln(w, strings.Join(row(&item), "\t"))
-		}
-		if err != nil {
+		if !asJSON {
+			w.add(row(&item)...)
+		} else if err := encoder.Encode(item); err != nil {
 			return err
 		}
 	}
 	if asJSON {
 		return nil
 	}
-	if err := w.Flush(); err != nil {
+	if err := w.print(out); err != nil {
 		return err
 	}
 	if n > limit {
@@ -135,26 +153,41 @@ func printList[T any](list iter.Seq2[T, error], limit int, asJSON bool, out io.W
 }
 
 func newAccounts(settings *config.Settings) *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := newAccountsList(settings, &cobra.Command{
 		Use:   "accounts [NAME]",
-		Short: "List accounts, or find them by a part of the owner's name",
+		Short: "List, find, open, show, suspend and close accounts",
 		Long: `Accounts lists the accounts of the running server, the newest first. With NAME it lists those whose owner's name contains
-it, whatever its case and accents.`,
+it, whatever its case and accents. Where NAME is also a subcommand, say server accounts list NAME.`,
 		Example: `  server accounts
   server accounts muller
-  server accounts --status suspended --json`,
-		Args: cobra.MaximumNArgs(1),
-	}
-	status := cmd.Flags().String("status", "", "only accounts of this status: active, suspended or closed")
+  server accounts --status suspended --json
+  server accounts open "Ada Lovelace" EUR`,
+	})
+	cmd.AddCommand(
+		newAccountsList(settings, &cobra.Command{
+			Use: "list [NAME]", Short: "List accounts, or find them by a part of the owner's name",
+			Example: `  server accounts list --currency EUR --status active`,
+		}),
+		newAccountsOpen(settings),
+		newAccountsShow(settings),
+		newAccountsStatus(settings, "suspend", "Block the movement of money on an account", "suspended", (*client.Client).Suspend),
+		newAccountsStatus(settings, "reactivate", "End the suspension of an account", "reactivated", (*client.Client).Reactivate),
+		newAccountsStatus(settings, "close", "Close an account with a zero balance, for good", "closed", (*client.Client).CloseAccount),
+	)
+	return cmd
+}
+
+// newAccountsList completes a command that lists accounts.
+func newAccountsList(settings *config.Settings, cmd *cobra.Command) *cobra.Command {
+	cmd.Args = cobra.ArbitraryArgs
+	status := choiceFlag(cmd, "status", "only accounts of this status: active, suspended or closed", "active", "suspended", "closed")
 	currency := cmd.Flags().String("currency", "", "only accounts in this currency")
 	limit := limitFlag(cmd)
-	complete(cmd, "status", "active", "suspended", "closed")
 	return asking(settings, cmd, func(ctx context.Context, c *client.Client, args []string, asJSON bool, out io.Writer) error {
-		params := client.ListAccountsParams{Sort: "-opened_at", Status: client.AccountStatus(*status), Currency: *currency}
-		if len(args) > 0 {
-			params.OwnerContains = args[0]
+		params := client.ListAccountsParams{
+			Sort: "-opened_at", Status: client.AccountStatus(status.value), Currency: *currency, OwnerContains: strings.Join(args, " "),
 		}
-		return printList(c.Accounts(ctx, params), *limit, asJSON, out, "ACCOUNT\tOWNER\tBALANCE\tHELD\tAVAILABLE\tCURRENCY\tSTATUS",
+		return printList(c.Accounts(ctx, params), *limit, asJSON, out, "ACCOUNT\tOWNER\t>BALANCE\t>HELD\t>AVAILABLE\tCURRENCY\tSTATUS",
 			func(a *client.Account) []string {
 				return []string{
 					a.AccountID.String(), oneLine(a.Owner), a.Balance, a.Held, a.Available, a.Currency, string(a.Status),
@@ -196,9 +229,9 @@ POSITION is where the movement is in the log; server reverse takes it back.`,
 			}
 		}
 		return printList(c.Movements(ctx, params), *limit, asJSON, out,
-			"POSITION\tTIME\tACCOUNT\tKIND\tAMOUNT\tCURRENCY\tREVERSED\tREFERENCE", func(t *client.Transaction) []string {
+			">POSITION\tTIME (UTC)\tACCOUNT\tKIND\t>AMOUNT\tCURRENCY\t>REVERSED\tREFERENCE", func(t *client.Transaction) []string {
 				return []string{
-					fmt.Sprint(t.Position), t.RecordedAt.Format(time.DateTime), t.AccountID.String(), string(t.Kind), t.Amount, t.Currency,
+					fmt.Sprint(t.Position), t.RecordedAt.UTC().Format(time.DateTime), t.AccountID.String(), string(t.Kind), t.Amount, t.Currency,
 					t.ReversedAmount, textOf(t.Reference),
 				}
 			})
@@ -210,19 +243,18 @@ func newHolds(settings *config.Settings) *cobra.Command {
 		Use: "holds ACCOUNT", Short: "List the holds of an account", Args: exactly(1, "ACCOUNT"),
 		Example: `  server holds 0198c1f0-0000-7000-8000-000000000001 --status open`,
 	}
-	status := cmd.Flags().String("status", "", "only holds of this status: open, captured, released or expired")
+	status := choiceFlag(cmd, "status", "only holds of this status: open, captured, released or expired", "open", "captured", "released", "expired")
 	limit := limitFlag(cmd)
-	complete(cmd, "status", "open", "captured", "released", "expired")
 	return asking(settings, cmd, func(ctx context.Context, c *client.Client, args []string, asJSON bool, out io.Writer) error {
 		id, err := idOf("ACCOUNT", args[0])
 		if err != nil {
 			return err
 		}
-		holds := c.Holds(ctx, id, client.ListHoldsParams{Status: client.HoldStatus(*status)})
-		return printList(holds, *limit, asJSON, out, "HOLD\tAMOUNT\tCAPTURED\tCURRENCY\tSTATUS\tEXPIRES\tREFERENCE", func(h *client.Hold) []string {
+		holds := c.Holds(ctx, id, client.ListHoldsParams{Status: client.HoldStatus(status.value)})
+		return printList(holds, *limit, asJSON, out, "HOLD\t>AMOUNT\t>CAPTURED\tCURRENCY\tSTATUS\tEXPIRES (UTC)\tREFERENCE", func(h *client.Hold) []string {
 			expires := "never"
 			if h.ExpiresAt != nil {
-				expires = h.ExpiresAt.Format(time.DateTime)
+				expires = h.ExpiresAt.UTC().Format(time.DateTime)
 			}
 			return []string{h.HoldID.String(), h.Amount, h.CapturedAmount, h.Currency, string(h.Status), expires, textOf(h.Reference)}
 		})
@@ -247,7 +279,10 @@ they stand at. A statement of the past never changes. Times are in UTC.`,
 		if err != nil {
 			return err
 		}
-		if *asCSV {
+		switch {
+		case *asCSV && asJSON:
+			return config.Usage(errors.New("--csv and --json exclude each other"))
+		case *asCSV:
 			return c.AccountStatementCSV(ctx, id, from.Time, to.Time, out)
 		}
 		s, err := c.AccountStatement(ctx, id, from.Time, to.Time)
@@ -265,18 +300,17 @@ func printStatement(s *client.AccountStatement, out io.Writer) error {
 	told := &errWriter{w: out}
 	begins := "its opening"
 	if s.From != nil {
-		begins = s.From.Format(time.DateTime)
+		begins = s.From.UTC().Format(time.DateTime)
 	}
-	fmt.Fprintf(told, "Account %s of %s, from %s to %s UTC\n\n", s.AccountID, oneLine(s.Owner), begins, s.To.Format(time.DateTime))
-	w := tabwriter.NewWriter(told, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "POSITION\tTIME\tKIND\tAMOUNT\tBALANCE\tREFERENCE")
-	fmt.Fprintf(w, "%d\t\topening balance\t\t%s\t\n", s.FromPosition, s.OpeningBalance)
+	fmt.Fprintf(told, "Account %s of %s, from %s to %s UTC\n\n", s.AccountID, oneLine(s.Owner), begins, s.To.UTC().Format(time.DateTime))
+	w := newTable(">POSITION\tTIME (UTC)\tKIND\t>AMOUNT\t>BALANCE\tREFERENCE")
+	w.add(strconv.FormatInt(s.FromPosition, 10), "", "opening balance", "", s.OpeningBalance, s.Currency)
 	for i := range s.Transactions {
 		t := &s.Transactions[i]
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", t.Position, t.RecordedAt.Format(time.DateTime), t.Kind, t.Amount, t.Balance, textOf(t.Reference))
+		w.add(strconv.FormatInt(t.Position, 10), t.RecordedAt.UTC().Format(time.DateTime), string(t.Kind), t.Amount, t.Balance, textOf(t.Reference))
 	}
-	fmt.Fprintf(w, "%d\t\tclosing balance\t\t%s\t%s\n", s.ToPosition, s.ClosingBalance, s.Currency)
-	if err := w.Flush(); err != nil {
+	w.add(strconv.FormatInt(s.ToPosition, 10), "", "closing balance", "", s.ClosingBalance, s.Currency)
+	if err := w.print(told); err != nil {
 		return err
 	}
 	return told.err

@@ -54,24 +54,34 @@ server completion prints completions for a shell.`,
 	}
 	root.Version = version
 	root.SetVersionTemplate("passbook {{.Version}}\n")
-	root.AddCommand(
-		&cobra.Command{Use: "serve", Short: "Serve the API until interrupted (the default)", Args: noArgs, RunE: serve},
-		newMigrate(settings),
-		newStatus(settings),
-		newReplay(settings),
-		newVerify(settings),
-		newKeys(settings),
-		newBackup(settings),
-		newRestore(settings),
-		newDemo(settings),
-		newHealthcheck(settings),
-		&cobra.Command{
-			Use: "version", Short: "Print the version", Args: noArgs,
-			Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "passbook", version) },
-		},
+	root.AddGroup(
+		&cobra.Group{ID: groupServe, Title: "Serve:"},
+		&cobra.Group{ID: groupBooks, Title: "Accounts and money, at a running server:"},
+		&cobra.Group{ID: groupAdmin, Title: "Operate:"},
 	)
-	root.AddCommand(newAccounts(settings), newStatement(settings), newTransactions(settings), newHolds(settings))
-	root.AddCommand(newHold(settings), newCapture(settings), newRelease(settings), newReverse(settings), newChange(settings))
+	root.AddCommand(grouped(groupServe,
+		&cobra.Command{Use: "serve", Short: "Serve the API until interrupted (the default)", Args: noArgs, RunE: serve},
+		newDemo(settings),
+	)...)
+	root.AddCommand(grouped(groupBooks, reading(readsClient,
+		newAccounts(settings), newDeposit(settings), newWithdraw(settings), newTransfer(settings),
+		newStatement(settings), newTransactions(settings), newTail(settings),
+		newHolds(settings), newHold(settings), newCapture(settings), newRelease(settings), newReverse(settings), newChange(settings),
+	)...)...)
+	root.AddCommand(grouped(groupAdmin, reading(readsClient, newStatus(settings), newReplay(settings), newHealthcheck(settings))...)...)
+	root.AddCommand(grouped(groupAdmin, reading(readsDatabase,
+		newVerify(settings), newKeys(settings), newBackup(settings), newRestore(settings), newMigrate(settings))...)...)
+	root.AddCommand(reading(readsNone, &cobra.Command{
+		Use: "version", Short: "Print the version", Args: noArgs,
+		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "passbook", version) },
+	})...)
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			reading(readsNone, cmd)
+		}
+	}
+	focusHelp(root, settings)
 	return root
 }
 
@@ -99,13 +109,6 @@ func newHealthcheck(settings *config.Settings) *cobra.Command {
 			return healthcheck(cmd.Context(), &cfg)
 		},
 	}
-}
-
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return config.Usage(fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath()))
-	}
-	return nil
 }
 
 func migrate(ctx context.Context, cfg config.Config) (err error) {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/pem"
@@ -73,12 +74,34 @@ func explain(ctx context.Context, err error, server string) error {
 	switch {
 	case err == nil, ctx.Err() != nil:
 		return err
-	case errors.As(err, &p) && p.Status == http.StatusUnauthorized:
-		return fmt.Errorf("%w\nName a key with PASSBOOK_KEY, PASSBOOK_KEY_FILE or --key", err)
 	case errors.As(err, &p):
-		return err
+		return errors.New(advice(p))
 	}
 	return fmt.Errorf("no response from a server at %s: %w\nRun \"server\" to start one, or name another with --server", server, err)
+}
+
+// advice returns what a server says about a request that it refuses, and what to do next.
+func advice(p *client.Problem) string {
+	said := cmp.Or(p.Detail, p.Title)
+	if p.Code != "" {
+		said += " (" + p.Code + ")"
+	}
+	if len(p.Errors) > 1 { // a single one is the detail
+		for i := range p.Errors {
+			said += "\n  " + p.Errors[i].Detail
+		}
+	}
+	switch {
+	case p.Status == http.StatusUnauthorized:
+		said += "\nName a key with PASSBOOK_KEY, PASSBOOK_KEY_FILE or --key; server keys create makes one"
+	case p.Status == http.StatusForbidden:
+		said += "\nUse a key that has it; server keys create makes one"
+	case p.Code == "account-not-found":
+		said += "\nserver accounts finds accounts by the owner's name"
+	case p.Code == "":
+		said = fmt.Sprintf("the server returned %d: %s", p.Status, said)
+	}
+	return said
 }
 
 // trustOwn accepts only the certificate in the file, whatever name it is for, because commands connect by address.

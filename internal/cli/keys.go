@@ -39,7 +39,7 @@ server runs on it or not).`,
 			if len(args) > 0 {
 				return noArgs(cmd, args)
 			}
-			return config.Usage(errors.New("say what to do with keys: create, list or revoke; server keys --help explains"))
+			return config.Usage(errors.New("say what to do with keys: create, list or revoke"))
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}

@@ -22,6 +22,8 @@ const (
 	lineEvery = 2 * time.Second
 	// followRetryFor is how long a server may be unavailable, such as for a restart, while its replay is followed.
 	followRetryFor = 2 * time.Minute
+	// retryFor is how long a command waits for a server that does not respond, for a person.
+	retryFor = 2 * time.Second
 )
 
 func newReplay(settings *config.Settings) *cobra.Command {

@@ -149,6 +149,22 @@ func (s *Settings) Completions() map[string][]string {
 	}
 }
 
+// ClientFlags returns the flags that commands read which ask a running server.
+func (s *Settings) ClientFlags() []string { return flagsOf(s.addr, s.tlsCert, s.key, s.keyFile) }
+
+// DatabaseFlags returns the flags that commands read which work on the database itself.
+func (s *Settings) DatabaseFlags() []string {
+	return flagsOf(s.databaseURL, s.databaseURLFile, s.directDatabaseURL, s.directDatabaseURLFile, s.dataDir, s.pgBin, s.logLevel, s.logFormat)
+}
+
+func flagsOf(settings ...*setting) []string {
+	flags := make([]string, len(settings))
+	for i, one := range settings {
+		flags[i] = one.flag
+	}
+	return flags
+}
+
 // get returns the flag's value if it was given, else the environment's, else the default.
 func (s *Settings) get(one *setting) string {
 	if s.flags.Changed(one.flag) {
