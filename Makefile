@@ -22,6 +22,11 @@ demo: build ## Walk through all of it, told step by step, on a private PostgreSQ
 	@scripts/ensure-postgres
 	@bin/server demo
 
+.PHONY: playground
+playground: build ## Serve half a year of a small bank in several currencies, in a database of its own
+	@scripts/ensure-postgres
+	@exec bin/server demo --seed
+
 .PHONY: build
 build: ## Build bin/server
 	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/server ./cmd/server

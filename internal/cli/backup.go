@@ -71,8 +71,8 @@ func oneFile(_ *cobra.Command, args []string) error {
 func privateOnly(settings *config.Settings, cmd *cobra.Command) (config.Config, error) {
 	cfg, err := settings.Load(cmd.ErrOrStderr())
 	if err == nil && cfg.DatabaseURL != "" {
-		err = config.Usage(fmt.Errorf("server %s is for the private PostgreSQL, and DATABASE_URL names another: "+
-			"use pg_dump and pg_restore, as docs/operations.md says", cmd.Name()))
+		err = config.Usage(fmt.Errorf("server %s is for the private PostgreSQL, and DATABASE_URL names another; "+
+			"docs/operations.md has the commands for backup and restore of that one", cmd.Name()))
 	}
 	return cfg, err
 }

@@ -54,6 +54,12 @@ server completion prints completions for a shell.`,
 	}
 	root.Version = version
 	root.SetVersionTemplate("passbook {{.Version}}\n")
+	addCommands(root, settings, serve, version)
+	focusHelp(root, settings)
+	return root
+}
+
+func addCommands(root *cobra.Command, settings *config.Settings, serve func(*cobra.Command, []string) error, version string) {
 	root.AddGroup(
 		&cobra.Group{ID: groupServe, Title: "Serve:"},
 		&cobra.Group{ID: groupBooks, Title: "Accounts and money, at a running server:"},
@@ -81,8 +87,6 @@ server completion prints completions for a shell.`,
 			reading(readsNone, cmd)
 		}
 	}
-	focusHelp(root, settings)
-	return root
 }
 
 func newMigrate(settings *config.Settings) *cobra.Command {

@@ -53,19 +53,10 @@ A line has the position, the time in UTC, the account, the type, and what the ev
 		if *after < 0 && cmd.Flags().Changed("after") {
 			return config.Usage(errors.New("--after: at least 0"))
 		}
-		// The first request is not retried for long: there may be no server.
-		first, url, err := newClient(*server, &cfg, client.WithRetryFor(retryFor))
-		if err != nil {
+		if err := serves(cmd.Context(), *server, &cfg); err != nil {
 			return err
 		}
-		defer first.Close()
-		for _, err := range first.Events(cmd.Context(), max(*after, 0), filter) {
-			if err != nil {
-				return explain(cmd.Context(), err, url)
-			}
-			break
-		}
-		c, _, err := newClient(*server, &cfg, client.WithRetryFor(followRetryFor))
+		c, url, err := newClient(*server, &cfg, client.WithRetryFor(followRetryFor))
 		if err != nil {
 			return err
 		}
@@ -84,6 +75,20 @@ A line has the position, the time in UTC, the account, the type, and what the ev
 		return nil
 	}
 	return cmd
+}
+
+// serves reports why a server does not return events, if it does not. It waits less than tail does for one that is restarted:
+// there may be none.
+func serves(ctx context.Context, server string, cfg *config.Config) error {
+	c, url, err := newClient(server, cfg, client.WithRetryFor(retryFor))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for _, err := range c.Events(ctx, 0, client.EventFilter{}) {
+		return explain(ctx, err, url)
+	}
+	return nil
 }
 
 // tail shows events until ctx ends or something fails, and returns the position of the last.

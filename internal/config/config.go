@@ -348,6 +348,9 @@ func (s *Settings) dataDirectory() (string, error) {
 	return filepath.Join(home, ".local", "share", "passbook"), nil
 }
 
+// DataDirGiven reports whether the data directory was named, and is not the default.
+func (s *Settings) DataDirGiven() bool { return s.get(s.dataDir) != "" }
+
 func (s *Settings) logger(stderr io.Writer) (*slog.Logger, error) {
 	var problems []error
 	var level slog.Level

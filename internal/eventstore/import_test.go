@@ -1,0 +1,63 @@
+package eventstore_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"passbook/internal/eventstore"
+	"passbook/internal/pgtest"
+)
+
+// TestImport writes a history with its times into an empty log, whole or not at all, and into no other.
+func TestImport(t *testing.T) {
+	t.Parallel()
+	log := eventstore.New(pgtest.New(t))
+	stream, start := uuid.New(), time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
+	var history []eventstore.Event
+	for i := range 3 {
+		history = append(history, eventstore.Event{
+			Position: int64(i + 1), StreamID: stream, Version: int64(i + 1), EventID: uuid.New(), Type: "MoneyDeposited", SchemaVersion: 1,
+			Payload: []byte(`{"amount": 5}`), Metadata: []byte(`{}`), RecordedAt: start.Add(time.Duration(i) * time.Hour),
+		})
+	}
+	for name, damage := range map[string]func(*eventstore.Event){
+		"a gap":                     func(e *eventstore.Event) { e.Position = 4 },
+		"a version twice":           func(e *eventstore.Event) { e.Version = 2 },
+		"a time that goes back":     func(e *eventstore.Event) { e.RecordedAt = start },
+		"a payload that is no JSON": func(e *eventstore.Event) { e.Payload = []byte(`{`) },
+	} {
+		damaged := slices.Clone(history)
+		damage(&damaged[2])
+		if err := log.Import(t.Context(), damaged); err == nil {
+			t.Errorf("%s was imported", name)
+		}
+	}
+	if head, err := log.Head(t.Context()); err != nil || head != 0 {
+		t.Fatalf("something of a damaged history is in the log: %d %v", head, err)
+	}
+	if err := log.Import(t.Context(), history); err != nil {
+		t.Fatal(err)
+	}
+	events, err := log.ReadAfter(t.Context(), 0, 10)
+	if err != nil || len(events) != 3 {
+		t.Fatalf("%d events, %v", len(events), err)
+	}
+	for i, e := range events {
+		if e.Position != history[i].Position || e.EventID != history[i].EventID || !e.RecordedAt.Equal(history[i].RecordedAt) || string(e.Payload) != `{"amount": 5}` {
+			t.Errorf("%+v", e)
+		}
+	}
+	if err := log.Import(t.Context(), history); !errors.Is(err, eventstore.ErrNotEmpty) {
+		t.Errorf("imported twice: %v", err)
+	}
+	// The next append follows, and is recorded later.
+	next := eventstore.NewEvent{StreamID: stream, Version: 4, EventID: uuid.New(), Type: "MoneyDeposited", SchemaVersion: 1, Payload: []byte(`{}`)}
+	appended, err := log.Append(t.Context(), eventstore.Head{Position: 3, EventID: history[2].EventID}, &eventstore.Batch{Events: []eventstore.NewEvent{next}})
+	if err != nil || appended.Moved || !appended.RecordedAt.After(history[2].RecordedAt) {
+		t.Errorf("%+v %v", appended, err)
+	}
+}
