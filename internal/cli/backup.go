@@ -33,7 +33,7 @@ the commands.`,
 			if err != nil {
 				return err
 			}
-			return backup(cmd.Context(), cfg, args[0], cmd.OutOrStdout())
+			return backup(cmd.Context(), cfg, args[0], cmd.OutOrStdout(), progressOut(cmd))
 		},
 	}
 }
@@ -55,7 +55,7 @@ Afterwards, server verify compares every read model with the log.`,
 			if err != nil {
 				return err
 			}
-			return restore(cmd.Context(), cfg, args[0], cmd.OutOrStdout())
+			return restore(cmd.Context(), cfg, args[0], cmd.OutOrStdout(), progressOut(cmd))
 		},
 	}
 }
@@ -77,7 +77,7 @@ func privateOnly(settings *config.Settings, cmd *cobra.Command) (config.Config, 
 	return cfg, err
 }
 
-func backup(ctx context.Context, cfg config.Config, path string, out io.Writer) (err error) {
+func backup(ctx context.Context, cfg config.Config, path string, out, shown io.Writer) (err error) {
 	d, err := app.AttachDatabase(ctx, cfg)
 	if err != nil {
 		return err
@@ -89,7 +89,15 @@ func backup(ctx context.Context, cfg config.Config, path string, out io.Writer) 
 		return err
 	}
 	defer func() { _ = os.Remove(part) }()
+	stop := watchBytes(shown, "backup", -1, func() (int64, error) {
+		info, err := file.Stat()
+		if err != nil {
+			return 0, err
+		}
+		return info.Size(), nil
+	})
 	err = localpg.Dump(ctx, app.PrivateOptions(cfg), d.OwnerURL, file)
+	stop()
 	if err == nil {
 		err = file.Sync()
 	}
@@ -107,7 +115,7 @@ func backup(ctx context.Context, cfg config.Config, path string, out io.Writer) 
 	return err
 }
 
-func restore(ctx context.Context, cfg config.Config, path string, out io.Writer) (err error) {
+func restore(ctx context.Context, cfg config.Config, path string, out, shown io.Writer) (err error) {
 	file, err := os.Open(path) //nolint:gosec // named by who runs the command
 	if err != nil {
 		return err
@@ -130,7 +138,7 @@ func restore(ctx context.Context, cfg config.Config, path string, out io.Writer)
 	if tables > 0 {
 		return fmt.Errorf("there is a database in %s already, and nothing was changed: name another directory with --data-dir, or move that one away", cfg.DataDir)
 	}
-	if err := localpg.Restore(ctx, app.PrivateOptions(cfg), d.OwnerURL, file); err != nil {
+	if err := load(ctx, cfg, d.OwnerURL, file, shown); err != nil {
 		return err
 	}
 	if err := postgres.Migrate(ctx, d.OwnerURL, cfg.Log); err != nil {
@@ -142,4 +150,15 @@ func restore(ctx context.Context, cfg config.Config, path string, out io.Writer)
 	}
 	_, err = fmt.Fprintf(out, "%d events are in %s; server verify compares the read models with them\n", events, cfg.DataDir)
 	return err
+}
+
+// load restores a file, and shows how much of it is read.
+func load(ctx context.Context, cfg config.Config, url string, file *os.File, shown io.Writer) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	// pg_restore reads the same open file, and so moves its offset.
+	defer watchBytes(shown, "restore", info.Size(), func() (int64, error) { return file.Seek(0, io.SeekCurrent) })()
+	return localpg.Restore(ctx, app.PrivateOptions(cfg), url, file)
 }

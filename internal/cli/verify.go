@@ -46,12 +46,12 @@ It exits 0 if nothing differs, and 1 if something does or if it could not check.
 		if *limit < 1 {
 			return config.Usage(errors.New("--limit: at least 1"))
 		}
-		return verifyBooks(cmd.Context(), cfg, *limit, *asJSON, cmd.OutOrStdout())
+		return verifyBooks(cmd.Context(), cfg, *limit, *asJSON, cmd.OutOrStdout(), progressOut(cmd))
 	}
 	return cmd
 }
 
-func verifyBooks(ctx context.Context, cfg config.Config, limit int, asJSON bool, out io.Writer) (err error) {
+func verifyBooks(ctx context.Context, cfg config.Config, limit int, asJSON bool, out, shown io.Writer) (err error) {
 	d, err := app.AttachDatabase(ctx, cfg)
 	if err != nil {
 		return err
@@ -65,7 +65,13 @@ func verifyBooks(ctx context.Context, cfg config.Config, limit int, asJSON bool,
 	if err := postgres.CheckSchema(ctx, pool); err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
-	report, err := verify.Run(ctx, pool, limit, nil)
+	bar, checked := workBar(shown, "verify", int64(verify.Checks())), int64(0)
+	report, err := verify.Run(ctx, pool, limit, func(c verify.Check) {
+		bar.Describe("verify " + c.Name)
+		_ = bar.Set64(checked) // the bar is only for show
+		checked++
+	})
+	_ = bar.Finish()
 	if err != nil {
 		return err
 	}

@@ -80,6 +80,9 @@ from (%s) as d (place, item, field, has, want) order by d.place, d.item, d.field
 	memorySQL = `set local work_mem = '64MB'`
 )
 
+// Checks returns how many checks Run makes.
+func Checks() int { return len(checks) }
+
 // Run makes all checks and returns at most limit differences of each. before, if not nil, is called before each check. If Run
 // fails, it is unknown whether there are differences.
 func Run(ctx context.Context, db DB, limit int, before func(Check)) (Report, error) {
