@@ -18,6 +18,9 @@ export function amount(decimal) {
   return (sign ? '−' : '') + whole.replace(/\B(?=(\d{3})+$)/g, ',') + (rest ?? '');
 }
 
+// figure is an amount that no line break divides, with its currency if one is given.
+export const figure = (decimal, currency) => h('span', { class: 'figure' }, amount(decimal), currency && ` ${currency}`);
+
 // balances tells whether a sum of decimals of one currency is right, exactly: they are compared in the smallest unit.
 export function balances(deposited, withdrawn, balance) {
   const units = (decimal) => BigInt(decimal.replace('.', ''));
@@ -52,8 +55,11 @@ export function moment(rfc3339) {
 // clock shows the time of a day.
 export const clock = (t) => `${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}`;
 
-// time is moment as an element, which knows the whole time in UTC.
-export const time = (rfc3339) => h('time', { datetime: rfc3339, title: rfc3339 }, moment(rfc3339));
+// time is moment as an element, which knows the whole time in UTC. Only between the day and the time of day may a line break.
+export function time(rfc3339) {
+  const [day, ...rest] = moment(rfc3339).split(' ');
+  return h('time', { datetime: rfc3339, title: rfc3339 }, h('span', null, day), ' ', h('span', null, rest.join(' ')));
+}
 
 // span shows a number of seconds: 0.4 s, 12 s, 3 min, 2 h.
 export function span(seconds) {

@@ -22,7 +22,7 @@ export function holdsOf(view, query) {
     { head: 'Expires', cell: (one) => (one.expires_at ? time(one.expires_at) : 'never') },
     { head: 'Ended', cell: (one) => (one.ended_at ? [time(one.ended_at), h('span', { class: 'under' }, 'at ', h('a', { href: `#/log/${one.ended_position}` }, count(one.ended_position)))] : '–') },
     { head: 'Position', num: true, cell: (one) => h('a', { href: `#/log/${one.position}` }, count(one.position)) },
-    { head: 'Amount', num: true, cell: (one) => [h('b', null, amount(one.amount)), one.status === 'captured' && h('span', { class: 'under' }, `${amount(one.captured_amount)} captured`)] },
+    { head: 'Amount', money: true, cell: (one) => [h('b', null, amount(one.amount)), one.status === 'captured' && h('span', { class: 'under' }, `${amount(one.captured_amount)} captured`)] },
     { head: 'Action', cell: (one) => (one.status === 'open' ? h('span', { class: 'actions' }, button('Capture', capture, one), button('Release', release, one)) : '–') },
   ], { empty: 'No holds match. Hold money of the account with the button above.' });
   const sum = h('p', { class: 'about', role: 'status' });

@@ -42,9 +42,9 @@ const parts = {
   reference: { head: 'Reference', class: 'text', cell: (one) => [one.reference ?? (Object.keys(one.metadata ?? {}).length > 0 ? '' : '–'), labels(one.metadata)] },
   other: { head: 'Other account', cell: (one) => (one.counterparty_account_id ? link(one.counterparty_account_id) : '–') },
   position: { head: 'Position', num: true, cell: (one) => at(one.position) },
-  amount: { head: 'Amount', num: true, cell: signed },
-  amountIn: { head: 'Amount', num: true, cell: (one) => [signed(one), ` ${one.currency}`] },
-  balance: { head: 'Balance', num: true, cell: (one) => h('b', null, amount(one.balance)) },
+  amount: { head: 'Amount', money: true, cell: signed },
+  amountIn: { head: 'Amount', money: true, cell: (one) => [signed(one), ` ${one.currency}`] },
+  balance: { head: 'Balance', money: true, cell: (one) => h('b', null, amount(one.balance)) },
 };
 const action = (done) => ({ head: 'Action', cell: (one) => reversing(one, done) });
 

@@ -112,15 +112,15 @@ class StaleNote {
 }
 
 // table is a table that turns into cards where there is no room for it, and keeps its roles there. A column has a head,
-// and a cell that makes the content of a row; num is for numbers.
+// and a cell that makes the content of a row; num is for numbers, and money for amounts, which are never broken.
 export function table(label, columns, { empty = 'Nothing here yet.', key } = {}) {
   const body = h('tbody', { role: 'rowgroup' });
   const nothing = note(empty);
   nothing.hidden = true;
   const element = h('div', { class: 'scroll', role: 'region', 'aria-label': label, tabindex: '0' },
     h('table', { role: 'table', 'aria-label': label },
-      h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, columns.map((column) => h('th', { role: 'columnheader', scope: 'col', class: column.num && 'num' }, column.head)))), body), nothing);
-  const row = (item) => h('tr', { role: 'row', 'data-key': key?.(item) }, columns.map((column) => h('td', { role: 'cell', 'data-label': column.head, class: [column.num && 'num', column.class] }, h('span', null, column.cell(item)))));
+      h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, columns.map((column) => h('th', { role: 'columnheader', scope: 'col', class: (column.num || column.money) && 'num' }, column.head)))), body), nothing);
+  const row = (item) => h('tr', { role: 'row', 'data-key': key?.(item) }, columns.map((column) => h('td', { role: 'cell', 'data-label': column.head, class: [column.num && 'num', column.money && 'num money', column.class] }, h('span', null, column.cell(item)))));
   const rows = (items) => {
     fill(body, items.map(row));
     nothing.hidden = items.length > 0;

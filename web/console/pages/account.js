@@ -4,7 +4,7 @@ import { batch, get } from '../api.js';
 import { chart } from '../chart.js';
 import { buttons } from '../commands.js';
 import { describe } from '../events.js';
-import { amount, count, drawn, time, words, zoned } from '../format.js';
+import { amount, count, drawn, figure, time, words, zoned } from '../format.js';
 import { holdsOf } from '../holds.js';
 import { kinds, ofAccount } from '../movements.js';
 import { badge, filters, latest, load, note, pager, pairs, panel, table } from '../parts.js';
@@ -66,7 +66,7 @@ function facts(account) {
       h('p', null, h('span', { class: 'meta' }, 'Went out'), h('b', { class: 'value second' }, amount(account.withdrawn)))),
     h('p', null, h('span', { class: 'meta' }, 'Account id '), h('code', { id: 'account-id' }, account.account_id)),
     pairs([
-      ['Overdraft limit', amount(account.overdraft_limit)],
+      ['Overdraft limit', figure(account.overdraft_limit)],
       ['Opened', time(account.opened_at)],
       account.closed_at ? ['Closed', time(account.closed_at)] : ['Last event', time(account.updated_at)],
       ['Version', count(account.version)],

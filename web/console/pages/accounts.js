@@ -20,9 +20,9 @@ export function show({ root, query, signal }) {
     { head: 'Id', cell: (one) => h('code', { title: one.account_id }, short(one.account_id)) },
     { head: 'Status', cell: (one) => badge(one.status) },
     { head: 'Opened', cell: (one) => time(one.opened_at) },
-    { head: 'Held', num: true, cell: (one) => amount(one.held) },
-    { head: 'Available', num: true, cell: (one) => amount(one.available) },
-    { head: 'Balance', num: true, cell: (one) => [h('b', null, amount(one.balance)), ` ${one.currency}`] },
+    { head: 'Held', money: true, cell: (one) => amount(one.held) },
+    { head: 'Available', money: true, cell: (one) => amount(one.available) },
+    { head: 'Balance', money: true, cell: (one) => [h('b', null, amount(one.balance)), ` ${one.currency}`] },
   ], { empty: 'No accounts match. Change the filters, or open an account.' });
   const sum = h('p', { class: 'about', role: 'status' });
   const list = panel('All accounts', { wide: true, actions: sum });

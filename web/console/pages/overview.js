@@ -75,9 +75,9 @@ function followTotals(body, signal) {
   const rows = table('Totals by currency', [
     { head: 'Currency', cell: (total) => h('b', null, total.currency) },
     { head: 'Accounts', num: true, cell: (total) => count(total.accounts) },
-    { head: 'Deposited', num: true, cell: (total) => amount(total.deposited) },
-    { head: 'Withdrawn', num: true, cell: (total) => amount(total.withdrawn) },
-    { head: 'Balance', num: true, cell: (total) => h('b', null, amount(total.balance)) },
+    { head: 'Deposited', money: true, cell: (total) => amount(total.deposited) },
+    { head: 'Withdrawn', money: true, cell: (total) => amount(total.withdrawn) },
+    { head: 'Balance', money: true, cell: (total) => h('b', null, amount(total.balance)) },
     { head: 'Adds up', cell: (total) => badge(balances(total.deposited, total.withdrawn, total.balance) ? 'ok' : 'failed') },
   ], { empty: 'No account has been opened yet.' });
   fill(body, rows.element);

@@ -2,7 +2,7 @@
 import { h, fill } from '../dom.js';
 import { get } from '../api.js';
 import { chart } from '../chart.js';
-import { amount, count, moment, time } from '../format.js';
+import { amount, count, figure, moment, time } from '../format.js';
 import { badge, latest, note, pairs, panel } from '../parts.js';
 import { clear, fields, place } from '../form.js';
 import { movements, points } from './account.js';
@@ -91,7 +91,7 @@ function side(was, is, asked) {
   const column = (name, of, id) => h('div', { class: 'moment' },
     h('h3', null, name), h('p', null, h('b', { class: 'value', id }, amount(of.balance)), ` ${of.currency} `, badge(of.status)),
     pairs([
-      ['Held', amount(of.held)], ['Available', amount(of.available)], ['Version', count(of.version)],
+      ['Held', figure(of.held)], ['Available', figure(of.available)], ['Version', count(of.version)],
       ['Last event', h('a', { href: `#/log/${of.position}` }, `position ${count(of.position)}`)], ['Recorded', time(of.updated_at)],
       ...Object.entries(of.metadata),
     ]));
