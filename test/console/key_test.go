@@ -46,11 +46,7 @@ func TestConsoleAsksForAKey(t *testing.T) {
 	b.shows("0.00")
 	b.until(`sessionStorage.getItem('passbook-key') === 'the-key' && !JSON.stringify(localStorage).includes('the-key')`)
 
-	b.button("Deposit")
-	b.fill("amount", "1")
-	b.submit()
-	b.atTop("accounts:write")
-	b.button("Cancel")
+	b.ruledOut("The key lacks the scope accounts:write.", "Deposit", "Withdraw", "Transfer", "Hold", "Edit", "Suspend", "Close")
 	b.visit("/projections")
 	b.sees("The key lacks the scope projections:read.")
 	b.visit("/log")

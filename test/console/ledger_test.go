@@ -41,7 +41,7 @@ func TestHolds(t *testing.T) {
 	b := browse(t, s.gate.URL, "/accounts", "status of 422")
 	b.button("Open an account")
 	b.fill("owner", "Ada Lovelace")
-	b.fill("currency", "EUR")
+	b.choose("dialog [name=currency]", "EUR")
 	b.fill("initial_deposit", "100.00")
 	b.fill("metadata", "branch: Paris\nno colon here")
 	b.submit()

@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/chromedp/chromedp/kb"
+
+	"passbook/internal/money"
 )
 
 // broken lists the amounts on the page that are not shown as money is: each on one line, to the right and in view.
@@ -59,4 +63,134 @@ func TestMoneyIsReadable(t *testing.T) {
 			}
 		}
 	}
+}
+
+// ruledOut waits until buttons are disabled and say why, to the eye and to screen readers.
+func (b *tab) ruledOut(why string, texts ...string) {
+	b.t.Helper()
+	for _, text := range texts {
+		b.until(fmt.Sprintf(`(() => {
+			const e = [...document.querySelectorAll('.commands button')].find((e) => e.innerText === %q);
+			return e.getAttribute('aria-disabled') === 'true' && document.getElementById(e.getAttribute('aria-describedby')).textContent === %[2]q
+				&& [...document.querySelectorAll('.why')].some((e) => e.checkVisibility() && e.innerText.includes(%[2]q));
+		})()`, text, why))
+	}
+}
+
+// said waits until the page says what happened, with links to these pages.
+func (b *tab) said(text string, links ...string) {
+	b.t.Helper()
+	b.until(fmt.Sprintf(`document.querySelector('#toasts .toast p').innerText === %q`, text))
+	for _, link := range links {
+		b.until(fmt.Sprintf(`document.querySelector('#toasts a[href=%q]')`, "#"+link))
+	}
+}
+
+// TestDoingThings moves money as people do: by name, with the amounts as they write them.
+func TestDoingThings(t *testing.T) {
+	t.Parallel()
+	s := serve(t, nil)
+	grace, hopeless := s.open("Grace Hopper", "EUR"), s.open("Grace Darling", "USD")
+	mary := s.open("Mary Somerville", "EUR")
+	s.balance(mary, int64(s.call("POST", "/deposits", fmt.Sprintf(`{"account_id":%q,"amount":"1","reference":"invoice 17"}`, mary))["position"].(float64)))
+	b := browse(t, s.gate.URL, "/accounts", "status of 422")
+
+	// The currency is a list, and amounts have its decimals.
+	b.button("Open an account")
+	b.fill("owner", "Ada Lovelace")
+	b.choose("dialog [name=currency]", "JPY")
+	b.until(`document.querySelector('dialog [name=initial_deposit]').placeholder === '0'`)
+	b.choose("dialog [name=currency]", "KWD")
+	b.until(`document.querySelector('dialog [name=initial_deposit]').placeholder === '0.000'`)
+	b.choose("dialog [name=currency]", "EUR")
+	b.until(`document.querySelector('dialog [name=initial_deposit]').placeholder === '0.00'`)
+	listed, err := eval[[]string](b, `[...document.querySelectorAll('dialog [name=currency] option')].map((e) => e.value).filter(Boolean)`)
+	if err != nil || strings.Join(listed, " ") != strings.Join(currenciesInUse(), " ") {
+		t.Errorf("the currencies are %v (%v)", listed, err)
+	}
+	b.fill("initial_deposit", "1.000,00")
+	b.sees("Read as 1,000.00 EUR.")
+	b.submitted()
+	b.shows("1,000.00")
+	ada := b.text("#account-id")
+	opened := s.call("GET", "/accounts/"+ada, "")["position"]
+	b.said(fmt.Sprintf("Opened the account of Ada Lovelace with 1,000.00 EUR, at position %v.", opened), "/accounts/"+ada, fmt.Sprintf("/log/%v", opened))
+	b.ruledOut("An account is closed when its balance is zero.", "Close")
+
+	for text, read := range map[string]string{"1,000": "1,000.00", "1 234,5": "1,234.50", "1'234.5": "1,234.50", "12,5": "12.50", "1.000.000": "1,000,000.00"} {
+		b.button("Deposit")
+		b.fill("amount", text)
+		b.sees("Read as " + read + " EUR.")
+		b.button("Cancel")
+	}
+	b.button("Deposit")
+	b.fill("amount", "1.000")
+	b.submit()
+	b.beside("amount")
+	b.sees("write 1000 or 1.00")
+	b.fill("amount", "1,000")
+	b.submitted()
+	b.shows("2,000.00")
+	b.said(fmt.Sprintf("Deposited 1,000.00 EUR to Ada Lovelace, at position %v.", s.call("GET", "/accounts/"+ada, "")["position"]))
+
+	// The recipient is found by name, of the same currency only.
+	b.button("Transfer")
+	b.fill("to_account_id", "grac")
+	b.until(`document.querySelectorAll('dialog [role=option]').length === 1 && document.querySelector('dialog [role=option]').innerText.includes('Grace Hopper')`)
+	b.press(kb.ArrowDown)
+	b.press(kb.Enter)
+	b.picked("Grace Hopper")
+	b.fill("amount", "3000")
+	b.submit()
+	b.beside("amount")
+	b.until(`document.querySelector('dialog').innerText.match(/nsufficient/g).length === 1`) // says so once
+	b.fill("amount", "20")
+	b.submitted()
+	b.shows("1,980.00")
+	position := s.call("GET", "/accounts/"+grace, "")["position"]
+	b.said(fmt.Sprintf("Transferred 20.00 EUR from Ada Lovelace to Grace Hopper, at position %v.", position), "/accounts/"+grace, fmt.Sprintf("/log/%v", position))
+
+	// By the reference of a movement. What has not been shown yet is shown before it is sent.
+	b.button("Transfer")
+	b.fill("amount", "5")
+	b.fill("to_account_id", "invoice 17")
+	b.until(`document.querySelector('dialog [role=option]').innerText.includes('Mary Somerville')`)
+	before := len(s.gate.requests("POST", "/transfers"))
+	b.fill("to_account_id", mary)
+	b.script(`document.querySelector('dialog form').requestSubmit()`)
+	b.picked("Mary Somerville")
+	if got := len(s.gate.requests("POST", "/transfers")); got != before {
+		t.Error("the money moved before the recipient was shown")
+	}
+	b.submitted()
+	b.shows("1,975.00")
+
+	// What cannot be done is not offered. A refusal in spite of it says one thing once.
+	b.button("Withdraw")
+	b.fill("amount", "1")
+	suspended := s.call("POST", "/accounts/"+ada+"/suspend", "")
+	s.balance(ada, int64(suspended["position"].(float64)))
+	b.submit()
+	b.until(`document.querySelector('dialog .problem').innerText.match(/suspended/g).length === 1 && document.querySelector('dialog .problem').innerText.match(/\./g).length === 1`)
+	b.button("Cancel")
+	b.visit("/accounts/" + hopeless)
+	b.ruledOut("No money is available.", "Withdraw", "Transfer", "Hold")
+	b.visit("/accounts/" + ada)
+	b.ruledOut("No money moves on a suspended account.", "Deposit", "Withdraw", "Transfer", "Hold")
+	b.shoot("ruled-out")
+}
+
+// currenciesInUse are the codes that an account can be opened in.
+func currenciesInUse() []string {
+	var codes []string
+	for a := 'A'; a <= 'Z'; a++ {
+		for b := 'A'; b <= 'Z'; b++ {
+			for c := 'A'; c <= 'Z'; c++ {
+				if found, err := money.ParseCurrency(string([]rune{a, b, c})); err == nil {
+					codes = append(codes, found.Code())
+				}
+			}
+		}
+	}
+	return codes
 }

@@ -1,36 +1,56 @@
 // The forms of the commands on an account, its holds and its movements. Each hands its receipt to done.
-import { h } from './dom.js';
+import { exact } from './amounts.js';
+import { decimalsOf } from './currencies.js';
+import { h, newID, toast } from './dom.js';
 import { Problem, get, send } from './api.js';
 import { openForm } from './form.js';
-import { amount, less, words } from './format.js';
+import { ownerOf } from './find.js';
+import { amount, count, figure, isZero, less, short, words } from './format.js';
+import { lacking } from './scopes.js';
 import { patch, write } from './metadata.js';
 
 // metadata is the field of an account's or a movement's labels.
 export const metadata = { name: 'metadata', label: 'Metadata', type: 'metadata', hint: 'Labels of your own, one a line, as key: value.' };
 
-const sum = (currency) => ({ name: 'amount', label: `Amount in ${currency}`, required: true, inputmode: 'decimal', placeholder: '0.00' });
+const sum = (currency) => ({ name: 'amount', label: `Amount in ${currency}`, type: 'amount', currency, required: true });
 const money = (currency) => [sum(currency), { name: 'reference', label: 'Reference' }, metadata];
+
+// who links to an account by its owner's name, which is read if it is not given.
+const who = async (id, owner) => h('a', { href: `#/accounts/${id}` }, owner ?? await ownerOf(id) ?? short(id));
+const exactly = (decimal, currency) => figure(exact(decimal, decimalsOf(currency)), currency);
+
+// telling is a done that also says what happened, with a link to it. say makes the sentence, without its end.
+export const telling = (done, say) => async (receipt, values) => {
+  done(receipt);
+  toast(await say(receipt, values), ', ', h('a', { href: `#/log/${receipt.position}` }, `at position ${count(receipt.position)}`), '.');
+};
 
 // deposit and withdraw move money in and out.
 export function deposit(account, done) {
   openForm({
-    title: `Deposit to ${account.owner}`, label: 'Deposit', dryRun: 'offered', list: money(account.currency), done,
+    title: `Deposit to ${account.owner}`, label: 'Deposit', dryRun: 'offered', list: money(account.currency),
+    done: telling(done, async (_, { amount: sum }) => ['Deposited ', exactly(sum, account.currency), ' to ', await who(account.account_id, account.owner)]),
     submit: (values, how) => send('POST', '/deposits', { body: { account_id: account.account_id, ...values }, ...how }),
   });
 }
 
 export function withdraw(account, done) {
   openForm({
-    title: `Withdraw from ${account.owner}`, label: 'Withdraw', dryRun: 'offered', list: money(account.currency), done,
+    title: `Withdraw from ${account.owner}`, label: 'Withdraw', dryRun: 'offered', list: money(account.currency),
+    done: telling(done, async (_, { amount: sum }) => ['Withdrew ', exactly(sum, account.currency), ' from ', await who(account.account_id, account.owner)]),
     submit: (values, how) => send('POST', '/withdrawals', { body: { account_id: account.account_id, ...values }, ...how }),
   });
 }
 
+// other is the field of another account in the same currency.
+const other = (account) => ({ name: 'to_account_id', label: 'To account', type: 'account', currency: account.currency, but: account.account_id });
+
 // transfer moves money to another account.
 export function transfer(account, done) {
   openForm({
-    title: `Transfer from ${account.owner}`, label: 'Transfer', dryRun: 'offered', done,
-    list: [{ name: 'to_account_id', label: 'To account', required: true, hint: `The id of another account in ${account.currency}.` }, ...money(account.currency)],
+    title: `Transfer from ${account.owner}`, label: 'Transfer', dryRun: 'offered',
+    done: telling(done, async (_, { amount: sum, to_account_id: to }) => ['Transferred ', exactly(sum, account.currency), ' from ', await who(account.account_id, account.owner), ' to ', await who(to)]),
+    list: [{ ...other(account), required: true }, ...money(account.currency)],
     submit: (values, how) => send('POST', '/transfers', { body: { from_account_id: account.account_id, ...values }, ...how }),
   });
 }
@@ -38,7 +58,8 @@ export function transfer(account, done) {
 // hold keeps money of an account back, capture takes it, and release makes it available again.
 export function hold(account, done) {
   openForm({
-    title: `Hold money of ${account.owner}`, label: 'Place the hold', dryRun: 'offered', done,
+    title: `Hold money of ${account.owner}`, label: 'Place the hold', dryRun: 'offered',
+    done: telling(done, async (_, { amount: sum }) => ['Held ', exactly(sum, account.currency), ' of ', await who(account.account_id, account.owner)]),
     about: `It is no longer available, and stays in the balance until it is captured or released. ${amount(account.available)} ${account.currency} is available now.`,
     list: [sum(account.currency), { name: 'expires_at', label: 'Expires', type: 'datetime-local', hint: 'When it is released by itself.' }, { name: 'reference', label: 'Reference' }, metadata],
     submit: (values, how) => send('POST', `/accounts/${account.account_id}/holds`, { body: values, ...how }),
@@ -50,11 +71,12 @@ const held = (one) => `${amount(one.amount)} ${one.currency}${one.reference ? ` 
 
 export function capture(one, done) {
   openForm({
-    title: `Capture the hold of ${held(one)}`, label: 'Capture', dryRun: 'offered', done,
+    title: `Capture the hold of ${held(one)}`, label: 'Capture', dryRun: 'offered',
+    done: telling(done, async (receipt, { to_account_id: to }) => ['Captured ', figure(receipt.captured_amount, one.currency), ' of ', await who(one.account_id), to ? [' for ', await who(to)] : '']),
     about: 'The money leaves the account. What is not captured is released. A hold is captured once.',
     list: [
-      { name: 'amount', label: `Amount in ${one.currency}`, inputmode: 'decimal', placeholder: one.amount, hint: 'Leave it empty to capture all of it.' },
-      { name: 'to_account_id', label: 'To account', hint: `The id of another account in ${one.currency}. Leave it empty to pay the money out.` },
+      { ...sum(one.currency), required: false, placeholder: one.amount, hint: 'Leave it empty to capture all of it.' },
+      { ...other(one), hint: 'Leave it empty to pay the money out.' },
       { name: 'reference', label: 'Reference' },
     ],
     submit: (values, how) => send('POST', holdPath(one, 'capture'), { body: values, ...how }),
@@ -63,7 +85,8 @@ export function capture(one, done) {
 
 export function release(one, done) {
   openForm({
-    title: `Release the hold of ${held(one)}`, label: 'Release', dryRun: 'offered', done,
+    title: `Release the hold of ${held(one)}`, label: 'Release', dryRun: 'offered',
+    done: telling(done, async () => ['Released the hold of ', figure(one.amount, one.currency), ' of ', await who(one.account_id)]),
     about: 'The money is available again.', list: [{ name: 'reason', label: 'Reason' }],
     submit: (values, how) => send('POST', holdPath(one, 'release'), { body: values, ...how }),
   });
@@ -77,10 +100,12 @@ export function reverse(one, done) {
   const most = left(one);
   const takes = one.kind !== 'withdrawal'; // from an account that may have spent it
   openForm({
-    title: `Reverse the ${words(one.kind).toLowerCase()} of ${amount(one.amount)} ${one.currency}`, label: 'Reverse it', danger: true, dryRun: 'first', done,
+    title: `Reverse the ${words(one.kind).toLowerCase()} of ${amount(one.amount)} ${one.currency}`, label: 'Reverse it', danger: true, dryRun: 'first',
+    done: telling(done, async (receipt) => ['Reversed ', figure(receipt.amount, one.currency), ` of the ${words(one.kind).toLowerCase()} of `, await who(one.account_id),
+      one.counterparty_account_id ? [one.kind === 'transfer_in' ? ' from ' : ' to ', await who(one.counterparty_account_id)] : '']),
     about: one.transfer_id ? 'Both sides of the transfer are reversed together.' : null,
     list: [
-      { name: 'amount', label: `Amount in ${one.currency}`, inputmode: 'decimal', placeholder: most, hint: `At most ${amount(most)}. Leave it empty to reverse all of that.` },
+      { ...sum(one.currency), required: false, placeholder: most, hint: `At most ${amount(most)}. Leave it empty to reverse all of that.` },
       { name: 'reason', label: 'Reason' },
       ...(takes ? [{
         name: 'force', label: 'Force it', type: 'checkbox', warning: true,
@@ -97,10 +122,11 @@ export function edit(account, done) {
   const path = `/accounts/${account.account_id}`;
   let known = account;
   openForm({
-    title: `Edit the account of ${account.owner}`, label: 'Save', dryRun: 'offered', done,
+    title: `Edit the account of ${account.owner}`, label: 'Save', dryRun: 'offered',
+    done: telling(done, async (_, { owner }) => ['Changed the account of ', await who(account.account_id, owner)]),
     list: [
       { name: 'owner', label: 'Owner', required: true, value: account.owner },
-      { name: 'overdraft_limit', label: `Overdraft limit in ${account.currency}`, required: true, inputmode: 'decimal', value: account.overdraft_limit },
+      { name: 'overdraft_limit', label: `Overdraft limit in ${account.currency}`, type: 'amount', currency: account.currency, required: true, value: account.overdraft_limit },
       { ...metadata, plain: true, whole: true, value: account.metadata },
     ],
     async submit(values, how) {
@@ -138,39 +164,57 @@ function conflict(news, now) {
     news.metadata && `The metadata is now ${write(now.metadata).replaceAll('\n', ', ') || 'empty'}.`,
   ].filter(Boolean);
   return new Problem({
-    title: 'The account has changed since you opened this form', status: 412, code: 'version-mismatch',
-    detail: `${said.join(' ') || 'Money keeps moving on it.'} Nothing was saved. Save again to apply what you changed here to the account as it is now.`,
+    title: 'The account has changed', status: 412, code: 'version-mismatch',
+    detail: `The account has changed since you opened this form. ${said.join(' ') || 'Money keeps moving on it.'} Nothing was saved. Save again to apply what you changed here to the account as it is now.`,
   });
 }
 
 const changes = {
-  suspend: { title: 'Suspend', label: 'Suspend it', danger: true, about: 'No money moves on a suspended account until it is reactivated.' },
-  reactivate: { title: 'Reactivate', label: 'Reactivate it', about: 'Money can move on the account again.' },
-  close: { title: 'Close', label: 'Close it', danger: true, about: 'Closing is permanent. The balance must be zero, and no hold open.' },
+  suspend: { past: 'Suspended', title: 'Suspend', label: 'Suspend it', danger: true, about: 'No money moves on a suspended account until it is reactivated.' },
+  reactivate: { past: 'Reactivated', title: 'Reactivate', label: 'Reactivate it', about: 'Money can move on the account again.' },
+  close: { past: 'Closed', title: 'Close', label: 'Close it', danger: true, about: 'Closing is permanent. The balance must be zero, and no hold open.' },
 };
 
 // change suspends, reactivates or closes an account.
 export function change(name, account, done) {
-  const { title, label, danger, about } = changes[name];
+  const { past, title, label, danger, about } = changes[name];
   openForm({
-    title: `${title} ${account.owner}`, about, label, danger, dryRun: 'offered', list: [{ name: 'reason', label: 'Reason' }], done,
+    title: `${title} ${account.owner}`, about, label, danger, dryRun: 'offered', list: [{ name: 'reason', label: 'Reason' }],
+    done: telling(done, async () => [`${past} the account of `, await who(account.account_id, account.owner)]),
     submit: (values, how) => send('POST', `/accounts/${account.account_id}/${name}`, { body: values, ...how }),
   });
 }
 
-// buttons are those of the commands that an account's status leaves; the server has the last word.
+// guarded is a button that says why it cannot be used, if there is a reason.
+export function guarded(text, run, why, properties) {
+  const describedBy = newID('why');
+  const button = h('button', {
+    type: 'button', ...properties, 'aria-disabled': why ? 'true' : null, 'aria-describedby': why ? describedBy : null, title: why, on: { click: why ? null : run },
+  }, text);
+  return why ? [button, h('span', { class: 'visually-hidden', id: describedBy }, why)] : button;
+}
+
+// buttons are those of the commands on an account. Those that its status or the key rule out are disabled, and say why; the server
+// has the last word.
 export function buttons(account, done) {
-  const button = (text, run, kind) => h('button', { type: 'button', class: kind, on: { click: run } }, text);
-  if (account.status === 'closed') return h('p', { class: 'meta' }, 'A closed account accepts no commands.');
-  return [
-    button('Deposit', () => deposit(account, done), 'primary'),
-    button('Withdraw', () => withdraw(account, done)),
-    button('Transfer', () => transfer(account, done)),
-    button('Hold', () => hold(account, done)),
-    button('Edit', () => edit(account, done)),
+  const closed = account.status === 'closed' && 'A closed account accepts no commands.';
+  const suspended = account.status === 'suspended' && 'No money moves on a suspended account.';
+  const empty = /^-|^0*\.?0*$/.test(account.available) && 'No money is available.';
+  const kept = (!isZero(account.balance) && 'An account is closed when its balance is zero.') || (!isZero(account.held) && 'An account is closed when no hold is open.');
+  const list = [
+    ['Deposit', () => deposit(account, done), suspended, 'primary'],
+    ['Withdraw', () => withdraw(account, done), suspended || empty],
+    ['Transfer', () => transfer(account, done), suspended || empty],
+    ['Hold', () => hold(account, done), suspended || empty],
+    ['Edit', () => edit(account, done)],
     account.status === 'suspended'
-      ? button('Reactivate', () => change('reactivate', account, done))
-      : button('Suspend', () => change('suspend', account, done)),
-    button('Close', () => change('close', account, done)),
+      ? ['Reactivate', () => change('reactivate', account, done)]
+      : ['Suspend', () => change('suspend', account, done)],
+    ['Close', () => change('close', account, done), kept],
+  ].map(([text, run, why, kind]) => [text, run, lacking('accounts:write') || closed || why || null, kind]);
+  const reasons = Map.groupBy(list.filter(([, , why]) => why), ([, , why]) => why);
+  return [
+    h('div', { class: 'actions' }, list.map(([text, run, why, kind]) => guarded(text, run, why, { class: kind }))),
+    [...reasons].map(([why, which]) => h('p', { class: 'meta why' }, which.length < list.length && `${which.map(([text]) => text).join(', ')}: `, why)),
   ];
 }

@@ -51,9 +51,15 @@ export function newID(prefix) {
   return `${prefix}-${ids}`;
 }
 
-// toast says that something is done, for a few seconds and to screen readers.
-export function toast(message) {
-  const note = h('div', { class: 'toast' }, message);
-  document.getElementById('toasts').append(note);
-  setTimeout(() => note.remove(), 6000);
+// toast says what happened, also to screen readers, until it is dismissed, something else happens or half a minute has passed. It
+// may hold links.
+export function toast(...content) {
+  const note = h('div', { class: 'toast' }, h('p', null, content),
+    h('button', { type: 'button', class: 'quiet small', on: { click: dismiss } }, 'Dismiss'));
+  function dismiss() {
+    if (note.contains(document.activeElement)) document.getElementById('main').focus();
+    note.remove();
+  }
+  fill(document.getElementById('toasts'), note);
+  setTimeout(() => { if (!note.contains(document.activeElement)) note.remove(); }, 30_000);
 }

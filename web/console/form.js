@@ -1,43 +1,69 @@
 // Forms in dialogs, and the place of the server's words in them: beside the field they name, or else at the top.
 import { h, fill, newID } from './dom.js';
 import { outcome } from './events.js';
-import { zoned } from './format.js';
+import * as amounts from './amounts.js';
+import { decimalsOf } from './currencies.js';
+import { amount, zoned } from './format.js';
 import * as metadata from './metadata.js';
+import { picker } from './picker.js';
 
 // fields makes labelled inputs. A field has a name and a label, and may have a hint, a type, a value and more of what
-// inputs have; the type metadata is a text of pairs, which is read also when it is empty if the field is whole. One that is neither required nor plain is said to be optional.
+// inputs have. The type metadata is a text of pairs, which is read also when it is empty if the field is whole; amount is one in the
+// field's currency, which may be a function, and says how it is read; account is picked. One that is neither required nor plain is
+// said to be optional.
 export function fields(list) {
   const inputs = new Map();
   const errors = new Map();
+  const pickers = new Map();
   const elements = list.map((field) => {
     const id = newID('field');
     const error = h('p', { class: 'field-error', id: `${id}-error`, hidden: true });
-    const about = [field.hint && `${id}-hint`, `${id}-error`].filter(Boolean).join(' ');
+    const about = [field.hint && `${id}-hint`, field.type === 'amount' && `${id}-reading`, `${id}-error`].filter(Boolean).join(' ');
     const common = { id, name: field.name, 'aria-describedby': about, 'aria-required': field.required ? 'true' : null };
-    const input = control(field, common);
+    const picked = field.type === 'account' ? picker(field, common) : null;
+    const input = picked ? picked.input : control(field, common);
+    if (picked) pickers.set(field.name, picked);
     inputs.set(field.name, input);
     errors.set(field.name, error);
     const check = field.type === 'checkbox';
     const optional = !field.required && !field.plain && !check;
     return h('div', { class: ['field', field.width, field.type === 'datetime-local' && 'date', check && 'check'] },
       h('label', { for: id }, field.label, optional && h('span', { class: 'optional' }, ' optional')),
-      input,
+      picked ? picked.element : input,
+      field.type === 'amount' && reading(field, input, `${id}-reading`),
       field.hint && h('p', { class: ['hint', field.warning && 'warning'], id: `${id}-hint` }, field.hint),
       error);
   });
-  return { elements, inputs, errors };
+  return { elements, inputs, errors, pickers };
+}
+
+const currencyOf = (field) => (typeof field.currency === 'function' ? field.currency() : field.currency);
+const readAmount = (field, text) => (text === '' ? '' : amounts.read(text, decimalsOf(currencyOf(field)), field.name));
+
+// reading says how an amount is read that is not written as a plain decimal.
+function reading(field, input, id) {
+  const line = h('p', { class: 'hint', id, role: 'status' });
+  input.addEventListener('input', () => {
+    const text = input.value.trim();
+    let read = text;
+    try {
+      read = readAmount(field, text);
+    } catch { /* it is said when the form is sent */ }
+    fill(line, read !== text && `Read as ${amount(amounts.exact(read, decimalsOf(currencyOf(field))))} ${currencyOf(field)}.`);
+  });
+  return line;
 }
 
 function control(field, common) {
   if (field.options) return h('select', common, field.options.map(([value, text]) => h('option', { value, selected: value === field.value }, text)));
-  const input = { ...common, autocomplete: field.autocomplete ?? 'off', spellcheck: 'false', placeholder: field.placeholder };
+  const input = { ...common, autocomplete: field.autocomplete ?? 'off', spellcheck: 'false', placeholder: field.placeholder ?? (field.type === 'amount' ? amounts.exact('0', decimalsOf(currencyOf(field))) : undefined) };
   if (field.type === 'metadata') return h('textarea', { ...input, rows: 2 }, metadata.write(field.value));
-  return h('input', { ...input, type: field.type ?? 'text', value: field.value, inputmode: field.inputmode, list: field.list, step: field.step });
+  return h('input', { ...input, type: field.type === 'amount' ? 'text' : field.type ?? 'text', value: field.value, inputmode: field.type === 'amount' ? 'decimal' : field.inputmode, list: field.list, step: field.step });
 }
 
 // values reads what is in the fields, as the API takes it. Empty ones are left out unless they are required.
-function values(list, inputs) {
-  const pairs = list.map((field) => [field, value(field, inputs.get(field.name))]);
+function values(list, { inputs, pickers }) {
+  const pairs = list.map((field) => [field, pickers.get(field.name)?.value() ?? value(field, inputs.get(field.name))]);
   return Object.fromEntries(pairs.filter(([field, found]) => found !== undefined && (found !== '' || field.required)).map(([field, found]) => [field.name, found]));
 }
 
@@ -45,6 +71,7 @@ function value(field, input) {
   const text = input.value.trim();
   switch (field.type) {
     case 'checkbox': return input.checked || undefined;
+    case 'amount': return readAmount(field, text);
     case 'datetime-local': return zoned(text);
     case 'metadata': return text || field.whole ? metadata.read(text, field.name) : undefined;
     default: return text;
@@ -57,11 +84,17 @@ export function place(problem, { inputs, errors }, top) {
   const rest = mark(problem, { inputs, errors });
   const first = [...inputs.values()].find((input) => input.hasAttribute('aria-invalid'));
   if (rest.length > 0 || !first) {
-    fill(top, h('strong', null, problem.title, '.'), ' ', problem.scope ? `The key lacks the scope ${problem.scope}. ` : '', problem.message,
-      rest.map((one) => h('span', null, ` ${fieldOf(one)}: ${one.detail}`)));
+    const said = sayOnce(problem);
+    fill(top, said, rest.filter((one) => !said.toLowerCase().includes(one.detail.toLowerCase())).map((one) => h('span', null, ` ${fieldOf(one)}: ${one.detail}`)));
     top.hidden = false;
   }
   (first ?? top).focus();
+}
+
+// sayOnce is a problem in a sentence or two. The title of a refusal repeats its detail; that of an outage says what it is.
+function sayOnce(problem) {
+  if (problem.scope) return `The key lacks the scope ${problem.scope}.`;
+  return problem.unsettled ? `${problem.title}. ${problem.message}` : problem.message;
 }
 
 // mark shows the errors of a problem beside their fields, and returns those that concern no field.
@@ -121,16 +154,16 @@ export function attempts() {
 }
 
 // openForm shows a dialog with a form. submit gets the values and how to send them, { key, dryRun }, and what it returns is
-// handed to done when the dialog is closed; an error it throws is shown in the form. dryRun is 'offered' for a form that can
+// handed to done with the values when the dialog is closed; changed gets the inputs when one has changed; an error it throws is shown in the form. dryRun is 'offered' for a form that can
 // be tried, and 'first' for one that is tried before it can be sent: until then, and after each change, its button does that.
-export function openForm({ title, about, list = [], label, danger, dryRun, submit, done }) {
+export function openForm({ title, about, list = [], label, danger, dryRun, submit, done, changed }) {
   const made = fields(list);
   const titleID = newID('title');
   const top = h('div', { class: 'problem', role: 'alert', tabindex: '-1', hidden: true });
   const button = h('button', { type: 'submit' });
   const tried = h('div', { class: 'dry-run', role: 'group', 'aria-label': 'Dry run', tabindex: '-1', hidden: true });
   const attempt = attempts();
-  const form = h('form', { novalidate: true, class: 'form', on: { submit: send, input: () => settle(false) } },
+  const form = h('form', { novalidate: true, class: 'form', on: { submit: send, input: () => settle(false), change: () => changed?.(made.inputs) } },
     h('h2', { id: titleID }, title), about && h('p', { class: 'about' }, about), top, made.elements, tried,
     h('div', { class: 'actions' },
       h('button', { type: 'button', class: 'quiet', on: { click: () => dialog.close() } }, 'Cancel'),
@@ -156,12 +189,15 @@ export function openForm({ title, about, list = [], label, danger, dryRun, submi
     button.setAttribute('aria-disabled', 'true');
     button.classList.add('busy');
     try {
-      const found = values(list, made.inputs);
+      for (const picked of made.pickers.values()) {
+        if (!await picked.settled()) return;
+      }
+      const found = values(list, made);
       if (trying) {
         const result = await submit(found, { dryRun: true });
         clear(made, top);
         // What has been changed meanwhile has not been tried.
-        if (JSON.stringify(found) !== JSON.stringify(values(list, made.inputs))) return;
+        if (JSON.stringify(found) !== JSON.stringify(values(list, made))) return;
         fill(tried, outcome(result));
         settle(true);
         tried.focus();
@@ -170,7 +206,7 @@ export function openForm({ title, about, list = [], label, danger, dryRun, submi
       const result = await submit(found, { key: attempt.key(found) });
       attempt.settled();
       dialog.close();
-      done?.(result);
+      done?.(result, found);
     } catch (error) {
       if (!error.unsettled && !trying) attempt.settled();
       settle(false);

@@ -1,7 +1,8 @@
 // The holds of an account: what is kept back of its money, and how holds ended.
 import { h, fill, put } from './dom.js';
 import { get } from './api.js';
-import { capture, release } from './commands.js';
+import { capture, guarded, release } from './commands.js';
+import { lacking, learn } from './scopes.js';
 import { amount, count, time, words } from './format.js';
 import { labels } from './movements.js';
 import { badge, filters, found, latest, load, pager, panel, table } from './parts.js';
@@ -11,10 +12,9 @@ const STATES = ['open', 'captured', 'released', 'expired'];
 export function holdsOf(view, query) {
   const { id, path, signal, body } = view;
   const search = filters(path, [{ name: 'status', label: 'Status', options: [['', 'Open'], ...STATES.slice(1).map((state) => [state, words(state)]), ['any', 'Any']] }], query);
-  const button = (text, run, one) => h('button', {
-    type: 'button', class: 'small', 'aria-label': `${text} the hold of ${amount(one.amount)} ${one.currency} placed at position ${one.position}`,
-    on: { click: () => run(one, view.done) },
-  }, text);
+  const button = (text, run, one) => guarded(text, () => run(one, view.done), lacking('accounts:write'), {
+    class: 'small', 'aria-label': `${text} the hold of ${amount(one.amount)} ${one.currency} placed at position ${one.position}`,
+  });
   const rows = table('Holds', [
     { head: 'Placed', cell: (one) => time(one.placed_at) },
     { head: 'Reference', class: 'lead', cell: (one) => [one.reference ?? '–', labels(one.metadata)] },
@@ -36,6 +36,7 @@ export function holdsOf(view, query) {
     const { body: page } = await get(`/accounts/${id}/holds`, {
       query: { status: status === 'any' ? undefined : status, cursor: asked.get('cursor'), limit: 20, count: true }, wait: view.wait, signal: now,
     });
+    await learn(now);
     rows.rows(page.holds);
     put(sum, found(page, 'hold', 'holds'));
     fill(turn, pager(path, asked, page.next_cursor));

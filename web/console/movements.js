@@ -1,7 +1,8 @@
 // Movements of money as tables show them: on an account, in a statement, and in the search across accounts.
 import { h } from './dom.js';
-import { left, reverse } from './commands.js';
+import { guarded, left, reverse } from './commands.js';
 import { amount, count, isZero, short, time, words } from './format.js';
+import { lacking } from './scopes.js';
 
 export const KINDS = ['deposit', 'withdrawal', 'transfer_in', 'transfer_out', 'reversal_in', 'reversal_out'];
 export const kinds = { name: 'kind', label: 'Kind', options: [['', 'Any'], ...KINDS.map((kind) => [kind, words(kind)])] };
@@ -32,7 +33,7 @@ function linked(one) {
 function reversing(one, done) {
   const rest = left(one);
   if (rest === null || isZero(rest)) return '–';
-  return h('button', { type: 'button', class: 'small', 'aria-label': `Reverse the movement at position ${one.position}`, on: { click: () => reverse(one, done) } }, 'Reverse');
+  return guarded('Reverse', () => reverse(one, done), lacking('accounts:write'), { class: 'small', 'aria-label': `Reverse the movement at position ${one.position}` });
 }
 
 const parts = {

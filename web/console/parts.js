@@ -31,7 +31,7 @@ export function trouble(problem, again) {
   const scope = problem.status === 403 && problem.scope;
   return h('div', { class: 'state bad', role: 'alert' },
     h('p', null, h('strong', null, problem.title ?? 'Something went wrong')),
-    h('p', null, scope ? ['The key lacks the scope ', h('code', null, problem.scope), '. '] : null, problem.message),
+    !problem.code?.endsWith('-not-found') && h('p', null, scope ? ['The key lacks the scope ', h('code', null, problem.scope), '.'] : problem.message),
     problem.requestID && h('p', { class: 'meta' }, `Request ${problem.requestID}`),
     again && h('button', { type: 'button', on: { click: again } }, 'Try again'));
 }

@@ -1,13 +1,14 @@
 // An account: what it has, what may be done with it, its balance over time, and its movements, statement, holds or events.
-import { h, fill, toast } from '../dom.js';
+import { h, fill } from '../dom.js';
 import { batch, get } from '../api.js';
 import { chart } from '../chart.js';
 import { buttons } from '../commands.js';
 import { describe } from '../events.js';
-import { amount, count, drawn, figure, time, words, zoned } from '../format.js';
+import { amount, count, drawn, figure, time, zoned } from '../format.js';
 import { holdsOf } from '../holds.js';
 import { kinds, ofAccount } from '../movements.js';
 import { badge, filters, latest, load, note, pager, pairs, panel, table } from '../parts.js';
+import { learn } from '../scopes.js';
 import { statementOf } from '../statement.js';
 
 const TABS = [['', 'Movements', movementsOf], ['statement', 'Statement', statementOf], ['holds', 'Holds', holdsOf], ['events', 'Events', eventsOf]];
@@ -15,7 +16,7 @@ const TABS = [['', 'Movements', movementsOf], ['statement', 'Statement', stateme
 export function show({ root, parts: [id, tab], query, signal }) {
   const path = `/accounts/${id}${tab ? `/${tab}` : ''}`;
   const head = h('div', { class: 'account-head' });
-  const actions = h('div', { class: 'actions' });
+  const actions = h('div', { class: 'commands' });
   const heading = h('h1', null, 'Account');
   const state = h('span', null);
   const line = chart({ label: 'Balance', names: ['balance'], format: String, step: true, height: 200 });
@@ -29,7 +30,6 @@ export function show({ root, parts: [id, tab], query, signal }) {
   fill(root, h('div', { class: 'title' }, h('div', { class: 'named' }, heading, state), actions), head, past.element, pages, body);
 
   const done = (receipt) => {
-    toast(`${words(receipt.type.replace(/([a-z])([A-Z])/g, '$1 $2').toLowerCase())}, at position ${receipt.position}.`);
     refresh(receipt.position);
     heading.setAttribute('tabindex', '-1');
     heading.focus({ preventScroll: true });
@@ -43,6 +43,7 @@ export function show({ root, parts: [id, tab], query, signal }) {
     view.wait = wait;
     load(head, now, async () => {
       const { body: account } = await get(`/accounts/${id}`, { wait, signal: now });
+      await learn(now);
       fill(heading, account.owner);
       document.title = `${account.owner} · Passbook`;
       fill(state, badge(account.status));
@@ -124,6 +125,7 @@ function movementsOf(view, query) {
       query: { kind: asked.get('kind'), sort: asked.get('sort'), cursor: asked.get('cursor'), from: zoned(asked.get('from')), to: zoned(asked.get('to')), limit: 20 },
       wait: view.wait, signal: now,
     });
+    await learn(now);
     rows.rows(page.transactions);
     fill(turn, pager(path, asked, page.next_cursor));
     return rows.element;

@@ -1,8 +1,11 @@
 // Accounts: a page of them at a time, by a part of the owner's name, currency and status; and the form that opens one.
-import { h, fill, put, toast } from '../dom.js';
+import { h, fill, put } from '../dom.js';
 import { get, send } from '../api.js';
-import { metadata } from '../commands.js';
-import { amount, short, time } from '../format.js';
+import { guarded, metadata, telling } from '../commands.js';
+import { CURRENCIES, decimalsOf, nameOf } from '../currencies.js';
+import { exact } from '../amounts.js';
+import { lacking, learn } from '../scopes.js';
+import { amount, figure, short, time } from '../format.js';
 import { openForm } from '../form.js';
 import { badge, filters, found, latest, load, pager, panel, table } from '../parts.js';
 
@@ -27,11 +30,16 @@ export function show({ root, query, signal }) {
   const sum = h('p', { class: 'about', role: 'status' });
   const list = panel('All accounts', { wide: true, actions: sum });
   const turn = h('div', { class: 'turn' });
+  const opening = h('div', { class: 'commands' });
   fill(root,
-    h('div', { class: 'title' }, h('h1', null, 'Accounts'),
-      h('button', { type: 'button', class: 'primary', on: { click: openAccount } }, 'Open an account')),
+    h('div', { class: 'title' }, h('h1', null, 'Accounts'), opening),
     search.element, list.element, turn);
 
+  const offer = () => {
+    const why = lacking('accounts:write');
+    fill(opening, guarded('Open an account', openAccount, why, { class: 'primary' }), why && h('p', { class: 'meta why' }, why));
+  };
+  offer();
   const next = latest(signal);
   const update = (asked) => {
     const now = next();
@@ -44,6 +52,8 @@ export function show({ root, query, signal }) {
       const { body } = await get('/accounts', {
         query: { ...Object.fromEntries(asked), currency: asked.get('currency')?.toUpperCase(), limit: 25, count: true }, signal: now,
       });
+      await learn(now);
+      offer();
       rows.rows(body.accounts);
       put(sum, found(body, 'account', 'accounts'));
       fill(turn, pager('/accounts', asked, body.next_cursor));
@@ -54,21 +64,26 @@ export function show({ root, query, signal }) {
   return { update };
 }
 
-function openAccount() {
+export function openAccount() {
+  let currency = '';
   openForm({
+    // Amounts are shown with the decimals of the currency that is chosen.
+    changed(inputs) {
+      currency = inputs.get('currency').value;
+      for (const name of ['overdraft_limit', 'initial_deposit']) inputs.get(name).placeholder = exact('0', decimalsOf(currency));
+    },
     title: 'Open an account', label: 'Open it', dryRun: 'offered',
     list: [
       { name: 'owner', label: 'Owner', required: true },
-      { name: 'currency', label: 'Currency', required: true, hint: 'An ISO 4217 code, such as EUR.' },
-      { name: 'overdraft_limit', label: 'Overdraft limit', inputmode: 'decimal', hint: 'How far below zero the balance may go.' },
-      { name: 'initial_deposit', label: 'Initial deposit', inputmode: 'decimal', hint: 'Recorded together with the opening.' },
+      { name: 'currency', label: 'Currency', required: true, options: [['', 'Choose one'], ...CURRENCIES.map((code) => [code, nameOf(code)])] },
+      { name: 'overdraft_limit', label: 'Overdraft limit', type: 'amount', currency: () => currency, hint: 'How far below zero the balance may go.' },
+      { name: 'initial_deposit', label: 'Initial deposit', type: 'amount', currency: () => currency, hint: 'Recorded together with the opening.' },
       metadata,
       { name: 'account_id', label: 'Account id', hint: 'A UUID. Leave it empty to have one generated.' },
     ],
     submit: (values, how) => send('POST', '/accounts', { body: values, ...how }),
-    done(receipt) {
-      toast(`The account is open, at position ${receipt.position}.`);
-      location.hash = `/accounts/${receipt.account_id}?wait=${receipt.position}`;
-    },
+    done: telling((receipt) => { location.hash = `/accounts/${receipt.account_id}?wait=${receipt.position}`; },
+      (receipt, { owner, initial_deposit: first }) => ['Opened the account of ', h('a', { href: `#/accounts/${receipt.account_id}` }, owner),
+        first ? [' with ', figure(exact(first, decimalsOf(currency)), currency)] : ` in ${currency}`]),
   });
 }

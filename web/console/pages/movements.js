@@ -1,8 +1,9 @@
 // Movements of all accounts, found by what is known of them.
-import { h, fill, put, toast } from '../dom.js';
+import { h, fill, put } from '../dom.js';
 import { Problem, get } from '../api.js';
 import { zoned } from '../format.js';
 import { kinds, ofAll } from '../movements.js';
+import { learn } from '../scopes.js';
 import { filters, found, latest, load, pager, panel, table } from '../parts.js';
 
 export function show({ root, query, signal }) {
@@ -25,7 +26,6 @@ export function show({ root, query, signal }) {
   let asked = query;
   let wait = query.get('wait');
   const rows = table('Movements', ofAll((receipt) => {
-    toast(`Reversed, at position ${receipt.position}.`);
     wait = receipt.position;
     read();
   }), { empty: 'No movements match.' });
@@ -38,6 +38,7 @@ export function show({ root, query, signal }) {
     search.set(asked);
     load(list.body, now, () => search.checked(async () => {
       const { body } = await get('/transactions', { query: asFilters(asked), wait, signal: now });
+      await learn(now);
       rows.rows(body.transactions);
       put(sum, found(body, 'movement', 'movements'));
       fill(turn, pager('/movements', asked, body.next_cursor));
