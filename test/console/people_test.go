@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
 	"passbook/internal/money"
@@ -193,4 +196,71 @@ func currenciesInUse() []string {
 		}
 	}
 	return codes
+}
+
+// zone makes the browser one of another time zone, and loads the page again.
+func (b *tab) zone(name string) {
+	b.t.Helper()
+	call(b, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: name})
+	b.run(chromedp.Reload())
+	b.until(`document.querySelector('main h1') && !document.querySelector('main [aria-busy]')`)
+}
+
+// TestLinksMeanTheSame opens the same addresses in two time zones, and goes back and forward between pages.
+func TestLinksMeanTheSame(t *testing.T) {
+	t.Parallel()
+	s := serve(t, past(t))
+	for n := range 20 {
+		s.open(fmt.Sprintf("Owner %02d", n), "SEK")
+	}
+	ada := pastAccount(0)
+	b := browse(t, s.gate.URL, "/accounts/"+ada, "status of 404", "status of 400")
+	b.zone("Asia/Tokyo")
+	b.sees("+09:00")
+	from := time.Now().AddDate(0, 0, -3).In(time.FixedZone("", 9*3600))
+	b.fillIn("", "from", from.Format("2006-01-02 15:04")+"\r")
+	b.until(`location.hash.includes('from=')`)
+	b.until(`!document.querySelector('main [aria-busy]')`)
+	rows := `[...document.querySelectorAll('tbody tr td[data-label=Position]')].map((e) => e.innerText).join()`
+	tokyo, _ := eval[string](b, rows)
+	b.zone("America/New_York")
+	b.until(fmt.Sprintf(`%s === %q`, rows, tokyo))
+	newYork, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.until(fmt.Sprintf(`document.querySelector('[name=from]').value === %q`, from.In(newYork).Format("2006-01-02 15:04")))
+	b.fillIn("", "from", "yesterday\r")
+	b.until(`document.querySelector('[name=from]').getAttribute('aria-invalid') === 'true'`)
+
+	day := time.Now().UTC().AddDate(0, 0, -20).Format("2006-01-02")
+	b.visit("/accounts/" + ada + "/statement?from=" + day + "&to=" + day)
+	sheet := `document.querySelector('.sheet').innerText`
+	b.until(sheet + `.includes('UTC')`)
+	one, _ := eval[string](b, sheet)
+	b.zone("Asia/Tokyo")
+	b.until(fmt.Sprintf(`%s === %q`, sheet, one))
+	call(b, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "UTC"})
+
+	// A page of a list begins at its heading; Back leads to the link that was followed, and to where it was.
+	b.visit("/accounts")
+	b.until(`document.querySelectorAll('tbody tr').length === 25`)
+	b.link("Next page")
+	b.until(`document.querySelectorAll('tbody tr').length === 7 && document.activeElement.innerText === 'All accounts'`)
+	b.script(`history.back()`)
+	b.until(`document.querySelectorAll('tbody tr').length === 25 && document.activeElement.innerText === 'Next page'`)
+	b.script(`history.forward()`)
+	b.until(`document.querySelectorAll('tbody tr').length === 7`)
+	b.script(`history.back()`)
+	b.until(`document.querySelectorAll('tbody tr').length === 25 && document.activeElement.innerText === 'Next page'`)
+	b.link("Owner 12")
+	b.until(`document.querySelector('h1').innerText === 'Owner 12' && document.activeElement.tagName === 'H1' && scrollY === 0`)
+	b.script(`history.back()`)
+	b.until(`document.activeElement.innerText === 'Owner 12' && scrollY > 100 && document.activeElement.getBoundingClientRect().bottom < innerHeight`)
+
+	for _, id := range []string{"0190a0d2-0000-7000-8000-00000000ffff", "nobody"} {
+		b.visit("/accounts/" + id)
+		b.until(`document.querySelector('h1').innerText === 'No such account' && document.title.startsWith('No such account')`)
+		b.until(`!document.querySelector('main [aria-busy], main .panel, main .account-head')`)
+	}
 }

@@ -46,5 +46,5 @@ func TestTimeTravel(t *testing.T) {
 	b.fillIn("", "position", "")
 	b.fillIn("", "account", "0190a0d2-0000-7000-8000-00000000ffff")
 	b.button("Show")
-	b.sees("has no account with this id")
+	b.sees("No such account")
 }

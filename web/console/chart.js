@@ -1,7 +1,7 @@
 // Line charts as SVG. A chart is for the eye: it places points by Numbers, and its values are also text elsewhere on
 // the page too, or in the chart's own name.
 import { h, s, fill, put } from './dom.js';
-import { clock } from './format.js';
+import { clock, zone } from './format.js';
 
 const PAD = { top: 10, right: 12, bottom: 22 };
 
@@ -120,7 +120,7 @@ function point(event, svg, tip, drawn, { names, format }) {
     cross.children[i + 1].setAttribute('cy', one ? drawn.y(one.y) : -9);
   });
   const when = new Date(anchor.x);
-  fill(tip, h('span', { class: 'meta' }, `${when.toLocaleDateString('en', { month: 'short', day: 'numeric' })} ${clock(when)}`),
+  fill(tip, h('span', { class: 'meta' }, `${when.toLocaleDateString('en', { month: 'short', day: 'numeric' })} ${clock(when)} ${zone(when)}`),
     found.map((one, i) => one && h('span', null, names.length > 1 ? `${names[i]} ` : '', h('b', null, one.text ?? format(one.y)))));
   tip.hidden = false;
   const room = svg.clientWidth - tip.offsetWidth - 8;

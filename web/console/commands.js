@@ -61,7 +61,7 @@ export function hold(account, done) {
     title: `Hold money of ${account.owner}`, label: 'Place the hold', dryRun: 'offered',
     done: telling(done, async (_, { amount: sum }) => ['Held ', exactly(sum, account.currency), ' of ', await who(account.account_id, account.owner)]),
     about: `It is no longer available, and stays in the balance until it is captured or released. ${amount(account.available)} ${account.currency} is available now.`,
-    list: [sum(account.currency), { name: 'expires_at', label: 'Expires', type: 'datetime-local', hint: 'When it is released by itself.' }, { name: 'reference', label: 'Reference' }, metadata],
+    list: [sum(account.currency), { name: 'expires_at', label: 'Expires', type: 'moment', hint: 'When it is released by itself.' }, { name: 'reference', label: 'Reference' }, metadata],
     submit: (values, how) => send('POST', `/accounts/${account.account_id}/holds`, { body: values, ...how }),
   });
 }

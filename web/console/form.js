@@ -3,13 +3,14 @@ import { h, fill, newID } from './dom.js';
 import { outcome } from './events.js';
 import * as amounts from './amounts.js';
 import { decimalsOf } from './currencies.js';
-import { amount, zoned } from './format.js';
+import { amount, zone } from './format.js';
 import * as metadata from './metadata.js';
+import { readDay, readMoment } from './moments.js';
 import { picker } from './picker.js';
 
 // fields makes labelled inputs. A field has a name and a label, and may have a hint, a type, a value and more of what
 // inputs have. The type metadata is a text of pairs, which is read also when it is empty if the field is whole; amount is one in the
-// field's currency, which may be a function, and says how it is read; account is picked. One that is neither required nor plain is
+// field's currency, which may be a function, and says how it is read; account is picked; moment and day are typed. One that is neither required nor plain is
 // said to be optional.
 export function fields(list) {
   const inputs = new Map();
@@ -27,8 +28,8 @@ export function fields(list) {
     errors.set(field.name, error);
     const check = field.type === 'checkbox';
     const optional = !field.required && !field.plain && !check;
-    return h('div', { class: ['field', field.width, field.type === 'datetime-local' && 'date', check && 'check'] },
-      h('label', { for: id }, field.label, optional && h('span', { class: 'optional' }, ' optional')),
+    return h('div', { class: ['field', field.width, field.type === 'moment' && 'date', check && 'check'] },
+      h('label', { for: id }, field.label, field.type === 'moment' && ` (${zone(new Date())})`, field.type === 'day' && ' (UTC)', optional && h('span', { class: 'optional' }, ' optional')),
       picked ? picked.element : input,
       field.type === 'amount' && reading(field, input, `${id}-reading`),
       field.hint && h('p', { class: ['hint', field.warning && 'warning'], id: `${id}-hint` }, field.hint),
@@ -54,11 +55,20 @@ function reading(field, input, id) {
   return line;
 }
 
+function example(field) {
+  switch (field.type) {
+    case 'amount': return amounts.exact('0', decimalsOf(currencyOf(field)));
+    case 'moment': return 'YYYY-MM-DD hh:mm';
+    case 'day': return 'YYYY-MM-DD';
+    default: return undefined;
+  }
+}
+
 function control(field, common) {
   if (field.options) return h('select', common, field.options.map(([value, text]) => h('option', { value, selected: value === field.value }, text)));
-  const input = { ...common, autocomplete: field.autocomplete ?? 'off', spellcheck: 'false', placeholder: field.placeholder ?? (field.type === 'amount' ? amounts.exact('0', decimalsOf(currencyOf(field))) : undefined) };
+  const input = { ...common, autocomplete: field.autocomplete ?? 'off', spellcheck: 'false', placeholder: field.placeholder ?? example(field) };
   if (field.type === 'metadata') return h('textarea', { ...input, rows: 2 }, metadata.write(field.value));
-  return h('input', { ...input, type: field.type === 'amount' ? 'text' : field.type ?? 'text', value: field.value, inputmode: field.type === 'amount' ? 'decimal' : field.inputmode, list: field.list, step: field.step });
+  return h('input', { ...input, type: ['amount', 'moment', 'day'].includes(field.type) ? 'text' : field.type, value: field.value, inputmode: field.type === 'amount' ? 'decimal' : field.inputmode });
 }
 
 // values reads what is in the fields, as the API takes it. Empty ones are left out unless they are required.
@@ -67,12 +77,14 @@ function values(list, { inputs, pickers }) {
   return Object.fromEntries(pairs.filter(([field, found]) => found !== undefined && (found !== '' || field.required)).map(([field, found]) => [field.name, found]));
 }
 
-function value(field, input) {
+// value reads one field.
+export function value(field, input) {
   const text = input.value.trim();
   switch (field.type) {
     case 'checkbox': return input.checked || undefined;
     case 'amount': return readAmount(field, text);
-    case 'datetime-local': return zoned(text);
+    case 'moment': return readMoment(text, field.name);
+    case 'day': return readDay(text, field.name);
     case 'metadata': return text || field.whole ? metadata.read(text, field.name) : undefined;
     default: return text;
   }
@@ -94,6 +106,8 @@ export function place(problem, { inputs, errors }, top) {
 // sayOnce is a problem in a sentence or two. The title of a refusal repeats its detail; that of an outage says what it is.
 function sayOnce(problem) {
   if (problem.scope) return `The key lacks the scope ${problem.scope}.`;
+  // What a read says of something missing is for programs.
+  if (problem.code?.endsWith('-not-found') && !problem.message.startsWith('No ')) return `${problem.title}.`;
   return problem.unsettled ? `${problem.title}. ${problem.message}` : problem.message;
 }
 

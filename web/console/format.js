@@ -38,26 +38,31 @@ export function less(a, b) {
 // isZero tells whether a decimal is zero.
 export const isZero = (decimal) => /^-?0*(\.0*)?$/.test(decimal);
 
-// zoned is a moment of the API for what an input of a date and time holds, in the time zone of the browser; undefined if it is empty.
-export const zoned = (local) => (local ? new Date(local).toISOString() : undefined);
-
 // drawn is an amount for a chart to place a point by, and for nothing else: a Number is not exact.
 export const drawn = (decimal) => Number(decimal);
 
 const two = (n) => String(n).padStart(2, '0');
 
-// moment shows a time of the API to the second, in the viewer's time zone.
-export function moment(rfc3339) {
+// zone is the viewer's time zone at a time: +01:00, or UTC.
+export function zone(t) {
+  const minutes = -t.getTimezoneOffset();
+  const size = Math.abs(minutes);
+  return minutes === 0 ? 'UTC' : `${minutes < 0 ? '−' : '+'}${two(Math.floor(size / 60))}:${two(size % 60)}`;
+}
+
+// moment shows a time of the API to the second and says its zone: the viewer's, or UTC.
+export function moment(rfc3339, utc = false) {
   const t = new Date(rfc3339);
-  return `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())} ${clock(t)}`;
+  if (utc) return `${t.toISOString().slice(0, 19).replace('T', ' ')} UTC`;
+  return `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())} ${clock(t)} ${zone(t)}`;
 }
 
 // clock shows the time of a day.
 export const clock = (t) => `${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}`;
 
 // time is moment as an element, which knows the whole time in UTC. Only between the day and the time of day may a line break.
-export function time(rfc3339) {
-  const [day, ...rest] = moment(rfc3339).split(' ');
+export function time(rfc3339, utc) {
+  const [day, ...rest] = moment(rfc3339, utc).split(' ');
   return h('time', { datetime: rfc3339, title: rfc3339 }, h('span', null, day), ' ', h('span', null, rest.join(' ')));
 }
 

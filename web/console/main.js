@@ -25,15 +25,62 @@ const pages = [
 const main = document.getElementById('main');
 let current = { path: null, view: null, leave: new AbortController() };
 
+// Where the reader was on each page of the browser's history, so that Back and Forward lead there again.
+const places = new Map();
+history.scrollRestoration = 'manual';
+
+// entered tells where the reader was on the page that the browser has come back to, or undefined for a new one.
+function entered() {
+  const known = places.get(history.state?.entry);
+  if (!history.state?.entry) history.replaceState({ entry: crypto.randomUUID() }, '');
+  current.entry = history.state.entry;
+  return known;
+}
+
+// go shows the page of a new address, and takes the reader where it is to be read.
+function go() {
+  const link = document.activeElement?.closest('main a');
+  const place = { y: window.scrollY, href: link?.getAttribute('href') };
+  places.set(current.entry, place);
+  const turned = link?.closest('.pager');
+  const tabbed = link?.closest('.tabs') && place;
+  const before = entered() ?? tabbed;
+  const entry = current.entry;
+  const changed = show(false);
+  current.entry = entry;
+  const root = main.firstElementChild;
+  if (before) arrive(root, () => back(root, before));
+  else if (!changed && turned) arrive(root, () => focusOn(root.querySelector('.panel:has(+ .turn) h2'), true));
+}
+
+// arrive runs what is to be done once the page has been read.
+async function arrive(root, then) {
+  for (let n = 0; n < 200 && root.querySelector('[aria-busy]'); n += 1) await new Promise((resolve) => { setTimeout(resolve, 25); });
+  if (root.isConnected) then();
+}
+
+function back(root, { y, href }) {
+  const link = href && [...root.querySelectorAll('a')].find((one) => one.getAttribute('href') === href);
+  if (link) link.focus({ preventScroll: true });
+  else focusOn(root.querySelector('h1'));
+  window.scrollTo(0, y);
+}
+
+function focusOn(heading, scroll) {
+  heading.setAttribute('tabindex', '-1');
+  heading.focus({ preventScroll: true });
+  if (scroll) heading.scrollIntoView({ block: 'start' });
+}
+
 // show puts the page of the address on the screen. A page that can be updated is, when only the query has changed, so
-// that a form that caused it keeps its focus.
+// that a form that caused it keeps its focus. It tells whether the page is another.
 function show(force) {
   const [path, query] = (location.hash.slice(1) || '/').split('?');
   const asked = new URLSearchParams(query);
   const first = current.path === null;
   if (!force && path === current.path && current.view?.update) {
     current.view.update(asked);
-    return;
+    return false;
   }
   current.leave.abort();
   const leave = new AbortController();
@@ -48,9 +95,9 @@ function show(force) {
   document.title = `${heading.textContent} · Passbook`;
   if (!first) {
     window.scrollTo(0, 0);
-    heading.setAttribute('tabindex', '-1');
-    heading.focus({ preventScroll: true });
+    focusOn(heading);
   }
+  return true;
 }
 
 const missing = {
@@ -92,8 +139,9 @@ document.getElementById('skip').addEventListener('click', (event) => {
   event.preventDefault(); // the hash names a page here
   main.focus();
 });
-window.addEventListener('hashchange', () => show(false));
+window.addEventListener('hashchange', go);
 watchTheme();
 watchKey(() => show(true));
 show(false);
+entered();
 get('/livez').then(({ body }) => put(document.getElementById('version'), body.version)).catch(() => {});

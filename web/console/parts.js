@@ -1,8 +1,9 @@
 // Parts that pages have in common: panels, tables, badges, states, and reading again and again.
 import { Problem } from './api.js';
 import { h, fill, newID } from './dom.js';
-import { clear, fields, mark } from './form.js';
+import { clear, fields, mark, value } from './form.js';
 import { count } from './format.js';
+import { writeMoment } from './moments.js';
 
 // panel is a section with a heading. What it shows goes into body; a tall one keeps room for a chart.
 export function panel(title, { about, actions, wide, tall } = {}) {
@@ -137,18 +138,31 @@ export function pairs(list) {
 // filters is a form of filters which is applied as it is changed, by a new query of the address. checked is for what reads
 // by them: a problem that it throws is shown beside the filter concerned too.
 export function filters(path, list, query) {
-  const made = fields(list.map((one) => ({ ...one, plain: true, step: one.type === 'datetime-local' ? '1' : undefined })));
+  const made = fields(list.map((one) => ({ ...one, plain: true })));
   const { inputs } = made;
   const apply = () => {
     const asked = new URLSearchParams();
-    for (const [name, input] of inputs) if (input.value.trim() !== '') asked.set(name, input.value.trim());
+    clear(made);
+    try {
+      for (const field of list) {
+        const found = value(field, inputs.get(field.name));
+        if (found) asked.set(field.name, found);
+      }
+    } catch (problem) {
+      mark(problem, made);
+      return;
+    }
     const text = asked.toString();
     location.hash = text ? `${path}?${text}` : path;
   };
   const element = h('form', { class: 'filters', role: 'search', 'aria-label': 'Filters', on: { submit(event) { event.preventDefault(); apply(); }, change: apply } },
     made.elements, h('button', { type: 'submit', class: 'visually-hidden' }, 'Apply'));
   const set = (now) => {
-    for (const [name, input] of inputs) if (document.activeElement !== input) input.value = now.get(name) ?? '';
+    for (const { name, type } of list) {
+      const input = inputs.get(name);
+      const asked = now.get(name) ?? '';
+      if (document.activeElement !== input) input.value = type === 'moment' ? writeMoment(asked) : asked;
+    }
   };
   const checked = async (read) => {
     clear(made);

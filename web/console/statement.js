@@ -10,10 +10,10 @@ const MOST = 5000; // movements that a page shows
 export function statementOf(view, query) {
   const { id, path, signal, body } = view;
   const search = filters(path, [
-    { name: 'from', label: 'From the beginning of', type: 'date' },
-    { name: 'to', label: 'To the end of', type: 'date' },
+    { name: 'from', label: 'First day', type: 'day' },
+    { name: 'to', label: 'Last day', type: 'day' },
   ], query);
-  const list = panel('Statement', { wide: true, about: 'Days are those of this browser’s time zone.' });
+  const list = panel('Statement', { wide: true, about: 'Days and times are in UTC, so that a statement is the same everywhere.' });
   fill(body, search.element, list.element);
   let asked = query;
   const next = latest(signal);
@@ -33,11 +33,11 @@ export function statementOf(view, query) {
 }
 
 // begin is the first moment of a day, and end the first of the day after it; undefined, which is now, if that is still to come.
-const begin = (day) => (day ? new Date(`${day}T00:00`).toISOString() : undefined);
+const begin = (day) => (day ? `${day}T00:00:00Z` : undefined);
 function end(day) {
   if (!day) return undefined;
-  const after = new Date(`${day}T00:00`);
-  after.setDate(after.getDate() + 1);
+  const after = new Date(`${day}T00:00:00Z`);
+  after.setUTCDate(after.getUTCDate() + 1);
   return after.getTime() < Date.now() ? after.toISOString() : undefined;
 }
 
@@ -52,7 +52,7 @@ function sheet(statement, where, signal) {
       h('button', { type: 'button', on: { click: () => window.print() } }, 'Print')),
     pairs([
       ['Owner', statement.owner], ['Account', h('code', null, statement.account_id)],
-      ['From', from ? time(from) : 'the opening of the account'], ['To, exclusive', time(to)], ['Movements', count(statement.transactions.length)],
+      ['From', from ? time(from, true) : 'the opening of the account'], ['To, exclusive', time(to, true)], ['Movements', count(statement.transactions.length)],
     ]),
     h('div', { class: 'figures' },
       balance('Opening balance', 'opening', statement.opening_balance, statement.from_position),
@@ -69,7 +69,7 @@ function download(where, id, { from, to }, signal) {
     button.classList.add('busy');
     try {
       const url = URL.createObjectURL(await csv(`${where}/statement`, { query: { from, to }, signal }));
-      const day = (rfc3339) => moment(rfc3339).slice(0, 10);
+      const day = (rfc3339) => moment(rfc3339, true).slice(0, 10);
       h('a', { href: url, download: `statement-${id.slice(-8)}-${from ? `${day(from)}-` : ''}${day(to)}.csv` }).click();
       setTimeout(() => URL.revokeObjectURL(url), 60_000);
     } catch (problem) {

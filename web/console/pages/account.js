@@ -4,7 +4,7 @@ import { batch, get } from '../api.js';
 import { chart } from '../chart.js';
 import { buttons } from '../commands.js';
 import { describe } from '../events.js';
-import { amount, count, drawn, figure, time, zoned } from '../format.js';
+import { amount, count, drawn, figure, time } from '../format.js';
 import { holdsOf } from '../holds.js';
 import { kinds, ofAccount } from '../movements.js';
 import { badge, filters, latest, load, note, pager, pairs, panel, table } from '../parts.js';
@@ -13,7 +13,9 @@ import { statementOf } from '../statement.js';
 
 const TABS = [['', 'Movements', movementsOf], ['statement', 'Statement', statementOf], ['holds', 'Holds', holdsOf], ['events', 'Events', eventsOf]];
 
-export function show({ root, parts: [id, tab], query, signal }) {
+export function show({ root, parts: [id, tab], query, signal: left }) {
+  const gone = new AbortController();
+  const signal = AbortSignal.any([left, gone.signal]);
   const path = `/accounts/${id}${tab ? `/${tab}` : ''}`;
   const head = h('div', { class: 'account-head' });
   const actions = h('div', { class: 'commands' });
@@ -29,6 +31,14 @@ export function show({ root, parts: [id, tab], query, signal }) {
   const body = h('div');
   fill(root, h('div', { class: 'title' }, h('div', { class: 'named' }, heading, state), actions), head, past.element, pages, body);
 
+  // missing takes the place of everything when there is no such account.
+  const missing = () => {
+    heading.replaceChildren('No such account');
+    document.title = 'No such account · Passbook';
+    fill(root, heading, note('There is no account with the id ', h('code', null, id), '. If it was opened a moment ago, reload the page. ', h('a', { href: '#/accounts' }, 'Find an account')));
+    heading.focus({ preventScroll: true });
+    gone.abort();
+  };
   const done = (receipt) => {
     refresh(receipt.position);
     heading.setAttribute('tabindex', '-1');
@@ -42,7 +52,13 @@ export function show({ root, parts: [id, tab], query, signal }) {
     const now = next();
     view.wait = wait;
     load(head, now, async () => {
-      const { body: account } = await get(`/accounts/${id}`, { wait, signal: now });
+      let account;
+      try {
+        ({ body: account } = await get(`/accounts/${id}`, { wait, signal: now }));
+      } catch (problem) {
+        if (problem.status === 404 || problem.errors?.some((one) => one.parameter === 'account_id')) missing();
+        throw problem;
+      }
       await learn(now);
       fill(heading, account.owner);
       document.title = `${account.owner} · Passbook`;
@@ -110,8 +126,8 @@ function movementsOf(view, query) {
   const { id, path, signal, body } = view;
   const search = filters(path, [
     kinds,
-    { name: 'from', label: 'From', type: 'datetime-local' },
-    { name: 'to', label: 'Before', type: 'datetime-local' },
+    { name: 'from', label: 'From', type: 'moment' },
+    { name: 'to', label: 'Before', type: 'moment' },
     { name: 'sort', label: 'Order', options: [['', 'Newest first'], ['recorded_at', 'Oldest first']] },
   ], query);
   const rows = table('Movements', ofAccount(view.done), { empty: 'No movements match.' });
@@ -122,7 +138,7 @@ function movementsOf(view, query) {
   const next = latest(signal);
   const read = (now = next()) => load(list.body, now, () => search.checked(async () => {
     const { body: page } = await get(`/accounts/${id}/transactions`, {
-      query: { kind: asked.get('kind'), sort: asked.get('sort'), cursor: asked.get('cursor'), from: zoned(asked.get('from')), to: zoned(asked.get('to')), limit: 20 },
+      query: { kind: asked.get('kind'), sort: asked.get('sort'), cursor: asked.get('cursor'), from: asked.get('from'), to: asked.get('to'), limit: 20 },
       wait: view.wait, signal: now,
     });
     await learn(now);

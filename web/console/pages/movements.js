@@ -1,7 +1,6 @@
 // Movements of all accounts, found by what is known of them.
 import { h, fill, put } from '../dom.js';
 import { Problem, get } from '../api.js';
-import { zoned } from '../format.js';
 import { kinds, ofAll } from '../movements.js';
 import { learn } from '../scopes.js';
 import { filters, found, latest, load, pager, panel, table } from '../parts.js';
@@ -16,8 +15,8 @@ export function show({ root, query, signal }) {
     { name: 'max_amount', label: 'Most', width: 'narrow' },
     { name: 'currency', label: 'Currency', width: 'narrow', placeholder: 'any' },
     kinds,
-    { name: 'from', label: 'From', type: 'datetime-local' },
-    { name: 'to', label: 'Before', type: 'datetime-local' },
+    { name: 'from', label: 'From', type: 'moment' },
+    { name: 'to', label: 'Before', type: 'moment' },
     { name: 'sort', label: 'Order', options: [['', 'Newest first'], ['recorded_at', 'Oldest first']] },
   ], query);
   const sum = h('p', { class: 'about', role: 'status' });
@@ -58,7 +57,7 @@ function asFilters(asked) {
     throw new Problem({ title: 'A filter is not complete', detail: `The metadata's ${key ? 'value' : 'key'} ${detail}.`, errors: [{ parameter: missing, detail }] });
   }
   return {
-    ...rest, currency: rest.currency?.toUpperCase(), from: zoned(rest.from), to: zoned(rest.to),
+    ...rest, currency: rest.currency?.toUpperCase(),
     ...(key ? { [`metadata[${key}]`]: value } : {}), limit: 25, count: true,
   };
 }

@@ -5,6 +5,7 @@ import { chart } from '../chart.js';
 import { amount, count, figure, moment, time } from '../format.js';
 import { badge, latest, note, pairs, panel } from '../parts.js';
 import { clear, fields, place } from '../form.js';
+import { readMoment, writeMoment } from '../moments.js';
 import { movements, points } from './account.js';
 
 const STEPS = 1000; // of the slider
@@ -12,7 +13,7 @@ const STEPS = 1000; // of the slider
 export function show({ root, query, signal }) {
   const made = fields([
     { name: 'account', label: 'Account id', required: true },
-    { name: 'at', label: 'Moment', type: 'datetime-local', step: '1', plain: true },
+    { name: 'at', label: 'Moment', type: 'moment', plain: true },
     { name: 'position', label: 'or position', inputmode: 'numeric', plain: true },
   ]);
   const top = h('div', { class: 'problem', role: 'alert', tabindex: '-1', hidden: true });
@@ -24,7 +25,7 @@ export function show({ root, query, signal }) {
     h('p', { class: 'lede' }, 'The log keeps everything, so you can see an account as of any moment.'), form, top, then.element, past.element);
   past.element.hidden = true;
   const line = timeline(past.body, signal, (milliseconds) => {
-    made.inputs.get('at').value = local(milliseconds);
+    made.inputs.get('at').value = writeMoment(milliseconds);
     made.inputs.get('position').value = '';
     apply();
   });
@@ -33,7 +34,12 @@ export function show({ root, query, signal }) {
     const asked = new URLSearchParams();
     for (const [name, input] of made.inputs) {
       const value = input.value.trim();
-      if (value) asked.set(name, name === 'at' ? new Date(value).toISOString() : value);
+      try {
+        if (value) asked.set(name, name === 'at' ? readMoment(value, name) : value);
+      } catch (problem) {
+        place(problem, made, top);
+        return;
+      }
     }
     if (asked.has('position')) asked.delete('at');
     const hash = `/time-travel?${asked}`;
@@ -46,7 +52,7 @@ export function show({ root, query, signal }) {
     const now = next();
     const id = asked.get('account');
     made.inputs.get('account').value = id ?? '';
-    if (asked.get('at') && document.activeElement !== made.inputs.get('at')) made.inputs.get('at').value = local(Date.parse(asked.get('at')));
+    if (asked.get('at') && document.activeElement !== made.inputs.get('at')) made.inputs.get('at').value = writeMoment(asked.get('at'));
     made.inputs.get('position').value = asked.get('position') ?? '';
     if (!id) {
       fill(then.body, note('Choose an account and a moment.'));
@@ -78,12 +84,6 @@ export function show({ root, query, signal }) {
 
   read(query);
   return { update: read };
-}
-
-// local is a moment as an input of a date and time has it, in the viewer's time zone.
-function local(milliseconds) {
-  const t = new Date(milliseconds);
-  return new Date(milliseconds - t.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
 }
 
 function side(was, is, asked) {
