@@ -4,6 +4,7 @@ package console
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -262,5 +263,54 @@ func TestLinksMeanTheSame(t *testing.T) {
 		b.visit("/accounts/" + id)
 		b.until(`document.querySelector('h1').innerText === 'No such account' && document.title.startsWith('No such account')`)
 		b.until(`!document.querySelector('main [aria-busy], main .panel, main .account-head')`)
+	}
+}
+
+// TestPagesAreLive watches an account and the overview while others move money, and while the server cannot be reached.
+func TestPagesAreLive(t *testing.T) {
+	t.Parallel()
+	s := serve(t, nil)
+	ada, grace := s.open("Ada Lovelace", "EUR"), s.open("Grace Hopper", "EUR")
+	s.deposit(ada, "100.00")
+	b := browse(t, s.gate.URL, "/accounts/"+ada, "ERR_", "status of 502")
+	b.shows("100.00")
+	b.until(`document.querySelector('.title [role=status]').innerText === 'live'`)
+	b.click("tbody button", "Reverse")
+	b.button("Cancel")
+	b.until(`document.activeElement.innerText === 'Reverse'`)
+	s.deposit(ada, "11.00")
+	b.shows("111.00")
+	b.rows(2)
+	b.until(`document.activeElement.innerText === 'Reverse'`) // the focus has stayed, though its row is another
+
+	// A form that is open while the page changes leads back to its button.
+	b.button("Hold")
+	s.call("POST", "/transfers", fmt.Sprintf(`{"from_account_id":%q,"to_account_id":%q,"amount":"50"}`, ada, grace))
+	b.shows("61.00")
+	b.button("Cancel")
+	b.until(`document.activeElement.innerText === 'Hold'`)
+	b.link("Events")
+	b.rows(4)
+	s.balance(ada, int64(s.call("POST", "/accounts/"+ada+"/suspend", `{"reason":"under review"}`)["position"].(float64)))
+	b.rows(5)
+	b.until(`document.querySelector('.title .badge').innerText === 'suspended'`)
+
+	// The overview begins with money, and is not green when nothing responds.
+	b.visit("/")
+	day := func(what string) string {
+		return fmt.Sprintf(`document.querySelector('[aria-label="Money by day"] td[data-label=%s]').innerText`, what)
+	}
+	b.until(day("Day") + fmt.Sprintf(` === %q`, time.Now().UTC().Format("2006-01-02")))
+	b.until(day("In") + ` === '111.00' && ` + day("Out") + ` === '0.00' && ` + day("Balance") + ` === '111.00'`)
+	b.until(`document.querySelector('[aria-label="Largest movements"] tbody td[data-label=Amount]').innerText === '+100.00 EUR'`)
+	b.until(`document.querySelector('main h2').innerText === 'Money by currency' && document.querySelectorAll('.checks .good').length >= 5`)
+	for _, lost := range []func(http.ResponseWriter, *http.Request) bool{
+		func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) },
+		func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusBadGateway); return true },
+	} {
+		s.gate.instead(lost)
+		b.until(`document.querySelectorAll('.checks .good').length === 0 && document.querySelector('.checks .bad')`)
+		s.gate.instead(nil)
+		b.until(`document.querySelectorAll('.checks .good').length >= 5 && !document.querySelector('.checks .bad')`)
 	}
 }

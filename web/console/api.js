@@ -87,7 +87,7 @@ export async function health(signal) {
   const credential = authorization();
   try {
     return parse(await (await fetch(address('/readyz'), { signal, headers: credential ? { Authorization: credential } : {} })).text());
-  } catch (error) {
+  } catch (error) { // no response, or one of a proxy
     if (error.name === 'AbortError') throw error;
     throw new Problem(UNREACHABLE);
   }

@@ -32,10 +32,23 @@ function flat(children) {
   return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
 }
 
-// fill replaces what an element holds.
+// fill replaces what an element holds. If the focus was in it, what has taken the place of the focused element gets it.
 export function fill(element, ...children) {
+  const focused = document.activeElement;
+  const inside = element.contains(focused) && element !== focused;
   element.replaceChildren(...flat(children));
+  if (inside) refocus(focused, element);
   return element;
+}
+
+const said = (element) => element.getAttribute('aria-label') ?? element.getAttribute('href') ?? (element.name || element.textContent);
+
+// refocus moves the focus to what is called like a lost element, or to the heading nearest to where it was.
+export function refocus(lost, region) {
+  const again = [...region.querySelectorAll('a, button, input, select, textarea, [tabindex]')].find((one) => said(one) === said(lost));
+  const target = again ?? region.closest('section')?.querySelector('h2') ?? document.querySelector('main h1') ?? document.getElementById('main');
+  if (!target.matches('a, button, input, select, textarea, [tabindex]')) target.setAttribute('tabindex', '-1');
+  target.focus({ preventScroll: true });
 }
 
 // put sets an element's text only when it changes, so that a page that is refreshed each second leaves selections alone.

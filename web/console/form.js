@@ -1,5 +1,5 @@
 // Forms in dialogs, and the place of the server's words in them: beside the field they name, or else at the top.
-import { h, fill, newID } from './dom.js';
+import { h, fill, newID, refocus } from './dom.js';
 import { outcome } from './events.js';
 import * as amounts from './amounts.js';
 import { decimalsOf } from './currencies.js';
@@ -182,7 +182,8 @@ export function openForm({ title, about, list = [], label, danger, dryRun, submi
     h('div', { class: 'actions' },
       h('button', { type: 'button', class: 'quiet', on: { click: () => dialog.close() } }, 'Cancel'),
       dryRun === 'offered' && h('button', { type: 'button', on: { click: () => run(true) } }, 'Dry run'), button));
-  const dialog = h('dialog', { 'aria-labelledby': titleID, on: { close: () => dialog.remove() } }, form);
+  const dialog = h('dialog', { 'aria-labelledby': titleID, on: { close: closed } }, form);
+  const opener = document.activeElement;
   let dry = false; // what the button does
 
   // settle says whether what is shown of a dry run is that of the values in the form.
@@ -191,6 +192,12 @@ export function openForm({ title, about, list = [], label, danger, dryRun, submi
     dry = dryRun === 'first' && !shown;
     fill(button, dry ? 'See what it does' : label);
     button.className = danger && !dry ? 'danger' : 'primary';
+  }
+
+  // The button that has opened the form gets the focus again, or what a refreshed page has in its place.
+  function closed() {
+    dialog.remove();
+    if (!opener.isConnected) refocus(opener, document.getElementById('main'));
   }
 
   function send(event) {

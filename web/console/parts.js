@@ -66,8 +66,8 @@ export function latest(signal) {
 }
 
 // every runs a task now and again so many milliseconds after it has ended, until signal; not while the tab is hidden. After a
-// failure it says so on the page and continues, but a refusal (4xx) ends it and is passed to refused.
-export function every(milliseconds, signal, task, refused) {
+// failure it says so on the page, also to lost, and continues, but a refusal (4xx) ends it and is passed to refused.
+export function every(milliseconds, signal, task, refused, lost) {
   let timer = null;
   const stale = new StaleNote();
   async function turn() {
@@ -84,6 +84,7 @@ export function every(milliseconds, signal, task, refused) {
         return;
       }
       stale.begin(error);
+      lost?.(error);
       next = Math.max(milliseconds, 2000);
     }
     if (!signal.aborted) timer = setTimeout(turn, next);

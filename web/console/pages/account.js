@@ -9,6 +9,7 @@ import { holdsOf } from '../holds.js';
 import { kinds, ofAccount } from '../movements.js';
 import { badge, filters, latest, load, note, pager, pairs, panel, table } from '../parts.js';
 import { learn } from '../scopes.js';
+import { Tail } from '../tail.js';
 import { statementOf } from '../statement.js';
 
 const TABS = [['', 'Movements', movementsOf], ['statement', 'Statement', statementOf], ['holds', 'Holds', holdsOf], ['events', 'Events', eventsOf]];
@@ -21,6 +22,7 @@ export function show({ root, parts: [id, tab], query, signal: left }) {
   const actions = h('div', { class: 'commands' });
   const heading = h('h1', null, 'Account');
   const state = h('span', null);
+  const live = h('span', { role: 'status' });
   const line = chart({ label: 'Balance', names: ['balance'], format: String, step: true, height: 200 });
   const past = panel('Balance over time', { tall: true });
   const pages = h('nav', { class: 'tabs', 'aria-label': 'Of this account' },
@@ -29,7 +31,7 @@ export function show({ root, parts: [id, tab], query, signal: left }) {
     }, text)),
     h('a', { href: `#/time-travel?account=${id}` }, 'Time travel'));
   const body = h('div');
-  fill(root, h('div', { class: 'title' }, h('div', { class: 'named' }, heading, state), actions), head, past.element, pages, body);
+  fill(root, h('div', { class: 'title' }, h('div', { class: 'named' }, heading, state, live), actions), head, past.element, pages, body);
 
   // missing takes the place of everything when there is no such account.
   const missing = () => {
@@ -48,29 +50,63 @@ export function show({ root, parts: [id, tab], query, signal: left }) {
   const [, , make] = TABS.find(([name]) => name === (tab ?? ''));
   const below = make(view, query);
   const next = latest(signal);
+  let known = null; // what is shown of the account
+  let readAt = 0; // the position of the read model that it was read at
   const refresh = (wait) => {
     const now = next();
     view.wait = wait;
     load(head, now, async () => {
       let account;
       try {
-        ({ body: account } = await get(`/accounts/${id}`, { wait, signal: now }));
+        ({ body: account, position: readAt } = await get(`/accounts/${id}`, { wait, signal: now }));
       } catch (problem) {
         if (problem.status === 404 || problem.errors?.some((one) => one.parameter === 'account_id')) missing();
         throw problem;
       }
       await learn(now);
+      if (JSON.stringify(account) === JSON.stringify(known)) return [...head.childNodes];
+      known = account;
       fill(heading, account.owner);
       document.title = `${account.owner} · Passbook`;
       fill(state, badge(account.status));
       fill(actions, buttons(account, done));
-      load(past.body, now, () => history(account, line, wait, now));
+      load(past.body, now, () => history(account, line, view, now));
       return facts(account);
     });
     below.read();
   };
   refresh(query.get('wait'));
+  follow(id, signal, live, () => readAt, refresh);
   return { update(asked) { below.update?.(asked); } };
+}
+
+// follow reads the account again when something has happened to it, once a second at most.
+function follow(id, signal, live, readAt, refresh) {
+  let timer = null;
+  let upTo = 0;
+  let begun = false;
+  const soon = (position) => {
+    upTo = Math.max(upTo, position);
+    timer ??= setTimeout(() => {
+      timer = null;
+      if (!signal.aborted && upTo > readAt()) refresh(upTo);
+    }, begun ? 200 : 1000);
+  };
+  const tail = new Tail({ subject: id }, {
+    take: (messages) => soon(messages.at(-1).id),
+    state(now, position) {
+      if (signal.aborted) return;
+      if (now instanceof Error) {
+        fill(live, now.scope && h('span', { class: 'meta' }, `Not followed live: the key lacks the scope ${now.scope}.`));
+        return;
+      }
+      fill(live, badge(now));
+      if (now === 'live' && !begun) soon(position); // what happened between the first read and the beginning of the stream
+      begun = true;
+    },
+  });
+  signal.addEventListener('abort', () => { clearTimeout(timer); tail.end(); });
+  tail.begin();
 }
 
 function facts(account) {
@@ -114,8 +150,11 @@ export function points(account, { list, older }) {
   return all;
 }
 
-async function history(account, line, wait, signal) {
-  const found = await movements(account.account_id, wait, signal);
+// history draws the balance over time. The movements are read once; afterwards each new balance is a point more.
+async function history(account, line, view, signal) {
+  const found = view.past ?? await movements(account.account_id, view.wait, signal);
+  if (found === view.past) found.list.push({ recorded_at: account.updated_at, balance: account.balance });
+  if (found.list.length > 0) view.past = found;
   if (found.list.length === 0) return note('No money has moved yet.');
   queueMicrotask(() => line.draw([points(account, found)], { to: account.closed_at ? Date.parse(account.closed_at) : Date.now() }));
   return [line.element, found.older && h('p', { class: 'meta' }, `The last ${count(found.list.length)} movements.`)];
@@ -164,10 +203,10 @@ function eventsOf({ id, signal, body }) {
   let found = [];
   const page = async (after) => {
     const next = await batch({ subject: id, after, limit: 100 }, signal);
-    found = after === 0 ? next.events : [...found, ...next.events];
+    found = [...found.filter((event) => event.position <= after), ...next.events];
     rows.rows(found);
     fill(turn, next.more && h('button', { type: 'button', on: { click: () => load(list.body, signal, () => page(next.position)) } }, 'Show more'));
     return rows.element;
   };
-  return { read: () => load(list.body, signal, () => page(0)) };
+  return { read: () => load(list.body, signal, () => page(found.at(-1)?.position ?? 0)) };
 }

@@ -1,9 +1,11 @@
-// Overview: how busy the log is, how far the projections are behind, the totals, and what is unhealthy.
+// Overview: the money first, then how busy the log is, how far the projections are behind, and what is unhealthy.
 import { h, fill, put } from '../dom.js';
 import { get, health } from '../api.js';
 import { chart } from '../chart.js';
 import { amount, balances, count, rate, span } from '../format.js';
+import { ofLargest } from '../movements.js';
 import { badge, every, note, panel, table, trouble } from '../parts.js';
+import { week } from '../week.js';
 
 const KEEP = 120; // seconds that the charts show
 
@@ -17,15 +19,21 @@ export function show({ root, signal }) {
   const tiles = { events: tile('Events a second'), head: tile('Head of the log'), lag: tile('Furthest behind'), accounts: tile('Active accounts') };
   const events = panel('Events a second', { about: 'During the last second.', tall: true });
   const lag = panel('Projection lag', { about: 'Events not applied yet.', tall: true });
-  const totals = panel('Totals', { about: 'The trial balance, by currency.', wide: true });
+  const totals = panel('Money by currency', { about: 'Everything that ever came in and went out.', wide: true });
+  const currency = h('select', { 'aria-label': 'Currency' });
+  const days = panel('The last seven days', { actions: h('div', { class: 'choice' }, h('span', { class: 'about' }, 'Days of UTC.'), currency), wide: true });
+  const largest = panel('Largest movements', { about: 'Of the last seven days, in the same currency.', wide: true });
   const parts = panel('Health', { about: 'The current state of every component.', wide: true });
   fill(root,
     h('h1', null, 'Overview'),
+    h('div', { class: 'columns' }, totals.element, days.element, largest.element),
+    h('h2', { class: 'part' }, 'Operations'),
     h('div', { class: 'tiles' }, Object.values(tiles).map((one) => one.element)),
-    h('div', { class: 'columns' }, events.element, lag.element, totals.element, parts.element));
+    h('div', { class: 'columns' }, parts.element, events.element, lag.element));
   followStats(events.body, tiles, signal);
   followProjections(lag.body, tiles, signal);
-  followTotals(totals.body, signal);
+  followTotals(totals.body, (all) => choose(currency, all), signal);
+  followWeek(days.body, largest.body, currency, signal);
   followHealth(parts.body, signal);
 }
 
@@ -71,12 +79,51 @@ function followProjections(body, tiles, signal) {
   }, (problem) => fill(body, trouble(problem)));
 }
 
-function followTotals(body, signal) {
+// choose offers the currencies there are. The one with the most accounts is chosen first.
+function choose(select, totals) {
+  select.totals = totals;
+  const codes = totals.map((total) => total.currency);
+  if (codes.join() === [...select.options].map((option) => option.value).join()) return;
+  const before = select.value;
+  fill(select, codes.map((code) => h('option', { value: code }, code)));
+  select.value = before || totals.reduce((a, b) => (b.accounts > a.accounts ? b : a)).currency;
+  select.dispatchEvent(new Event('change'));
+}
+
+function followWeek(body, below, currency, signal) {
+  const rows = table('Money by day', [
+    { head: 'Day', class: 'lead', cell: (one) => one.day },
+    { head: 'In', money: true, cell: (one) => amount(one.in) },
+    { head: 'Out', money: true, cell: (one) => amount(one.out) },
+    { head: 'Balance', money: true, cell: (one) => h('b', null, amount(one.balance)) },
+  ]);
+  const movements = table('Largest movements', ofLargest, { empty: 'No money moved.' });
+  let shown = '';
+  const now = every(10_000, signal, async () => {
+    const total = currency.totals?.find((one) => one.currency === currency.value);
+    if (!total) return;
+    const found = await week(total, signal);
+    if (JSON.stringify(found) === shown) return;
+    shown = JSON.stringify(found);
+    if (!found.days) {
+      fill(body, note(`${count(found.many)} movements in ${total.currency} are too many to add up here: the API has no sums by day.`));
+      fill(below, note('They are too many to compare.'));
+      return;
+    }
+    rows.rows(found.days);
+    movements.rows(found.largest);
+    fill(body, rows.element);
+    fill(below, movements.element);
+  }, (problem) => { fill(body, trouble(problem)); fill(below); });
+  currency.addEventListener('change', now);
+}
+
+function followTotals(body, read, signal) {
   const rows = table('Totals by currency', [
     { head: 'Currency', cell: (total) => h('b', null, total.currency) },
     { head: 'Accounts', num: true, cell: (total) => count(total.accounts) },
-    { head: 'Deposited', money: true, cell: (total) => amount(total.deposited) },
-    { head: 'Withdrawn', money: true, cell: (total) => amount(total.withdrawn) },
+    { head: 'In', money: true, cell: (total) => amount(total.deposited) },
+    { head: 'Out', money: true, cell: (total) => amount(total.withdrawn) },
     { head: 'Balance', money: true, cell: (total) => h('b', null, amount(total.balance)) },
     { head: 'Adds up', cell: (total) => badge(balances(total.deposited, total.withdrawn, total.balance) ? 'ok' : 'failed') },
   ], { empty: 'No account has been opened yet.' });
@@ -85,6 +132,7 @@ function followTotals(body, signal) {
   every(2000, signal, async () => {
     const { body: { totals } } = await get('/totals', { signal });
     if (JSON.stringify(totals) !== shown) rows.rows(totals);
+    if (totals.length > 0) read(totals);
     shown = JSON.stringify(totals);
   }, (problem) => fill(body, trouble(problem)));
 }
@@ -100,7 +148,10 @@ function followHealth(body, signal) {
     shown = JSON.stringify(checks);
     fill(list, checks.map((check) => h('li', null, badge(standing(check)), h('span', null, h('b', null, check.name), ' ', check.detail))));
     if (checks.length === 0) fill(list, note('The server reports no components.'));
-  }, (problem) => fill(body, trouble(problem)));
+  }, (problem) => fill(body, trouble(problem)), (problem) => {
+    shown = '';
+    fill(list, h('li', null, badge('unavailable'), h('span', null, h('b', null, 'server'), ` ${problem.title}.`)));
+  });
 }
 
 // standing is the state of a part in a word: of a projection its own, when the check names it.
