@@ -19,7 +19,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/semaphore"
 
-	"passbook/api"
 	"passbook/internal/command"
 	"passbook/internal/httpapi/feed"
 	"passbook/internal/httpapi/genapi"
@@ -224,20 +223,19 @@ func New(c Config) (http.Handler, error) {
 		return nil, err
 	}
 	naming := c.Feed.Naming()
-	document := api.DocumentFor(naming.TypePrefix)
-	spec, err := request.Load(document)
+	doc, err := loadDocument(naming.TypePrefix)
 	if err != nil {
 		return nil, err
 	}
-	schemas, err := newDataSchemas(document, naming)
+	schemas, err := newDataSchemas(doc, naming)
 	if err != nil {
 		return nil, err
 	}
 	base := basePath(c.BasePath)
-	if err := base.check(spec); err != nil {
+	if err := base.check(doc.spec); err != nil {
 		return nil, err
 	}
-	docs, err := newDocs(document, base)
+	docs, err := newDocs(doc.text, base)
 	if err != nil {
 		return nil, err
 	}
@@ -258,7 +256,7 @@ func New(c Config) (http.Handler, error) {
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
 		commands: c.Commands, queries: c.Queries, statements: c.Statements, holds: c.Holds, movements: c.Movements, projections: c.Projections, control: c.Control, replays: c.Replays,
 		generations: c.Generations, failures: c.Failures, statistics: c.Statistics, stopping: c.Stopping,
-		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: spec, docs: docs, schemas: schemas, console: console,
+		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: doc.spec, docs: docs, schemas: schemas, console: console,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}
 	all := cmp.Or(c.MaxStreams, usualStreams)

@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"passbook/internal/account/eventjson"
 	"passbook/internal/httpapi/feed"
 	"passbook/internal/httpapi/genapi"
@@ -22,24 +20,15 @@ type dataSchema struct {
 }
 
 // newDataSchemas makes the schemas of all types of events from the API's document, each complete in itself.
-func newDataSchemas(document []byte, naming feed.Naming) (map[string]dataSchema, error) {
-	var doc struct {
-		Components struct {
-			Schemas map[string]map[string]any `yaml:"schemas"`
-		} `yaml:"components"`
-	}
-	if err := yaml.Unmarshal(document, &doc); err != nil {
-		return nil, fmt.Errorf("httpapi: openapi.yaml: %w", err)
-	}
-	schemas := doc.Components.Schemas
+func newDataSchemas(doc *document, naming feed.Naming) (map[string]dataSchema, error) {
 	all := make(map[string]dataSchema)
 	for _, eventType := range eventjson.EventTypes() {
-		data := dataOf(schemas[eventType+"Event"])
+		data := dataOf(doc.schemas[eventType+"Event"])
 		if data == nil {
 			return nil, fmt.Errorf("httpapi: openapi.yaml does not say what the data of %s is", eventType)
 		}
 		version := eventjson.SchemaVersion(eventType)
-		whole := inlined(data, schemas).(map[string]any)
+		whole := inlined(data, doc.schemas).(map[string]any)
 		whole["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 		whole["$id"] = naming.DataSchema(eventType, version)
 		whole["title"] = eventType
@@ -53,8 +42,9 @@ func newDataSchemas(document []byte, naming feed.Naming) (map[string]dataSchema,
 }
 
 // dataOf is the schema of an event's member data, or nil.
-func dataOf(event map[string]any) any {
-	parts, _ := event["allOf"].([]any)
+func dataOf(event any) any {
+	whole, _ := event.(map[string]any)
+	parts, _ := whole["allOf"].([]any)
 	for _, part := range parts {
 		object, _ := part.(map[string]any)
 		properties, _ := object["properties"].(map[string]any)
@@ -66,7 +56,7 @@ func dataOf(event map[string]any) any {
 }
 
 // inlined is a schema with what it refers to in the place of the references.
-func inlined(schema any, schemas map[string]map[string]any) any {
+func inlined(schema any, schemas map[string]any) any {
 	switch s := schema.(type) {
 	case map[string]any:
 		whole := make(map[string]any, len(s))

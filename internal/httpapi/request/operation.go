@@ -93,7 +93,7 @@ type parameter struct {
 	schema *openapi3.Schema
 }
 
-// Load reads the specification from api/openapi.yaml.
+// Load reads the specification from api/openapi.yaml, as YAML or JSON.
 func Load(document []byte) (*Spec, error) {
 	doc, err := openapi3.NewLoader().LoadFromData(document)
 	if err != nil {
