@@ -23,7 +23,7 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// hosted is a server in this process.
+// hosted is a server that runs in this process.
 type hosted struct {
 	addr, base string
 	log        *lockedBuffer
@@ -83,7 +83,7 @@ func (h *hosted) awaitReady(t *testing.T, settings ...string) {
 	})
 }
 
-// answer sends a request and returns the response's status and text.
+// answer sends a request and returns the status and body of the response.
 func (h *hosted) answer(t *testing.T, method, path, key, body string) (status int, text string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, h.base+path, strings.NewReader(body))

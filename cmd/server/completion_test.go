@@ -12,8 +12,8 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// pressTab has bash complete the last word of a command line, given as arguments. Its first two functions stand for the
-// package bash-completion, the third for readline.
+// pressTab makes bash complete the last word of a command line, given as arguments. Its first two functions replace the
+// package bash-completion, the third replaces readline.
 const pressTab = `
 _get_comp_words_by_ref() { words=("${COMP_WORDS[@]}"); cword=$COMP_CWORD; cur=${words[cword]}; prev=${words[cword-1]}; }
 __ltrim_colon_completions() { :; }

@@ -201,8 +201,8 @@ func (a api) call(method, path, body string, status int) map[string]any {
 	return answer
 }
 
-// TestQuickstartEndToEnd is the quickstart and more, on the real binary with a private PostgreSQL: deposits are read at
-// the position they were acknowledged with, a replay changes nothing, and a kill -9 loses nothing.
+// TestQuickstartEndToEnd runs the quickstart and more, on the real binary with a private PostgreSQL: deposits are read at
+// their acknowledged positions, a replay changes nothing, and a kill -9 loses nothing.
 func TestQuickstartEndToEnd(t *testing.T) {
 	t.Parallel()
 	bin, data := build(t), private(t)
@@ -334,7 +334,7 @@ func TestBadAmountsNameTheField(t *testing.T) {
 	}
 }
 
-// TestAccountIDIsUnique opens an account twice under an id that the caller chose.
+// TestAccountIDIsUnique opens an account twice with the same id.
 func TestAccountIDIsUnique(t *testing.T) {
 	t.Parallel()
 	p := launch(t, build(t), private(t))

@@ -131,7 +131,7 @@ func exchange(ctx context.Context, method, url, body string, status int) (map[st
 	return answer, nil
 }
 
-// plain is a client that checks nothing, for requests by the thousand.
+// plain is a client that checks nothing, for thousands of requests.
 var plain = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 // awaitPosition returns when balances has applied a position. It may take long, but must not stall.

@@ -19,10 +19,10 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// TestTwoInstancesFight runs two instances on one database and 24 clients that compete for three accounts with deposits,
-// withdrawals and transfers, each request sent twice under one key, to either instance: no command is applied twice, no
-// response is a 5xx, and the log adds up to the cent (I1, I2, I3, I8).
-func TestTwoInstancesFight(t *testing.T) {
+// TestTwoInstancesUnderContention runs two instances on one database and 24 clients that compete for three accounts with
+// deposits, withdrawals and transfers, each request sent twice with one key, to either instance: no command is applied twice,
+// no response is a 5xx, and the log adds up to the cent (I1, I2, I3, I8).
+func TestTwoInstancesUnderContention(t *testing.T) {
 	t.Parallel()
 	bin, url := build(t), pgtest.URL(t)
 	bases := make([]string, 2)
@@ -123,7 +123,7 @@ type settled struct {
 	replayed string
 }
 
-// sendSettled sends a command until its response is final: 409 means that the first attempt is still under way.
+// sendSettled sends a command until its response is final: 409 means that the first attempt is still in flight.
 func sendSettled(t *testing.T, client *http.Client, url, body, key string) (settled, error) {
 	t.Helper()
 	for {
@@ -155,8 +155,8 @@ func sendOnce(t *testing.T, client *http.Client, url, body, key string) (settled
 	return settled{response.StatusCode, raw, response.Header.Get("Idempotency-Replayed")}, err
 }
 
-// refusalsStand sends commands that are refused, removes the reason, and sends them again, spelled differently, to the
-// other instance: each gets its first response, byte for byte, alone and as an item of a bulk request.
+// refusalsStand sends commands that are refused, removes the reason, and sends the same JSON values, spelled differently, to
+// the other instance: each gets its first response, byte for byte, alone and as an item of a bulk request.
 func refusalsStand(t *testing.T, bases []string) {
 	t.Helper()
 	client := &http.Client{}

@@ -14,7 +14,7 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// keyed sends a command twice with one key, and returns the response, which must be the same to the byte.
+// keyed sends a command twice with one key, and returns the response; both must be the same, byte for byte.
 func (a api) keyed(method, path, body, key string, status int) (text string, header http.Header) {
 	a.t.Helper()
 	for try := range 2 {
@@ -47,7 +47,7 @@ func (a api) keyed(method, path, body, key string, status int) (text string, hea
 	return text, header
 }
 
-// member is the text of a member of a flat JSON object.
+// member returns the text of a member of a flat JSON object.
 func member(t *testing.T, text, name string) string {
 	t.Helper()
 	_, rest, found := strings.Cut(text, `"`+name+`":`)
@@ -57,9 +57,9 @@ func member(t *testing.T, text, name string) string {
 	return strings.Trim(rest[:strings.IndexAny(rest, ",}")], `"`)
 }
 
-// TestLedgerOfARealServer runs each command of holds, reversals and changes on a log, each twice with its key, with refusals
-// that are kept, dry runs that leave nothing, and an atomic group.
-func TestLedgerOfARealServer(t *testing.T) {
+// TestLedgerEndToEnd runs the commands of holds, reversals and changes, each twice with its key: with refusals that are
+// replayed, dry runs that record nothing, and an atomic group.
+func TestLedgerEndToEnd(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	p := launch(t, build(t), "DATABASE_URL="+url)

@@ -25,7 +25,7 @@ import (
 	"passbook/internal/pgtest"
 )
 
-// fleet is the instances that clients know, as a load balancer does.
+// fleet is a list of instances, such as a load balancer has.
 type fleet struct {
 	mu    sync.Mutex
 	bases []string
@@ -127,7 +127,7 @@ func TestRollingRestart(t *testing.T) {
 		if err := old.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		// Clients still know the old instance when it stops.
+		// Clients still have the old instance on their list when it stops.
 		if <-old.done; old.err != nil {
 			t.Errorf("an instance that was told to stop: %v", old.err)
 		}

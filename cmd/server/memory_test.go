@@ -30,9 +30,9 @@ const (
 	manifestGoMemory = "GOMEMLIMIT=300MiB"
 )
 
-// TestBulkMemory sends the real server, in a cgroup with the manifests' limits, as many POST /commands as may be under
-// way at once, each as expensive as possible. Each is carried out or refused with a request to retry, the server
-// survives, and its memory stays below the container's limit.
+// TestBulkMemory sends the real server, in a cgroup with the manifests' limits, as many concurrent POST /commands as are
+// allowed, each as expensive as possible. Each is applied or gets a response that says to retry, the server survives, and its
+// memory stays below the container's limit.
 func TestBulkMemory(t *testing.T) { //nolint:paralleltest // its load would slow the others down
 	if testing.Short() {
 		t.Skip("takes a minute")
@@ -41,7 +41,7 @@ func TestBulkMemory(t *testing.T) { //nolint:paralleltest // its load would slow
 	if err != nil || !bytes.Contains(manifest, []byte("{name: GOMEMLIMIT, value: 300MiB}")) || !bytes.Contains(manifest, []byte("limits: {memory: 384Mi}")) {
 		t.Fatal("the manifests have other limits than this test", err)
 	}
-	bin := filepath.Join(t.TempDir(), "server") // the race detector would take the memory
+	bin := filepath.Join(t.TempDir(), "server") // the race detector would use too much memory
 	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v: %s", err, out)
 	}
@@ -85,8 +85,8 @@ func TestBulkMemory(t *testing.T) { //nolint:paralleltest // its load would slow
 	}
 }
 
-// sendAtOnce sends the same body n times, each on its own connection, and returns the number of responses by status. A
-// response that broke off counts as 0. No response is read before all bodies are on their way.
+// sendAtOnce sends the same body n times concurrently, each on its own connection, and returns the number of responses by status.
+// An incomplete response counts as 0. It reads no response before all bodies are being sent.
 func sendAtOnce(t *testing.T, base, path, body string, times int) map[int]int {
 	t.Helper()
 	var (

@@ -74,6 +74,6 @@ func TestBehindPgBouncer(t *testing.T) {
 	if code, out := runVerify(t, bin, through); code != 0 {
 		t.Errorf("verify: exit code %d\n%s", code, out)
 	}
-	// Only the first is notified of the other's appends.
+	// Only the first instance is notified of the other's appends.
 	awaitTrue(t, admin, "select count(*) = 1 from pg_stat_activity where query = 'listen passbook_events'")
 }

@@ -59,7 +59,7 @@ func standbyOf(t *testing.T, primary *localpg.Server, primaryDir string) *localp
 	if err := os.Mkdir(target, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	// As the user that PostgreSQL runs as, who will own the files.
+	// Run as PostgreSQL's user, so that it owns the files.
 	info, err := os.Stat(clusters[0])
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// program finds one of PostgreSQL's programs, of a major version.
+// program finds one of PostgreSQL's programs of a major version.
 func program(t *testing.T, name, major string) string {
 	t.Helper()
 	for _, dir := range []string{os.Getenv("PG_BIN"), "/usr/lib/postgresql/" + major + "/bin", "/usr/pgsql-" + major + "/bin"} {
@@ -178,8 +178,8 @@ func (a apiWait) get(path string) map[string]any {
 	return answer
 }
 
-// TestQueriesGoToAReplica uses a real streaming replica. While its replay of the WAL is paused, queries return what it has,
-// and a query for a later position is told that it is behind; once resumed, everything is there.
+// TestQueriesGoToAReplica uses a real streaming replica. While its replay of the WAL is paused, queries return what it has, and a
+// query for a later position gets 503; once resumed, it has everything.
 func TestQueriesGoToAReplica(t *testing.T) {
 	t.Parallel()
 	primaryDir := shortDir(t)
@@ -226,7 +226,7 @@ func TestQueriesGoToAReplica(t *testing.T) {
 	if got := short.balance(id, position); got["code"] != "projection-behind" {
 		t.Errorf("%v", got)
 	}
-	// What the replica has not received is not lost, and the replica does not claim to know it.
+	// Events that the replica has not received are not lost, and the replica does not report them as lost.
 	events := func(after int64) int {
 		t.Helper()
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.base+"/events?after="+strconv.FormatInt(after, 10), http.NoBody)

@@ -74,7 +74,7 @@ func TestWholeSurface(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if <-p.done; p.err != nil { // a data race would show here
+	if <-p.done; p.err != nil { // a data race makes the server fail
 		t.Errorf("the server stopped with %v", p.err)
 	}
 	for line := range strings.Lines(p.out.String()) {

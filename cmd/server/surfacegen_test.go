@@ -67,7 +67,7 @@ func (g *surface) request(random *rand.Rand) *rawRequest {
 		r.method = pick(m, "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "get", "X", strings.Repeat("M", 300))
 	}
 	r.target = m.target(&op)
-	// A statement without an end is as of now, which the read model may have yet to reach.
+	// A statement without an end is as of now, which the read model may not have reached.
 	r.waits = strings.Contains(r.target, "position") || strings.Contains(r.target, "/statement")
 	headers, body := m.headers(&op), ""
 	switch {
@@ -110,7 +110,7 @@ func sortedKeys(c openapi3.Content) []string {
 	return keys
 }
 
-// target is the path and the query of a request.
+// target returns the path and the query of a request.
 func (m maker) target(op *operation) string {
 	path := op.path
 	query := url.Values{}
@@ -141,7 +141,7 @@ func (m maker) target(op *operation) string {
 	return target
 }
 
-// parameter is a value of a parameter in a path or a query.
+// parameter returns a value of a parameter in a path or a query.
 func (m maker) parameter(p *openapi3.Parameter) string {
 	if m.oneIn(12) {
 		return m.text()
@@ -211,7 +211,7 @@ func (m maker) header(name string) string {
 	return pick(m, "x", strings.Repeat("x", 129), "bytes=0-1", "")
 }
 
-// body is the body of a request of a media type.
+// body returns the body of a request of a media type.
 func (m maker) body(mediaType string, schema *openapi3.Schema) string {
 	if m.oneIn(15) {
 		return m.junk()

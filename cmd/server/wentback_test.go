@@ -43,8 +43,8 @@ func (p *process) ending(t *testing.T, events int) <-chan string {
 	return ended
 }
 
-// TestLogGoesBackUnderAServer deletes the newest events of a log, as a failover can lose them, and appends others: no
-// response may show lost events, every response says what happened, and replays repair the read models (I4, I7).
+// TestLogGoesBackUnderAServer deletes the newest events of a log, as a failover might, and appends others: no response may show
+// lost events, every response says what happened, and replays repair the read models (I4, I7).
 func TestLogGoesBackUnderAServer(t *testing.T) {
 	t.Parallel()
 	bin, url := build(t), pgtest.URL(t)
