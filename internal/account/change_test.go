@@ -71,16 +71,16 @@ func TestChange(t *testing.T) {
 		command account.Change
 		want    []account.Event
 	}{
-		"owner":                      {marked, account.Change{Owner: new(" Ada King ")}, []account.Event{account.OwnerChanged{Owner: "Ada King"}}},
-		"limit up":                   {marked, account.Change{OverdraftLimit: decp("20")}, []account.Event{account.OverdraftLimitChanged{OverdraftLimit: 2000, Currency: eur}}},
-		"limit down to what is owed": {marked, account.Change{OverdraftLimit: decp("5")}, []account.Event{account.OverdraftLimitChanged{OverdraftLimit: 500, Currency: eur}}},
-		"limit down to what is held": {with(marked, holding(300)), account.Change{OverdraftLimit: decp("8")}, []account.Event{account.OverdraftLimitChanged{OverdraftLimit: 800, Currency: eur}}},
-		"limit to most":              {marked, account.Change{OverdraftLimit: decp("92233720368547758.07")}, []account.Event{account.OverdraftLimitChanged{OverdraftLimit: math.MaxInt64, Currency: eur}}},
-		"a key more":                 {marked, account.Change{Metadata: map[string]*string{"c": new("3")}}, []account.Event{metadata(map[string]string{"a": "1", "b": "2", "c": "3"})}},
-		"a key less":                 {marked, account.Change{Metadata: map[string]*string{"a": nil, "z": nil}}, []account.Event{metadata(map[string]string{"b": "2"})}},
-		"a key's text":               {marked, account.Change{Metadata: map[string]*string{"a": new("")}}, []account.Event{metadata(map[string]string{"a": "", "b": "2"})}},
-		"no key left":                {marked, account.Change{Metadata: map[string]*string{"a": nil, "b": nil}}, []account.Event{metadata(nil)}},
-		"an empty patch":             {marked, account.Change{Metadata: map[string]*string{}}, []account.Event{metadata(map[string]string{"a": "1", "b": "2"})}},
+		"owner":                         {marked, account.Change{Owner: new(" Ada King ")}, []account.Event{account.OwnerChanged{Owner: "Ada King"}}},
+		"limit up":                      {marked, account.Change{OverdraftLimit: decp("20")}, []account.Event{account.OverdraftLimitChanged{OverdraftLimit: 2000, Currency: eur}}},
+		"limit down to what is owed":    {marked, account.Change{OverdraftLimit: decp("5")}, []account.Event{account.OverdraftLimitChanged{OverdraftLimit: 500, Currency: eur}}},
+		"limit down to the held amount": {with(marked, holding(300)), account.Change{OverdraftLimit: decp("8")}, []account.Event{account.OverdraftLimitChanged{OverdraftLimit: 800, Currency: eur}}},
+		"limit to most":                 {marked, account.Change{OverdraftLimit: decp("92233720368547758.07")}, []account.Event{account.OverdraftLimitChanged{OverdraftLimit: math.MaxInt64, Currency: eur}}},
+		"a key more":                    {marked, account.Change{Metadata: map[string]*string{"c": new("3")}}, []account.Event{metadata(map[string]string{"a": "1", "b": "2", "c": "3"})}},
+		"a key less":                    {marked, account.Change{Metadata: map[string]*string{"a": nil, "z": nil}}, []account.Event{metadata(map[string]string{"b": "2"})}},
+		"a key's text":                  {marked, account.Change{Metadata: map[string]*string{"a": new("")}}, []account.Event{metadata(map[string]string{"a": "", "b": "2"})}},
+		"no key left":                   {marked, account.Change{Metadata: map[string]*string{"a": nil, "b": nil}}, []account.Event{metadata(nil)}},
+		"an empty patch":                {marked, account.Change{Metadata: map[string]*string{}}, []account.Event{metadata(map[string]string{"a": "1", "b": "2"})}},
 		"all of it, suspended": {
 			with(marked, status(account.Suspended)),
 			account.Change{Owner: new("Bob"), OverdraftLimit: decp("5"), Metadata: map[string]*string{"b": nil}},
@@ -106,15 +106,15 @@ func TestChangeRefuses(t *testing.T) {
 		command             account.Change
 		code, field, detail string
 	}{
-		"nothing":                  {active(0), account.Change{}, "nothing-to-change", "", "needed"},
-		"closed":                   {with(active(0), status(account.Closed)), account.Change{Owner: new("Bob")}, "account-closed", "account_id", "closed"},
-		"no owner":                 {active(0), account.Change{Owner: new(" ")}, "text-empty", "owner", "empty"},
-		"long owner":               {active(0), account.Change{Owner: new(strings.Repeat("é", 201))}, "text-too-long", "owner", "200"},
-		"limit too precise":        {active(0), account.Change{OverdraftLimit: decp("0.001")}, "amount-too-precise", "overdraft_limit", "3 decimals"},
-		"limit below what is owed": {with(active(-500), limit(1000)), account.Change{OverdraftLimit: decp("4.99")}, "limit-below-debit", "overdraft_limit", "at least 5.00 EUR"},
-		"limit below what is held": {with(with(active(-500), limit(1000)), holding(100, 200)), account.Change{OverdraftLimit: decp("7.99")}, "limit-below-debit", "overdraft_limit", "at least 8.00 EUR"},
-		"limit over the top":       {active(1), account.Change{OverdraftLimit: decp("92233720368547758.07")}, "balance-overflow", "overdraft_limit", "beyond"},
-		"owner well, limit badly":  {with(active(-1), limit(1)), account.Change{Owner: new("Bob"), OverdraftLimit: decp("0")}, "limit-below-debit", "overdraft_limit", "0.01 EUR"},
+		"nothing":                     {active(0), account.Change{}, "nothing-to-change", "", "needed"},
+		"closed":                      {with(active(0), status(account.Closed)), account.Change{Owner: new("Bob")}, "account-closed", "account_id", "closed"},
+		"no owner":                    {active(0), account.Change{Owner: new(" ")}, "text-empty", "owner", "empty"},
+		"long owner":                  {active(0), account.Change{Owner: new(strings.Repeat("é", 201))}, "text-too-long", "owner", "200"},
+		"limit too precise":           {active(0), account.Change{OverdraftLimit: decp("0.001")}, "amount-too-precise", "overdraft_limit", "3 decimals"},
+		"limit below what is owed":    {with(active(-500), limit(1000)), account.Change{OverdraftLimit: decp("4.99")}, "limit-below-debit", "overdraft_limit", "at least 5.00 EUR"},
+		"limit below the held amount": {with(with(active(-500), limit(1000)), holding(100, 200)), account.Change{OverdraftLimit: decp("7.99")}, "limit-below-debit", "overdraft_limit", "at least 8.00 EUR"},
+		"limit over the top":          {active(1), account.Change{OverdraftLimit: decp("92233720368547758.07")}, "balance-overflow", "overdraft_limit", "beyond"},
+		"owner well, limit badly":     {with(active(-1), limit(1)), account.Change{Owner: new("Bob"), OverdraftLimit: decp("0")}, "limit-below-debit", "overdraft_limit", "0.01 EUR"},
 		"a key too many": {
 			with(active(0), func(s *account.State) { s.Metadata = account.NewMetadata(keys(16)) }),
 			account.Change{Metadata: map[string]*string{"one more": new("")}},

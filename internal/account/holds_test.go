@@ -92,7 +92,7 @@ func TestPlaceHoldRefuses(t *testing.T) {
 		"of nothing":              {active(100), account.PlaceHold{Amount: dec("0")}, "amount-zero", "amount", "zero"},
 		"too precise":             {active(100), account.PlaceHold{Amount: dec("0.001")}, "amount-too-precise", "amount", "3 decimals"},
 		"of too much":             {active(100), account.PlaceHold{Amount: dec("1.01")}, "insufficient-funds", "amount", "1.00 EUR available, 1.01 needed"},
-		"of what is held":         {reserved(never()), account.PlaceHold{Amount: dec("70.01")}, "insufficient-funds", "amount", "70.00 EUR available, 70.01 needed"},
+		"of held money":           {reserved(never()), account.PlaceHold{Amount: dec("70.01")}, "insufficient-funds", "amount", "70.00 EUR available, 70.01 needed"},
 		"until now":               {active(100), account.PlaceHold{Amount: dec("1"), ExpiresAt: noon}, "expiry-in-past", "expires_at", "future"},
 		"until just after now":    {active(100), account.PlaceHold{Amount: dec("1"), ExpiresAt: noon.Add(999)}, "expiry-in-past", "expires_at", "future"},
 		"until before now":        {active(100), account.PlaceHold{Amount: dec("1"), ExpiresAt: noon.Add(-1)}, "expiry-in-past", "expires_at", "future"},

@@ -179,7 +179,7 @@ func (s State) held(e HoldPlaced) (State, error) {
 	after := s
 	var ok bool
 	if after.Held, ok = money.AddMinor(s.Held, e.Amount.Minor()); !ok || !after.Fits() {
-		return s, impossible(e, "what is held overflows")
+		return s, impossible(e, "the sum of the holds overflows")
 	}
 	// Clone: other copies of the state share the slice.
 	after.Holds = slices.Insert(slices.Clone(s.Holds), n, Hold{ID: e.HoldID, Amount: e.Amount.Minor(), ExpiresAt: e.ExpiresAt})
