@@ -77,7 +77,7 @@ func (s *Service) Stalled() error {
 		return errors.New("the batcher is not running")
 	}
 	if began := s.began.Load(); began != 0 && time.Since(time.Unix(0, began)) > stalledAfter {
-		return errors.New("a batch has been under way for more than a minute")
+		return errors.New("a batch has been running for more than a minute")
 	}
 	return nil
 }

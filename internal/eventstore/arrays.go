@@ -3,7 +3,7 @@ package eventstore
 import "encoding/binary"
 
 // array is a column of a batch, encoded in PostgreSQL's binary format as its elements are added. The pools of internal/postgres
-// send any encoding.BinaryAppender as it is; having pgx encode the elements takes as long as deciding the batch. The format is
+// send any encoding.BinaryAppender unchanged; having pgx encode the elements takes as long as deciding the batch. The format is
 // that of array_send: the number of dimensions, whether there are nulls, the type of the elements, the length and first subscript
 // of the one dimension, and then each element after its length.
 type array struct {
