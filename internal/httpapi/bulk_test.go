@@ -65,10 +65,10 @@ func (a *harness) bulk(mediaType, query, body string, header ...string) (status 
 
 const deposit1 = `{"command":"deposit","account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","amount":"1.00"}`
 
-// TestBulkLogsAnOutageOnce sees a database that is away logged once a request, and not once an item.
+// TestBulkLogsAnOutageOnce expects an unavailable database to be logged once a request, and not once an item.
 func TestBulkLogsAnOutageOnce(t *testing.T) {
 	t.Parallel()
-	a := serve(t, &service{do: func(command.Request) (command.Result, error) { return command.Result{}, errAway }})
+	a := serve(t, &service{do: func(command.Request) (command.Result, error) { return command.Result{}, errUnavailable }})
 	for range 2 {
 		status, results := a.bulk("application/x-ndjson", "", strings.Repeat(deposit1+"\n", 50))
 		if status != http.StatusOK || len(results) != 50 || results[49]["status"] != 503.0 {

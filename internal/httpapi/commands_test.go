@@ -309,7 +309,7 @@ func TestErrorsOfCommands(t *testing.T) {
 		{command.ErrKeyInFlight, 409, "idempotency-key-in-flight", "Idempotency-Key", "1"},
 		{command.ErrOverloaded, 503, "overloaded", "", "1"},
 		{command.ErrUnavailable, 503, "unavailable", "", "1"},
-		{fmt.Errorf("append: %w", errAway), 503, "unavailable", "", "1"},
+		{fmt.Errorf("append: %w", errUnavailable), 503, "unavailable", "", "1"},
 		{errors.New("secret cause"), 500, "internal-error", "", ""},
 	} {
 		t.Run(tt.code, func(t *testing.T) {

@@ -37,10 +37,10 @@ type exchange struct {
 	caller *auth.Caller
 	status int // 0 until the header is written
 	bytes  int64
-	outage atomic.Int64 // when it was logged that the database is away, in seconds; 0 if it was not
+	outage atomic.Int64 // when it was logged that the database is unavailable, in seconds; 0 if it was not
 }
 
-// logsOutage tells whether it is to be logged that the database is away: once a minute, however many commands of the
+// logsOutage reports whether to log that the database is unavailable: once a minute, however many commands of the
 // request wait for it.
 func (x *exchange) logsOutage(now time.Time) bool {
 	last := x.outage.Load()

@@ -33,7 +33,7 @@ type events struct {
 
 func (l *events) Look(_ context.Context, seen feed.Point) (head feed.Point, held bool, err error) {
 	if l.away.Load() {
-		return head, false, errAway
+		return head, false, errUnavailable
 	}
 	head.Position = l.head.Load()
 	return head, seen.Position <= head.Position, nil
@@ -62,7 +62,7 @@ func serveFeed(t *testing.T, s *service) *feed.Feed {
 		c.Log = &events{data: `{"amount": "12.34", "currency": "EUR"}`}
 	}
 	c.Logger = slog.New(slog.DiscardHandler)
-	c.Transient = func(err error) bool { return errors.Is(err, errAway) }
+	c.Transient = func(err error) bool { return errors.Is(err, errUnavailable) }
 	f := feed.New(c)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -343,7 +343,7 @@ func TestAStreamThatCannotBeServedNow(t *testing.T) {
 		"too many streams":            {full, ""},
 		"starting":                    {starting, ""},
 		"the database is unavailable": {&service{feed: feed.Config{Log: away}}, ""},
-		"credentials not checkable":   {&service{auth: &callers{err: errAway}}, "Bearer events:read"},
+		"credentials not checkable":   {&service{auth: &callers{err: errUnavailable}}, "Bearer events:read"},
 		"too many requests":           {&service{rateLimit: 0.001}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -104,7 +104,7 @@ func TestErrorsOfFailuresAndGenerations(t *testing.T) {
 		{projector.ErrNoPreviousGeneration, "POST /projections/balances/rollback", 409, "no-previous-generation"},
 		{projector.ErrRollbackFailed, "POST /projections/balances/rollback", 409, "rollback-failed"},
 		{&projector.ReplayRunningError{Replay: sampleReplay("balances")}, "POST /projections/balances/rollback", 409, "replay-running"},
-		{errAway, "POST /projections/balances/rollback", 503, "unavailable"},
+		{errUnavailable, "POST /projections/balances/rollback", 503, "unavailable"},
 	} {
 		t.Run(tt.code+" "+tt.request, func(t *testing.T) {
 			t.Parallel()

@@ -14,7 +14,7 @@ import (
 
 // Authenticator tells who sent a request by the credential in its Authorization header, without the word Bearer.
 type Authenticator interface {
-	// Authenticate answers auth.ErrBadCredential for one that is not good, and any other error when that cannot be told.
+	// Authenticate returns auth.ErrBadCredential for one that is not valid, and any other error if it cannot check it.
 	Authenticate(ctx context.Context, credential string) (*auth.Caller, error)
 	// Asks tells whether Authenticate would have to ask a database, as it has to for a guess.
 	Asks(credential string) bool
@@ -26,7 +26,7 @@ const recheckEvery = time.Second
 // realm is what credentials are for, as WWW-Authenticate says it.
 const realm = `Bearer realm="passbook"`
 
-// open tells the paths that anybody may have, whatever the settings: those of operations that are public, and the
+// open reports whether a path needs no credential, whatever the settings: those of operations that are public, and the
 // static files of the documentation and of the console.
 func open(path string) bool {
 	switch path {
@@ -36,13 +36,13 @@ func open(path string) bool {
 	return static(path)
 }
 
-// static tells the paths of the files that the documentation and the console consist of.
+// static reports whether a path is that of a file of the documentation or the console.
 func static(path string) bool {
 	return strings.HasPrefix(path, "/docs/") || strings.HasPrefix(path, "/console/")
 }
 
-// guard lets nobody in without a good credential, and nobody too often. Of a service without authentication and without
-// limits there is none.
+// guard refuses requests without a valid credential, and too many of one caller. A service without authentication and without
+// limits has none.
 type guard struct {
 	authenticator Authenticator // nil without authentication
 	limits        *limits       // nil without limits

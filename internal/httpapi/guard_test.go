@@ -198,8 +198,8 @@ func TestCredentialsThatCannotBeChecked(t *testing.T) {
 		err  error
 		code string
 	}{
-		"the database is unavailable": {errAway, "unavailable"},
-		"the issuer is unavailable":   {errors.Join(auth.ErrIssuerUnavailable, errAway), "issuer-unavailable"},
+		"the database is unavailable": {errUnavailable, "unavailable"},
+		"the issuer is unavailable":   {errors.Join(auth.ErrIssuerUnavailable, errUnavailable), "issuer-unavailable"},
 		"starting":                    {auth.ErrNotReady, "unavailable"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -39,8 +39,8 @@ var (
 	moment    = time.Date(2026, 1, 2, 15, 4, 5, 120_000_000, time.FixedZone("", 3600))
 )
 
-// errAway is what a database that is away comes to here.
-var errAway = errors.New("connection to 10.0.0.1 refused")
+// errUnavailable is the error of an unavailable database.
+var errUnavailable = errors.New("connection to 10.0.0.1 refused")
 
 // service stands in for the layers below, to bring about what is hard to bring about with them. Functions that are
 // nil answer with a plain success.
@@ -284,7 +284,7 @@ func serve(t *testing.T, s *service) *harness {
 		Authenticator: s.auth, Hosts: []string{"Bank.example"}, BasePath: s.base, CORSOrigins: s.cors, RateLimit: s.rateLimit, MaxStreams: s.maxStreams, MaxStreamsPerCaller: s.share, Bulk: s.bulk,
 		Ready:       func(context.Context) []httpapi.Check { return s.checks },
 		Started:     func() bool { return !s.starting.Load() },
-		Unavailable: func(err error) bool { return errors.Is(err, errAway) },
+		Unavailable: func(err error) bool { return errors.Is(err, errUnavailable) },
 		Logger:      slog.New(slog.NewJSONHandler(a.log, nil)), Registry: prometheus.NewRegistry(), Version: "test",
 	})
 	if err != nil {

@@ -42,7 +42,7 @@ func newLimits(perSecond float64) *limits {
 	}
 }
 
-// take counts a request, and answers a problem when it is one too many.
+// take counts a request, and returns a problem if it is one too many.
 func (l *limits) take(h http.Header, key limitKey, now time.Time) *problem {
 	bucket, ok := l.buckets.Get(key)
 	if !ok {

@@ -157,7 +157,7 @@ func TestErrorsOfQueries(t *testing.T) {
 	}{
 		{query.ErrNotFound, 404, "account-not-found", "42"},
 		{query.ErrBehind, 503, "projection-behind", "42"},
-		{fmt.Errorf("read: %w", errAway), 503, "unavailable", ""},
+		{fmt.Errorf("read: %w", errUnavailable), 503, "unavailable", ""},
 		{query.ErrBadCursor, 400, "invalid-cursor", ""},
 		{errors.New("cause"), 500, "internal-error", ""},
 	} {

@@ -56,7 +56,7 @@ func TestErrorsOfProjections(t *testing.T) {
 		{projector.ErrUnknownReplay, 404, "replay-not-found"},
 		{projector.ErrReplayFinished, 409, "replay-finished"},
 		{&projector.ReplayRunningError{Replay: sampleReplay("balances")}, 409, "replay-running"},
-		{errAway, 503, "unavailable"},
+		{errUnavailable, 503, "unavailable"},
 		{context.Canceled, 503, "unavailable"},
 		{errors.New("cause"), 500, "internal-error"},
 	} {

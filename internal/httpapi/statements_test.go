@@ -168,7 +168,7 @@ func TestErrorsOfStatements(t *testing.T) {
 		{query.ErrBehind, 503, "projection-behind", "42"},
 		{&query.FutureError{Parameter: "at"}, 400, "invalid-parameter", ""},
 		{query.ErrBadCursor, 400, "invalid-cursor", ""},
-		{fmt.Errorf("read: %w", errAway), 503, "unavailable", ""},
+		{fmt.Errorf("read: %w", errUnavailable), 503, "unavailable", ""},
 		{errors.New("cause"), 500, "internal-error", ""},
 	} {
 		t.Run(tt.err.Error(), func(t *testing.T) {
