@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -76,7 +77,9 @@ const (
 )
 
 // controls returns all controls.
-func controls() []control { return append(appendControls(), projectionControls()...) }
+func controls() []control {
+	return slices.Concat(appendControls(), projectionControls(), holdControls())
+}
 
 // appendControls break the write side.
 func appendControls() []control {
@@ -178,13 +181,36 @@ for each row when (new.position <> old.position) execute function faults.forget(
 					{Match: "select p.position, b.account_id", Old: "p.position", New: "p.position + 1000000000"},
 				}
 			},
-			act: func(ctx context.Context, _ *stage) error { pause(ctx, 3*time.Second); return nil },
+			act: letWork,
 			then: func(ctx context.Context, w *world.World) error {
 				_, err := w.CheckLinear(ctx)
 				return err
 			},
 		},
 	}
+}
+
+// holdControls break the read models of holds.
+func holdControls() []control {
+	replacing := func(text, by string) func(*stage) []*wire.Rule {
+		return func(*stage) []*wire.Rule { return []*wire.Rule{{Match: text, Old: text, New: by}} }
+	}
+	return []control{
+		{
+			name: "what is held is not stored with the balance", invariants: []string{"I4"}, act: letWork,
+			rules: replacing("held = b.held + u.held", "held = b.held + 0 * u.held"),
+		},
+		{
+			name: "a hold that has ended stays open in the read model", invariants: []string{"I4"}, act: letWork,
+			rules: replacing("update holds h\nset status = u.status", "update holds h\nset status = h.status"),
+		},
+	}
+}
+
+// letWork gives the load time.
+func letWork(ctx context.Context, _ *stage) error {
+	pause(ctx, 3*time.Second)
+	return nil
 }
 
 func execute(sql string) func(context.Context, *pgx.Conn) error {
