@@ -37,14 +37,20 @@ func TestFoldName(t *testing.T) {
 }
 
 // TestFoldNameTwice expects no folded character to fold further, nor the two cases of a letter to differ.
+// It skips blocks without an assigned character.
 func TestFoldNameTwice(t *testing.T) {
 	t.Parallel()
 	for block := rune(0); block < unicode.MaxRune; block += 256 {
 		var runes, uppers []rune
+		assigned := false
 		for r := block; r < block+256; r++ {
+			assigned = assigned || unicode.IsGraphic(r)
 			if r != '\u0345' { // its capital is that of iota
 				runes, uppers = append(runes, r, ' '), append(uppers, unicode.ToUpper(r), ' ')
 			}
+		}
+		if !assigned {
+			continue
 		}
 		once := column.FoldName(string(runes))
 		if twice := column.FoldName(once); once != twice {
