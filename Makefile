@@ -80,12 +80,12 @@ test-versions: ## Run the log's, the projector's and the schema's tests on Postg
 	scripts/postgres-versions $(VERSIONS)
 
 .PHONY: test-console
-test-console: ## Run the web console's tests in Chromium; screenshots go to dist/console (CONSOLE_SCREENSHOTS)
+test-console: ## Run the web console's tests in Chromium and Firefox; screenshots go to dist/console (CONSOLE_SCREENSHOTS)
 	@[[ -n "$${TEST_DATABASE_URL:-}$${TEST_POSTGRES:-}" ]] || scripts/ensure-postgres
 	go build -race -o bin/server-race ./cmd/server
-	@chromium=$$(scripts/ensure-chromium); axe=$$(scripts/axe-core); \
+	@chromium=$$(scripts/ensure-chromium); firefox=$$(scripts/ensure-firefox); axe=$$(scripts/axe-core); \
 	if [[ -z $$chromium ]]; then echo "SKIPPED: there is no Chromium"; exit; fi; set -x; cd test; \
-	CONSOLE_SERVER=$(CURDIR)/bin/server-race CHROMIUM=$$chromium AXE_CORE=$$axe \
+	CONSOLE_SERVER=$(CURDIR)/bin/server-race CHROMIUM=$$chromium FIREFOX=$$firefox AXE_CORE=$$axe \
 		CONSOLE_SCREENSHOTS="$${CONSOLE_SCREENSHOTS:-$(CURDIR)/dist/console}" $(GOTEST) -tags browser ./console
 
 .PHONY: cover
