@@ -169,8 +169,11 @@ func (e element) id() string { return e["element-6066-11e4-a52e-4f735466cecf"] }
 func (f *firefox) find(selector string, names ...string) []element {
 	f.t.Helper()
 	value, err := f.try("WebDriver:ExecuteScript", map[string]any{
-		"script": `return [...(document.querySelector('dialog[open]') ?? document).querySelectorAll(arguments[0])].filter((e) => e.checkVisibility())`,
-		"args":   []any{selector},
+		// Asking for the name of each element takes long; that of most is elsewhere.
+		"script": `const names = arguments[1].map((name) => name.replace('…', '').replace(/ optional$/, ''));
+			return [...(document.querySelector('dialog[open]') ?? document).querySelectorAll(arguments[0])].filter((e) => e.checkVisibility()
+				&& names.some((name) => [e.innerText, e.ariaLabel, ...[...e.labels ?? []].map((l) => l.innerText)].some((text) => text?.includes(name))))`,
+		"args": []any{selector, names},
 	})
 	var all []element
 	if err != nil || json.Unmarshal(value, &all) != nil {
