@@ -88,6 +88,7 @@ func TestEveryPage(t *testing.T) {
 		{"edit", "/accounts/" + ada, `document.querySelector('dialog[open]')`, "Edit"},
 		{"hold", "/accounts/" + ada, `document.querySelector('dialog[open]')`, "Hold"},
 		{"account-holds", "/accounts/" + ada + "/holds", `document.querySelectorAll('tbody tr').length === 1`, ""},
+		{"search", "/search?q=EMMY", `document.querySelectorAll('tbody tr').length === 1`, ""},
 		{"movements", "/movements", `document.querySelectorAll('tbody tr').length === 25`, ""},
 		{"account-events", "/accounts/" + ada + "/events", `document.querySelectorAll('tbody tr').length >= 100 && document.querySelector('.chart .line')`, ""},
 		{"log", "/log", `document.querySelectorAll('tbody tr').length >= 50 && document.querySelector('[role=status] .good')`, ""},

@@ -5,10 +5,13 @@ package console
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -313,4 +316,83 @@ func TestPagesAreLive(t *testing.T) {
 		s.gate.instead(nil)
 		b.until(`document.querySelectorAll('.checks .good').length >= 5 && !document.querySelector('.checks .bad')`)
 	}
+}
+
+// saved clicks on a button and returns the name and the text of the file that is downloaded.
+func (b *tab) saved(s *fixture, button string) (string, string) {
+	b.t.Helper()
+	dir := b.t.TempDir()
+	call(b, browser.SetDownloadBehavior, browser.SetDownloadBehaviorParams{Behavior: browser.SetDownloadBehaviorBehaviorAllow, DownloadPath: dir})
+	b.button(button)
+	var found []string
+	s.eventually("the file is saved", func() bool {
+		found, _ = filepath.Glob(filepath.Join(dir, "*.csv"))
+		return len(found) == 1
+	})
+	text, err := os.ReadFile(found[0])
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return filepath.Base(found[0]), string(text)
+}
+
+// TestSearch finds accounts, movements, transfers and events from one box, and takes away what lists show.
+func TestSearch(t *testing.T) {
+	t.Parallel()
+	s := serve(t, past(t))
+	ada, grace := pastAccount(0), pastAccount(1)
+	s.deposit(ada, "5000")
+	sent := s.call("POST", "/transfers", fmt.Sprintf(`{"from_account_id":%q,"to_account_id":%q,"amount":"1234.5","reference":"the rent","metadata":{"order":"A-1"}}`, ada, grace))
+	s.balance(grace, int64(sent["position"].(float64)))
+	b := browse(t, s.gate.URL, "/", "status of 404")
+	search := func(q, heading string, pieces ...string) {
+		b.fillIn("#search ", "q", q+"\r")
+		b.until(fmt.Sprintf(`[...document.querySelectorAll('main h2')].some((e) => e.innerText === %q)`, heading))
+		for _, piece := range pieces {
+			b.until(fmt.Sprintf(`document.querySelector('main').innerText.includes(%q)`, piece))
+		}
+	}
+	search("lovelace", "Accounts", "For “lovelace”: 1 account.", "Ada Lovelace")
+	search(ada, "Accounts", "Ada Lovelace")
+	search("the rent", "Movements with this reference", "2 movements", "1 transfer", "−1,234.50 EUR")
+	b.until(`[...document.querySelectorAll('[aria-label="Transfers found"] td')].map((e) => e.innerText).join().startsWith('Ada Lovelace,Grace Hopper')`)
+	search(sent["transfer_id"].(string), "Movements of this transfer", "2 movements", "1 transfer")
+	search("1234.5", "Movements of this amount", "2 movements")
+	search("order: A-1", "Movements with this metadata", "2 movements")
+	search("300", "Events", "Position 300")
+	search("suspended", "Events", "All events AccountSuspended")
+	b.fillIn("#search ", "q", "nothing like it\r")
+	b.sees("Nothing is known of “nothing like it”.")
+
+	// Filters say how many, and periods need no typing. A list is taken away as it is filtered.
+	b.visit("/accounts")
+	b.until(`[...document.querySelectorAll('[name=currency] option')].some((e) => e.innerText === 'EUR (6)') && [...document.querySelectorAll('[name=status] option')].some((e) => e.innerText === 'Active (12)')`)
+	b.choose(`.filters [name="currency"]`, "EUR")
+	b.rows(6)
+	name, text := b.saved(s, "Download as CSV")
+	if name != "accounts.csv" || strings.Count(text, "\r\n") != 7 || strings.Contains(text, "USD") || !strings.Contains(text, "Ada Lovelace") {
+		t.Errorf("%s:\n%s", name, text)
+	}
+	b.visit("/movements")
+	b.rows(25)
+	name, text = b.saved(s, "Download as CSV") // more than a page of the API
+	if name != "movements.csv" || strings.Count(text, "\r\n") != 900-12+3+1 || strings.Count(text, "account_id,position") != 1 {
+		t.Errorf("%s: %d lines", name, strings.Count(text, "\r\n"))
+	}
+	b.choose(`.filters [name="period"]`, "Today")
+	b.until(`location.hash.includes('from=') && !location.hash.includes('to=')`)
+	b.choose(`.filters [name="period"]`, "Yesterday")
+	b.until(`location.hash.includes('from=') && location.hash.includes('to=')`)
+	yesterday := time.Now().UTC().AddDate(0, 0, -1).Format("2006-01-02")
+	b.until(fmt.Sprintf(`document.querySelector('[name=from]').value.startsWith(%q) && [...document.querySelectorAll('td[data-label=Recorded]')].every((e) => e.innerText.startsWith(%[1]q))`, yesterday))
+	b.visit("/accounts/" + ada)
+	b.choose(`.filters [name="kind"]`, "transfer_out")
+	b.rows(1)
+	name, text = b.saved(s, "Download as CSV")
+	if name != "movements-00000000.csv" || strings.Count(text, "\r\n") != 2 || !strings.Contains(text, "the rent") {
+		t.Errorf("%s:\n%s", name, text)
+	}
+	b.visit("/accounts/" + ada + "/statement")
+	b.choose(`.filters [name="period"]`, "Yesterday")
+	b.until(fmt.Sprintf(`location.hash.endsWith('?from=%[1]s&to=%[1]s')`, yesterday))
 }

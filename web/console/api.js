@@ -103,10 +103,12 @@ export async function send(method, path, { body, key, version, dryRun, signal } 
   return parse(await answer.text());
 }
 
-// csv reads a path as CSV. It is fetched rather than linked to, because a link cannot send the key.
+// csv reads a page of a path as CSV, and the cursor of the next page. It is fetched rather than linked to, because a link cannot send
+// the key.
 export async function csv(path, { query, signal } = {}) {
   const answer = await exchange('GET', path, { query, signal, headers: { Accept: 'text/csv, application/problem+json' } });
-  return answer.blob();
+  const [, next] = /<([^>]*)>; rel="next"/.exec(answer.headers.get('Link') ?? '') ?? [];
+  return { text: await answer.text(), next: next ? new URL(next, location).searchParams.get('cursor') : null };
 }
 
 // batch reads a page of the log with the original text of each event, so that no number is changed.

@@ -9,6 +9,7 @@ import * as movements from './pages/movements.js';
 import * as log from './pages/log.js';
 import * as projections from './pages/projections.js';
 import * as projection from './pages/projection.js';
+import * as search from './pages/search.js';
 import * as travel from './pages/travel.js';
 
 const pages = [
@@ -20,6 +21,7 @@ const pages = [
   [/^\/projections$/, projections],
   [/^\/projections\/([^/]+)$/, projection],
   [/^\/time-travel$/, travel],
+  [/^\/search$/, search],
 ];
 
 const main = document.getElementById('main');
@@ -87,6 +89,7 @@ function show(force) {
   const [page, parts] = find(path);
   const root = h('div', { class: 'page' });
   mark(path);
+  if (page !== search) document.querySelector('#search input').value = '';
   const view = page.show({ root, parts, query: asked, signal: leave.signal });
   current = { path, view, leave };
   fill(main, root);
@@ -135,6 +138,10 @@ function watchTheme() {
   });
 }
 
+document.getElementById('search').addEventListener('submit', (event) => {
+  event.preventDefault();
+  location.hash = `/search?${new URLSearchParams({ q: event.target.elements.q.value.trim() })}`;
+});
 document.getElementById('skip').addEventListener('click', (event) => {
   event.preventDefault(); // the hash names a page here
   main.focus();

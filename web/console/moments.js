@@ -29,6 +29,31 @@ export function writeMoment(rfc3339) {
   return `${day} ${clock.replace(/:00$/, '')}`;
 }
 
+const day = (t) => [t.getFullYear(), t.getMonth() + 1, t.getDate()].map((n) => String(n).padStart(2, '0')).join('-');
+
+// periods are those that people ask for, as the first day and the day after the last one. Days are those of UTC, or else of the
+// browser's time zone.
+export function periods(utc) {
+  const now = new Date();
+  const [y, m, d] = utc ? [now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate()] : [now.getFullYear(), now.getMonth(), now.getDate()];
+  const at = (...parts) => day(new Date(...parts));
+  return [
+    ['Today', at(y, m, d), at(y, m, d + 1)], ['Yesterday', at(y, m, d - 1), at(y, m, d)],
+    ['Last 7 days', at(y, m, d - 6), at(y, m, d + 1)], ['Last 30 days', at(y, m, d - 29), at(y, m, d + 1)],
+    ['This month', at(y, m, 1), at(y, m + 1, 1)], ['Last month', at(y, m - 1, 1), at(y, m, 1)],
+    ['This year', at(y, 0, 1), at(y + 1, 0, 1)], ['Last year', at(y - 1, 0, 1), at(y, 0, 1)],
+  ];
+}
+
+// before is the day before a day.
+export function before(text) {
+  const [y, m, d] = text.split('-').map(Number);
+  return day(new Date(y, m - 1, d - 1));
+}
+
+// today is the day that it is.
+export const today = (utc) => (utc ? new Date().toISOString().slice(0, 10) : day(new Date()));
+
 function refusal(field, detail) {
   return { title: 'The time cannot be read', status: 400, message: `The time ${detail}.`, errors: [{ pointer: `/${field}`, detail }] };
 }

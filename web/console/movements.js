@@ -49,8 +49,8 @@ const parts = {
 };
 const action = (done) => ({ head: 'Action', cell: (one) => reversing(one, done) });
 
-// ofAccount, ofStatement, ofLargest and ofAll are the columns. done gets the receipt of a reversal.
+// ofAccount, ofStatement, ofAny and ofAll are the columns. done gets the receipt of a reversal.
 export const ofAccount = (done) => [parts.recorded, parts.kind, parts.reference, parts.other, parts.position, parts.amount, parts.balance, action(done)];
 export const ofStatement = [{ ...parts.recorded, cell: (one) => time(one.recorded_at, true) }, parts.kind, parts.reference, parts.other, parts.position, parts.amount, parts.balance];
-export const ofLargest = [parts.recorded, parts.kind, parts.account, parts.reference, parts.other, parts.position, parts.amountIn];
+export const ofAny = [parts.recorded, parts.kind, parts.account, parts.reference, parts.other, parts.position, parts.amountIn];
 export const ofAll = (done) => [parts.recorded, parts.kind, parts.account, parts.reference, parts.other, parts.position, parts.amountIn, action(done)];

@@ -1,9 +1,9 @@
 // Parts that pages have in common: panels, tables, badges, states, and reading again and again.
-import { Problem } from './api.js';
-import { h, fill, newID } from './dom.js';
+import { Problem, csv } from './api.js';
+import { h, fill, newID, toast } from './dom.js';
 import { clear, fields, mark, value } from './form.js';
 import { count } from './format.js';
-import { writeMoment } from './moments.js';
+import { before, periods, today, writeMoment } from './moments.js';
 
 // panel is a section with a heading. What it shows goes into body; a tall one keeps room for a chart.
 export function panel(title, { about, actions, wide, tall } = {}) {
@@ -136,6 +136,16 @@ export function pairs(list) {
   return h('dl', { class: 'pairs' }, list.filter(Boolean).map(([name, value]) => h('div', null, h('dt', null, name), h('dd', null, value))));
 }
 
+// period is the field that fills in from and to, which are moments, or days of UTC.
+export const period = { name: 'period', label: 'Period', type: 'period', options: [['', 'As typed'], ...periods().map(([name]) => [name, name])] };
+
+// within fills in the fields from and to. The end of a period is left open if it is still to come.
+function within(name, inputs, utc) {
+  const [, from, to] = periods(utc).find(([known]) => known === name) ?? [name, '', ''];
+  inputs.get('from').value = from;
+  inputs.get('to').value = to > today(utc) ? '' : utc && to ? before(to) : to;
+}
+
 // filters is a form of filters which is applied as it is changed, by a new query of the address. checked is for what reads
 // by them: a problem that it throws is shown beside the filter concerned too.
 export function filters(path, list, query) {
@@ -145,7 +155,7 @@ export function filters(path, list, query) {
     const asked = new URLSearchParams();
     clear(made);
     try {
-      for (const field of list) {
+      for (const field of list.filter((one) => one.type !== 'period')) {
         const found = value(field, inputs.get(field.name));
         if (found) asked.set(field.name, found);
       }
@@ -156,12 +166,18 @@ export function filters(path, list, query) {
     const text = asked.toString();
     location.hash = text ? `${path}?${text}` : path;
   };
-  const element = h('form', { class: 'filters', role: 'search', 'aria-label': 'Filters', on: { submit(event) { event.preventDefault(); apply(); }, change: apply } },
+  function change({ target }) {
+    if (target.name === 'period') within(target.value, inputs, list.some((one) => one.type === 'day'));
+    else if (['from', 'to'].includes(target.name) && inputs.has('period')) inputs.get('period').value = '';
+    apply();
+  }
+  const element = h('form', { class: 'filters', role: 'search', 'aria-label': 'Filters', on: { submit(event) { event.preventDefault(); apply(); }, change } },
     made.elements, h('button', { type: 'submit', class: 'visually-hidden' }, 'Apply'));
   const set = (now) => {
-    for (const { name, type } of list) {
+    for (const { name, type } of list.filter((one) => one.type !== 'period')) {
       const input = inputs.get(name);
       const asked = now.get(name) ?? '';
+      if (input.matches('select') && ![...input.options].some((one) => one.value === asked)) input.append(h('option', { value: asked }, asked));
       if (document.activeElement !== input) input.value = type === 'moment' ? writeMoment(asked) : asked;
     }
   };
@@ -174,8 +190,49 @@ export function filters(path, list, query) {
       throw error;
     }
   };
+  // offer replaces the choices of a filter, and keeps what is chosen.
+  const offer = (name, options) => {
+    const input = inputs.get(name);
+    const { value: chosen } = input;
+    fill(input, options.map(([option, text]) => h('option', { value: option }, text)), !options.some(([option]) => option === chosen) && h('option', { value: chosen }, chosen));
+    input.value = chosen;
+  };
   set(query);
-  return { element, set, checked };
+  return { element, set, checked, offer };
+}
+
+// inCurrencies are the choices of a currency: those that there are accounts in, with how many.
+export const inCurrencies = (totals) => [['', 'Any'], ...totals.map((total) => [total.currency, `${total.currency} (${count(total.accounts)})`])];
+
+const PAGES = 20; // of 500 rows, in a download
+
+// download is a button that saves what a path gives as CSV, all of its pages. query and name are functions, called when it is used.
+export function download(path, query, name, signal) {
+  const button = h('button', { type: 'button', class: 'small', on: { click: save } }, 'Download as CSV');
+  async function save() {
+    if (button.getAttribute('aria-disabled') === 'true') return;
+    button.setAttribute('aria-disabled', 'true');
+    button.classList.add('busy');
+    try {
+      const texts = [];
+      let next = null;
+      do {
+        const page = await csv(path, { query: { ...query(), ...(next ? { cursor: next } : {}) }, signal });
+        texts.push(next ? page.text.slice(page.text.indexOf('\r\n') + 2) : page.text); // the head is there once
+        next = page.next;
+      } while (next && texts.length < PAGES);
+      const url = URL.createObjectURL(new Blob(texts, { type: 'text/csv' }));
+      h('a', { href: url, download: name() }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 60_000);
+      if (next) toast(`The file has the first ${count(PAGES * 500)} rows only. Narrow the filters for the rest.`);
+    } catch (problem) {
+      if (!signal.aborted) toast(`${problem.title}. ${problem.message}`);
+    } finally {
+      button.removeAttribute('aria-disabled');
+      button.classList.remove('busy');
+    }
+  }
+  return button;
 }
 
 // found says how many there are on all pages of a list.

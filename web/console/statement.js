@@ -1,15 +1,16 @@
 // The statement of an account for a period, which never changes once it is made: to be read, printed, or taken away as CSV.
-import { h, fill, toast } from './dom.js';
-import { csv, get } from './api.js';
+import { h, fill } from './dom.js';
+import { get } from './api.js';
 import { amount, count, moment, time } from './format.js';
 import { ofStatement } from './movements.js';
-import { filters, latest, load, note, pairs, panel, table } from './parts.js';
+import { download, filters, latest, load, note, pairs, panel, period, table } from './parts.js';
 
 const MOST = 5000; // movements that a page shows
 
 export function statementOf(view, query) {
   const { id, path, signal, body } = view;
   const search = filters(path, [
+    period,
     { name: 'from', label: 'First day', type: 'day' },
     { name: 'to', label: 'Last day', type: 'day' },
   ], query);
@@ -24,7 +25,7 @@ export function statementOf(view, query) {
     const many = page.total_exceeds || page.total > MOST;
     if (many) {
       return [note(`The period has ${page.total_exceeds ? 'at least ' : ''}${count(page.total)} movements, which is more than a page can show. Choose a shorter one, or download it.`),
-        h('div', { class: 'actions' }, download(where, id, { from: wanted.from, to: wanted.to ?? new Date().toISOString() }, signal))];
+        h('div', { class: 'actions' }, save(where, id, { from: wanted.from, to: wanted.to ?? new Date().toISOString() }, signal))];
     }
     const { body: statement } = await get(`${where}/statement`, { query: wanted, wait: view.wait, signal: now });
     return sheet(statement, where, signal);
@@ -48,7 +49,7 @@ function sheet(statement, where, signal) {
   const balance = (name, id, value, position) => h('p', null, h('span', { class: 'meta' }, name), h('b', { class: 'value second', id }, amount(value)), ` ${currency}`,
     h('span', { class: 'meta' }, position > 0 ? ['at position ', h('a', { href: `#/log/${position}` }, count(position))] : 'before the account was opened'));
   return h('div', { class: 'sheet' },
-    h('div', { class: 'actions' }, download(where, statement.account_id, { from, to }, signal),
+    h('div', { class: 'actions' }, save(where, statement.account_id, { from, to }, signal),
       h('button', { type: 'button', on: { click: () => window.print() } }, 'Print')),
     pairs([
       ['Owner', statement.owner], ['Account', h('code', null, statement.account_id)],
@@ -60,24 +61,8 @@ function sheet(statement, where, signal) {
     rows.element);
 }
 
-// download is a button that saves the same statement as CSV.
-function download(where, id, { from, to }, signal) {
-  const button = h('button', { type: 'button', on: { click: save } }, 'Download as CSV');
-  async function save() {
-    if (button.getAttribute('aria-disabled') === 'true') return;
-    button.setAttribute('aria-disabled', 'true');
-    button.classList.add('busy');
-    try {
-      const url = URL.createObjectURL(await csv(`${where}/statement`, { query: { from, to }, signal }));
-      const day = (rfc3339) => moment(rfc3339, true).slice(0, 10);
-      h('a', { href: url, download: `statement-${id.slice(-8)}-${from ? `${day(from)}-` : ''}${day(to)}.csv` }).click();
-      setTimeout(() => URL.revokeObjectURL(url), 60_000);
-    } catch (problem) {
-      if (!signal.aborted) toast(`${problem.title}. ${problem.message}`);
-    } finally {
-      button.removeAttribute('aria-disabled');
-      button.classList.remove('busy');
-    }
-  }
-  return button;
+// save is a button that saves the same statement as CSV.
+function save(where, id, { from, to }, signal) {
+  const day = (rfc3339) => moment(rfc3339, true).slice(0, 10);
+  return download(`${where}/statement`, () => ({ from, to }), () => `statement-${id.slice(-8)}-${from ? `${day(from)}-` : ''}${day(to)}.csv`, signal);
 }

@@ -1,5 +1,5 @@
 // An account: what it has, what may be done with it, its balance over time, and its movements, statement, holds or events.
-import { h, fill } from '../dom.js';
+import { h, fill, put } from '../dom.js';
 import { batch, get } from '../api.js';
 import { chart } from '../chart.js';
 import { buttons } from '../commands.js';
@@ -7,7 +7,7 @@ import { describe } from '../events.js';
 import { amount, count, drawn, figure, time } from '../format.js';
 import { holdsOf } from '../holds.js';
 import { kinds, ofAccount } from '../movements.js';
-import { badge, filters, latest, load, note, pager, pairs, panel, table } from '../parts.js';
+import { badge, download, filters, found as total, latest, load, note, pager, pairs, panel, period, table } from '../parts.js';
 import { learn } from '../scopes.js';
 import { Tail } from '../tail.js';
 import { statementOf } from '../statement.js';
@@ -165,23 +165,27 @@ function movementsOf(view, query) {
   const { id, path, signal, body } = view;
   const search = filters(path, [
     kinds,
+    period,
     { name: 'from', label: 'From', type: 'moment' },
     { name: 'to', label: 'Before', type: 'moment' },
     { name: 'sort', label: 'Order', options: [['', 'Newest first'], ['recorded_at', 'Oldest first']] },
   ], query);
   const rows = table('Movements', ofAccount(view.done), { empty: 'No movements match.' });
-  const list = panel('Movements', { wide: true });
+  const sum = h('span', { class: 'about', role: 'status' });
+  const list = panel('Movements', { wide: true, actions: h('div', { class: 'choice' }, sum, download(`/accounts/${id}/transactions`, () => ({ ...wanted(), limit: 500 }), () => `movements-${id.slice(-8)}.csv`, signal)) });
   const turn = h('div', { class: 'turn' });
   fill(body, search.element, list.element, turn);
   let asked = query;
   const next = latest(signal);
+  const wanted = () => ({ kind: asked.get('kind'), sort: asked.get('sort'), from: asked.get('from'), to: asked.get('to') });
   const read = (now = next()) => load(list.body, now, () => search.checked(async () => {
     const { body: page } = await get(`/accounts/${id}/transactions`, {
-      query: { kind: asked.get('kind'), sort: asked.get('sort'), cursor: asked.get('cursor'), from: asked.get('from'), to: asked.get('to'), limit: 20 },
+      query: { ...wanted(), cursor: asked.get('cursor'), limit: 20, count: true },
       wait: view.wait, signal: now,
     });
     await learn(now);
     rows.rows(page.transactions);
+    put(sum, total(page, 'movement', 'movements'));
     fill(turn, pager(path, asked, page.next_cursor));
     return rows.element;
   }));

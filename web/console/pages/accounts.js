@@ -5,17 +5,19 @@ import { guarded, metadata, telling } from '../commands.js';
 import { CURRENCIES, decimalsOf, nameOf } from '../currencies.js';
 import { exact } from '../amounts.js';
 import { lacking, learn } from '../scopes.js';
-import { amount, figure, short, time } from '../format.js';
+import { amount, count, figure, short, time, words } from '../format.js';
+import { UUID } from '../find.js';
 import { openForm } from '../form.js';
-import { badge, filters, found, latest, load, pager, panel, table } from '../parts.js';
+import { badge, download, filters, found, inCurrencies, latest, load, pager, panel, table } from '../parts.js';
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+// ofStatus are the choices of a status, with how many accounts have it.
+const ofStatus = (counts) => [['', 'Any'], ...['active', 'suspended', 'closed'].map((status) => [status, counts[status] === undefined ? words(status) : `${words(status)} (${count(counts[status])})`])];
 
 export function show({ root, query, signal }) {
   const search = filters('/accounts', [
     { name: 'owner_contains', label: 'Owner or account id', width: 'grow', placeholder: 'any part of the name' },
-    { name: 'currency', label: 'Currency', width: 'narrow', placeholder: 'any' },
-    { name: 'status', label: 'Status', options: [['', 'Any'], ['active', 'Active'], ['suspended', 'Suspended'], ['closed', 'Closed']] },
+    { name: 'currency', label: 'Currency', options: inCurrencies([]) },
+    { name: 'status', label: 'Status', options: ofStatus({}) },
     { name: 'sort', label: 'Order', options: [['', 'Oldest first'], ['-opened_at', 'Newest first'], ['owner', 'Owner, A to Z'], ['-owner', 'Owner, Z to A']] },
   ], query);
   const rows = table('Accounts', [
@@ -27,8 +29,14 @@ export function show({ root, query, signal }) {
     { head: 'Available', money: true, cell: (one) => amount(one.available) },
     { head: 'Balance', money: true, cell: (one) => [h('b', null, amount(one.balance)), ` ${one.currency}`] },
   ], { empty: 'No accounts match. Change the filters, or open an account.' });
-  const sum = h('p', { class: 'about', role: 'status' });
-  const list = panel('All accounts', { wide: true, actions: sum });
+  Promise.all([get('/totals', { signal }), get('/stats', { signal })]).then(([totals, stats]) => {
+    search.offer('currency', inCurrencies(totals.body.totals));
+    search.offer('status', ofStatus(stats.body.accounts));
+  }).catch(() => {}); // the list says what is wrong
+  let shown = query;
+  const asFilters = () => ({ ...Object.fromEntries(shown), currency: shown.get('currency')?.toUpperCase() });
+  const sum = h('span', { class: 'about', role: 'status' });
+  const list = panel('All accounts', { wide: true, actions: h('div', { class: 'choice' }, sum, download('/accounts', () => ({ ...asFilters(), cursor: undefined, limit: 500 }), () => 'accounts.csv', signal)) });
   const turn = h('div', { class: 'turn' });
   const opening = h('div', { class: 'commands' });
   fill(root,
@@ -47,10 +55,11 @@ export function show({ root, query, signal }) {
       location.replace(`#/accounts/${asked.get('owner_contains').toLowerCase()}`);
       return;
     }
+    shown = asked;
     search.set(asked);
     load(list.body, now, () => search.checked(async () => {
       const { body } = await get('/accounts', {
-        query: { ...Object.fromEntries(asked), currency: asked.get('currency')?.toUpperCase(), limit: 25, count: true }, signal: now,
+        query: { ...asFilters(), limit: 25, count: true }, signal: now,
       });
       await learn(now);
       offer();

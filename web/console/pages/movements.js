@@ -3,7 +3,7 @@ import { h, fill, put } from '../dom.js';
 import { Problem, get } from '../api.js';
 import { kinds, ofAll } from '../movements.js';
 import { learn } from '../scopes.js';
-import { filters, found, latest, load, pager, panel, table } from '../parts.js';
+import { download, filters, found, inCurrencies, latest, load, pager, panel, period, table } from '../parts.js';
 
 export function show({ root, query, signal }) {
   const search = filters('/movements', [
@@ -11,16 +11,18 @@ export function show({ root, query, signal }) {
     { name: 'transfer_id', label: 'Transfer id' },
     { name: 'metadata_key', label: 'Metadata key' },
     { name: 'metadata', label: 'Metadata value', placeholder: 'exact match' },
-    { name: 'min_amount', label: 'Least amount', width: 'narrow' },
-    { name: 'max_amount', label: 'Most', width: 'narrow' },
-    { name: 'currency', label: 'Currency', width: 'narrow', placeholder: 'any' },
+    { name: 'min_amount', label: 'At least', width: 'narrow' },
+    { name: 'max_amount', label: 'At most', width: 'narrow' },
+    { name: 'currency', label: 'Currency', options: inCurrencies([]) },
     kinds,
+    period,
     { name: 'from', label: 'From', type: 'moment' },
     { name: 'to', label: 'Before', type: 'moment' },
     { name: 'sort', label: 'Order', options: [['', 'Newest first'], ['recorded_at', 'Oldest first']] },
   ], query);
-  const sum = h('p', { class: 'about', role: 'status' });
-  const list = panel('Movements found', { wide: true, actions: sum });
+  get('/totals', { signal }).then(({ body }) => search.offer('currency', inCurrencies(body.totals))).catch(() => {}); // the list says what is wrong
+  const sum = h('span', { class: 'about', role: 'status' });
+  const list = panel('Movements found', { wide: true, actions: h('div', { class: 'choice' }, sum, download('/transactions', () => ({ ...asFilters(asked), cursor: undefined, limit: 500, count: undefined }), () => 'movements.csv', signal)) });
   const turn = h('div', { class: 'turn' });
   let asked = query;
   let wait = query.get('wait');

@@ -3,7 +3,7 @@ import { h, fill, put } from '../dom.js';
 import { get, health } from '../api.js';
 import { chart } from '../chart.js';
 import { amount, balances, count, rate, span } from '../format.js';
-import { ofLargest } from '../movements.js';
+import { ofAny } from '../movements.js';
 import { badge, every, note, panel, table, trouble } from '../parts.js';
 import { week } from '../week.js';
 
@@ -97,7 +97,7 @@ function followWeek(body, below, currency, signal) {
     { head: 'Out', money: true, cell: (one) => amount(one.out) },
     { head: 'Balance', money: true, cell: (one) => h('b', null, amount(one.balance)) },
   ]);
-  const movements = table('Largest movements', ofLargest, { empty: 'No money moved.' });
+  const movements = table('Largest movements', ofAny, { empty: 'No money moved.' });
   let shown = '';
   const now = every(10_000, signal, async () => {
     const total = currency.totals?.find((one) => one.currency === currency.value);
