@@ -13,6 +13,7 @@ import (
 
 	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -395,4 +396,44 @@ func TestSearch(t *testing.T) {
 	b.visit("/accounts/" + ada + "/statement")
 	b.choose(`.filters [name="period"]`, "Yesterday")
 	b.until(fmt.Sprintf(`location.hash.endsWith('?from=%[1]s&to=%[1]s')`, yesterday))
+}
+
+// stroke presses a key and holds its character back if the page takes the key, as a keyboard does.
+func (b *tab) stroke(key string) {
+	b.t.Helper()
+	call(b, input.DispatchKeyEvent, input.DispatchKeyEventParams{Type: input.DispatchKeyEventTypeKeyDown, Key: key, Text: key})
+	call(b, input.DispatchKeyEvent, input.DispatchKeyEventParams{Type: input.DispatchKeyEventTypeKeyUp, Key: key})
+}
+
+// TestShortcuts reaches the search and a new account by keys, and steps over dates with one key each.
+func TestShortcuts(t *testing.T) {
+	t.Parallel()
+	s := serve(t, nil)
+	ada := s.open("Ada Lovelace", "EUR")
+	s.balance(ada, s.deposit(ada, "5"))
+	b := browse(t, s.gate.URL, "/movements")
+	b.rows(1)
+	b.stroke("/")
+	b.until(`document.activeElement.matches('#search input') && document.activeElement.value === ''`)
+	b.stroke("n") // is typed
+	b.until(`document.activeElement.value === 'n' && !document.querySelector('dialog')`)
+	b.script(`document.querySelector('[name=from]').focus()`)
+	b.press(kb.Tab)
+	b.until(`document.activeElement.name === 'to'`)
+	b.press(kb.Tab)
+	b.until(`document.activeElement.name === 'sort'`)
+	b.script(`document.querySelector('tbody button').focus()`)
+	b.stroke("n")
+	b.until(`document.activeElement.name === 'owner' && document.querySelector('dialog').innerText.startsWith('Open an account')`)
+	b.stroke("/") // is typed
+	b.press(kb.Escape)
+	b.until(`!document.querySelector('dialog') && document.activeElement.innerText === 'Reverse'`)
+	b.press(kb.Enter)
+	b.submit()
+	b.tried("CreditReversed")
+	b.submitted() // its button is gone: the focus is where the movement is
+	b.rows(2)
+	b.until(`document.activeElement !== document.body && document.activeElement !== null`)
+	b.button("Dismiss")
+	b.until(`document.activeElement.id === 'main' || document.activeElement.closest('main')`)
 }

@@ -2,6 +2,7 @@
 import { h, fill, put } from './dom.js';
 import { get } from './api.js';
 import { watchKey } from './key.js';
+import { watchShortcuts } from './shortcuts.js';
 import * as overview from './pages/overview.js';
 import * as accounts from './pages/accounts.js';
 import * as account from './pages/account.js';
@@ -148,6 +149,7 @@ document.getElementById('skip').addEventListener('click', (event) => {
 });
 window.addEventListener('hashchange', go);
 watchTheme();
+watchShortcuts();
 watchKey(() => show(true));
 show(false);
 entered();
