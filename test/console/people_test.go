@@ -437,3 +437,29 @@ func TestShortcuts(t *testing.T) {
 	b.button("Dismiss")
 	b.until(`document.activeElement.id === 'main' || document.activeElement.closest('main')`)
 }
+
+// TestTwoSteps reaches holds, reversals, metadata and limits in two steps from an account.
+func TestTwoSteps(t *testing.T) {
+	t.Parallel()
+	s := serve(t, nil)
+	ada := s.open("Ada Lovelace", "EUR")
+	s.balance(ada, s.deposit(ada, "5"))
+	b := browse(t, s.gate.URL, "/accounts/"+ada)
+	b.shows("5.00")
+	for _, one := range []struct{ button, shown string }{
+		{"Hold", `document.querySelector('dialog [name=amount]') && document.querySelector('dialog [name=expires_at]')`},
+		{"Reverse", `document.querySelector('dialog [name=amount]') && document.querySelector('dialog [name=force]')`},
+		{"Edit", `document.querySelector('dialog [name=metadata]') && document.querySelector('dialog [name=overdraft_limit]')`},
+		{"Change limit", `document.activeElement.name === 'overdraft_limit'`},
+		{"Edit metadata", `document.activeElement.name === 'metadata'`},
+	} {
+		b.button(one.button)
+		b.until(one.shown)
+		b.button("Cancel")
+	}
+	b.link("Holds")
+	b.sees("No holds match.")
+	b.link("Movements")
+	b.choose(`.filters [name="kind"]`, "reversal_out")
+	b.sees("No movements match.")
+}

@@ -118,10 +118,11 @@ export function reverse(one, done) {
 
 // edit changes what is said of an account. Only what was changed in the form is sent, and only while owner, limit and
 // metadata are still those that the form began with; that money has moved meanwhile does not matter.
-export function edit(account, done) {
+// The field named by first has the focus.
+export function edit(account, done, first) {
   const path = `/accounts/${account.account_id}`;
   let known = account;
-  openForm({
+  const dialog = openForm({
     title: `Edit the account of ${account.owner}`, label: 'Save', dryRun: 'offered',
     done: telling(done, async (_, { owner }) => ['Changed the account of ', await who(account.account_id, owner)]),
     list: [
@@ -145,6 +146,7 @@ export function edit(account, done) {
       }
     },
   });
+  if (first) dialog.querySelector(`[name="${first}"]`).focus();
 }
 
 // difference is the merge patch that makes of one account what is said of another.
@@ -193,6 +195,10 @@ export function guarded(text, run, why, properties) {
   }, text);
   return why ? [button, h('span', { class: 'visually-hidden', id: describedBy }, why)] : button;
 }
+
+// changing is a small button that opens the form of changes at one field.
+export const changing = (text, first, account, done) => guarded(text, () => edit(account, done, first),
+  lacking('accounts:write') || (account.status === 'closed' && 'A closed account accepts no commands.') || null, { class: 'small' });
 
 // buttons are those of the commands on an account. Those that its status or the key rule out are disabled, and say why; the server
 // has the last word.

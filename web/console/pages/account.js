@@ -2,7 +2,7 @@
 import { h, fill, put } from '../dom.js';
 import { batch, get } from '../api.js';
 import { chart } from '../chart.js';
-import { buttons } from '../commands.js';
+import { buttons, changing } from '../commands.js';
 import { describe } from '../events.js';
 import { amount, count, drawn, figure, time } from '../format.js';
 import { holdsOf } from '../holds.js';
@@ -71,7 +71,7 @@ export function show({ root, parts: [id, tab], query, signal: left }) {
       fill(state, badge(account.status));
       fill(actions, buttons(account, done));
       load(past.body, now, () => history(account, line, view, now));
-      return facts(account);
+      return facts(account, done);
     });
     below.read();
   };
@@ -109,7 +109,7 @@ function follow(id, signal, live, readAt, refresh) {
   tail.begin();
 }
 
-function facts(account) {
+function facts(account, done) {
   return [
     h('div', { class: 'figures' },
       h('p', null, h('span', { class: 'meta' }, 'Balance'), h('b', { class: 'value', id: 'balance' }, amount(account.balance)), ` ${account.currency}`),
@@ -119,13 +119,14 @@ function facts(account) {
       h('p', null, h('span', { class: 'meta' }, 'Went out'), h('b', { class: 'value second' }, amount(account.withdrawn)))),
     h('p', null, h('span', { class: 'meta' }, 'Account id '), h('code', { id: 'account-id' }, account.account_id)),
     pairs([
-      ['Overdraft limit', figure(account.overdraft_limit)],
+      ['Overdraft limit', [figure(account.overdraft_limit), ' ', changing('Change limit', 'overdraft_limit', account, done)]],
       ['Opened', time(account.opened_at)],
       account.closed_at ? ['Closed', time(account.closed_at)] : ['Last event', time(account.updated_at)],
       ['Version', count(account.version)],
       ['Position', h('a', { href: `#/log/${account.position}` }, count(account.position))],
     ]),
-    Object.keys(account.metadata).length > 0 && [h('h2', null, 'Metadata'), pairs(Object.entries(account.metadata))],
+    h('div', { class: 'named' }, h('h2', null, 'Metadata'), Object.keys(account.metadata).length === 0 && h('span', { class: 'meta' }, 'none'), changing('Edit metadata', 'metadata', account, done)),
+    pairs(Object.entries(account.metadata)),
   ];
 }
 
