@@ -25,6 +25,8 @@ var tableRights = []struct{ table, rights string }{
 	{"projections", allRights},
 	{"projection_replays", allRights},
 	{"projection_failures", allRights},
+	{"webhooks", allRights},
+	{"webhook_deliveries", allRights},
 	{"live_generations", "select"},
 	{"parked_streams", "select"},
 }

@@ -58,6 +58,7 @@ type Event struct {
 // Item is an event as it is sent. It is shared by all streams and must not be changed.
 type Item struct {
 	Position int64
+	ID       uuid.UUID
 	Type     string
 	Subject  uuid.UUID
 	// JSON is a CloudEvent 1.0 in the JSON event format, on one line.
@@ -106,7 +107,7 @@ func (n Naming) render(e *Event) (Item, error) {
 		return Item{}, fmt.Errorf("feed: event at position %d: data: %w", e.Position, err)
 	}
 	b = append(append(b[:start], compact...), '}')
-	return Item{Position: e.Position, Type: e.Type, Subject: e.Subject, JSON: b}, nil
+	return Item{Position: e.Position, ID: e.ID, Type: e.Type, Subject: e.Subject, JSON: b}, nil
 }
 
 func appendID(b []byte, id uuid.UUID) []byte {

@@ -1,0 +1,238 @@
+package webhook
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"passbook/internal/httpapi/feed"
+)
+
+// secretPrefix and the length of a secret, in bytes, are those of Standard Webhooks.
+const (
+	secretPrefix = "whsec_"
+	secretLength = 32
+)
+
+// Feed is the log as it grows; a *feed.Feed is made one by Streams.
+type Feed interface {
+	// Open begins a stream of all events after a position.
+	Open(ctx context.Context, after int64) (Stream, error)
+}
+
+// Stream is one reader of the log; a *feed.Stream is one.
+type Stream interface {
+	Next(ctx context.Context, wait time.Duration) ([]feed.Item, error)
+	Close()
+}
+
+// Streams makes a Feed of the one that GET /events reads, so that a webhook sends the same CloudEvents.
+func Streams(f *feed.Feed) Feed { return streams{f} }
+
+type streams struct{ feed *feed.Feed }
+
+func (s streams) Open(ctx context.Context, after int64) (Stream, error) {
+	return s.feed.Open(ctx, after, feed.Filter{})
+}
+
+// Log tells where the log ends; a feed.Log does.
+type Log interface {
+	Look(ctx context.Context, seen feed.Point) (head feed.Point, held bool, err error)
+}
+
+// Config is what a Service is made of. Pool, Feed, Log, Instance and Logger are needed.
+type Config struct {
+	Pool *pgxpool.Pool
+	Feed Feed
+	// Log is that of the primary database.
+	Log    Log
+	Logger *slog.Logger
+	// Instance names this instance, for people.
+	Instance string
+	// Version is that of the server, for the receivers.
+	Version string
+	// AllowPrivate allows http URLs, and addresses that are not public.
+	AllowPrivate bool
+	// Ready tells whether the database's schema is in place; nil is always.
+	Ready func() bool
+	// Observe is called after each attempt; it may be nil.
+	Observe func(delivered bool)
+
+	// What is 0 of the rest is as usual. Lease is how long an instance that died keeps its subscriptions.
+	Lease time.Duration
+	// Timeout bounds an attempt.
+	Timeout time.Duration
+	// FirstRetry and LongestRetry bound the growing pauses after failed attempts.
+	FirstRetry, LongestRetry time.Duration
+	// ParkAfter is how long a receiver may fail, on the database's clock.
+	ParkAfter time.Duration
+	// KeepDeliveries is how many attempts of a subscription are kept in its log.
+	KeepDeliveries int64
+}
+
+// Service manages and delivers subscriptions. Its methods may be called from several goroutines.
+type Service struct {
+	cfg    Config
+	store  store
+	sender *sender
+	wake   chan struct{} // holds one: a reason to look at the subscriptions now
+}
+
+// NewService makes a Service. Nothing is delivered until Run.
+func NewService(c Config) (*Service, error) {
+	if c.Pool == nil || c.Feed == nil || c.Log == nil || c.Logger == nil || c.Instance == "" {
+		return nil, errors.New("webhook: a pool, a feed, a log, a logger and an instance name are needed")
+	}
+	setDefault(&c.Lease, 6*time.Second)
+	setDefault(&c.Timeout, 10*time.Second)
+	setDefault(&c.FirstRetry, time.Second)
+	setDefault(&c.LongestRetry, 15*time.Minute)
+	setDefault(&c.ParkAfter, 24*time.Hour)
+	setDefault(&c.KeepDeliveries, 1000)
+	if c.Observe == nil {
+		c.Observe = func(bool) {}
+	}
+	if c.Ready == nil {
+		c.Ready = func() bool { return true }
+	}
+	return &Service{
+		cfg: c, store: store{c.Pool}, sender: newSender(c.AllowPrivate, c.Timeout, c.Version), wake: make(chan struct{}, 1),
+	}, nil
+}
+
+func setDefault[T comparable](value *T, usual T) {
+	var none T
+	if *value == none {
+		*value = usual
+	}
+}
+
+// CheckURL returns an error, whose text goes on from the name of the field, for a URL that a webhook may not have.
+func (s *Service) CheckURL(text string) error { return checkURL(text, s.cfg.AllowPrivate) }
+
+// CreateWebhook makes a subscription whose URL has been checked, and returns the secret that its messages are signed with. It fails
+// with ErrTooMany or ErrBeyondLog.
+func (s *Service) CreateWebhook(ctx context.Context, n New) (w Webhook, secret string, err error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return w, "", fmt.Errorf("webhook: %w", err)
+	}
+	at, err := s.point(ctx, n.After)
+	if err != nil {
+		return w, "", err
+	}
+	key := newSecret()
+	if w, err = s.store.insert(ctx, id, n, at, key, MaxWebhooks); err != nil {
+		return w, "", err
+	}
+	s.look()
+	w, err = s.withLag(ctx, w, nil)
+	return w, secretText(key), err
+}
+
+// point returns the event at a position, or the last one of the log.
+func (s *Service) point(ctx context.Context, after *int64) (feed.Point, error) {
+	if after == nil {
+		head, _, err := s.cfg.Log.Look(ctx, feed.Point{})
+		return head, err
+	}
+	_, held, err := s.cfg.Log.Look(ctx, feed.Point{Position: *after})
+	if err == nil && !held {
+		err = ErrBeyondLog
+	}
+	return feed.Point{Position: *after}, err
+}
+
+func newSecret() []byte {
+	secret := make([]byte, secretLength)
+	_, _ = rand.Read(secret) // it never fails
+	return secret
+}
+
+func secretText(secret []byte) string {
+	return secretPrefix + base64.StdEncoding.EncodeToString(secret)
+}
+
+// Webhooks returns all subscriptions, in the order they were made.
+func (s *Service) Webhooks(ctx context.Context) ([]Webhook, error) {
+	all, err := s.store.list(ctx)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	head, _, err := s.cfg.Log.Look(ctx, feed.Point{})
+	for i := range all {
+		all[i].Lag = max(head.Position-all[i].Position, 0)
+	}
+	return all, err
+}
+
+// Webhook returns a subscription. It fails with ErrNotFound.
+func (s *Service) Webhook(ctx context.Context, id uuid.UUID) (Webhook, error) {
+	w, err := s.store.one(ctx, getSQL, id)
+	return s.withLag(ctx, w, err)
+}
+
+func (s *Service) withLag(ctx context.Context, w Webhook, err error) (Webhook, error) {
+	if err != nil {
+		return w, err
+	}
+	head, _, err := s.cfg.Log.Look(ctx, feed.Point{})
+	w.Lag = max(head.Position-w.Position, 0)
+	return w, err
+}
+
+// ChangeWebhook changes a subscription: its URL, which has been checked, its filter, its state or its cursor. Once it returns,
+// nothing is sent any more as it was before, but the event that is being sent. It fails with ErrNotFound or ErrBeyondLog.
+func (s *Service) ChangeWebhook(ctx context.Context, id uuid.UUID, c Change) (w Webhook, err error) {
+	var at feed.Point
+	if c.After != nil {
+		if at, err = s.point(ctx, c.After); err != nil {
+			return w, err
+		}
+	}
+	w, err = s.store.change(ctx, id, c, at)
+	s.look()
+	return s.withLag(ctx, w, err)
+}
+
+// RotateSecret gives a subscription another secret, and returns it. The one it had signs too for the overlap. It fails with
+// ErrNotFound.
+func (s *Service) RotateSecret(ctx context.Context, id uuid.UUID, overlap time.Duration) (w Webhook, secret string, err error) {
+	key := newSecret()
+	w, err = s.store.one(ctx, rotateSQL, id, key, overlap)
+	s.look()
+	w, err = s.withLag(ctx, w, err)
+	return w, secretText(key), err
+}
+
+// DeleteWebhook ends a subscription. It fails with ErrNotFound.
+func (s *Service) DeleteWebhook(ctx context.Context, id uuid.UUID) error {
+	err := s.store.delete(ctx, id)
+	s.look()
+	return err
+}
+
+// Deliveries returns at most limit of the latest attempts of a subscription, latest first, those before a number if that is not
+// 0. It fails with ErrNotFound.
+func (s *Service) Deliveries(ctx context.Context, id uuid.UUID, before int64, limit int) ([]Delivery, error) {
+	all, err := s.store.deliveries(ctx, id, before, limit)
+	if err == nil && len(all) == 0 {
+		_, err = s.store.one(ctx, getSQL, id)
+	}
+	return all, err
+}
+
+// look makes the dispatcher look at the subscriptions. It never blocks.
+func (s *Service) look() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
