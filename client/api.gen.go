@@ -19,19 +19,37 @@ import (
 
 // Defines values for AccountStatus.
 const (
-	Active    AccountStatus = "active"
-	Closed    AccountStatus = "closed"
-	Suspended AccountStatus = "suspended"
+	AccountStatusActive    AccountStatus = "active"
+	AccountStatusClosed    AccountStatus = "closed"
+	AccountStatusSuspended AccountStatus = "suspended"
 )
 
 // Valid indicates whether the value is a known member of the AccountStatus enum.
 func (e AccountStatus) Valid() bool {
 	switch e {
-	case Active:
+	case AccountStatusActive:
 		return true
-	case Closed:
+	case AccountStatusClosed:
 		return true
-	case Suspended:
+	case AccountStatusSuspended:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ChangeWebhookState.
+const (
+	ChangeWebhookStateActive ChangeWebhookState = "active"
+	ChangeWebhookStatePaused ChangeWebhookState = "paused"
+)
+
+// Valid indicates whether the value is a known member of the ChangeWebhookState enum.
+func (e ChangeWebhookState) Valid() bool {
+	switch e {
+	case ChangeWebhookStateActive:
+		return true
+	case ChangeWebhookStatePaused:
 		return true
 	default:
 		return false
@@ -80,6 +98,24 @@ func (e CommandName) Valid() bool {
 	case CommandTransfer:
 		return true
 	case CommandWithdraw:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DeliveryOutcome.
+const (
+	DeliveryOutcomeDelivered DeliveryOutcome = "delivered"
+	DeliveryOutcomeFailed    DeliveryOutcome = "failed"
+)
+
+// Valid indicates whether the value is a known member of the DeliveryOutcome enum.
+func (e DeliveryOutcome) Valid() bool {
+	switch e {
+	case DeliveryOutcomeDelivered:
+		return true
+	case DeliveryOutcomeFailed:
 		return true
 	default:
 		return false
@@ -278,6 +314,30 @@ func (e TransactionKind) Valid() bool {
 	case TransferOut:
 		return true
 	case Withdrawal:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for WebhookState.
+const (
+	WebhookStateActive   WebhookState = "active"
+	WebhookStateDisabled WebhookState = "disabled"
+	WebhookStateParked   WebhookState = "parked"
+	WebhookStatePaused   WebhookState = "paused"
+)
+
+// Valid indicates whether the value is a known member of the WebhookState enum.
+func (e WebhookState) Valid() bool {
+	switch e {
+	case WebhookStateActive:
+		return true
+	case WebhookStateDisabled:
+		return true
+	case WebhookStateParked:
+		return true
+	case WebhookStatePaused:
 		return true
 	default:
 		return false
@@ -562,6 +622,24 @@ type ChangeAccount struct {
 	Owner Line `json:"owner,omitempty,omitzero"`
 }
 
+// ChangeWebhook defines model for ChangeWebhook.
+type ChangeWebhook struct {
+	// Accounts The accounts whose events to send; all if it is empty or null.
+	Accounts *[]uuid.UUID       `json:"accounts,omitempty,omitzero"`
+	State    ChangeWebhookState `json:"state,omitempty,omitzero"`
+
+	// Types The types of events to send; all if it is empty or null.
+	Types *[]EventType `json:"types,omitempty,omitzero"`
+
+	// URL Where events are sent, over https. It must not have a user, a password or a fragment, nor lead to a private, loopback, link-local or multicast address, unless the server allows those and http (`PASSBOOK_WEBHOOKS_ALLOW_PRIVATE`). Names are resolved, and their addresses checked, for each connection.
+	//
+	// Examples: https://example.com/passbook
+	URL WebhookURL `json:"url,omitempty,omitzero"`
+}
+
+// ChangeWebhookState defines model for ChangeWebhook.State.
+type ChangeWebhookState string
+
 // CloudEvent An event as a CloudEvent 1.0. `type` says which of these it is, and so what `data` has.
 type CloudEvent struct {
 	// Actor Who sent the command, with authentication: `key:`, the key's id, a space and its name; or `oidc:` and the token's subject.
@@ -661,6 +739,23 @@ type Command struct {
 // CommandName defines model for Command.command.
 type CommandName string
 
+// CreateWebhook defines model for CreateWebhook.
+type CreateWebhook struct {
+	// Accounts The accounts whose events to send; all if it is empty.
+	Accounts WebhookAccounts `json:"accounts,omitempty,omitzero"`
+
+	// After The position to begin after, such as 0 for the whole log; the end of the log if it is left out.
+	After *int64 `json:"after,omitempty,omitzero"`
+
+	// Types The types of events to send; all if it is empty.
+	Types WebhookTypes `json:"types,omitempty,omitzero"`
+
+	// URL Where events are sent, over https. It must not have a user, a password or a fragment, nor lead to a private, loopback, link-local or multicast address, unless the server allows those and http (`PASSBOOK_WEBHOOKS_ALLOW_PRIVATE`). Names are resolved, and their addresses checked, for each connection.
+	//
+	// Examples: https://example.com/passbook
+	URL WebhookURL `json:"url"`
+}
+
 // CurrencyCode An ISO 4217 code.
 //
 // Examples: EUR
@@ -675,6 +770,37 @@ type Decimal = string
 //
 // Examples: 12.34, 100
 type DecimalInput = string
+
+// Delivery One attempt to deliver an event.
+type Delivery struct {
+	// At RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	At Time `json:"at"`
+
+	// Attempt Counts the attempts at this event.
+	Attempt   int       `json:"attempt"`
+	Error     *string   `json:"error"`
+	EventID   uuid.UUID `json:"event_id"`
+	LatencyMs int64     `json:"latency_ms"`
+
+	// Number Counts the attempts of the webhook.
+	Number   int64           `json:"number"`
+	Outcome  DeliveryOutcome `json:"outcome"`
+	Position int64           `json:"position"`
+
+	// Status The status that the receiver returned; null without a response.
+	Status *int   `json:"status"`
+	Type   string `json:"type"`
+}
+
+// DeliveryOutcome defines model for Delivery.Outcome.
+type DeliveryOutcome string
+
+// DeliveryList defines model for DeliveryList.
+type DeliveryList struct {
+	Deliveries []Delivery `json:"deliveries"`
+}
 
 // DryRunEvent An event that was not recorded. Ids in it that the command did not name are made anew each time.
 type DryRunEvent struct {
@@ -1272,6 +1398,12 @@ type ReplayList struct {
 	Replays []Replay `json:"replays"`
 }
 
+// ResumeWebhook defines model for ResumeWebhook.
+type ResumeWebhook struct {
+	// After The position to go on after. Events that were sent are sent again if it is before the webhook's `position`, and those up to it are never sent if it is after.
+	After *int64 `json:"after,omitempty,omitzero"`
+}
+
 // ReversalData The data of CreditReversed and DebitReversed.
 type ReversalData struct {
 	// Amount A decimal with as many decimals as the currency has.
@@ -1348,6 +1480,12 @@ type Reverse struct {
 
 	// Reason Text of the caller's own; it may have several lines.
 	Reason Text `json:"reason,omitempty,omitzero"`
+}
+
+// RotateSecret defines model for RotateSecret.
+type RotateSecret struct {
+	// OverlapSeconds How long the secret that it has now signs too.
+	OverlapSeconds *int64 `json:"overlap_seconds,omitempty,omitzero"`
 }
 
 // Stats defines model for Stats.
@@ -1609,6 +1747,118 @@ type TransferSentData struct {
 	TransferID  uuid.UUID `json:"transfer_id"`
 }
 
+// Webhook defines model for Webhook.
+type Webhook struct {
+	Accounts []uuid.UUID `json:"accounts"`
+
+	// Attempts How often the next event was tried.
+	Attempts int `json:"attempts"`
+
+	// CreatedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	CreatedAt Time `json:"created_at"`
+
+	// FailingSince Since when it has failed; null when it does not.
+	FailingSince *time.Time `json:"failing_since"`
+	ID           uuid.UUID  `json:"id"`
+
+	// Lag How many events the log has after it, whether they are to be sent or not.
+	Lag int64 `json:"lag"`
+
+	// LastDeliveredAt Null until an event is delivered.
+	LastDeliveredAt *time.Time `json:"last_delivered_at"`
+
+	// LastError Why the last attempt failed; null when it did not.
+	LastError *string `json:"last_error"`
+
+	// NextAttemptAt When it is tried next; null when it does not fail.
+	NextAttemptAt *time.Time `json:"next_attempt_at"`
+
+	// Position Every event up to here was delivered, or is not one to send.
+	Position int64 `json:"position"`
+
+	// PreviousSecretUntil Until when the secret before the last rotation signs too; null when there was no rotation.
+	PreviousSecretUntil *time.Time `json:"previous_secret_until"`
+
+	// State `paused` by an operator, `parked` after a day of failures, or when the log has lost the event at `position`, `disabled` by a response of 410.
+	State WebhookState `json:"state"`
+	Types []string     `json:"types"`
+
+	// UpdatedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	UpdatedAt Time   `json:"updated_at"`
+	URL       string `json:"url"`
+}
+
+// WebhookAccounts The accounts whose events to send; all if it is empty.
+type WebhookAccounts = []uuid.UUID
+
+// WebhookList defines model for WebhookList.
+type WebhookList struct {
+	Webhooks []Webhook `json:"webhooks"`
+}
+
+// WebhookState `paused` by an operator, `parked` after a day of failures, or when the log has lost the event at `position`, `disabled` by a response of 410.
+type WebhookState string
+
+// WebhookTypes The types of events to send; all if it is empty.
+type WebhookTypes = []EventType
+
+// WebhookURL Where events are sent, over https. It must not have a user, a password or a fragment, nor lead to a private, loopback, link-local or multicast address, unless the server allows those and http (`PASSBOOK_WEBHOOKS_ALLOW_PRIVATE`). Names are resolved, and their addresses checked, for each connection.
+//
+// Examples: https://example.com/passbook
+type WebhookURL = string
+
+// WebhookWithSecret defines model for WebhookWithSecret.
+type WebhookWithSecret struct {
+	Accounts []uuid.UUID `json:"accounts"`
+
+	// Attempts How often the next event was tried.
+	Attempts int `json:"attempts"`
+
+	// CreatedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	CreatedAt Time `json:"created_at"`
+
+	// FailingSince Since when it has failed; null when it does not.
+	FailingSince *time.Time `json:"failing_since"`
+	ID           uuid.UUID  `json:"id"`
+
+	// Lag How many events the log has after it, whether they are to be sent or not.
+	Lag int64 `json:"lag"`
+
+	// LastDeliveredAt Null until an event is delivered.
+	LastDeliveredAt *time.Time `json:"last_delivered_at"`
+
+	// LastError Why the last attempt failed; null when it did not.
+	LastError *string `json:"last_error"`
+
+	// NextAttemptAt When it is tried next; null when it does not fail.
+	NextAttemptAt *time.Time `json:"next_attempt_at"`
+
+	// Position Every event up to here was delivered, or is not one to send.
+	Position int64 `json:"position"`
+
+	// PreviousSecretUntil Until when the secret before the last rotation signs too; null when there was no rotation.
+	PreviousSecretUntil *time.Time `json:"previous_secret_until"`
+
+	// Secret What messages are signed with, and are to be verified with. It cannot be read again.
+	Secret string `json:"secret"`
+
+	// State `paused` by an operator, `parked` after a day of failures, or when the log has lost the event at `position`, `disabled` by a response of 410.
+	State WebhookState `json:"state"`
+	Types []string     `json:"types"`
+
+	// UpdatedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	UpdatedAt Time   `json:"updated_at"`
+	URL       string `json:"url"`
+}
+
 // AccountID defines model for AccountId.
 type AccountID = uuid.UUID
 
@@ -1647,6 +1897,9 @@ type TransferID = uuid.UUID
 
 // Unnamed defines model for Unnamed.
 type Unnamed = bool
+
+// WebhookID defines model for WebhookId.
+type WebhookID = uuid.UUID
 
 // NothingRecorded What a command would do. Nothing was recorded.
 type NothingRecorded = DryRunResult
@@ -2072,6 +2325,15 @@ type getTransferParams struct {
 
 	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+}
+
+// listDeliveriesParams are the parameters of ListDeliveries.
+type listDeliveriesParams struct {
+	// Before Only attempts before this number.
+	Before int64 `form:"before,omitempty" json:"before,omitempty,omitzero"`
+
+	// Limit The size of a page.
+	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
 }
 
 // withdrawParams are the parameters of Withdraw.
@@ -3518,6 +3780,179 @@ func newGetTransferRequest(ctx context.Context, server string, transferID Transf
 			req.Header.Set("If-None-Match", string(params.IfNoneMatch))
 		}
 	}
+	return req, nil
+}
+
+// newListWebhooksRequest makes the request of GET /webhooks.
+func newListWebhooksRequest(ctx context.Context, server string) (*http.Request, error) {
+	target := server + fmt.Sprintf("/webhooks")
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	return req, nil
+}
+
+// newCreateWebhookRequest makes the request of POST /webhooks from a value.
+func newCreateWebhookRequest(ctx context.Context, server string, body CreateWebhook) (*http.Request, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return newCreateWebhookRequestWithBody(ctx, server, "application/json", bytes.NewReader(encoded))
+}
+
+// newCreateWebhookRequestWithBody makes the request of POST /webhooks.
+func newCreateWebhookRequestWithBody(ctx context.Context, server string, contentType string, body io.Reader) (*http.Request, error) {
+	target := server + fmt.Sprintf("/webhooks")
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	return req, nil
+}
+
+// newDeleteWebhookRequest makes the request of DELETE /webhooks/{webhook_id}.
+func newDeleteWebhookRequest(ctx context.Context, server string, webhookID WebhookID) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "webhook_id", webhookID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/webhooks/%s", pathParam0)
+	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	return req, nil
+}
+
+// newGetWebhookRequest makes the request of GET /webhooks/{webhook_id}.
+func newGetWebhookRequest(ctx context.Context, server string, webhookID WebhookID) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "webhook_id", webhookID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/webhooks/%s", pathParam0)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	return req, nil
+}
+
+// newChangeWebhookRequest makes the request of PATCH /webhooks/{webhook_id} from a value.
+func newChangeWebhookRequest(ctx context.Context, server string, webhookID WebhookID, body ChangeWebhook) (*http.Request, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return newChangeWebhookRequestWithBody(ctx, server, webhookID, "application/json", bytes.NewReader(encoded))
+}
+
+// newChangeWebhookRequestWithApplicationMergePatchPlusJSONBody makes the request of PATCH /webhooks/{webhook_id} from a value.
+func newChangeWebhookRequestWithApplicationMergePatchPlusJSONBody(ctx context.Context, server string, webhookID WebhookID, body ChangeWebhook) (*http.Request, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return newChangeWebhookRequestWithBody(ctx, server, webhookID, "application/merge-patch+json", bytes.NewReader(encoded))
+}
+
+// newChangeWebhookRequestWithBody makes the request of PATCH /webhooks/{webhook_id}.
+func newChangeWebhookRequestWithBody(ctx context.Context, server string, webhookID WebhookID, contentType string, body io.Reader) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "webhook_id", webhookID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/webhooks/%s", pathParam0)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPatch, target, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	return req, nil
+}
+
+// newListDeliveriesRequest makes the request of GET /webhooks/{webhook_id}/deliveries.
+func newListDeliveriesRequest(ctx context.Context, server string, webhookID WebhookID, params *listDeliveriesParams) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "webhook_id", webhookID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/webhooks/%s/deliveries", pathParam0)
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.Before).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "before", params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Limit).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	return req, nil
+}
+
+// newResumeWebhookRequest makes the request of POST /webhooks/{webhook_id}/resume from a value.
+func newResumeWebhookRequest(ctx context.Context, server string, webhookID WebhookID, body ResumeWebhook) (*http.Request, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return newResumeWebhookRequestWithBody(ctx, server, webhookID, "application/json", bytes.NewReader(encoded))
+}
+
+// newResumeWebhookRequestWithBody makes the request of POST /webhooks/{webhook_id}/resume.
+func newResumeWebhookRequestWithBody(ctx context.Context, server string, webhookID WebhookID, contentType string, body io.Reader) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "webhook_id", webhookID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/webhooks/%s/resume", pathParam0)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	return req, nil
+}
+
+// newRotateWebhookSecretRequest makes the request of POST /webhooks/{webhook_id}/rotate-secret from a value.
+func newRotateWebhookSecretRequest(ctx context.Context, server string, webhookID WebhookID, body RotateSecret) (*http.Request, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return newRotateWebhookSecretRequestWithBody(ctx, server, webhookID, "application/json", bytes.NewReader(encoded))
+}
+
+// newRotateWebhookSecretRequestWithBody makes the request of POST /webhooks/{webhook_id}/rotate-secret.
+func newRotateWebhookSecretRequestWithBody(ctx context.Context, server string, webhookID WebhookID, contentType string, body io.Reader) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "webhook_id", webhookID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/webhooks/%s/rotate-secret", pathParam0)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
 	return req, nil
 }
 

@@ -156,7 +156,7 @@ func (s *server) permit(w http.ResponseWriter, r *http.Request, op *request.Oper
 	}
 	if !caller.Scopes.Has(op.Scope) {
 		scope := op.Scope.String()
-		p := newProblem(kindScope, "The credential does not have the scope "+scope+".")
+		p := newProblem(kindScope, "The credential does not have the scope "+strings.ReplaceAll(scope, " ", " and ")+".")
 		p.challenge = realm + `, error="insufficient_scope", scope="` + scope + `"`
 		s.fail(w, r, p)
 		return

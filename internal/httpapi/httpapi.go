@@ -25,6 +25,7 @@ import (
 	"passbook/internal/httpapi/request"
 	"passbook/internal/projector"
 	"passbook/internal/query"
+	"passbook/internal/webhook"
 )
 
 // Commands is the write side.
@@ -102,6 +103,26 @@ type Failures interface {
 	RetryFailure(ctx context.Context, id string, position int64) (projector.Failure, error)
 }
 
+// Webhooks tells how the subscriptions stand.
+type Webhooks interface {
+	Webhooks(ctx context.Context) ([]webhook.Webhook, error)
+	Webhook(ctx context.Context, id uuid.UUID) (webhook.Webhook, error)
+	Deliveries(ctx context.Context, id uuid.UUID, before int64, limit int) ([]webhook.Delivery, error)
+}
+
+// WebhookControl makes, changes and deletes subscriptions.
+type WebhookControl interface {
+	CreateWebhook(ctx context.Context, n webhook.New) (w webhook.Webhook, secret string, err error)
+	ChangeWebhook(ctx context.Context, id uuid.UUID, c webhook.Change) (webhook.Webhook, error)
+	DeleteWebhook(ctx context.Context, id uuid.UUID) error
+}
+
+// WebhookRules are the rules of subscriptions, and their secrets.
+type WebhookRules interface {
+	CheckURL(text string) error
+	RotateSecret(ctx context.Context, id uuid.UUID, overlap time.Duration) (w webhook.Webhook, secret string, err error)
+}
+
 // Check is one thing the service needs to do its work. Detail is shown to anyone who can reach the port, unless it is
 // Private: then, with authentication, it takes the scope projections:read.
 type Check struct {
@@ -124,6 +145,10 @@ type Config struct {
 	Generations Generations
 	Failures    Failures
 	Statistics  Statistics
+	// A *webhook.Service is all three.
+	Webhooks       Webhooks
+	WebhookControl WebhookControl
+	WebhookRules   WebhookRules
 	// Stopping is closed when the service stops, so that streams of a replay's progress end. It may be nil.
 	Stopping <-chan struct{}
 	// Feed is the log as GET /events shows it. The caller runs and stops it.
@@ -170,6 +195,8 @@ func (c *Config) validate() error {
 		return errors.New("httpapi: a service is missing")
 	case c.Holds == nil, c.Movements == nil, c.Generations == nil, c.Failures == nil, c.Statistics == nil:
 		return errors.New("httpapi: a service of the projections is missing")
+	case c.Webhooks == nil, c.WebhookControl == nil, c.WebhookRules == nil:
+		return errors.New("httpapi: a service of the webhooks is missing")
 	case c.Ready == nil, c.Started == nil, c.Unavailable == nil, c.Logger == nil, c.Registry == nil:
 		return errors.New("httpapi: Ready, Started, Unavailable, Logger and Registry are needed")
 	}
@@ -189,6 +216,9 @@ type server struct {
 	generations Generations
 	failures    Failures
 	statistics  Statistics
+	webhooks    Webhooks
+	subscribe   WebhookControl
+	hookRules   WebhookRules
 	stopping    <-chan struct{}
 	watching    *shares // streams of a replay's progress
 	feed        *feed.Feed
@@ -255,7 +285,7 @@ func New(c Config) (http.Handler, error) {
 		base: base, authenticator: c.Authenticator,
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
 		commands: c.Commands, queries: c.Queries, statements: c.Statements, holds: c.Holds, movements: c.Movements, projections: c.Projections, control: c.Control, replays: c.Replays,
-		generations: c.Generations, failures: c.Failures, statistics: c.Statistics, stopping: c.Stopping,
+		generations: c.Generations, failures: c.Failures, statistics: c.Statistics, webhooks: c.Webhooks, subscribe: c.WebhookControl, hookRules: c.WebhookRules, stopping: c.Stopping,
 		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: doc.spec, docs: docs, schemas: schemas, console: console,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}

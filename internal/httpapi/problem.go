@@ -20,6 +20,7 @@ import (
 	"passbook/internal/httpapi/request"
 	"passbook/internal/projector"
 	"passbook/internal/query"
+	"passbook/internal/webhook"
 )
 
 // This file is the only place where an error becomes a status.
@@ -62,6 +63,9 @@ var (
 	kindReplayNotFound     = kind{http.StatusNotFound, "replay-not-found", "No such replay"}
 	kindReplayFinished     = kind{http.StatusConflict, "replay-finished", "The replay is over"}
 	kindReplayRunning      = kind{http.StatusConflict, "replay-running", "A replay is running"}
+
+	kindWebhookNotFound = kind{http.StatusNotFound, "webhook-not-found", "No such webhook"}
+	kindTooManyWebhooks = kind{http.StatusConflict, "too-many-webhooks", "There are too many webhooks"}
 
 	kindFailureNotFound = kind{http.StatusNotFound, "failure-not-found", "No such failure"}
 	kindNoPrevious      = kind{http.StatusConflict, "no-previous-generation", "There is nothing to roll back to"}
@@ -188,6 +192,8 @@ var known = []struct {
 		"The live generation still serves reads; see the error of the projection's latest replay.", 0,
 	},
 	{projector.ErrReplayFinished, kindReplayFinished, "The replay has ended and can no longer be cancelled.", 0},
+	{webhook.ErrNotFound, kindWebhookNotFound, "No webhook has this id; GET /webhooks lists them.", 0},
+	{webhook.ErrTooMany, kindTooManyWebhooks, "There are 100 webhooks, the most that there may be; delete one that is not needed.", 0},
 	{feed.ErrTooManyStreams, kindTooManyStreams, "The limit of open event streams is reached; retry shortly, or read pages.", 5},
 	{
 		feed.ErrWentBack, kindLogWentBack,
@@ -242,6 +248,9 @@ func problemWithoutField(err error) *problem {
 			" is running; wait until it ends, or cancel it.")
 		p.body.ReplayID, p.location = running.Replay.ID, replayPath(running.Replay)
 		return p
+	case errors.Is(err, webhook.ErrBeyondLog):
+		return newProblem(kindInvalidBody, "The log does not reach the position; leave after out to begin at its end.",
+			genapi.FieldError{Pointer: "/after", Code: "beyond-the-log", Detail: "after is beyond the end of the log"})
 	case errors.Is(err, query.ErrBadCursor):
 		return newProblem(kindInvalidCursor, "The cursor belongs to another list; start again without it.",
 			genapi.FieldError{Parameter: "cursor", Code: "invalid", Detail: "cursor must be the next_cursor of a page of this list"})

@@ -175,6 +175,15 @@ func (i *instance) exec(sql string, args ...any) {
 	}
 }
 
+// owner is the instance that has the lease of the only subscription.
+func (i *instance) owner() (owner string) {
+	i.t.Helper()
+	if err := i.pool.QueryRow(i.t.Context(), "select owner from webhooks").Scan(&owner); err != nil {
+		i.t.Fatal(err)
+	}
+	return owner
+}
+
 // until waits until something holds of a subscription.
 func (i *instance) until(id uuid.UUID, what string, holds func(webhook.Webhook) bool) webhook.Webhook {
 	i.t.Helper()

@@ -189,7 +189,7 @@ func (s *Service) withLag(ctx context.Context, w Webhook, err error) (Webhook, e
 }
 
 // ChangeWebhook changes a subscription: its URL, which has been checked, its filter, its state or its cursor. Once it returns,
-// nothing is sent any more as it was before, but the event that is being sent. It fails with ErrNotFound or ErrBeyondLog.
+// no later event is sent as it was before, and of earlier ones at most the one that is next. It fails with ErrNotFound or ErrBeyondLog.
 func (s *Service) ChangeWebhook(ctx context.Context, id uuid.UUID, c Change) (w Webhook, err error) {
 	var at feed.Point
 	if c.After != nil {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -165,11 +166,7 @@ func TestTheBackoffSurvivesARestart(t *testing.T) {
 	one.until(w.ID, "it has failed", func(w webhook.Webhook) bool { return w.Attempts == 1 })
 	one.stop()
 	two := start(t, url, "two", patient)
-	eventually(t, "the other instance has the lease", func() bool {
-		var owner string
-		err := two.pool.QueryRow(t.Context(), "select owner from webhooks").Scan(&owner)
-		return err == nil && owner == "two"
-	})
+	eventually(t, "the other instance has the lease", func() bool { return two.owner() == "two" })
 	if got := len(to.all()); got != 1 {
 		t.Errorf("%d requests", got)
 	}
@@ -284,11 +281,12 @@ func TestAnotherInstanceTakesOver(t *testing.T) {
 	url := pgtest.URL(t)
 	writer := start(t, url, "writer", func(c *webhook.Config) { c.Ready = func() bool { return false } })
 	ada := writer.open()
-	sending, proceed := make(chan int64), make(chan struct{})
-	var once sync.Once
+	sending, proceed := make(chan struct{}), make(chan struct{})
+	var stuck atomic.Bool
 	to := receive(t, func(w http.ResponseWriter, r *received) {
-		if r.position == 4 {
-			once.Do(func() { sending <- r.position; <-proceed })
+		if r.position == 4 && stuck.CompareAndSwap(false, true) {
+			close(sending)
+			<-proceed
 		}
 		w.WriteHeader(http.StatusOK)
 	})
@@ -316,16 +314,22 @@ func TestAStalledOwnerCannotMoveTheCursor(t *testing.T) {
 	owner := start(t, url, "owner", func(c *webhook.Config) { c.Lease = time.Hour })
 	ada := owner.open()
 	sending, proceed := make(chan struct{}), make(chan struct{})
-	var once sync.Once
+	var stuck atomic.Bool
 	to := receive(t, func(w http.ResponseWriter, _ *received) {
-		once.Do(func() { close(sending); <-proceed })
+		if stuck.CompareAndSwap(false, true) {
+			close(sending)
+			<-proceed
+		}
 		w.WriteHeader(http.StatusOK)
 	})
 	w, _ := owner.create(webhook.New{URL: to.url})
 	owner.deposit(ada, 1)
 	<-sending
-	owner.exec("update webhooks set lease_until = '-infinity'") // as if it had not renewed it
 	other := start(t, url, "other", nil)
+	eventually(t, "the other instance has the lease", func() bool {
+		other.exec("update webhooks set lease_until = '-infinity' where owner = 'owner'") // as if it had not renewed it
+		return other.owner() == "other"
+	})
 	other.until(w.ID, "the other instance has delivered it", func(w webhook.Webhook) bool { return w.Position == 2 })
 	close(proceed)
 	last := other.deposit(ada, 3)

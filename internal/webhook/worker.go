@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"passbook/internal/httpapi/feed"
 )
 
@@ -72,9 +74,16 @@ func (w *worker) follow(ctx context.Context) error {
 		if err != nil && !errors.Is(err, feed.ErrQuiet) {
 			return err
 		}
+		confirmed := false
 		for i := range items {
 			item := &items[i]
 			if w.takes(item) {
+				if !confirmed {
+					if err := w.confirm(ctx); err != nil {
+						return err
+					}
+					confirmed = true
+				}
 				if active, err := w.deliver(ctx, item); !active || err != nil {
 					return err
 				}
@@ -87,6 +96,16 @@ func (w *worker) follow(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// confirm returns errFenced unless the subscription is as it was when it was taken. It is asked after events were read and before the
+// first of them is sent: so no event is sent as a change that is older than the event forbids.
+func (w *worker) confirm(ctx context.Context) error {
+	held, err := w.store.renew(ctx, []uuid.UUID{w.hook.id}, []int64{w.hook.epoch}, w.cfg.Lease)
+	if err == nil && len(held) == 0 {
+		return errFenced
+	}
+	return err
 }
 
 func (w *worker) takes(item *feed.Item) bool {
@@ -131,6 +150,9 @@ func (w *worker) deliver(ctx context.Context, item *feed.Item) (active bool, err
 		}
 		w.hook.attempts++
 		if err := pause(ctx, a.retryIn); err != nil {
+			return false, err
+		}
+		if err := w.confirm(ctx); err != nil {
 			return false, err
 		}
 	}

@@ -17,19 +17,37 @@ import (
 
 // Defines values for AccountStatus.
 const (
-	Active    AccountStatus = "active"
-	Closed    AccountStatus = "closed"
-	Suspended AccountStatus = "suspended"
+	AccountStatusActive    AccountStatus = "active"
+	AccountStatusClosed    AccountStatus = "closed"
+	AccountStatusSuspended AccountStatus = "suspended"
 )
 
 // Valid indicates whether the value is a known member of the AccountStatus enum.
 func (e AccountStatus) Valid() bool {
 	switch e {
-	case Active:
+	case AccountStatusActive:
 		return true
-	case Closed:
+	case AccountStatusClosed:
 		return true
-	case Suspended:
+	case AccountStatusSuspended:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ChangeWebhookState.
+const (
+	ChangeWebhookStateActive ChangeWebhookState = "active"
+	ChangeWebhookStatePaused ChangeWebhookState = "paused"
+)
+
+// Valid indicates whether the value is a known member of the ChangeWebhookState enum.
+func (e ChangeWebhookState) Valid() bool {
+	switch e {
+	case ChangeWebhookStateActive:
+		return true
+	case ChangeWebhookStatePaused:
 		return true
 	default:
 		return false
@@ -78,6 +96,24 @@ func (e CommandCommand) Valid() bool {
 	case CommandCommandTransfer:
 		return true
 	case CommandCommandWithdraw:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DeliveryOutcome.
+const (
+	DeliveryOutcomeDelivered DeliveryOutcome = "delivered"
+	DeliveryOutcomeFailed    DeliveryOutcome = "failed"
+)
+
+// Valid indicates whether the value is a known member of the DeliveryOutcome enum.
+func (e DeliveryOutcome) Valid() bool {
+	switch e {
+	case DeliveryOutcomeDelivered:
+		return true
+	case DeliveryOutcomeFailed:
 		return true
 	default:
 		return false
@@ -324,6 +360,30 @@ func (e TransactionKind) Valid() bool {
 	case TransactionKindTransferOut:
 		return true
 	case TransactionKindWithdrawal:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for WebhookState.
+const (
+	WebhookStateActive   WebhookState = "active"
+	WebhookStateDisabled WebhookState = "disabled"
+	WebhookStateParked   WebhookState = "parked"
+	WebhookStatePaused   WebhookState = "paused"
+)
+
+// Valid indicates whether the value is a known member of the WebhookState enum.
+func (e WebhookState) Valid() bool {
+	switch e {
+	case WebhookStateActive:
+		return true
+	case WebhookStateDisabled:
+		return true
+	case WebhookStateParked:
+		return true
+	case WebhookStatePaused:
 		return true
 	default:
 		return false
@@ -608,6 +668,24 @@ type ChangeAccount struct {
 	Owner Line `json:"owner,omitempty,omitzero"`
 }
 
+// ChangeWebhook defines model for ChangeWebhook.
+type ChangeWebhook struct {
+	// Accounts The accounts whose events to send; all if it is empty or null.
+	Accounts []uuid.UUID        `json:"accounts,omitempty,omitzero"`
+	State    ChangeWebhookState `json:"state,omitempty,omitzero"`
+
+	// Types The types of events to send; all if it is empty or null.
+	Types []EventType `json:"types,omitempty,omitzero"`
+
+	// URL Where events are sent, over https. It must not have a user, a password or a fragment, nor lead to a private, loopback, link-local or multicast address, unless the server allows those and http (`PASSBOOK_WEBHOOKS_ALLOW_PRIVATE`). Names are resolved, and their addresses checked, for each connection.
+	//
+	// Examples: https://example.com/passbook
+	URL WebhookURL `json:"url,omitempty,omitzero"`
+}
+
+// ChangeWebhookState defines model for ChangeWebhook.State.
+type ChangeWebhookState string
+
 // Command The fields of the command's own route, with its name and, if you like, an idempotency key. Where the path of the route names an account or a hold, `account_id` and `hold_id` do here. Which fields a command needs, and which it may have, is as on its route.
 type Command struct {
 	AccountID uuid.UUID `json:"account_id,omitempty,omitzero"`
@@ -670,6 +748,23 @@ type CommandResult struct {
 	AdditionalProperties map[string]interface{} `json:"-"`
 }
 
+// CreateWebhook defines model for CreateWebhook.
+type CreateWebhook struct {
+	// Accounts The accounts whose events to send; all if it is empty.
+	Accounts WebhookAccounts `json:"accounts,omitempty,omitzero"`
+
+	// After The position to begin after, such as 0 for the whole log; the end of the log if it is left out.
+	After int64 `json:"after,omitempty,omitzero"`
+
+	// Types The types of events to send; all if it is empty.
+	Types WebhookTypes `json:"types,omitempty,omitzero"`
+
+	// URL Where events are sent, over https. It must not have a user, a password or a fragment, nor lead to a private, loopback, link-local or multicast address, unless the server allows those and http (`PASSBOOK_WEBHOOKS_ALLOW_PRIVATE`). Names are resolved, and their addresses checked, for each connection.
+	//
+	// Examples: https://example.com/passbook
+	URL WebhookURL `json:"url"`
+}
+
 // CurrencyCode An ISO 4217 code.
 //
 // Examples: EUR
@@ -684,6 +779,37 @@ type Decimal = string
 //
 // Examples: 12.34, 100
 type DecimalInput = any
+
+// Delivery One attempt to deliver an event.
+type Delivery struct {
+	// At RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	At Time `json:"at"`
+
+	// Attempt Counts the attempts at this event.
+	Attempt   int       `json:"attempt"`
+	Error     *string   `json:"error"`
+	EventID   uuid.UUID `json:"event_id"`
+	LatencyMs int64     `json:"latency_ms"`
+
+	// Number Counts the attempts of the webhook.
+	Number   int64           `json:"number"`
+	Outcome  DeliveryOutcome `json:"outcome"`
+	Position int64           `json:"position"`
+
+	// Status The status that the receiver returned; null without a response.
+	Status *int   `json:"status"`
+	Type   string `json:"type"`
+}
+
+// DeliveryOutcome defines model for Delivery.Outcome.
+type DeliveryOutcome string
+
+// DeliveryList defines model for DeliveryList.
+type DeliveryList struct {
+	Deliveries []Delivery `json:"deliveries"`
+}
 
 // DryRunEvent An event that was not recorded. Ids in it that the command did not name are made anew each time.
 type DryRunEvent struct {
@@ -1331,6 +1457,12 @@ type ReplayList struct {
 	Replays []Replay `json:"replays"`
 }
 
+// ResumeWebhook defines model for ResumeWebhook.
+type ResumeWebhook struct {
+	// After The position to go on after. Events that were sent are sent again if it is before the webhook's `position`, and those up to it are never sent if it is after.
+	After int64 `json:"after,omitempty,omitzero"`
+}
+
 // ReversalData The data of CreditReversed and DebitReversed.
 type ReversalData struct {
 	// Amount A decimal with as many decimals as the currency has.
@@ -1407,6 +1539,12 @@ type Reverse struct {
 
 	// Reason Text of the caller's own; it may have several lines.
 	Reason Text `json:"reason,omitempty,omitzero"`
+}
+
+// RotateSecret defines model for RotateSecret.
+type RotateSecret struct {
+	// OverlapSeconds How long the secret that it has now signs too.
+	OverlapSeconds int64 `json:"overlap_seconds,omitempty,omitzero"`
 }
 
 // Stats defines model for Stats.
@@ -1668,6 +1806,118 @@ type TransferSentData struct {
 	TransferID  uuid.UUID `json:"transfer_id"`
 }
 
+// Webhook defines model for Webhook.
+type Webhook struct {
+	Accounts []uuid.UUID `json:"accounts"`
+
+	// Attempts How often the next event was tried.
+	Attempts int `json:"attempts"`
+
+	// CreatedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	CreatedAt Time `json:"created_at"`
+
+	// FailingSince Since when it has failed; null when it does not.
+	FailingSince *string   `json:"failing_since"`
+	ID           uuid.UUID `json:"id"`
+
+	// Lag How many events the log has after it, whether they are to be sent or not.
+	Lag int64 `json:"lag"`
+
+	// LastDeliveredAt Null until an event is delivered.
+	LastDeliveredAt *string `json:"last_delivered_at"`
+
+	// LastError Why the last attempt failed; null when it did not.
+	LastError *string `json:"last_error"`
+
+	// NextAttemptAt When it is tried next; null when it does not fail.
+	NextAttemptAt *string `json:"next_attempt_at"`
+
+	// Position Every event up to here was delivered, or is not one to send.
+	Position int64 `json:"position"`
+
+	// PreviousSecretUntil Until when the secret before the last rotation signs too; null when there was no rotation.
+	PreviousSecretUntil *string `json:"previous_secret_until"`
+
+	// State `paused` by an operator, `parked` after a day of failures, or when the log has lost the event at `position`, `disabled` by a response of 410.
+	State WebhookState `json:"state"`
+	Types []string     `json:"types"`
+
+	// UpdatedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	UpdatedAt Time   `json:"updated_at"`
+	URL       string `json:"url"`
+}
+
+// WebhookAccounts The accounts whose events to send; all if it is empty.
+type WebhookAccounts = []uuid.UUID
+
+// WebhookList defines model for WebhookList.
+type WebhookList struct {
+	Webhooks []Webhook `json:"webhooks"`
+}
+
+// WebhookState `paused` by an operator, `parked` after a day of failures, or when the log has lost the event at `position`, `disabled` by a response of 410.
+type WebhookState string
+
+// WebhookTypes The types of events to send; all if it is empty.
+type WebhookTypes = []EventType
+
+// WebhookURL Where events are sent, over https. It must not have a user, a password or a fragment, nor lead to a private, loopback, link-local or multicast address, unless the server allows those and http (`PASSBOOK_WEBHOOKS_ALLOW_PRIVATE`). Names are resolved, and their addresses checked, for each connection.
+//
+// Examples: https://example.com/passbook
+type WebhookURL = string
+
+// WebhookWithSecret defines model for WebhookWithSecret.
+type WebhookWithSecret struct {
+	Accounts []uuid.UUID `json:"accounts"`
+
+	// Attempts How often the next event was tried.
+	Attempts int `json:"attempts"`
+
+	// CreatedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	CreatedAt Time `json:"created_at"`
+
+	// FailingSince Since when it has failed; null when it does not.
+	FailingSince *string   `json:"failing_since"`
+	ID           uuid.UUID `json:"id"`
+
+	// Lag How many events the log has after it, whether they are to be sent or not.
+	Lag int64 `json:"lag"`
+
+	// LastDeliveredAt Null until an event is delivered.
+	LastDeliveredAt *string `json:"last_delivered_at"`
+
+	// LastError Why the last attempt failed; null when it did not.
+	LastError *string `json:"last_error"`
+
+	// NextAttemptAt When it is tried next; null when it does not fail.
+	NextAttemptAt *string `json:"next_attempt_at"`
+
+	// Position Every event up to here was delivered, or is not one to send.
+	Position int64 `json:"position"`
+
+	// PreviousSecretUntil Until when the secret before the last rotation signs too; null when there was no rotation.
+	PreviousSecretUntil *string `json:"previous_secret_until"`
+
+	// Secret What messages are signed with, and are to be verified with. It cannot be read again.
+	Secret string `json:"secret"`
+
+	// State `paused` by an operator, `parked` after a day of failures, or when the log has lost the event at `position`, `disabled` by a response of 410.
+	State WebhookState `json:"state"`
+	Types []string     `json:"types"`
+
+	// UpdatedAt RFC 3339, in UTC, to the microsecond.
+	//
+	// Examples: 2026-01-02T15:04:05.000000Z
+	UpdatedAt Time   `json:"updated_at"`
+	URL       string `json:"url"`
+}
+
 // AccountID defines model for AccountId.
 type AccountID = uuid.UUID
 
@@ -1706,6 +1956,9 @@ type TransferID = uuid.UUID
 
 // Unnamed defines model for Unnamed.
 type Unnamed = bool
+
+// WebhookID defines model for WebhookId.
+type WebhookID = uuid.UUID
 
 // Forbidden An RFC 9457 problem document.
 type Forbidden = Problem
@@ -2151,6 +2404,15 @@ type GetTransferParams struct {
 	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
 }
 
+// ListDeliveriesParams defines parameters for ListDeliveries.
+type ListDeliveriesParams struct {
+	// Before Only attempts before this number.
+	Before int64 `form:"before,omitempty" json:"before,omitempty,omitzero"`
+
+	// Limit The size of a page.
+	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
 // WithdrawParams defines parameters for Withdraw.
 type WithdrawParams struct {
 	// DryRun Decides the command as it would be decided now, and records nothing: the response is 200 with the events that the command would append and the account after them, or the problem that it would get. An `Idempotency-Key` has no effect.
@@ -2201,6 +2463,21 @@ type ReverseJSONRequestBody = Reverse
 
 // TransferJSONRequestBody defines body for Transfer for application/json ContentType.
 type TransferJSONRequestBody = Transfer
+
+// CreateWebhookJSONRequestBody defines body for CreateWebhook for application/json ContentType.
+type CreateWebhookJSONRequestBody = CreateWebhook
+
+// ChangeWebhookJSONRequestBody defines body for ChangeWebhook for application/json ContentType.
+type ChangeWebhookJSONRequestBody = ChangeWebhook
+
+// ChangeWebhookApplicationMergePatchPlusJSONRequestBody defines body for ChangeWebhook for application/merge-patch+json ContentType.
+type ChangeWebhookApplicationMergePatchPlusJSONRequestBody = ChangeWebhook
+
+// ResumeWebhookJSONRequestBody defines body for ResumeWebhook for application/json ContentType.
+type ResumeWebhookJSONRequestBody = ResumeWebhook
+
+// RotateWebhookSecretJSONRequestBody defines body for RotateWebhookSecret for application/json ContentType.
+type RotateWebhookSecretJSONRequestBody = RotateSecret
 
 // WithdrawJSONRequestBody defines body for Withdraw for application/json ContentType.
 type WithdrawJSONRequestBody = MoneyMovement
@@ -2415,6 +2692,30 @@ type ServerInterface interface {
 	// GetTransfer Read a transfer
 	// (GET /transfers/{transfer_id})
 	GetTransfer(w http.ResponseWriter, r *http.Request, transferID TransferID, params GetTransferParams)
+	// ListWebhooks List the webhooks
+	// (GET /webhooks)
+	ListWebhooks(w http.ResponseWriter, r *http.Request)
+	// CreateWebhook Have events sent to a URL
+	// (POST /webhooks)
+	CreateWebhook(w http.ResponseWriter, r *http.Request)
+	// DeleteWebhook Delete a webhook and its log of deliveries
+	// (DELETE /webhooks/{webhook_id})
+	DeleteWebhook(w http.ResponseWriter, r *http.Request, webhookID WebhookID)
+	// GetWebhook Read a webhook's state
+	// (GET /webhooks/{webhook_id})
+	GetWebhook(w http.ResponseWriter, r *http.Request, webhookID WebhookID)
+	// ChangeWebhook Pause or resume a webhook, or change its URL or filter
+	// (PATCH /webhooks/{webhook_id})
+	ChangeWebhook(w http.ResponseWriter, r *http.Request, webhookID WebhookID)
+	// ListDeliveries List the last attempts to deliver
+	// (GET /webhooks/{webhook_id}/deliveries)
+	ListDeliveries(w http.ResponseWriter, r *http.Request, webhookID WebhookID, params ListDeliveriesParams)
+	// ResumeWebhook Go on sending, from where it stopped or after a position
+	// (POST /webhooks/{webhook_id}/resume)
+	ResumeWebhook(w http.ResponseWriter, r *http.Request, webhookID WebhookID)
+	// RotateWebhookSecret Give a webhook a new secret
+	// (POST /webhooks/{webhook_id}/rotate-secret)
+	RotateWebhookSecret(w http.ResponseWriter, r *http.Request, webhookID WebhookID)
 	// Withdraw Take money out of an account
 	// (POST /withdrawals)
 	Withdraw(w http.ResponseWriter, r *http.Request, params WithdrawParams)
@@ -2679,6 +2980,54 @@ func (_ Unimplemented) Transfer(w http.ResponseWriter, r *http.Request, params T
 // GetTransfer Read a transfer
 // (GET /transfers/{transfer_id})
 func (_ Unimplemented) GetTransfer(w http.ResponseWriter, r *http.Request, transferID TransferID, params GetTransferParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListWebhooks List the webhooks
+// (GET /webhooks)
+func (_ Unimplemented) ListWebhooks(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateWebhook Have events sent to a URL
+// (POST /webhooks)
+func (_ Unimplemented) CreateWebhook(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeleteWebhook Delete a webhook and its log of deliveries
+// (DELETE /webhooks/{webhook_id})
+func (_ Unimplemented) DeleteWebhook(w http.ResponseWriter, r *http.Request, webhookID WebhookID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetWebhook Read a webhook's state
+// (GET /webhooks/{webhook_id})
+func (_ Unimplemented) GetWebhook(w http.ResponseWriter, r *http.Request, webhookID WebhookID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ChangeWebhook Pause or resume a webhook, or change its URL or filter
+// (PATCH /webhooks/{webhook_id})
+func (_ Unimplemented) ChangeWebhook(w http.ResponseWriter, r *http.Request, webhookID WebhookID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListDeliveries List the last attempts to deliver
+// (GET /webhooks/{webhook_id}/deliveries)
+func (_ Unimplemented) ListDeliveries(w http.ResponseWriter, r *http.Request, webhookID WebhookID, params ListDeliveriesParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ResumeWebhook Go on sending, from where it stopped or after a position
+// (POST /webhooks/{webhook_id}/resume)
+func (_ Unimplemented) ResumeWebhook(w http.ResponseWriter, r *http.Request, webhookID WebhookID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RotateWebhookSecret Give a webhook a new secret
+// (POST /webhooks/{webhook_id}/rotate-secret)
+func (_ Unimplemented) RotateWebhookSecret(w http.ResponseWriter, r *http.Request, webhookID WebhookID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -5554,6 +5903,219 @@ func (siw *ServerInterfaceWrapper) GetTransfer(w http.ResponseWriter, r *http.Re
 	handler.ServeHTTP(w, r)
 }
 
+// ListWebhooks operation middleware
+func (siw *ServerInterfaceWrapper) ListWebhooks(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListWebhooks(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateWebhook operation middleware
+func (siw *ServerInterfaceWrapper) CreateWebhook(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateWebhook(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteWebhook operation middleware
+func (siw *ServerInterfaceWrapper) DeleteWebhook(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "webhook_id" -------------
+	var webhookID WebhookID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "webhook_id", chi.URLParam(r, "webhook_id"), &webhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "webhook_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteWebhook(w, r, webhookID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetWebhook operation middleware
+func (siw *ServerInterfaceWrapper) GetWebhook(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "webhook_id" -------------
+	var webhookID WebhookID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "webhook_id", chi.URLParam(r, "webhook_id"), &webhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "webhook_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetWebhook(w, r, webhookID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ChangeWebhook operation middleware
+func (siw *ServerInterfaceWrapper) ChangeWebhook(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "webhook_id" -------------
+	var webhookID WebhookID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "webhook_id", chi.URLParam(r, "webhook_id"), &webhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "webhook_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ChangeWebhook(w, r, webhookID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListDeliveries operation middleware
+func (siw *ServerInterfaceWrapper) ListDeliveries(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "webhook_id" -------------
+	var webhookID WebhookID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "webhook_id", chi.URLParam(r, "webhook_id"), &webhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "webhook_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListDeliveriesParams
+
+	// ------------- Optional query parameter "before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "before", r.URL.Query(), &params.Before, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "before"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "before", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListDeliveries(w, r, webhookID, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ResumeWebhook operation middleware
+func (siw *ServerInterfaceWrapper) ResumeWebhook(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "webhook_id" -------------
+	var webhookID WebhookID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "webhook_id", chi.URLParam(r, "webhook_id"), &webhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "webhook_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ResumeWebhook(w, r, webhookID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RotateWebhookSecret operation middleware
+func (siw *ServerInterfaceWrapper) RotateWebhookSecret(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "webhook_id" -------------
+	var webhookID WebhookID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "webhook_id", chi.URLParam(r, "webhook_id"), &webhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "webhook_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RotateWebhookSecret(w, r, webhookID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // Withdraw operation middleware
 func (siw *ServerInterfaceWrapper) Withdraw(w http.ResponseWriter, r *http.Request) {
 
@@ -5868,6 +6430,30 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/transfers/{transfer_id}", wrapper.GetTransfer)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/webhooks", wrapper.ListWebhooks)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/webhooks", wrapper.CreateWebhook)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/webhooks/{webhook_id}", wrapper.DeleteWebhook)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/webhooks/{webhook_id}", wrapper.GetWebhook)
+	})
+	r.Group(func(r chi.Router) {
+		r.Patch(options.BaseURL+"/webhooks/{webhook_id}", wrapper.ChangeWebhook)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/webhooks/{webhook_id}/deliveries", wrapper.ListDeliveries)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/webhooks/{webhook_id}/resume", wrapper.ResumeWebhook)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/webhooks/{webhook_id}/rotate-secret", wrapper.RotateWebhookSecret)
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/withdrawals", wrapper.Withdraw)

@@ -10,6 +10,7 @@
 //	body.go       any other body, as a JSON value
 //	form.go       the fields of that value, and all that is wrong with them
 //	findings.go   the schema's errors as sentences
+//	webhook.go    the bodies of the routes of webhooks
 //	canonical.go  a body in the form in which equal requests are equal
 //	time.go       RFC 3339
 package request

@@ -121,6 +121,8 @@ func describe(err *openapi3.SchemaError) (code, sentence string) {
 			fmt.Fprint(&b, v)
 		}
 		return "unknown-value", "must be one of " + b.String()
+	case "maxItems":
+		return "too-many", "must have at most " + strconv.FormatUint(*s.MaxItems, 10) + " items"
 	case "maxProperties":
 		return "too-many", "must have at most " + strconv.FormatUint(*s.MaxProps, 10) + " keys"
 	case "minimum":

@@ -26,6 +26,7 @@ type Spec struct {
 	operations map[operationKey]*Operation
 
 	openAccount, moneyMovement, transfer, statusChange, changeAccount, placeHold, captureHold, releaseHold, reverse *openapi3.Schema
+	createWebhook, changeWebhook, resumeWebhook, rotateSecret                                                       *openapi3.Schema
 
 	kinds map[string]*Kind // by their names in POST /commands, which are those of package account
 }
@@ -36,7 +37,7 @@ type operationKey struct{ method, pattern string }
 type Operation struct {
 	path  []parameter
 	query map[string]parameter
-	// Public says that no credential is needed; otherwise Scope is what it takes.
+	// Public says that no credential is needed; otherwise it takes all of Scope.
 	Public bool
 	Scope  auth.Scopes
 	// offers are the media types of a success, the one for callers that do not say which first. With text/event-stream among
@@ -49,10 +50,12 @@ type Operation struct {
 func (o *Operation) load(op *openapi3.Operation) error {
 	name, _ := op.Extensions["x-required-scope"].(string)
 	o.Public = name == "public"
-	if scope, ok := auth.ParseScope(name); ok {
-		o.Scope = scope
-	} else if !o.Public {
-		return fmt.Errorf("httpapi: openapi.yaml: %s has the x-required-scope %q, which is none", op.OperationID, name)
+	for _, one := range strings.Split(name, " ") {
+		scope, ok := auth.ParseScope(one)
+		if !ok && !o.Public {
+			return fmt.Errorf("httpapi: openapi.yaml: %s has the x-required-scope %q, which is none", op.OperationID, name)
+		}
+		o.Scope |= scope
 	}
 	if answer := op.Responses.Status(http.StatusOK); answer != nil {
 		offers, err := offersOf(answer.Value.Content)
@@ -121,6 +124,7 @@ func Load(document []byte) (*Spec, error) {
 		"OpenAccount": &s.openAccount, "MoneyMovement": &s.moneyMovement, "Transfer": &s.transfer,
 		"StatusChange": &s.statusChange, "ChangeAccount": &s.changeAccount, "PlaceHold": &s.placeHold,
 		"CaptureHold": &s.captureHold, "ReleaseHold": &s.releaseHold, "Reverse": &s.reverse,
+		"CreateWebhook": &s.createWebhook, "ChangeWebhook": &s.changeWebhook, "ResumeWebhook": &s.resumeWebhook, "RotateSecret": &s.rotateSecret,
 	} {
 		ref := doc.Components.Schemas[name]
 		if ref == nil {
