@@ -77,6 +77,10 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 		Log: feedLog{eventstore.New(pools["feed"]), eventstore.New(primaryOf(pools))}, Naming: cfg.Naming, Logger: cfg.Log,
 		Transient: postgres.IsUnavailable, MaxStreams: cfg.MaxStreams,
 	})
+	hooks, err := a.newWebhooks(cfg, pools, instance, registry)
+	if err != nil {
+		return nil, err
+	}
 	authenticator, err := a.authenticator(ctx, &cfg, d)
 	if err != nil {
 		return nil, err
@@ -87,6 +91,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 		meter.appended(appended, took)
 		engine.Wake()
 		events.Wake()
+		hooks.events.Wake()
 		notifier.Notify()
 	})
 	if err != nil {
@@ -98,7 +103,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 		Commands: commands, Queries: queries, Statements: queries, Holds: queries, Movements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Authenticator: authenticator, Hosts: cfg.Hosts, CORSOrigins: cfg.CORSOrigins, BasePath: cfg.BasePath, RateLimit: cfg.RateLimit,
 		MaxStreams: cfg.MaxStreams, MaxStreamsPerCaller: cfg.MaxStreamsPerCaller,
-		Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, commands),
+		Webhooks: hooks, WebhookControl: hooks, WebhookRules: hooks, Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, commands),
 		Started: a.started.Load, Unavailable: unavailable, Logger: cfg.Log, Registry: registry, Version: cfg.Version,
 	})
 	if err != nil {
@@ -106,7 +111,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	}
 	a.handler = a.tracing.handler(a.handler)
 	expiries := newExpiry(cfg, pools["projector"], commands)
-	a.workers = append(a.workers, commands.Run, engine.Run, queries.Run, events.Run, notifier.Run, expiries.Run)
+	a.workers = append(a.workers, commands.Run, engine.Run, queries.Run, events.Run, notifier.Run, expiries.Run, hooks.Run)
 	return a, nil
 }
 

@@ -74,7 +74,8 @@ func addCommands(root *cobra.Command, settings *config.Settings, serve func(*cob
 		newStatement(settings), newTransactions(settings), newTail(settings),
 		newHolds(settings), newHold(settings), newCapture(settings), newRelease(settings), newReverse(settings), newChange(settings),
 	)...)...)
-	root.AddCommand(grouped(groupAdmin, reading(readsClient, newStatus(settings), newReplay(settings), newHealthcheck(settings))...)...)
+	root.AddCommand(grouped(groupAdmin, reading(readsClient,
+		newStatus(settings), newReplay(settings), newWebhooks(settings), newHealthcheck(settings))...)...)
 	root.AddCommand(grouped(groupAdmin, reading(readsDatabase,
 		newVerify(settings), newKeys(settings), newBackup(settings), newRestore(settings), newMigrate(settings))...)...)
 	root.AddCommand(reading(readsNone, &cobra.Command{

@@ -47,6 +47,8 @@ type Config struct {
 	Log             *slog.Logger
 	Access
 	Naming feed.Naming
+	// WebhooksAllowPrivate allows webhooks to addresses that are not public.
+	WebhooksAllowPrivate bool
 }
 
 // UsageError is a mistake on the command line or in a setting.
@@ -80,6 +82,7 @@ type Settings struct {
 	shutdownDelay, shutdownTimeout, otlpEndpoint  *setting
 	accessSettings
 	namingSettings
+	webhookSettings
 }
 
 // New returns the settings of a binary of that version. They come from environ, as NAME=value, and from the flags
@@ -112,6 +115,7 @@ func New(environ []string, version string) *Settings {
 	s.addr = add("PASSBOOK_ADDR", "addr", "127.0.0.1:8080", "", "address and port to listen on")
 	s.addAccess(add)
 	s.addNaming(add)
+	s.addWebhooks(add)
 	s.idempotencyTTL = add("PASSBOOK_IDEMPOTENCY_TTL", "idempotency-ttl", "24h", "", "how long an Idempotency-Key is kept, such as 90m or 48h")
 	s.shutdownDelay = add("PASSBOOK_SHUTDOWN_DELAY", "shutdown-delay", "0s", "",
 		"how long to keep serving after a signal to stop, without being ready, so that load balancers notice")
@@ -138,6 +142,7 @@ func (s *Settings) Register(flags *pflag.FlagSet) {
 		one.value = flags.String(one.flag, "", usage)
 	}
 	flags.Lookup(s.insecure.flag).NoOptDefVal = "true"
+	flags.Lookup(s.webhooksAllowPrivate.flag).NoOptDefVal = "true"
 }
 
 // Completions returns the values of the flags that accept only a few.
@@ -213,7 +218,7 @@ func (s *Settings) Load(stderr io.Writer) (Config, error) {
 	if err := s.checkAddress(c.Addr); err != nil {
 		wrong(s.addr, "%v", err)
 	}
-	c.Access, c.Naming = s.loadAccess(wrong), s.loadNaming(wrong)
+	c.Access, c.Naming, c.WebhooksAllowPrivate = s.loadAccess(wrong), s.loadNaming(wrong), s.loadWebhooks(wrong)
 	if c.IdempotencyTTL, err = time.ParseDuration(s.get(s.idempotencyTTL)); err != nil || c.IdempotencyTTL < time.Minute {
 		wrong(s.idempotencyTTL, "%q is not a duration of at least 1m, such as 24h", s.get(s.idempotencyTTL))
 	}

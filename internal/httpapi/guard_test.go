@@ -60,24 +60,28 @@ func (c *callers) revoke(credential string) {
 	c.revoked = map[string]bool{credential: true}
 }
 
-// others are all scopes but one and those that include it.
-func others(scope string) string {
-	return strings.Join(slices.DeleteFunc(auth.ScopeNames(), func(name string) bool {
-		return name == scope || scope == "projections:read" && name == "projections:admin"
-	}), "+")
+// others are, for each of the scopes that an operation takes, all but that one and those that include it.
+func others(scope string) (all []string) {
+	for _, lacking := range strings.Split(scope, " ") {
+		all = append(all, strings.Join(slices.DeleteFunc(auth.ScopeNames(), func(name string) bool {
+			return name == lacking || lacking == "projections:read" && name == "projections:admin"
+		}), "+"))
+	}
+	return all
 }
 
 // requestFor makes a request that the operation takes.
 func requestFor(path, method string, op *openapi3.Operation) (string, string, []string) {
 	path = strings.NewReplacer("{account_id}", accountID.String(), "{projection_id}", "balances",
 		"{replay_id}", replayID.String(), "{position}", "7", "{hold_id}", replayID.String(), "{transfer_id}", replayID.String(),
-		"{event_type}", "MoneyDeposited", "{schema_version}", "1").Replace(path)
+		"{webhook_id}", replayID.String(), "{event_type}", "MoneyDeposited", "{schema_version}", "1").Replace(path)
 	if op.RequestBody == nil {
 		return path, "", nil
 	}
 	bodies := map[string]string{
 		"openAccount": `{"owner":"Ada","currency":"EUR"}`, "transfer": `{"from_account_id":"` + accountID.String() +
 			`","to_account_id":"` + eventID.String() + `","amount":"1"}`,
+		"createWebhook": `{"url":"https://example.com"}`, "changeWebhook": `{}`, "resumeWebhook": `{}`, "rotateWebhookSecret": `{}`,
 		"changeAccount": `{"owner":"Ada"}`, "placeHold": `{"amount":"1"}`, "reverse": `{"position":7}`, "captureHold": `{}`,
 		"runCommands": `[{"command":"deposit","account_id":"` + accountID.String() + `","amount":"1"}]`,
 	}
@@ -114,12 +118,16 @@ func TestEveryOperationTakesItsScope(t *testing.T) {
 				}
 				continue
 			}
-			for _, try := range []struct{ credential, code, challenge string }{
+			type try struct{ credential, code, challenge string }
+			tries := []try{
 				{"", "unauthenticated", `Bearer realm="passbook"`},
 				{"Bearer nonsense", "invalid-credential", `error="invalid_token"`},
 				{"Basic " + scope, "invalid-credential", `error="invalid_token"`},
-				{"Bearer " + others(scope), "insufficient-scope", `error="insufficient_scope", scope="` + scope + `"`},
-			} {
+			}
+			for _, narrow := range others(scope) {
+				tries = append(tries, try{"Bearer " + narrow, "insufficient-scope", `error="insufficient_scope", scope="` + scope + `"`})
+			}
+			for _, try := range tries {
 				got := a.send(method, path, body, "Authorization", try.credential)
 				want := http.StatusUnauthorized
 				if try.code == "insufficient-scope" {
@@ -133,7 +141,7 @@ func TestEveryOperationTakesItsScope(t *testing.T) {
 			if _, reached := s.last(); reached {
 				t.Fatalf("%s reached the write side", name)
 			}
-			if got := a.send(method, path, body, "Authorization", "bearer  "+scope); got.status >= http.StatusBadRequest {
+			if got := a.send(method, path, body, "Authorization", "bearer  "+strings.ReplaceAll(scope, " ", "+")); got.status >= http.StatusBadRequest {
 				t.Errorf("%s with %s: %d %s", name, scope, got.status, got.text)
 			}
 			s.forget()
@@ -151,7 +159,7 @@ func checkSecurity(t *testing.T, op *openapi3.Operation, scope string) {
 	t.Helper()
 	var want openapi3.SecurityRequirements
 	if scope != "public" {
-		want = openapi3.SecurityRequirements{{}, {"bearer": {scope}}} // without authentication none is needed
+		want = openapi3.SecurityRequirements{{}, {"bearer": strings.Split(scope, " ")}} // without authentication none is needed
 		for _, status := range []int{401, 403, 429} {
 			if op.Responses.Status(status) == nil {
 				t.Errorf("%s has no response %d", op.OperationID, status)

@@ -56,6 +56,7 @@ type service struct {
 	replay   func(id string) (projector.Replay, error)
 	status   func(id string) (projector.Status, error)
 	failure  func(id string) (projector.Failure, error)
+	hooks    subscriptions
 	// What was asked for last, when set.
 	holdsAsked *query.HoldFilter
 	searched   *query.SearchFilter

@@ -158,7 +158,7 @@ func typeOf(value any) string {
 		return "a boolean"
 	case string:
 		return "a string"
-	case json.Number:
+	case json.Number, float64: // of a fraction
 		return "a number"
 	case []any:
 		return "an array"
