@@ -12,6 +12,7 @@ import * as projections from './pages/projections.js';
 import * as projection from './pages/projection.js';
 import * as search from './pages/search.js';
 import * as travel from './pages/travel.js';
+import * as webhooks from './pages/webhooks.js';
 
 const pages = [
   [/^\/$/, overview],
@@ -23,6 +24,7 @@ const pages = [
   [/^\/projections\/([^/]+)$/, projection],
   [/^\/time-travel$/, travel],
   [/^\/search$/, search],
+  [/^\/webhooks$/, webhooks],
 ];
 
 const main = document.getElementById('main');

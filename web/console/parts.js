@@ -17,9 +17,9 @@ export function panel(title, { about, actions, wide, tall } = {}) {
 // badge shows a state in a word, with a colour that only underlines it.
 export function badge(state) {
   const tones = {
-    active: 'good', running: 'good', completed: 'good', ok: 'good', live: 'good', open: 'good',
+    active: 'good', running: 'good', completed: 'good', ok: 'good', live: 'good', open: 'good', delivered: 'good',
     suspended: 'warn', paused: 'warn', cancelled: 'warn', reconnecting: 'warn',
-    halted: 'bad', failed: 'bad', unavailable: 'bad',
+    halted: 'bad', failed: 'bad', unavailable: 'bad', parked: 'bad', disabled: 'bad',
   };
   return h('span', { class: ['badge', tones[state] ?? 'plain'] }, state);
 }

@@ -7,7 +7,8 @@ import { card } from '../projection.js';
 export function show({ root, signal }) {
   const list = h('div', { class: 'stack' }, note('Reading …'));
   fill(root, h('h1', null, 'Projections'),
-    h('p', { class: 'lede' }, 'Each projection follows the log and maintains a read model. Queries use only the read models.'), list);
+    h('p', { class: 'lede' }, 'Each projection follows the log and maintains a read model. Queries use only the read models. ',
+      h('a', { href: '#/webhooks' }, 'Webhooks'), ' follow it too.'), list);
   const cards = new Map();
   const now = every(1000, signal, async () => {
     const { body: { projections } } = await get('/projections', { signal });
