@@ -132,7 +132,7 @@ func TestReadmeCommands(t *testing.T) {
 	})
 	at := place{dir: t.TempDir()}
 	t.Run("README", func(t *testing.T) { quickstart(t, d, base, at) })
-	for _, page := range []string{"quickstart.md", "api.md", "ledger.md"} {
+	for _, page := range []string{"quickstart.md", "api.md", "ledger.md", "webhooks.md"} {
 		t.Run(page, func(t *testing.T) { quickstart(t, read(t, filepath.Join(root, "docs", page)), base, at) })
 	}
 }
