@@ -439,3 +439,23 @@ func TestTheNumberOfWebhooksIsBounded(t *testing.T) {
 		t.Errorf("%d were made: %v", made, err)
 	}
 }
+
+// TestAChangeHoldsAtOnce pauses a subscription through an instance that does not deliver it. Events recorded after that are not sent,
+// although the instance that delivers is not told.
+func TestAChangeHoldsAtOnce(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	owner := start(t, url, "owner", func(c *webhook.Config) { c.Lease = time.Hour })
+	other := start(t, url, "other", func(c *webhook.Config) { c.Ready = func() bool { return false } })
+	ada := owner.open()
+	to := receive(t, nil)
+	w, _ := owner.create(webhook.New{URL: to.url})
+	owner.deposit(ada, 1)
+	owner.until(w.ID, "the first is delivered", func(w webhook.Webhook) bool { return w.Lag == 0 })
+	other.change(w.ID, webhook.Change{State: new(webhook.Paused)})
+	owner.deposit(ada, 1)
+	eventually(t, "the owner has given up", func() bool { return owner.feed.Streams() == 0 })
+	if got := to.positions(); !slices.Equal(got, []int64{2}) {
+		t.Errorf("positions %v", got)
+	}
+}
