@@ -57,6 +57,6 @@ func receive(hook *standardwebhooks.Webhook, apply func(client.CloudEvent) error
 }
 
 func show(event client.CloudEvent) error {
-	_, err := fmt.Println(event.Position, event.Type, event.Subject)
+	_, err := fmt.Fprintln(os.Stdout, event.Position, event.Type, event.Subject)
 	return err
 }

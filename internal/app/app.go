@@ -21,7 +21,6 @@ import (
 	"passbook/internal/eventstore"
 	"passbook/internal/expiry"
 	"passbook/internal/httpapi"
-	"passbook/internal/httpapi/feed"
 	"passbook/internal/notify"
 	"passbook/internal/postgres"
 	"passbook/internal/projector"
@@ -73,10 +72,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 		return nil, err
 	}
 	queries.OnWait(engine.ShortenDelay)
-	events := feed.New(feed.Config{
-		Log: feedLog{eventstore.New(pools["feed"]), eventstore.New(primaryOf(pools))}, Naming: cfg.Naming, Logger: cfg.Log,
-		Transient: postgres.IsUnavailable, MaxStreams: cfg.MaxStreams,
-	})
+	events := newFeed(cfg, pools, cfg.MaxStreams)
 	hooks, err := a.newWebhooks(cfg, pools, instance, registry)
 	if err != nil {
 		return nil, err
@@ -97,8 +93,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	if err != nil {
 		return nil, err
 	}
-	registerQueue(registry, commands)
-	registry.MustRegister(newProjectionMetrics(engine, a.started.Load))
+	registry.MustRegister(newQueueGauge(commands), newProjectionMetrics(engine, a.started.Load))
 	a.handler, err = httpapi.New(httpapi.Config{
 		Commands: commands, Queries: queries, Statements: queries, Holds: queries, Movements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Authenticator: authenticator, Hosts: cfg.Hosts, CORSOrigins: cfg.CORSOrigins, BasePath: cfg.BasePath, RateLimit: cfg.RateLimit,
@@ -110,8 +105,8 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 		return nil, err
 	}
 	a.handler = a.tracing.handler(a.handler)
-	expiries := newExpiry(cfg, pools["projector"], commands)
-	a.workers = append(a.workers, commands.Run, engine.Run, queries.Run, events.Run, notifier.Run, expiries.Run, hooks.Run)
+	a.workers = append(a.workers, commands.Run, engine.Run, queries.Run, events.Run, notifier.Run,
+		newExpiry(cfg, pools["projector"], commands).Run, hooks.Run)
 	return a, nil
 }
 

@@ -5,12 +5,23 @@ import (
 	"fmt"
 
 	"github.com/go-json-experiment/json"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"passbook/internal/account/eventjson"
 	"passbook/internal/command"
+	"passbook/internal/config"
 	"passbook/internal/eventstore"
 	"passbook/internal/httpapi/feed"
+	"passbook/internal/postgres"
 )
+
+// newFeed returns a feed of the log for at most so many streams.
+func newFeed(cfg config.Config, pools map[string]*pgxpool.Pool, maxStreams int) *feed.Feed {
+	return feed.New(feed.Config{
+		Log: feedLog{eventstore.New(pools["feed"]), eventstore.New(primaryOf(pools))}, Naming: cfg.Naming, Logger: cfg.Log,
+		Transient: postgres.IsUnavailable, MaxStreams: maxStreams,
+	})
+}
 
 // feedLog is the log as package feed reads it, perhaps from a replica: with payloads in the newest schema version, and amounts
 // as decimals.

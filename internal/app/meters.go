@@ -144,11 +144,11 @@ func (m *applyMeter) observe(projection string, events int64, took time.Duration
 	m.took.WithLabelValues(projection).Observe(took.Seconds())
 }
 
-// registerQueue registers the number of waiting commands.
-func registerQueue(registry prometheus.Registerer, commands *command.Service) {
-	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+// newQueueGauge returns the number of waiting commands.
+func newQueueGauge(commands *command.Service) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "passbook_commands_queued", Help: "Commands waiting for a batch; an atomic group counts as one.",
-	}, func() float64 { return float64(commands.Queued()) }))
+	}, func() float64 { return float64(commands.Queued()) })
 }
 
 // registerBuild registers the version that is running.

@@ -12,7 +12,6 @@ import (
 	"passbook/internal/config"
 	"passbook/internal/eventstore"
 	"passbook/internal/httpapi/feed"
-	"passbook/internal/postgres"
 	"passbook/internal/webhook"
 )
 
@@ -24,10 +23,7 @@ type webhooks struct {
 
 func (a *app) newWebhooks(cfg config.Config, pools map[string]*pgxpool.Pool, instance string, registry prometheus.Registerer) (*webhooks, error) {
 	primary := eventstore.New(primaryOf(pools))
-	w := &webhooks{events: feed.New(feed.Config{
-		Log: feedLog{eventstore.New(pools["feed"]), primary}, Naming: cfg.Naming, Logger: cfg.Log, Transient: postgres.IsUnavailable,
-		MaxStreams: 2 * webhook.MaxWebhooks,
-	})}
+	w := &webhooks{events: newFeed(cfg, pools, 2*webhook.MaxWebhooks)}
 	var err error
 	w.Service, err = webhook.NewService(webhook.Config{
 		Pool: pools["projector"], Feed: webhook.Streams(w.events), Log: feedLog{primary, primary}, Logger: cfg.Log, Instance: instance,

@@ -62,7 +62,7 @@ func (c *callers) revoke(credential string) {
 
 // others are, for each of the scopes that an operation takes, all but that one and those that include it.
 func others(scope string) (all []string) {
-	for _, lacking := range strings.Split(scope, " ") {
+	for lacking := range strings.SplitSeq(scope, " ") {
 		all = append(all, strings.Join(slices.DeleteFunc(auth.ScopeNames(), func(name string) bool {
 			return name == lacking || lacking == "projections:read" && name == "projections:admin"
 		}), "+"))

@@ -48,7 +48,7 @@ func TestEveryOperationIsWhole(t *testing.T) {
 			}
 			ids[op.OperationID] = true
 			scope, _ := op.Extensions["x-required-scope"].(string)
-			for _, one := range strings.Split(scope, " ") {
+			for one := range strings.SplitSeq(scope, " ") {
 				if !slices.Contains(scopes, one) {
 					t.Errorf("%s %s: x-required-scope is %q", method, path, scope)
 				}

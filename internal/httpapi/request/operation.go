@@ -50,7 +50,7 @@ type Operation struct {
 func (o *Operation) load(op *openapi3.Operation) error {
 	name, _ := op.Extensions["x-required-scope"].(string)
 	o.Public = name == "public"
-	for _, one := range strings.Split(name, " ") {
+	for one := range strings.SplitSeq(name, " ") {
 		scope, ok := auth.ParseScope(one)
 		if !ok && !o.Public {
 			return fmt.Errorf("httpapi: openapi.yaml: %s has the x-required-scope %q, which is none", op.OperationID, name)
