@@ -122,7 +122,10 @@ func (b *bulk) run(ctx context.Context, cancel context.CancelFunc) {
 	}
 	stages.Wait()
 	if err != nil {
-		panic(http.ErrAbortHandler) // an answer that broke off must not look like a whole one
+		panic(http.ErrAbortHandler) // an incomplete response must not look complete
+	}
+	if !b.items.GoesOn() {
+		discard(b.conn, b.r.Body)
 	}
 }
 
@@ -403,7 +406,10 @@ func (b *bulk) runAtomic(ctx context.Context) {
 		err = b.send(b.appendEnd(rest))
 	}
 	if err != nil {
-		panic(http.ErrAbortHandler) // an answer that broke off must not look like a whole one
+		panic(http.ErrAbortHandler) // an incomplete response must not look complete
+	}
+	if !b.items.GoesOn() {
+		discard(b.conn, b.r.Body)
 	}
 }
 
