@@ -184,7 +184,7 @@ func TestErrorsOfWebhooks(t *testing.T) {
 		{webhook.ErrNotFound, http.StatusNotFound, "webhook-not-found"},
 		{webhook.ErrTooMany, http.StatusConflict, "too-many-webhooks"},
 		{webhook.ErrBeyondLog, http.StatusUnprocessableEntity, "invalid-body"},
-		{errAway, http.StatusServiceUnavailable, "unavailable"},
+		{errUnavailable, http.StatusServiceUnavailable, "unavailable"},
 	} {
 		a := serve(t, &service{hooks: subscriptions{err: test.err}})
 		got := a.send("POST", "/webhooks", `{"url":"https://example.com"}`)
