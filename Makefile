@@ -50,6 +50,13 @@ faults: build ## Break the service on purpose and attack it: SEED to repeat a ru
 	go build -C test -trimpath -o ../bin/faults ./faults
 	bin/faults $(if $(SEED),-seed $(SEED)) $(if $(DURATION),-duration $(DURATION)) $(if $(FAULTS),-only $(FAULTS)) $(FAULTS_FLAGS)
 
+.PHONY: cluster
+cluster: build ## Break a primary, NATS servers and followers under load: ROUNDS=10, CLUSTER_FLAGS for more
+	@scripts/ensure-postgres
+	go build -C test -trimpath -o ../bin/nats-server github.com/nats-io/nats-server/v2
+	go build -C test -trimpath -o ../bin/cluster ./cluster
+	bin/cluster $(if $(ROUNDS),-rounds $(ROUNDS)) $(CLUSTER_FLAGS)
+
 .PHONY: faults-short
 faults-short: ## The short form of it, a minute: all controls, and some faults
 	@$(MAKE) --no-print-directory faults SEED=$(or $(SEED),1) FAULTS_FLAGS=-short

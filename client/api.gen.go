@@ -1242,6 +1242,9 @@ type Problem struct {
 	// Errors One entry for each bad field, parameter or header.
 	Errors []FieldError `json:"errors,omitempty,omitzero"`
 
+	// PrimaryURL Of `not-primary`, the URL of the server that takes commands.
+	PrimaryURL string `json:"primary_url,omitempty,omitzero"`
+
 	// ReplayID Of `replay-running`, the replay that runs.
 	ReplayID uuid.UUID `json:"replay_id,omitempty,omitzero"`
 

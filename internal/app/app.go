@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"passbook/internal/account"
@@ -57,7 +58,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	if a.tracing, err = newTracing(ctx, cfg.TracesURL, cfg.Version, cfg.Log); err != nil {
 		return nil, err
 	}
-	pools, err := a.openPools(ctx, d)
+	pools, err := a.openPools(ctx, cfg, d)
 	if err != nil {
 		return nil, err
 	}
@@ -81,10 +82,12 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	if err != nil {
 		return nil, err
 	}
-	stopping, meter := make(chan struct{}), newCommandMeter(registry)
+	stopping := make(chan struct{})
 	a.endStreams = sync.OnceFunc(func() { close(stopping); events.Stop() })
-	commands, err := a.newCommands(pools["commands"], meter.settled, func(appended int, took time.Duration) {
-		meter.appended(appended, took)
+	if cfg.FollowURL != "" {
+		queries.ReadFollower()
+	}
+	commands, writerCheck, err := a.addWriter(ctx, cfg, d, pools, registry, func() {
 		engine.Wake()
 		events.Wake()
 		hooks.events.Wake()
@@ -93,21 +96,58 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	if err != nil {
 		return nil, err
 	}
-	registry.MustRegister(newQueueGauge(commands), newProjectionMetrics(engine, a.started.Load))
+	registry.MustRegister(newProjectionMetrics(engine, a.started.Load))
 	a.handler, err = httpapi.New(httpapi.Config{
-		Commands: commands, Queries: queries, Statements: queries, Holds: queries, Movements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
+		Commands: commands, Follower: cfg.FollowURL != "", PrimaryURL: cfg.PrimaryURL, Queries: queries, Statements: queries, Holds: queries, Movements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Authenticator: authenticator, Hosts: cfg.Hosts, CORSOrigins: cfg.CORSOrigins, BasePath: cfg.BasePath, RateLimit: cfg.RateLimit,
 		MaxStreams: cfg.MaxStreams, MaxStreamsPerCaller: cfg.MaxStreamsPerCaller,
-		Webhooks: hooks, WebhookControl: hooks, WebhookRules: hooks, Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, commands),
+		Webhooks: hooks, WebhookControl: hooks, WebhookRules: hooks, Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, writerCheck),
 		Started: a.started.Load, Unavailable: unavailable, Logger: cfg.Log, Registry: registry, Version: cfg.Version,
 	})
 	if err != nil {
 		return nil, err
 	}
 	a.handler = a.tracing.handler(a.handler)
-	a.workers = append(a.workers, commands.Run, engine.Run, queries.Run, events.Run, notifier.Run,
-		newExpiry(cfg, pools["projector"], commands).Run, hooks.Run)
+	a.workers = append(a.workers, engine.Run, queries.Run, events.Run, notifier.Run, hooks.Run)
 	return a, nil
+}
+
+// addWriter adds what writes the log to the workers: the write side, or on a follower, which takes no commands, the stream's reader.
+// It returns the readiness check too. After each append it calls appended.
+func (a *app) addWriter(ctx context.Context, cfg config.Config, d *Database, pools map[string]*pgxpool.Pool, registry prometheus.Registerer,
+	appended func(),
+) (httpapi.Commands, func() httpapi.Check, error) {
+	if cfg.FollowURL != "" {
+		check, err := a.addFollower(ctx, cfg, d, registry, appended)
+		return nil, check, err
+	}
+	commands, err := a.addCommands(cfg, pools, registry, appended)
+	if err != nil {
+		return nil, nil, err
+	}
+	return commands, func() httpapi.Check { return commandsCheck(commands) }, nil
+}
+
+// addCommands adds the write side to the workers, with what comes with it: the relay, and what expires holds and keys. After each
+// append it calls appended.
+func (a *app) addCommands(cfg config.Config, pools map[string]*pgxpool.Pool, registry prometheus.Registerer, appended func(),
+) (*command.Service, error) {
+	wakeRelay, err := a.addRelay(cfg, pools["relay"], registry)
+	if err != nil {
+		return nil, err
+	}
+	meter := newCommandMeter(registry)
+	commands, err := a.newCommands(pools["commands"], meter.settled, func(events int, took time.Duration) {
+		meter.appended(events, took)
+		appended()
+		wakeRelay()
+	})
+	if err != nil {
+		return nil, err
+	}
+	registry.MustRegister(newQueueGauge(commands))
+	a.workers = append(a.workers, commands.Run, newExpiry(cfg, pools["projector"], commands).Run)
+	return commands, nil
 }
 
 // newCommands returns the write side, which calls settled and appended as command.Config says.
@@ -139,7 +179,7 @@ func (a *app) newEngine(cfg config.Config, pool *pgxpool.Pool, c projector.Confi
 const queryTimeout = 10 * time.Second
 
 // openPools opens a pool for each use, so that slow queries cannot keep commands waiting for a connection.
-func (a *app) openPools(ctx context.Context, d *Database) (map[string]*pgxpool.Pool, error) {
+func (a *app) openPools(ctx context.Context, cfg config.Config, d *Database) (map[string]*pgxpool.Pool, error) {
 	type use struct {
 		name, url string
 		size      int32
@@ -160,6 +200,9 @@ func (a *app) openPools(ctx context.Context, d *Database) (map[string]*pgxpool.P
 	}
 	if d.queryURL != d.url { // for queries that a replica cannot answer
 		uses = append(uses, use{"primary", d.url, 2, queryTimeout, nil})
+	}
+	if cfg.RelayURL != "" {
+		uses = append(uses, use{"relay", d.url, relayConns, queryTimeout, nil})
 	}
 	pools := make(map[string]*pgxpool.Pool)
 	for _, p := range uses {

@@ -152,7 +152,7 @@ func announce(cfg config.Config, addr net.Addr, d *Database, head int64, stdout 
 	if tcp, ok := addr.(*net.TCPAddr); ok && cfg.Auth == config.AuthNone && len(cfg.Hosts) == 0 && !tcp.IP.IsLoopback() {
 		cfg.Log.Warn("requests to names other than localhost, 127.0.0.1 and [::1] are refused; allow others with PASSBOOK_HOSTS")
 	}
-	if cfg.DatabaseURL != "" {
+	if cfg.DatabaseURL != "" || cfg.FollowURL != "" {
 		return
 	}
 	id, authorization := uuid.New(), ""

@@ -67,6 +67,8 @@ func addCommands(root *cobra.Command, settings *config.Settings, serve func(*cob
 	)
 	root.AddCommand(grouped(groupServe,
 		&cobra.Command{Use: "serve", Short: "Serve the API until interrupted (the default)", Args: noArgs, RunE: serve},
+		newFollow(settings),
+		newRelay(settings),
 		newDemo(settings),
 	)...)
 	root.AddCommand(grouped(groupBooks, reading(readsClient,

@@ -30,13 +30,19 @@ a few times, which takes minutes for tens of millions of events.
 It reports as "not checked" what it does not know: the rows of a projection of your own, until internal/verify has a
 check for it.
 
+With --against, it compares the log instead with that of another running Passbook, such as a follower's with its primary's: every
+event, up to the end of the shorter log. It prints the position and a hash of all events up to it, or the first event that
+differs. PASSBOOK_KEY is the key for the other server (scope events:read).
+
 It exits 0 if nothing differs, and 1 if something does or if it could not check.`,
 		Example: `  server verify
   server verify --json | jq '.checks[] | select(.differences > 0)'
-  DATABASE_URL=postgres://standby/passbook server verify`,
+  DATABASE_URL=postgres://standby/passbook server verify
+  server verify --data-dir /var/lib/passbook-follower --against https://bank.example`,
 		Args: noArgs,
 	}
 	asJSON := cmd.Flags().Bool("json", false, "print one JSON object")
+	against := cmd.Flags().String("against", "", "URL of a running Passbook to compare the log with, event by event")
 	limit := cmd.Flags().Int("limit", 20, "how many differences to name for each check; all are counted")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := settings.Load(cmd.ErrOrStderr())
@@ -45,6 +51,9 @@ It exits 0 if nothing differs, and 1 if something does or if it could not check.
 		}
 		if *limit < 1 {
 			return config.Usage(errors.New("--limit: at least 1"))
+		}
+		if *against != "" {
+			return compareLogs(cmd.Context(), cfg, *against, cmd.OutOrStdout())
 		}
 		return verifyBooks(cmd.Context(), cfg, *limit, *asJSON, cmd.OutOrStdout(), progressOut(cmd))
 	}

@@ -45,6 +45,7 @@ var errUnavailable = errors.New("connection to 10.0.0.1 refused")
 // service stands in for the layers below, to bring about what is hard to bring about with them. Functions that are
 // nil answer with a plain success.
 type service struct {
+	primary  string // URL; set on a follower
 	do       func(command.Request) (command.Result, error)
 	account  func(uuid.UUID, query.Wait) (query.Account, int64, error)
 	accounts func(query.ListFilter, query.Wait) (query.Page, int64, error)
@@ -281,7 +282,7 @@ func serve(t *testing.T, s *service) *harness {
 		s.streams = httpapi.StreamTimes{Heartbeat: 20 * time.Millisecond, PieceTimeout: 2 * time.Second}
 	}
 	h, err := httpapi.New(httpapi.Config{
-		Commands: s, Queries: s, Statements: s, Holds: s, Movements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Statistics: s, Webhooks: s, WebhookControl: s, WebhookRules: s, Stopping: s.stopping, Feed: a.feed, Streams: s.streams,
+		Follower: s.primary != "", PrimaryURL: s.primary, Commands: s, Queries: s, Statements: s, Holds: s, Movements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Statistics: s, Webhooks: s, WebhookControl: s, WebhookRules: s, Stopping: s.stopping, Feed: a.feed, Streams: s.streams,
 		Authenticator: s.auth, Hosts: []string{"Bank.example"}, BasePath: s.base, CORSOrigins: s.cors, RateLimit: s.rateLimit, MaxStreams: s.maxStreams, MaxStreamsPerCaller: s.share, Bulk: s.bulk,
 		Ready:       func(context.Context) []httpapi.Check { return s.checks },
 		Started:     func() bool { return !s.starting.Load() },

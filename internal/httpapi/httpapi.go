@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/semaphore"
 
+	"passbook/internal/auth"
 	"passbook/internal/command"
 	"passbook/internal/httpapi/feed"
 	"passbook/internal/httpapi/genapi"
@@ -134,6 +135,7 @@ type Check struct {
 
 // Config is what a handler is made of. All fields are needed, but where they say otherwise.
 type Config struct {
+	// Commands is nil on a follower.
 	Commands    Commands
 	Queries     Queries
 	Statements  Statements
@@ -149,6 +151,9 @@ type Config struct {
 	Webhooks       Webhooks
 	WebhookControl WebhookControl
 	WebhookRules   WebhookRules
+	// Follower says that the log is written by a relay's stream: commands get 421, which names PrimaryURL if that is set.
+	Follower   bool
+	PrimaryURL string
 	// Stopping is closed when the service stops, so that streams of a replay's progress end. It may be nil.
 	Stopping <-chan struct{}
 	// Feed is the log as GET /events shows it. The caller runs and stops it.
@@ -191,7 +196,7 @@ type Config struct {
 
 func (c *Config) validate() error {
 	switch {
-	case c.Commands == nil, c.Queries == nil, c.Statements == nil, c.Projections == nil, c.Control == nil, c.Replays == nil, c.Feed == nil:
+	case c.Commands == nil && !c.Follower, c.Queries == nil, c.Statements == nil, c.Projections == nil, c.Control == nil, c.Replays == nil, c.Feed == nil:
 		return errors.New("httpapi: a service is missing")
 	case c.Holds == nil, c.Movements == nil, c.Generations == nil, c.Failures == nil, c.Statistics == nil:
 		return errors.New("httpapi: a service of the projections is missing")
@@ -242,7 +247,9 @@ type server struct {
 	bulkLimits    BulkLimits
 	bulkMemory    *semaphore.Weighted // of BulkLimits.Memory
 	authenticator Authenticator       // nil without authentication
-	origin        *origin             // nil with authentication
+	follower      bool
+	primaryURL    string
+	origin        *origin // nil with authentication
 	corsOrigins   []string
 }
 
@@ -282,7 +289,7 @@ func New(c Config) (http.Handler, error) {
 		return nil, err
 	}
 	s := &server{
-		base: base, authenticator: c.Authenticator,
+		base: base, authenticator: c.Authenticator, follower: c.Follower, primaryURL: c.PrimaryURL,
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
 		commands: c.Commands, queries: c.Queries, statements: c.Statements, holds: c.Holds, movements: c.Movements, projections: c.Projections, control: c.Control, replays: c.Replays,
 		generations: c.Generations, failures: c.Failures, statistics: c.Statistics, webhooks: c.Webhooks, subscribe: c.WebhookControl, hookRules: c.WebhookRules, stopping: c.Stopping,
@@ -354,6 +361,9 @@ func (s *server) routes(m *metrics, g *guard) http.Handler {
 	s.docs.routes(mux)
 	s.consoleRoutes(mux)
 	chain := chi.Middlewares{s.awaitStart, s.validateParameters}
+	if s.follower {
+		chain = append(chi.Middlewares{s.refuseCommands}, chain...)
+	}
 	if s.authenticator != nil {
 		chain = append(chi.Middlewares{s.authorize}, chain...)
 	}
@@ -385,6 +395,17 @@ func (s *server) awaitStart(next http.Handler) http.Handler {
 // operation returns the operation that a routed request is for, or nil.
 func (s *server) operation(r *http.Request) *request.Operation {
 	return s.spec.Operation(r.Method, routeOf(r))
+}
+
+// refuseCommands refuses what a follower cannot do, before it reads the body.
+func (s *server) refuseCommands(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if op := s.operation(r); op != nil && op.Scope == auth.AccountsWrite {
+			s.fail(w, r, notPrimary(s.primaryURL))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // validateParameters refuses parameters that the specification does not allow.

@@ -81,6 +81,7 @@ var (
 	kindScope             = kind{http.StatusForbidden, "insufficient-scope", "The credential does not allow this"}
 	kindIssuerUnavailable = kind{http.StatusServiceUnavailable, "issuer-unavailable", "Tokens cannot be checked"}
 	kindMisdirected       = kind{http.StatusMisdirectedRequest, "misdirected-request", "The request is addressed to another host"}
+	kindNotPrimary        = kind{http.StatusMisdirectedRequest, "not-primary", "A follower takes no commands"}
 	kindCrossOrigin       = kind{http.StatusForbidden, "cross-origin-request", "A page of another origin sent the request"}
 	kindRateLimited       = kind{http.StatusTooManyRequests, "rate-limited", "Too many requests"}
 
@@ -273,6 +274,18 @@ func problemWithoutField(err error) *problem {
 func refusalProblem(r *account.Refusal) *problem {
 	p := newProblem(kind{http.StatusUnprocessableEntity, r.Code, "The command was refused"}, sentence(r.Detail))
 	p.field, p.fault = r.Field, r.Detail
+	return p
+}
+
+// notPrimary is for a command to a follower.
+func notPrimary(url string) *problem {
+	where := url
+	if where == "" {
+		where = "the primary"
+	}
+	p := newProblem(kindNotPrimary, "This server follows another and takes no commands; nothing was done. Send the command to "+where+
+		", and pass the position of its result to this server as min_position.")
+	p.body.PrimaryURL = url
 	return p
 }
 

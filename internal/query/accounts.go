@@ -26,6 +26,7 @@ type Service struct {
 	pool, primary *pgxpool.Pool
 	watcher       *watcher
 	reader        *reader
+	follower      bool
 
 	balances, transactions, totals, holds, stats progress
 }
@@ -39,6 +40,10 @@ func New(pool, primary *pgxpool.Pool) *Service {
 	s.watcher = newWatcher(s.readPositions)
 	return s
 }
+
+// ReadFollower tells the Service, before it is used, that another Passbook writes the log. The position of a time is then final
+// only once an event recorded later has arrived.
+func (s *Service) ReadFollower() { s.follower = true }
 
 // Run serves callers that wait for a position, until ctx ends. Without it no wait ever succeeds.
 func (s *Service) Run(ctx context.Context) error {

@@ -19,7 +19,7 @@ import (
 //   - The log has an event recorded later. No event after that one is recorded earlier. Any database can tell, without a
 //     lock. This is the case for all times but the most recent.
 //   - The primary has granted the append lock, shared, and the time has passed by its clock: earlier appends are committed,
-//     and later ones take a later time. The lock means nothing on a replica.
+//     and later ones take a later time. The lock means nothing on a replica, and on a follower, whose log another Passbook writes.
 //
 // This relies on a clock that does not go back. Where an operator or a failover sets it back, answers about the repeated
 // span that were given before an event followed it are not final.
@@ -74,6 +74,9 @@ func (s *Service) positionsAt(ctx context.Context, w *Wait, bounds ...bound) ([]
 	err := withRetry(ctx, s.pool, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, positionsAtSQL, times, latest.at).Scan(r.targets()...)
 	})
+	if err == nil && !r.overtaken && r.past && s.follower {
+		return nil, ErrBehind
+	}
 	if err == nil && !r.overtaken {
 		err = withRetry(ctx, s.primary, func(ctx context.Context) (err error) {
 			r, err = resolveLocked(ctx, s.primary, w.Timeout, times, latest.at)

@@ -210,6 +210,35 @@ func TestRecentTimeOnAReplica(t *testing.T) {
 }
 
 // TestTimesInTheFuture asks for the future by each parameter that takes a time.
+// TestRecentTimeOnAFollower has an event arrive whose time is before one that was asked about.
+func TestRecentTimeOnAFollower(t *testing.T) {
+	t.Parallel()
+	f, id := newFixture(t), uuid.New()
+	f.follow(t)
+	f.svc = query.New(f.pool, f.pool)
+	f.svc.ReadFollower()
+	f.run(t)
+	appendEvent(t, f.pool, id, 1, opening(), nil)
+	then := time.Now()
+	at := time.Now()
+	if a := f.ask(id, at, 0, query.Wait{Timeout: patience}); !errors.Is(a.err, query.ErrBehind) {
+		t.Errorf("after the last event: %+v", a)
+	}
+	appendEventAt(t, f.pool, &then, id, 2, account.MoneyDeposited{Amount: eur(7)}, nil)
+	if a := f.ask(id, at, 0, query.Wait{Timeout: patience}); !errors.Is(a.err, query.ErrBehind) {
+		t.Errorf("after an event of before: %+v", a)
+	}
+	later := at.Add(time.Millisecond)
+	appendEventAt(t, f.pool, &later, id, 3, account.MoneyDeposited{Amount: eur(7)}, nil)
+	if a := f.ask(id, at, 0, query.Wait{Timeout: patience}); a.err != nil || a.balance.Balance != 7 {
+		t.Errorf("after a later event: %+v", a)
+	}
+	p, _, err := f.svc.Period(t.Context(), id, nil, nil, query.Wait{Timeout: patience})
+	if err != nil || p.ToPosition != 2 || p.Closing != 7 {
+		t.Errorf("a period up to now: %+v, %v", p, err)
+	}
+}
+
 func TestTimesInTheFuture(t *testing.T) {
 	t.Parallel()
 	f, id := newFixture(t), uuid.New()

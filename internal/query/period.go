@@ -28,7 +28,7 @@ type Period struct {
 }
 
 // Period returns the period of an account between two times. Without from it begins with the account, and without to it ends now,
-// by the clock of the database. The position that the read model had applied is valid with ErrNotFound too. The errors are those
+// by the clock of the database, or on a follower at the last event. The position that the read model had applied is valid with ErrNotFound too. The errors are those
 // of BalanceAt.
 func (s *Service) Period(ctx context.Context, id uuid.UUID, from, to *time.Time, w Wait) (Period, int64, error) {
 	p := Period{AccountID: id}
@@ -69,10 +69,19 @@ func (s *Service) Period(ctx context.Context, id uuid.UUID, from, to *time.Time,
 	return p, applied, nil
 }
 
-// now returns the time of the database that decides what is in the future.
+const (
+	nowSQL          = `select clock_timestamp()`
+	lastRecordedSQL = `select coalesce((select recorded_at from events order by position desc limit 1), clock_timestamp())`
+)
+
+// now returns the time of the database that decides what is in the future; on a follower, that of the last event.
 func (s *Service) now(ctx context.Context) (now time.Time, err error) {
+	sql := nowSQL
+	if s.follower {
+		sql = lastRecordedSQL
+	}
 	err = withRetry(ctx, s.primary, func(ctx context.Context) error {
-		return s.primary.QueryRow(ctx, `select clock_timestamp()`).Scan(&now)
+		return s.primary.QueryRow(ctx, sql).Scan(&now)
 	})
 	if err != nil {
 		return now, fmt.Errorf("query: now: %w", err)

@@ -110,6 +110,12 @@ func (n Naming) render(e *Event) (Item, error) {
 	return Item{Position: e.Position, ID: e.ID, Type: e.Type, Subject: e.Subject, JSON: b}, nil
 }
 
+// CloudEvent returns an event in the JSON event format of CloudEvents 1.0, on one line.
+func (n Naming) CloudEvent(e *Event) ([]byte, error) {
+	item, err := n.orDefault().render(e)
+	return item.JSON, err
+}
+
 func appendID(b []byte, id uuid.UUID) []byte {
 	b = append(b, "00000000-0000-0000-0000-000000000000"...)
 	text := b[len(b)-36:]

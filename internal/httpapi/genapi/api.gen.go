@@ -1284,6 +1284,9 @@ type Problem struct {
 	// Errors One entry for each bad field, parameter or header.
 	Errors []FieldError `json:"errors,omitempty,omitzero"`
 
+	// PrimaryURL Of `not-primary`, the URL of the server that takes commands.
+	PrimaryURL string `json:"primary_url,omitempty,omitzero"`
+
 	// ReplayID Of `replay-running`, the replay that runs.
 	ReplayID uuid.UUID `json:"replay_id,omitempty,omitzero"`
 
@@ -1962,6 +1965,9 @@ type WebhookID = uuid.UUID
 
 // Forbidden An RFC 9457 problem document.
 type Forbidden = Problem
+
+// NotPrimary An RFC 9457 problem document.
+type NotPrimary = Problem
 
 // NothingRecorded What a command would do. Nothing was recorded.
 type NothingRecorded = DryRunResult

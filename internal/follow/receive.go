@@ -1,0 +1,109 @@
+package follow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"passbook/internal/eventstore"
+	"passbook/internal/stream"
+)
+
+// received is a message, or the error that ends them.
+type received struct {
+	msg jetstream.Msg
+	err error
+}
+
+// receive returns a channel of a consumer's messages, which ends with an error. The caller calls stop.
+func receive(consumer jetstream.Consumer) (_ <-chan received, stop func(), err error) {
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(2 * batchSize))
+	if err != nil {
+		return nil, nil, err
+	}
+	incoming, done := make(chan received, batchSize), make(chan struct{})
+	var receiver sync.WaitGroup
+	receiver.Go(func() {
+		defer close(incoming)
+		for {
+			msg, err := messages.Next()
+			select {
+			case incoming <- received{msg, err}:
+			case <-done:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+	return incoming, func() {
+		close(done)
+		messages.Stop()
+		receiver.Wait()
+	}, nil
+}
+
+// next waits for messages and returns those that are there, or none when none come for a while. Each is parsed, and none is of
+// another position than its sequence.
+func (f *Follower) next(ctx context.Context, incoming <-chan received, head eventstore.Head) ([]stream.Recorded, error) {
+	quiet := time.NewTimer(f.Idle)
+	defer quiet.Stop()
+	var batch []stream.Recorded
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-quiet.C:
+		return nil, nil
+	case first, ok := <-incoming:
+		if !ok {
+			return nil, errRestart
+		}
+		e, err := parse(first)
+		if err != nil {
+			return nil, err
+		}
+		batch = append(make([]stream.Recorded, 0, batchSize), e)
+	}
+	if first := batch[0].Position; first > head.Position+1 {
+		return nil, errRestart
+	}
+	for len(batch) < batchSize {
+		select {
+		case more, ok := <-incoming:
+			if !ok || more.err != nil { // the next call finds the channel closed
+				return batch, nil
+			}
+			e, err := parse(more)
+			if err != nil {
+				return nil, err
+			}
+			batch = append(batch, e)
+		default:
+			return batch, nil
+		}
+	}
+	return batch, nil
+}
+
+func parse(r received) (stream.Recorded, error) {
+	if errors.Is(r.err, jetstream.ErrMsgIteratorClosed) {
+		return stream.Recorded{}, errRestart
+	}
+	if r.err != nil {
+		return stream.Recorded{}, fmt.Errorf("follow: read the stream: %w", r.err)
+	}
+	about, err := r.msg.Metadata()
+	if err != nil {
+		return stream.Recorded{}, fmt.Errorf("follow: read the stream: %w", err)
+	}
+	e, err := stream.Parse(about.Sequence.Stream, r.msg.Subject(), r.msg.Headers(), r.msg.Data())
+	if err != nil {
+		return e, &HaltedError{err.Error() + ": something else publishes to the stream"}
+	}
+	return e, nil
+}

@@ -1,0 +1,90 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
+	"passbook/internal/eventstore"
+)
+
+// The headers of a message. Its body is the public CloudEvent, in which amounts are decimals, the schema is the newest and the
+// metadata is only what readers need. What the log has stored instead is in headers.
+const (
+	headerContentType = "content-type"
+	headerPayload     = "Passbook-Payload"
+	headerSchema      = "Passbook-Schema-Version"
+	headerMetadata    = "Passbook-Metadata"
+	// headerPrevious is the id of the event before, and makes a chain of the messages.
+	headerPrevious = "Passbook-Previous"
+)
+
+const contentType = "application/cloudevents+json; charset=utf-8"
+
+// NewMessage returns the message of an event that follows the event previous, which is zero for the first one. cloudEvent is the
+// event in the JSON format of CloudEvents.
+func NewMessage(e *eventstore.Event, previous uuid.UUID, cloudEvent []byte) *nats.Msg {
+	return &nats.Msg{
+		Subject: SubjectPrefix + e.Type, Data: cloudEvent,
+		Header: nats.Header{
+			headerContentType: {contentType}, headerPayload: {string(e.Payload)}, headerMetadata: {string(e.Metadata)},
+			headerSchema: {strconv.Itoa(e.SchemaVersion)}, headerPrevious: {previous.String()},
+		},
+	}
+}
+
+// Recorded is an event as the log that published it has stored it.
+type Recorded struct {
+	eventstore.Event
+	// Previous is the id of the event before, zero for the first one.
+	Previous uuid.UUID
+}
+
+// errMessage is for a message that is not one of NewMessage.
+var errMessage = errors.New("it is not a message of a Passbook relay")
+
+// Parse returns the event of a message that has a sequence in the stream. It fails if the event's position is another.
+func Parse(sequence uint64, subject string, header nats.Header, data []byte) (Recorded, error) {
+	r, err := parse(subject, header, data)
+	if err != nil {
+		return Recorded{}, fmt.Errorf("stream: the message with sequence %d: %w: %w", sequence, errMessage, err)
+	}
+	if uint64(r.Position) != sequence { //nolint:gosec // parse has seen that it is positive
+		return Recorded{}, fmt.Errorf("stream: the message with sequence %d has the event at position %d", sequence, r.Position)
+	}
+	return r, nil
+}
+
+func parse(subject string, header nats.Header, data []byte) (r Recorded, err error) {
+	var body struct {
+		ID       uuid.UUID `json:"id"`
+		Subject  uuid.UUID `json:"subject"`
+		Time     time.Time `json:"time"`
+		Position int64     `json:"position,string"`
+		Version  int64     `json:"version,string"`
+	}
+	if err := json.Unmarshal(data, &body); err != nil {
+		return r, err
+	}
+	r.Position, r.StreamID, r.Version, r.EventID, r.RecordedAt = body.Position, body.Subject, body.Version, body.ID, body.Time.UTC()
+	eventType, ok := strings.CutPrefix(subject, SubjectPrefix)
+	if !ok || r.Position < 1 || r.Version < 1 || r.EventID == uuid.Nil {
+		return r, errors.New("its subject, position, version or id is missing")
+	}
+	r.Type = eventType
+	r.Payload, r.Metadata = []byte(header.Get(headerPayload)), []byte(header.Get(headerMetadata))
+	if len(r.Payload) == 0 || len(r.Metadata) == 0 {
+		return r, errors.New("its payload or metadata is missing")
+	}
+	if r.SchemaVersion, err = strconv.Atoi(header.Get(headerSchema)); err != nil {
+		return r, err
+	}
+	r.Previous, err = uuid.Parse(header.Get(headerPrevious))
+	return r, err
+}

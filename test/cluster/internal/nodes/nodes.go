@@ -1,0 +1,160 @@
+// Package nodes runs nats-server processes, alone or as a cluster, with JetStream and sync_interval: always.
+package nodes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Build builds nats-server, in the version of go.mod, into a directory, and returns its path. It runs in the module test.
+func Build(ctx context.Context, dir string) (string, error) {
+	path := filepath.Join(dir, "nats-server")
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/nats-io/nats-server/v2").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build nats-server: %w: %s", err, out)
+	}
+	return path, nil
+}
+
+// Node is a nats-server, which may be running.
+type Node struct {
+	Name, URL string
+
+	binary, dir string
+	cmd         *exec.Cmd
+	done        chan struct{}
+}
+
+// Cluster is nodes that know each other; one node is not a cluster.
+type Cluster []*Node
+
+// New returns n nodes with their configurations in a directory. They do not run yet.
+func New(ctx context.Context, binary, dir string, n int) (Cluster, error) {
+	ports, err := FreePorts(ctx, 2*n)
+	if err != nil {
+		return nil, err
+	}
+	routes := make([]string, n)
+	for i := range n {
+		routes[i] = fmt.Sprintf("nats://127.0.0.1:%d", ports[n+i])
+	}
+	all := make(Cluster, n)
+	for i := range n {
+		node := &Node{
+			Name: fmt.Sprintf("n%d", i+1), URL: fmt.Sprintf("nats://127.0.0.1:%d", ports[i]), binary: binary,
+			dir: filepath.Join(dir, fmt.Sprintf("n%d", i+1)),
+		}
+		if err := os.MkdirAll(node.dir, 0o700); err != nil {
+			return nil, err
+		}
+		text := fmt.Sprintf("server_name: %s\nlisten: 127.0.0.1:%d\njetstream { store_dir: %q, sync_interval: always }\n",
+			node.Name, ports[i], filepath.Join(node.dir, "data"))
+		if n > 1 {
+			text += fmt.Sprintf("cluster { name: passbook, listen: 127.0.0.1:%d, routes: [%s] }\n", ports[n+i], strings.Join(routes, ", "))
+		}
+		if err := os.WriteFile(filepath.Join(node.dir, "nats.conf"), []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+		all[i] = node
+	}
+	return all, nil
+}
+
+// URLs returns the URLs of all nodes, separated by commas.
+func (c Cluster) URLs() string {
+	urls := make([]string, len(c))
+	for i, node := range c {
+		urls[i] = node.URL
+	}
+	return strings.Join(urls, ",")
+}
+
+// Start starts all nodes.
+func (c Cluster) Start() error {
+	var errs []error
+	for _, node := range c {
+		errs = append(errs, node.Start())
+	}
+	return errors.Join(errs...)
+}
+
+// Kill kills all nodes.
+func (c Cluster) Kill() {
+	for _, node := range c {
+		node.Kill()
+	}
+}
+
+// Start starts the node; its log is appended to nats.log in its directory.
+func (n *Node) Start() error {
+	log, err := os.OpenFile(filepath.Join(n.dir, "nats.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	cmd := exec.CommandContext(context.Background(), n.binary, "-c", filepath.Join(n.dir, "nats.conf"))
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(done) }()
+	n.cmd, n.done = cmd, done
+	return nil
+}
+
+// Kill kills the node, if it runs, and waits for its end.
+func (n *Node) Kill() {
+	if n.cmd == nil {
+		return
+	}
+	_ = n.cmd.Process.Kill()
+	<-n.done
+	n.cmd = nil
+}
+
+// Pause stops the node's process without ending it, and Resume continues it.
+func (n *Node) Pause() error { return n.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume continues a paused node.
+func (n *Node) Resume() error { return n.cmd.Process.Signal(syscall.SIGCONT) }
+
+// FreePorts returns ports that nothing listens on.
+func FreePorts(ctx context.Context, n int) ([]int, error) {
+	ports := make([]int, n)
+	for i := range ports {
+		var listen net.ListenConfig
+		l, err := listen.Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = l.Close() }()
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+	}
+	return ports, nil
+}
+
+// Await calls ready every 20 ms until it returns true, for a limit.
+func Await(ctx context.Context, limit time.Duration, what string, ready func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ready() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not within %v: %s", limit, what)
+		case <-tick.C:
+		}
+	}
+	return nil
+}
