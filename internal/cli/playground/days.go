@@ -223,7 +223,8 @@ func (b *bank) buy(p *person, day time.Time) {
 
 // placeHold places a hold that a shop captures days later, or that ends without.
 func (b *bank) placeHold(p *person, shop uuid.UUID, minor int64, what string, day time.Time) {
-	h := hold{account: p.id, id: b.newID(), shop: shop, amount: minor, day: day.AddDate(0, 0, 1+b.rng.IntN(4)), expires: b.rng.IntN(10) == 0}
+	h := hold{account: p.id, id: b.newID(), shop: shop, amount: minor, day: day.AddDate(0, 0, 1+b.rng.IntN(4))}
+	h.expires = b.rng.IntN(10) == 0 && h.day.Before(b.end) // those left open last for some days
 	command := account.PlaceHold{HoldID: h.id, Amount: b.amount(minor, p.currency), Reference: what}
 	if h.expires {
 		command.ExpiresAt = h.day.Add(6 * time.Hour)
@@ -247,9 +248,13 @@ func (b *bank) endHolds(day time.Time) {
 		case b.rng.IntN(8) == 0:
 			b.do(h.account, account.ReleaseHold{HoldID: h.id, Reason: "the order was cancelled"})
 		default:
-			b.do(h.account, account.CaptureHold{
+			captured := b.do(h.account, account.CaptureHold{
 				HoldID: h.id, Amount: new(b.amount(h.amount-b.rng.Int64N(h.amount/4+1), b.states[h.account].Currency)), To: h.shop, Reference: "card payment",
 			})
+			if captured == 0 { // the account is suspended: the hold expires
+				h.day, h.expires = h.day.AddDate(0, 0, 7), true
+				open = append(open, h)
+			}
 		}
 	}
 	b.holds = open

@@ -32,7 +32,7 @@ type Summary struct {
 func History(seed uint64, now time.Time) ([]eventstore.Event, Summary, error) {
 	end := now.UTC().Truncate(24 * time.Hour)
 	b := &bank{
-		rng: rand.New(rand.NewPCG(seed, seed)), clock: end.AddDate(0, 0, -Days), //nolint:gosec // nothing secret
+		rng: rand.New(rand.NewPCG(seed, seed)), clock: end.AddDate(0, 0, -Days), end: end, //nolint:gosec // nothing secret
 		states: make(map[uuid.UUID]account.State), versions: make(map[uuid.UUID]int64), index: account.NewIndex(),
 	}
 	for day := b.clock; day.Before(end) && b.err == nil; day = day.AddDate(0, 0, 1) {
@@ -51,6 +51,7 @@ func History(seed uint64, now time.Time) ([]eventstore.Event, Summary, error) {
 type bank struct {
 	rng      *rand.Rand
 	clock    time.Time
+	end      time.Time // the day after the last
 	log      []eventstore.Event
 	states   map[uuid.UUID]account.State
 	versions map[uuid.UUID]int64

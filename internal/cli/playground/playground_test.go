@@ -61,3 +61,33 @@ func TestHistory(t *testing.T) {
 	}
 	t.Logf("%d events: %v, statuses %v", len(events), types, statuses)
 }
+
+// TestOpenHoldsLast checks that the service does not end a hold as soon as it serves the history.
+func TestOpenHoldsLast(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 27, 10, 0, 0, 0, time.UTC)
+	for seed := range uint64(20) {
+		events, _, err := History(seed, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open := make(map[uuid.UUID]time.Time)
+		for _, e := range events {
+			switch event := e.Decoded.(type) {
+			case account.HoldPlaced:
+				open[event.HoldID] = event.ExpiresAt
+			case account.HoldCaptured:
+				delete(open, event.HoldID)
+			case account.HoldReleased:
+				delete(open, event.HoldID)
+			case account.HoldExpired:
+				delete(open, event.HoldID)
+			}
+		}
+		for _, expires := range open {
+			if expires.Before(now.AddDate(0, 0, 1)) {
+				t.Errorf("seed %d: an open hold expires at %s", seed, expires)
+			}
+		}
+	}
+}
