@@ -21,7 +21,7 @@ var consoleLine = regexp.MustCompile(`(?m)^  console  (http://\S+)/console$`)
 // TestFirstHour does what somebody does who has just cloned Passbook, in less than a minute: runs it with no settings but where its
 // data goes and a free port, follows the banner to the console, opens accounts, deposits, transfers, reverses, replays and
 // exports a statement.
-func TestFirstHour(t *testing.T) { // not parallel: it takes the time
+func TestFirstHour(t *testing.T) { //nolint:paralleltest // it is timed
 	began := time.Now()
 	path := os.Getenv("CONSOLE_SERVER")
 	if path == "" {
@@ -33,7 +33,7 @@ func TestFirstHour(t *testing.T) { // not parallel: it takes the time
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(data) })
-	if err := os.Chmod(data, 0o755); err != nil { //nolint:gosec // the database in it has its own directory
+	if err := os.Chmod(data, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	out, ended := new(output), make(chan error, 1)
