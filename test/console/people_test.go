@@ -3,6 +3,7 @@
 package console
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"os"
@@ -308,6 +309,25 @@ func TestPagesAreLive(t *testing.T) {
 	b.until(day("In") + ` === '111.00' && ` + day("Out") + ` === '0.00' && ` + day("Balance") + ` === '111.00'`)
 	b.until(`document.querySelector('[aria-label="Largest movements"] tbody td[data-label=Amount]').innerText === '+100.00 EUR'`)
 	b.until(`document.querySelector('main h2').innerText === 'Money by currency' && document.querySelectorAll('.checks .good').length >= 5`)
+
+	// The days before are exact while money moves.
+	ctx, stop := context.WithCancel(t.Context())
+	moving := make(chan struct{})
+	go func() {
+		defer close(moving)
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			<-tick.C
+			_, _, _ = s.send("POST", "/deposits", fmt.Sprintf(`{"account_id":%q,"amount":"1"}`, grace))
+		}
+	}()
+	b.until(day("In") + ` !== '111.00'`)
+	if yesterday := b.text(`[aria-label="Money by day"] tr:nth-child(2) td[data-label=Balance]`); yesterday != "0.00" {
+		t.Errorf("the balance of yesterday is %s", yesterday)
+	}
+	stop()
+	<-moving
 	for _, lost := range []func(http.ResponseWriter, *http.Request) bool{
 		func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) },
 		func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusBadGateway); return true },

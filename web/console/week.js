@@ -14,18 +14,21 @@ function decimal(n, places) {
 
 const dayOf = (milliseconds) => new Date(milliseconds).toISOString().slice(0, 10);
 
-// week returns the days, the newest first, and the largest movements; or only how many movements there are, if they are too many.
-export async function week(total, signal) {
+// week returns the days, the newest first, and the largest movements, as of a position; or only how many movements there are, if they
+// are too many. What has moved since the balance was read is left out, so that the days before are exact while money moves.
+export async function week(currency, signal) {
+  const { body: { totals }, position } = await get('/totals', { signal });
   const first = dayOf(Date.now() - (DAYS - 1) * 864e5);
   const movements = [];
   let cursor;
   do {
-    const { body } = await get('/transactions', { query: { currency: total.currency, from: `${first}T00:00:00Z`, limit: 500, cursor, count: cursor ? undefined : true }, signal });
+    const { body } = await get('/transactions', { query: { currency, from: `${first}T00:00:00Z`, limit: 500, cursor, count: cursor ? undefined : true }, wait: position, signal });
     if (body.total_exceeds || body.total > MOST) return { many: body.total };
-    movements.push(...body.transactions);
+    movements.push(...body.transactions.filter((one) => one.position <= position));
     cursor = body.next_cursor;
   } while (cursor);
-  return { days: days(movements, total), largest: movements.toSorted((a, b) => Number(units(b.amount) - units(a.amount))).slice(0, 5) };
+  const total = totals.find((one) => one.currency === currency);
+  return { position, days: days(movements, total), largest: movements.toSorted((a, b) => Number(units(b.amount) - units(a.amount))).slice(0, 5) };
 }
 
 // days counts back from the balance now. A transfer between two accounts is neither money that comes in nor money that goes out.

@@ -126,7 +126,7 @@ function facts(account, done) {
       ['Position', h('a', { href: `#/log/${account.position}` }, count(account.position))],
     ]),
     h('div', { class: 'named' }, h('h2', null, 'Metadata'), Object.keys(account.metadata).length === 0 && h('span', { class: 'meta' }, 'none'), changing('Edit metadata', 'metadata', account, done)),
-    pairs(Object.entries(account.metadata)),
+    Object.keys(account.metadata).length > 0 && pairs(Object.entries(account.metadata)),
   ];
 }
 

@@ -21,7 +21,8 @@ export function show({ root, signal }) {
   const lag = panel('Projection lag', { about: 'Events not applied yet.', tall: true });
   const totals = panel('Money by currency', { about: 'Everything that ever came in and went out.', wide: true });
   const currency = h('select', { 'aria-label': 'Currency' });
-  const days = panel('The last seven days', { actions: h('div', { class: 'choice' }, h('span', { class: 'about' }, 'Days of UTC.'), currency), wide: true });
+  const asOf = h('span', { class: 'about' }, 'Days of UTC.');
+  const days = panel('The last seven days', { actions: h('div', { class: 'choice' }, asOf, currency), wide: true });
   const largest = panel('Largest movements', { about: 'Of the last seven days, in the same currency.', wide: true });
   const parts = panel('Health', { about: 'The current state of every component.', wide: true });
   fill(root,
@@ -33,7 +34,7 @@ export function show({ root, signal }) {
   followStats(events.body, tiles, signal);
   followProjections(lag.body, tiles, signal);
   followTotals(totals.body, (all) => choose(currency, all), signal);
-  followWeek(days.body, largest.body, currency, signal);
+  followWeek(days.body, largest.body, asOf, currency, signal);
   followHealth(parts.body, signal);
 }
 
@@ -81,7 +82,6 @@ function followProjections(body, tiles, signal) {
 
 // choose offers the currencies there are. The one with the most accounts is chosen first.
 function choose(select, totals) {
-  select.totals = totals;
   const codes = totals.map((total) => total.currency);
   if (codes.join() === [...select.options].map((option) => option.value).join()) return;
   const before = select.value;
@@ -90,7 +90,7 @@ function choose(select, totals) {
   select.dispatchEvent(new Event('change'));
 }
 
-function followWeek(body, below, currency, signal) {
+function followWeek(body, below, asOf, currency, signal) {
   const rows = table('Money by day', [
     { head: 'Day', class: 'lead', cell: (one) => one.day },
     { head: 'In', money: true, cell: (one) => amount(one.in) },
@@ -100,13 +100,13 @@ function followWeek(body, below, currency, signal) {
   const movements = table('Largest movements', ofAny, { empty: 'No money moved.' });
   let shown = '';
   const now = every(10_000, signal, async () => {
-    const total = currency.totals?.find((one) => one.currency === currency.value);
-    if (!total) return;
-    const found = await week(total, signal);
+    if (currency.value === '') return;
+    const found = await week(currency.value, signal);
+    put(asOf, found.days ? `Days of UTC, as of position ${count(found.position)}.` : 'Days of UTC.');
     if (JSON.stringify(found) === shown) return;
     shown = JSON.stringify(found);
     if (!found.days) {
-      fill(body, note(`${count(found.many)} movements in ${total.currency} are too many to add up here: the API has no sums by day.`));
+      fill(body, note(`${count(found.many)} movements in ${currency.value} are too many to add up here: the API has no sums by day.`));
       fill(below, note('They are too many to compare.'));
       return;
     }
