@@ -87,7 +87,7 @@ test-versions: ## Run the log's, the projector's and the schema's tests on Postg
 	scripts/postgres-versions $(VERSIONS)
 
 .PHONY: test-console
-test-console: ## Run the web console's tests in Chromium and Firefox; screenshots go to dist/console (CONSOLE_SCREENSHOTS)
+test-console: ## Run the web console's tests in Chromium and Firefox; screenshots go to dist/console (CONSOLE_SCREENSHOTS), and those of docs/console.md to CONSOLE_GALLERY
 	@[[ -n "$${TEST_DATABASE_URL:-}$${TEST_POSTGRES:-}" ]] || scripts/ensure-postgres
 	go build -race -o bin/server-race ./cmd/server
 	@chromium=$$(scripts/ensure-chromium); firefox=$$(scripts/ensure-firefox); axe=$$(scripts/axe-core); \

@@ -78,26 +78,27 @@ func TestEveryPage(t *testing.T) {
 	for _, look := range []struct {
 		name, path, shown string
 		open              string // a button to click on
+		gallery           bool   // docs/console.md shows it
 	}{
-		{"overview", "/", `document.querySelectorAll('tbody tr').length >= 4 && document.querySelectorAll('.checks li').length >= 5 && document.querySelectorAll('.chart .line').length === 6`, ""},
-		{"accounts", "/accounts", `document.querySelectorAll('tbody tr').length >= 12`, ""},
-		{"open-account", "/accounts", `document.querySelector('dialog[open]')`, "Open an account"},
-		{"account", "/accounts/" + ada, `document.querySelector('.chart .line') && document.querySelectorAll('tbody tr').length >= 20`, ""},
-		{"deposit", "/accounts/" + ada, `document.querySelector('dialog[open]')`, "Deposit"},
-		{"reverse", "/accounts/" + ada, `document.querySelector('dialog[open]')`, "Reverse"},
-		{"edit", "/accounts/" + ada, `document.querySelector('dialog[open]')`, "Edit"},
-		{"hold", "/accounts/" + ada, `document.querySelector('dialog[open]')`, "Hold"},
-		{"account-holds", "/accounts/" + ada + "/holds", `document.querySelectorAll('tbody tr').length === 1`, ""},
-		{"search", "/search?q=EMMY", `document.querySelectorAll('tbody tr').length === 1`, ""},
-		{"movements", "/movements", `document.querySelectorAll('tbody tr').length === 25`, ""},
-		{"account-events", "/accounts/" + ada + "/events", `document.querySelectorAll('tbody tr').length >= 100 && document.querySelector('.chart .line')`, ""},
-		{"log", "/log", `document.querySelectorAll('tbody tr').length >= 50 && document.querySelector('[role=status] .good')`, ""},
-		{"event", "/log/400", `document.querySelector('pre')`, ""},
-		{"projections", "/projections", `document.querySelectorAll('.projection').length === 5`, ""},
-		{"projection", "/projections/balances", `document.querySelector('.projection dd')`, ""},
-		{"replay", "/projections/balances", `document.querySelector('dialog[open]')`, "Replay"},
-		{"time-travel", "/time-travel?account=" + ada + "&at=" + time.Now().Add(-30*24*time.Hour).UTC().Format(time.RFC3339), `document.querySelector('.chart .mark') && document.querySelector('#then')`, ""},
-		{"missing", "/nowhere", `document.querySelector('h1').innerText === 'No such page'`, ""},
+		{"overview", "/", `document.querySelectorAll('tbody tr').length >= 4 && document.querySelectorAll('.checks li').length >= 5 && document.querySelectorAll('.chart .line').length === 6`, "", true},
+		{"accounts", "/accounts", `document.querySelectorAll('tbody tr').length >= 12`, "", true},
+		{"open-account", "/accounts", `document.querySelector('dialog[open]')`, "Open an account", false},
+		{"account", "/accounts/" + ada, `document.querySelector('.chart .line') && document.querySelectorAll('tbody tr').length >= 20`, "", true},
+		{"deposit", "/accounts/" + ada, `document.querySelector('dialog[open]')`, "Deposit", true},
+		{"reverse", "/accounts/" + ada, `document.querySelector('dialog[open]')`, "Reverse", false},
+		{"edit", "/accounts/" + ada, `document.querySelector('dialog[open]')`, "Edit", false},
+		{"hold", "/accounts/" + ada, `document.querySelector('dialog[open]')`, "Hold", false},
+		{"account-holds", "/accounts/" + ada + "/holds", `document.querySelectorAll('tbody tr').length === 1`, "", false},
+		{"search", "/search?q=EMMY", `document.querySelectorAll('tbody tr').length === 1`, "", true},
+		{"movements", "/movements", `document.querySelectorAll('tbody tr').length === 25`, "", true},
+		{"account-events", "/accounts/" + ada + "/events", `document.querySelectorAll('tbody tr').length >= 100 && document.querySelector('.chart .line')`, "", false},
+		{"log", "/log", `document.querySelectorAll('tbody tr').length >= 50 && document.querySelector('[role=status] .good')`, "", true},
+		{"event", "/log/400", `document.querySelector('pre')`, "", false},
+		{"projections", "/projections", `document.querySelectorAll('.projection').length === 5`, "", false},
+		{"projection", "/projections/balances", `document.querySelector('.projection dd')`, "", false},
+		{"replay", "/projections/balances", `document.querySelector('dialog[open]')`, "Replay", false},
+		{"time-travel", "/time-travel?account=" + ada + "&at=" + time.Now().Add(-30*24*time.Hour).UTC().Format(time.RFC3339), `document.querySelector('.chart .mark') && document.querySelector('#then')`, "", false},
+		{"missing", "/nowhere", `document.querySelector('h1').innerText === 'No such page'`, "", false},
 	} {
 		b.visit(look.path)
 		if look.open != "" {
@@ -113,6 +114,9 @@ func TestEveryPage(t *testing.T) {
 				b.fits(what, width)
 				b.accessible(source, what)
 				b.shoot(what)
+				if look.gallery {
+					b.picture(look.name, width, theme)
+				}
 			}
 		}
 		if look.open != "" {

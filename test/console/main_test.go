@@ -2,7 +2,7 @@
 
 // Package console drives the web console in a real browser, against the real binary on a real PostgreSQL. It is run
 // by make test-console, which builds the server (CONSOLE_SERVER) and finds Chromium (CHROMIUM) and axe-core (AXE_CORE).
-// Screenshots are written to the directory that CONSOLE_SCREENSHOTS names, if it is set.
+// Screenshots are written to the directory that CONSOLE_SCREENSHOTS names, and those of docs/console.md to that of CONSOLE_GALLERY.
 package console
 
 import (
