@@ -159,8 +159,11 @@ func printWebhook(out io.Writer, asJSON bool, w *client.Webhook, err error) erro
 		name string
 		at   *time.Time
 	}{
-		{"failing since", w.FailingSince}, {"next attempt", w.NextAttemptAt}, {"last delivered", w.LastDeliveredAt},
-		{"old secret until", w.PreviousSecretUntil}, {"created", &w.CreatedAt},
+		{"failing since", w.FailingSince},
+		{"next attempt", w.NextAttemptAt},
+		{"last delivered", w.LastDeliveredAt},
+		{"old secret until", w.PreviousSecretUntil},
+		{"created", &w.CreatedAt},
 	} {
 		if one.at != nil {
 			row(one.name, one.at.Format(time.RFC3339))

@@ -94,8 +94,10 @@ func TestWebhookBodies(t *testing.T) {
 				"/after": "after must be at least 0", "/secret": "secret is not a known field",
 			},
 		},
-		{"POST", "/webhooks", `{"url":"https://example.com","accounts":[` + strings.TrimSuffix(strings.Repeat(`"`+accountID.String()+`",`, 101), ",") + `]}`, 422,
-			map[string]string{"/accounts": "accounts must have at most 100 items"}},
+		{
+			"POST", "/webhooks", `{"url":"https://example.com","accounts":[` + strings.TrimSuffix(strings.Repeat(`"`+accountID.String()+`",`, 101), ",") + `]}`, 422,
+			map[string]string{"/accounts": "accounts must have at most 100 items"},
+		},
 		{"PATCH", hookPath, `{"state":"paused"}`, 200, nil},
 		{"PATCH", hookPath, `{"types":null,"accounts":[]}`, 200, nil},
 		{"PATCH", hookPath, `{"state":"parked","url":"http://x"}`, 422, map[string]string{"/state": "state must be one of active, paused", "/url": "url must begin with https://"}},
