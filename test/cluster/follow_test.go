@@ -107,7 +107,7 @@ func TestFollowerWaitsForAStreamThatIsPublishedAgain(t *testing.T) {
 // after it, stands another event than the one it has.
 func TestFollowerHaltsOnAnotherHistory(t *testing.T) {
 	t.Parallel()
-	for name, running := range map[string]bool{"at the start": false, "while it follows": true} {
+	for name, running := range map[string]bool{"at its head": false, "after its head": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBed(t)
@@ -125,7 +125,10 @@ func TestFollowerHaltsOnAnotherHistory(t *testing.T) {
 			_, err := b.pool.Exec(t.Context(), `delete from events where position > 10`) // as a restore does
 			b.check(err)
 			b.head = before
-			b.append(15)
+			b.append(10)
+			if running {
+				b.append(5)
+			}
 			b.check(b.js.DeleteStream(t.Context(), "PASSBOOK"))
 			_, _ = b.relay()
 			b.awaitEnd()
