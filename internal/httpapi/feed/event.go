@@ -1,6 +1,5 @@
-// Package feed hands the log to those who follow it, as CloudEvents: a page at a time, or live. One goroutine reads the
-// end of the log for all live streams; a stream that cannot keep up is let go of and reads for itself, so that a slow
-// reader costs only itself.
+// Package feed serves the log as CloudEvents: a page at a time, or live. One goroutine reads the end of the log for all live
+// streams; a stream that cannot keep up is detached and reads for itself, so that a slow reader delays no other.
 package feed
 
 import (
@@ -14,18 +13,17 @@ import (
 	"github.com/google/uuid"
 )
 
-// Naming is what the CloudEvents of one deployment are told from those of another by. Where a field of it is empty, it is
-// that of DefaultNaming.
+// Naming distinguishes the CloudEvents of one deployment from those of another. An empty field stands for that of DefaultNaming.
 type Naming struct {
-	// Source, a URI reference, names an event together with the event's id.
+	// Source, a URI reference, identifies an event together with its id.
 	Source string
 	// TypePrefix goes before the type of an event, such as "com.example.passbook.".
 	TypePrefix string
-	// SchemaPrefix, with an event's type, a slash and its schema version, is the URI of the schema of its data.
+	// SchemaPrefix begins the URI of the schema of event data; an event type, a slash and a schema version follow.
 	SchemaPrefix string
 }
 
-// DefaultNaming is that of a server which is not told otherwise.
+// DefaultNaming is the naming of a server without settings.
 var DefaultNaming = Naming{Source: "/passbook", SchemaPrefix: "urn:passbook:schema:"}
 
 func (n Naming) orDefault() Naming {
@@ -34,12 +32,12 @@ func (n Naming) orDefault() Naming {
 	return n
 }
 
-// DataSchema is the URI of the schema that the data of an event of a type has in a version.
+// DataSchema returns the URI of the schema for the data of an event type, in a version.
 func (n Naming) DataSchema(eventType string, version int) string {
 	return n.SchemaPrefix + eventType + "/" + strconv.Itoa(version)
 }
 
-// Event is an event of the log as a Log hands it over.
+// Event is an event of the log, as a Log returns it.
 type Event struct {
 	Position int64
 	ID       uuid.UUID
@@ -51,11 +49,11 @@ type Event struct {
 	SchemaVersion int
 	Data          []byte
 	RecordedAt    time.Time
-	// What is empty of these is left out.
+	// An empty one is left out.
 	CorrelationID, CausationID, Traceparent, Actor string
 }
 
-// Item is an event as it is sent. It is shared by all streams and must not be changed.
+// Item is an event in the form in which it is sent. All streams share it; it must not be changed.
 type Item struct {
 	Position int64
 	ID       uuid.UUID
@@ -65,8 +63,8 @@ type Item struct {
 	JSON []byte
 }
 
-// render makes the CloudEvent of an event. The extension attributes position and version are strings because a
-// CloudEvents Integer has 32 bits, and a log may have more events than that.
+// render encodes an event as a CloudEvent. The extension attributes position and version are strings because a CloudEvents
+// Integer has 32 bits, which are too few for a long log.
 func (n Naming) render(e *Event) (Item, error) {
 	b := make([]byte, 0, 512+len(e.Data))
 	b = appendID(append(b, `{"specversion":"1.0","id":"`...), e.ID)
@@ -95,7 +93,7 @@ func (n Naming) render(e *Event) (Item, error) {
 		if extension.value == "" {
 			continue
 		}
-		// What is not UTF-8 cannot be in the log; AppendQuote would have replaced it.
+		// The log contains only UTF-8; AppendQuote would replace anything else.
 		b, _ = jsontext.AppendQuote(append(b, extension.name...), extension.value)
 	}
 	b = append(b, `,"datacontenttype":"application/json","data":`...)

@@ -15,28 +15,28 @@ import (
 const (
 	// MaxLimit is the size of the largest page, in events.
 	MaxLimit = 1000
-	// scanWindow is how many positions one page looks at in search of events of a type.
+	// scanWindow is how many positions one page searches for events of a type.
 	scanWindow = 50_000
 	// batchSize is how many events are read at once for a stream, or for all of them.
 	batchSize = 256
-	// maxBuffered is how many events may wait for a stream before it is let go of, and how many of the last ones are
-	// kept for streams that join.
+	// maxBuffered is how many events may wait for a stream before it is detached, and how many recent ones are kept for streams
+	// that join.
 	maxBuffered = 512
 )
 
 var (
-	// ErrTooManyStreams says that as many streams are open as there may be.
+	// ErrTooManyStreams says that the limit of open streams is reached.
 	ErrTooManyStreams = errors.New("too many streams of events are open")
-	// ErrQuiet says that there was nothing to tell for as long as the caller would wait.
-	ErrQuiet = errors.New("there is nothing to tell")
+	// ErrQuiet says that no event arrived within the time that the caller would wait.
+	ErrQuiet = errors.New("no event has arrived in time")
 	// ErrStopping ends all streams when the service stops.
 	ErrStopping = errors.New("the feed is stopping")
-	// ErrWentBack says that the log does not hold what was read of it, or does not reach a position that was to be begun after:
-	// it has lost its end. It ends all streams that were open then; what they were sent may not be in the log.
+	// ErrWentBack says that the log no longer holds what was read from it, or does not reach the position to begin after: it has
+	// lost its latest events. It ends all open streams; the log may not hold what they were sent.
 	ErrWentBack = errors.New("the log has gone back")
 )
 
-// Filter narrows the feed. Its zero value lets everything through.
+// Filter selects events. Its zero value selects all.
 type Filter struct {
 	// Type is an event type; empty means all.
 	Type string
@@ -54,28 +54,28 @@ type Point struct {
 	ID       uuid.UUID
 }
 
-// Log is where the events come from: a log whose positions run from 1 without a gap, and which loses nothing but its end.
+// Log is a log whose positions run from 1 without a gap, and which loses nothing but its latest events.
 type Log interface {
-	// Look returns the last event, and whether the log holds one that was seen, both as of one moment. It always holds the
-	// zero Point.
+	// Look returns the last event, and whether the log holds the event seen, both as of one moment. It always holds the zero
+	// Point.
 	Look(ctx context.Context, seen Point) (head Point, held bool, err error)
-	// Read returns in order the events that the filter takes, at most limit of them, after a position and up to
-	// another that is not beyond the head.
+	// Read returns in order the events that the filter selects, at most limit of them, after one position and up to another that
+	// is not beyond the head.
 	Read(ctx context.Context, after, upTo int64, f Filter, limit int) ([]Event, error)
 }
 
-// Config is what a Feed is made of. Log and Logger are needed.
+// Config configures a Feed. Log and Logger are required.
 type Config struct {
 	Log    Log
 	Logger *slog.Logger
-	// Naming may be left empty.
+	// Naming's zero value stands for DefaultNaming.
 	Naming Naming
-	// Transient tells the errors of an unavailable database: streams wait until it recovers. On any other error they end.
+	// Transient reports whether an error is that of an unavailable database: streams wait until it recovers. Any other error ends
+	// them.
 	Transient func(error) bool
-	// MaxStreams is how many streams may be open at a time; 128 when it is 0.
+	// MaxStreams is how many streams may be open at once; 0 means 128.
 	MaxStreams int
-	// Poll is how often the end of the log is looked at while there are streams and nothing else says that it has
-	// grown; 100 ms when it is 0.
+	// Poll is how often the log is read while there are streams and nothing calls Wake; 0 means 100 ms.
 	Poll time.Duration
 }
 
@@ -88,25 +88,25 @@ type Feed struct {
 	maxStreams int
 	poll       time.Duration
 
-	wake     chan struct{} // holds one: a reason to look at the log now
-	looking  chan struct{} // holds one, which the goroutine that looks at the head takes out
+	wake     chan struct{} // one slot: the log may have grown
+	looking  chan struct{} // a one-slot semaphore for looking at the head
 	stopping chan struct{} // closed by Stop
 	stop     sync.Once
 
 	mu   sync.Mutex
 	open int
 	live map[*Stream]struct{}
-	// seen is the last event that any look has found while there were streams. No stream is sent what comes after it, and each
-	// look sees first that the log still holds it: so none is sent what does not follow on what it was sent before.
+	// seen is the latest event that any look has found while there were streams. No stream is sent what comes after it, and each
+	// look first checks that the log still holds it: so every event that a stream is sent continues what it was sent before.
 	seen     Point
-	wentBack chan struct{} // closed, and replaced, when the log did not hold seen any more
-	// tail is the position up to which the tailer has read, and recent the last events up to there, without a gap. They
-	// mean something only while there are live streams.
+	wentBack chan struct{} // closed, and replaced, when the log no longer holds seen
+	// tail is the position up to which the tailer has read, and recent the latest events up to there, without a gap. They are
+	// valid only while there are live streams.
 	tail   int64
 	recent []Item
 }
 
-// New makes a Feed. Until Run runs there are pages, and streams that read for themselves.
+// New returns a Feed. Until Run runs it serves pages, and streams that read for themselves.
 func New(c Config) *Feed {
 	f := &Feed{
 		log: c.Log, naming: c.Naming.orDefault(), logger: c.Logger, transient: c.Transient, maxStreams: c.MaxStreams, poll: c.Poll,
@@ -126,10 +126,10 @@ func New(c Config) *Feed {
 	return f
 }
 
-// Naming is how the feed names events.
+// Naming returns how the feed names events.
 func (f *Feed) Naming() Naming { return f.naming }
 
-// Wake tells that the log may have grown. It never blocks.
+// Wake says that the log may have grown. It never blocks.
 func (f *Feed) Wake() {
 	select {
 	case f.wake <- struct{}{}:
@@ -137,10 +137,10 @@ func (f *Feed) Wake() {
 	}
 }
 
-// Stop ends all streams, those to come included. Pages are still served.
+// Stop ends all streams, and any that are opened later. Pages are still served.
 func (f *Feed) Stop() { f.stop.Do(func() { close(f.stopping) }) }
 
-// Streams is how many streams are open.
+// Streams returns how many streams are open.
 func (f *Feed) Streams() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -152,7 +152,7 @@ type Page struct {
 	Items []Item
 	// UpTo is the last position looked at: the next page begins after it.
 	UpTo int64
-	// Head was the last position of the log; when it is beyond UpTo there is more to look at.
+	// Head was the last position of the log; if it is beyond UpTo, there is more to read.
 	Head int64
 }
 
@@ -172,9 +172,8 @@ func (p *Page) JSON() []byte {
 	return append(text, ']')
 }
 
-// Page returns at most limit events after a position that the filter takes. With a filter by type it looks at a bounded
-// number of positions, so that it may be empty although there is more. The error is ErrWentBack when the log does not reach the
-// position.
+// Page returns at most limit events after a position that the filter selects. With a filter by type it searches a bounded number
+// of positions, so that it may be empty although there is more. The error is ErrWentBack if the log does not reach the position.
 func (f *Feed) Page(ctx context.Context, after int64, filter Filter, limit int) (Page, error) {
 	head, held, err := f.log.Look(ctx, Point{Position: after})
 	switch {
@@ -186,7 +185,7 @@ func (f *Feed) Page(ctx context.Context, after int64, filter Filter, limit int) 
 	return f.page(ctx, after, head.Position, filter, min(max(limit, 1), MaxLimit))
 }
 
-// page is Page of a log that was seen to reach to head.
+// page is Page for a log that is known to reach head.
 func (f *Feed) page(ctx context.Context, after, head int64, filter Filter, limit int) (Page, error) {
 	page := Page{UpTo: after, Head: head}
 	if head <= after {
@@ -217,8 +216,8 @@ func (f *Feed) page(ctx context.Context, after, head int64, filter Filter, limit
 	return page, nil
 }
 
-// look returns the position of the last event, of a log that still holds all that streams were sent. When it does not, all
-// streams end, and the error is ErrWentBack.
+// look returns the position of the last event, after checking that the log still holds everything that streams were sent. If it
+// does not, all streams end, and the error is ErrWentBack.
 func (f *Feed) look(ctx context.Context) (int64, error) {
 	select {
 	case <-f.looking:
@@ -238,7 +237,7 @@ func (f *Feed) look(ctx context.Context) (int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !held {
-		f.logger.Warn("the log has gone back: streams of events end", "position", seen.Position, "event", seen.ID, "head", head.Position)
+		f.logger.Warn("the log has gone back; all streams of events end", "position", seen.Position, "event", seen.ID, "head", head.Position)
 		close(f.wentBack)
 		f.wentBack, f.seen = make(chan struct{}), Point{}
 		clear(f.live)
@@ -281,24 +280,24 @@ func (f *Feed) Run(ctx context.Context) error {
 		ticker.Reset(f.poll)
 		err := f.tailFrom(ctx, tail, era)
 		if errors.Is(err, ErrWentBack) || errors.Is(err, ErrStopping) {
-			continue // there are no streams any more
+			continue // there are no streams left
 		}
 		if err != nil && ctx.Err() == nil && !f.transient(err) {
-			f.logger.Error("the feed cannot read the log", "error", err)
-			f.letGo() // each stream finds out for itself, and tells its reader
+			f.logger.Error("the feed cannot read the log; its streams will read it themselves", "error", err)
+			f.detachAll() // each stream meets the error itself, and reports it to its reader
 		}
 	}
 }
 
-// following tells where the live streams are, and since when: era is that of wentBack.
+// following returns the position of the live streams and their era, which is wentBack.
 func (f *Feed) following() (tail int64, era <-chan struct{}, some bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.tail, f.wentBack, len(f.live) > 0
 }
 
-// tailFrom hands what the log has after a position to the live streams. Nothing else moves the tail while there are
-// any; when the last one goes meanwhile, and another comes, it starts anew from there.
+// tailFrom sends the events after a position to the live streams. Nothing else moves the tail while there are any; if the last
+// one closes meanwhile and another attaches, the tail begins again at that one.
 func (f *Feed) tailFrom(ctx context.Context, tail int64, era <-chan struct{}) error {
 	for {
 		head, err := f.look(ctx)
@@ -324,8 +323,8 @@ func (f *Feed) tailFrom(ctx context.Context, tail int64, era <-chan struct{}) er
 	}
 }
 
-// publish hands a batch to every live stream. One that has no room for it is let go of: it reads on for itself. The
-// answer is false when the batch does not follow on what the live streams have, or no stream is left.
+// publish gives a batch to every live stream. It detaches one that has no room for it. It returns false if the batch does not
+// continue what the live streams have, or no stream is left.
 func (f *Feed) publish(tail, upTo int64, era <-chan struct{}, items []Item) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -345,13 +344,13 @@ func (f *Feed) publish(tail, upTo int64, era <-chan struct{}, items []Item) bool
 	return len(f.live) > 0
 }
 
-// detach takes a stream out of the live ones; it drains its buffer and then reads for itself. f.mu is held.
+// detach removes a stream from the live ones; it drains its buffer and then reads for itself. f.mu is held.
 func (f *Feed) detach(s *Stream) {
 	delete(f.live, s)
 	s.wake()
 }
 
-func (f *Feed) letGo() {
+func (f *Feed) detachAll() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for s := range f.live {
@@ -359,13 +358,13 @@ func (f *Feed) letGo() {
 	}
 }
 
-// attach makes a stream a live one, if what it lacks is among the recent events. What the stream has already, and the
-// tailer reads again, is passed over.
+// attach adds a stream to the live ones, if recent has what the stream lacks. The stream skips events that it already has and the
+// tailer reads again.
 func (f *Feed) attach(s *Stream, head int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.live) == 0 {
-		f.tail = min(s.position, head) // a position may be claimed that the log does not have yet
+		f.tail = min(s.position, head) // a stream may begin at a position that the log does not reach yet
 		f.recent = nil
 	}
 	if s.position < f.tail-int64(len(f.recent)) {

@@ -8,31 +8,31 @@ import (
 	"time"
 )
 
-// ErrReaderGone says that the reader of a stream has gone, or did not take in time what was sent.
-var ErrReaderGone = errors.New("feed: the reader is gone or did not take what was sent")
+// ErrReaderGone says that the reader of a stream has disconnected, or did not receive a piece in time.
+var ErrReaderGone = errors.New("feed: the reader has disconnected or is too slow")
 
 const (
-	// pieceSize is how much is sent at once, in bytes, when there is so much.
+	// pieceSize is how many bytes are sent at once, if there are so many.
 	pieceSize = 32 << 10
-	// reconnectAfter is how long a reader that lost its stream is asked to wait.
+	// reconnectAfter is how long a reader that has lost its stream is asked to wait.
 	reconnectAfter = time.Second
 )
 
-// Writer writes server-sent events (HTML standard, section 9.2). It is our own because the format takes a few lines, and
-// libraries for it own the response as well: its deadlines, its buffer and what is sent again.
+// Writer writes server-sent events (HTML standard, section 9.2). The format takes a few lines of code, while libraries for it
+// also take over the response: its deadlines, its buffer and what is sent again.
 type Writer struct {
 	send    func(piece []byte) error
 	unnamed bool
-	told    int64 // the last position that the reader has as its Last-Event-ID
+	lastID  int64 // the reader's Last-Event-ID, a position
 	buf     []byte
 }
 
-// NewWriter returns a writer that sends pieces with send. Unnamed leaves the names of events out.
+// NewWriter returns a writer that sends pieces with send. With unnamed it omits the names of events.
 func NewWriter(send func(piece []byte) error, unnamed bool) *Writer {
 	return &Writer{send: send, unnamed: unnamed}
 }
 
-// Event adds an event. Neither name nor data has a line break.
+// Event adds an event. Neither name nor data may have a line break.
 func (w *Writer) Event(name string, data []byte) {
 	if !w.unnamed {
 		w.buf = append(append(append(w.buf, "event: "...), name...), '\n')
@@ -43,7 +43,7 @@ func (w *Writer) Event(name string, data []byte) {
 // Heartbeat adds a comment, which shows that the stream is alive.
 func (w *Writer) Heartbeat() { w.buf = append(w.buf, ": heartbeat\n\n"...) }
 
-// Flush sends what was added. Its error is ErrReaderGone.
+// Flush sends what was added. Its only error is ErrReaderGone.
 func (w *Writer) Flush() error {
 	if len(w.buf) == 0 {
 		return nil
@@ -56,15 +56,15 @@ func (w *Writer) Flush() error {
 	return nil
 }
 
-// Follow sends the events of a stream until it ends. With sayStart the reader is told where the stream begins: an id alone
-// is no event (HTML standard, section 9.2.6), but some readers take it for an empty one, so that only a reader that did not
-// say itself where to begin gets it. Follow returns nil when ctx ends or the service stops, ErrReaderGone, or the
-// error of Stream.Next.
+// Follow sends the events of a stream until it ends. With sayStart it first tells the reader where the stream begins, by an id
+// alone. That is no event (HTML standard, section 9.2.6), but some readers take it for an empty one; so only a reader that has
+// not chosen where to begin gets it. Follow returns nil when ctx ends or the service stops, ErrReaderGone, or the error of
+// Stream.Next.
 func (w *Writer) Follow(ctx context.Context, s *Stream, heartbeat time.Duration, sayStart bool) error {
-	w.told = s.Position()
+	w.lastID = s.Position()
 	w.buf = fmt.Appendf(w.buf, "retry: %d\n", reconnectAfter.Milliseconds())
 	if sayStart {
-		w.buf = fmt.Appendf(w.buf, "id: %d\n", w.told)
+		w.buf = fmt.Appendf(w.buf, "id: %d\n", w.lastID)
 	}
 	w.buf = append(w.buf, '\n')
 	for {
@@ -90,8 +90,8 @@ func (w *Writer) Follow(ctx context.Context, s *Stream, heartbeat time.Duration,
 	}
 }
 
-// WentBack ends a stream whose log has gone back. It takes the Last-Event-ID from the reader, so that one that connects
-// again by itself begins where its URL says.
+// WentBack ends a stream whose log has gone back. It clears the reader's Last-Event-ID, so that a reader that reconnects by
+// itself begins where its URL says.
 func (w *Writer) WentBack(name string, data []byte) error {
 	w.buf = append(w.buf, "id:\n"...)
 	w.Event(name, data)
@@ -100,7 +100,7 @@ func (w *Writer) WentBack(name string, data []byte) error {
 
 // item adds an event of the log, and sends a piece when it is full.
 func (w *Writer) item(it *Item) error {
-	w.told = it.Position
+	w.lastID = it.Position
 	w.buf = append(strconv.AppendInt(append(w.buf, "id: "...), it.Position, 10), '\n')
 	w.Event(it.Type, it.JSON)
 	if len(w.buf) < pieceSize {
@@ -109,13 +109,13 @@ func (w *Writer) item(it *Item) error {
 	return w.Flush()
 }
 
-// progress tells a reader that got no events how far the feed has come, so that it resumes there.
+// progress tells a reader without events how far the feed has read, so that it resumes there.
 func (w *Writer) progress(position int64, heartbeat bool) {
 	if heartbeat {
 		w.buf = append(w.buf, ": heartbeat\n"...)
 	}
-	if position > w.told {
-		w.told = position
+	if position > w.lastID {
+		w.lastID = position
 		w.buf = fmt.Appendf(w.buf, "id: %d\n", position)
 	}
 	if len(w.buf) > 0 {

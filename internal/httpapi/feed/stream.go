@@ -5,25 +5,25 @@ import (
 	"time"
 )
 
-// retryAfter is how long a stream waits before it asks a database again that was unavailable.
+// retryAfter is how long a stream waits before it queries an unavailable database again.
 const retryAfter = 500 * time.Millisecond
 
-// Stream is one reader of the live feed. It is for one goroutine, which must close it.
+// Stream is one reader of the live feed. One goroutine uses it, and must close it.
 type Stream struct {
 	feed     *Feed
 	filter   Filter
 	position int64
 	closed   bool
-	wentBack <-chan struct{} // the feed's, of when the stream was opened
-	ready    chan struct{}   // holds one: a reason to look at what the feed has for the stream
+	wentBack <-chan struct{} // the feed's at the time of Open
+	ready    chan struct{}   // one slot: the feed may have something for the stream
 
-	// Guarded by feed.mu: what the tailer has for a live stream, all that the filter takes up to upTo.
+	// Guarded by feed.mu: what the tailer has for a live stream, all that the filter selects up to upTo.
 	buffer []Item
 	upTo   int64
 }
 
-// Open begins a stream after a position, or, when that is negative, at the end of the log as it is now. It returns
-// ErrTooManyStreams and ErrStopping.
+// Open begins a stream after a position, or, if that is negative, at the current end of the log. It returns ErrTooManyStreams and
+// ErrStopping.
 func (f *Feed) Open(ctx context.Context, after int64, filter Filter) (*Stream, error) {
 	select {
 	case <-f.stopping:
@@ -51,7 +51,7 @@ func (f *Feed) Open(ctx context.Context, after int64, filter Filter) (*Stream, e
 	return s, nil
 }
 
-// Position is the last one looked at: everything up to it that the filter takes has been returned.
+// Position returns the last position read: everything up to it that the filter selects has been returned.
 func (s *Stream) Position() int64 {
 	s.feed.mu.Lock()
 	defer s.feed.mu.Unlock()
@@ -61,7 +61,7 @@ func (s *Stream) Position() int64 {
 	return s.position
 }
 
-// Close gives the stream's place to another. It may be called more than once.
+// Close makes room for another stream. It may be called more than once.
 func (s *Stream) Close() {
 	if s.closed {
 		return
@@ -74,9 +74,9 @@ func (s *Stream) Close() {
 	delete(f.live, s)
 }
 
-// Next waits for events and returns them; it may return none, when it has only looked at more of the log. When there is
-// nothing for the time given it returns ErrQuiet, and is to be called again; what it is reading meanwhile it does not give
-// up. It ends with ErrStopping, with ErrWentBack, with the error of ctx, or with one of the log that waiting does not cure.
+// Next waits for events and returns them. It may return none if it has only read on in the log. If nothing arrives within the
+// given time it returns ErrQuiet, and should be called again: a read in progress is not lost. It ends with ErrStopping, with
+// ErrWentBack, with the error of ctx, or with a permanent error of the log.
 func (s *Stream) Next(ctx context.Context, wait time.Duration) ([]Item, error) {
 	quiet := time.NewTimer(wait)
 	defer quiet.Stop()
@@ -113,7 +113,7 @@ func (s *Stream) Next(ctx context.Context, wait time.Duration) ([]Item, error) {
 	}
 }
 
-// take empties the buffer, and tells whether the stream is a live one.
+// take empties the buffer, and reports whether the stream is live.
 func (s *Stream) take() (items []Item, live bool) {
 	s.feed.mu.Lock()
 	defer s.feed.mu.Unlock()
@@ -123,8 +123,8 @@ func (s *Stream) take() (items []Item, live bool) {
 	return items, live
 }
 
-// offer adds what the stream lacks of the items, which end at position upTo, to its buffer. It returns false, and
-// does nothing, when there is no room. feed.mu is held.
+// offer adds the items that the stream lacks to its buffer; they end at position upTo. It returns false, and does nothing, if
+// there is no room. feed.mu is held.
 func (s *Stream) offer(items []Item, upTo int64) bool {
 	before := len(s.buffer)
 	for i := range items {
@@ -151,7 +151,7 @@ func (s *Stream) wake() {
 	}
 }
 
-// page is the next piece of the log. A stream may be asked to begin at a position that the log does not reach.
+// page reads the next piece of the log. A stream may begin at a position that the log does not reach.
 func (s *Stream) page(ctx context.Context) (Page, error) {
 	head, err := s.feed.look(ctx)
 	if err != nil {
@@ -169,7 +169,7 @@ func (s *Stream) page(ctx context.Context) (Page, error) {
 	return s.feed.page(ctx, s.position, head, s.filter, batchSize)
 }
 
-// read looks at the log itself. At its end it goes over to the tailer, or, when that is not possible, waits a little.
+// read reads the log itself. At its end the stream attaches to the tailer, or, if that is not possible, waits a little.
 func (s *Stream) read(ctx context.Context, quiet <-chan time.Time) (items []Item, moved bool, err error) {
 	page, err := s.page(ctx)
 	wait := s.feed.poll
