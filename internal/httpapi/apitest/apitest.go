@@ -1,5 +1,4 @@
-// Package apitest holds every response that a test sees against api/openapi.yaml, so that the document cannot say one
-// thing and the server another.
+// Package apitest checks every response in a test against api/openapi.yaml, so that the document and the server agree.
 package apitest
 
 import (
@@ -20,15 +19,15 @@ import (
 	"passbook/api"
 )
 
-// TB is what Client needs of a test: the part of testing.TB that reports.
+// TB is the part of testing.TB that Client needs.
 type TB interface {
 	Helper()
 	Errorf(format string, args ...any)
 }
 
-// Client returns a client that fails the test when a response does not conform to the specification: its operation,
-// status, media type, headers or body are not as documented, or an object has a member that is not. The client does
-// not follow redirects, and closes each connection after its response, so that a test leaves none behind.
+// Client returns a client that fails the test if a response does not conform to the specification: its operation, status, media
+// type, headers or body differ from the document, or an object has an undocumented member. The client does not follow redirects,
+// and closes each connection after its response, so that a test leaves none open.
 func Client(t TB) *http.Client {
 	t.Helper()
 	doc, err := load()
@@ -41,7 +40,7 @@ func Client(t TB) *http.Client {
 	}
 }
 
-// load reads the specification once, and makes its objects closed: an API may grow members, but not undocumented.
+// load reads the specification once, and closes its objects: an API may add members, but must document them.
 var load = sync.OnceValues(func() (*openapi3.T, error) {
 	doc, err := openapi3.NewLoader().LoadFromData(api.Document())
 	if err != nil {
@@ -65,7 +64,7 @@ var load = sync.OnceValues(func() (*openapi3.T, error) {
 	return doc, nil
 })
 
-// merge makes one object of the objects that a schema is all of, since each alone would be closed to the others' members.
+// merge replaces allOf by one object with all members, since each part alone would be closed to the members of the others.
 func merge(whole *openapi3.Schema) {
 	whole.Type, whole.Properties = &openapi3.Types{openapi3.TypeObject}, make(openapi3.Schemas)
 	for _, part := range whole.AllOf {
@@ -84,7 +83,7 @@ type transport struct {
 	base http.RoundTripper
 }
 
-// RoundTrip sends the request and checks the response, whose body it reads whole.
+// RoundTrip sends the request, and reads and checks the whole response.
 func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := tr.base.RoundTrip(r)
 	if err != nil || tr.doc == nil {
@@ -107,7 +106,7 @@ func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func excerpt(body []byte) []byte { return body[:min(len(body), 1000)] }
 
-// Check returns what is wrong with a response, of whose request it wants the method and the URL. The error is one of the
+// Check returns what is wrong with a response. It needs only the method and the URL of the request. The error is one of the
 // document.
 func Check(r *http.Request, response *http.Response, body []byte) ([]string, error) {
 	doc, err := load()
@@ -133,8 +132,8 @@ func check(doc *openapi3.T, r *http.Request, response *http.Response, body []byt
 	return append(problems, checkBody(documented, response, body)...)
 }
 
-// find returns the documented response. What is not an operation at all (404, 405, and the files of the documentation
-// page) is held against the Problem response, or, when it succeeds, against nothing.
+// find returns the documented response. For a request that is no operation (404, 405, and the files of the documentation page) it
+// is the Problem response, or, if it succeeds, nil.
 func find(doc *openapi3.T, r *http.Request, status int) (*openapi3.Response, string) {
 	item := match(doc, r.URL.EscapedPath())
 	method := r.Method
@@ -155,7 +154,7 @@ func find(doc *openapi3.T, r *http.Request, status int) (*openapi3.Response, str
 			return nil, "the status is not documented"
 		}
 		return ref.Value, ""
-	case status == http.StatusUnauthorized: // what is not there is closed as well
+	case status == http.StatusUnauthorized: // unknown paths need a credential, too
 		return doc.Components.Responses["Unauthorized"].Value, ""
 	case status == http.StatusTooManyRequests:
 		return doc.Components.Responses["RateLimited"].Value, ""
@@ -192,7 +191,7 @@ func checkHeaders(documented *openapi3.Response, h http.Header) []string {
 		case len(values) == 0 && ref.Value.Required:
 			problems = append(problems, "the header "+name+" is missing")
 		case len(values) > 1:
-			problems = append(problems, "the header "+name+" is there "+strconv.Itoa(len(values))+" times")
+			problems = append(problems, "the header "+name+" is given "+strconv.Itoa(len(values))+" times")
 		case len(values) == 1 && ref.Value.Schema != nil:
 			if err := ref.Value.Schema.Value.VisitJSON(values[0]); err != nil {
 				problems = append(problems, fmt.Sprintf("the header %s is %q: %v", name, values[0], err))
@@ -217,7 +216,7 @@ func checkBody(documented *openapi3.Response, response *http.Response, body []by
 	if !ok {
 		return []string{"the media type " + mediaType + " is not documented"}
 	}
-	if mediaType == "application/x-ndjson" { // the schema is that of a line
+	if mediaType == "application/x-ndjson" { // the schema describes a line
 		var problems []string
 		for line := range bytes.Lines(body) {
 			problems = append(problems, checkJSON(content.Schema.Value, mediaType, response.StatusCode, line)...)
@@ -246,7 +245,7 @@ func checkJSON(schema *openapi3.Schema, mediaType string, status int, body []byt
 	return nil
 }
 
-// checkStatus holds the status in a problem document against that of the response, which no schema can.
+// checkStatus compares the status in a problem document with that of the response, which no schema can.
 func checkStatus(mediaType string, value any, status int) string {
 	if mediaType != "application/problem+json" {
 		return ""
