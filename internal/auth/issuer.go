@@ -98,8 +98,8 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	}, nil
 }
 
-// Asks returns false: a token needs no database.
-func (i *Issuer) Asks(string) bool { return false }
+// NeedsDatabase returns false: a token needs no database.
+func (i *Issuer) NeedsDatabase(string) bool { return false }
 
 // Authenticate returns the caller that the token identifies. Its errors are ErrBadCredential and ErrIssuerUnavailable.
 func (i *Issuer) Authenticate(ctx context.Context, credential string) (*Caller, error) {

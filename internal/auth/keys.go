@@ -107,8 +107,8 @@ func (k *Keys) Authenticate(ctx context.Context, credential string) (*Caller, er
 	return e.caller, nil
 }
 
-// Asks reports whether Authenticate would have to query a database.
-func (k *Keys) Asks(credential string) bool {
+// NeedsDatabase reports whether Authenticate would have to query a database.
+func (k *Keys) NeedsDatabase(credential string) bool {
 	id, _, ok := parseKey(credential)
 	if !ok {
 		return false

@@ -71,7 +71,7 @@ func TestKeyAuthenticates(t *testing.T) {
 	key, text := create(t, pool, "Ünal's shop", auth.AccountsRead|auth.ProjectionsAdmin)
 	other, otherText := create(t, pool, "other", auth.EventsRead)
 	k := keysOf(t, pool)
-	if !k.Asks(text) || k.Asks("secret") {
+	if !k.NeedsDatabase(text) || k.NeedsDatabase("secret") {
 		t.Error("a new key does not query the database, or a text that is not a key does")
 	}
 	for range 2 { // from the database, and from memory
@@ -81,7 +81,7 @@ func TestKeyAuthenticates(t *testing.T) {
 			t.Errorf("%+v %v", caller, err)
 		}
 	}
-	if k.Asks(text) {
+	if k.NeedsDatabase(text) {
 		t.Error("a key in use queries the database")
 	}
 	secret := text[len(text)-52:]

@@ -31,7 +31,7 @@ type VersionError struct {
 	Want []int64
 }
 
-func (e *VersionError) Error() string { return "the account has moved on" }
+func (e *VersionError) Error() string { return "the account is at another version" }
 
 // RefusedBeforeError means that the first request with this idempotency key was refused. Answer is what Key.Refusal returned for
 // it.

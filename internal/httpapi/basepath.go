@@ -9,27 +9,27 @@ import (
 	"passbook/internal/httpapi/request"
 )
 
-// basePath is where a proxy mounts the service, such as /bank; empty at the root.
+// basePath is the path at which a proxy mounts the service, such as /bank; empty at the root.
 type basePath string
 
-// check refuses a path that begins as one of the API's does: a request could then mean either.
+// check refuses a path that begins like one of the API's: a request would then be ambiguous.
 func (b basePath) check(spec *request.Spec) error {
 	if b == "" {
 		return nil
 	}
 	if b[0] != '/' || strings.HasSuffix(string(b), "/") {
-		return fmt.Errorf("httpapi: the base path %q does not begin with a slash, or ends with one", string(b))
+		return fmt.Errorf("httpapi: the base path %q must begin with a slash and not end with one", string(b))
 	}
 	first, _, _ := strings.Cut(string(b[1:]), "/")
 	for _, pattern := range spec.Patterns() {
 		if taken, _, _ := strings.Cut(pattern[1:], "/"); taken == first {
-			return fmt.Errorf("httpapi: the base path %q begins as %s of the API does", string(b), pattern)
+			return fmt.Errorf("httpapi: the base path %q begins like %s of the API", string(b), pattern)
 		}
 	}
 	return nil
 }
 
-// strip takes the base path off a request that has it.
+// strip removes the base path from a request that has it.
 func (b basePath) strip(r *http.Request) *http.Request {
 	rest, found := strings.CutPrefix(r.URL.Path, string(b))
 	if b == "" || !found || rest != "" && rest[0] != '/' {
@@ -45,7 +45,7 @@ func (b basePath) strip(r *http.Request) *http.Request {
 	return r
 }
 
-// refer has the headers that refer to this service begin with the base path.
+// refer adds the base path to the headers that refer to this service.
 func (b basePath) refer(h http.Header) {
 	if b == "" {
 		return

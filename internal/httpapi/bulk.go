@@ -55,7 +55,7 @@ func (s *server) RunCommands(w http.ResponseWriter, r *http.Request, params gena
 		b.items = request.NewLines(b.body, b.body.begin)
 	}
 	if b.atomic {
-		b.key = cmp.Or(b.key, request.KeyOfAnother)
+		b.key = cmp.Or(b.key, request.KeyFromOtherItem)
 		b.runAtomic(ctx)
 		return
 	}
@@ -71,21 +71,21 @@ type bulk struct {
 	conn      *http.ResponseController
 	mediaType string
 	key       string
-	requestID string // as the problems among the results say it
+	requestID string // in every problem among the results
 	body      *streamReader
 	items     request.Items
 	memory    *reservation
 	atomic    bool
 	dryRun    bool
-	// unread is the text of a command that its chunk had no memory for.
+	// unread is the text of a command for which the last chunk had no memory.
 	unread []byte
-	named  int // errors that the problems of this chunk name, or all problems of an atomic request
-	read   int // how many commands were read
-	wrote  int // how many results were written
+	named  int // field errors in the problems of this chunk, or of the whole atomic request
+	read   int // commands read so far
+	wrote  int // results written so far
 }
 
-// discard reads what is left of a body, within bounds. Otherwise a large one has net/http reset the connection after a refusal,
-// and a slow client may lose the response.
+// discard reads the rest of a body, within bounds. Without it, net/http resets the connection after refusing a large body, and a
+// slow client may lose the response.
 func discard(conn *http.ResponseController, body io.Reader) {
 	const most, patience = 1 << 20, 5 * time.Second
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
@@ -93,22 +93,22 @@ func discard(conn *http.ResponseController, body io.Reader) {
 	_ = conn.SetReadDeadline(time.Time{})
 }
 
-// errNoEnd says that the request was given up before the end of its body was answered.
-var errNoEnd = errors.New("httpapi: the commands were given up before their end")
+// errIncomplete says that the request was cancelled before all of its results were written.
+var errIncomplete = errors.New("httpapi: the request was cancelled before its last result")
 
-// chunk is commands that are decided together, and then their results.
+// chunk is a group of commands that are decided together, with their results.
 type chunk struct {
 	items   []item
-	results []command.Outcome // one an item; those with a problem have no result
-	held    int64             // bytes of the request's reservation
+	results []command.Outcome // one per item; empty for an item with a problem
+	held    int64             // bytes it holds of the request's reservation
 	// err ends the request after this chunk: io.EOF, or why the body could not be read.
 	err error
 }
 
-// run reads, decides and answers at once: while one chunk commits the next is read and the results of the one before
-// are sent. No more than a few chunks are ever in memory; a caller who does not take results is not read from.
+// run reads, decides and writes concurrently: while one chunk commits, it reads the next one and sends the results of the
+// previous one. At most a few chunks are in memory; while the client does not take results, run stops reading.
 func (b *bulk) run(ctx context.Context, cancel context.CancelFunc) {
-	// Without this HTTP/1.1 would want the whole body read before the first byte of the answer.
+	// Without this, HTTP/1.1 reads the whole body before it sends the first byte of the response.
 	_ = b.conn.EnableFullDuplex()
 	decoded, decided := make(chan *chunk, 1), make(chan *chunk, 1)
 	var stages sync.WaitGroup
@@ -117,14 +117,14 @@ func (b *bulk) run(ctx context.Context, cancel context.CancelFunc) {
 	err := b.writeChunks(decided)
 	if err != nil {
 		cancel()
-		// It wakes a reader that waits for a caller we are done with. Not after a whole answer: see streamReader.
+		// This wakes a reader that still waits for the client. A complete response must not leave a deadline set: see streamReader.
 		_ = b.conn.SetReadDeadline(time.Now())
 	}
 	stages.Wait()
 	if err != nil {
-		panic(http.ErrAbortHandler) // an incomplete response must not look complete
+		panic(http.ErrAbortHandler) // a truncated response must not look complete
 	}
-	if !b.items.GoesOn() {
+	if !b.items.CanContinue() {
 		discard(b.conn, b.r.Body)
 	}
 }
@@ -144,7 +144,7 @@ func (b *bulk) readChunks(ctx context.Context, out chan<- *chunk) {
 	}
 }
 
-// readChunk reads until the chunk is full, nothing more has arrived yet, or there is no memory for more.
+// readChunk reads until the chunk is full, no further command has arrived, or no memory is left.
 func (b *bulk) readChunk(ctx context.Context) *chunk {
 	c := new(chunk)
 	if !b.atomic {
@@ -165,7 +165,7 @@ func (b *bulk) readChunk(ctx context.Context) *chunk {
 			b.add(c, b.server.readItem(raw, b.key, b.read), commandCost+readingCost*int64(len(raw)))
 		case errors.As(err, &p):
 			b.add(c, item{problem: p}, 0)
-			if !b.items.GoesOn() {
+			if !b.items.CanContinue() {
 				err = io.EOF
 			}
 		}
@@ -182,7 +182,7 @@ func (b *bulk) readChunk(ctx context.Context) *chunk {
 	return c
 }
 
-// next returns the text of the next command, as request.Items does.
+// next returns the text of the next command: the unread one if there is one, else that of items.Next.
 func (b *bulk) next() ([]byte, error) {
 	if raw := b.unread; raw != nil {
 		b.unread = nil
@@ -192,8 +192,8 @@ func (b *bulk) next() ([]byte, error) {
 	return b.items.Next()
 }
 
-// reserve takes memory for reading a command. A chunk that already has commands does not wait for it: ok is then false. An
-// atomic request needs all its commands, so it keeps those it has while it waits, but not for long.
+// reserve takes memory for reading a command. If the chunk already has commands, it does not wait: ok is then false. An atomic
+// request must hold all its commands, so it keeps the memory it has while it waits, for a limited time.
 func (b *bulk) reserve(ctx context.Context, c *chunk, raw []byte) (ok bool, err error) {
 	n := commandCost + readingCost*int64(len(raw))
 	switch {
@@ -209,7 +209,7 @@ func (b *bulk) reserve(ctx context.Context, c *chunk, raw []byte) (ok bool, err 
 	return err == nil, err
 }
 
-// add adds a command to the chunk, with what it takes of the memory that was reserved for reading it.
+// add adds a command to the chunk, and gives back what the command does not need of the memory reserved for reading it.
 func (b *bulk) add(c *chunk, it item, reserved int64) {
 	if p, bad := errors.AsType[*request.Error](it.problem); bad {
 		b.named += nameAtMost(p, maxNamed-b.named)
@@ -263,7 +263,7 @@ func (b *bulk) writeChunks(in <-chan *chunk) error {
 				if b.wrote > 0 {
 					return c.err
 				}
-				b.refuse(unread(c.err))
+				b.refuse(unreadableBody(c.err))
 				return nil
 			}
 			if b.onlyProblem(c) {
@@ -277,10 +277,10 @@ func (b *bulk) writeChunks(in <-chan *chunk) error {
 		}
 		b.memory.giveBack(c.held)
 	}
-	return errNoEnd
+	return errIncomplete
 }
 
-// render renders the results of a chunk, sends what is more than one piece, and returns the rest.
+// render renders the results of a chunk, sends every full piece, and returns the rest.
 func (b *bulk) render(c *chunk) (buf []byte, err error) {
 	for i := range c.items {
 		if buf, err = b.append(buf, &c.items[i], c.results[i]); err != nil {
@@ -296,25 +296,25 @@ func (b *bulk) render(c *chunk) (buf []byte, err error) {
 	return buf, nil
 }
 
-// unread is the problem of a body that could not be read to its end.
-func unread(err error) error {
+// unreadableBody returns the problem for a body that could not be read to its end.
+func unreadableBody(err error) error {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return newProblem(kindUnreadableBody, "The body did not arrive in time.")
 	}
-	return newProblem(kindUnreadableBody, "The body broke off before its end.")
+	return newProblem(kindUnreadableBody, "The body ended too early.")
 }
 
-// refuse answers the whole request with a problem before its body has been read to the end, and so ends the connection.
+// refuse responds to the whole request with a problem before its body has been read to the end, and so closes the connection.
 func (b *bulk) refuse(err error) {
 	b.w.Header().Set("Connection", "close")
-	_ = b.conn.SetReadDeadline(time.Now().Add(b.server.bulkLimits.PieceTimeout)) // net/http reads some more
+	_ = b.conn.SetReadDeadline(time.Now().Add(b.server.bulkLimits.PieceTimeout)) // net/http still reads a part of the body
 	b.server.fail(b.w, b.r, err)
 }
 
-// onlyProblem tells whether all there was is a body that is not an array of commands at all.
+// onlyProblem reports whether a single problem is all there is: the body is no array of commands.
 func (b *bulk) onlyProblem(c *chunk) bool {
 	return b.read == 0 && len(c.items) == 1 && c.items[0].problem != nil
 }
@@ -327,7 +327,7 @@ func (b *bulk) send(text []byte) error {
 	return nil
 }
 
-// append adds the result of one command to an answer: its receipt with a status, or its problem.
+// append adds the result of one command to the response: its receipt with a status, or its problem.
 func (b *bulk) append(buf []byte, it *item, out command.Outcome) ([]byte, error) {
 	err := it.problem
 	if err == nil && out.Err != nil {
@@ -378,19 +378,19 @@ func (b *bulk) appendEnd(buf []byte) []byte {
 	return append(buf, ']')
 }
 
-// runAtomic reads all commands before it applies any. Those that did nothing wrong themselves say so.
+// runAtomic reads all commands before it applies any. When one is refused, all others get the problem not-applied.
 func (b *bulk) runAtomic(ctx context.Context) {
 	c := new(chunk)
 	for c.err == nil {
 		next := b.readChunk(ctx)
 		c.items, c.err = append(c.items, next.items...), next.err
 		if len(c.items) > maxAtomic {
-			b.refuse(newProblem(kindBodyTooLarge, fmt.Sprintf("At most %d commands can be all or nothing.", maxAtomic)))
+			b.refuse(newProblem(kindBodyTooLarge, fmt.Sprintf("An atomic request may have at most %d commands.", maxAtomic)))
 			return
 		}
 	}
 	if !errors.Is(c.err, io.EOF) {
-		b.refuse(unread(c.err))
+		b.refuse(unreadableBody(c.err))
 		return
 	}
 	if b.onlyProblem(c) {
@@ -406,14 +406,15 @@ func (b *bulk) runAtomic(ctx context.Context) {
 		err = b.send(b.appendEnd(rest))
 	}
 	if err != nil {
-		panic(http.ErrAbortHandler) // an incomplete response must not look complete
+		panic(http.ErrAbortHandler) // a truncated response must not look complete
 	}
-	if !b.items.GoesOn() {
+	if !b.items.CanContinue() {
 		discard(b.conn, b.r.Body)
 	}
 }
 
-// decideAll applies all commands of a chunk or none. Its error is one that is not of a single command.
+// decideAll applies all commands of a chunk or none. The error of a single command becomes its result; any other error is
+// returned.
 func (b *bulk) decideAll(c *chunk) error {
 	c.results = make([]command.Outcome, len(c.items))
 	requests := make([]command.Request, len(c.items))
@@ -438,7 +439,7 @@ func (b *bulk) decideAll(c *chunk) error {
 		return err
 	}
 	if first, ok := errors.AsType[*command.RefusedBeforeError](err); ok {
-		b.requestID = requestIDOf(first.Answer) // so that the other results, too, are those of the first request
+		b.requestID = requestIDOf(first.Answer) // so that all results repeat those of the first request
 	}
 	for i := range c.items {
 		switch {

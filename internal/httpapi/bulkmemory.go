@@ -14,15 +14,15 @@ import (
 	"passbook/internal/httpapi/request"
 )
 
-// BulkLimits bounds all requests to POST /commands together. A field that is 0 has its default.
+// BulkLimits bounds all requests to POST /commands together. A zero field takes its default.
 type BulkLimits struct {
-	// Memory is how many bytes the requests under way may hold, 128 MiB by default.
+	// Memory is how many bytes the requests in progress may hold, 128 MiB by default.
 	Memory int64
 	// Wait is how long a request waits for memory before it is refused, until its first command has been read; 2 seconds by
 	// default.
 	Wait time.Duration
-	// PieceTimeout is how long a client may take to send, or to take, the next piece, and a tenth of how long one command may
-	// take to arrive; 30 seconds by default.
+	// PieceTimeout is how long a client may take to send or to receive the next piece; one command may take ten times as long to
+	// arrive. 30 seconds by default.
 	PieceTimeout time.Duration
 }
 
@@ -45,11 +45,11 @@ const (
 	readingCost = 32
 )
 
-// maxNamed is how many errors the problems of one chunk, or of an atomic request, name together.
+// maxNamed bounds the field errors in all problems of one chunk, or of one atomic request.
 const maxNamed = 1024
 
-// reservation is one bulk request's share of the memory for all of them. A request waits for more without a limit only when
-// all the commands it has read are being processed, so that requests cannot wait for each other for ever.
+// reservation is one bulk request's share of the memory for all of them. A request waits without a time limit only while all the
+// commands it has read are being processed, so that requests cannot deadlock.
 type reservation struct {
 	memory *semaphore.Weighted
 	held   atomic.Int64
@@ -73,12 +73,12 @@ func (r *reservation) wait(ctx context.Context, n int64) error {
 	return nil
 }
 
-// waitFor is wait for a limited time, after which it returns a problem.
+// waitFor is wait with a time limit, after which it returns a problem.
 func (r *reservation) waitFor(ctx context.Context, limit time.Duration, n int64) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := r.wait(ctx, n); err != nil {
-		p := newProblem(kindOverloaded, "The requests to POST /commands in progress take all the memory that is set aside for them. "+
+		p := newProblem(kindOverloaded, "The requests to POST /commands in progress use all the memory reserved for them. "+
 			"Nothing was done; retry shortly, or send fewer commands at once.")
 		p.retryAfter = 1
 		return p
@@ -94,7 +94,7 @@ func (r *reservation) giveBack(n int64) {
 // end gives back all that is held.
 func (r *reservation) end() { r.memory.Release(r.held.Swap(0)) }
 
-// costOf is what a command takes once it has been read.
+// costOf returns how many bytes a command takes once it has been read.
 func costOf(it *item) int64 {
 	e, bad := errors.AsType[*request.Error](it.problem)
 	if !bad {
@@ -107,15 +107,15 @@ func costOf(it *item) int64 {
 	return int64(cost)
 }
 
-// nameAtMost cuts an error to at most so many fields, and returns how many it names.
-func nameAtMost(e *request.Error, most int) int {
+// nameAtMost cuts an error to at most limit fields, and returns how many remain.
+func nameAtMost(e *request.Error, limit int) int {
 	n := len(e.Fields)
-	if n <= most {
+	if n <= limit {
 		return n
 	}
-	if n > 1 { // the detail of a single field says it all
-		e.Detail = fmt.Sprintf("%d fields are not valid; too many commands are bad to name all of them.", n)
+	if n > 1 { // the detail of a single field is complete
+		e.Detail = fmt.Sprintf("%d fields are not valid; the request has too many to name all of them.", n)
 	}
-	e.Fields = append([]genapi.FieldError(nil), e.Fields[:most]...)
-	return most
+	e.Fields = append([]genapi.FieldError(nil), e.Fields[:limit]...)
+	return limit
 }

@@ -111,7 +111,7 @@ func (s *server) command(w http.ResponseWriter, r *http.Request, name string, p 
 	write(w, status, "application/json", body)
 }
 
-// response is the status and the body of a command's success.
+// response returns the status and the body for a successful command.
 func response(k *request.Kind, result *command.Result, dryRun bool) (status int, body []byte, err error) {
 	if dryRun {
 		body, err = dryRunOf(result)
@@ -121,7 +121,7 @@ func response(k *request.Kind, result *command.Result, dryRun bool) (status int,
 	return k.Status, body, err
 }
 
-// created is the path of what a command made whose first event is e, or "".
+// created returns the path of the resource that a command has created, or ""; e is its first event.
 func created(e command.Recorded) string {
 	path := "/accounts/" + e.AccountID.String()
 	switch e := e.Event.(type) {
@@ -133,8 +133,8 @@ func created(e command.Recorded) string {
 	return ""
 }
 
-// requested is a command with what the request says of its caller. The idempotency key is hashed together with the caller's
-// scope, so that callers do not share keys. A dry run has no key.
+// requested returns a command for the write side, with what the request tells of its caller. The idempotency key is hashed
+// together with the caller's scope, so that callers do not share keys. A dry run has no key.
 func requested(r *http.Request, c *request.Command, dryRun bool) command.Request {
 	asked := command.Request{AccountID: c.AccountID, Command: c.Command, IfVersions: c.IfVersions, Metadata: metadata(r), DryRun: dryRun}
 	if c.Key == "" || dryRun {
@@ -151,8 +151,8 @@ func requested(r *http.Request, c *request.Command, dryRun bool) command.Request
 	return asked
 }
 
-// receipt is the body of a command's response. It depends only on the recorded events, so that a repeated request gets the
-// first response again, byte for byte.
+// receipt renders the response to a command. It depends only on the recorded events, so that a repeated request gets the first
+// response again, byte for byte.
 func receipt(events []command.Recorded) ([]byte, error) {
 	first, position, version := &events[0], events[len(events)-1].Position, versionAfter(events)
 	switch e := first.Event.(type) {
@@ -184,7 +184,7 @@ func receipt(events []command.Recorded) ([]byte, error) {
 	return appendReceipt(make([]byte, 0, 256), first, position, version), nil
 }
 
-// versionAfter is the version of the account of the first event after all events.
+// versionAfter returns the version of the first event's account after all events.
 func versionAfter(events []command.Recorded) int64 {
 	version := events[0].Version
 	for i := range events {
@@ -210,7 +210,7 @@ func reversalReceipt(e *command.Recorded, position int64, r account.Reversal) ([
 	})
 }
 
-// dryRunOf is the body of the response to a dry run.
+// dryRunOf renders the response to a dry run.
 func dryRunOf(result *command.Result) ([]byte, error) {
 	first, after := &result.Events[0], &result.After
 	body := genapi.DryRunResult{
@@ -235,8 +235,8 @@ func dryRunOf(result *command.Result) ([]byte, error) {
 	return json.Marshal(&body)
 }
 
-// appendReceipt writes a Receipt by hand, in the order json.Marshal has it (a test compares them): it is on the path of
-// every command, and nothing in it needs to be escaped. e is the first event.
+// appendReceipt writes a Receipt by hand, in the order of json.Marshal (a test compares them): every command pays for it, and
+// nothing in it needs escaping. e is the first event.
 func appendReceipt(b []byte, e *command.Recorded, position, version int64) []byte {
 	b = append(b, `{"account_id":"`...)
 	b = append(b, e.AccountID.String()...)
@@ -259,8 +259,8 @@ func leg(e *command.Recorded) genapi.TransferLeg {
 
 const timeFormat = "2006-01-02T15:04:05.000000Z"
 
-// timeText writes a time as the API does: UTC, with microseconds, always of one length. The zero time is "", which
-// leaves an optional field out.
+// timeText formats a time as the API does: UTC, with microseconds, always of one length. The zero time is "", which omits an
+// optional field.
 func timeText(t time.Time) string {
 	if t.IsZero() {
 		return ""

@@ -11,11 +11,11 @@ import (
 	"passbook/web"
 )
 
-// consolePolicy is the Content-Security-Policy of the console: files and API of this server, and nothing in line.
+// consolePolicy is the Content-Security-Policy of the console: only files and API of this server, nothing inline.
 const consolePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// mediaTypes are those of the console's files, by their extension. What the system's tables say varies.
+// mediaTypes maps extensions of the console's files to media types. The system's own tables vary.
 var mediaTypes = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
@@ -23,13 +23,13 @@ var mediaTypes = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// staticFile is a file as it is sent.
+// staticFile is a file in the form in which it is sent.
 type staticFile struct {
 	mediaType, tag string
 	body           []byte
 }
 
-// console is the web console's files by their paths on this server. Its page is /console.
+// console maps paths on this server to the console's files. The page itself is /console.
 type console map[string]staticFile
 
 func newConsole() (console, error) {
@@ -45,7 +45,7 @@ func newConsole() (console, error) {
 		}
 		mediaType, known := mediaTypes[path.Ext(name)]
 		if !known {
-			return fmt.Errorf("%s has no media type here", name)
+			return fmt.Errorf("the extension of %s has no media type", name)
 		}
 		where := "/console/" + name
 		if name == "index.html" {
@@ -60,7 +60,7 @@ func newConsole() (console, error) {
 	return c, nil
 }
 
-// serveConsole sends a file, which a browser may keep but asks about again, so that a new server never meets old scripts.
+// serveConsole sends a file that a browser may store but must revalidate, so that a new server never runs with old scripts.
 func (s *server) serveConsole(w http.ResponseWriter, r *http.Request, where string) {
 	file := s.console[where]
 	h := w.Header()
@@ -72,7 +72,7 @@ func (s *server) serveConsole(w http.ResponseWriter, r *http.Request, where stri
 	}
 }
 
-// consoleRoutes adds the files that the page needs. They are open, and need no database.
+// consoleRoutes adds the files of the page. They are public and need no database.
 func (s *server) consoleRoutes(mux chi.Router) {
 	for where := range s.console {
 		if where != "/console" {

@@ -6,8 +6,8 @@ import (
 	"github.com/rs/cors"
 )
 
-// newCORS lets pages of the origins read responses, and send requests that a browser asks about first (Fetch standard, section
-// 3.3). No cookies are involved: a page sends its credential in Authorization.
+// newCORS lets pages of the origins read responses, and send requests that need a preflight (Fetch standard, section 3.3). No
+// cookies are involved: a page sends its credential in Authorization.
 func newCORS(origins []string) *cors.Cors {
 	return cors.New(cors.Options{
 		AllowedOrigins: origins,

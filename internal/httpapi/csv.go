@@ -13,13 +13,13 @@ import (
 	"passbook/internal/httpapi/genapi"
 )
 
-// mediaCSV is CSV as RFC 4180 has it, and mediaCSVHeader says so with a header (section 3).
+// mediaCSV is CSV by RFC 4180; mediaCSVHeader adds that the first line is a header (section 3).
 const (
 	mediaCSV       = "text/csv"
 	mediaCSVHeader = "text/csv; charset=utf-8; header=present"
 )
 
-// table is CSV that is being written.
+// table builds a CSV text.
 type table struct {
 	buf bytes.Buffer
 	csv *csv.Writer
@@ -49,15 +49,15 @@ func (t *table) take() []byte {
 	return text
 }
 
-// oneBreak makes every line break of a text LF, which the csv package writes as CR LF; it would leave out a lone CR.
+// oneBreak turns every line break of a text into LF, which package csv writes as CR LF; it would drop a lone CR.
 var oneBreak = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
-// formula is what makes a spreadsheet take a cell for a formula: its first visible character, also of what another separator than
-// the comma, or a line break, would make a cell of its own.
+// formula matches what makes a spreadsheet read a cell as a formula: its first visible character, also after a separator other
+// than the comma or a line break, which would begin another cell.
 var formula = regexp.MustCompile(`(^|[;|\t\n])([\s\p{Z}\p{Cc}\p{Cf}]*)([=+\-@＝＋－＠])`)
 
-// harmless returns the text of a cell that no spreadsheet runs as a formula: it has an apostrophe before the character that would
-// make it one, unless it is a number (https://owasp.org/www-community/attacks/CSV_Injection).
+// harmless returns a cell that no spreadsheet runs as a formula: unless it is a number, it gets an apostrophe before the
+// character that would make it one (https://owasp.org/www-community/attacks/CSV_Injection).
 func harmless(text string) string {
 	text = oneBreak.Replace(text)
 	if isDecimal(text) {
@@ -66,7 +66,7 @@ func harmless(text string) string {
 	return formula.ReplaceAllString(text, "$1$2'$3")
 }
 
-// isDecimal reports whether a text is digits, with a point between them and a minus before them or not.
+// isDecimal reports whether a text consists of digits, with an optional minus before them and an optional point between them.
 func isDecimal(text string) bool {
 	whole, fraction, point := strings.Cut(strings.TrimPrefix(text, "-"), ".")
 	digits := func(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
@@ -95,7 +95,7 @@ func (t *table) movement(m *genapi.Transaction) {
 		cell(m.Reference), labels(m.Metadata))
 }
 
-// cell is a value as JSON has it without quotes; nothing for null.
+// cell returns a value as in JSON, without quotes; "" for null.
 func cell(v any) string {
 	text, err := json.Marshal(v)
 	if err != nil || string(text) == "null" {
@@ -108,7 +108,7 @@ func cell(v any) string {
 	return string(text)
 }
 
-// labels is metadata as a JSON object; nothing if there is none.
+// labels returns metadata as a JSON object; "" if there is none.
 func labels(m map[string]string) string {
 	if len(m) == 0 {
 		return ""
@@ -125,7 +125,7 @@ func (s *server) wantsCSV(w http.ResponseWriter, r *http.Request) bool {
 	return s.negotiate(w, r) == mediaCSV
 }
 
-// respondCSV sends a table; its ETag is a hash of it.
+// respondCSV sends a table; its ETag is a hash of the text.
 func (s *server) respondCSV(w http.ResponseWriter, r *http.Request, name string, t *table) {
 	text := t.take()
 	if s.notModified(w, r, contentTag(text)) {

@@ -14,10 +14,10 @@ import (
 	"github.com/swaggest/swgui/v5emb"
 )
 
-// docs is the page that renders openapi.yaml: Swagger UI, with all it needs embedded.
+// docs is the page that renders openapi.yaml: Swagger UI, fully embedded.
 type docs struct {
 	page []byte
-	// policy is the page's Content-Security-Policy: this server's files, and the page's own scripts by their hashes.
+	// policy is the page's Content-Security-Policy: files of this server, and the page's inline scripts by their hashes.
 	policy      string
 	assets      http.Handler
 	document    []byte // openapi.yaml
@@ -29,8 +29,8 @@ func newDocs(document []byte, base basePath) (*docs, error) {
 		Title: "Passbook API", SwaggerJSON: string(base) + "/openapi.yaml", BasePath: string(base) + "/docs/", InternalBasePath: "/docs/",
 		SettingsUI: map[string]string{"defaultModelsExpandDepth": "1", "docExpansion": `"list"`},
 	})
-	// The page is the same for every request; to be hashed, it is made once.
-	request, err := http.NewRequest(http.MethodGet, "/docs/", http.NoBody) //nolint:noctx // goes nowhere
+	// The page is the same for every request. It is rendered once, to hash its scripts.
+	request, err := http.NewRequest(http.MethodGet, "/docs/", http.NoBody) //nolint:noctx // never sent
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func newDocs(document []byte, base basePath) (*docs, error) {
 	ui.ServeHTTP(page, request)
 	hashes := inlineScripts(page.Bytes())
 	if page.status != http.StatusOK || len(hashes) == 0 {
-		return nil, errors.New("httpapi: the documentation page cannot be made")
+		return nil, errors.New("httpapi: cannot render the documentation page")
 	}
 	document = bytes.Replace(document, []byte("\nservers:\n  - url: /\n"), []byte("\nservers:\n  - url: "+cmp.Or(string(base), "/")+"\n"), 1)
 	return &docs{
@@ -63,7 +63,7 @@ func (p *pageWriter) Header() http.Header { return p.header }
 
 func (p *pageWriter) WriteHeader(status int) { p.status = status }
 
-// inlineScripts returns the CSP sources of the scripts that stand in the page itself.
+// inlineScripts returns the CSP sources of the inline scripts of a page.
 func inlineScripts(page []byte) []string {
 	var sources []string
 	for {
@@ -78,7 +78,7 @@ func inlineScripts(page []byte) []string {
 	}
 }
 
-// assetNames are the files the page refers to.
+// assetNames are the files that the page refers to.
 var assetNames = []string{
 	"swagger-ui.css", "swagger-ui-bundle.js", "swagger-ui-standalone-preset.js", "favicon-16x16.png", "favicon-32x32.png",
 }

@@ -11,18 +11,18 @@ import (
 	"passbook/internal/httpapi/request"
 )
 
-// document is the API's document in the forms that a server needs. Nothing changes it.
+// document is api/openapi.yaml in the forms that a server needs. It is never changed.
 type document struct {
 	text    []byte
 	spec    *request.Spec
-	schemas map[string]any // its components/schemas
+	schemas map[string]any // components/schemas
 }
 
-// documents has a func() (*document, error) for each prefix of event types that was asked for.
+// documents maps a prefix of event types to a func() (*document, error).
 var documents sync.Map
 
-// loadDocument returns the document for a prefix of event types. It parses a document once in a process: that takes a tenth
-// of a second, with the race detector almost one, and tests make hundreds of servers.
+// loadDocument returns the document for a prefix of event types. It parses each document once per process: parsing takes a tenth
+// of a second, almost one with the race detector, and tests make hundreds of servers.
 func loadDocument(typePrefix string) (*document, error) {
 	load, _ := documents.LoadOrStore(typePrefix, sync.OnceValues(func() (*document, error) { return parseDocument(typePrefix) }))
 	return load.(func() (*document, error))()
@@ -36,7 +36,7 @@ func parseDocument(typePrefix string) (*document, error) {
 	}
 	components, _ := parsed["components"].(map[string]any)
 	d.schemas, _ = components["schemas"].(map[string]any)
-	// The library takes twice as long for YAML.
+	// The library takes twice as long to read YAML.
 	text, err := json.Marshal(parsed)
 	if err != nil {
 		return nil, fmt.Errorf("httpapi: openapi.yaml: %w", err)

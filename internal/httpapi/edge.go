@@ -18,8 +18,8 @@ import (
 	"passbook/internal/httpapi/request"
 )
 
-// edge is the outermost middleware: it names the request, turns a panic into a 500, counts, and writes the access log.
-// It is one and not four so that a request costs one allocation for all of it.
+// edge is the outermost middleware: it assigns the request id, turns a panic into a 500, counts requests, and writes the access
+// log. One middleware does all four, so that they cost a request one allocation.
 type edge struct {
 	log     *slog.Logger
 	metrics *metrics
@@ -27,7 +27,7 @@ type edge struct {
 	fail    func(w http.ResponseWriter, r *http.Request, err error)
 }
 
-// exchange is one request and its answer as the edge sees them. It is the http.ResponseWriter that handlers get.
+// exchange is a request with its response. It is the http.ResponseWriter that handlers get.
 type exchange struct {
 	http.ResponseWriter
 	requestID string
@@ -37,11 +37,11 @@ type exchange struct {
 	caller *auth.Caller
 	status int // 0 until the header is written
 	bytes  int64
-	outage atomic.Int64 // when it was logged that the database is unavailable, in seconds; 0 if it was not
+	outage atomic.Int64 // when the database was last logged as unavailable, in Unix time; 0 for never
 }
 
-// logsOutage reports whether to log that the database is unavailable: once a minute, however many commands of the
-// request wait for it.
+// logsOutage reports whether to log that the database is unavailable: at most once a minute for one request, however many of its
+// commands wait for the database.
 func (x *exchange) logsOutage(now time.Time) bool {
 	last := x.outage.Load()
 	return now.Unix()-last >= 60 && x.outage.CompareAndSwap(last, now.Unix())
@@ -58,8 +58,8 @@ func exchangeOf(ctx context.Context) *exchange {
 // Unwrap lets http.ResponseController reach the connection.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-// WriteHeader has what the answer refers to begin where the service is mounted, and says how it may be cached, unless the handler has: one that has an ETag may be kept but must be
-// asked about again, any other may not be kept.
+// WriteHeader adds the base path to the references in the header, and sets Cache-Control unless the handler has: a response with
+// an ETag may be stored but must be revalidated, any other must not be stored.
 func (x *exchange) WriteHeader(status int) {
 	if x.status == 0 && status >= http.StatusOK {
 		x.status = status
@@ -110,20 +110,20 @@ func (e *edge) handle(next http.Handler) http.Handler {
 			}
 		}()
 		if len(r.RequestURI) > maxURI {
-			e.fail(x, r, newProblem(kindURITooLong, fmt.Sprintf("The path and the query may have %d bytes at most.", maxURI)))
+			e.fail(x, r, newProblem(kindURITooLong, fmt.Sprintf("The path and the query may have at most %d bytes.", maxURI)))
 			return
 		}
 		next.ServeHTTP(x, r)
 	})
 }
 
-// recovered answers 500 when that is still possible. What it returns is to be panicked with again, so that net/http
-// closes the connection: an answer that broke off must not look like a whole one.
+// recovered responds with 500 if the response has not begun. Otherwise it returns what to panic with again, so that net/http
+// closes the connection: a truncated response must not look complete.
 func (e *edge) recovered(x *exchange, r *http.Request, cause any) any {
 	if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		return cause
 	}
-	e.log.LogAttrs(r.Context(), slog.LevelError, "panic",
+	e.log.LogAttrs(r.Context(), slog.LevelError, "the handler panicked; the request fails",
 		slog.Any("cause", cause), slog.String("request_id", x.requestID), slog.String("stack", string(debug.Stack())))
 	if x.status != 0 {
 		return http.ErrAbortHandler
@@ -167,14 +167,14 @@ func requestID(r *http.Request) string {
 		return id
 	}
 	id, err := uuid.NewV7()
-	if err != nil { // the system has no randomness; the request need not fail for it
+	if err != nil { // without randomness the request gets an id that is not unique
 		return uuid.Nil.String()
 	}
 	return id.String()
 }
 
-// metadata is what is kept with the events of the request. Headers that are not usable are taken as not given: they
-// are there for tracing and must not stop a payment.
+// metadata returns what is stored with the events of a request. It ignores headers that are unusable: they serve tracing and must
+// not fail a payment.
 func metadata(r *http.Request) command.Metadata {
 	x := exchangeOf(r.Context())
 	m := command.Metadata{CorrelationID: x.requestID}
@@ -193,8 +193,8 @@ func metadata(r *http.Request) command.Metadata {
 	return m
 }
 
-// callerScope separates the idempotency keys of one caller from those of another. Without authentication all callers
-// are one.
+// callerScope separates the idempotency keys of one caller from those of another. Without authentication all callers share one
+// scope.
 func callerScope(ctx context.Context) string {
 	if caller := exchangeOf(ctx).caller; caller != nil {
 		return caller.ID

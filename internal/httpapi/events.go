@@ -15,21 +15,21 @@ import (
 	"passbook/internal/httpapi/request"
 )
 
-// StreamTimes bounds a stream of events. Where it is 0 it is 10 seconds.
+// StreamTimes bounds a stream of events. A zero field stands for 10 seconds.
 type StreamTimes struct {
-	// Heartbeat is how often a stream that has nothing to tell shows that it is there.
+	// Heartbeat is how often a stream without events sends a sign of life.
 	Heartbeat time.Duration
-	// PieceTimeout is how long a reader may take for one piece, of about 32 KiB, before it is cut off.
+	// PieceTimeout is how long a reader may take to receive one piece, of about 32 KiB, before it is cut off.
 	PieceTimeout time.Duration
 }
 
 func (t StreamTimes) orDefault() StreamTimes {
-	const usual = 10 * time.Second
+	const standard = 10 * time.Second
 	if t.Heartbeat <= 0 {
-		t.Heartbeat = usual
+		t.Heartbeat = standard
 	}
 	if t.PieceTimeout <= 0 {
-		t.PieceTimeout = usual
+		t.PieceTimeout = standard
 	}
 	return t
 }
@@ -60,7 +60,7 @@ func (s *server) ListEvents(w http.ResponseWriter, r *http.Request, p genapi.Lis
 	write(w, http.StatusOK, "application/cloudevents-batch+json", page.JSON())
 }
 
-// errBadEventID says that a Last-Event-ID is not one of ours.
+// errBadEventID says that a Last-Event-ID is not from this feed.
 var errBadEventID = errors.New("must be the id of an event of this feed, which is a position of the log")
 
 // parseLastEventID reads the value of a Last-Event-ID: a position, as written by a stream.
@@ -72,8 +72,8 @@ func parseLastEventID(value string) (int64, error) {
 	return position, nil
 }
 
-// streamStart is the position that a stream begins after: where the reader says it lost the last one, or else where it
-// asks to begin; negative means the end of the log.
+// streamStart returns the position after which a stream begins: the last one that the reader has, or else the one it asks for; a
+// negative one stands for the end of the log.
 func streamStart(r *http.Request, after int64) (int64, error) {
 	switch values := r.Header["Last-Event-Id"]; {
 	case len(values) > 1:
@@ -118,7 +118,7 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter fee
 	switch {
 	case err == nil:
 		return
-	case errors.Is(err, feed.ErrWentBack): // the last event is what a page would get
+	case errors.Is(err, feed.ErrWentBack): // its last event is the problem that a page would get
 		p := s.explain(r, err)
 		_, text := problemText(p, exchangeOf(r.Context()).requestID)
 		err = out.WentBack(p.body.Code, text)
@@ -130,30 +130,30 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter fee
 	}
 }
 
-// beginStream begins a response of server-sent events. The writer is nil when the header is all that is wanted. The caller
-// calls end when the last event has been sent.
+// beginStream begins a response of server-sent events. The writer is nil for a HEAD request. The caller calls end after the last
+// event.
 func (s *server) beginStream(w http.ResponseWriter, r *http.Request, unnamed bool) (out *feed.Writer, end func()) {
 	h := w.Header()
 	h.Set("Content-Type", request.EventStream)
 	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // nginx would hold events back until a buffer is full
+	h.Set("X-Accel-Buffering", "no") // nginx would buffer events
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodHead {
 		return nil, nil
 	}
 	stream := newStreamWriter(w, s.streams.PieceTimeout)
-	_ = stream.conn.SetReadDeadline(time.Time{}) // the server's time for reading a request would end the stream
+	_ = stream.conn.SetReadDeadline(time.Time{}) // the server's read timeout would end the stream
 	return feed.NewWriter(stream.send, unnamed), stream.end
 }
 
-// newFeedMetrics registers what is to be known of the streams of a feed.
+// newFeedMetrics registers the metrics of the streams of a feed.
 func newFeedMetrics(registry *prometheus.Registry, f *feed.Feed) (cutOff prometheus.Counter, err error) {
 	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace: "passbook", Subsystem: "feed", Name: "streams", Help: "Streams of events that are open.",
+		Namespace: "passbook", Subsystem: "feed", Name: "streams", Help: "Open streams of events.",
 	}, func() float64 { return float64(f.Streams()) })
 	cutOff = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: "passbook", Subsystem: "feed", Name: "cut_off_total",
-		Help: "Streams of events that ended because their reader was gone or did not take what was sent.",
+		Help: "Streams of events that ended because the reader had disconnected or was too slow.",
 	})
 	for _, c := range []prometheus.Collector{open, cutOff} {
 		if err := registry.Register(c); err != nil {

@@ -9,7 +9,7 @@ import (
 	"passbook/internal/projector"
 )
 
-// failuresPage is the size of a page of failures when the caller does not say.
+// failuresPage is the default size of a page of failures.
 const failuresPage = 100
 
 // ListFailures serves GET /projections/{projection_id}/failures.

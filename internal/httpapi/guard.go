@@ -12,22 +12,22 @@ import (
 	"passbook/internal/httpapi/request"
 )
 
-// Authenticator tells who sent a request by the credential in its Authorization header, without the word Bearer.
+// Authenticator identifies callers by the credential in the Authorization header, without the word Bearer.
 type Authenticator interface {
-	// Authenticate returns auth.ErrBadCredential for one that is not valid, and any other error if it cannot check it.
+	// Authenticate returns auth.ErrBadCredential for a credential that is not valid, and any other error when it cannot check one.
 	Authenticate(ctx context.Context, credential string) (*auth.Caller, error)
-	// Asks tells whether Authenticate would have to ask a database, as it has to for a guess.
-	Asks(credential string) bool
+	// NeedsDatabase reports whether Authenticate would have to query a database, as it has to for a guess.
+	NeedsDatabase(credential string) bool
 }
 
-// recheckEvery is how often the credential of a request that goes on is looked at again.
+// recheckEvery is how often the credential of a long request is checked again.
 const recheckEvery = time.Second
 
-// realm is what credentials are for, as WWW-Authenticate says it.
+// realm begins every challenge in WWW-Authenticate.
 const realm = `Bearer realm="passbook"`
 
-// open reports whether a path needs no credential, whatever the settings: those of operations that are public, and the
-// static files of the documentation and of the console.
+// open reports whether a path needs no credential under any settings: public operations, and the static files of the
+// documentation and the console.
 func open(path string) bool {
 	switch path {
 	case "/", "/livez", "/readyz", "/openapi.yaml", "/docs", "/console":
@@ -41,18 +41,18 @@ func static(path string) bool {
 	return strings.HasPrefix(path, "/docs/") || strings.HasPrefix(path, "/console/")
 }
 
-// guard refuses requests without a valid credential, and too many of one caller. A service without authentication and without
-// limits has none.
+// guard refuses requests without a valid credential and requests beyond a caller's rate limit. A service with neither
+// authentication nor a rate limit has no guard.
 type guard struct {
 	authenticator Authenticator // nil without authentication
 	limits        *limits       // nil without limits
 	fail          func(w http.ResponseWriter, r *http.Request, err error)
 }
 
-// identify comes before routing, so that a path is closed unless it is known to be open.
+// identify runs before routing, so that a path is closed unless it is known to be open.
 func (g *guard) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// /readyz is open as well, and says more to those who say who they are.
+		// /readyz is open, but shows more to an authenticated caller.
 		optional := r.URL.Path == "/readyz"
 		if open(r.URL.Path) && !(optional && g.authenticator != nil && len(r.Header["Authorization"]) > 0) {
 			next.ServeHTTP(w, r)
@@ -66,15 +66,15 @@ func (g *guard) identify(next http.Handler) http.Handler {
 	})
 }
 
-// admit finds out who sent a request, and counts it. Bad credentials count against the address, so that they cannot be
-// tried without end. One that the database would have to be asked about counts before it is.
+// admit authenticates a request and counts it. A bad credential counts against the address, which limits guessing. A credential
+// that must be looked up in the database counts before the lookup.
 func (g *guard) admit(w http.ResponseWriter, r *http.Request) error {
 	var (
 		key     = limitKey{address: addressOf(r)}
 		counted = g.limits == nil
 		refused error
 	)
-	if credential, _, ok := bearer(r.Header); !counted && ok && g.authenticator != nil && g.authenticator.Asks(credential) {
+	if credential, _, ok := bearer(r.Header); !counted && ok && g.authenticator != nil && g.authenticator.NeedsDatabase(credential) {
 		if p := g.limits.take(w.Header(), key, time.Now()); p != nil {
 			return p
 		}
@@ -115,7 +115,7 @@ func (g *guard) authenticate(r *http.Request) (*auth.Caller, error) {
 	return caller, err
 }
 
-// badCredential does not say what is wrong with it: whoever has a good one need not know, nobody else may.
+// badCredential does not say what is wrong: that would only help a caller who guesses.
 func badCredential() *problem {
 	p := newProblem(kindBadCredential, "The key or token is not valid: unknown, expired, revoked, or not meant for this service.")
 	p.challenge = realm + `, error="invalid_token"`
@@ -133,12 +133,12 @@ func bearer(h http.Header) (credential string, given, ok bool) {
 	return credential, true, len(values) == 1 && found && strings.EqualFold(scheme, "Bearer") && credential != ""
 }
 
-// authorize comes after routing: it holds the caller's scopes against the one that the operation needs.
+// authorize runs after routing: it checks that the caller's scopes include the one that the operation requires.
 func (s *server) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		op := s.operation(r)
 		switch {
-		case op == nil: // no operation is left out of the document; if one were, nobody could have it
+		case op == nil: // the document has every operation; one that is missing would be closed
 			s.fail(w, r, badCredential())
 		case op.Public:
 			next.ServeHTTP(w, r)
@@ -161,19 +161,19 @@ func (s *server) permit(w http.ResponseWriter, r *http.Request, op *request.Oper
 		s.fail(w, r, p)
 		return
 	}
-	streams := op.Wanted(r.Header) == request.EventStream
+	streams := op.PreferredType(r.Header) == request.EventStream
 	if !streams && !op.Bulk {
 		next.ServeHTTP(w, r)
 		return
 	}
-	if s.whileGood(w, r, op.Scope, next) && !streams {
-		panic(http.ErrAbortHandler) // an answer that broke off must not look like a whole one
+	if s.untilRevoked(w, r, op.Scope, next) && !streams {
+		panic(http.ErrAbortHandler) // a truncated response must not look complete
 	}
 }
 
-// whileGood runs a request that may go on for long, and ends it, with its context, once its credential is no longer good;
-// revoked says that it did.
-func (s *server) whileGood(w http.ResponseWriter, r *http.Request, scope auth.Scopes, next http.Handler) (revoked bool) {
+// untilRevoked runs a request that may take long, and cancels its context once its credential is no longer valid; revoked reports
+// whether it did.
+func (s *server) untilRevoked(w http.ResponseWriter, r *http.Request, scope auth.Scopes, next http.Handler) (revoked bool) {
 	credential, _, _ := bearer(r.Header)
 	ctx, cancel := context.WithCancel(r.Context())
 	done := make(chan struct{})
@@ -198,7 +198,7 @@ func (s *server) whileGood(w http.ResponseWriter, r *http.Request, scope auth.Sc
 			}
 			if revoked {
 				cancel()
-				// Wakes a reader that waits for more of the body; again and again, because it sets its own.
+				// Wakes a reader that waits for the body; repeated, because the reader sets deadlines itself.
 				_ = http.NewResponseController(w).SetReadDeadline(time.Now())
 			}
 		}

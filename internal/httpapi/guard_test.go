@@ -51,8 +51,10 @@ func (c *callers) Authenticate(_ context.Context, credential string) (*auth.Call
 	return caller, nil
 }
 
-// Asks has guesses ask the database, and has all others in memory.
-func (c *callers) Asks(credential string) bool { return strings.HasPrefix(credential, "guess") }
+// NeedsDatabase has guesses ask the database, and has all others in memory.
+func (c *callers) NeedsDatabase(credential string) bool {
+	return strings.HasPrefix(credential, "guess")
+}
 
 func (c *callers) revoke(credential string) {
 	c.mu.Lock()

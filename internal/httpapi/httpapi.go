@@ -1,5 +1,5 @@
-// Package httpapi is the API over HTTP: handlers for the routes of api/openapi.yaml. Package request reads what comes in,
-// package feed shows the log, and problem.go alone turns an error into a status.
+// Package httpapi is the API over HTTP: handlers for the routes of api/openapi.yaml. Package request reads requests, package
+// feed serves the log, and only problem.go turns an error into a status.
 package httpapi
 
 import (
@@ -35,7 +35,7 @@ type Commands interface {
 	Do(ctx context.Context, r command.Request) (command.Result, error)
 	// DoEach applies commands in order, each on its own, and returns an outcome for each.
 	DoEach(ctx context.Context, requests []command.Request) []command.Outcome
-	// DoAll applies commands together or not at all. On an error of one of them it is a *command.ItemError.
+	// DoAll applies all commands or none. The error of a single command is a *command.ItemError.
 	DoAll(ctx context.Context, requests []command.Request) ([]command.Result, error)
 }
 
@@ -46,20 +46,20 @@ type Queries interface {
 	Accounts(ctx context.Context, f query.ListFilter, w query.Wait) (query.Page, int64, error)
 }
 
-// Holds is the read side of holds. The second result is as that of Queries.
+// Holds is the read side of holds. The second result is that of Queries.
 type Holds interface {
 	Hold(ctx context.Context, account, id uuid.UUID, w query.Wait) (query.Hold, int64, error)
 	Holds(ctx context.Context, account uuid.UUID, f query.HoldFilter, w query.Wait) (query.HoldPage, int64, error)
 }
 
-// Movements is the read side of movements across accounts. The second result is as that of Queries.
+// Movements is the read side of movements across accounts. The second result is that of Queries.
 type Movements interface {
 	Search(ctx context.Context, f query.SearchFilter, w query.Wait) (query.MovementPage, int64, error)
 	Transfer(ctx context.Context, id uuid.UUID, w query.Wait) (query.Transfer, int64, error)
 }
 
-// Statements is the read side of what was: movements of money, accounts as they stood, and what all of it comes to.
-// The second result is as that of Queries.
+// Statements is the read side of the past: movements of money, balances as of a moment, and totals. The second result is that of
+// Queries.
 type Statements interface {
 	Statement(ctx context.Context, id uuid.UUID, f query.StatementFilter, w query.Wait) (query.Statement, int64, error)
 	BalanceAt(ctx context.Context, id uuid.UUID, at query.AsOf, w query.Wait) (query.BalanceAt, int64, error)
@@ -68,18 +68,18 @@ type Statements interface {
 	Totals(ctx context.Context, w query.Wait) ([]query.Total, int64, error)
 }
 
-// Statistics is the read side of what happens now. The second result is as that of Queries.
+// Statistics is the read side of current activity. The second result is that of Queries.
 type Statistics interface {
 	Stats(ctx context.Context, w query.Wait) (query.Stats, int64, error)
 }
 
-// Projections tells how the projections stand.
+// Projections returns the status of projections.
 type Projections interface {
 	Projections(ctx context.Context) ([]projector.Status, error)
 	Projection(ctx context.Context, id string) (projector.Status, error)
 }
 
-// ProjectionControl stops a projection from applying events, and lets it go on.
+// ProjectionControl pauses and resumes projections.
 type ProjectionControl interface {
 	Pause(ctx context.Context, id string) (projector.Status, error)
 	Resume(ctx context.Context, id string) (projector.Status, error)
@@ -92,13 +92,13 @@ type Replays interface {
 	CancelReplay(ctx context.Context, id string, replayID uuid.UUID) (projector.Replay, error)
 }
 
-// Generations knows the replays that were, and the way back to the generation before the live one.
+// Generations lists past replays, and rolls a projection back to its previous generation.
 type Generations interface {
 	Replays(ctx context.Context, id string, limit int) ([]projector.Replay, error)
 	Rollback(ctx context.Context, id string) (projector.Status, error)
 }
 
-// Failures knows what a projection could not apply, and tries it again.
+// Failures lists the events that a projection could not apply, and retries them.
 type Failures interface {
 	Failures(ctx context.Context, id string, after int64, limit int) ([]projector.Failure, error)
 	RetryFailure(ctx context.Context, id string, position int64) (projector.Failure, error)
@@ -124,8 +124,8 @@ type WebhookRules interface {
 	RotateSecret(ctx context.Context, id uuid.UUID, overlap time.Duration) (w webhook.Webhook, secret string, err error)
 }
 
-// Check is one thing the service needs to do its work. Detail is shown to anyone who can reach the port, unless it is
-// Private: then, with authentication, it takes the scope projections:read.
+// Check is the result of one readiness check. Detail is public unless Private is set: with authentication it then requires the
+// scope projections:read.
 type Check struct {
 	Name    string
 	OK      bool
@@ -133,7 +133,7 @@ type Check struct {
 	Private bool
 }
 
-// Config is what a handler is made of. All fields are needed, but where they say otherwise.
+// Config configures a handler. All fields are required unless they say otherwise.
 type Config struct {
 	// Commands is nil on a follower.
 	Commands    Commands
@@ -158,39 +158,39 @@ type Config struct {
 	Stopping <-chan struct{}
 	// Feed is the log as GET /events shows it. The caller runs and stops it.
 	Feed *feed.Feed
-	// Streams bounds the streams of events; it may be left empty.
+	// Streams bounds the streams of events; its zero value stands for defaults.
 	Streams StreamTimes
-	// Authenticator tells callers from each other and what each may do; without one every caller may do everything.
+	// Authenticator identifies callers and their scopes; without one, every caller may do everything.
 	Authenticator Authenticator
-	// Hosts are the host names and addresses, without ports, that requests may be addressed to beside loopback ones.
-	// They count without an Authenticator only: then any other Host is refused, and so is a cross-origin request that
-	// changes something.
+	// Hosts are the host names and addresses, without ports, that requests may be addressed to, in addition to loopback ones. They
+	// apply only without an Authenticator: any other Host is then refused, and so is a cross-origin request that changes
+	// something.
 	Hosts []string
 	// CORSOrigins are the origins, such as https://app.example, whose pages may use the API from a browser.
 	CORSOrigins []string
-	// BasePath is where a proxy mounts the service, such as /bank, or empty. Requests may have it or not: a proxy may take it
-	// off. What a response refers to has it.
+	// BasePath is the path at which a proxy mounts the service, such as /bank, or empty. Requests may have it or not, because a
+	// proxy may strip it. References in responses have it.
 	BasePath string
-	// RateLimit is how many requests a second a caller may send; 0 is no limit. Without authentication, and of requests
-	// without a good credential, a caller is an address.
+	// RateLimit is how many requests a second a caller may send; 0 means no limit. Without authentication, and for requests
+	// without a valid credential, a caller is an address.
 	RateLimit float64
-	// MaxStreams is how many streams of events, and how many requests to POST /commands, may be open at once; 256 when it is 0.
-	// MaxStreamsPerCaller is how many of each one caller may have; a quarter when it is 0. Without authentication a caller is
-	// an address.
+	// MaxStreams is how many streams of events, and how many requests to POST /commands, may be open at once; 0 means 256.
+	// MaxStreamsPerCaller is how many of each one caller may have; 0 means a quarter of MaxStreams. Without authentication a
+	// caller is an address.
 	MaxStreams, MaxStreamsPerCaller int
-	// Bulk bounds the requests to POST /commands together; it may be left empty.
+	// Bulk bounds the requests to POST /commands together; its zero value stands for defaults.
 	Bulk BulkLimits
-	// Ready runs the readiness checks; it must return within the context's time.
+	// Ready runs the readiness checks; it must return before the context's deadline.
 	Ready func(ctx context.Context) []Check
-	// Started tells whether the database's schema is in place. Until then everything that needs it gets 503.
+	// Started reports whether the database's schema is in place. Until then everything that needs it gets 503.
 	Started func() bool
-	// Unavailable tells the errors of an unavailable database, which get 503, from unexpected ones.
+	// Unavailable reports whether an error is that of an unavailable database, which gets 503, and not an unexpected one.
 	Unavailable func(error) bool
-	// Logger takes one line a request and the causes of unexpected errors.
+	// Logger gets a line for each request, and the causes of unexpected errors.
 	Logger *slog.Logger
-	// Registry takes the metrics of this package and is what /metrics shows.
+	// Registry gets the metrics of this package; /metrics serves all that it has.
 	Registry *prometheus.Registry
-	// Version is that of the server, shown by /livez.
+	// Version is the server's, as /livez shows it.
 	Version string
 }
 
@@ -203,7 +203,7 @@ func (c *Config) validate() error {
 	case c.Webhooks == nil, c.WebhookControl == nil, c.WebhookRules == nil:
 		return errors.New("httpapi: a service of the webhooks is missing")
 	case c.Ready == nil, c.Started == nil, c.Unavailable == nil, c.Logger == nil, c.Registry == nil:
-		return errors.New("httpapi: Ready, Started, Unavailable, Logger and Registry are needed")
+		return errors.New("httpapi: Ready, Started, Unavailable, Logger and Registry are required")
 	}
 	return nil
 }
@@ -253,8 +253,7 @@ type server struct {
 	corsOrigins   []string
 }
 
-// New makes the handler of the whole API. It fails when the configuration is not complete, or the metrics are
-// registered already.
+// New returns the handler of the whole API. It fails when the configuration is incomplete, or the metrics are already registered.
 func New(c Config) (http.Handler, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -296,7 +295,7 @@ func New(c Config) (http.Handler, error) {
 		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: doc.spec, docs: docs, schemas: schemas, console: console,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}
-	all := cmp.Or(c.MaxStreams, usualStreams)
+	all := cmp.Or(c.MaxStreams, defaultStreams)
 	each := cmp.Or(c.MaxStreamsPerCaller, shareOf(all))
 	s.bulks = newShares("requests to POST /commands", all, each, 1)
 	s.tails = newShares("streams of events", all, each, 5)
@@ -310,7 +309,7 @@ func New(c Config) (http.Handler, error) {
 	return s.routes(m, s.guard(c.RateLimit)), nil
 }
 
-// newOrigin is nil with authentication.
+// newOrigin returns nil with authentication.
 func (s *server) newOrigin(hosts, trusted []string) (*origin, error) {
 	if s.authenticator != nil {
 		return nil, nil
@@ -327,10 +326,10 @@ func (s *server) newOrigin(hosts, trusted []string) (*origin, error) {
 	return o, nil
 }
 
-// usualStreams is how many requests that go on for long there may be of a kind, unless set.
-const usualStreams = 256
+// defaultStreams is the default of Config.MaxStreams.
+const defaultStreams = 256
 
-// guard is nil when there is nothing to guard.
+// guard returns nil without authentication and rate limit.
 func (s *server) guard(rateLimit float64) *guard {
 	if s.authenticator == nil && rateLimit <= 0 {
 		return nil
@@ -346,7 +345,7 @@ func (s *server) routes(m *metrics, g *guard) http.Handler {
 	mux := chi.NewRouter()
 	s.mux = mux
 	mux.Use((&edge{log: s.log, metrics: m, base: s.base, fail: s.fail}).handle)
-	if len(s.corsOrigins) > 0 { // before anything refuses, so that a page can read why
+	if len(s.corsOrigins) > 0 { // before any refusal, so that a page can read it
 		mux.Use(newCORS(s.corsOrigins).Handler)
 	}
 	if s.origin != nil {
@@ -431,14 +430,14 @@ func (s *server) negotiate(w http.ResponseWriter, r *http.Request) string {
 	if op.Negotiates() {
 		w.Header()["Vary"] = []string{"Accept"}
 	}
-	return op.Wanted(r.Header)
+	return op.PreferredType(r.Header)
 }
 
 func (s *server) routeNotFound(w http.ResponseWriter, r *http.Request) {
-	s.fail(w, r, newProblem(kindRouteNotFound, "There is nothing at this path; /docs lists what there is."))
+	s.fail(w, r, newProblem(kindRouteNotFound, "No operation has this path; /docs lists all operations."))
 }
 
-// methods are those a route may have, in the order they are shown in Allow.
+// methods are those that a route may have, in the order in which Allow lists them.
 var methods = []string{
 	http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
 }
@@ -461,10 +460,10 @@ func (s *server) methodNotAllowed(mux chi.Routes, w http.ResponseWriter, r *http
 			allow += method
 		}
 	}
-	if allow == "" { // a method that the router does not know, on a path that is not there
+	if allow == "" { // an unknown method on an unknown path
 		s.routeNotFound(w, r)
 		return
 	}
 	w.Header().Set("Allow", allow)
-	s.fail(w, r, newProblem(kindMethodNotAllowed, "This path takes "+allow+"."))
+	s.fail(w, r, newProblem(kindMethodNotAllowed, "This path supports "+allow+"."))
 }

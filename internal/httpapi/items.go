@@ -6,14 +6,14 @@ import (
 
 // Bounds of POST /commands. They bound memory; the body itself may be of any length.
 const (
-	// A chunk is what is decided together: so many commands, or so many bytes of them.
+	// A chunk is decided together: at most so many commands, or so many bytes of them.
 	chunkItems = 1000
 	chunkBytes = 1 << 20
-	// maxAtomic is how many commands may be all or nothing.
+	// maxAtomic is how many commands an atomic request may have.
 	maxAtomic = 1000
 )
 
-// item is one command of a bulk request: a request to carry out, or what is wrong with it.
+// item is one command of a bulk request, or the error of reading it.
 type item struct {
 	command request.Command
 	problem error

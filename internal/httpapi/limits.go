@@ -12,29 +12,29 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxBuckets is how many callers are remembered. One that is forgotten, because as many others came since, begins anew.
+// maxBuckets is how many callers are remembered. A caller that is evicted begins with a full bucket.
 const maxBuckets = 50_000
 
-// limitKey is a caller, or an address where there is none.
+// limitKey is a caller, or an address if there is no caller.
 type limitKey struct {
 	caller  string
 	address netip.Addr
 }
 
-// limits is a token bucket for each caller, which holds a second's worth of requests, or one. Every answer says how its
-// caller stands, in the headers of draft-ietf-httpapi-ratelimit-headers-10.
+// limits has a token bucket for each caller, which holds the requests of one second, and at least one. Every response reports the
+// state of its bucket in the headers of draft-ietf-httpapi-ratelimit-headers-10.
 type limits struct {
 	rate    rate.Limit
 	burst   int
 	buckets *lru.Cache[limitKey, *rate.Limiter]
-	// policy is a header that is the same in all answers.
+	// policy is a header that is the same in all responses.
 	policy []string
 }
 
-// newLimits allows so many requests a second, which is more than 0.
+// newLimits allows perSecond requests a second, which must be positive.
 func newLimits(perSecond float64) *limits {
 	burst := max(1, int(math.Ceil(min(perSecond, math.MaxInt32))))
-	buckets, _ := lru.New[limitKey, *rate.Limiter](maxBuckets) // its error is that of a size that is not positive
+	buckets, _ := lru.New[limitKey, *rate.Limiter](maxBuckets) // fails only for a size that is not positive
 	window := int(math.Ceil(float64(burst) / perSecond))
 	return &limits{
 		rate: rate.Limit(perSecond), burst: burst, buckets: buckets,
@@ -42,7 +42,7 @@ func newLimits(perSecond float64) *limits {
 	}
 }
 
-// take counts a request, and returns a problem if it is one too many.
+// take counts a request, and returns a problem if it exceeds the limit.
 func (l *limits) take(h http.Header, key limitKey, now time.Time) *problem {
 	bucket, ok := l.buckets.Get(key)
 	if !ok {
@@ -58,25 +58,26 @@ func (l *limits) take(h http.Header, key limitKey, now time.Time) *problem {
 	if allowed {
 		return nil
 	}
-	p := newProblem(kindRateLimited, "This is more than "+strconv.FormatFloat(float64(l.rate), 'f', -1, 64)+
-		" requests a second, which is what a caller may send; many commands can go in one POST /commands.")
+	p := newProblem(kindRateLimited, "The limit is "+strconv.FormatFloat(float64(l.rate), 'f', -1, 64)+
+		" requests a second for each caller; one POST /commands can carry many commands.")
 	p.retryAfter = max(1, l.seconds(1-tokens))
 	return p
 }
 
-// giveBack takes a request back that was counted a moment ago.
+// giveBack returns the token of a request that was counted a moment ago.
 func (l *limits) giveBack(key limitKey) {
 	if bucket, ok := l.buckets.Peek(key); ok {
 		bucket.AllowN(time.Now(), -1)
 	}
 }
 
-// seconds is how long it takes for so many tokens to come in, rounded up.
+// seconds returns how long the bucket takes to gain so many tokens, rounded up.
 func (l *limits) seconds(tokens float64) int {
 	return int(math.Ceil(max(0, tokens) / float64(l.rate)))
 }
 
-// addressOf is where a request comes from. Of IPv6 it is the network of 64 bits, all of which one host may have.
+// addressOf returns where a request comes from: an IPv4 address, or the /64 network of an IPv6 address, all of which may belong
+// to one host.
 func addressOf(r *http.Request) netip.Addr {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {

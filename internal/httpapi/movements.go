@@ -38,7 +38,7 @@ func (s *server) SearchTransactions(w http.ResponseWriter, r *http.Request, p ge
 	s.respondMovements(w, r, &body, body.Transactions)
 }
 
-// respondMovements sends a page of movements, or as CSV the movements alone.
+// respondMovements sends a page of movements as JSON, or only the movements as CSV.
 func (s *server) respondMovements(w http.ResponseWriter, r *http.Request, page any, movements []genapi.Transaction) {
 	if !s.wantsCSV(w, r) {
 		s.respondContent(w, r, page)

@@ -11,7 +11,8 @@ import (
 	"passbook/internal/query"
 )
 
-// statementPiece is how many movements of a statement are read and sent at a time, so that it can be of any length.
+// statementPiece is how many movements of a statement are read and sent at a time, so that a statement of any length fits in
+// memory.
 const statementPiece = 500
 
 // GetStatement serves GET /accounts/{account_id}/statement.
@@ -32,7 +33,7 @@ func (s *server) GetStatement(w http.ResponseWriter, r *http.Request, id genapi.
 		s.fail(w, r, err)
 		return
 	}
-	// The beginning and the end say which period it is, and what is in a period never changes.
+	// The beginning and the end identify the period, whose content never changes.
 	if s.notModified(w, r, contentTag(slices.Concat(text.beginning, text.ending))) {
 		return
 	}
@@ -46,8 +47,8 @@ func (s *server) GetStatement(w http.ResponseWriter, r *http.Request, id genapi.
 	s.streamStatement(w, r, &period, text, movements)
 }
 
-// streamStatement sends the beginning, the movements, the rest of which it reads piece by piece, and the end. What breaks off is
-// not ended, so that it cannot be taken for a whole statement.
+// streamStatement sends the beginning, the movements, which it reads piece by piece after the first, and the end. It omits the
+// end on a failure, so that a truncated response does not look complete.
 func (s *server) streamStatement(w http.ResponseWriter, r *http.Request, p *query.Period, text *statementText, movements []query.Transaction) {
 	out := newStreamWriter(w, s.streams.PieceTimeout)
 	defer out.end()
@@ -68,7 +69,7 @@ func (s *server) streamStatement(w http.ResponseWriter, r *http.Request, p *quer
 		var err error
 		movements, err = s.statements.PeriodMovements(r.Context(), p, movements[len(movements)-1].Position, statementPiece)
 		if err != nil {
-			s.log.WarnContext(r.Context(), "reading a statement failed; the response is broken off", "account_id", p.AccountID, "error", err)
+			s.log.WarnContext(r.Context(), "reading a statement failed; the response is cut off", "account_id", p.AccountID, "error", err)
 			panic(http.ErrAbortHandler)
 		}
 		piece = nil
@@ -78,12 +79,12 @@ func (s *server) streamStatement(w http.ResponseWriter, r *http.Request, p *quer
 	}
 }
 
-// statementText is a statement as JSON or CSV: what comes before the movements, and after them.
+// statementText renders a statement as JSON or CSV. beginning comes before the movements, ending after them.
 type statementText struct {
 	mediaType         string
 	beginning, ending []byte
-	table             *table // of CSV
-	begun             bool   // of JSON: there is a movement before the next
+	table             *table // for CSV
+	begun             bool   // for JSON: the next movement is not the first
 }
 
 func newStatementText(p *query.Period, asCSV bool) (*statementText, error) {

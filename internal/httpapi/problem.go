@@ -34,26 +34,26 @@ type kind struct {
 var (
 	kindInvalidJSON      = kind{http.StatusBadRequest, "invalid-json", "The body is not valid JSON"}
 	kindUnreadableBody   = kind{http.StatusBadRequest, "unreadable-body", "The body could not be read"}
-	kindInvalidBody      = kind{http.StatusUnprocessableEntity, "invalid-body", "The body is not what the operation takes"}
+	kindInvalidBody      = kind{http.StatusUnprocessableEntity, "invalid-body", "The body does not match the operation"}
 	kindInvalidParameter = kind{http.StatusBadRequest, "invalid-parameter", "A parameter is not valid"}
 	kindInvalidHeader    = kind{http.StatusBadRequest, "invalid-header", "A header is not valid"}
 	kindInvalidCursor    = kind{http.StatusBadRequest, "invalid-cursor", "The cursor is not valid"}
-	kindMediaType        = kind{http.StatusUnsupportedMediaType, "unsupported-media-type", "The body has another media type"}
+	kindMediaType        = kind{http.StatusUnsupportedMediaType, "unsupported-media-type", "The media type is not supported"}
 	kindBodyTooLarge     = kind{http.StatusRequestEntityTooLarge, "body-too-large", "The body is too large"}
 	kindURITooLong       = kind{http.StatusRequestURITooLong, "uri-too-long", "The URL is too long"}
 	kindRouteNotFound    = kind{http.StatusNotFound, "not-found", "No such path"}
-	kindMethodNotAllowed = kind{http.StatusMethodNotAllowed, "method-not-allowed", "The path does not take the method"}
+	kindMethodNotAllowed = kind{http.StatusMethodNotAllowed, "method-not-allowed", "The path does not support the method"}
 
 	kindAccountNotFound  = kind{http.StatusNotFound, "account-not-found", "No such account"}
 	kindTransferNotFound = kind{http.StatusNotFound, "transfer-not-found", "No such transfer"}
-	kindAccountExists    = kind{http.StatusConflict, "account-exists", "The account exists already"}
-	kindTransferExists   = kind{http.StatusConflict, "transfer-exists", "The transfer exists already"}
-	kindHoldExists       = kind{http.StatusConflict, "hold-exists", "The hold exists already"}
+	kindAccountExists    = kind{http.StatusConflict, "account-exists", "The account already exists"}
+	kindTransferExists   = kind{http.StatusConflict, "transfer-exists", "The transfer already exists"}
+	kindHoldExists       = kind{http.StatusConflict, "hold-exists", "The hold already exists"}
 	kindHoldNotFound     = kind{http.StatusNotFound, "hold-not-found", "No such hold"}
 	kindMovementNotFound = kind{http.StatusNotFound, "movement-not-found", "No such movement"}
-	kindVersionMismatch  = kind{http.StatusPreconditionFailed, "version-mismatch", "The account has moved on"}
-	kindPrecondition     = kind{http.StatusPreconditionFailed, "precondition-failed", "The condition does not hold"}
-	kindKeyReused        = kind{http.StatusUnprocessableEntity, "idempotency-key-reused", "The key was used before"}
+	kindVersionMismatch  = kind{http.StatusPreconditionFailed, "version-mismatch", "The account is at another version"}
+	kindPrecondition     = kind{http.StatusPreconditionFailed, "precondition-failed", "The condition is not met"}
+	kindKeyReused        = kind{http.StatusUnprocessableEntity, "idempotency-key-reused", "The key was used for another request"}
 	kindKeyInFlight      = kind{http.StatusConflict, "idempotency-key-in-flight", "The first request is still running"}
 	kindOverloaded       = kind{http.StatusServiceUnavailable, "overloaded", "Too many commands are waiting"}
 	kindUnavailable      = kind{http.StatusServiceUnavailable, "unavailable", "The database is unavailable"}
@@ -61,7 +61,7 @@ var (
 	kindBehind             = kind{http.StatusServiceUnavailable, "projection-behind", "The read model is behind"}
 	kindProjectionNotFound = kind{http.StatusNotFound, "projection-not-found", "No such projection"}
 	kindReplayNotFound     = kind{http.StatusNotFound, "replay-not-found", "No such replay"}
-	kindReplayFinished     = kind{http.StatusConflict, "replay-finished", "The replay is over"}
+	kindReplayFinished     = kind{http.StatusConflict, "replay-finished", "The replay has ended"}
 	kindReplayRunning      = kind{http.StatusConflict, "replay-running", "A replay is running"}
 
 	kindWebhookNotFound = kind{http.StatusNotFound, "webhook-not-found", "No such webhook"}
@@ -70,8 +70,8 @@ var (
 	kindFailureNotFound = kind{http.StatusNotFound, "failure-not-found", "No such failure"}
 	kindNoPrevious      = kind{http.StatusConflict, "no-previous-generation", "There is nothing to roll back to"}
 	kindRollbackFailed  = kind{http.StatusConflict, "rollback-failed", "The rollback has failed"}
-	kindLogWentBack     = kind{http.StatusConflict, "log-went-back", "The log does not go that far"}
-	kindShareUsed       = kind{http.StatusTooManyRequests, "caller-share-used", "The caller has used its share"}
+	kindLogWentBack     = kind{http.StatusConflict, "log-went-back", "The log does not reach this position"}
+	kindShareUsed       = kind{http.StatusTooManyRequests, "caller-share-used", "The caller has reached its limit"}
 	kindTooManyStreams  = kind{http.StatusServiceUnavailable, "too-many-streams", "Too many streams are open"}
 
 	kindNotApplied = kind{http.StatusFailedDependency, "not-applied", "Another command of the batch was refused"}
@@ -85,15 +85,15 @@ var (
 	kindCrossOrigin       = kind{http.StatusForbidden, "cross-origin-request", "A page of another origin sent the request"}
 	kindRateLimited       = kind{http.StatusTooManyRequests, "rate-limited", "Too many requests"}
 
-	kindInternal = kind{http.StatusInternalServerError, "internal-error", "Something went wrong"}
+	kindInternal = kind{http.StatusInternalServerError, "internal-error", "Unexpected error"}
 )
 
-const internalDetail = "An unexpected error; the server's log has its cause under the request id. Retry a command only with its Idempotency-Key."
+const internalDetail = "The server's log has the cause under the request id. Retry a command only with its Idempotency-Key."
 
 const unavailableDetail = "The database is unavailable or too slow; retry shortly. Whether a command was applied is not known: " +
 	"retry it with the same Idempotency-Key, and it is applied once."
 
-// unreadable are the kinds of problem of requests that cannot be read.
+// unreadable maps the reasons of package request to kinds of problem.
 var unreadable = map[request.Reason]kind{
 	request.InvalidJSON:      kindInvalidJSON,
 	request.UnreadableBody:   kindUnreadableBody,
@@ -104,7 +104,7 @@ var unreadable = map[request.Reason]kind{
 	request.BodyTooLarge:     kindBodyTooLarge,
 }
 
-// problem is an error with the response it gets.
+// problem is an error with its response.
 type problem struct {
 	body genapi.Problem
 	// location and retryAfter (seconds) are the headers of these names, when set.
@@ -112,7 +112,7 @@ type problem struct {
 	retryAfter int
 	// challenge is the header WWW-Authenticate.
 	challenge string
-	// field is the field of a command that is at fault, if it is one, and fault says what is wrong with it.
+	// field is the command's field at fault, if any, and fault says what is wrong with it.
 	field, fault string
 }
 
@@ -125,7 +125,7 @@ func newProblem(k kind, detail string, errs ...genapi.FieldError) *problem {
 	}}
 }
 
-// commandError is the error of a command, and where in its request the command was read from.
+// commandError is the error of a command, with the place in the request that the command was read from.
 type commandError struct {
 	source request.Source
 	err    error
@@ -135,7 +135,7 @@ func (e *commandError) Error() string { return e.err.Error() }
 
 func (e *commandError) Unwrap() error { return e.err }
 
-// faults are the fields of a command that are at fault when an error of known is one of a command.
+// faults maps errors in known to the command's field at fault.
 var faults = map[error]string{
 	account.ErrNotFound:         account.FieldAccount,
 	account.ErrExists:           account.FieldAccount,
@@ -198,7 +198,7 @@ var known = []struct {
 	{feed.ErrTooManyStreams, kindTooManyStreams, "The limit of open event streams is reached; retry shortly, or read pages.", 5},
 	{
 		feed.ErrWentBack, kindLogWentBack,
-		"The log does not hold the event at this position: it lost its end in a failover or a restore. The last events you " +
+		"The log does not hold the event at this position: it lost its latest events in a failover or a restore. The last events you " +
 			"have may not have happened: compare their ids with those of the log, and continue after the last that matches.", 0,
 	},
 	{feed.ErrStopping, kindUnavailable, "The service is stopping; open the stream again shortly.", 1},
@@ -207,8 +207,8 @@ var known = []struct {
 	{context.Canceled, kindUnavailable, "The request was cancelled before it completed; retry it.", 1},
 }
 
-// problemOf returns the problem that an expected error stands for, or nil. That of a *commandError says where in the request the
-// field at fault is.
+// problemOf returns the problem that an expected error stands for, or nil. For a *commandError it locates the field at fault in
+// the request.
 func problemOf(err error) *problem {
 	p := problemWithoutField(err)
 	if of, ok := errors.AsType[*commandError](err); ok && p != nil && p.field != "" {
@@ -270,7 +270,7 @@ func problemWithoutField(err error) *problem {
 	return nil
 }
 
-// refusalProblem is for a command that the rules of the domain refuse. Its code is the refusal's own.
+// refusalProblem returns the problem for a command that the domain's rules refuse. Its code is the refusal's own.
 func refusalProblem(r *account.Refusal) *problem {
 	p := newProblem(kind{http.StatusUnprocessableEntity, r.Code, "The command was refused"}, sentence(r.Detail))
 	p.field, p.fault = r.Field, r.Detail
@@ -289,14 +289,14 @@ func notPrimary(url string) *problem {
 	return p
 }
 
-// sentence makes one of what the domain says, which begins in lower case as Go's errors do.
+// sentence turns a detail of the domain, which begins in lower case as Go errors do, into a sentence.
 func sentence(detail string) string {
 	first, size := utf8.DecodeRuneInString(detail)
 	return string(unicode.ToUpper(first)) + detail[size:] + "."
 }
 
-// bindingProblem is for what the generated code could not bind. validateParameters refuses most of that earlier, with a
-// better sentence.
+// bindingProblem returns the problem for a parameter that the generated code could not bind. validateParameters refuses most of
+// them earlier, with a clearer sentence.
 func bindingProblem(err error) error {
 	var (
 		name    string
@@ -321,8 +321,8 @@ func bindingProblem(err error) error {
 	return request.ParameterError(name, "invalid", detail)
 }
 
-// explain is problemOf for a request: an error of an unavailable database and an unexpected one are logged, and become
-// problems that say nothing of their cause.
+// explain is problemOf for a request. It logs the error of an unavailable database and any unexpected error, and returns problems
+// for them that do not reveal the cause.
 func (s *server) explain(r *http.Request, err error) *problem {
 	if p := problemOf(err); p != nil {
 		return p
@@ -348,13 +348,13 @@ func problemText(p *problem, requestID string) (status int, text []byte) {
 	body := p.body // a copy: p may be shared
 	body.RequestID = requestID
 	text, err := json.Marshal(&body)
-	if err != nil { // not reachable: a Problem has nothing that cannot be written
+	if err != nil { // unreachable: every Problem can be encoded
 		return http.StatusInternalServerError, []byte(`{}`)
 	}
 	return body.Status, text
 }
 
-// storedRefusal returns the first response to a request that is repeated, if that was a refusal: its status and its text.
+// storedRefusal returns the status and the text of the first response to a repeated request, if that response was a refusal.
 func storedRefusal(err error) (status int, text []byte, ok bool) {
 	before, ok := errors.AsType[*command.RefusedBeforeError](err)
 	if !ok {
@@ -370,7 +370,7 @@ func storedRefusal(err error) (status int, text []byte, ok bool) {
 // requestIDOf returns the request id in the text of a problem.
 func requestIDOf(text []byte) string {
 	var p genapi.Problem
-	_ = json.Unmarshal(text, &p) // a stored refusal is a problem, or storedRefusal passes it over
+	_ = json.Unmarshal(text, &p) // storedRefusal ignores text that is no problem
 	return p.RequestID
 }
 
@@ -407,5 +407,5 @@ func write(w http.ResponseWriter, status int, mediaType string, body []byte) {
 	h["Content-Type"] = []string{mediaType}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
-	_, _ = w.Write(body) //nolint:gosec // no HTML: the caller has said what it is
+	_, _ = w.Write(body) //nolint:gosec // not HTML: the caller sets the media type
 }

@@ -50,7 +50,7 @@ func (s *server) StartReplay(w http.ResponseWriter, r *http.Request, id genapi.P
 	s.reply(w, r, http.StatusAccepted, new(replayOf(&replay)), err)
 }
 
-// GetReplay serves GET /projections/{projection_id}/replays/{replay_id}: once, or as it goes on.
+// GetReplay serves GET /projections/{projection_id}/replays/{replay_id}: its state, or a stream of its progress.
 func (s *server) GetReplay(w http.ResponseWriter, r *http.Request, id genapi.ProjectionID, replayID genapi.ReplayID, p genapi.GetReplayParams) {
 	replay, err := s.replays.Replay(r.Context(), id, replayID)
 	if s.negotiate(w, r) == request.EventStream && err == nil {
@@ -146,7 +146,7 @@ func replayOf(r *projector.Replay) genapi.Replay {
 	}
 }
 
-// nullable is a value as JSON gives it when its zero stands for none: null.
+// nullable returns nil, which is null in JSON, for a zero value that stands for none.
 func nullable[T comparable](v T) *T {
 	var none T
 	if v == none {
@@ -155,7 +155,7 @@ func nullable[T comparable](v T) *T {
 	return &v
 }
 
-// finite keeps what JSON has no words for out of a response: a rate over no time.
+// finite replaces numbers that JSON does not have, such as a rate over no time, by 0.
 func finite(x float64) float64 {
 	if math.IsNaN(x) || math.IsInf(x, 0) {
 		return 0

@@ -38,7 +38,7 @@ func (s *server) GetAccount(w http.ResponseWriter, r *http.Request, id genapi.Ac
 	}
 }
 
-// defaultLimit is the size of a page when the caller does not say.
+// defaultLimit is the default size of a page.
 const defaultLimit = 50
 
 // ListAccounts serves GET /accounts.
@@ -71,7 +71,7 @@ func (s *server) ListAccounts(w http.ResponseWriter, r *http.Request, p genapi.L
 	s.respondCSV(w, r, "accounts", t)
 }
 
-// total is nil unless the elements were counted.
+// total returns nil unless the elements were counted.
 func total(t *query.ListTotal) (n *int64, exceeds bool) {
 	if t == nil {
 		return nil, false
@@ -79,18 +79,18 @@ func total(t *query.ListTotal) (n *int64, exceeds bool) {
 	return &t.N, t.Exceeds
 }
 
-// linkNext names the next page, if there is one.
+// linkNext adds a link to the next page, if there is one.
 func linkNext(w http.ResponseWriter, r *http.Request, cursor string) {
 	if cursor == "" {
 		return
 	}
 	next := r.URL.Query()
 	next.Set("cursor", cursor)
-	next.Del("min_position") // what the first page has waited for, the next need not
+	next.Del("min_position") // the first page has waited already
 	w.Header().Set("Link", "<"+r.URL.Path+"?"+next.Encode()+`>; rel="next"`)
 }
 
-// wait reads how long a query may wait for a position, and says in the response what it read from Prefer.
+// wait returns how long a query may wait for a position, and confirms in the response what it read from Prefer.
 func wait(w http.ResponseWriter, minPosition int64, prefer string) query.Wait {
 	if prefer == "" {
 		return query.Wait{MinPosition: minPosition, Timeout: request.DefaultWait}
@@ -102,8 +102,8 @@ func wait(w http.ResponseWriter, minPosition int64, prefer string) query.Wait {
 	return query.Wait{MinPosition: minPosition, Timeout: timeout}
 }
 
-// applied tells the caller what the read model had applied, and responds when the query failed. It reports whether
-// there is a result to send.
+// applied sends the position that the read model had applied, and responds if the query failed. It reports whether there is a
+// result to send.
 func (s *server) applied(w http.ResponseWriter, r *http.Request, position int64, err error) bool {
 	if err == nil || errors.Is(err, query.ErrNotFound) || errors.Is(err, query.ErrBehind) {
 		w.Header()["Passbook-Position"] = []string{strconv.FormatInt(position, 10)}
@@ -115,7 +115,7 @@ func (s *server) applied(w http.ResponseWriter, r *http.Request, position int64,
 	return true
 }
 
-// respond sends a result, or 304 when the caller has it already, in which case the body is not made.
+// respond sends a result, or 304 if the caller has it already; the body is then not built.
 func (s *server) respond(w http.ResponseWriter, r *http.Request, tag string, body func() any) {
 	if s.notModified(w, r, tag) {
 		return
@@ -128,7 +128,7 @@ func (s *server) respond(w http.ResponseWriter, r *http.Request, tag string, bod
 	write(w, http.StatusOK, "application/json", text)
 }
 
-// encode renders the result of a query. The same result gives the same bytes: the keys of metadata are in order.
+// encode renders the result of a query. Equal results give equal bytes: keys of metadata are sorted.
 func encode(body any) ([]byte, error) { return json.Marshal(body, json.Deterministic(true)) }
 
 func (s *server) respondText(w http.ResponseWriter, r *http.Request, tag string, text []byte) {
@@ -148,7 +148,7 @@ func (s *server) respondContent(w http.ResponseWriter, r *http.Request, body any
 }
 
 // notModified sets the ETag and evaluates the caller's conditions in the order of RFC 9110, section 13.2.2. It responds with 412
-// when the client wants another version than the ETag stands for, and with 304 when it has that version already.
+// if If-Match does not have the ETag, and with 304 if If-None-Match has it, and reports whether it has responded.
 func (s *server) notModified(w http.ResponseWriter, r *http.Request, tag string) bool {
 	w.Header()["Etag"] = []string{tag}
 	if wanted := r.Header["If-Match"]; len(wanted) > 0 {
@@ -158,7 +158,7 @@ func (s *server) notModified(w http.ResponseWriter, r *http.Request, tag string)
 			s.fail(w, r, request.HeaderError("If-Match", err))
 			return true
 		case tags != nil && !slices.Contains(tags, tag):
-			s.fail(w, r, newProblem(kindPrecondition, "What is here has another ETag than those in If-Match."))
+			s.fail(w, r, newProblem(kindPrecondition, "The current ETag is none of those in If-Match."))
 			return true
 		}
 	}
@@ -213,8 +213,8 @@ func accountOf(a *query.Account) genapi.Account {
 	}
 }
 
-// available is the balance and the overdraft limit together, less what is held. Where that is more than 64 bits hold, it is the
-// most that they hold: no withdrawal can be larger anyway.
+// available returns the balance and the overdraft limit together, less what is held. If that exceeds 64 bits, it is the largest
+// value they hold: no withdrawal can be larger.
 func available(balance, overdraft, held int64, c money.Currency) string {
 	if balance < 0 {
 		return money.FormatMinor(balance+overdraft-held, c)

@@ -17,13 +17,13 @@ import (
 )
 
 const (
-	// progressEvery is how often a replay's progress is looked at, and so told at most.
+	// progressEvery is how often a replay's progress is read, and at most sent.
 	progressEvery = 250 * time.Millisecond
-	// maxWatching is how many may watch replays at once: each looks at the database for itself.
+	// maxWatching bounds the streams of progress: each queries the database by itself.
 	maxWatching = 32
 )
 
-// streamReplay sends a replay's progress as server-sent events until it is over, its reader is gone, or the service
+// streamReplay sends a replay's progress as server-sent events until the replay ends, the reader disconnects, or the service
 // stops.
 func (s *server) streamReplay(w http.ResponseWriter, r *http.Request, replay *projector.Replay, unnamed bool) {
 	release, refused := s.watching.take(r)
@@ -46,17 +46,17 @@ func (s *server) streamReplay(w http.ResponseWriter, r *http.Request, replay *pr
 func (s *server) watch(r *http.Request, out *feed.Writer, replay *projector.Replay) error {
 	ticker := time.NewTicker(progressEvery)
 	defer ticker.Stop()
-	type told struct { // of the last event; the rate changes always
-		state             projector.ReplayState
+	type state struct { // in the last event; the rate always changes
+		replay            projector.ReplayState
 		processed, parked int64
 	}
 	var (
-		last   told
+		last   state
 		lastAt time.Time
 	)
 	for {
 		over := replay.State != projector.ReplayRunning
-		switch now := (told{replay.State, replay.Processed, replay.Parked}); {
+		switch now := (state{replay.State, replay.Processed, replay.Parked}); {
 		case now != last:
 			text, err := json.Marshal(new(replayOf(replay)))
 			if err != nil {
@@ -88,7 +88,7 @@ func (s *server) watch(r *http.Request, out *feed.Writer, replay *projector.Repl
 			return nil
 		case err == nil:
 			replay = &next
-		case !s.unavailable(err): // an unavailable database is waited for
+		case !s.unavailable(err): // if the database is unavailable, wait for it
 			return err
 		}
 	}
@@ -97,8 +97,8 @@ func (s *server) watch(r *http.Request, out *feed.Writer, replay *projector.Repl
 // problemType is the media type of problem documents.
 var problemType = contenttype.NewMediaType("application/problem+json")
 
-// takesNoProblem tells whether a request is for server-sent events and for nothing else, as those of a browser's
-// EventSource are. It may be asked before routing.
+// takesNoProblem reports whether a request accepts server-sent events but no problem documents, like those of a browser's
+// EventSource. It may be called before routing.
 func (s *server) takesNoProblem(r *http.Request) bool {
 	accept := strings.Join(r.Header["Accept"], ",")
 	if !strings.Contains(accept, request.EventStream) {
@@ -108,15 +108,15 @@ func (s *server) takesNoProblem(r *http.Request) bool {
 	if match := chi.NewRouteContext(); op == nil && s.mux.Match(match, http.MethodGet, r.URL.Path) {
 		op = s.spec.Operation(r.Method, match.RoutePattern())
 	}
-	if op == nil || op.Wanted(r.Header) != request.EventStream {
+	if op == nil || op.PreferredType(r.Header) != request.EventStream {
 		return false
 	}
 	_, _, err := contenttype.GetAcceptableMediaTypeFromHeader(accept, []contenttype.MediaType{problemType})
 	return err != nil
 }
 
-// retryStream responds to a stream that cannot be served now with 200 and an end. Any other status ends an EventSource for good
-// (HTML standard, section 9.2.3), where one that has ended is opened again after the time it says.
+// retryStream responds with 200 and an empty stream to a request for a stream that cannot be served now. Any other status ends an
+// EventSource for good (HTML standard, section 9.2.3), while it reopens one that has ended, after the time given.
 func retryStream(w http.ResponseWriter, p *problem) {
 	w.Header().Del("Etag")
 	text := fmt.Sprintf(": %s\nretry: %d\n\n", p.Error(), int64(p.retryAfter)*1000)

@@ -12,20 +12,20 @@ import (
 	"passbook/internal/httpapi/genapi"
 )
 
-// dataSchema is the JSON Schema of the data of one type of events, as it is sent.
+// dataSchema is the JSON Schema of the data of one event type, in the form in which it is sent.
 type dataSchema struct {
 	version int
 	text    []byte
 	tag     string
 }
 
-// newDataSchemas makes the schemas of all types of events from the API's document, each complete in itself.
+// newDataSchemas returns a self-contained schema for each event type, made from the API's document.
 func newDataSchemas(doc *document, naming feed.Naming) (map[string]dataSchema, error) {
 	all := make(map[string]dataSchema)
 	for _, eventType := range eventjson.EventTypes() {
 		data := dataOf(doc.schemas[eventType+"Event"])
 		if data == nil {
-			return nil, fmt.Errorf("httpapi: openapi.yaml does not say what the data of %s is", eventType)
+			return nil, fmt.Errorf("httpapi: openapi.yaml has no schema for the data of %s", eventType)
 		}
 		version := eventjson.SchemaVersion(eventType)
 		whole := inlined(data, doc.schemas).(map[string]any)
@@ -41,7 +41,7 @@ func newDataSchemas(doc *document, naming feed.Naming) (map[string]dataSchema, e
 	return all, nil
 }
 
-// dataOf is the schema of an event's member data, or nil.
+// dataOf returns the schema of an event's member data, or nil.
 func dataOf(event any) any {
 	whole, _ := event.(map[string]any)
 	parts, _ := whole["allOf"].([]any)
@@ -55,7 +55,7 @@ func dataOf(event any) any {
 	return nil
 }
 
-// inlined is a schema with what it refers to in the place of the references.
+// inlined returns a schema with every reference replaced by its target.
 func inlined(schema any, schemas map[string]any) any {
 	switch s := schema.(type) {
 	case map[string]any:
@@ -86,7 +86,7 @@ func (s *server) EventSchema(w http.ResponseWriter, r *http.Request, eventType g
 	schema := s.schemas[name]
 	if schema.version != int(version) {
 		s.fail(w, r, newProblem(kindRouteNotFound,
-			fmt.Sprintf("Events of the type %s are shown in version %d of their schema.", name, schema.version)))
+			fmt.Sprintf("Events of the type %s have version %d of their schema.", name, schema.version)))
 		return
 	}
 	if !s.notModified(w, r, schema.tag) {

@@ -13,7 +13,8 @@ import (
 // readyTimeout bounds the readiness checks, below the timeout of any probe.
 const readyTimeout = 2 * time.Second
 
-// Index serves GET /: it leads browsers, which prefer HTML, to the console, and programs to the API's document.
+// Index serves GET /: it redirects browsers, which prefer HTML, to the console, and gives programs the links to the API's
+// document.
 func (s *server) Index(w http.ResponseWriter, r *http.Request) {
 	w.Header()["Vary"] = []string{"Accept"}
 	if request.PrefersHTML(r.Header) {
@@ -26,7 +27,7 @@ func (s *server) Index(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, r, http.StatusOK, &body, nil)
 }
 
-// Livez serves GET /livez. It checks nothing: restarting the process does not bring a database back.
+// Livez serves GET /livez. It checks nothing: a restart of the process does not bring back a database.
 func (s *server) Livez(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, r, http.StatusOK, &genapi.Liveness{Status: genapi.LivenessStatusOk, Version: s.version}, nil)
 }
@@ -53,7 +54,7 @@ func (s *server) Readyz(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, r, status, &body, nil)
 }
 
-// trusts tells whether a request to /readyz, which is open to every caller, may see the private details.
+// trusts reports whether a request to /readyz, which is public, may see private details.
 func (s *server) trusts(r *http.Request) bool {
 	if s.authenticator == nil {
 		return s.origin.addressed(r.Host)

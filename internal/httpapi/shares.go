@@ -5,11 +5,10 @@ import (
 	"sync"
 )
 
-// shares bounds the long requests of a kind: all of them together, and those of each caller, so that no caller can shut the others
-// out.
+// shares limits how many long requests of one kind are open: in all, and per caller, so that no caller can shut out the others.
 type shares struct {
 	all, each int
-	// kind names them: "streams of events".
+	// kind names the requests: "streams of events".
 	kind string
 	// retryAfter is in seconds.
 	retryAfter int
@@ -19,14 +18,14 @@ type shares struct {
 	of   map[limitKey]int
 }
 
-// shareOf is how many of all one caller may have, unless set.
+// shareOf returns the default limit per caller.
 func shareOf(all int) int { return max(1, all/4) }
 
 func newShares(kind string, all, each, retryAfter int) *shares {
 	return &shares{kind: kind, all: all, each: each, retryAfter: retryAfter, of: make(map[limitKey]int)}
 }
 
-// take counts a request until release is called, or returns a problem.
+// take counts a request until release is called, or returns a problem if there are too many.
 func (s *shares) take(r *http.Request) (release func(), refused error) {
 	key := callerOf(r)
 	s.mu.Lock()
@@ -34,7 +33,7 @@ func (s *shares) take(r *http.Request) (release func(), refused error) {
 	var p *problem
 	switch {
 	case s.open >= s.all:
-		p = newProblem(kindTooManyStreams, "The limit of "+s.kind+" that are open at once is reached; retry shortly.")
+		p = newProblem(kindTooManyStreams, "The service has as many "+s.kind+" open as it may; retry shortly.")
 	case s.of[key] >= s.each:
 		p = newProblem(kindShareUsed, "The caller has as many "+s.kind+" open as one caller may; retry when one of them has ended.")
 	default:
@@ -55,7 +54,7 @@ func (s *shares) release(key limitKey) {
 	}
 }
 
-// callerOf returns who sent a request: the caller, or the address without authentication.
+// callerOf returns the caller of a request, or its address without authentication.
 func callerOf(r *http.Request) limitKey {
 	if caller := exchangeOf(r.Context()).caller; caller != nil {
 		return limitKey{caller: caller.ID}

@@ -71,7 +71,7 @@ func (s *server) GetTotals(w http.ResponseWriter, r *http.Request, p genapi.GetT
 	s.respondText(w, r, contentTag(text), text)
 }
 
-// timeOf reads the time in a parameter, which has been validated; nil when it was not given.
+// timeOf reads the time in a parameter that has been validated; nil means that it was not given.
 func timeOf(text string) *time.Time {
 	t, ok := request.ParseTime(text)
 	if !ok {

@@ -7,17 +7,16 @@ import (
 	"time"
 )
 
-// commandPieces is how many times the timeout of a piece a whole command may take to arrive.
+// commandPieces is how many piece timeouts one command may take to arrive.
 const commandPieces = 10
 
-// streamReader reads a long body piece by piece. Each piece must arrive within a time, and so must all that is read between two
-// calls of begin, so that a client that sends a byte now and then cannot go on for ever. It leaves no deadline set: Go's HTTP/2
-// server resets the stream when one passes, whether anything is being read or not, and its HTTP/1.1 server would take the
-// client for gone.
+// streamReader reads a long body piece by piece. Each piece must arrive in time, and so must everything read between two calls of
+// begin: a client that sends a byte now and then is cut off. No deadline stays set: Go's HTTP/2 server would reset the stream
+// when it passes, even while nothing is being read, and its HTTP/1.1 server would assume that the client has disconnected.
 type streamReader struct {
 	body         io.Reader
 	conn         *http.ResponseController
-	done         <-chan struct{} // closed before a read is interrupted with a deadline in the past
+	done         <-chan struct{} // closed before a past deadline interrupts a read
 	pieceTimeout time.Duration
 	began        time.Time
 }
@@ -28,7 +27,7 @@ func newStreamReader(ctx context.Context, conn *http.ResponseController, body io
 	return s
 }
 
-// begin says that the next command is read from now on.
+// begin starts the time of the next command.
 func (s *streamReader) begin() { s.began = time.Now() }
 
 func (s *streamReader) Read(p []byte) (int, error) {

@@ -5,23 +5,22 @@ import (
 	"time"
 )
 
-// streamWriter sends a long response piece by piece. The client must take each piece within a time; between pieces there
-// is no limit. Go's HTTP/2 server resets a stream when a deadline passes, whether anything is being sent or not, so none
-// may be left set.
+// streamWriter sends a long response piece by piece. The client must take each piece in time; between pieces there is no limit.
+// Go's HTTP/2 server resets a stream when a deadline passes, even while nothing is being sent, so no deadline may stay set.
 type streamWriter struct {
 	w            http.ResponseWriter
 	conn         *http.ResponseController
 	pieceTimeout time.Duration
 }
 
-// newStreamWriter lifts the server's limit on the time for a whole response; pieceTimeout is for one piece.
+// newStreamWriter lifts the server's limit on the time for a whole response; pieceTimeout limits each piece.
 func newStreamWriter(w http.ResponseWriter, pieceTimeout time.Duration) *streamWriter {
 	s := &streamWriter{w: w, conn: http.NewResponseController(w), pieceTimeout: pieceTimeout}
 	_ = s.conn.SetWriteDeadline(time.Time{})
 	return s
 }
 
-// send sends a piece. Its error is that of a client that has gone, or did not take it in time.
+// send sends a piece. It fails when the client has disconnected or did not take the piece in time.
 func (s *streamWriter) send(piece []byte) error {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(s.pieceTimeout))
 	if _, err := s.w.Write(piece); err != nil {
@@ -34,5 +33,5 @@ func (s *streamWriter) send(piece []byte) error {
 	return nil
 }
 
-// end leaves time for what net/http sends once the handler has returned.
+// end sets the deadline for what net/http sends after the handler returns.
 func (s *streamWriter) end() { _ = s.conn.SetWriteDeadline(time.Now().Add(s.pieceTimeout)) }

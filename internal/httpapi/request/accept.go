@@ -13,7 +13,7 @@ import (
 // EventStream is the media type of server-sent events.
 const EventStream = "text/event-stream"
 
-// offersOf are media types in alphabetical order, but for text/event-stream, which goes only to those who name it.
+// offersOf returns media types in alphabetical order, with text/event-stream last: only clients that name it get it.
 func offersOf(content openapi3.Content) ([]contenttype.MediaType, error) {
 	names := slices.SortedFunc(maps.Keys(content), func(a, b string) int {
 		if (a == EventStream) != (b == EventStream) {
@@ -31,9 +31,9 @@ func offersOf(content openapi3.Content) ([]contenttype.MediaType, error) {
 	return offers, nil
 }
 
-// Wanted is the media type of those that the operation offers which the caller prefers (RFC 9110, section 12.5.1): the
-// first of them when the caller does not say, wants none of them, or says it in a way that cannot be read.
-func (o *Operation) Wanted(h http.Header) string {
+// PreferredType returns the media type that the caller prefers among those that the operation offers (RFC 9110, section 12.5.1).
+// It is the first one if Accept is absent, accepts none of them, or cannot be parsed.
+func (o *Operation) PreferredType(h http.Header) string {
 	if len(o.offers) == 0 {
 		return ""
 	}
@@ -46,13 +46,13 @@ func (o *Operation) Wanted(h http.Header) string {
 	return o.offers[0].MIME()
 }
 
-// jsonOrHTML are the media types that PrefersHTML chooses from, the one for callers that do not say which first.
+// jsonOrHTML are the media types that PrefersHTML chooses from; the first is the default.
 var jsonOrHTML = []contenttype.MediaType{
 	{Type: "application", Subtype: "json", Parameters: contenttype.Parameters{}},
 	{Type: "text", Subtype: "html", Parameters: contenttype.Parameters{}},
 }
 
-// PrefersHTML reports whether the caller would rather have HTML than JSON, as browsers would.
+// PrefersHTML reports whether the caller prefers HTML to JSON, as browsers do.
 func PrefersHTML(h http.Header) bool {
 	accept := h["Accept"]
 	if len(accept) == 0 {

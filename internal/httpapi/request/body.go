@@ -19,17 +19,17 @@ import (
 
 // Bounds of the body of a command.
 const (
-	// maxBody is in bytes. It has room for the largest metadata, 16 keys of 40 characters with texts of 500, when each character
-	// is escaped as two times six bytes, and for the other fields.
+	// maxBody is in bytes. The largest metadata fits, 16 keys of 40 characters with texts of 500, each character escaped as two
+	// times six bytes, together with the other fields.
 	maxBody = 128 << 10
-	// maxDepth is how deep arrays and objects may lie in each other; what the API takes is flat.
+	// maxDepth bounds the nesting of arrays and objects; what the API accepts is flat.
 	maxDepth = 16
-	// maxErrors is how many bad fields are named in one response.
+	// maxErrors bounds the bad fields named in one response.
 	maxErrors = 32
 )
 
-// readBody returns the whole body, or a problem: of another media type than JSON, too large, or broken off. A request
-// without a body gives nil.
+// readBody returns the whole body, or nil for a request without one. Its error is an *Error: the media type is not JSON, or the
+// body is too large or incomplete.
 func readBody(w http.ResponseWriter, r *http.Request, isPatch bool) ([]byte, error) {
 	if r.ContentLength == 0 {
 		return nil, nil
@@ -60,14 +60,14 @@ func readBody(w http.ResponseWriter, r *http.Request, isPatch bool) ([]byte, err
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, newError(UnreadableBody, "The body did not arrive in time.")
 	}
-	return nil, newError(UnreadableBody, "The body broke off before its end.")
+	return nil, newError(UnreadableBody, "The body ended too early.")
 }
 
 func tooLarge() *Error {
-	return newError(BodyTooLarge, fmt.Sprintf("The body may have %d bytes at most.", maxBody))
+	return newError(BodyTooLarge, fmt.Sprintf("The body may have at most %d bytes.", maxBody))
 }
 
-// mergePatch is JSON of RFC 7396.
+// mergePatch is the media type of RFC 7396.
 const mergePatch = "application/merge-patch+json"
 
 func checkMediaType(h http.Header, isPatch bool) error {
@@ -91,7 +91,7 @@ func checkMediaType(h http.Header, isPatch bool) error {
 	return newError(WrongMediaType, "Content-Type must be application/json, in UTF-8.")
 }
 
-// decoder is a jsontext.Decoder with the buffer it reads from, kept for the next request.
+// decoder is a jsontext.Decoder with its buffer, pooled.
 type decoder struct {
 	text *bytes.Buffer
 	json *jsontext.Decoder
@@ -102,11 +102,11 @@ var decoders = sync.Pool{New: func() any {
 	return &decoder{text: text, json: jsontext.NewDecoder(text)}
 }}
 
-// decodeJSON reads one JSON text into the types that openapi3.Schema.VisitJSON takes. Numbers keep their literal text.
-// The error is a problem that points to where the text is wrong.
+// decodeJSON reads one JSON text into the types that openapi3.Schema.VisitJSON accepts. Numbers keep their literal text. The
+// error is an *Error that points to the fault.
 func decodeJSON(raw []byte) (any, error) {
 	d, _ := decoders.Get().(*decoder)
-	defer func() { // raw is not ours to keep
+	defer func() { // the pool must not keep raw
 		*d.text = bytes.Buffer{}
 		d.json.Reset(d.text)
 		decoders.Put(d)
@@ -194,7 +194,7 @@ func decodeArray(d *jsontext.Decoder, depth int) (any, error) {
 	return elements, err
 }
 
-// syntaxProblem says where a JSON text is wrong; last is what was read before the error.
+// syntaxProblem returns the error for a malformed JSON text; last is the pointer to the value before the fault.
 func syntaxProblem(err error, last jsontext.Pointer) *Error {
 	var syntax *jsontext.SyntacticError
 	if !errors.As(err, &syntax) {
@@ -207,8 +207,8 @@ func syntaxProblem(err error, last jsontext.Pointer) *Error {
 		code, what = "repeated", "is given more than once"
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		what = "ends too early"
-	case pointer == "" && pointer.Contains(last) && last != "": // as after the 0 of 01
-		pointer, what = last, fmt.Sprintf("is followed by what is not valid JSON, at byte %d", syntax.ByteOffset)
+	case pointer == "" && pointer.Contains(last) && last != "": // such as after the 0 in 01
+		pointer, what = last, fmt.Sprintf("is followed by text that is not valid JSON, at byte %d", syntax.ByteOffset)
 	}
 	if pointer == "" || len(pointer) > 4*maxShown {
 		return newError(InvalidJSON, "The body "+what+".")

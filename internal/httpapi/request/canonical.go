@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// appendCanonical writes a JSON value, as decodeJSON returns it, so that equal values are written the same however they were
-// spelled: members are sorted, and an amount is its value, as a number or a string and with or without trailing zeros. name is
-// that of the member whose value it is, "" for the body.
+// appendCanonical appends a JSON value, as decodeJSON returns it, in a form that is the same for equal values, however they are
+// spelled: members are sorted, and an amount is its value, whether it is a number or a string, without trailing zeros. name is
+// the member that holds the value, "" for the body.
 func appendCanonical(b []byte, name string, value any) []byte {
 	switch v := value.(type) {
 	case map[string]any:
 		b = append(b, '{')
 		for _, member := range slices.Sorted(maps.Keys(v)) {
 			within := member
-			if name != "" { // metadata, whose keys are the caller's own
+			if name != "" { // in metadata the caller chooses the keys
 				within = name
 			}
 			b = appendCanonical(appendText(b, member), within, v[member])
@@ -44,7 +44,7 @@ func appendCanonical(b []byte, name string, value any) []byte {
 	return append(b, 'n')
 }
 
-// isAmount tells the members that hold an amount, which may be a number or a string.
+// isAmount reports whether a member holds an amount, which may be a number or a string.
 func isAmount(name string) bool {
 	switch name {
 	case "amount", "overdraft_limit", "initial_deposit":
@@ -53,7 +53,7 @@ func isAmount(name string) bool {
 	return false
 }
 
-// appendText writes a string between quotes; one within it is doubled, so that no two values are written the same.
+// appendText appends a string in quotes and doubles quotes within it, so that different values are always written differently.
 func appendText(b []byte, s string) []byte {
 	b = append(b, '"')
 	for i := range len(s) {
@@ -65,7 +65,7 @@ func appendText(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// canonicalDecimal takes off the zeros that do not change the value of a decimal.
+// canonicalDecimal removes the zeros that do not change the value of a decimal.
 func canonicalDecimal(s string) string {
 	if strings.IndexByte(s, '.') >= 0 && !strings.ContainsAny(s, "eE") {
 		s = strings.TrimRight(s, "0")

@@ -17,48 +17,47 @@ import (
 	"passbook/internal/money"
 )
 
-// Command is a command as a request asks for it.
+// Command is a command that a request asks for.
 type Command struct {
 	Kind       *Kind
 	AccountID  uuid.UUID
 	Command    account.Command
 	IfVersions []int64
-	// Key is the idempotency key, or "". Fingerprint is set with a key: it is the same for the same request.
+	// Key is the idempotency key, or "". Fingerprint is set only with a key; equal requests have equal fingerprints.
 	Key         string
 	Fingerprint [16]byte
 	Source      Source
 }
 
-// fingerprint hashes what must be the same for a request to be the same: the operation and the body in canonical form.
+// fingerprint hashes what makes two requests equal: the operation and the body in canonical form.
 func (c *Command) fingerprint(operation string, appendBody func(b []byte) []byte) {
 	if c.Key == "" {
 		return
 	}
-	buf := append(append(make([]byte, 0, 256), operation...), 0) // no operation holds a NUL at its end
+	buf := append(append(make([]byte, 0, 256), operation...), 0) // no operation ends with a NUL
 	sum := sha256.Sum256(appendBody(buf))
 	copy(c.Fingerprint[:], sum[:])
 }
 
-// Kind is what the API knows of one kind of command: on its own route, and as an item of POST /commands.
+// Kind describes one kind of command, on its own route and as an item of POST /commands.
 type Kind struct {
-	// Name is that of package account.
+	// Name is its name in package account.
 	Name string
-	// Status is that of a success.
+	// Status is the status of a success.
 	Status int
-	// Opens says that the command opens the account, so that its response has a Location and it cannot have an If-Match.
+	// Opens says that the command opens the account: its response has a Location, and it must not have an If-Match.
 	Opens bool
-	// schema is of the body on the command's route, item of its fields in POST /commands. They differ where the route
-	// names the account by its path.
+	// schema describes the body on the command's route, item the fields in POST /commands. They differ if the route's path names
+	// the account.
 	schema, item *openapi3.Schema
 	needsBody    bool
 	// patches says that the body is a merge patch.
 	patches bool
-	// build takes the command and its account out of the fields and the path. Fields that are bad it leaves out; the form
-	// remembers them.
+	// build makes the command and its account from the fields and the path. It leaves out bad fields; the form records them.
 	build func(f *form, p Path) (uuid.UUID, account.Command)
 }
 
-// Path is what the path of a command's route names; nil ids are named in the body, if at all.
+// Path has the ids in the path of a command's route; a nil id may be in the body.
 type Path struct{ AccountID, HoldID uuid.UUID }
 
 func (p Path) account(f *form) uuid.UUID {
@@ -75,7 +74,7 @@ func (p Path) hold(f *form) uuid.UUID {
 	return f.id("hold_id")
 }
 
-// newKinds are the kinds by their names in POST /commands, which are those of package account.
+// newKinds returns the kinds by their names in POST /commands, which are those in package account.
 func newKinds(s *Spec) map[string]*Kind {
 	movement := func(build func(money.Decimal, money.Currency, string, account.Metadata) account.Command) *Kind {
 		return &Kind{
@@ -170,7 +169,7 @@ func buildCapture(f *form, p Path) (uuid.UUID, account.Command) {
 	}
 }
 
-// buildReversal leaves the account to the write side, which finds the movement.
+// buildReversal leaves the account empty: the write side finds the movement.
 func buildReversal(f *form, _ Path) (uuid.UUID, account.Command) {
 	return uuid.Nil, account.Reverse{
 		Position: f.integer("position"), Amount: f.optionalDecimal("amount"), Reason: f.text("reason"), Force: f.flag("force"),
@@ -218,7 +217,7 @@ func (k *Kind) Read(w http.ResponseWriter, r *http.Request, p Path) (Command, er
 	return c, f.err()
 }
 
-// ifMatch returns the versions that If-Match names, nil for no condition.
+// ifMatch returns the versions in If-Match, nil for no condition.
 func ifMatch(h http.Header, opens bool) ([]int64, error) {
 	values := h["If-Match"]
 	switch {
@@ -230,11 +229,11 @@ func ifMatch(h http.Header, opens bool) ([]int64, error) {
 	return parseIfMatch(strings.Join(values, ", "))
 }
 
-// itemOperation stands for the operation in the fingerprint of an item.
+// itemOperation is the operation in the fingerprint of an item.
 const itemOperation = "POST\x00/commands"
 
-// ReadItem reads one item of POST /commands. batchKey is the Idempotency-Key of the whole request, or "": an item without
-// a key of its own then has one made of batchKey and its index. Its error is an *Error.
+// ReadItem reads one item of POST /commands. batchKey is the Idempotency-Key of the whole request, or "". An item without a key
+// of its own gets one made of batchKey and its index. The error is an *Error.
 func (s *Spec) ReadItem(raw []byte, batchKey string, index int) (Command, error) {
 	if m, plain := readPlainMovement(raw, true); plain {
 		if c, ok := s.plainItem(&m, batchKey, index); ok {
@@ -297,25 +296,26 @@ func (s *Spec) generalItem(raw []byte, batchKey string, index int) (Command, err
 	return c, f.err()
 }
 
-// KeyOfAnother is given to ReadItem in place of the key of the whole request; it leaves the keys of items that have none of their
-// own to CompleteKeys.
-const KeyOfAnother = "\x00" // no key holds a NUL
+// KeyFromOtherItem replaces the key of the whole request in a call of ReadItem: CompleteKeys will set the keys of items without a
+// key of their own.
+const KeyFromOtherItem = "\x00" // no key holds a NUL
 
-// CompleteKeys gives the items of an atomic request that have no key of their own one made of the first key among them, so that
-// a retry is a replay of all of them. Without any key it leaves them without. The items were read with KeyOfAnother, or with the
-// key of the whole request. They are one request: with other items, or sent without atomic, a key is that of another request.
+// CompleteKeys gives the items of an atomic request without a key of their own one made of the first key among them, so that a
+// retry replays all of them. If no item has a key, none gets one. The items must have been read with KeyFromOtherItem, or with
+// the key of the whole request. Their fingerprints become one: with other items, or without atomic, the same key belongs to a
+// different request.
 func CompleteKeys(items []*Command) {
 	var first string
 	for _, c := range items {
-		if !strings.HasPrefix(c.Key, KeyOfAnother) {
+		if !strings.HasPrefix(c.Key, KeyFromOtherItem) {
 			first = c.Key
 			break
 		}
 	}
 	for _, c := range items {
-		rest, open := strings.CutPrefix(c.Key, KeyOfAnother)
+		rest, open := strings.CutPrefix(c.Key, KeyFromOtherItem)
 		if open {
-			c.Source.key = keyOfAnother
+			c.Source.key = keyFromOtherItem
 		}
 		switch {
 		case !open:
@@ -335,7 +335,7 @@ func CompleteKeys(items []*Command) {
 	}
 }
 
-// itemKey is the key of an item: its own, or else one made of the key of the whole request.
+// itemKey returns the key of an item: its own, or one made of the key of the whole request.
 func itemKey(own, batchKey string, index int) string {
 	if own != "" || batchKey == "" {
 		return own
@@ -348,7 +348,7 @@ func activeCurrency(code string) (money.Currency, bool) {
 	return c, err == nil
 }
 
-// newID makes the id of an account whose client named none. Later ids sort later, which keeps indexes dense.
+// newID returns the id of an account whose client has not chosen one. Such ids increase with time, which keeps indexes dense.
 func newID() uuid.UUID {
 	id, err := uuid.NewV7()
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package request reads requests and holds them against api/openapi.yaml. It returns what a handler needs, or an *Error
-// that names every bad field; it knows no status and no response. A command walks down these files:
+// Package request reads requests and validates them against api/openapi.yaml. It returns what a handler needs, or an *Error
+// that names every bad field; statuses and responses belong to package httpapi. A command passes through these files:
 //
 //	operation.go  the specification, and the parameters of path and query
 //	accept.go     the media type that the client prefers
@@ -11,6 +11,6 @@
 //	form.go       the fields of that value, and all that is wrong with them
 //	findings.go   the schema's errors as sentences
 //	webhook.go    the bodies of the routes of webhooks
-//	canonical.go  a body in the form in which equal requests are equal
+//	canonical.go  a form of the body that is the same for equal requests
 //	time.go       RFC 3339
 package request

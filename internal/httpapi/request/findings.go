@@ -11,22 +11,22 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// finding is one thing that a schema does not allow.
+// finding is one violation of a schema.
 type finding struct {
-	// path is where, from the outside in; empty for the value as a whole.
+	// path locates it, outermost name first; empty for the whole value.
 	path []string
 	code string
-	// sentence goes on from the name of the field: "must not be empty".
+	// sentence continues one that begins with the name of the field: "must not be empty".
 	sentence string
 }
 
-// findings turns the error of openapi3.Schema.VisitJSON into sentences for people. An error of another kind becomes
-// one finding about the whole.
+// findings turns the error of openapi3.Schema.VisitJSON into sentences for people. Any other error becomes one finding about the
+// whole value.
 func findings(err error) []finding {
 	if err == nil {
 		return nil
 	}
-	//nolint:errorlint // what it wraps is what each alternative finds
+	//nolint:errorlint // it wraps the findings of each alternative
 	if schemaErr, ok := err.(*openapi3.SchemaError); ok && schemaErr.SchemaField == "oneOf" {
 		return alternatives(schemaErr.JSONPointer(), schemaErr)
 	}
@@ -38,7 +38,7 @@ func findings(err error) []finding {
 		return []finding{{code: "invalid", sentence: "is not valid"}}
 	}
 	path := schemaErr.JSONPointer()
-	if schemaErr.SchemaField == "properties" { // there is one of these for each unknown field, and none says which
+	if schemaErr.SchemaField == "properties" { // one error per unknown field, without its name
 		return unknownFields(path, schemaErr)
 	}
 	code, sentence := describe(schemaErr)
@@ -47,7 +47,7 @@ func findings(err error) []finding {
 
 func findingsOf(multi openapi3.MultiError) []finding {
 	var all []finding
-	unknown := make(map[string]bool) // objects whose unknown fields are told already
+	unknown := make(map[string]bool) // objects whose unknown fields have been reported
 	for _, e := range multi {
 		var schemaErr *openapi3.SchemaError
 		if errors.As(e, &schemaErr) && schemaErr.SchemaField == "properties" {
@@ -62,8 +62,8 @@ func findingsOf(multi openapi3.MultiError) []finding {
 	return all
 }
 
-// alternatives says what is wrong with a value that is none of several things: what the one of its type finds, or, when
-// there is none, which types it may have.
+// alternatives reports a value that matches none of the alternatives of oneOf: with the findings of the alternative that has its
+// type, or, if there is none, with the allowed types.
 func alternatives(path []string, err *openapi3.SchemaError) []finding {
 	var types []string
 	for _, ref := range err.Schema.OneOf {
@@ -91,8 +91,7 @@ func unknownFields(path []string, err *openapi3.SchemaError) []finding {
 	return all
 }
 
-// describe says in words what a keyword of the schema asks for. A schema may say it itself, with x-message, where the
-// keyword is a pattern.
+// describe says in words what a keyword of the schema requires. For a pattern, the schema may say it itself in x-message.
 func describe(err *openapi3.SchemaError) (code, sentence string) {
 	s := err.Schema
 	switch err.SchemaField {
@@ -166,7 +165,7 @@ func typeOf(value any) string {
 	return "an object"
 }
 
-// pointerTo makes an RFC 6901 pointer.
+// pointerTo returns a path as an RFC 6901 pointer.
 func pointerTo(path []string) string {
 	var b strings.Builder
 	for _, token := range path {

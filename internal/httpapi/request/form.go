@@ -19,12 +19,11 @@ import (
 	"passbook/internal/money"
 )
 
-// form is the body of a command: what the schema finds wrong with it, and what comes to light when its fields are
-// taken out, are reported together.
+// form is the body of a command. It collects the errors of the schema and those of reading the fields, to report all together.
 type form struct {
 	members map[string]any
 	errs    []genapi.FieldError
-	bad     map[string]bool // members that have an error already
+	bad     map[string]bool // members with an error
 }
 
 // readForm decodes a body and validates it against the schema.
@@ -51,7 +50,7 @@ func (f *form) add(found finding) {
 		return
 	}
 	name := found.path[0]
-	if f.bad[name] && name != metadataName { // of metadata each bad key is named
+	if f.bad[name] && name != metadataName { // in metadata, every bad key is named
 		return
 	}
 	if f.bad == nil {
@@ -82,13 +81,13 @@ func (f *form) text(name string) string {
 	return text
 }
 
-// has reports whether the member is there and nothing is known against it.
+// has reports whether the member is given and has no error.
 func (f *form) has(name string) bool {
 	_, given := f.members[name]
 	return given && !f.bad[name]
 }
 
-// id returns a member that is a UUID, or the zero UUID when it is absent.
+// id returns a member that is a UUID, or the nil UUID if it is absent.
 func (f *form) id(name string) uuid.UUID {
 	if !f.has(name) {
 		return uuid.UUID{}
@@ -100,7 +99,7 @@ func (f *form) id(name string) uuid.UUID {
 	return id
 }
 
-// currency returns the member of that name, or none when it is absent.
+// currency returns the member currency, or none if it is absent.
 func (f *form) currency(parse func(code string) (money.Currency, bool)) money.Currency {
 	const name = "currency"
 	if !f.has(name) {
@@ -108,12 +107,12 @@ func (f *form) currency(parse func(code string) (money.Currency, bool)) money.Cu
 	}
 	c, ok := parse(f.text(name))
 	if !ok {
-		f.refuse(name, "currency-unknown", "must be a currency of ISO 4217 that is in use, such as EUR")
+		f.refuse(name, "currency-unknown", "must be an active ISO 4217 currency, such as EUR")
 	}
 	return c
 }
 
-// decimal returns a member that is a decimal, from its literal text; ok is false when it is absent or bad.
+// decimal returns a decimal from the literal text of a member; ok is false if it is absent or bad.
 func (f *form) decimal(name string) (d money.Decimal, ok bool) {
 	var text string
 	switch v := f.members[name].(type) {
@@ -122,7 +121,7 @@ func (f *form) decimal(name string) (d money.Decimal, ok bool) {
 	case stdjson.Number:
 		text = string(v)
 	default:
-		return d, false // absent, or of a type that the schema has refused
+		return d, false // absent, or the schema has refused its type
 	}
 	d, err := money.ParseDecimal(text)
 	if err == nil {
@@ -136,7 +135,7 @@ func (f *form) decimal(name string) (d money.Decimal, ok bool) {
 	return d, false
 }
 
-// optionalDecimal returns a member that is a decimal, or nil when it is absent or bad.
+// optionalDecimal returns a decimal member, or nil if it is absent or bad.
 func (f *form) optionalDecimal(name string) *money.Decimal {
 	d, ok := f.decimal(name)
 	if !ok {
@@ -145,7 +144,7 @@ func (f *form) optionalDecimal(name string) *money.Decimal {
 	return &d
 }
 
-// integer returns a member that is a whole number of 64 bits, or 0 when it is absent or bad.
+// integer returns a member that is a 64-bit integer, or 0 if it is absent or bad.
 func (f *form) integer(name string) int64 {
 	if !f.has(name) {
 		return 0
@@ -158,24 +157,25 @@ func (f *form) integer(name string) int64 {
 	return n
 }
 
-// flag returns a member that is true or false, or false when it is absent.
+// flag returns a boolean member, or false if it is absent.
 func (f *form) flag(name string) bool {
 	set, _ := f.members[name].(bool)
 	return set
 }
 
-// time returns a member that is a time, in UTC to the microsecond as the log keeps it, or the zero time when it is absent or bad.
+// time returns a member that is a time, in UTC and truncated to microseconds like times in the log, or the zero time if it is
+// absent or bad.
 func (f *form) time(name string) time.Time {
 	text, isText := f.members[name].(string)
 	if !isText {
-		return time.Time{} // absent, or of a type that the schema has refused
+		return time.Time{} // absent, or the schema has refused its type
 	}
 	t, ok := ParseTime(text)
 	if !ok {
 		f.replace(name, "malformed", "must be an RFC 3339 time, such as 2026-01-02T15:04:05Z")
 		return time.Time{}
 	}
-	const lastYear = 9999 // of RFC 3339
+	const lastYear = 9999 // in RFC 3339
 	if t = t.UTC().Truncate(time.Microsecond); t.Year() > lastYear || t.Year() < 1 || t.IsZero() {
 		f.refuse(name, "malformed", "must be after 0001-01-01T00:00:00Z and in the year 9999 at the latest, in UTC")
 	}
@@ -198,7 +198,7 @@ func (f *form) labels() account.Metadata {
 	return account.NewMetadata(labels)
 }
 
-// patch returns the member metadata of a merge patch: nil when it is absent; all is true when it is null.
+// patch returns the member metadata of a merge patch: nil if it is absent; all is true if it is null.
 func (f *form) patch() (patch map[string]*string, all bool) {
 	value, given := f.members[metadataName]
 	members, isObject := value.(map[string]any)
@@ -217,20 +217,20 @@ func (f *form) patch() (patch map[string]*string, all bool) {
 	return patch, false
 }
 
-// checkKey refuses a key of metadata that the rules refuse anyway, but would not name.
+// checkKey refuses a key of metadata that the domain's rules would refuse without naming it.
 func (f *form) checkKey(key string) {
 	path := []string{metadataName, key}
 	switch n := utf8.RuneCountInString(key); {
 	case n == 0:
 		f.add(finding{path[:1], "too-short", "must not have an empty key"})
 	case n > account.MaxMetadataKeyLen:
-		f.add(finding{path, "too-long", fmt.Sprintf("is longer than %d characters, the most that a key may have", account.MaxMetadataKeyLen)})
+		f.add(finding{path, "too-long", fmt.Sprintf("must have at most %d characters", account.MaxMetadataKeyLen)})
 	case strings.ContainsRune(key, 0):
-		f.add(finding{path, "malformed", "must not have the NUL character"})
+		f.add(finding{path, "malformed", "must not contain the NUL character"})
 	}
 }
 
-// replace puts what the parser says in the place of what the schema says, which knows only the form.
+// replace reports the parser's error instead of the schema's, which knows only the form.
 func (f *form) replace(name, code, sentence string) {
 	pointer := pointerTo([]string{name})
 	for i := range f.errs {
@@ -256,7 +256,7 @@ func decimalCode(err error) string {
 	return "malformed"
 }
 
-// err returns a problem that names all bad fields, or nil.
+// err returns an *Error that names all bad fields, or nil.
 func (f *form) err() error {
 	switch len(f.errs) {
 	case 0:

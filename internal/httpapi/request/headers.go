@@ -18,7 +18,7 @@ const maxKeyLen = 255
 
 var (
 	errBadKey = errors.New("must be 1 to 255 visible ASCII characters, bare or as a quoted string")
-	// ErrRepeated says that a header that may be there once is there more often.
+	// ErrRepeated says that a header is given more than once, but may be given only once.
 	ErrRepeated       = errors.New("is given more than once")
 	errNothingToMatch = errors.New("has no meaning here: an account that is not open yet has no version")
 
@@ -42,8 +42,8 @@ func IdempotencyKey(h http.Header) (string, error) {
 	return "", HeaderError("Idempotency-Key", err)
 }
 
-// parseIdempotencyKey reads the value of an Idempotency-Key: a string of RFC 9651 as the IETF draft has it, or, as most
-// clients send it, the bare key. Both forms of one key are the same.
+// parseIdempotencyKey reads the value of an Idempotency-Key: an RFC 9651 string as in the IETF draft, or the bare key that most
+// clients send. Both forms give the same key.
 func parseIdempotencyKey(value string) (string, error) {
 	key := value
 	if strings.HasPrefix(value, `"`) {
@@ -59,8 +59,8 @@ func parseIdempotencyKey(value string) (string, error) {
 	return key, nil
 }
 
-// StrongTags reads the value of an If-Match (RFC 9110, section 13.1.1): the strong ones of its entity tags, with their
-// quotes; nil for "*". Weak ones are left out, because they never match.
+// StrongTags reads the value of an If-Match (RFC 9110, section 13.1.1). It returns the strong entity tags, with their quotes; nil
+// for "*". It drops weak ones, which never match.
 func StrongTags(value string) ([]string, error) {
 	if value == "*" {
 		return nil, nil
@@ -90,8 +90,8 @@ func StrongTags(value string) ([]string, error) {
 	return strong, nil
 }
 
-// parseIfMatch reads the value of an If-Match on a command: the versions one of which the account must be at, or nil for
-// "*". It is empty when no version can match: all tags are weak, or none of ours.
+// parseIfMatch reads the value of an If-Match on a command: the account must be at one of the versions; nil stands for "*". The
+// result is empty if no version can match, because all tags are weak or foreign.
 func parseIfMatch(value string) ([]int64, error) {
 	tags, err := StrongTags(value)
 	if err != nil || tags == nil {
@@ -107,7 +107,7 @@ func parseIfMatch(value string) ([]int64, error) {
 	return versions, nil
 }
 
-// VersionTag is the ETag of an account at a version.
+// VersionTag returns the ETag of an account at a version.
 func VersionTag(version int64) string {
 	buf := make([]byte, 0, 22)
 	buf = append(buf, '"')
@@ -115,8 +115,8 @@ func VersionTag(version int64) string {
 	return string(append(buf, '"'))
 }
 
-// NoneMatch evaluates If-None-Match by RFC 9110, section 13.1.2: whether the tag is not among those the caller has.
-// A list that is not well-formed counts as far as it is.
+// NoneMatch evaluates If-None-Match by RFC 9110, section 13.1.2: it reports whether the caller does not have the tag. A malformed
+// list counts up to the first error.
 func NoneMatch(header, tag string) bool {
 	for header != "" {
 		header = strings.TrimLeft(header, " \t,")
@@ -139,14 +139,14 @@ func NoneMatch(header, tag string) bool {
 	return true
 }
 
-// The wait for a position: when the caller does not say, and at most.
+// The default and the longest wait for a position.
 const (
 	DefaultWait = 5 * time.Second
 	maxWait     = 30 * time.Second
 )
 
-// PreferredWait reads wait=<seconds> from a Prefer header (RFC 7240) and caps it. As the RFC has it, what is not
-// understood is passed over, and the first of several counts.
+// PreferredWait reads wait=<seconds> from a Prefer header (RFC 7240) and caps it. As the RFC demands, it ignores what it does not
+// understand, and the first of several values counts.
 func PreferredWait(header string) (wait time.Duration, given bool) {
 	for preference := range strings.SplitSeq(header, ",") {
 		token, _, _ := strings.Cut(preference, ";")
@@ -167,7 +167,7 @@ func PreferredWait(header string) (wait time.Duration, given bool) {
 	return DefaultWait, false
 }
 
-// TraceID returns the trace id of a W3C traceparent, or "" when it is not a valid one.
+// TraceID returns the trace id of a W3C traceparent, or "" if that is not valid.
 func TraceID(traceparent string) string {
 	if !VisibleASCII(traceparent, MaxIDLen) {
 		return ""

@@ -10,23 +10,23 @@ import (
 )
 
 const (
-	// BufferSize is the size of the buffer that a body of POST /commands is read through; a line of maxBody fits.
+	// BufferSize is the size of the read buffer of a body of POST /commands; a line of maxBody fits.
 	BufferSize = maxBody + 64<<10
-	// MaxSkipped is the largest element of an array that can be skipped; a larger one ends the array.
+	// MaxSkipped is the size of the largest array element that can be skipped; a larger one ends the array.
 	MaxSkipped = 512 << 10
-	// readAhead is how much of the elements after it may be read with one.
+	// readAhead is how much of the following elements may be read together with one.
 	readAhead = 8 << 10
 )
 
-// Items takes the commands out of the body of POST /commands, one at a time.
+// Items reads the commands in the body of POST /commands, one at a time.
 type Items interface {
-	// Next returns the text of the next command, valid until the call after; io.EOF at the end; an *Error for a command
-	// that cannot be read; any other error when the body cannot be read any further.
+	// Next returns the text of the next command, valid until the following call; io.EOF at the end; an *Error for a command that
+	// cannot be read; any other error if the rest of the body cannot be read.
 	Next() ([]byte, error)
-	// Waiting tells whether Next would have to wait for the caller to send more.
+	// Waiting reports whether Next would have to wait for the client to send more.
 	Waiting() bool
-	// GoesOn tells whether the commands after a bad one can still be read.
-	GoesOn() bool
+	// CanContinue reports whether the commands after a bad one can still be read.
+	CanContinue() bool
 }
 
 type lineReader struct {
@@ -34,18 +34,18 @@ type lineReader struct {
 	empty func() // called for each empty line
 }
 
-// NewLines reads application/x-ndjson. It calls empty for each empty line, which Next passes over.
+// NewLines reads application/x-ndjson. It skips empty lines, and calls empty for each.
 func NewLines(r io.Reader, empty func()) Items {
 	return &lineReader{bufio.NewReaderSize(r, BufferSize), empty}
 }
 
-// Waiting is true also when only a part of a line has arrived: the lines before it need not wait for the rest.
+// Waiting is also true when a part of a line has arrived: the lines before it need not wait for the rest.
 func (l *lineReader) Waiting() bool {
 	arrived, _ := l.buf.Peek(l.buf.Buffered())
 	return bytes.IndexByte(arrived, '\n') < 0
 }
 
-func (l *lineReader) GoesOn() bool { return true }
+func (l *lineReader) CanContinue() bool { return true }
 
 func (l *lineReader) Next() ([]byte, error) {
 	for {
@@ -71,7 +71,7 @@ func (l *lineReader) Next() ([]byte, error) {
 	}
 }
 
-// arrayReader reads one array. Once its syntax is broken nothing more can be told of it.
+// arrayReader reads one array. After a syntax error the rest of it cannot be read.
 type arrayReader struct {
 	source *elementSource
 	json   *jsontext.Decoder
@@ -79,8 +79,8 @@ type arrayReader struct {
 	broken bool
 }
 
-// NewArray reads application/json: one array of commands. The first element that exceeds maxBody calls grow, once: that
-// element and later ones are skipped, up to MaxSkipped, if it returns true, which says that there is memory for them.
+// NewArray reads application/json: one array of commands. The first element that exceeds maxBody calls grow, once. If grow
+// returns true, which says that there is enough memory, that element and later large ones are skipped, up to MaxSkipped.
 func NewArray(r io.Reader, grow func() bool) Items {
 	source := &elementSource{r: bufio.NewReaderSize(r, BufferSize), most: maxBody + readAhead, grow: grow}
 	return &arrayReader{source: source, json: jsontext.NewDecoder(source)}
@@ -90,7 +90,7 @@ func (a *arrayReader) Waiting() bool {
 	return len(a.json.UnreadBuffer()) == 0 && a.source.r.Buffered() == 0
 }
 
-func (a *arrayReader) GoesOn() bool { return !a.broken }
+func (a *arrayReader) CanContinue() bool { return !a.broken }
 
 func (a *arrayReader) Next() ([]byte, error) {
 	a.source.left = a.source.most
@@ -135,7 +135,7 @@ func (a *arrayReader) fail(err error) error {
 	return err
 }
 
-// elementSource is a reader that refuses to go on when one element of the array takes too much.
+// elementSource is a reader that fails when one element of the array is too large.
 type elementSource struct {
 	r          *bufio.Reader
 	left, most int

@@ -25,7 +25,7 @@ func taken(t *testing.T, items Items) (all []string) {
 			return all
 		case errors.As(err, &bad):
 			all = append(all, "error "+bad.Detail)
-			if !items.GoesOn() {
+			if !items.CanContinue() {
 				return all
 			}
 		case err != nil:

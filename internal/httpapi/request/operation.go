@@ -20,45 +20,44 @@ import (
 	"passbook/internal/httpapi/genapi"
 )
 
-// Spec is what requests are validated against, made once from api/openapi.yaml. Requests are not matched with it by
-// path: the router has done that already.
+// Spec is what requests are validated against, made from api/openapi.yaml. It does not match paths: the router has done that.
 type Spec struct {
 	operations map[operationKey]*Operation
 
 	openAccount, moneyMovement, transfer, statusChange, changeAccount, placeHold, captureHold, releaseHold, reverse *openapi3.Schema
 	createWebhook, changeWebhook, resumeWebhook, rotateSecret                                                       *openapi3.Schema
 
-	kinds map[string]*Kind // by their names in POST /commands, which are those of package account
+	kinds map[string]*Kind // by their names in POST /commands, which are those in package account
 }
 
 type operationKey struct{ method, pattern string }
 
-// Operation is what the specification says of one method on one path.
+// Operation is what the specification says about one method on one path.
 type Operation struct {
 	path  []parameter
 	query map[string]parameter
-	// Public says that no credential is needed; otherwise it takes all of Scope.
+	// Public says that the operation needs no credential; otherwise it requires all of Scope.
 	Public bool
 	Scope  auth.Scopes
-	// offers are the media types of a success, the one for callers that do not say which first. With text/event-stream among
-	// them the operation may respond for as long as its client likes; with Bulk it may read that long.
+	// offers are the media types of a success, the default first. With text/event-stream among them the response may last as long
+	// as the client likes; with Bulk the request may.
 	offers []contenttype.MediaType
 	Bulk   bool
 }
 
-// load reads who may use the operation, and whether it may go on for long.
+// load reads the required scope, and whether request or response may last.
 func (o *Operation) load(op *openapi3.Operation) error {
 	name, _ := op.Extensions["x-required-scope"].(string)
 	o.Public = name == "public"
 	for one := range strings.SplitSeq(name, " ") {
 		scope, ok := auth.ParseScope(one)
 		if !ok && !o.Public {
-			return fmt.Errorf("httpapi: openapi.yaml: %s has the x-required-scope %q, which is none", op.OperationID, name)
+			return fmt.Errorf("httpapi: openapi.yaml: %s has an unknown x-required-scope %q", op.OperationID, name)
 		}
 		o.Scope |= scope
 	}
-	if answer := op.Responses.Status(http.StatusOK); answer != nil {
-		offers, err := offersOf(answer.Value.Content)
+	if success := op.Responses.Status(http.StatusOK); success != nil {
+		offers, err := offersOf(success.Value.Content)
 		if err != nil {
 			return fmt.Errorf("httpapi: openapi.yaml: %s: %w", op.OperationID, err)
 		}
@@ -88,7 +87,7 @@ func (s *Spec) Patterns() []string {
 // Kind returns the kind of a command by its name in package account, or nil.
 func (s *Spec) Kind(name string) *Kind { return s.kinds[name] }
 
-// Negotiates tells whether the operation has more than one media type for a success.
+// Negotiates reports whether the operation has more than one media type for a success.
 func (o *Operation) Negotiates() bool { return len(o.offers) > 1 }
 
 type parameter struct {
@@ -136,7 +135,8 @@ func Load(document []byte) (*Spec, error) {
 	return s, nil
 }
 
-// naming is the schema of a command that names itself what the path names on its own route, as an item of POST /commands does.
+// naming returns the schema of a command as an item of POST /commands, which has as members the ids that are in the path of its
+// own route.
 func (s *Spec) naming(body *openapi3.Schema, ids ...string) *openapi3.Schema {
 	item := *body
 	item.Properties = maps.Clone(item.Properties)
@@ -147,8 +147,8 @@ func (s *Spec) naming(body *openapi3.Schema, ids ...string) *openapi3.Schema {
 	return &item
 }
 
-// CheckParameters returns an *Error that names all parameters that the specification does not allow, or nil. Headers are left
-// to the functions that read them.
+// CheckParameters returns an *Error that names all parameters that the specification does not allow, or nil. It does not check
+// headers: the functions that read them do.
 func (o *Operation) CheckParameters(r *http.Request) error {
 	errs := o.checkPath(r, nil)
 	if r.URL.RawQuery != "" {
@@ -163,7 +163,7 @@ func (o *Operation) CheckParameters(r *http.Request) error {
 	return newError(InvalidParameter, fmt.Sprintf("%d parameters are not valid; errors says why.", len(errs)), errs...)
 }
 
-// JoinHeaders joins the lines of headers that may have several: by RFC 9110 they mean the same as one with commas.
+// JoinHeaders joins the lines of headers that may have several: by RFC 9110 one line with commas means the same.
 func JoinHeaders(h http.Header) {
 	for _, name := range [...]string{"Prefer", "If-Match", "If-None-Match"} {
 		if values := h[name]; len(values) > 1 {
@@ -220,7 +220,7 @@ func (o *Operation) checkQuery(raw string, errs []genapi.FieldError) []genapi.Fi
 	return errs
 }
 
-// checkBounds refuses pairs of bounds that nothing can be between. Each of them is valid by itself.
+// checkBounds refuses pairs of bounds with nothing between them. Each of them is valid by itself.
 func checkBounds(values url.Values) (errs []genapi.FieldError) {
 	if len(values) < 2 {
 		return nil
@@ -238,7 +238,7 @@ func checkBounds(values url.Values) (errs []genapi.FieldError) {
 	return errs
 }
 
-// label returns the parameter that a name like metadata[key] gives a value of, whose style is deepObject.
+// label returns the parameter of a name like metadata[key], which is an element of a parameter of style deepObject.
 func (o *Operation) label(name string) (parameter, bool) {
 	base, key, ok := strings.Cut(name, "[")
 	p, known := o.query[base]
@@ -292,7 +292,7 @@ func parameterError(name, code, sentence string) genapi.FieldError {
 	return genapi.FieldError{Parameter: name, Code: code, Detail: name + " " + sentence}
 }
 
-// maxShown bounds how much of a name that the caller made up is said back.
+// maxShown bounds how much of a name of the caller's choice is repeated in an error.
 const maxShown = 64
 
 func shown(name string) string {
@@ -304,7 +304,7 @@ func shown(name string) string {
 
 const uuidSentence = "must be a UUID, such as 0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f"
 
-// parseUUID takes only the usual form, 36 characters with hyphens; package uuid takes three more, and an id has one.
+// parseUUID accepts only the usual form, 36 characters with hyphens; package uuid accepts three more, but an id has only one.
 func parseUUID(text string) (uuid.UUID, bool) {
 	const length = 36
 	if len(text) != length {

@@ -5,13 +5,14 @@ import (
 	"passbook/internal/httpapi/genapi"
 )
 
-// FieldKey and FieldVersion are fields of an item of POST /commands; elsewhere they are the headers Idempotency-Key and If-Match.
+// FieldKey and FieldVersion are fields of an item of POST /commands; other requests have the headers Idempotency-Key and
+// If-Match.
 const (
 	FieldKey     = "idempotency_key"
 	FieldVersion = "if_version"
 )
 
-// Source says in which part of a request the fields of a command are.
+// Source says in which parts of a request the fields of a command are.
 type Source struct {
 	accountInPath, holdInPath, isItem bool
 	key                               keySource
@@ -22,10 +23,10 @@ type keySource byte
 const (
 	keyInHeader keySource = iota
 	keyInItem
-	keyOfAnother // made of the key of another item
+	keyFromOtherItem // made of the key of another item
 )
 
-// itemSource is the source of an item of POST /commands, with or without a key of its own.
+// itemSource returns the source of an item of POST /commands, with or without a key of its own.
 func itemSource(ownKey bool) Source {
 	if ownKey {
 		return Source{isItem: true, key: keyInItem}
@@ -33,12 +34,12 @@ func itemSource(ownKey bool) Source {
 	return Source{isItem: true}
 }
 
-// FieldErrors returns the error of a field. There is none for "", and none for what the path names: it is no part of the body.
+// FieldErrors returns the error of a field: none for "", and none for an id in the path, which is not part of the body.
 func (s Source) FieldErrors(field, code, detail string) []genapi.FieldError {
 	e := genapi.FieldError{Code: code, Detail: detail}
 	switch {
 	case field == "", field == account.FieldAccount && s.accountInPath, field == account.FieldHold && s.holdInPath,
-		field == FieldKey && s.key == keyOfAnother:
+		field == FieldKey && s.key == keyFromOtherItem:
 		return nil
 	case field == FieldKey && s.key == keyInHeader:
 		e.Header = "Idempotency-Key"

@@ -12,11 +12,11 @@ import (
 
 const timeSentence = "must be an RFC 3339 time, such as 2026-01-02T15:04:05Z; in a URL, + is written %2B"
 
-// timeShape is date-time of RFC 3339, section 5.6, whose letters may be of either case. Package time takes more (hours of
-// one digit, a comma) and less (no lower case, no leap second).
+// timeShape is date-time of RFC 3339, section 5.6, whose letters may be of either case. Package time accepts more (hours of one
+// digit, a comma) and less (no lower case, no leap second).
 var timeShape = regexp.MustCompile(`^(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d):(\d\d)(?:\.(\d+))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)$`)
 
-// withTimes has a schema's date-time be what ParseTime takes.
+// withTimes validates a schema's date-time with ParseTime.
 var withTimes = openapi3.WithStringFormatValidator("date-time", openapi3.NewCallbackValidator(func(text string) error {
 	if _, ok := ParseTime(text); !ok {
 		return errors.New(timeSentence)
@@ -24,10 +24,9 @@ var withTimes = openapi3.WithStringFormatValidator("date-time", openapi3.NewCall
 	return nil
 }))
 
-// ParseTime takes RFC 3339 and nothing that resembles it. A leap second is the second after it, as PostgreSQL has it, and
-// is one only where such a second can be: at the end of a month, in UTC. Of a fraction nine digits are kept. What is
-// between two microseconds stays between them, so that it compares with the log's times, which are of microseconds, as it
-// should.
+// ParseTime accepts exactly RFC 3339. A leap second is the second after it, as in PostgreSQL, and is accepted only where one can
+// be: at the end of a month, in UTC. It keeps nine digits of a fraction. A time between two microseconds stays between them, so
+// that it compares correctly with the log's times, which have microseconds.
 func ParseTime(text string) (time.Time, bool) {
 	part := timeShape.FindStringSubmatch(text)
 	if part == nil {
@@ -55,7 +54,7 @@ func ParseTime(text string) (time.Time, bool) {
 func nanoseconds(digits string) time.Duration {
 	const kept = 9
 	n, err := strconv.Atoi((digits + strings.Repeat("0", kept))[:kept])
-	if err != nil { // not reachable: they are digits
+	if err != nil { // unreachable: they are digits
 		return 0
 	}
 	if len(digits) > kept && strings.Trim(digits[kept:], "0") != "" && n%int(time.Microsecond) == 0 {
