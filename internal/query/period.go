@@ -94,7 +94,7 @@ func (s *Service) now(ctx context.Context) (now time.Time, err error) {
 func ceiling(t time.Time) time.Time { return before(t).Add(time.Microsecond).UTC() }
 
 // PeriodMovements returns the movements of a period after a position, oldest first, at most limit of them, which is at most 500.
-// There are no more when they are fewer. Their ReversedBy is nil, since it may change later.
+// There are no more when they are fewer. Their ReversedBy is nil and their ReversedAmount 0, since both may change later.
 func (s *Service) PeriodMovements(ctx context.Context, p *Period, after int64, limit int) ([]Transaction, error) {
 	l := newStatementList(p.AccountID, StatementFilter{Sort: "recorded_at", Limit: limit})
 	l.and("t.position > %s", max(after, p.FromPosition))
@@ -106,7 +106,7 @@ func (s *Service) PeriodMovements(ctx context.Context, p *Period, after int64, l
 		return nil, err
 	}
 	for i := range page.movements {
-		page.movements[i].ReversedBy = nil
+		page.movements[i].ReversedBy, page.movements[i].ReversedAmount = nil, 0
 	}
 	return page.movements, nil
 }

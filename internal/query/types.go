@@ -139,7 +139,7 @@ type Transaction struct {
 	// Reverses is the position of the movement that this one reverses, or 0.
 	Reverses int64
 	// ReversedBy is the positions of the reversals of the movement, and ReversedAmount the sum of them, as of the moment that
-	// was asked about. ReversedBy is nil in a statement.
+	// was asked about. PeriodMovements leaves both zero.
 	ReversedBy     []int64
 	ReversedAmount int64
 	// Metadata is the caller's labels; nil when there are none.
