@@ -39,6 +39,8 @@ type control struct {
 // stage is the world of a control.
 type stage struct {
 	w *world.World
+	// rules are those of the control, for all instances.
+	rules []*wire.Rule
 	// held names the instances whose statements wait at the hold rule.
 	held sync.Map
 	// reached is how many have waited; flips is how many wait to flip.
@@ -91,6 +93,7 @@ func play(ctx context.Context, c *world.Cluster, o world.Options, k control) (v 
 	if k.rules != nil {
 		o.Via = func(instance, addr string) (string, error) {
 			rules := k.rules(st)
+			st.rules = append(st.rules, rules...)
 			if k.then == nil {
 				rules = append(rules, st.holding(o.Name+"-"+instance, begin), st.holding(o.Name+"-flip", lockLive))
 			}
@@ -167,7 +170,16 @@ func (st *stage) watch(ctx context.Context, k control) (oracle.Violation, error)
 			}
 		}
 	}
-	return oracle.Violation{}, fmt.Errorf("not caught within %s; found: %s", controlTime, brief(st.w.Violations()))
+	return oracle.Violation{}, fmt.Errorf("not caught within %s, with %d commands acknowledged and %d statements matched; found: %s",
+		controlTime, st.w.Load.Acknowledged(), st.matched(), brief(st.w.Violations()))
+}
+
+// matched returns how many statements the control's rules have matched.
+func (st *stage) matched() (n int64) {
+	for _, r := range st.rules {
+		n += r.Hits()
+	}
+	return n
 }
 
 // whole checks an unbroken service with the oracle.
