@@ -8,13 +8,13 @@ import (
 	"passbook/internal/query"
 )
 
-// TestBasePath has a proxy mount the service below a path, which it leaves on or takes off.
+// TestBasePath mounts the service below a path, behind a proxy that leaves the path on or strips it.
 func TestBasePath(t *testing.T) {
 	t.Parallel()
 	a := serve(t, &service{base: "/bank", accounts: func(query.ListFilter, query.Wait) (query.Page, int64, error) {
 		return query.Page{Next: "abc"}, 42, nil
 	}})
-	// The document knows nothing of the path, so that a plain client asks.
+	// The document does not have the path, so this uses a plain client.
 	a.client = &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

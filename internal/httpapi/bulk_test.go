@@ -16,7 +16,7 @@ import (
 	"passbook/internal/command"
 )
 
-// plainClient does not hold answers against the specification, which wants them whole.
+// plainClient does not check responses against the specification, which needs complete ones.
 var plainClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 // bulk sends a body to POST /commands and returns the results, whatever the media type.
@@ -40,7 +40,7 @@ func (a *harness) bulk(mediaType, query, body string, header ...string) (status 
 		a.t.Fatal(err)
 	}
 	if got := response.Header.Get("Content-Type"); response.StatusCode == http.StatusOK && got != mediaType {
-		a.t.Errorf("answered in %s what was asked in %s", got, mediaType)
+		a.t.Errorf("a response in %s to a request in %s", got, mediaType)
 	}
 	switch {
 	case response.StatusCode != http.StatusOK:
@@ -65,7 +65,7 @@ func (a *harness) bulk(mediaType, query, body string, header ...string) (status 
 
 const deposit1 = `{"command":"deposit","account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","amount":"1.00"}`
 
-// TestBulkLogsAnOutageOnce expects an unavailable database to be logged once a request, and not once an item.
+// TestBulkLogsAnOutageOnce expects one log line per request, not per item, for an unavailable database.
 func TestBulkLogsAnOutageOnce(t *testing.T) {
 	t.Parallel()
 	a := serve(t, &service{do: func(command.Request) (command.Result, error) { return command.Result{}, errUnavailable }})
@@ -80,7 +80,7 @@ func TestBulkLogsAnOutageOnce(t *testing.T) {
 	}
 }
 
-func TestBulkAnswersEachInOrder(t *testing.T) {
+func TestBulkResultsAreInOrder(t *testing.T) {
 	t.Parallel()
 	items := []string{
 		`{"command":"open","owner":"Ada","currency":"EUR"}`,
@@ -118,12 +118,12 @@ func TestBulkAnswersEachInOrder(t *testing.T) {
 	}
 }
 
-func TestBulkBodiesThatCannotBeRead(t *testing.T) {
+func TestUnreadableBulkBodies(t *testing.T) {
 	t.Parallel()
 	long := `{"command":"deposit","reference":"` + strings.Repeat("x", 300<<10) + `"}`
 	for name, test := range map[string]struct {
 		mediaType, body string
-		status          int       // of the answer
+		status          int       // of the response
 		items           []float64 // of the results
 	}{
 		"no commands":         {"application/x-ndjson", "\n\n", 200, nil},
@@ -182,15 +182,15 @@ func TestBulkAtomic(t *testing.T) {
 		{strings.Repeat(deposit1+"\n", 1001), "413: 413"},
 	} {
 		if got := statuses(test.body); got != test.want {
-			t.Errorf("%q… answered %s, want %s", test.body[:20], got, test.want)
+			t.Errorf("%q…: %s, want %s", test.body[:20], got, test.want)
 		}
 	}
 	if calls != 5 {
-		t.Errorf("%d commands were tried, want 5: a batch with an unreadable command is not begun", calls)
+		t.Errorf("%d commands were tried, want 5: an atomic request with an unreadable command is not applied", calls)
 	}
 }
 
-// TestBulkKeys sees that a key for the whole gives each command one of its own, and that a command's own key wins.
+// TestBulkKeys expects a key of the whole request to give each command its own key, and a command's own key to take precedence.
 func TestBulkKeys(t *testing.T) {
 	t.Parallel()
 	var keys []*command.Key
@@ -207,8 +207,8 @@ func TestBulkKeys(t *testing.T) {
 	}
 }
 
-// TestAtomicKeys sees that commands that are all or nothing have keys all together or not at all: one whose first answer was
-// lost is retried, and the commands without a key of their own are then replayed like the others.
+// TestAtomicKeys expects either all or none of the commands of an atomic request to have keys: a retry after a lost response
+// replays the commands without a key of their own like the others.
 func TestAtomicKeys(t *testing.T) {
 	t.Parallel()
 	var keys []*command.Key
@@ -243,11 +243,11 @@ func TestAtomicKeys(t *testing.T) {
 	}
 	for i, k := range keysOf(deposit1, own, deposit1, other) {
 		if k.Hash != first[i].Hash || k.Fingerprint != first[i].Fingerprint {
-			t.Errorf("command %d has another key when it is sent again", i)
+			t.Errorf("command %d has another key when it is retried", i)
 		}
 	}
 	if again := keysOf(changed, own, deposit1, other)[0]; again.Hash != first[0].Hash || again.Fingerprint == first[0].Fingerprint {
-		t.Error("a command without a key of its own can change without notice")
+		t.Error("a command without a key of its own can change undetected")
 	}
 	if fewer := keysOf(deposit1, own)[1]; fewer.Hash != first[1].Hash || fewer.Fingerprint == first[1].Fingerprint {
 		t.Error("the same key with fewer commands is the same request")
@@ -261,9 +261,9 @@ func TestAtomicKeys(t *testing.T) {
 	}
 }
 
-// TestBulkIsStreamed sends commands without an end and takes results while it does: neither side waits for the whole,
-// and memory does not grow with it.
-func TestBulkIsStreamed(t *testing.T) { //nolint:paralleltest // it measures the heap, which others fill
+// TestBulkIsStreamed sends a long sequence of commands and receives results meanwhile: neither side waits for the end, and memory
+// does not grow with the length.
+func TestBulkIsStreamed(t *testing.T) { //nolint:paralleltest // it measures the heap, which other tests fill
 	a := serve(t, &service{})
 	body, feed := io.Pipe()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.url+"/commands", body)
@@ -277,7 +277,7 @@ func TestBulkIsStreamed(t *testing.T) { //nolint:paralleltest // it measures the
 	go func() {
 		line := []byte(deposit1 + "\n")
 		_, err := feed.Write(line)
-		<-first // the first result is here before the second command is sent
+		<-first // the first result arrives before the second command is sent
 		for i := 1; i < total && err == nil; i++ {
 			_, err = feed.Write(line)
 		}
@@ -311,8 +311,8 @@ func TestBulkIsStreamed(t *testing.T) { //nolint:paralleltest // it measures the
 	}
 }
 
-// TestBulkCallerGoesAway hangs up in the middle; the server ends the request and leaves nothing behind (goleak).
-func TestBulkCallerGoesAway(t *testing.T) {
+// TestBulkClientDisconnects closes the connection in the middle; the server ends the request and leaks no goroutine (goleak).
+func TestBulkClientDisconnects(t *testing.T) {
 	t.Parallel()
 	a := serve(t, &service{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -332,7 +332,7 @@ func TestBulkCallerGoesAway(t *testing.T) {
 	_ = feed.Close()
 }
 
-// TestBulksOnOneConnection sends one long body after the other on a connection that is kept: each has all its results.
+// TestBulksOnOneConnection sends one long body after another on one keep-alive connection: each gets all its results.
 func TestBulksOnOneConnection(t *testing.T) {
 	t.Parallel()
 	const items = 3000

@@ -13,8 +13,7 @@ import (
 	"passbook/internal/httpapi"
 )
 
-// TestBulkMemoryIsShared has memory for the base of three requests: the fourth is refused, and served once one of
-// the three is over.
+// TestBulkMemoryIsShared has memory for three requests: a fourth is refused, and served once one of the three has ended.
 func TestBulkMemoryIsShared(t *testing.T) {
 	t.Parallel()
 	a := serve(t, &service{bulk: httpapi.BulkLimits{Memory: 1 << 20, Wait: 50 * time.Millisecond}})
@@ -53,9 +52,9 @@ func TestBulkMemoryIsShared(t *testing.T) {
 	ends[2]()
 }
 
-// TestBulkMemoryIsGivenBack sends many times what there is memory for, one request after the other: commands that are carried out,
-// refused, bad and too large, and bodies that break off.
-func TestBulkMemoryIsGivenBack(t *testing.T) {
+// TestBulkMemoryIsReleased sends, one request after another, many times as much as fits in memory: commands that are applied,
+// refused, bad and too large, and truncated bodies.
+func TestBulkMemoryIsReleased(t *testing.T) {
 	t.Parallel()
 	calls := 0
 	a := serve(t, &service{
@@ -87,8 +86,8 @@ func TestBulkMemoryIsGivenBack(t *testing.T) {
 	}
 }
 
-// TestBulkNamesErrorsUpToABound has more bad fields in a request than are named.
-func TestBulkNamesErrorsUpToABound(t *testing.T) {
+// TestBulkErrorsAreBounded sends a request with more bad fields than the problems may name.
+func TestBulkErrorsAreBounded(t *testing.T) {
 	t.Parallel()
 	item := new(strings.Builder)
 	item.WriteString(`{"command":"deposit"`)
@@ -111,7 +110,7 @@ func TestBulkNamesErrorsUpToABound(t *testing.T) {
 				t.Fatalf("%s: result %d is %v", query, i, r)
 			}
 		}
-		// A chunk of what streams is what has arrived, so that there may be a few.
+		// A chunk of a stream is whatever has arrived, so that there may be several.
 		if named < 1024 || query != "" && named > 1024 || named > 10*1024 {
 			t.Errorf("%s: %d errors are named", query, named)
 		}

@@ -21,7 +21,7 @@ func deposit(amount string) string {
 	return fmt.Sprintf(`{"account_id":%q,"amount":%s}`, accountID, amount)
 }
 
-// bigBody is beyond what a command may have, and well-formed.
+// bigBody is well-formed, but exceeds the limit for a command.
 var bigBody = `{"reference":"` + strings.Repeat("x", 128<<10) + `"}`
 
 func TestGoodAmounts(t *testing.T) {
@@ -69,7 +69,7 @@ func TestBadAmountsNameTheField(t *testing.T) {
 			t.Errorf("%.40s: %d %s, want %d", amount, got.status, code, want)
 		}
 		named := false
-		for pointer := range errs { // into it, where it is an array
+		for pointer := range errs { // into it, if it is an array
 			named = named || pointer == "/amount" || strings.HasPrefix(pointer, "/amount/")
 		}
 		if !named {
@@ -81,8 +81,8 @@ func TestBadAmountsNameTheField(t *testing.T) {
 	}
 }
 
-// What an amount must be is said in words, although the schema has one alternative for each type.
-func TestAnAmountOfTheWrongKind(t *testing.T) {
+// The error says in words what an amount must be, although the schema has one alternative for each type.
+func TestAmountOfWrongType(t *testing.T) {
 	t.Parallel()
 	a := serve(t, new(service))
 	for amount, want := range map[string]string{
@@ -141,7 +141,7 @@ func TestAllBadFieldsAreReportedTogether(t *testing.T) {
 	}
 }
 
-func TestBodiesThatAreNoBodies(t *testing.T) {
+func TestUnusableBodies(t *testing.T) {
 	t.Parallel()
 	a := serve(t, new(service))
 	good := deposit(`1`)
@@ -183,7 +183,7 @@ func TestBodiesThatAreNoBodies(t *testing.T) {
 	}
 }
 
-// TestLargestCommands sends commands with all that the document allows, each character escaped as two times six bytes.
+// TestLargestCommands sends the largest commands that the document allows, each character escaped as two times six bytes.
 func TestLargestCommands(t *testing.T) {
 	t.Parallel()
 	s := new(service)
@@ -269,7 +269,7 @@ func TestSuccessOfACommand(t *testing.T) {
 	}
 }
 
-func TestOpenMakesAnID(t *testing.T) {
+func TestOpenAssignsID(t *testing.T) {
 	t.Parallel()
 	s := new(service)
 	a := serve(t, s)
@@ -396,8 +396,8 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-// A body whose length is not told beforehand is bounded as it is read. Without a network: a server that answers before
-// it has read all may be cut off by the client's writing.
+// A body of unknown length is bounded as it is read. This test uses no network: a server that responds before it has read
+// everything may reset the connection while the client writes.
 func TestChunkedBodies(t *testing.T) {
 	t.Parallel()
 	a := serve(t, new(service))
@@ -433,8 +433,8 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A body that breaks off is the client's fault, and its command is not applied.
-func TestBodyThatBreaksOff(t *testing.T) {
+// A truncated body is a client error, and its command is not applied.
+func TestTruncatedBody(t *testing.T) {
 	t.Parallel()
 	s := new(service)
 	a := serve(t, s)

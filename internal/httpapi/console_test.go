@@ -34,7 +34,7 @@ func consoleFiles(t *testing.T) map[string]string {
 func TestConsole(t *testing.T) {
 	t.Parallel()
 	s := new(service)
-	s.starting.Store(true) // it is there before the database is
+	s.starting.Store(true) // the console needs no database
 	a := serve(t, s)
 	for where, text := range consoleFiles(t) {
 		got := a.send("GET", where, "")
@@ -60,21 +60,20 @@ func TestConsole(t *testing.T) {
 	}
 }
 
-// What a file refers to is there, every file is referred to, and nothing is elsewhere or in line, which the policy would
-// refuse.
-func TestConsoleIsWhole(t *testing.T) {
+// Every reference has its file, every file is referred to, and nothing is external or inline, which the policy would refuse.
+func TestConsoleIsComplete(t *testing.T) {
 	t.Parallel()
 	files := consoleFiles(t)
 	used := map[string]bool{"/console": true}
 	references := regexp.MustCompile(`(?:src|href)="(console[^"#]*)"|from '(\.[^']+)'`)
 	for where, text := range files {
 		for _, m := range references.FindAllStringSubmatch(text, -1) {
-			target := "/" + m[1] // of the page, beside which it is
+			target := "/" + m[1] // relative to the page
 			if m[2] != "" {
 				target = path.Join(path.Dir(where), m[2])
 			}
 			if _, there := files[target]; !there {
-				t.Errorf("%s refers to %s, which is not there", where, target)
+				t.Errorf("%s refers to %s, which does not exist", where, target)
 			}
 			used[target] = true
 		}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestCORS has pages of an origin that is allowed and of one that is not, with and without authentication.
+// TestCORS sends requests from pages of an allowed and of a foreign origin, with and without authentication.
 func TestCORS(t *testing.T) {
 	t.Parallel()
 	const ours, foreign = "https://app.example", "https://evil.test"
@@ -21,7 +21,7 @@ func TestCORS(t *testing.T) {
 			host := strings.TrimPrefix(a.url, "http://")
 			preflight := func(origin string) *answer {
 				b := *a
-				b.client = plainClient // a preflight is no operation of the document
+				b.client = plainClient // the document has no preflights
 				return b.sendTo(host, http.MethodOptions, "/deposits", "", "Origin", origin, "Access-Control-Request-Method", "POST",
 					"Access-Control-Request-Headers", "authorization,content-type,idempotency-key", "Sec-Fetch-Site", "cross-site")
 			}
@@ -48,7 +48,7 @@ func TestCORS(t *testing.T) {
 					t.Errorf("%s is not exposed: %s", header, exposed)
 				}
 			}
-			// A page can read why it was refused.
+			// A page can read a refusal.
 			if s.auth != nil {
 				got := a.sendTo(host, "GET", "/totals", "", "Origin", "http://localhost:3000")
 				if got.status != http.StatusUnauthorized || got.header.Get("Access-Control-Allow-Origin") != "http://localhost:3000" {
@@ -62,7 +62,7 @@ func TestCORS(t *testing.T) {
 			}
 		})
 	}
-	// Without the setting nothing is said.
+	// Without the setting there are no CORS headers.
 	a := serve(t, &service{})
 	got := a.send("GET", "/totals", "", "Origin", ours)
 	if got.status != http.StatusOK || got.header.Get("Access-Control-Allow-Origin") != "" {

@@ -24,8 +24,8 @@ func TestHarmless(t *testing.T) {
 	}
 }
 
-// TestTableIsReadBack has the csv package read what a table wrote, whatever is in the cells: RFC 4180, and no cell is a formula.
-func TestTableIsReadBack(t *testing.T) {
+// TestTableRoundTrip reads with package csv what a table wrote, for any cells: the text is RFC 4180, and no cell is a formula.
+func TestTableRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(rapid.String(), rapid.StringMatching("[=+@,\"'\r\n\t -]{0,4}[a-z0-9.]{0,3}"))

@@ -9,7 +9,7 @@ import (
 	"passbook/internal/httpapi/request"
 )
 
-// FuzzLastEventID takes any Last-Event-ID: the stream begins there, or the header is named as bad.
+// FuzzLastEventID tries any Last-Event-ID: the stream begins there, or the error names the header.
 func FuzzLastEventID(f *testing.F) {
 	for _, id := range []string{"", "0", "1", "-1", "01", "+1", "9223372036854775807", "9223372036854775808", "1\x00", "é", "１"} {
 		f.Add(id, "")

@@ -24,15 +24,15 @@ import (
 	"passbook/internal/httpapi/feed"
 )
 
-// events is a log in memory: deposits whose positions are their versions.
+// events is a log in memory. It holds deposits whose positions are their versions.
 type events struct {
-	head atomic.Int64
-	data string
-	away atomic.Bool
+	head        atomic.Int64
+	data        string
+	unavailable atomic.Bool
 }
 
 func (l *events) Look(_ context.Context, seen feed.Point) (head feed.Point, held bool, err error) {
-	if l.away.Load() {
+	if l.unavailable.Load() {
 		return head, false, errUnavailable
 	}
 	head.Position = l.head.Load()
@@ -54,7 +54,7 @@ func (l *events) Read(_ context.Context, after, upTo int64, f feed.Filter, limit
 	return all, nil
 }
 
-// serveFeed makes the feed of a harness and runs it until the test ends.
+// serveFeed makes the feed for a harness and runs it until the test ends.
 func serveFeed(t *testing.T, s *service) *feed.Feed {
 	t.Helper()
 	c := s.feed
@@ -109,13 +109,13 @@ func TestPageOfEvents(t *testing.T) {
 			t.Errorf("%s: %d %s", path, got.status, got.text)
 		}
 	}
-	l.away.Store(true)
+	l.unavailable.Store(true)
 	if got := a.send("GET", "/events", ""); got.status != 503 || got.header.Get("Retry-After") == "" {
-		t.Errorf("away: %d %s", got.status, got.text)
+		t.Errorf("unavailable: %d %s", got.status, got.text)
 	}
 }
 
-// Events name the schema of their data, which is there to be read.
+// Events refer to the schema of their data, which the service serves.
 func TestSchemaOfAnEvent(t *testing.T) {
 	t.Parallel()
 	a := serve(t, new(service))
@@ -140,7 +140,7 @@ func TestSchemaOfAnEvent(t *testing.T) {
 	}
 }
 
-// checkCloudEvent holds what the CloudEvents SDK makes of an event against what it was made from.
+// checkCloudEvent compares what the CloudEvents SDK reads with the event that was sent.
 func checkCloudEvent(t *testing.T, e *event.Event, position int64) {
 	t.Helper()
 	if err := e.Validate(); err != nil {
@@ -199,7 +199,7 @@ type source struct {
 
 type sent struct{ id, event, data, comment string }
 
-// follow opens a stream; it ends with the test.
+// follow opens a stream that ends with the test.
 func (a *harness) follow(path string, headers ...string) *source {
 	a.t.Helper()
 	ctx, cancel := context.WithTimeout(a.t.Context(), 5*time.Minute)
@@ -242,7 +242,7 @@ func (s *source) next() (block sent, ok bool) {
 	return block, false
 }
 
-// take reads events until it has n, and checks their order.
+// take reads n events and checks their order.
 func (s *source) take(first int64, n int) {
 	s.t.Helper()
 	for want := first; want < first+int64(n); {
@@ -289,7 +289,7 @@ func TestStreamOfEvents(t *testing.T) {
 	resumed.take(991, 510)
 }
 
-// A stream whose filter takes nothing still moves the reader's Last-Event-ID, and shows that it is alive.
+// A stream whose filter selects nothing still advances the reader's Last-Event-ID, and sends heartbeats.
 func TestQuietStream(t *testing.T) {
 	t.Parallel()
 	l := new(events)
@@ -328,21 +328,22 @@ func TestStreamsAreBounded(t *testing.T) {
 	}
 }
 
-// TestAStreamThatCannotBeServedNow asks for streams as an EventSource does, which any status but 200 would end for good.
-func TestAStreamThatCannotBeServedNow(t *testing.T) {
+// TestEventSourceRetries requests streams that cannot be served now like an EventSource, which any status but 200 would end for
+// good.
+func TestEventSourceRetries(t *testing.T) {
 	t.Parallel()
 	starting := &service{}
 	starting.starting.Store(true)
 	full := &service{feed: feed.Config{MaxStreams: 1, Poll: time.Millisecond}}
-	away := &events{}
-	away.away.Store(true)
+	unavailable := &events{}
+	unavailable.unavailable.Store(true)
 	for name, test := range map[string]struct {
 		service *service
 		header  string
 	}{
 		"too many streams":            {full, ""},
 		"starting":                    {starting, ""},
-		"the database is unavailable": {&service{feed: feed.Config{Log: away}}, ""},
+		"the database is unavailable": {&service{feed: feed.Config{Log: unavailable}}, ""},
 		"credentials not checkable":   {&service{auth: &callers{err: errUnavailable}}, "Bearer events:read"},
 		"too many requests":           {&service{rateLimit: 0.001}, ""},
 	} {
@@ -353,7 +354,7 @@ func TestAStreamThatCannotBeServedNow(t *testing.T) {
 			case full:
 				a.follow("/events").next()
 			default:
-				a.send("GET", "/totals", "") // uses the rate up
+				a.send("GET", "/totals", "") // uses up the rate limit
 			}
 			got := a.send("GET", "/events", "", "Accept", "text/event-stream", "Authorization", test.header)
 			if !regexp.MustCompile(`^: .+\nretry: \d+\n\n$`).MatchString(got.text) || got.status != 200 || got.header.Get("Content-Type") != "text/event-stream" {
@@ -379,7 +380,7 @@ func TestAStreamThatCannotBeServedNow(t *testing.T) {
 	}
 }
 
-func TestWhatAsksForAStream(t *testing.T) {
+func TestAcceptOfStreams(t *testing.T) {
 	t.Parallel()
 	a := serve(t, new(service))
 	for _, tt := range []struct {
@@ -389,7 +390,7 @@ func TestWhatAsksForAStream(t *testing.T) {
 		{nil, false},
 		{[]string{"*/*"}, false},
 		{[]string{"text/event-stream"}, true},
-		{[]string{"application/json, TEXT/Event-Stream;q=0.5"}, true}, // of these two it has only the second
+		{[]string{"application/json, TEXT/Event-Stream;q=0.5"}, true}, // the operation offers only the second
 		{[]string{"application/cloudevents-batch+json, text/event-stream;q=0.5"}, false},
 		{[]string{"text/event-stream;q=0.5", "application/cloudevents-batch+json"}, false},
 		{[]string{"application/cloudevents-batch+json;q=0.5, text/event-stream"}, true},
@@ -432,8 +433,8 @@ func TestLastEventID(t *testing.T) {
 	}
 }
 
-// TestSlowReaderIsCutOff has a reader that asks for a stream and takes nothing of it: it is cut off, and others get on.
-func TestSlowReaderIsCutOff(t *testing.T) { //nolint:paralleltest // it fills the heap, and is the better for a machine of its own
+// TestSlowReaderIsCutOff opens a stream and reads nothing from it: the stream is cut off, and others continue.
+func TestSlowReaderIsCutOff(t *testing.T) { //nolint:paralleltest // it fills the heap and needs the processors
 	l := &events{data: `{"amount": "12.34", "currency": "EUR", "reference": "` + strings.Repeat("x", 10_000) + `"}`}
 	a := serve(t, &service{feed: feed.Config{Log: l, Poll: time.Millisecond}})
 	var dialer net.Dialer
@@ -447,8 +448,8 @@ func TestSlowReaderIsCutOff(t *testing.T) { //nolint:paralleltest // it fills th
 	}
 	quick := a.follow("/events?after=0")
 	quick.lines.Buffer(nil, 1<<20)
-	// 20 MB, more than any socket holds. The quick reader gets them in pieces that a socket does hold, so that no reader waits for
-	// it, however busy the machine is.
+	// 20 MB, more than any socket buffers. The quick reader gets them in pieces that a socket does buffer, so that no reader waits
+	// for it, however busy the machine is.
 	const total, piece = 2000, 50
 	for sent := int64(0); sent < total; sent += piece {
 		l.head.Store(sent + piece)

@@ -172,7 +172,7 @@ func TestReplayStream(t *testing.T) {
 			names = append(names, name)
 		}
 	}
-	// What has not changed is not told again.
+	// Unchanged progress is not sent again.
 	if strings.Join(names, " ") != "progress progress completed" || !strings.Contains(got.text, `"processed":42`) {
 		t.Errorf("%s", got.text)
 	}
@@ -181,8 +181,8 @@ func TestReplayStream(t *testing.T) {
 	}
 }
 
-// TestReplayStreamOfNothing answers what is wrong before the stream begins as without one.
-func TestReplayStreamOfNothing(t *testing.T) {
+// TestStreamOfUnknownReplay expects an error before the stream begins to get the same response as without a stream.
+func TestStreamOfUnknownReplay(t *testing.T) {
 	t.Parallel()
 	a := serve(t, &service{replay: func(string) (projector.Replay, error) { return projector.Replay{}, projector.ErrUnknownReplay }})
 	if got := a.send("GET", replayPath, "", eventStreams...); got.status != 404 {
@@ -190,7 +190,7 @@ func TestReplayStreamOfNothing(t *testing.T) {
 	}
 }
 
-// TestReplayStreamsAreBounded opens as many streams as there may be, one more, and stops the service.
+// TestReplayStreamsAreBounded opens the allowed number of streams and one more, and stops the service.
 func TestReplayStreamsAreBounded(t *testing.T) {
 	t.Parallel()
 	s := &service{stopping: make(chan struct{}), auth: &callers{}}
@@ -224,11 +224,11 @@ func TestReplayStreamsAreBounded(t *testing.T) {
 	if code, _ := got.problem(t); got.status != 503 || code != "too-many-streams" || got.header.Get("Retry-After") == "" {
 		t.Errorf("one more: %d %s", got.status, got.text)
 	}
-	close(s.stopping) // or the streams, which never end, keep the test's server open
+	close(s.stopping) // else the streams, which never end, would keep the test's server open
 	for _, response := range open {
 		for buf := make([]byte, 1024); ; {
 			if _, err := response.Body.Read(buf); err != nil {
-				break // the end of it
+				break // its end
 			}
 		}
 	}

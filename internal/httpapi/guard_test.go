@@ -19,12 +19,11 @@ import (
 	"passbook/internal/httpapi"
 )
 
-// callers stands in for the keys: a credential is the scopes it has, joined by "+". Others are bad, and so are those in
-// revoked.
+// callers replaces the store of keys: a credential is its scopes, joined by "+". All others are bad, and so are those in revoked.
 type callers struct {
 	mu      sync.Mutex
 	revoked map[string]bool
-	guesses int // that the database was asked about
+	guesses int // that the database was queried for
 	err     error
 }
 
@@ -51,7 +50,7 @@ func (c *callers) Authenticate(_ context.Context, credential string) (*auth.Call
 	return caller, nil
 }
 
-// NeedsDatabase has guesses ask the database, and has all others in memory.
+// NeedsDatabase reports true only for guesses.
 func (c *callers) NeedsDatabase(credential string) bool {
 	return strings.HasPrefix(credential, "guess")
 }
@@ -62,7 +61,7 @@ func (c *callers) revoke(credential string) {
 	c.revoked = map[string]bool{credential: true}
 }
 
-// others are, for each of the scopes that an operation takes, all but that one and those that include it.
+// others returns, for each scope that an operation requires, all scopes but that one and those that include it.
 func others(scope string) (all []string) {
 	for lacking := range strings.SplitSeq(scope, " ") {
 		all = append(all, strings.Join(slices.DeleteFunc(auth.ScopeNames(), func(name string) bool {
@@ -72,7 +71,7 @@ func others(scope string) (all []string) {
 	return all
 }
 
-// requestFor makes a request that the operation takes.
+// requestFor returns a valid request for the operation.
 func requestFor(path, method string, op *openapi3.Operation) (string, string, []string) {
 	path = strings.NewReplacer("{account_id}", accountID.String(), "{projection_id}", "balances",
 		"{replay_id}", replayID.String(), "{position}", "7", "{hold_id}", replayID.String(), "{transfer_id}", replayID.String(),
@@ -98,8 +97,8 @@ func requestFor(path, method string, op *openapi3.Operation) (string, string, []
 	return path, body, nil
 }
 
-// TestEveryOperationTakesItsScope is invariant I10: it walks the document and tries every operation without a credential,
-// with a bad one, with all scopes but the right one, and with only that.
+// TestEveryOperationTakesItsScope is invariant I10: it sends requests for every operation in the document without a credential,
+// with a bad one, with all scopes but the right one, and with only that one.
 func TestEveryOperationTakesItsScope(t *testing.T) {
 	t.Parallel()
 	s := &service{auth: &callers{}}
@@ -156,7 +155,7 @@ func TestEveryOperationTakesItsScope(t *testing.T) {
 	}
 }
 
-// checkSecurity holds what the document says twice together.
+// checkSecurity checks that the two statements of a scope in the document agree.
 func checkSecurity(t *testing.T, op *openapi3.Operation, scope string) {
 	t.Helper()
 	var want openapi3.SecurityRequirements
@@ -175,8 +174,8 @@ func checkSecurity(t *testing.T, op *openapi3.Operation, scope string) {
 	}
 }
 
-// What is not in the document is closed, but for the static files.
-func TestWhatIsNoOperationIsClosed(t *testing.T) {
+// Paths that the document does not have are closed, except for the static files.
+func TestUnknownPathsAreClosed(t *testing.T) {
 	t.Parallel()
 	a := serve(t, &service{auth: &callers{}})
 	for path, want := range map[string]int{
@@ -223,8 +222,8 @@ func TestCredentialsThatCannotBeChecked(t *testing.T) {
 	}
 }
 
-// The caller is the actor of its events, and has idempotency keys of its own.
-func TestCommandsAreTheCallers(t *testing.T) {
+// The caller is the actor of its events, and has its own idempotency keys.
+func TestCallersOwnTheirCommands(t *testing.T) {
 	t.Parallel()
 	s := &service{auth: &callers{}}
 	a := serve(t, s)
@@ -245,7 +244,7 @@ func TestCommandsAreTheCallers(t *testing.T) {
 	}
 }
 
-// TestRevokedStreamsEnd revokes a credential while streams are open with it.
+// TestRevokedStreamsEnd revokes a credential with open streams.
 func TestRevokedStreamsEnd(t *testing.T) {
 	t.Parallel()
 	const credential = "events:read+projections:read+accounts:write"
@@ -256,7 +255,7 @@ func TestRevokedStreamsEnd(t *testing.T) {
 	for _, path := range []string{"/events", "/projections/balances/replays/" + replayID.String()} {
 		open = append(open, a.stream(path, credential, http.NoBody))
 	}
-	// A bulk request whose caller has sent one command, has its result, and sends no more.
+	// The client of a bulk request has sent one command, has its result, and sends no more.
 	body, send := io.Pipe()
 	t.Cleanup(func() { _ = send.Close() })
 	go func() {
@@ -274,11 +273,11 @@ func TestRevokedStreamsEnd(t *testing.T) {
 		}
 	}
 	if _, err := io.Copy(io.Discard, line); err == nil {
-		t.Error("a bulk answer that broke off looks like a whole one")
+		t.Error("a truncated bulk response looks complete")
 	}
 }
 
-// stream opens what goes on for long: with a body POST, else GET of server-sent events.
+// stream opens a long request: POST if there is a body, else GET of server-sent events.
 func (a *harness) stream(path, credential string, body io.Reader) io.Reader {
 	a.t.Helper()
 	method := http.MethodGet
@@ -324,7 +323,7 @@ func TestTooManyBulkRequests(t *testing.T) {
 	eventually(t, func() bool { return a.send("POST", "/commands", "[]").status == http.StatusOK })
 }
 
-// eventually waits until the condition holds, for half a minute at most.
+// eventually waits until the condition holds, at most half a minute.
 func eventually(t *testing.T, holds func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

@@ -42,8 +42,8 @@ var (
 // errUnavailable is the error of an unavailable database.
 var errUnavailable = errors.New("connection to 10.0.0.1 refused")
 
-// service stands in for the layers below, to bring about what is hard to bring about with them. Functions that are
-// nil answer with a plain success.
+// service replaces the layers below, to cause what is hard to cause with them. Where a function is nil, it returns a plain
+// success.
 type service struct {
 	primary  string // URL; set on a follower
 	do       func(command.Request) (command.Result, error)
@@ -58,10 +58,10 @@ type service struct {
 	status   func(id string) (projector.Status, error)
 	failure  func(id string) (projector.Failure, error)
 	hooks    subscriptions
-	// What was asked for last, when set.
+	// The last request, if set.
 	holdsAsked *query.HoldFilter
 	searched   *query.SearchFilter
-	stopping   chan struct{} // of streams of a replay's progress
+	stopping   chan struct{} // ends streams of a replay's progress
 	checks     []httpapi.Check
 	feed       feed.Config // Log and Logger are set when it is empty
 	streams    httpapi.StreamTimes
@@ -99,7 +99,7 @@ func (s *service) last() (r command.Request, ok bool) {
 	return s.requests[len(s.requests)-1], true
 }
 
-// forget makes last answer false.
+// forget drops the last request.
 func (s *service) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,10 +108,10 @@ func (s *service) forget() {
 
 var eur, _ = money.LookupCurrency("EUR")
 
-// holdID is the hold that commands of the tests are about.
+// holdID is the hold in the commands of the tests.
 var holdID = uuid.MustParse("0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e42")
 
-// recorded is a command that the log has at a position and the ones after it.
+// recorded returns the result of a command that was appended at a position.
 func recorded(r command.Request, position, version int64) command.Result {
 	amount := money.New(1250, eur)
 	move := account.Reversal{ReversalID: replayID, ReversedPosition: 5, Amount: amount}
@@ -248,7 +248,7 @@ func (s *service) CancelReplay(ctx context.Context, id string, _ uuid.UUID) (pro
 	return s.StartReplay(ctx, id)
 }
 
-// harness is a server on a real port, and a client that holds each answer against the specification.
+// harness is a server on a real port, with a client that checks each response against the specification.
 type harness struct {
 	t       *testing.T
 	handler http.Handler
@@ -299,14 +299,14 @@ func serve(t *testing.T, s *service) *harness {
 	return a
 }
 
-// answer is what came back.
+// answer is a response.
 type answer struct {
 	status int
 	header http.Header
 	text   string
 }
 
-// json reads the answer as an object.
+// json parses the response as an object.
 func (a *answer) json(t *testing.T) map[string]any {
 	t.Helper()
 	var m map[string]any
@@ -316,7 +316,7 @@ func (a *answer) json(t *testing.T) map[string]any {
 	return m
 }
 
-// problem reads the answer as a problem: its code and its errors by where they are.
+// problem parses the response as a problem: its code, and its errors by location.
 func (a *answer) problem(t *testing.T) (code string, errs map[string]string) {
 	t.Helper()
 	var p genapi.Problem

@@ -15,7 +15,7 @@ import (
 	"passbook/internal/projector"
 )
 
-// overHTTP2 serves the handler of a harness over TLS and HTTP/2 as well, with a time for writing an answer.
+// overHTTP2 also serves the handler of a harness over TLS and HTTP/2, with a write timeout.
 func (a *harness) overHTTP2(writeTimeout time.Duration) *httptest.Server {
 	server := httptest.NewUnstartedServer(a.handler)
 	server.EnableHTTP2 = true
@@ -25,7 +25,7 @@ func (a *harness) overHTTP2(writeTimeout time.Duration) *httptest.Server {
 	return server
 }
 
-// open sends a request over HTTP/2 and returns the lines of its answer as they come.
+// open sends a request over HTTP/2 and returns the lines of its response as they arrive.
 func (a *harness) open(server *httptest.Server, method, path, mediaType string, body io.Reader) *bufio.Reader {
 	a.t.Helper()
 	r, err := http.NewRequestWithContext(a.t.Context(), method, server.URL+path, body)
@@ -45,7 +45,7 @@ func (a *harness) open(server *httptest.Server, method, path, mediaType string, 
 	return bufio.NewReader(response.Body)
 }
 
-// until reads lines up to one that begins so.
+// until reads lines up to one with the prefix.
 func until(lines *bufio.Reader, prefix string) error {
 	for {
 		line, err := lines.ReadString('\n')
@@ -55,14 +55,13 @@ func until(lines *bufio.Reader, prefix string) error {
 	}
 }
 
-// TestQuietOverHTTP2 has answers over HTTP/2 in which nothing is sent for longer than the time that sending one piece may
-// take, and for longer than the server's time for a whole answer. Go's HTTP/2 server resets a stream when a deadline
-// passes, whether anything is being sent or not.
+// TestQuietOverHTTP2 keeps responses over HTTP/2 idle for longer than a piece may take, and for longer than the server's write
+// timeout. Go's HTTP/2 server resets a stream when a deadline passes, even while nothing is being sent.
 func TestQuietOverHTTP2(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct{ patience, answer, quiet time.Duration }{
+	for name, test := range map[string]struct{ pieceTimeout, writeTimeout, quiet time.Duration }{
 		"short": {100 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond},
-		"usual": {0, time.Minute, 11 * time.Second}, // 10 seconds, as the issue has it
+		"usual": {0, time.Minute, 11 * time.Second}, // the default piece timeout is 10 seconds
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -72,7 +71,7 @@ func TestQuietOverHTTP2(t *testing.T) {
 			l := &events{data: `{"amount":1}`}
 			l.head.Store(1)
 			var over atomic.Bool
-			s := &service{feed: feed.Config{Log: l}, streams: httpapi.StreamTimes{Heartbeat: time.Hour, PieceTimeout: test.patience}}
+			s := &service{feed: feed.Config{Log: l}, streams: httpapi.StreamTimes{Heartbeat: time.Hour, PieceTimeout: test.pieceTimeout}}
 			s.replay = func(id string) (projector.Replay, error) {
 				replay := sampleReplay(id)
 				if over.Load() {
@@ -81,11 +80,11 @@ func TestQuietOverHTTP2(t *testing.T) {
 				return replay, nil
 			}
 			a := serve(t, s)
-			server := a.overHTTP2(test.answer)
+			server := a.overHTTP2(test.writeTimeout)
 			stream := a.open(server, "GET", "/events?after=0", "text/event-stream", http.NoBody)
 			progress := a.open(server, "GET", "/projections/balances/replays/"+replayID.String(), "text/event-stream", http.NoBody)
 			body, send := io.Pipe()
-			go func() { // the answer begins with its first line
+			go func() { // the response begins with its first line
 				<-time.After(test.quiet)
 				_, _ = io.WriteString(send, `{"command":"deposit","account_id":"`+accountID.String()+`","amount":"1"}`+"\n")
 				_ = send.Close()

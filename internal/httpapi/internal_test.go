@@ -33,7 +33,7 @@ func TestBindingProblem(t *testing.T) {
 	}
 }
 
-func TestEveryKnownErrorHasItsOwnAnswer(t *testing.T) {
+func TestEveryKnownErrorHasItsOwnProblem(t *testing.T) {
 	t.Parallel()
 	for _, k := range known {
 		p := problemOf(fmt.Errorf("wrapped: %w", k.err))

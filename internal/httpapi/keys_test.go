@@ -70,8 +70,8 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 }
 
-// The first refusal of a request with a key is rendered for the log, and given again byte for byte.
-func TestARefusalIsGivenAgain(t *testing.T) {
+// The first refusal of a request with a key is stored, and repeated byte for byte.
+func TestRefusalIsRepeated(t *testing.T) {
 	t.Parallel()
 	refusal := &account.Refusal{Code: "insufficient-funds", Detail: "the balance is 1.00"}
 	var stored []byte

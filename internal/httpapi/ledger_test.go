@@ -30,7 +30,7 @@ func decimalOf(t *testing.T, text string) *money.Decimal {
 	return &d
 }
 
-// ledgerCommands are the commands of holds, reversals and changes, and those that have metadata: as a request and as an item.
+// ledgerCommands returns the commands on holds, reversals and changes, and those with metadata: as a request and as an item.
 func ledgerCommands(t *testing.T) []ledgerCommand {
 	t.Helper()
 	text := func(s string) *string { return &s }
@@ -123,7 +123,7 @@ func ledgerCommands(t *testing.T) []ledgerCommand {
 
 type ledgerCommand struct {
 	name, method, path string
-	// named is the members by which an item of POST /commands names what the path names.
+	// named has the members of an item of POST /commands for the ids in the path.
 	named, body string
 	command     account.Command
 	accountID   uuid.UUID
@@ -133,7 +133,7 @@ type ledgerCommand struct {
 	receipt     string
 }
 
-// item is the command as an item of POST /commands.
+// item returns the command as an item of POST /commands.
 func (c *ledgerCommand) item() string {
 	item := fmt.Sprintf(`{"command":%q`, c.name)
 	for _, members := range []string{c.named, c.body[1 : len(c.body)-1]} {
@@ -309,7 +309,8 @@ func TestMediaTypesOfAPatch(t *testing.T) {
 	}
 }
 
-// The keys of metadata are the caller's own: what looks like an amount there is text, and another text is another request.
+// The caller chooses the keys of metadata: what looks like an amount there is text, and a different text makes a different
+// request.
 func TestMetadataInFingerprints(t *testing.T) {
 	t.Parallel()
 	s := new(service)

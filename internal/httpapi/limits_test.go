@@ -10,7 +10,7 @@ import (
 	"passbook/internal/httpapi"
 )
 
-// TestRateLimit sends more than a caller may: at a thousandth of a request a second nothing comes back while it runs.
+// TestRateLimit sends more than a caller may: at a thousandth of a request a second, no token comes back meanwhile.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
 	c := &callers{}
@@ -30,13 +30,13 @@ func TestRateLimit(t *testing.T) {
 	if other := a.send("GET", "/totals", "", "Authorization", "Bearer accounts:read+accounts:write"); other.status != 200 {
 		t.Errorf("another caller: %d", other.status)
 	}
-	// Bad credentials count against the address, and do not keep good ones from it out.
+	// Bad credentials count against the address, but do not block good ones from it.
 	for i, want := range []int{401, 429, 429} {
 		if got := a.send("GET", "/totals", "", "Authorization", "Bearer guess"+strconv.Itoa(i)); got.status != want {
 			t.Errorf("guess %d: %d", i, got.status)
 		}
 	}
-	// An open path is no way around it.
+	// A public path does not circumvent it.
 	if got := a.send("GET", "/readyz", "", "Authorization", "Bearer guess7"); got.status != 200 || strings.Contains(got.text, "detail") {
 		t.Errorf("a guess at /readyz: %d %s", got.status, got.text)
 	}
@@ -53,7 +53,7 @@ func TestRateLimit(t *testing.T) {
 	}
 }
 
-// Without authentication callers are told apart by their addresses, those of IPv6 by their networks.
+// Without authentication a caller is its address, or the network of an IPv6 address.
 func TestRateLimitByAddress(t *testing.T) {
 	t.Parallel()
 	a := serve(t, &service{rateLimit: .001})
@@ -68,7 +68,7 @@ func TestRateLimitByAddress(t *testing.T) {
 		{"[2001:db8::1]:1000", 200},
 		{"[2001:db8::2]:1000", 429},
 		{"[2001:db8:0:1::1]:1000", 200},
-		{"@", 200}, // what is no address shares one bucket
+		{"@", 200}, // all that are no addresses share one bucket
 		{"@", 429},
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/totals", nil)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// sendTo sends a request to a Host that may be another than the one it connects to.
+// sendTo sends a request whose Host may differ from the address it connects to.
 func (a *harness) sendTo(host, method, path, body string, headers ...string) *answer {
 	a.t.Helper()
 	r, err := http.NewRequestWithContext(a.t.Context(), method, a.url+path, strings.NewReader(body))
@@ -30,7 +30,7 @@ func (a *harness) sendTo(host, method, path, body string, headers ...string) *an
 	return &answer{response.StatusCode, response.Header, string(text)}
 }
 
-// TestHost has requests to names that a page may have given the service's address (DNS rebinding).
+// TestHost sends requests to names that a page may have pointed at the address of the service (DNS rebinding).
 func TestHost(t *testing.T) {
 	t.Parallel()
 	a := serve(t, &service{})
@@ -54,7 +54,7 @@ func TestHost(t *testing.T) {
 		if got := a.sendTo(host, "POST", "/deposits", deposit, "Content-Type", "application/json"); got.status != http.StatusMisdirectedRequest {
 			t.Errorf("Host %s: POST: %d %s", host, got.status, got.text)
 		}
-		for _, path := range []string{"/livez", "/readyz"} { // probes address an instance by its number
+		for _, path := range []string{"/livez", "/readyz"} { // probes address an instance by its IP address
 			if got := a.sendTo(host, "GET", path, ""); got.status != http.StatusOK {
 				t.Errorf("Host %s: GET %s: %d %s", host, path, got.status, got.text)
 			}
@@ -62,7 +62,7 @@ func TestHost(t *testing.T) {
 	}
 }
 
-// TestCrossOrigin tries every operation that changes something as a page of another origin would.
+// TestCrossOrigin sends every operation that changes something like a page of another origin.
 func TestCrossOrigin(t *testing.T) {
 	t.Parallel()
 	a := serve(t, &service{})
@@ -98,7 +98,7 @@ func TestCrossOrigin(t *testing.T) {
 	}
 }
 
-// With authentication a proxy may ask for any name: what protects is the credential, which no browser adds by itself.
+// With authentication a proxy may use any name: the credential protects the service, and no browser adds it by itself.
 func TestHostWithAuthentication(t *testing.T) {
 	t.Parallel()
 	a := serve(t, &service{auth: &callers{}})

@@ -16,8 +16,8 @@ import (
 	"passbook/internal/query"
 )
 
-// bookkeeper is a read side with an account of so many movements of 0.01 EUR, which fails to read beyond a position if that is
-// not zero.
+// bookkeeper returns a read side with an account of so many movements of 0.01 EUR. Unless failsAfter is zero, it fails to read
+// beyond that position.
 func bookkeeper(movements, failsAfter int64) *service {
 	eur, _ := money.LookupCurrency("EUR")
 	end := time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC)
@@ -48,8 +48,9 @@ func bookkeeper(movements, failsAfter int64) *service {
 	}
 }
 
-// TestStatementIsWhole reads statements of none, some and many movements, as JSON, which is checked against the document, and CSV.
-func TestStatementIsWhole(t *testing.T) {
+// TestStatementIsComplete reads statements of no, some and many movements, as JSON, which it checks against the document, and as
+// CSV.
+func TestStatementIsComplete(t *testing.T) {
 	t.Parallel()
 	path := "/accounts/" + accountID.String() + "/statement"
 	for _, movements := range []int64{0, 1, 499, 500, 501, 1300} {
@@ -116,7 +117,7 @@ func TestBoundsInOrder(t *testing.T) {
 	}
 }
 
-// checkBounds expects 400 that names a parameter, or 200 if that is "".
+// checkBounds expects 400 with an error for the parameter, or 200 if that is "".
 func checkBounds(t *testing.T, got *answer, request, parameter string) {
 	t.Helper()
 	if parameter == "" {
@@ -147,8 +148,8 @@ func TestStatementFromYearOne(t *testing.T) {
 	}
 }
 
-// TestStatementBreaksOff sees that a statement that cannot be read to its end is no whole response.
-func TestStatementBreaksOff(t *testing.T) {
+// TestTruncatedStatement expects a statement that cannot be read to its end not to look complete.
+func TestTruncatedStatement(t *testing.T) {
 	t.Parallel()
 	a := serve(t, bookkeeper(2000, 700))
 	for _, accept := range []string{"application/json", "text/csv"} {
@@ -164,7 +165,7 @@ func TestStatementBreaksOff(t *testing.T) {
 		text, err := io.ReadAll(response.Body)
 		_ = response.Body.Close()
 		if err == nil {
-			t.Errorf("%s: %d bytes came as a whole response", accept, len(text))
+			t.Errorf("%s: %d bytes look like a complete response", accept, len(text))
 		}
 	}
 	if got := a.send("GET", "/accounts/"+accountID.String()+"/statement?from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z", ""); got.status != http.StatusBadRequest {

@@ -268,7 +268,7 @@ func TestBadParameters(t *testing.T) {
 	}
 }
 
-// A cursor holds an owner of 200 characters, each of which may have four bytes.
+// A cursor contains an owner of 200 characters, each of which may have four bytes.
 func TestLongestCursor(t *testing.T) {
 	t.Parallel()
 	a := serve(t, new(service))

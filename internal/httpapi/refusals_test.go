@@ -18,7 +18,7 @@ import (
 	"passbook/internal/money"
 )
 
-// ledger decides commands on accounts in memory, as the write side does. It appends nothing.
+// ledger decides commands on accounts in memory, like the write side. It appends nothing.
 type ledger struct {
 	t        *testing.T
 	log      []account.Entry
@@ -70,8 +70,8 @@ func (l *ledger) do(r command.Request) (command.Result, error) {
 	return command.Result{}, errors.New("the command is not refused")
 }
 
-// TestRefusalsNameTheField sends commands that are refused, each on its own route and as an item of POST /commands, and
-// expects the problem to point to the member of the body, or the header, that is at fault. What the path names is not pointed to.
+// TestRefusalsNameTheField sends commands that are refused, each on its own route and as an item of POST /commands, and expects
+// the problem to point to the member of the body, or the header, at fault. Ids in the path get no pointer.
 func TestRefusalsNameTheField(t *testing.T) {
 	t.Parallel()
 	id := func(n int) uuid.UUID { return uuid.MustParse(fmt.Sprintf("0190a0d2-7c4e-7b1c-9a53-%012d", n)) }
@@ -86,7 +86,7 @@ func TestRefusalsNameTheField(t *testing.T) {
 		account.HoldPlaced{HoldID: expired, Amount: cents(1), ExpiresAt: moment.Add(-time.Second)})
 	const deposited, sentToClosed, reversed = 2, 7, 9
 	l.add(ada, account.TransferSent{TransferID: transfer, To: closed, Amount: cents(1)})
-	l.add(closed, created) // at 8, out of order with the transfer, which is all the same here
+	l.add(closed, created) // at 8, out of order with the transfer, which does not matter here
 	l.add(ada, account.MoneyDeposited{Amount: cents(1)}, account.CreditReversed{
 		Reversal: account.Reversal{ReversalID: id(15), ReversedPosition: reversed, Amount: cents(1)},
 	})
@@ -114,7 +114,7 @@ func TestRefusalsNameTheField(t *testing.T) {
 	codes := make(map[string]bool)
 	for _, tt := range []struct {
 		command, method, path string
-		// inPath is the members by which an item names what the path names.
+		// inPath has the members of an item for the ids in the path.
 		inPath, body string
 		code, field  string
 	}{
@@ -234,7 +234,7 @@ func TestRefusalsNameTheField(t *testing.T) {
 	}
 }
 
-// pointersOf returns where the errors of a problem are.
+// pointersOf returns the pointers of the errors of a problem.
 func pointersOf(problem map[string]any) (pointers []string) {
 	errs, _ := problem["errors"].([]any)
 	for _, e := range errs {
@@ -248,12 +248,12 @@ func pointersOf(problem map[string]any) (pointers []string) {
 	return pointers
 }
 
-// wantAllCodes fails for the codes of refusals that are not among those seen, unless no request gets them.
+// wantAllCodes fails for codes of refusals that were not seen, except those that no request gets.
 func wantAllCodes(t *testing.T, seen map[string]bool) {
 	t.Helper()
 	for _, code := range []string{
 		"text-too-long", "text-invalid", "metadata-too-large", "currency-unknown", "expiry-too-late", // invalid-body
-		"hold-not-expired", // of a command that the service sends itself
+		"hold-not-expired", // only the service itself sends the command
 	} {
 		seen[code] = true
 	}

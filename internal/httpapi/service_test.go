@@ -84,7 +84,7 @@ func TestErrorsOfProjections(t *testing.T) {
 	}
 }
 
-func TestPathsAndMethodsThatAreNotThere(t *testing.T) {
+func TestUnknownPathsAndMethods(t *testing.T) {
 	t.Parallel()
 	a := serve(t, new(service))
 	for _, tt := range []struct {
@@ -159,10 +159,10 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// How far the log is, and what the database lets the service do, is for those who may know.
-func TestReadinessInPrivate(t *testing.T) {
+// Only authorized callers may see the position of the log and the rights of the database role.
+func TestPrivateReadinessDetails(t *testing.T) {
 	t.Parallel()
-	checks := []httpapi.Check{{Name: "database", OK: true, Detail: "answers"}, {Name: "projection balances", OK: true, Detail: "at 7", Private: true}}
+	checks := []httpapi.Check{{Name: "database", OK: true, Detail: "reachable"}, {Name: "projection balances", OK: true, Detail: "at 7", Private: true}}
 	with := serve(t, &service{auth: &callers{}, checks: checks})
 	without := serve(t, &service{checks: checks})
 	for _, tt := range []struct {
@@ -179,13 +179,13 @@ func TestReadinessInPrivate(t *testing.T) {
 		{without, "", "evil.test", false},
 	} {
 		got := tt.a.sendTo(tt.host, "GET", "/readyz", "", "Authorization", tt.credential)
-		if got.status != 200 || strings.Contains(got.text, "at 7") != tt.told || !strings.Contains(got.text, "answers") {
+		if got.status != 200 || strings.Contains(got.text, "at 7") != tt.told || !strings.Contains(got.text, "reachable") {
 			t.Errorf("%q to %s: %d %s", tt.credential, tt.host, got.status, got.text)
 		}
 	}
 }
 
-// Until the schema is in place, what needs the database is refused, and what does not is answered.
+// Until the schema is in place, requests that need the database are refused, and others are served.
 func TestStarting(t *testing.T) {
 	t.Parallel()
 	s := new(service)
@@ -271,7 +271,7 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// TestIndex leads people to the console, and programs to the document.
+// TestIndex expects people to get to the console, and programs to the document.
 func TestIndex(t *testing.T) {
 	t.Parallel()
 	const links = `{"links":{"console":"/console","docs":"/docs","openapi":"/openapi.yaml"},"service":"passbook","version":"test"}`
@@ -307,7 +307,7 @@ func TestIndex(t *testing.T) {
 	}
 }
 
-func TestNewNeedsAllItsParts(t *testing.T) {
+func TestNewRequiresCompleteConfig(t *testing.T) {
 	t.Parallel()
 	s, registry := new(service), prometheus.NewRegistry()
 	whole := httpapi.Config{
@@ -316,12 +316,12 @@ func TestNewNeedsAllItsParts(t *testing.T) {
 		Started: func() bool { return true }, Unavailable: func(error) bool { return false },
 	}
 	if _, err := httpapi.New(httpapi.Config{}); err == nil {
-		t.Error("nothing is enough")
+		t.Error("an empty configuration is accepted")
 	}
 	without := whole
 	without.Logger = nil
 	if _, err := httpapi.New(without); err == nil {
-		t.Error("no logger is enough")
+		t.Error("a configuration without a logger is accepted")
 	}
 	if _, err := httpapi.New(whole); err != nil {
 		t.Error(err)
@@ -331,8 +331,8 @@ func TestNewNeedsAllItsParts(t *testing.T) {
 	}
 }
 
-// A command given up by its caller is no fault of the server's, and must not be logged as one.
-func TestCallerThatHasGone(t *testing.T) {
+// A command that its client has cancelled is no server error, and must not be logged as one.
+func TestCancelledCommand(t *testing.T) {
 	t.Parallel()
 	a := serve(t, &service{do: func(command.Request) (command.Result, error) { return command.Result{}, context.Canceled }})
 	if got := a.send("POST", "/deposits", deposit("1")); got.status != http.StatusServiceUnavailable || strings.Contains(a.log.String(), "ERROR") {

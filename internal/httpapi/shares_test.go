@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// openFor opens a request that goes on for long with a key, and returns what ends it and the status it was answered.
+// openFor opens a long request with a key, and returns its status and a function that ends it.
 func (a *harness) openFor(key, method, path, accept string) (end func(), status int) {
 	a.t.Helper()
 	body, feed := io.Pipe()
@@ -17,7 +17,7 @@ func (a *harness) openFor(key, method, path, accept string) (end func(), status 
 	if method == http.MethodGet {
 		request.Body = http.NoBody
 	} else {
-		go func() { _, _ = io.WriteString(feed, deposit1+"\n") }() // the answer begins with the first result
+		go func() { _, _ = io.WriteString(feed, deposit1+"\n") }() // the response begins with the first result
 	}
 	request.Header.Set("Content-Type", "application/x-ndjson")
 	request.Header.Set("Accept", accept)
@@ -31,8 +31,8 @@ func (a *harness) openFor(key, method, path, accept string) (end func(), status 
 	return func() { _ = feed.Close(); _ = body.Close(); _ = response.Body.Close() }, response.StatusCode
 }
 
-// TestSharesOfCallers has one caller open all it may: more is refused with 429, whatever is free, while another caller is
-// served; and what has ended may be opened again.
+// TestSharesOfCallers opens all streams that one caller may have: more get 429, even if others are free, while another caller is
+// served; once one has ended, the caller may open another.
 func TestSharesOfCallers(t *testing.T) {
 	t.Parallel()
 	const all, share = 5, 2
@@ -62,7 +62,7 @@ func TestSharesOfCallers(t *testing.T) {
 			defer must(keys[1], 200)()
 			defer must(keys[1], 200)()
 			defer must(keys[2], 200)()
-			must(keys[2], 503)() // as many as there may be
+			must(keys[2], 503)() // the limit for all callers
 			first()
 			eventually(t, func() bool {
 				end, status := opened(keys[0])
@@ -73,7 +73,7 @@ func TestSharesOfCallers(t *testing.T) {
 	}
 }
 
-// Without authentication a caller is an address; a quarter is its share, unless set.
+// Without authentication a caller is an address; its default share is a quarter.
 func TestSharesOfAddresses(t *testing.T) {
 	t.Parallel()
 	a := serve(t, &service{maxStreams: 8})

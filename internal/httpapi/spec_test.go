@@ -37,7 +37,7 @@ func TestDocumentIsValid(t *testing.T) {
 	}
 }
 
-func TestEveryOperationIsWhole(t *testing.T) {
+func TestEveryOperationIsComplete(t *testing.T) {
 	t.Parallel()
 	doc := loadDocument(t)
 	ids := make(map[string]bool)
@@ -84,7 +84,7 @@ func checkResponses(t *testing.T, name string, op *openapi3.Operation) {
 	}
 }
 
-// What is not closed to unknown fields would take them in silence.
+// An object that is not closed would ignore unknown fields silently.
 func TestBodiesAreClosed(t *testing.T) {
 	t.Parallel()
 	for path, item := range loadDocument(t).Paths.Map() {
@@ -93,7 +93,7 @@ func TestBodiesAreClosed(t *testing.T) {
 				continue
 			}
 			schema := op.RequestBody.Value.Content.Get("application/json").Schema.Value
-			if schema.Items != nil { // of POST /commands
+			if schema.Items != nil { // as in POST /commands
 				schema = schema.Items.Value
 			}
 			if closed := schema.AdditionalProperties.Has; closed == nil || *closed {

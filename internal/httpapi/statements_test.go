@@ -182,7 +182,7 @@ func TestErrorsOfStatements(t *testing.T) {
 			})
 			for _, path := range []string{balancePath + "?at_position=3", transactionsPath, "/totals"} {
 				if path == "/totals" && (tt.status == 404 || tt.status == 400) {
-					continue // it has no account, moment or cursor
+					continue // it takes no account, time or cursor
 				}
 				got := a.send("GET", path, "")
 				code, errs := got.problem(t)

@@ -12,17 +12,17 @@ import (
 	"passbook/internal/httpapi"
 )
 
-// TestBulkInPieces sends commands piece by piece. A body that goes on arriving is read however long it takes; one that stops,
-// or a command that never ends, is given up.
+// TestBulkInPieces sends commands piece by piece. A body that keeps arriving is read however long it takes; one that stops, or a
+// command that never ends, is refused.
 func TestBulkInPieces(t *testing.T) {
 	t.Parallel()
 	const timeout = 500 * time.Millisecond
 	lineEnds, line, array := deposit1+"\n", "application/x-ndjson", "application/json"
 	for name, test := range map[string]struct {
 		mediaType, query string
-		pieces           []string      // of a body, sent one after the other
+		pieces           []string      // of the body, sent one after another
 		every            time.Duration // between them
-		answered         bool          // or else given up
+		served           bool          // else refused
 	}{
 		"a line":              {line, "", []string{lineEnds[:20], lineEnds[20:40], lineEnds[40:60], lineEnds[60:]}, timeout / 2, true},
 		"an atomic line":      {line, "?atomic=true", []string{lineEnds[:20], lineEnds[20:40], lineEnds[40:60], lineEnds[60:]}, timeout / 2, true},
@@ -52,7 +52,7 @@ func TestBulkInPieces(t *testing.T) {
 					t.Fatal(err)
 				}
 				request.Header.Set("Content-Type", test.mediaType)
-				sent := make(chan int, 1) // how many pieces were taken
+				sent := make(chan int, 1) // how many pieces were read
 				go func() {
 					n := 0
 					for _, piece := range test.pieces {
@@ -76,19 +76,19 @@ func TestBulkInPieces(t *testing.T) {
 						t.Fatal(response.Proto)
 					}
 				}
-				_ = body.Close() // lets the sender go
+				_ = body.Close() // unblocks the sender
 				whole := err == nil && response.StatusCode == http.StatusOK && !strings.Contains(text, `"code"`) &&
 					strings.Count(text, `"status":201`) == strings.Count(strings.Join(test.pieces, ""), "account_id")
-				if whole != test.answered {
+				if whole != test.served {
 					t.Errorf("%v %v", err, text)
 				}
-				if n := <-sent; !test.answered && n == len(test.pieces) && n > 2 {
-					t.Error("it was never given up")
+				if n := <-sent; !test.served && n == len(test.pieces) && n > 2 {
+					t.Error("it was never refused")
 				}
 			})
 		}
 	}
 }
 
-// each has each character by itself.
+// each returns the characters of a text one by one.
 func each(text string) []string { return strings.Split(text, "") }

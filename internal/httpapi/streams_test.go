@@ -10,8 +10,7 @@ import (
 	"passbook/internal/httpapi/feed"
 )
 
-// What an EventSource with nothing but onmessage sees are events without a name, and what some readers take for an empty
-// event is an id without data.
+// An EventSource that sets only onmessage sees events without a name; some readers take an id without data for an empty event.
 func TestUnnamedEvents(t *testing.T) {
 	t.Parallel()
 	l := &events{data: `{"amount": "12.34", "currency": "EUR"}`}
@@ -43,7 +42,7 @@ func TestUnnamedEvents(t *testing.T) {
 	}
 }
 
-// TestEventsOfALogThatWentBack sees an open stream end, and a page and a stream that begin beyond the end of the log, each with
+// TestEventsOfALogThatWentBack expects an open stream, and a page and a stream that begin beyond the end of the log, to end with
 // the same problem.
 func TestEventsOfALogThatWentBack(t *testing.T) {
 	t.Parallel()
@@ -56,7 +55,7 @@ func TestEventsOfALogThatWentBack(t *testing.T) {
 			block, ok := s.next()
 			switch {
 			case !ok:
-				t.Errorf("%s: it ends without a word", what)
+				t.Errorf("%s: it ends without a problem", what)
 				return
 			case block.event == "log-went-back":
 				var p struct{ Code, Detail string }

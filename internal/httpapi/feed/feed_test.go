@@ -22,23 +22,23 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
-	errAway   = errors.New("away")
-	errBroken = errors.New("broken")
-	subjects  = []uuid.UUID{uuid.MustParse("00000000-0000-4000-8000-000000000001"), uuid.MustParse("00000000-0000-4000-8000-000000000002")}
-	types     = []string{"MoneyDeposited", "MoneyWithdrawn", "AccountSuspended"}
+	errUnavailable = errors.New("unavailable")
+	errBroken      = errors.New("broken")
+	subjects       = []uuid.UUID{uuid.MustParse("00000000-0000-4000-8000-000000000001"), uuid.MustParse("00000000-0000-4000-8000-000000000002")}
+	types          = []string{"MoneyDeposited", "MoneyWithdrawn", "AccountSuspended"}
 )
 
-// log is a log in memory, of events made from their positions.
+// log is a log in memory. It makes events from their positions.
 type log struct {
 	head  atomic.Int64
 	reads atomic.Int64
 	mu    sync.Mutex
 	err   error
-	// kept is the position up to which the log has always been the same, and lost how often what came after it was lost.
+	// kept is the position up to which the log has never changed; lost is how often it has lost what came after that.
 	kept, lost int64
 }
 
-// goBack has the log lose what comes after a position, and then grow by other events to another.
+// goBack makes the log lose everything after one position, and then grow with other events to another.
 func (l *log) goBack(kept, head int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -47,7 +47,7 @@ func (l *log) goBack(kept, head int64) {
 	l.head.Store(head)
 }
 
-// id is that of the event at a position; l.mu is held.
+// id returns the id of the event at a position; l.mu is held.
 func (l *log) id(position int64) uuid.UUID {
 	if position <= l.kept {
 		return uuid.NewSHA1(subjects[0], fmt.Append(nil, position))
@@ -91,12 +91,12 @@ func (l *log) Read(_ context.Context, after, upTo int64, f feed.Filter, limit in
 	return events, nil
 }
 
-// start runs a feed of an empty log until the test ends.
+// start runs a feed on an empty log until the test ends.
 func start(t *testing.T, c feed.Config) (*feed.Feed, *log) {
 	t.Helper()
 	l := new(log)
 	c.Log, c.Logger = l, slog.New(slog.DiscardHandler)
-	c.Transient = func(err error) bool { return errors.Is(err, errAway) }
+	c.Transient = func(err error) bool { return errors.Is(err, errUnavailable) }
 	f := feed.New(c)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -105,7 +105,8 @@ func start(t *testing.T, c feed.Config) (*feed.Feed, *log) {
 	return f, l
 }
 
-// TestEveryStreamSeesEveryEventOnce has readers of every pace and filter, who come and go, beside a log that grows.
+// TestEveryStreamSeesEveryEventOnce runs readers with different filters and speeds, which open and close streams while the log
+// grows.
 func TestEveryStreamSeesEveryEventOnce(t *testing.T) {
 	t.Parallel()
 	const last = 30_000
@@ -134,7 +135,7 @@ func TestEveryStreamSeesEveryEventOnce(t *testing.T) {
 	}
 }
 
-// follow reads up to a position, now and then with a new stream that goes on where the last one ended.
+// follow reads up to a position, and now and then continues with a new stream where the last one ended.
 func follow(ctx context.Context, f *feed.Feed, filter feed.Filter, last int64, random *rand.Rand) error {
 	at, seen := int64(0), int64(0) // at is where a new stream begins, seen the last position checked
 	for at < last {
@@ -154,13 +155,13 @@ func follow(ctx context.Context, f *feed.Feed, filter feed.Filter, last int64, r
 				}
 			}
 			if random.IntN(20) == 0 {
-				for range random.IntN(2000) { // a reader that dawdles
+				for range random.IntN(2000) { // a slow reader
 					_ = event(1)
 				}
 			}
 			at = s.Position()
 			if random.IntN(30) == 0 && len(items) > 0 {
-				at = items[len(items)-1].Position // as a reader does who knows no more
+				at = items[len(items)-1].Position // all that a reader knows
 				break
 			}
 		}
@@ -172,7 +173,7 @@ func follow(ctx context.Context, f *feed.Feed, filter feed.Filter, last int64, r
 	return nil
 }
 
-// next is Stream.Next with little patience.
+// next is Stream.Next with a short wait.
 func next(ctx context.Context, s *feed.Stream) ([]feed.Item, error) {
 	items, err := s.Next(ctx, time.Millisecond)
 	if errors.Is(err, feed.ErrQuiet) {
@@ -190,8 +191,8 @@ func nextTaken(position int64, f feed.Filter) int64 {
 	}
 }
 
-// TestIdleReaderCostsNothing has a reader that takes nothing: the others are not held up, and it can go on.
-func TestIdleReaderCostsNothing(t *testing.T) {
+// TestIdleReaderDelaysNoOther has a reader that reads nothing for a while: it does not delay others, and can continue.
+func TestIdleReaderDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	f, l := start(t, feed.Config{})
 	idle, err := f.Open(t.Context(), -1, feed.Filter{})
@@ -233,7 +234,7 @@ func TestIdleReaderCostsNothing(t *testing.T) {
 	}
 }
 
-// TestOneTailerForAll counts reads: live streams share them.
+// TestOneTailerForAll counts reads of the log: live streams share them.
 func TestOneTailerForAll(t *testing.T) {
 	t.Parallel()
 	const readers = 50
@@ -285,9 +286,9 @@ func TestBounds(t *testing.T) {
 	if _, err := f.Open(t.Context(), 0, feed.Filter{}); !errors.Is(err, feed.ErrTooManyStreams) {
 		t.Errorf("a third stream: %v", err)
 	}
-	l.fail(errAway)
+	l.fail(errUnavailable)
 	if _, err := second.Next(t.Context(), 10*time.Millisecond); !errors.Is(err, feed.ErrQuiet) {
-		t.Errorf("while the log is away: %v", err)
+		t.Errorf("while the log is unavailable: %v", err)
 	}
 	l.fail(nil)
 	l.head.Store(7)
@@ -355,8 +356,8 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// TestLogGoesBack attacks the feed with logs that lose their end: every stream that is open ends with ErrWentBack, and none is
-// sent an event that does not follow on what it was sent before, but for the last look.
+// TestLogGoesBack attacks the feed with logs that lose their latest events: every open stream ends with ErrWentBack, and none is
+// sent an event that does not continue what it was sent before, except for the last look.
 func TestLogGoesBack(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ kept, head int64 }{
@@ -384,7 +385,7 @@ func TestLogGoesBack(t *testing.T) {
 					}
 				}
 			}
-			for f.Live() < len(streams)-1 { // one reads for itself
+			for f.Live() < len(streams)-1 { // one reads by itself
 				for _, s := range streams[1:] {
 					if _, err := next(t.Context(), s); err != nil {
 						t.Fatal(err)
@@ -423,7 +424,7 @@ func TestLogGoesBack(t *testing.T) {
 	}
 }
 
-// TestBeyondTheEnd asks for what comes after a position that the log does not reach.
+// TestBeyondTheEnd reads after a position that the log does not reach.
 func TestBeyondTheEnd(t *testing.T) {
 	t.Parallel()
 	f, l := start(t, feed.Config{})

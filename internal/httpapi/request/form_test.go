@@ -12,7 +12,7 @@ import (
 	"passbook/internal/money"
 )
 
-// Whatever the body, it is taken or refused with a client's fault; and an amount that is taken is exactly its text.
+// Any body is accepted or refused with a client error; an accepted amount is exactly its text.
 func FuzzAmountBody(f *testing.F) {
 	for _, amount := range []string{
 		`"12.34"`, `12.34`, `100`, `0.01`, `-1`, `1e3`, `NaN`, `null`, `[]`, `{}`, `""`, `"١"`, `01`, `1.0e`, `"\u0031"`, "1,\"amount\":2",

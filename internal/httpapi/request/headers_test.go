@@ -33,7 +33,7 @@ func TestTraceID(t *testing.T) {
 	}
 }
 
-// A key that is taken is the same in its bare and its quoted form.
+// An accepted key is the same in its bare and its quoted form.
 func FuzzIdempotencyKey(f *testing.F) {
 	for _, value := range []string{"k", `"k"`, `"a\"b\\c"`, `a"b`, `"`, `""`, "", " ", `"\`, `"\"`, strings.Repeat("k", 256)} {
 		f.Add(value)
@@ -72,7 +72,7 @@ func TestParseIfMatch(t *testing.T) {
 	}
 }
 
-// A version that is taken stands in the list as it is written, and its tag matches.
+// An accepted version is in the list as written, and its tag matches.
 func FuzzIfMatch(f *testing.F) {
 	for _, value := range []string{`*`, `"3"`, `"0"`, `"03"`, `W/"3"`, `"-1"`, `"9223372036854775807"`, `"9223372036854775808"`, `"`, ``} {
 		f.Add(value)
@@ -92,7 +92,7 @@ func FuzzIfMatch(f *testing.F) {
 	})
 }
 
-// FuzzPrefer takes any Prefer: a wait within the bounds, which does not depend on preferences that are not understood.
+// FuzzPrefer tries any Prefer: the wait is within bounds, and does not depend on unknown preferences.
 func FuzzPrefer(f *testing.F) {
 	for _, header := range []string{"", "wait=3", `respond-async, Wait = "3";x=1`, "wait=99999999999999999999", "wait=-1", "wait", "wait=,wait=2", "wait=\x00"} {
 		f.Add(header)
@@ -113,7 +113,7 @@ var (
 	zeros        = regexp.MustCompile(`^0*$`)
 )
 
-// FuzzTraceparent holds the reader of traceparent against the grammar of W3C Trace Context.
+// FuzzTraceparent compares the reader of traceparent with the grammar of W3C Trace Context.
 func FuzzTraceparent(f *testing.F) {
 	for _, header := range []string{"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x", "ff-", ""} {
 		f.Add(header)

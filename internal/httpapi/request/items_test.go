@@ -13,8 +13,7 @@ import (
 	"passbook/api"
 )
 
-// taken is what a reader of items makes of a body, in comparable form: the texts of the items, and in place of one that
-// cannot be read its error.
+// taken returns what a reader of items reads from a body, in comparable form: the text of each item, or its error.
 func taken(t *testing.T, items Items) (all []string) {
 	t.Helper()
 	for {
@@ -36,8 +35,8 @@ func taken(t *testing.T, items Items) (all []string) {
 	}
 }
 
-// FuzzItems takes any body of POST /commands, as lines or as an array: however it arrives, it is the same items; lines are
-// what lies between line ends; an array has its elements; and each is a request or a client's fault.
+// FuzzItems tries any body of POST /commands, as lines or as an array: the items do not depend on how it arrives; there is one
+// for each line or element; and each is a request or a client error.
 func FuzzItems(f *testing.F) {
 	const id = "0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f"
 	deposit := `{"command":"deposit","account_id":"` + id + `","amount":"1"}`
@@ -84,7 +83,7 @@ func FuzzItems(f *testing.F) {
 	})
 }
 
-// countItems is how many items a body has, or -1 when that cannot be said in advance.
+// countItems returns how many items a body has, or -1 if that is not known in advance.
 func countItems(body []byte, lines bool) (n int) {
 	if len(body) > maxBody {
 		return -1

@@ -10,7 +10,7 @@ import (
 	"passbook/internal/account"
 )
 
-// FuzzPlainMovement holds the reader of plain bodies against the general one.
+// FuzzPlainMovement compares the reader of plain bodies with the general one.
 func FuzzPlainMovement(f *testing.F) {
 	const id = "0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f"
 	for _, body := range []string{
@@ -50,7 +50,7 @@ func FuzzPlainMovement(f *testing.F) {
 				if err != nil || c.Fingerprint == [16]byte{} || c.Kind != want.Kind {
 					t.Fatalf("%q: %+v, want %+v, %v", raw, c, want, err)
 				}
-				c.Kind, want.Kind = nil, nil // it holds a function, which cannot be compared
+				c.Kind, want.Kind = nil, nil // it has a function, which cannot be compared
 				if !reflect.DeepEqual(c, want) {
 					t.Fatalf("%q: %+v, want %+v", raw, c, want)
 				}
@@ -59,8 +59,8 @@ func FuzzPlainMovement(f *testing.F) {
 	})
 }
 
-// BenchmarkDepositBody compares the reader of plain bodies with go-json-experiment/json into a struct, without the checks
-// that the specification asks for, and with the general reader, which makes them.
+// BenchmarkDepositBody compares the reader of plain bodies with go-json-experiment/json into a struct, which skips the checks of
+// the specification, and with the general reader, which makes them.
 func BenchmarkDepositBody(b *testing.B) {
 	raw := []byte(`{"account_id":"0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f","amount":"12.34","currency":"EUR","reference":"invoice 17"}`)
 	sp, err := Load(api.Document())

@@ -10,7 +10,7 @@ import (
 	"passbook/api"
 )
 
-// TestTimes goes through the grammar of RFC 3339, section 5.6, and its appendix on leap seconds.
+// TestTimes covers the grammar of RFC 3339, section 5.6, and its appendix on leap seconds.
 func TestTimes(t *testing.T) {
 	t.Parallel()
 	p := parameter{"at", timeSchema(t)}
@@ -58,7 +58,7 @@ func TestTimes(t *testing.T) {
 	}
 }
 
-// timeSchema is that of a time in the document.
+// timeSchema returns the schema of a time in the document.
 func timeSchema(t *testing.T) *openapi3.Schema {
 	t.Helper()
 	sp, err := Load(api.Document())
@@ -70,7 +70,7 @@ func timeSchema(t *testing.T) *openapi3.Schema {
 
 var rfc3339 = regexp.MustCompile(`^\d{4}-(0[1-9]|1[0-2])-([0-2]\d|3[01])[Tt]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
-// FuzzTime takes any time: what is taken has the form of RFC 3339, and means the same when it is written again.
+// FuzzTime tries any time: an accepted one has the form of RFC 3339, and means the same when it is written again.
 func FuzzTime(f *testing.F) {
 	for _, text := range []string{"2026-01-02T15:04:05Z", "2026-01-02t15:04:05z", "2026-01-02T15:04:05.5+23:59", "2026-02-30T00:00:00Z", "2026-01-02T15:04:05,5Z", "2026-01-02T5:04:05Z", "2016-12-31T23:59:60.0000000001Z", "9999-12-31T23:59:60Z"} {
 		f.Add(text)
