@@ -1,4 +1,4 @@
--- The event log, the function that appends to it, and what the write side keeps beside it.
+-- The event log, the function that appends to it, and the idempotency keys.
 -- DESIGN: docs/adr/0015-decided-on-the-head.md.
 
 -- +goose Up
@@ -18,16 +18,16 @@ create table events (
 );
 comment on table events is 'Append-only. Positions are 1..N without a gap, in commit order; written by append() alone.';
 
--- Find the transfers and holds with an id, and the reversals of a movement. They are not unique: the write side checks what they
--- find on the head of the log.
+-- Find transfers and holds by their ids, and the reversals of a movement. They are not unique: the write side checks what they
+-- find as of the head of the log.
 create index events_transfer on events ((payload ->> 'transfer_id')) where type = 'TransferSent';
 create index events_hold on events ((payload ->> 'hold_id'))
     where type in ('HoldPlaced', 'HoldCaptured', 'HoldReleased', 'HoldExpired');
 create index events_reversal on events ((payload ->> 'reversed_position')) where type in ('CreditReversed', 'DebitReversed');
 
--- One row for each idempotency key that the rules have answered, with a success or with a refusal. The answer of a success
--- is not stored: it is rendered again from the events first_position .. first_position + event_count - 1, which never
--- change. A refusal has no events, and its answer is stored as it was given.
+-- One row for each idempotency key of a command that has succeeded or that the rules have refused. The response to a success is
+-- not stored: it is rendered again from the events first_position .. first_position + event_count - 1, which never change. A
+-- refusal has no events, so its response is stored.
 create table idempotency_keys (
     key            uuid        not null,
     fingerprint    uuid        not null,
@@ -42,17 +42,17 @@ create table idempotency_keys (
 create index idempotency_keys_stored_at on idempotency_keys using brin (stored_at) with (pages_per_range = 16);
 
 -- +goose StatementBegin
--- append appends a batch that was decided on the head of the log (the position and id of its last event; 0 and null when it
--- is empty). If the log's head is another, nothing is done and moved is true. If one of the keys is stored already, nothing
--- is done and taken lists those that are. Otherwise everything goes in, at the positions head_position + 1 and following,
--- and recorded is the time of all of it, which never decreases.
+-- append appends a batch that was decided on the head of the log (the position and id of its last event; 0 and null when it is
+-- empty). If the log has another head, nothing is appended and moved is true. If some of the keys are stored already, nothing is
+-- appended and taken lists them. Otherwise all events are appended, from position head_position + 1 on, and recorded is their
+-- common time, which never decreases.
 --
 -- The lock comes first; the later statements have fresh snapshots (READ COMMITTED) and so see every earlier append. In
 -- autocommit the lock is never held across a round trip to the client.
 --
--- What events share is passed once: kinds and metadata_of hold, for each event, an index (from 1) into types and schemas,
--- and into metadatas. A key answers for key_events events from the key_first-th event of the batch (from 1); one with a
--- refusal answers for none.
+-- What events share is passed once: kinds and metadata_of have, for each event, an index (from 1) into types and schemas, and
+-- into metadatas. A key covers key_events events from the key_first-th event of the batch on (from 1); a key with a refusal
+-- covers none.
 create function append(
     head_position bigint,
     head_event    uuid,

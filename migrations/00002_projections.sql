@@ -77,8 +77,8 @@ create table projection_failures (
 );
 create index projection_failures_position on projection_failures (projection, generation, position);
 
--- What readers of a read model may know of its projection, whose tables are the projector's own. They join one of these views
--- with the rows that they read, in one statement, so that all rows are of one complete generation.
+-- Views for readers of read models, because the tables belong to the projector. A reader joins one of these views with the rows
+-- that it reads, in one statement, so that all rows are of one complete generation.
 
 -- The generation to read, and the position up to which it is applied.
 create view live_generations as select id as projection, generation, position from projections;

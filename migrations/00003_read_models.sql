@@ -10,7 +10,7 @@ create table balances (
     owner_folded    text        not null,
     currency        text        not null,
     balance         bigint      not null,
-    -- What open holds reserve of it and of the overdraft limit.
+    -- What open holds reserve of the balance and of the overdraft limit.
     held            bigint      not null,
     overdraft_limit bigint      not null,
     -- numeric, because a sum over an account's life may exceed what a balance can be
@@ -30,8 +30,8 @@ create table balances (
 create index balances_opened on balances (generation, opened_position);
 create index balances_owner on balances (generation, owner, account_id);
 create index balances_owner_folded on balances (generation, owner_folded, account_id);
--- The primary key comes last: as long as nothing is known of the table, PostgreSQL finds it and the indexes by owner equally
--- good for a look-up of an account, and then takes the last one. The others read the whole generation.
+-- The primary key comes last: while the table has no statistics, PostgreSQL estimates the same cost for it and for the indexes by
+-- owner when it looks up an account, and then takes the last one. The others would read the whole generation.
 alter table balances add primary key (generation, account_id);
 
 -- A row for each event of an account, with the balance, what is held and the status after it: the last row at or before a
@@ -73,8 +73,8 @@ create index transactions_reversed on transactions (generation, reversed_positio
 create index transactions_metadata on transactions using gin (metadata jsonb_path_ops) with (gin_pending_list_limit = 256)
     where metadata is not null;
 
--- The properties of accounts other than money and status: a row at the opening and one at each change, of which the last at or
--- before a position holds. Written with transactions.
+-- The properties of accounts other than money and status: a row at the opening and one at each change. The last row at or before
+-- a position is valid at that position. Written with transactions.
 create table account_details (
     generation      bigint not null,
     account_id      uuid   not null,
@@ -111,7 +111,7 @@ create table holds (
     primary key (generation, hold_id)
 );
 create index holds_account on holds (generation, account_id, placed_position);
--- Of a transfer that is applied in another batch than the capture before it, which is at the position before.
+-- Finds the captured hold of a transfer that is applied in a later batch; the capture is at the position before the transfer.
 create index holds_captured on holds (generation, ended_position) where status = 'c';
 create index holds_expiring on holds (generation, expires_at) where status = 'o' and expires_at is not null;
 

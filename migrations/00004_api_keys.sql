@@ -2,14 +2,14 @@
 
 -- +goose Up
 create table api_keys (
-    -- The part of the key that names it; the other part is secret and is nowhere.
+    -- The part of the key that names it; the other part is secret and is not stored.
     id           text        not null primary key,
     name         text        not null,
-    -- SHA-256 of the secret, which is 256 random bits: there is nothing to guess, and so no need of a slow hash.
+    -- SHA-256 of the secret, which is 256 random bits and cannot be guessed: a slow hash is not needed.
     hash         bytea       not null check (octet_length(hash) = 32),
     scopes       text[]      not null check (cardinality(scopes) > 0),
     created_at   timestamptz not null default now(),
-    -- To the minute or so; null when it was never used.
+    -- Accurate to about a minute; null if it was never used.
     last_used_at timestamptz,
     revoked_at   timestamptz
 );
