@@ -54,8 +54,8 @@ func (s *Service) Run(ctx context.Context) error {
 // Applied reports that a projection has moved in this process, so that waiting callers notice at once. It never blocks.
 func (s *Service) Applied() { s.watcher.wake() }
 
-// OnWait has f called with each projection that a caller begins to wait for, so that it can be hurried. f must not
-// block. OnWait must be called before Run.
+// OnWait makes each wait for a projection call f with its id first, so that the projection can cut its batch delay short. f
+// must not block. OnWait must be called before Run.
 func (s *Service) OnWait(f func(projection string)) { s.watcher.onWait = f }
 
 const (
@@ -109,7 +109,7 @@ func (r *accountRow) account() (*Account, error) {
 	return a, err
 }
 
-// decimal renders a whole number of minor units, of any size and not negative, as decimal text.
+// decimal formats a non-negative number of minor units, of any size, as decimal text.
 func decimal(minor string, c money.Currency) (string, error) {
 	if small, err := strconv.ParseInt(minor, 10, 64); err == nil && small >= 0 {
 		return money.FormatMinor(small, c), nil
@@ -165,7 +165,7 @@ func (s *Service) page(ctx context.Context, list *list) (page Page, applied int6
 	return page, applied, nil
 }
 
-// list is a page to be read: the conditions of its statement and their arguments.
+// list is a page to read: the conditions of its statement and their arguments.
 type list struct {
 	id listID
 	conditions
@@ -173,7 +173,7 @@ type list struct {
 	byOwner bool
 	limit   int
 	count   bool
-	// filters and filterArgs are how many of the conditions, and of their arguments, select the list; the others select the page.
+	// The first filters of the conditions, with the first filterArgs arguments, select the list; the others select the page.
 	filters, filterArgs int
 }
 
@@ -189,11 +189,11 @@ func newList(f ListFilter) (*list, error) {
 		case storable(c.value):
 			l.and("b."+c.column+" = %s", c.value)
 		default:
-			l.and("false") // no row can hold such text, and Postgres refuses it as an argument
+			l.and("false") // no row can hold such text, and PostgreSQL rejects it as an argument
 		}
 	}
 	if f.OwnerContains != "" {
-		// A text of accents alone is nothing to look for.
+		// A text of accents alone matches nothing.
 		if folded := column.FoldName(f.OwnerContains); folded != "" && storable(folded) {
 			l.and("b.owner_folded like %s", "%"+likeEscaper.Replace(folded)+"%")
 		} else {
@@ -223,7 +223,7 @@ func newList(f ListFilter) (*list, error) {
 // storable reports whether a PostgreSQL text can hold the string.
 func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
-// likeEscaper takes the meaning from the characters that have one in a pattern of LIKE.
+// likeEscaper escapes the special characters of a LIKE pattern.
 var likeEscaper = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 
 func (l *list) read(ctx context.Context, tx pgx.Tx) (Page, error) {
@@ -280,7 +280,7 @@ func (l *list) read(ctx context.Context, tx pgx.Tx) (Page, error) {
 	return page, nil
 }
 
-// total counts the accounts of the list, up to one more than is told.
+// total counts the accounts of the list, up to maxTotal + 1.
 func (l *list) total(ctx context.Context, tx pgx.Tx) (*ListTotal, error) {
 	var counted int64
 	sql := fmt.Sprintf("select count(*) from (select from balances b where %s limit %d) as n", joined(l.where[:l.filters]), maxTotal+1)

@@ -13,16 +13,17 @@ import (
 )
 
 // A time in the past stands for a position of the log: that of the last event recorded at or before it. An event's time is
-// taken under the append lock and before the commit, so that an append in progress may still add events of a time that has
-// passed. Once that can no longer happen the position is final, and what is returned about that time never changes:
+// taken under the append lock and before the commit, so an append in progress may still add events with a time that has
+// passed. Once that can no longer happen, the position is final, and results as of that time never change. Either of two facts
+// proves it:
 //
-//   - The log has an event recorded later. No event after that one is recorded earlier. Any database can tell, without a
-//     lock. This is the case for all times but the most recent.
+//   - The log has an event recorded later. No event after that one is recorded earlier. A replica can tell too, without a
+//     lock. This holds for all times but the most recent.
 //   - The primary has granted the append lock, shared, and the time has passed by its clock: earlier appends are committed,
 //     and later ones take a later time. The lock means nothing on a replica, and on a follower, whose log another Passbook writes.
 //
-// This relies on a clock that does not go back. Where an operator or a failover sets it back, answers about the repeated
-// span that were given before an event followed it are not final.
+// This relies on a clock that does not go back. If an operator or a failover sets it back, results as of the repeated time that
+// were returned before the log had a later event are not final.
 
 const (
 	positionsAtSQL = `select array(select position_at(m) from unnest($1::timestamptz[]) with ordinality as u(m, n) order by n),
@@ -43,7 +44,7 @@ const (
 // appendTimeout bounds the wait for an append in progress, below the timeouts of a statement.
 const appendTimeout = 4 * time.Second
 
-// bound is a time, and the parameter that it was given in.
+// bound is a time, and the name of the parameter that it came in.
 type bound struct {
 	parameter string
 	at        time.Time
@@ -52,14 +53,15 @@ type bound struct {
 // resolution is what a database says about several times.
 type resolution struct {
 	positions []int64
-	// overtaken says that an event was recorded after the latest of them, past that the clock has passed it.
+	// overtaken says that an event was recorded after the latest of the times, past that the clock has passed it, and recovery
+	// that the database is a standby.
 	overtaken, past, recovery bool
 }
 
 func (r *resolution) targets() []any { return []any{&r.positions, &r.overtaken, &r.past, &r.recovery} }
 
-// positionsAt returns for each bound the position of the last event recorded at or before it, which is final. It takes
-// the time that it needs off the wait. The errors are *FutureError, and ErrBehind when the position is not final yet.
+// positionsAt returns for each bound the position of the last event recorded at or before it, which is final. It
+// deducts the time it takes from w.Timeout. The errors are *FutureError, and ErrBehind when the position is not final yet.
 func (s *Service) positionsAt(ctx context.Context, w *Wait, bounds ...bound) ([]int64, error) {
 	began := time.Now()
 	defer func() { w.Timeout = max(0, w.Timeout-time.Since(began)) }()
@@ -93,7 +95,7 @@ func (s *Service) positionsAt(ctx context.Context, w *Wait, bounds ...bound) ([]
 		return r.positions, nil
 	case !r.past:
 		return nil, &FutureError{Parameter: latest.parameter}
-	case r.recovery: // without a primary nothing can tell
+	case r.recovery: // only a primary can tell
 		return nil, ErrBehind
 	}
 	return r.positions, nil

@@ -180,7 +180,7 @@ func TestTimeWaitsForAppendsInProgress(t *testing.T) {
 	}
 }
 
-// TestRecentTimeOnAReplica has the read models in another database than the log: only the primary knows about recent times.
+// TestRecentTimeOnAReplica reads from another database than the primary: only the primary knows about recent times.
 func TestRecentTimeOnAReplica(t *testing.T) {
 	t.Parallel()
 	f, id := newFixture(t), uuid.New()
@@ -199,7 +199,7 @@ func TestRecentTimeOnAReplica(t *testing.T) {
 	}
 	appendEventAt(t, f.pool, &then, id, 2, account.MoneyDeposited{Amount: eur(7)}, nil)
 	if a := f.ask(id, at, 0, query.Wait{Timeout: patience}); a.err != nil || a.balance.Balance != 7 {
-		t.Errorf("when the replica has caught up: %+v", a)
+		t.Errorf("once the replica has caught up: %+v", a)
 	}
 	// Times before the replica's last event need no primary.
 	appendEvent(t, f.pool, id, 3, account.MoneyDeposited{Amount: eur(7)}, nil)
@@ -277,7 +277,7 @@ func TestNotOpenThen(t *testing.T) {
 	check("after")
 }
 
-// TestParkedAccountHasNoPast asks about an account whose events wait for one that could not be applied: they will come.
+// TestParkedAccountHasNoPast reads an account as of positions at which its events are still to be applied, since it is parked.
 func TestParkedAccountHasNoPast(t *testing.T) {
 	t.Parallel()
 	f, id := newFixture(t), uuid.New()

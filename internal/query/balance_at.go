@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// The last row at or before the position is the account as it stood. So is the last row of its
-	// details. There is none before it was opened.
+	// The last row at or before the position is the account as of then, and so is the last row of its details. There is none before
+	// it was opened.
 	balanceAtSQL = `select p.position, ` + parkedSQL + `, a.owner, a.currency, a.overdraft_limit, a.metadata,
        t.balance, t.held, t.status, t.version, t.position, t.recorded_at
 from live_generations p
@@ -33,7 +33,7 @@ where p.projection = '` + column.Transactions + `'`
 )
 
 // BalanceAt returns an account as of a point in the past, and the position the read model had applied, which is valid with
-// ErrNotFound too. It waits for a point that the read model has not reached as for the position of a Wait, and returns
+// ErrNotFound too. If the read model has not reached that point, it waits as for the MinPosition of a Wait, and returns
 // ErrBehind when the wait ended first. The error is *FutureError for a time in the future. A result never changes later.
 //
 // A time stands for the position of the last event recorded at or before it.

@@ -17,7 +17,7 @@ func TestParseCursorRefuses(t *testing.T) {
 	}
 	id := "00000000-0000-4000-8000-00000000000a"
 	for name, text := range map[string]string{
-		"no base64":             "!",
+		"not base64":            "!",
 		"empty":                 encode(nil),
 		"no order":              encode([]byte("x12")),
 		"no position":           encode([]byte("p")),
@@ -60,7 +60,7 @@ func FuzzParseCursor(f *testing.F) {
 			return
 		}
 		if c.String() != text || !storable(c.owner) {
-			t.Fatalf("%q is taken for %+v", text, c)
+			t.Fatalf("%q is parsed as %+v", text, c)
 		}
 	})
 }
@@ -107,7 +107,7 @@ func TestDecimal(t *testing.T) {
 	}
 }
 
-// FuzzStatementCursor sees that a cursor is good for the account and the order it was made for, and that no other text is.
+// FuzzStatementCursor checks that a cursor is valid only for its account and order, and that no other text is valid.
 func FuzzStatementCursor(f *testing.F) {
 	id := uuid.MustParse("00000000-0000-4000-8000-00000000000a")
 	f.Add(statementCursor(id, true, 7), id[:], true)
@@ -121,10 +121,10 @@ func FuzzStatementCursor(f *testing.F) {
 		case err != nil && !errors.Is(err, ErrBadCursor):
 			t.Fatalf("%q: %v", text, err)
 		case err == nil && (position < 1 || statementCursor(id, oldestFirst, position) != text):
-			t.Fatalf("%q is taken for %d", text, position)
+			t.Fatalf("%q is parsed as %d", text, position)
 		case err == nil:
 			if _, err := parseStatementCursor(text, id, !oldestFirst); err == nil {
-				t.Fatalf("%q is taken in both orders", text)
+				t.Fatalf("%q is valid in both orders", text)
 			}
 		}
 	})

@@ -13,21 +13,21 @@ import (
 	"passbook/internal/readmodel/column"
 )
 
-// Hold is money of an account that is or was kept back.
+// Hold is an amount that is or was reserved on an account.
 type Hold struct {
 	ID, AccountID uuid.UUID
 	Currency      money.Currency
-	// Amount is what was held and Captured what was taken of it, both in minor units of Currency.
+	// Amount is what was held, and Captured what was taken of that, both in minor units of Currency.
 	Amount, Captured int64
 	// Status is "open", "captured", "released" or "expired".
 	Status    string
 	Reference string
 	// Metadata is the caller's labels; nil when there are none.
 	Metadata map[string]string
-	// ExpiresAt is zero if it does not expire by itself.
+	// ExpiresAt is zero if the hold does not expire.
 	ExpiresAt time.Time
 	PlacedAt  time.Time
-	// Position is where its placing is in the log.
+	// Position is that of the event that placed it.
 	Position int64
 	// EndedAt and EndedPosition are zero while it is open.
 	EndedAt       time.Time
@@ -62,8 +62,8 @@ var holdStatuses = map[string]column.HoldStatus{
 	"open": column.HoldOpen, "captured": column.HoldCaptured, "released": column.HoldReleased, "expired": column.HoldExpired,
 }
 
-// holdsSQL reads holds in one statement. There is at least one row, all null but for the first two columns. Its gaps are the count,
-// the conditions and the limit, which is a subquery for the reason that movementsSQL says.
+// holdsSQL reads holds in one statement. It returns at least one row; without holds, that row is null but for its first two columns.
+// Its placeholders are the count, the conditions and the limit, which is a subquery for the reason given at movementsSQL.
 const holdsSQL = `select p.position, %[1]s, h.hold_id, h.account_id, h.currency, h.amount, h.captured, h.status, h.reference, h.metadata,
        h.expires_at, h.placed_at, h.placed_position, h.ended_at, h.ended_position, h.transfer_id
 from live_generations p
@@ -116,7 +116,7 @@ func (s *Service) Holds(ctx context.Context, account uuid.UUID, f HoldFilter, w 
 	if err != nil {
 		return HoldPage{}, applied, err
 	}
-	if len(holds) == 0 { // this read model does not know accounts without holds
+	if len(holds) == 0 { // this read model does not have accounts without holds
 		if _, _, err := s.Account(ctx, account, w); err != nil {
 			return HoldPage{}, applied, err
 		}

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// headSQL returns the log's last position, and whether this is a standby.
+// headSQL returns the head of the log, and whether this is a standby.
 const headSQL = `select coalesce((select position from events order by position desc limit 1), 0), pg_is_in_recovery()`
 
-// progress is how far this instance has returned results of a projection.
+// progress is the highest position at which this instance has returned a result of a projection.
 type progress struct {
 	id       string
-	returned atomic.Int64 // the highest position of a result
+	returned atomic.Int64
 }
 
 // advance records that a result was returned at a position.
@@ -26,10 +26,10 @@ func (p *progress) advance(position int64) {
 }
 
 // monotonic calls read, which returns the position that it found applied, until that is at least what the caller wants and
-// what this instance had returned before the call. A projection may stand lower: its commits do not wait for the disk, so
+// what this instance had returned before the call. A projection may be lower: its commits do not wait for the disk, so
 // that a database that crashed may have lost the last ones, and one replica may be behind another. It catches up, and
-// monotonic waits for that for as long as w allows, then returns ErrBehind. Only when the log itself has gone back does it
-// return less than before. It returns an error of read as it is.
+// monotonic waits for that as long as w allows, then returns ErrBehind. Only when the log itself has gone back does it return a
+// lower position than before. It returns errors of read unchanged.
 func (s *Service) monotonic(ctx context.Context, p *progress, w Wait, read func() (int64, error)) (int64, error) {
 	returned := p.returned.Load()
 	var deadline time.Time // set by the first wait
@@ -45,7 +45,7 @@ func (s *Service) monotonic(ctx context.Context, p *progress, w Wait, read func(
 		}
 	}
 	for attempt := 0; ; attempt++ {
-		if attempt > 1 { // the watcher has seen the position, so the pool is spread over replicas
+		if attempt > 1 { // the watcher has seen the position on another replica of the pool
 			select {
 			case <-time.After(pollInterval):
 			case <-ctx.Done():

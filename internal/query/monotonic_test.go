@@ -60,7 +60,7 @@ values ('balances', 1, 1, 12), ('transactions', 1, 1, 12), ('totals', 1, 1, 12),
 	return f, id
 }
 
-// TestReadsDoNotGoBack has projections lose their last commits, as after a crash of the database.
+// TestReadsDoNotGoBack makes projections lose their last commits, as after a crash of the database.
 func TestReadsDoNotGoBack(t *testing.T) {
 	t.Parallel()
 	f, id := allRead(t)
@@ -77,14 +77,14 @@ func TestReadsDoNotGoBack(t *testing.T) {
 			ended <- name
 		}()
 	}
-	eventually(t, "all wait", func() bool { return f.svc.Waiting() == 6 })
+	eventually(t, "all reads wait", func() bool { return f.svc.Waiting() == 6 })
 	f.exec(t, `update projections set position = 12`)
 	for range 6 {
 		<-ended
 	}
 }
 
-// TestReadsFollowALogThatWentBack has the log lose its end, and its projections with it.
+// TestReadsFollowALogThatWentBack makes the log lose its end, and the projections with it.
 func TestReadsFollowALogThatWentBack(t *testing.T) {
 	t.Parallel()
 	f, id := allRead(t)
@@ -107,12 +107,12 @@ func TestReadsFollowALogThatWentBack(t *testing.T) {
 	for name, read := range f.reads(t, id) {
 		go func() {
 			if applied, err := read(query.Wait{MinPosition: 11, Timeout: patience}); applied != 11 || err != nil && !errors.Is(err, query.ErrNotFound) {
-				t.Errorf("%s, when 11 is there: %d, %v", name, applied, err)
+				t.Errorf("%s, once 11 is applied: %d, %v", name, applied, err)
 			}
 			ended <- name
 		}()
 	}
-	eventually(t, "all wait", func() bool { return f.svc.Waiting() == 6 })
+	eventually(t, "all reads wait", func() bool { return f.svc.Waiting() == 6 })
 	f.exec(t, `update projections set position = 11`)
 	for range 6 {
 		<-ended

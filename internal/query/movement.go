@@ -25,17 +25,17 @@ const isMovement = "t.kind in ('" + string(column.Deposit) + "', '" + string(col
 	string(column.ReversalIn) + "', '" + string(column.ReversalOut) + "')"
 
 // movementsSQL reads a page of movements in one statement, and so in one snapshot: the checkpoint and the generation (p), the
-// count, and the rows. There is at least one row, all null but for the first columns. Its gaps are: whether an account that
-// matters is parked, the currency of the account if the list is of one, the count, the conditions, the order, the limit, the position
-// that the list is as of, and a join that the conditions need.
+// count, and the rows. It returns at least one row; without movements, that row is null but for its first columns. Its placeholders
+// are the condition on parked accounts, the currency of the account if the list is of one, the count, the conditions, the order, the
+// limit, the position as of which the list is read, and a join that the conditions need.
 //
 // The limit is a subquery so that PostgreSQL does not compare it with the number of rows that it expects. Without statistics of the
 // generation it expects few rows, and would read and sort all of it instead of reading an index in the order of the list. With a limit
-// that it does not know, it plans for the first tenth of the rows. It takes a coalesce, such as that of the filters, to select every
-// second row, whatever is in it.
+// that it does not know, it plans for the first tenth of the rows. It expects a coalesce, such as that of the filters, to select half
+// of the rows, whatever is in it.
 //
-// The currency of an account never changes, so that any row of its details has it. What was captured of a hold is the event
-// after the capture.
+// The currency of an account never changes, so any row of its details has it. The movement of a captured hold is the event after
+// the capture.
 const movementsSQL = `select p.position, exists (select from parked_streams f
            where f.projection = p.projection and f.generation = p.generation and %[1]s), coalesce(%[2]s, ''), %[3]s, t.account_id,
        (select currency from account_details a where a.generation = p.generation and a.account_id = t.account_id limit 1),
@@ -64,18 +64,18 @@ const joinCurrencySQL = `cross join lateral (
 const currencySQL = `(select currency from account_details a
            where a.generation = p.generation and a.account_id = %s and a.position <= coalesce(%s, p.position) limit 1)`
 
-// countSQL counts the movements of a list among the first that its conditions select, and how many those are. Its gaps are the filters,
-// the conditions, the order, the limit and the join.
+// countSQL counts the movements of a list among the first rows that its conditions select, and those rows. Its placeholders are the
+// filters, the conditions, the order, the limit and the join.
 const countSQL = `(select array[count(*) filter (where %s), count(*)] from (
     select t.* from transactions t where t.generation = p.generation and %s order by t.position %s limit (select %d)) as t %s)`
 
-// maxTotal is the highest total that is told. It is also how many movements a count looks at.
+// maxTotal is the highest total that is returned. It is also how many movements a count looks at.
 const maxTotal = 10_000
 
 // ListTotal is how many elements a list has on all its pages.
 type ListTotal struct {
-	// N is at most 10,000. Exceeds says that there are more, or that there may be: of movements, the first 10,000 are looked at that a
-	// list would have without its filters by kind, currency and amount, which no index serves.
+	// N is at most 10,000. Exceeds says that there are, or may be, more: no index serves filters by kind, currency and amount, so a
+	// count of movements looks only at the first 10,000 that match the other filters.
 	N       int64
 	Exceeds bool
 }
@@ -88,7 +88,7 @@ func totalOfList(counted *int64) *ListTotal {
 	return &ListTotal{N: min(*counted, maxTotal), Exceeds: *counted > maxTotal}
 }
 
-// conditions is the where of a statement, with its arguments.
+// conditions is the where clause of a statement, with its arguments.
 type conditions struct {
 	where []string
 	args  []any
@@ -116,20 +116,20 @@ func joined(where []string) string {
 // movementList is a page of movements to be read.
 type movementList struct {
 	conditions
-	// parked selects the parked accounts (f) without which the list is not complete. asOf is the position that the list is as of,
-	// and account the account that it is of; they are expressions, which may be null.
+	// parked is a condition on parked accounts (f); while one meets it, the list is incomplete. asOf and account are expressions: the
+	// position as of which the list is read, or null, and the account that it is of, empty if it is of all.
 	parked, asOf, account string
 	oldestFirst           bool
 	limit                 int
 	count                 bool
-	// filters are further conditions, which no index serves, and join is joinCurrencySQL if one of them has a currency in it.
+	// filters are further conditions, which no index serves, and join is joinCurrencySQL if one of them needs the currency.
 	filters []string
 	join    string
-	// ofList is how many of the other conditions select the list; those after them select the page.
+	// The first ofList of the other conditions select the list; those after them select the page.
 	ofList int
 }
 
-// filter adds a filter.
+// filter adds a condition to filters.
 func (l *movementList) filter(condition string, args ...any) {
 	l.filters = append(l.filters, l.numbered(condition, args...))
 }
@@ -206,7 +206,7 @@ func (l *movementList) collect(rows pgx.Rows) (*movementPage, error) {
 	return page, err
 }
 
-// optionalTransaction is a row of transactions that may be all null, as an outer join gives it.
+// optionalTransaction is a row of transactions that may be all null, since it comes from an outer join.
 type optionalTransaction struct {
 	kind                                                   *column.Kind
 	currency, reference                                    *string

@@ -44,7 +44,7 @@ func (f *fixture) fill(t *rapid.T) []listed {
 		all = append(all, a)
 		f.exec(t, insertAccount, 1, a.id, a.owner, a.currency, 0, "66", a.status, a.opened, nil)
 	}
-	// How texts are ordered is the database's affair.
+	// The order of texts is that of the database.
 	for i := range all {
 		err := f.pool.QueryRow(t.Context(), `select count(distinct owner) from balances where owner < $1`, all[i].owner).Scan(&all[i].rank)
 		if err != nil {
@@ -54,7 +54,7 @@ func (f *fixture) fill(t *rapid.T) []listed {
 	return all
 }
 
-// expect is what a list is to show, in order.
+// expect returns the ids that a list must show, in order.
 func expect(all []listed, f query.ListFilter) (ids []uuid.UUID) {
 	kept := slices.DeleteFunc(slices.Clone(all), func(a listed) bool {
 		return f.Owner != "" && a.owner != f.Owner || f.Currency != "" && a.currency != f.Currency || f.Status != "" && a.status != f.Status
@@ -104,7 +104,7 @@ func TestPages(t *testing.T) {
 				break
 			}
 			if len(page.Accounts) != filter.Limit {
-				t.Fatalf("page %d is short, and not the last: %+v", pages, page)
+				t.Fatalf("page %d is short but not the last: %+v", pages, page)
 			}
 			f.tamper(t, filter, page.Next)
 			filter.Cursor = page.Next
@@ -115,7 +115,8 @@ func TestPages(t *testing.T) {
 	})
 }
 
-// tamper changes a cursor: it is refused, or is one that might have been made, but is never another error.
+// tamper changes a cursor, or uses it for another list. A changed one may be a cursor that the service could have made; any other
+// must be rejected with ErrBadCursor.
 func (f *fixture) tamper(t *rapid.T, filter query.ListFilter, cursor string) {
 	raw := []byte(cursor)
 	raw[rapid.IntRange(0, len(raw)-1).Draw(t, "at")] = rapid.Byte().Draw(t, "byte")
@@ -140,7 +141,7 @@ func (f *fixture) tamper(t *rapid.T, filter query.ListFilter, cursor string) {
 		}
 		other.Cursor, other.Limit = cursor, filter.Limit
 		if _, _, err := f.svc.Accounts(t.Context(), other, query.Wait{}); !errors.Is(err, query.ErrBadCursor) {
-			t.Fatalf("cursor %q of %+v is taken for %+v: %v", cursor, filter, other, err)
+			t.Fatalf("cursor %q of %+v is accepted for %+v: %v", cursor, filter, other, err)
 		}
 	}
 }

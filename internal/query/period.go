@@ -11,11 +11,11 @@ import (
 	"passbook/internal/money"
 )
 
-// Period is what is said of an account over a period: its balance at the beginning and at the end, and where in the log both
-// stand. It never changes later, and neither do the movements that PeriodMovements reads for it.
+// Period is an account over a period: its balances at the beginning and at the end, and the positions of both in the log. It never
+// changes later, and neither do the movements that PeriodMovements returns for it.
 type Period struct {
 	AccountID uuid.UUID
-	// Owner is that at the end.
+	// Owner is the owner at the end.
 	Owner    string
 	Currency money.Currency
 	// From is included; nil is the opening of the account. To is not included.
@@ -60,7 +60,7 @@ func (s *Service) Period(ctx context.Context, id uuid.UUID, from, to *time.Time,
 	}
 	begin, applied, err := s.BalanceAt(ctx, id, AsOf{Position: positions[1]}, w)
 	switch {
-	case errors.Is(err, ErrNotFound): // it was opened later
+	case errors.Is(err, ErrNotFound): // the account was opened later
 		return p, applied, nil
 	case err != nil:
 		return Period{}, applied, err
@@ -93,8 +93,8 @@ func (s *Service) now(ctx context.Context) (now time.Time, err error) {
 // recorded before t.
 func ceiling(t time.Time) time.Time { return before(t).Add(time.Microsecond).UTC() }
 
-// PeriodMovements returns the movements of a period after a position, oldest first, at most limit of them, which is at most 500.
-// There are no more when they are fewer. Their ReversedBy is nil and their ReversedAmount 0, since both may change later.
+// PeriodMovements returns the movements of a period after a position, oldest first, at most limit of them; limit is at most 500.
+// If it returns fewer than limit, there are no more. Their ReversedBy is nil and their ReversedAmount 0, since both may change later.
 func (s *Service) PeriodMovements(ctx context.Context, p *Period, after int64, limit int) ([]Transaction, error) {
 	l := newStatementList(p.AccountID, StatementFilter{Sort: "recorded_at", Limit: limit})
 	l.and("t.position > %s", max(after, p.FromPosition))

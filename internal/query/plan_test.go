@@ -19,7 +19,7 @@ import (
 	"passbook/internal/query"
 )
 
-// A plan is made once, most often for a table that nothing is known of yet, and kept until the table is first analyzed.
+// A plan is made once, most often for a table without statistics, and kept until the table is first analyzed.
 func TestAccountsAreLookedUpByTheirKey(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -105,7 +105,7 @@ from generate_series(1, 10000) as n;`
 
 const analyzeSQL = `analyze balances, transactions, account_details, holds;`
 
-// TestPlans reads of a crowded generation, and sees that each query reads few pages, whatever PostgreSQL knows of the tables.
+// TestPlans checks that each query reads few pages of a crowded generation, whatever statistics PostgreSQL has.
 func TestPlans(t *testing.T) {
 	t.Parallel()
 	fill := func(generation int) string {
@@ -142,7 +142,7 @@ func TestPlans(t *testing.T) {
 type namedQuery struct {
 	name string
 	ask  func(context.Context) error
-	// needsStatistics is of a query for which nothing else says whether it is better to look its rows up or to go through the list.
+	// needsStatistics says that only statistics can tell whether an index lookup or a walk through the list is better.
 	needsStatistics bool
 }
 
@@ -231,7 +231,7 @@ func crowdedQueries(svc *query.Service) []namedQuery {
 // maxPages is how many pages a query may read. It reads up to 21 rows, and for each of them looks up a few others.
 const maxPages = 450
 
-// check asks a query, and then sees what the plans of its statements read.
+// check runs a query, and then checks how much the plans of its statements read.
 func (s *statements) check(t *testing.T, pool *pgxpool.Pool, name string, ask func(context.Context) error) {
 	t.Helper()
 	s.all = nil

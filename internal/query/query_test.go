@@ -40,7 +40,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// looks counts the statements that ask for the positions of the projections.
+// looks counts the statements that read the positions of the projections.
 type looks struct{ n atomic.Int64 }
 
 func (l *looks) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
@@ -134,11 +134,11 @@ func TestAccount(t *testing.T) {
 	}
 }
 
-// TestNoWait sees that nothing is waited for, and no position asked for, unless the caller wants one; also that a
-// position that is applied already needs neither a watcher nor time to wait.
+// TestNoWait checks that a read neither waits nor reads positions unless the caller asks for one that is not applied yet, and that
+// a position that is applied needs neither a watcher nor a timeout.
 func TestNoWait(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t) // nobody serves waiters
+	f := newFixture(t) // without a watcher
 	f.exec(t, `insert into projections (id, version, generation, position) values ('balances', 1, 1, 12)`)
 	for _, tt := range []struct {
 		wait query.Wait
@@ -158,7 +158,7 @@ func TestNoWait(t *testing.T) {
 		}
 	}
 	if n := f.looks.n.Load(); n != 0 {
-		t.Errorf("positions were asked for %d times", n)
+		t.Errorf("positions were read %d times", n)
 	}
 }
 
@@ -183,24 +183,24 @@ func TestWaitEndsByTimeAndByContext(t *testing.T) {
 		_, _, err := f.svc.Account(ctx, uuid.New(), query.Wait{MinPosition: 13, Timeout: time.Hour})
 		ended <- err
 	}()
-	eventually(t, "it waits", func() bool { return f.svc.Waiting() == 1 })
+	eventually(t, "the call waits", func() bool { return f.svc.Waiting() == 1 })
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	if n := f.svc.Waiting(); n != 0 {
-		t.Errorf("%d are left waiting", n)
+		t.Errorf("%d calls are still waiting", n)
 	}
 }
 
-// TestAppliedWakes sees a waiter woken by Applied alone: the watcher would not look again by itself for an hour.
+// TestAppliedWakes checks that Applied alone wakes a waiter: the watcher by itself would read the positions an hour later.
 func TestAppliedWakes(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.svc.PollEvery(time.Hour)
 	f.run(t)
 	f.exec(t, `insert into projections (id, version, generation, position) values ('balances', 1, 1, 12)`)
-	f.svc.Applied() // nobody waits: nothing is asked
+	f.svc.Applied() // without a waiter, the watcher reads nothing
 	ended := make(chan error, 1)
 	go func() {
 		_, applied, err := f.svc.Account(t.Context(), uuid.New(), query.Wait{MinPosition: 14, Timeout: time.Hour})
@@ -214,7 +214,7 @@ func TestAppliedWakes(t *testing.T) {
 		f.exec(t, `update projections set position = $1`, position)
 		f.svc.Applied()
 		if position < 14 {
-			eventually(t, "it has looked, and waits", func() bool { return f.looks.n.Load() > looked && f.svc.Waiting() == 1 })
+			eventually(t, "the watcher reads the position, and the call still waits", func() bool { return f.looks.n.Load() > looked && f.svc.Waiting() == 1 })
 		}
 	}
 	if err := <-ended; !errors.Is(err, query.ErrNotFound) {
@@ -222,14 +222,14 @@ func TestAppliedWakes(t *testing.T) {
 	}
 	looked := f.looks.n.Load()
 	if _, _, err := f.svc.Account(t.Context(), uuid.New(), query.Wait{MinPosition: 13, Timeout: time.Hour}); !errors.Is(err, query.ErrNotFound) {
-		t.Errorf("a position that is known: %v", err)
+		t.Errorf("a known position: %v", err)
 	}
 	if f.looks.n.Load() != looked {
-		t.Error("a position that was known was asked for again")
+		t.Error("a known position was read again")
 	}
 }
 
-// TestOneWatcherForAll sees many waiters woken by positions that another process moves, each by its own.
+// TestOneWatcherForAll checks that each of many waiters is woken at its own position, which a projector in another process reaches.
 func TestOneWatcherForAll(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -245,7 +245,7 @@ func TestOneWatcherForAll(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "all wait", func() bool { return f.svc.Waiting() == waiters })
+	eventually(t, "all calls wait", func() bool { return f.svc.Waiting() == waiters })
 	for position := 13; position <= 15; position++ {
 		f.exec(t, `update projections set position = $1`, position) // by a projector in another process
 		eventually(t, "a third of them is woken", func() bool { return f.svc.Waiting() == waiters*(15-position)/3 })
@@ -253,7 +253,7 @@ func TestOneWatcherForAll(t *testing.T) {
 	all.Wait()
 }
 
-// TestWaitOutlivesTheDatabase sees a waiter go on through errors of the watcher.
+// TestWaitOutlivesTheDatabase checks that a call goes on waiting while the watcher fails to read positions.
 func TestWaitOutlivesTheDatabase(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -273,7 +273,7 @@ func TestWaitOutlivesTheDatabase(t *testing.T) {
 	}
 }
 
-// TestHeldAndMetadata reads both of an account, as it is and as it was.
+// TestHeldAndMetadata reads the held sum and the metadata of an account, of now and of the past.
 func TestHeldAndMetadata(t *testing.T) {
 	t.Parallel()
 	f, id := newFixture(t), uuid.New()

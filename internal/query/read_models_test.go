@@ -118,7 +118,7 @@ func TestBalanceAtOutsideTheReadModel(t *testing.T) {
 		}
 	}
 	if n := f.looks.n.Load(); n != 0 {
-		t.Errorf("positions were asked for %d times", n)
+		t.Errorf("positions were read %d times", n)
 	}
 }
 
@@ -160,11 +160,11 @@ func TestReadsWaitForAPosition(t *testing.T) {
 		}
 		ended <- err
 	}()
-	eventually(t, "all wait", func() bool { return f.svc.Waiting() == 3 })
+	eventually(t, "all reads wait", func() bool { return f.svc.Waiting() == 3 })
 	f.exec(t, `insert into transactions (generation, position, version, recorded_at, amount, balance, held, account_id, kind, status, reference)
 values (2, 13, 3, '2026-01-03Z', 10, 80, 0, $1, 'd', 'a', '')`, id)
 	f.exec(t, `update projections set position = 13 where id = 'transactions'`)
-	eventually(t, "reads of statements are woken", func() bool { return f.svc.Waiting() == 1 })
+	eventually(t, "the reads of statements are woken", func() bool { return f.svc.Waiting() == 1 })
 	f.exec(t, `update projections set position = 14 where id = 'totals'`)
 	for range 3 {
 		if err := <-ended; err != nil {

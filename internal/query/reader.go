@@ -15,10 +15,10 @@ import (
 // maxReads is how many accounts one round trip asks for.
 const maxReads = 256
 
-// readAccountsSQL picks the generation in the statement that reads the rows: a reader sees one complete generation,
-// always. It returns a row for each id, all null but for the position when there is no such account. The limit keeps
-// each look-up a subquery of its own, which PostgreSQL can only answer by the primary key: joined with the ids, a table
-// that was empty when the plan was made is read whole for every call.
+// readAccountsSQL picks the generation in the statement that reads the rows, so a reader always sees one complete
+// generation. It returns a row for each id, all null but for the position when there is no such account. The limit keeps
+// each lookup a subquery of its own, for which PostgreSQL can only use the primary key. In a plain join with the ids, a table
+// that was empty when the plan was made would be scanned in full by every call.
 const readAccountsSQL = `select p.position, ` + accountColumns + `
 from live_generations p cross join unnest($1::uuid[]) as k (account_id) left join lateral (
     select * from balances b where b.generation = p.generation and b.account_id = k.account_id limit 1) b on true
@@ -44,7 +44,7 @@ type read struct {
 	err     error
 }
 
-// get reads an account in a snapshot taken after the call.
+// get reads an account in a snapshot taken after get was called.
 func (r *reader) get(ctx context.Context, id uuid.UUID) (*read, error) {
 	one := &read{id: id, done: make(chan struct{})}
 	r.mu.Lock()
@@ -87,7 +87,7 @@ func (r *reader) run() {
 	}
 }
 
-// readWithRetry has the timeouts of withRetry and no context of a caller, since it serves several.
+// readWithRetry does not take the context of a caller, since it serves several; withRetry bounds its time.
 func (r *reader) readWithRetry(batch []*read) error {
 	return withRetry(context.Background(), r.pool, func(ctx context.Context) error { return r.readAll(ctx, batch) })
 }

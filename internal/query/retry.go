@@ -12,14 +12,14 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Timeouts of the first attempt at a read, after which its host is taken for dead, and of the second.
+// Timeouts of the first attempt at a read, after which its host counts as dead, and of the second.
 const (
 	firstTimeout  = 5 * time.Second
 	secondTimeout = 10 * time.Second
 )
 
 // withRetry runs a read, and retries it once when the connection was lost or the first attempt timed out: a read may be
-// repeated, and where the URL names several hosts, another one may be available. The second error is returned as it is.
+// repeated, and where the URL names several hosts, another one may be available. The second error is returned unchanged.
 func withRetry(ctx context.Context, pool *pgxpool.Pool, read func(context.Context) error) error {
 	err := withTimeout(ctx, firstTimeout, read)
 	if ctx.Err() != nil || !wasInterrupted(err) && !errors.Is(err, context.DeadlineExceeded) {

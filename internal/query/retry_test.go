@@ -10,7 +10,7 @@ import (
 	"passbook/internal/query"
 )
 
-// TestReadsOutliveTheirConnections cuts every connection of the pool before each kind of read.
+// TestReadsOutliveTheirConnections terminates all connections of the pool before each kind of read.
 func TestReadsOutliveTheirConnections(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -38,12 +38,12 @@ func TestReadsOutliveTheirConnections(t *testing.T) {
 		if err := read(); err != nil && !errors.Is(err, query.ErrNotFound) && !errors.Is(err, query.ErrBehind) {
 			t.Fatalf("%s: %v", name, err)
 		}
-		const cut = "select pg_terminate_backend(pid, 30000) from pg_stat_activity where datname = $1"
-		if _, err := killer.Exec(t.Context(), cut, database); err != nil {
+		const terminate = "select pg_terminate_backend(pid, 30000) from pg_stat_activity where datname = $1"
+		if _, err := killer.Exec(t.Context(), terminate, database); err != nil {
 			t.Fatal(err)
 		}
 		if err := read(); err != nil && !errors.Is(err, query.ErrNotFound) && !errors.Is(err, query.ErrBehind) {
-			t.Errorf("%s, on connections that were cut: %v", name, err)
+			t.Errorf("%s, on terminated connections: %v", name, err)
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 type SearchFilter struct {
 	Reference  string
 	TransferID uuid.UUID
-	// Metadata is the labels that a movement must have, others aside.
+	// Metadata is the labels that a movement must have; it may have others.
 	Metadata map[string]string
 	// MinAmount and MaxAmount are decimals, such as "12.34". Each movement is compared in the currency of its account: 10 is
 	// 10.00 EUR and 10 JPY.
@@ -66,7 +66,7 @@ func (s *Service) Search(ctx context.Context, f SearchFilter, w Wait) (MovementP
 	if f.Cursor != "" {
 		l.after(after)
 	}
-	// A parked account lacks movements, wherever they would be in the list.
+	// A parked account lacks movements, which could be anywhere in the list.
 	l.parked = "f.position <= " + l.asOf
 	page, applied, err := s.movements(ctx, l, w)
 	if err != nil {
@@ -84,7 +84,7 @@ func newSearch(f SearchFilter) *movementList {
 	l.ofKind(f.Kind)
 	for _, text := range []string{f.Reference, f.Currency} {
 		if !storable(text) {
-			l.and("false") // no row can hold such text, and Postgres refuses it as an argument
+			l.and("false") // no row can hold such text, and PostgreSQL rejects it as an argument
 			return l
 		}
 	}
@@ -135,7 +135,7 @@ func (f SearchFilter) listID() (id listID) {
 	return id
 }
 
-// minorUnitsSQL is how many minor units of a.currency are one unit of it.
+// minorUnitsSQL returns an expression for the number of minor units in one unit of a.currency.
 func minorUnitsSQL() string {
 	var sql strings.Builder
 	sql.WriteString("case")

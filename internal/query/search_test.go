@@ -12,12 +12,12 @@ import (
 	"passbook/internal/query"
 )
 
-// TestOwnerContains looks for a part of a name in any case, with and without accents, and for the characters of a pattern.
+// TestOwnerContains searches for a part of a name in any case, with and without accents, and for the special characters of LIKE.
 func TestOwnerContains(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.exec(t, `insert into projections (id, version, generation, position) values ('balances', 1, 1, 12)`)
-	for i, owner := range []string{"zoe muller", "100% _x_", `a\b`} { // as FoldName has them
+	for i, owner := range []string{"zoe muller", "100% _x_", `a\b`} { // as FoldName returns them
 		f.exec(t, insertAccount, 1, uuid.New(), owner, "EUR", 0, "66", "active", i+1, nil)
 	}
 	for part, want := range map[string]int64{"MÜLL": 1, "zoë M": 1, "e": 1, "%": 1, "_": 1, `\`: 1, "0%_": 0, "0% _": 1, "\xff": 0, "x": 1, "": 3} {
@@ -122,7 +122,7 @@ select n, gen_random_uuid(), 1, gen_random_uuid(), 'x', 1, '{}', '{}', '2026-01-
 	}
 }
 
-// TestCountsAreBounded counts more movements than a count looks at: what it does not find among the first ones it does not deny.
+// TestCountsAreBounded counts more movements than a count looks at: the total then says that there may be more.
 func TestCountsAreBounded(t *testing.T) {
 	t.Parallel()
 	f, id := newFixture(t), uuid.New()
@@ -149,7 +149,7 @@ select 2, n, n, '2026-01-01Z', n, 0, 0, $1, 'd', 'a', case when n % 2 = 0 then '
 	}
 }
 
-// TestTransferAndReversals reads both sides of a transfer, what they captured, and what reversed them then and now.
+// TestTransferAndReversals reads both sides of a transfer, the hold that it captured, and its reversals.
 func TestTransferAndReversals(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

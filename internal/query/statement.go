@@ -54,7 +54,7 @@ func (s *Service) Statement(ctx context.Context, id uuid.UUID, f StatementFilter
 	return statement, applied, nil
 }
 
-// bound turns the times of a filter into positions, and has w wait for that of To.
+// bound turns the times of a filter into conditions on positions, and makes w wait for that of To.
 func (s *Service) bound(ctx context.Context, l *movementList, from, to *time.Time, w *Wait) error {
 	var bounds []bound
 	if from != nil {
@@ -86,8 +86,8 @@ func (s *Service) bound(ctx context.Context, l *movementList, from, to *time.Tim
 func (s *Service) movements(ctx context.Context, l *movementList, w Wait) (page *movementPage, applied int64, err error) {
 	applied, err = s.monotonic(ctx, &s.transactions, w, func() (int64, error) {
 		err := withRetry(ctx, s.pool, func(ctx context.Context) (err error) {
-			// Planned for these arguments: there are as many shapes as there are combinations of filters, and a plan for all values of
-			// one would not know a reference that is rare from one that is on every movement.
+			// The statement is planned for its arguments. There are as many statements as combinations of filters, and a generic plan
+			// could not tell a rare reference from one that every movement has.
 			rows, _ := s.pool.Query(ctx, l.sql(), append([]any{pgx.QueryExecModeCacheDescribe}, l.args...)...)
 			page, err = l.collect(rows)
 			return err
@@ -120,7 +120,7 @@ func before(t time.Time) time.Time {
 	return at
 }
 
-// statementCursor returns a place in an account's statement: a letter for the order, the account, and the position of the
+// statementCursor encodes a place in an account's statement: a letter for the order, the account, and the position of the
 // last movement of the page.
 func statementCursor(id uuid.UUID, oldestFirst bool, position int64) string {
 	raw := append([]byte{orderLetter(oldestFirst)}, id[:]...)

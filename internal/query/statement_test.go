@@ -32,7 +32,7 @@ func (f *fixture) follow(t *testing.T) {
 	t.Cleanup(func() { cancel(); <-ended })
 }
 
-// project applies the whole log to all read models, by batches of a size.
+// project applies the whole log to all read models, in batches of at most a size.
 func (f *fixture) project(t interface{ Fatalf(string, ...any) }, batch int) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -124,13 +124,13 @@ func anyFilter(t *rapid.T, log []recorded) query.StatementFilter {
 	}
 }
 
-// pages reads a statement page by page, to its end, and tampers with the cursors.
+// pages reads all pages of a statement, and tampers with their cursors.
 func (f *fixture) pages(t *rapid.T, id uuid.UUID, filter query.StatementFilter, known bool, head int64) (all []query.Transaction) {
 	for {
 		page, applied, err := f.svc.Statement(t.Context(), id, filter, query.Wait{MinPosition: head})
 		if !known {
 			if !errors.Is(err, query.ErrNotFound) || applied != head {
-				t.Fatalf("an account that is not there: %d, %v", applied, err)
+				t.Fatalf("an account that was not open: %d, %v", applied, err)
 			}
 			return nil
 		}
@@ -142,14 +142,15 @@ func (f *fixture) pages(t *rapid.T, id uuid.UUID, filter query.StatementFilter, 
 			return all
 		}
 		if len(page.Transactions) != filter.Limit {
-			t.Fatalf("a page is short, and not the last: %+v", page)
+			t.Fatalf("a page is short but not the last: %+v", page)
 		}
 		f.tamperStatement(t, id, filter, page.Next)
 		filter.Cursor = page.Next
 	}
 }
 
-// tamperStatement changes a cursor, or takes it to another list: it is refused, or is one that might have been made.
+// tamperStatement changes a cursor, or uses it for another list. A changed one may be a cursor that the service could have made; any
+// other must be rejected with ErrBadCursor.
 func (f *fixture) tamperStatement(t *rapid.T, id uuid.UUID, filter query.StatementFilter, cursor string) {
 	raw := []byte(cursor)
 	raw[rapid.IntRange(0, len(raw)-1).Draw(t, "at")] = rapid.Byte().Draw(t, "byte")
@@ -213,7 +214,7 @@ func TestThePastIsTheFoldOfAPrefix(t *testing.T) {
 	})
 }
 
-// look compares all accounts as of a time with what they should be.
+// look compares all accounts as of a point in the past with what they should be.
 func (f *fixture) look(t *rapid.T, at query.AsOf, want map[uuid.UUID]query.BalanceAt, head int64) {
 	for _, id := range accountIDs {
 		got, applied, err := f.svc.BalanceAt(t.Context(), id, at, query.Wait{})
@@ -224,7 +225,7 @@ func (f *fixture) look(t *rapid.T, at query.AsOf, want map[uuid.UUID]query.Balan
 	}
 }
 
-// checkTotals compares the totals with the balances in the read model of balances, and with what came in and went out.
+// checkTotals compares the totals with the sums of the balances read model, and with what came in less what went out.
 func (f *fixture) checkTotals(t *rapid.T, log []recorded) {
 	totals, applied, err := f.svc.Totals(t.Context(), query.Wait{})
 	if err != nil || applied != int64(len(log)) {
@@ -242,7 +243,7 @@ func (f *fixture) checkTotals(t *rapid.T, log []recorded) {
 	rat := func(text string) *big.Rat {
 		n, ok := new(big.Rat).SetString(text)
 		if !ok {
-			t.Fatalf("%q is no number", text)
+			t.Fatalf("%q is not a number", text)
 		}
 		return n
 	}

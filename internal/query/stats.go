@@ -13,7 +13,7 @@ import (
 
 // Stats is what happened in the last whole seconds before a time, and the number of accounts by status.
 type Stats struct {
-	// AsOf is that time, by the clock of the database.
+	// AsOf is the time, by the clock of the database.
 	AsOf time.Time
 	// Last1, Last10 and Last60 are events a second over that many seconds.
 	Last1, Last10, Last60 float64
@@ -75,7 +75,7 @@ func (s *Service) readStats(ctx context.Context, now *time.Time) (stats Stats, a
 	return stats, applied, nil
 }
 
-// collectStats adds up the rows, one a currency.
+// collectStats adds up the rows, one for each currency.
 func collectStats(rows pgx.Rows) (stats Stats, applied int64, err error) {
 	var (
 		currency, amount                 string

@@ -61,10 +61,10 @@ select g, $1 % 64, c, $1, e, m, a from (values
 		t.Errorf("now: %+v, %v", got, err)
 	}
 	if _, applied, err := f.svc.Stats(t.Context(), query.Wait{MinPosition: 13}); !errors.Is(err, query.ErrBehind) || applied != 12 {
-		t.Errorf("for a position to come: %d, %v", applied, err)
+		t.Errorf("for a position not applied: %d, %v", applied, err)
 	}
 	f.exec(t, `update stats_seconds set currency = 'XXX', second = $1 where currency = 'EUR'`, time.Now().Unix()-5)
 	if _, _, err := f.svc.Stats(t.Context(), query.Wait{}); err == nil {
-		t.Error("an unknown currency in the read model is no error")
+		t.Error("an unknown currency in the read model is not an error")
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"passbook/internal/readmodel/column"
 )
 
-// A transfer with one side applied counts as not begun: what was sent and not received is still the sender's.
+// A transfer with only one side applied does not count yet: what was sent and not received still belongs to the sender.
 const totalsSQL = `select p.position, t.currency, t.accounts, (t.balance + t.sent - t.received)::text, t.deposited::text,
        t.withdrawn::text
 from live_generations p left join totals t on t.generation = p.generation

@@ -21,7 +21,7 @@ var (
 	ErrHoldNotFound = fmt.Errorf("hold: %w", ErrNotFound)
 	// ErrTransferNotFound says that the read model does not have the transfer. It wraps ErrNotFound.
 	ErrTransferNotFound = fmt.Errorf("transfer: %w", ErrNotFound)
-	// ErrBehind says that the read model had not applied the wanted position when the wait ended, that it stands lower than
+	// ErrBehind says that the read model had not applied the wanted position when the wait ended, that it is lower than
 	// in an earlier result of this instance, or that the position of a recent time is not final yet.
 	ErrBehind = errors.New("the projection has not applied the position yet")
 	// ErrBadCursor says that a page cursor was not made by this service, or was made for another list.
@@ -30,7 +30,7 @@ var (
 
 // FutureError says that a time asked about is in the future, by the clock of the database.
 type FutureError struct {
-	// Parameter is where it was given: "at", "from" or "to".
+	// Parameter is the one that the time was given in: "at", "from" or "to".
 	Parameter string
 }
 
@@ -41,16 +41,16 @@ type Account struct {
 	ID       uuid.UUID
 	Owner    string
 	Currency money.Currency
-	// Balance, Overdraft and Held, what open holds keep back, are in minor units of Currency.
+	// Balance, Overdraft and Held, the sum of the open holds, are in minor units of Currency.
 	Balance, Overdraft, Held int64
 	// Metadata is the caller's labels; nil when there are none.
 	Metadata map[string]string
-	// Deposited and Withdrawn are the sums of all money that ever came in and went out, transfers included, as
-	// decimal text ("12.34"): over an account's life they may exceed what a balance can be.
+	// Deposited and Withdrawn are the sums of all money that ever came in and went out, transfers included and less what was
+	// reversed, as decimal text ("12.34"): over an account's life they may exceed the range of a balance.
 	Deposited, Withdrawn string
 	// Status is "active", "suspended" or "closed".
 	Status string
-	// Version is that of the account's last applied event, and Position where that event is in the log.
+	// Version and Position are those of the account's last applied event.
 	Version, Position int64
 	OpenedAt          time.Time
 	UpdatedAt         time.Time
@@ -88,7 +88,7 @@ type BalanceAt struct {
 	ID       uuid.UUID
 	Owner    string
 	Currency money.Currency
-	// Balance, Overdraft and Held, what open holds kept back, are in minor units of Currency.
+	// Balance, Overdraft and Held, the sum of the open holds, are in minor units of Currency.
 	Balance, Overdraft, Held int64
 	// Metadata is the caller's labels; nil when there were none.
 	Metadata map[string]string
@@ -144,9 +144,9 @@ type Transaction struct {
 	ReversedAmount int64
 	// Metadata is the caller's labels; nil when there are none.
 	Metadata map[string]string
-	// Reference is the caller's, and may be empty.
+	// Reference is the caller's; it may be empty.
 	Reference string
-	// Version is the account's after the movement, and Position that of the movement in the log.
+	// Version is that of the account after the movement, and Position that of the movement in the log.
 	Version, Position int64
 	RecordedAt        time.Time
 }
@@ -162,16 +162,16 @@ type Statement struct {
 	Total *ListTotal
 }
 
-// Total is the totals of the accounts of a currency. Sums are decimal text ("12.34"): they may exceed what an amount can
-// be.
+// Total is the totals of the accounts of a currency. Sums are decimal text ("12.34"), since they may exceed the range of an
+// amount.
 type Total struct {
 	Currency money.Currency
 	// Accounts is how many were ever opened.
 	Accounts int64
-	// Balance is the sum of all balances. Where the projection stands between the two sides of a transfer, its amount
-	// counts as still with the sender, so that Balance is Deposited less Withdrawn at every position.
+	// Balance is the sum of all balances. While the projection has applied only one side of a transfer, the amount still
+	// counts as the sender's, so that Balance is Deposited less Withdrawn at every position.
 	Balance string
-	// Deposited and Withdrawn are the sums of what came in from outside and went out again; transfers are neither.
+	// Deposited and Withdrawn are the sums of what came in from outside and went out again; transfers count in neither.
 	Deposited, Withdrawn string
 }
 

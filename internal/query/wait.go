@@ -15,8 +15,8 @@ const positionsSQL = `select projection, position from live_generations`
 // in another process, or queries read a replica.
 const pollInterval = 20 * time.Millisecond
 
-// watcher knows how far the projections are applied in the database that queries read, and lets any number of callers wait
-// for a position. One goroutine reads the positions for all callers, and only while there are any.
+// watcher knows the positions of the projections in the database that queries read, and lets any number of callers wait
+// for one. One goroutine reads the positions for all callers, and only while there are any.
 type watcher struct {
 	read func(ctx context.Context) (map[string]int64, error)
 	// onWait is called with the projection before each wait; it must not block.
@@ -37,7 +37,7 @@ func newWatcher(read func(context.Context) (map[string]int64, error)) *watcher {
 	}
 }
 
-// wake has the watcher read the positions now. It never blocks.
+// wake makes the watcher read the positions now. It never blocks.
 func (w *watcher) wake() {
 	select {
 	case w.woken <- struct{}{}:
@@ -86,7 +86,7 @@ func (w *watcher) update(positions map[string]int64) {
 	}
 }
 
-// lower corrects what the watcher knows of a projection that was found at a lower position.
+// lower corrects the known position of a projection that was found at a lower one.
 func (w *watcher) lower(projection string, position int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

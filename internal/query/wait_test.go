@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// pass lets time go by on the clock of a bubble, where nobody waits for it.
+// pass lets time pass on the clock of a synctest bubble, which takes no real time.
 func pass(d time.Duration) { <-time.After(d) }
 
-// TestLooksAreByTheClock sees, on a clock of its own, that the watcher looks once an interval however many wait, and
-// not at all while nobody does.
-func TestLooksAreByTheClock(t *testing.T) {
+// TestWatcherReadsOnceAnInterval checks that the watcher reads positions once an interval however many calls wait, and not at all
+// while none does.
+func TestWatcherReadsOnceAnInterval(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		looks, position := 0, int64(12)
@@ -37,7 +37,7 @@ func TestLooksAreByTheClock(t *testing.T) {
 		running.Go(func() { w.run(ctx) })
 		pass(time.Hour)
 		if n := looked(); n != 0 {
-			t.Errorf("%d looks with nobody waiting", n)
+			t.Errorf("%d reads without a waiter", n)
 		}
 		for range 300 {
 			all.Go(func() {
@@ -46,10 +46,10 @@ func TestLooksAreByTheClock(t *testing.T) {
 				}
 			})
 		}
-		looked() // those that they asked for as they came
+		looked() // the reads that new waiters caused
 		pass(100*w.every + w.every/2)
 		if n := looked(); n != 100 {
-			t.Errorf("300 waiters cost %d looks in 100 intervals", n)
+			t.Errorf("%d reads in 100 intervals with 300 waiters", n)
 		}
 		mu.Lock()
 		position = 13
@@ -59,7 +59,7 @@ func TestLooksAreByTheClock(t *testing.T) {
 		looked()
 		pass(time.Hour)
 		if n := looked(); n != 0 {
-			t.Errorf("%d looks after all have gone", n)
+			t.Errorf("%d reads after all waiters have returned", n)
 		}
 		cancel()
 		running.Wait()
