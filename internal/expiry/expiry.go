@@ -1,9 +1,10 @@
-// Package expiry ends what has a time: it expires holds, and deletes idempotency keys that are old.
+// Package expiry expires holds whose time has come, and deletes old idempotency keys.
 //
-// A hold expires by a command like any other, and the rules decide it on the log. The read model of holds only says which holds to
-// send the command for: it may be behind, and a hold that it has open may have ended. So a hold is expired once whatever goes wrong
-// here. One instance at a time does the work, under an advisory lock, only so that it is not done twice; and the command has a key
-// made of the hold's id, so that an instance that does not know what became of it sends it again and is told.
+// A hold expires by a command like any other, decided by the rules on the head of the log. The read model of holds only says which
+// holds to send the command for. It may be behind, and list a hold as open that has ended; the rules then refuse the command. So a
+// hold expires once, whatever fails here. An advisory lock lets one instance at a time do the work, which only saves doing it twice.
+// The command's idempotency key is made of the hold's id: an instance that does not know the outcome sends the command again and
+// gets the first result.
 package expiry
 
 import (
@@ -25,20 +26,20 @@ import (
 )
 
 const (
-	// holdsEvery is how long after a hold's time an instance looks for it, at most. While the database is unavailable it waits longer and
-	// longer, up to holdsAtLeast.
-	holdsEvery, holdsAtLeast = time.Second, time.Minute
-	// endedAgain and failedAgain are how long a hold is left alone that has ended, though the read model does not know that yet, or
-	// that could not be expired.
-	endedAgain, failedAgain = time.Minute, 10 * time.Second
-	// page is how many holds are expired in one call.
+	// holdsEvery is how often an instance looks for holds to expire. While reading them fails, the interval doubles, up to
+	// maxHoldsEvery.
+	holdsEvery, maxHoldsEvery = time.Second, time.Minute
+	// retryEnded is how long to wait before sending the command again for a hold that has ended but is still open in the read model,
+	// and retryFailed for one that could not be expired.
+	retryEnded, retryFailed = time.Minute, 10 * time.Second
+	// page is how many holds one call expires at most.
 	page = 500
 	// keysEvery is how often old idempotency keys are deleted.
 	keysEvery = time.Minute
 )
 
 const (
-	// The number is arbitrary. The lock is the transaction's, so that it works behind a pooler.
+	// The number is arbitrary. The lock belongs to the transaction, so it works behind a connection pooler.
 	lockSQL = `select pg_try_advisory_xact_lock(7018230143)`
 
 	dueSQL = `select h.expires_at, h.hold_id, h.account_id
@@ -57,9 +58,9 @@ type Keys interface {
 	ExpireKeys(ctx context.Context, age time.Duration) (int64, error)
 }
 
-// Config is what a Worker is made of.
+// Config is what a Worker needs. All fields are required.
 type Config struct {
-	// Pool is of the database with the read models that are up to date, not of a replica.
+	// Pool is a pool of the primary, since the read models of a replica are behind.
 	Pool     *pgxpool.Pool
 	Commands Commands
 	Keys     Keys
@@ -71,11 +72,11 @@ type Config struct {
 // Worker expires holds and idempotency keys.
 type Worker struct {
 	config Config
-	// later says of holds that are due when to send a command for them again. ExpireHolds owns it.
+	// later is when to send the command again, for holds that are due and had one sent. ExpireHolds owns it.
 	later map[uuid.UUID]time.Time
 }
 
-// New makes a Worker. Nothing happens until Run.
+// New returns a Worker, which does nothing until Run.
 func New(c Config) *Worker { return &Worker{config: c, later: make(map[uuid.UUID]time.Time)} }
 
 // Run works until ctx ends, and returns nil.
@@ -86,7 +87,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// wait waits, and reports whether ctx goes on.
+// wait waits for d, and reports false when ctx ends first.
 func wait(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -107,7 +108,7 @@ func (w *Worker) expireHolds(ctx context.Context) {
 		if expired > 0 {
 			w.config.Logger.DebugContext(ctx, "expired holds", "holds", expired)
 		}
-		if pause = min(2*pause, holdsAtLeast); err == nil || found > 0 {
+		if pause = min(2*pause, maxHoldsEvery); err == nil || found > 0 {
 			pause = holdsEvery
 		}
 	}
@@ -127,19 +128,19 @@ func (w *Worker) expireKeys(ctx context.Context) {
 
 // due is a hold whose time has come.
 type due struct {
-	at        time.Time
-	hold, own uuid.UUID
+	at            time.Time
+	hold, account uuid.UUID
 }
 
-// ExpireHolds expires the holds whose time has come, by the clock of this instance as the rules go by, unless another instance is
-// at it. It returns how many the read model has open, and how many of them it has expired. One that fails does not hold up the others;
-// the error is that of one of them. It must not be called concurrently.
+// ExpireHolds expires the holds whose time has come, by the clock of this instance, which the rules use too. It does nothing while
+// another instance does it. It returns how many due holds the read model has open, and how many it has expired. A failure on one hold
+// does not delay the others; the error is that of one of them. It must not be called concurrently.
 func (w *Worker) ExpireHolds(ctx context.Context) (found, expired int, err error) {
 	tx, err := w.config.Pool.Begin(ctx)
 	if err != nil {
 		return 0, 0, fmt.Errorf("expiry: %w", err)
 	}
-	defer tx.Rollback(context.WithoutCancel(ctx)) // it writes nothing
+	defer tx.Rollback(context.WithoutCancel(ctx)) // nothing to commit
 	var locked bool
 	if err := tx.QueryRow(ctx, lockSQL).Scan(&locked); err != nil || !locked {
 		return 0, 0, wrap(err)
@@ -148,9 +149,9 @@ func (w *Worker) ExpireHolds(ctx context.Context) (found, expired int, err error
 	earlier := w.later
 	w.later = make(map[uuid.UUID]time.Time)
 	for now := time.Now(); ; {
-		rows, _ := tx.Query(ctx, dueSQL, now, last.at, last.hold, page) // an error is in rows too
+		rows, _ := tx.Query(ctx, dueSQL, now, last.at, last.hold, page) // CollectRows returns the error
 		holds, dueErr := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d due, err error) {
-			return d, row.Scan(&d.at, &d.hold, &d.own)
+			return d, row.Scan(&d.at, &d.hold, &d.account)
 		})
 		if dueErr != nil {
 			return found, expired, errors.Join(err, wrap(dueErr))
@@ -164,13 +165,13 @@ func (w *Worker) ExpireHolds(ctx context.Context) (found, expired int, err error
 			}
 		}
 		for i, o := range w.config.Commands.DoEach(ctx, requests(sent)) {
-			w.later[sent[i].hold] = now.Add(endedAgain)
+			w.later[sent[i].hold] = now.Add(retryEnded)
 			switch {
 			case o.Err == nil && !o.Result.Replayed:
 				expired++
 			case o.Err != nil && !hasEnded(o.Err):
 				err = wrap(o.Err)
-				w.later[sent[i].hold] = now.Add(failedAgain)
+				w.later[sent[i].hold] = now.Add(retryFailed)
 			}
 		}
 		if found += len(holds); len(holds) < page || ctx.Err() != nil {
@@ -184,7 +185,7 @@ func requests(holds []due) []command.Request {
 	requests := make([]command.Request, len(holds))
 	for i, d := range holds {
 		sum := sha256.Sum256(append([]byte("the expiry of hold "), d.hold[:]...))
-		requests[i] = command.Request{AccountID: d.own, Command: account.ExpireHold{HoldID: d.hold}, Metadata: command.Metadata{Actor: "passbook"}, Key: &command.Key{
+		requests[i] = command.Request{AccountID: d.account, Command: account.ExpireHold{HoldID: d.hold}, Metadata: command.Metadata{Actor: "passbook"}, Key: &command.Key{
 			Hash: [16]byte(sum[:16]), Fingerprint: [16]byte(sum[16:]), Refusal: func(err error) []byte { return []byte(err.Error()) },
 		}}
 	}

@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// instance is an instance of the service: its write side and its worker, which runs when a test says so.
+// instance is an instance of the service: its write side, and its worker, which a test runs.
 type instance struct {
 	*expiry.Worker
 	commands *command.Service
@@ -68,7 +68,7 @@ func (i instance) must(t *testing.T, id uuid.UUID, c account.Command) {
 	}
 }
 
-// expire runs the worker once and wants it to find and expire so many holds.
+// expire runs the worker once and checks how many holds it finds and expires.
 func (i instance) expire(t *testing.T, found, expired int) {
 	t.Helper()
 	gotFound, gotExpired, err := i.ExpireHolds(t.Context())
@@ -123,7 +123,7 @@ func dec(t *testing.T, text string) money.Decimal {
 	return d
 }
 
-// project brings the read model of holds up to the log, as its projection does.
+// project applies the whole log to the read model of holds.
 func project(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	for _, statement := range []string{
@@ -167,7 +167,7 @@ where type in ('HoldCaptured', 'HoldReleased', 'HoldExpired') group by payload->
 	return byType
 }
 
-// TestExpiresWhatIsDue expires the holds whose time has come, and no others, and is not confused by a read model that is behind.
+// TestExpiresWhatIsDue expects the worker to expire the holds whose time has come and no others, also when the read model is behind.
 func TestExpiresWhatIsDue(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -198,7 +198,7 @@ func TestExpiresWhatIsDue(t *testing.T) {
 	}
 }
 
-// TestExpiresInPages expires more holds than one call takes, one of which cannot be: a newer release wrote an event of its account.
+// TestExpiresInPages expires more holds than one call takes. One cannot be expired: a newer release wrote an event of its account.
 func TestExpiresInPages(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -231,7 +231,7 @@ select 4, stream_id, 4, gen_random_uuid(), 'AccountRenamed', 1, '{}', '{}', reco
 	}
 }
 
-// TestOneInstanceAtATime has a second instance find nothing to do while the first waits for its append.
+// TestOneInstanceAtATime expects a second instance to do nothing while the first waits for its append.
 func TestOneInstanceAtATime(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -257,8 +257,8 @@ func TestOneInstanceAtATime(t *testing.T) {
 	}
 }
 
-// TestKilledBeforeTheAppend kills an instance that has decided to expire a hold and waits to append it, in the worst way: nothing but
-// its connections end. Another expires the hold, and the first, which comes back, does not.
+// TestKilledBeforeTheAppend terminates only the connections of an instance that has decided to expire a hold and waits to append that.
+// Another instance expires the hold; the first, which goes on, does not.
 func TestKilledBeforeTheAppend(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -291,7 +291,7 @@ func TestKilledBeforeTheAppend(t *testing.T) {
 	}
 }
 
-// TestExpiryRacesCaptures has two instances expire holds as their time comes, while clients of both capture and release them.
+// TestExpiryRacesCaptures lets two instances expire holds while clients of both capture and release them at about the same time.
 func TestExpiryRacesCaptures(t *testing.T) {
 	t.Parallel()
 	const holds, clients = 200, 4
@@ -346,7 +346,7 @@ func TestExpiryRacesCaptures(t *testing.T) {
 		t.Error(err)
 	}
 	project(t, pool)
-	for _, i := range instances { // what they left
+	for _, i := range instances { // holds that neither has expired yet
 		if _, _, err := i.ExpireHolds(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -371,7 +371,7 @@ func TestRunExpires(t *testing.T) {
 	group.Go(func() error { return a.Run(ctx) })
 	for deadline := time.Now().Add(time.Minute); len(ended(t, pool)) == 0; {
 		if time.Now().After(deadline) {
-			t.Fatal("the hold does not expire")
+			t.Fatal("the hold has not expired")
 		}
 	}
 	cancel()
@@ -380,8 +380,8 @@ func TestRunExpires(t *testing.T) {
 	}
 }
 
-// TestEndedHoldsDelayNoOther has the worker find a hold that has ended, because the read model is behind, for some seconds before
-// another is due.
+// TestEndedHoldsDelayNoOther lets the worker find an ended hold for some seconds, since the read model is behind, before another
+// hold is due.
 func TestEndedHoldsDelayNoOther(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -398,11 +398,11 @@ func TestEndedHoldsDelayNoOther(t *testing.T) {
 	group.Go(func() error { return a.Run(ctx) })
 	for deadline := time.Now().Add(time.Minute); ended(t, pool)["HoldExpired"] == 0; {
 		if time.Now().After(deadline) {
-			t.Fatal("the hold does not expire")
+			t.Fatal("the hold has not expired")
 		}
 	}
 	if late := time.Since(at); late > 2500*time.Millisecond {
-		t.Errorf("the hold expires %s late", late)
+		t.Errorf("the hold expired %s late", late)
 	}
 	cancel()
 	if err := group.Wait(); err != nil {
@@ -421,7 +421,7 @@ func waitForAppend(t *testing.T, pool *pgxpool.Pool) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("no append waits")
+			t.Fatal("no append is waiting")
 		}
 	}
 }
