@@ -1,4 +1,4 @@
-// Package readmodel holds the read models: how each folds the events, and the statements that write its tables. A read model
+// Package readmodel defines the read models: how each folds events, and the statements that write its tables. A read model
 // knows nothing of loops, leases or checkpoints; package projector runs it.
 package readmodel
 
@@ -72,11 +72,11 @@ func Balances() *projector.Projection {
 	return p
 }
 
-// relaxedDelay is the pace of the read models other than balances, which cost least in large batches.
+// relaxedDelay is the batch delay of the read models other than balances: large batches cost least.
 const relaxedDelay = 40 * time.Millisecond
 
-// Each statement takes an array for each column. A batch opens accounts with the first and changes existing ones with the
-// others; what the batch that opens an account does to it further is part of the inserted row.
+// Each statement takes an array for each column. The first inserts the accounts that a batch opens, with all else that the batch
+// does to them, and the others change existing accounts.
 const (
 	insertBalancesSQL = `insert into balances (generation, account_id, owner, owner_folded, currency, balance, held, overdraft_limit,
     deposited, withdrawn, status, version, position, opened_position, opened_at, updated_at, closed_at, metadata)
@@ -84,7 +84,7 @@ select $1, u.* from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::t
     $9::text[]::numeric[], $10::text[]::numeric[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[], $15::timestamptz[],
     $16::timestamptz[], $17::timestamptz[], $18::text[]::jsonb[]) as u`
 
-	// The version check makes a row that is not at the version the events follow an error, and never a wrong balance. What
+	// The version check excludes a row that is not at the version that the events follow: an error, and never a wrong balance. What
 	// has not changed is null.
 	updateBalancesSQL = `update balances b
 set balance = b.balance + u.balance, held = b.held + u.held, deposited = b.deposited + u.deposited, withdrawn = b.withdrawn + u.withdrawn,
@@ -99,8 +99,8 @@ from unnest($2::uuid[], $3::text[]::numeric[], $4::text[]::numeric[], $5::text[]
         owner_folded, overdraft_limit, metadata)
 where b.generation = $1 and b.account_id = u.account_id and b.version = u.before`
 
-	// The same for accounts on which only money has moved, in amounts that fit in 64 bits, as on nearly all. It takes two
-	// thirds of the time.
+	// The same for accounts on which only money has moved, in amounts that fit 64 bits, which is nearly all. It takes two thirds of
+	// the time.
 	moveBalancesSQL = `update balances b
 set balance = b.balance + ($3::bigint[])[u.n], deposited = b.deposited + ($4::bigint[])[u.n],
     withdrawn = b.withdrawn + ($5::bigint[])[u.n], version = ($7::bigint[])[u.n], position = ($8::bigint[])[u.n],
@@ -117,7 +117,7 @@ type balances struct {
 
 type balanceRow struct {
 	id uuid.UUID
-	// currency, openedPosition and openedAt are those of an account that the batch opens.
+	// currency, openedPosition and openedAt are set if the batch opens the account.
 	currency                          *money.Currency
 	openedPosition                    int64
 	openedAt                          time.Time
@@ -179,7 +179,7 @@ func (b *balances) move(at projector.Event, amount money.Amount, in bool) error 
 	return nil
 }
 
-// reverse takes a movement back, so that it counts neither as deposited nor as withdrawn.
+// reverse takes back what a movement added to deposited or withdrawn.
 func (b *balances) reverse(at projector.Event, amount money.Amount, credit bool) error {
 	row, err := b.touch(at)
 	if err != nil {
@@ -229,8 +229,8 @@ func (b *balances) become(at projector.Event, status column.Status) error {
 // Rows implements projector.Sized.
 func (b *balances) Rows() int { return len(b.order) }
 
-// statementRows is how many rows a statement writes at most: with more it is no faster, and its parameters would take as
-// much memory as everything else.
+// statementRows is how many rows a statement writes at most. With more it is no faster, and its parameters would take as
+// much memory as everything else together.
 const statementRows = 2_000
 
 // Flush implements projector.Fold.
@@ -268,7 +268,7 @@ func flushBalances(ctx context.Context, tx pgx.Tx, generation int64, rows []*bal
 	return update(ctx, tx, moveBalancesSQL, len(moved.ids), moved.args(generation))
 }
 
-// update changes rows with one of the statements. It fails when the statement changes another number of them.
+// update runs one of the update statements. It fails unless the statement changes exactly that many rows.
 func update(ctx context.Context, tx pgx.Tx, sql string, rows int, args []any) error {
 	if rows == 0 {
 		return nil
@@ -284,7 +284,7 @@ func update(ctx context.Context, tx pgx.Tx, sql string, rows int, args []any) er
 }
 
 type openedColumns struct {
-	ids                                  [][16]byte // which pgx writes as it is, and a uuid.UUID through its text form
+	ids                                  [][16]byte // pgx encodes [16]byte directly, and uuid.UUID through its text form
 	owners, folded, currencies           []string
 	overdrafts                           []int64
 	balances, held, deposited, withdrawn []string

@@ -217,8 +217,8 @@ func TestBalances(t *testing.T) {
 	}
 }
 
-// TestBalancesRefuse applies impossible histories: whatever the batch, all events before the impossible one are applied, and
-// it is reported.
+// TestBalancesRefuse applies impossible histories. Whatever the batch size, it expects all events before the impossible one to be
+// applied, and that one to be reported.
 func TestBalancesRefuse(t *testing.T) {
 	t.Parallel()
 	open := account.AccountCreated{Owner: "a", Currency: eur}
@@ -277,7 +277,7 @@ func TestBalancesRefuse(t *testing.T) {
 	}
 }
 
-// TestBatchOfManyAccounts has batches touch more accounts than a statement takes.
+// TestBatchOfManyAccounts applies batches that touch more accounts than one statement takes.
 func TestBatchOfManyAccounts(t *testing.T) {
 	t.Parallel()
 	const accounts = 4_500
@@ -306,8 +306,7 @@ func TestBatchOfManyAccounts(t *testing.T) {
 	}
 }
 
-// TestBalancesWhateverTheBatch checks random histories of several accounts against the domain's Evolve: the rows do not
-// depend on the size of the batches.
+// TestBalancesWhateverTheBatch checks random histories of several accounts against the domain's Evolve, for several batch sizes.
 func TestBalancesWhateverTheBatch(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -347,7 +346,7 @@ func TestBalancesWhateverTheBatch(t *testing.T) {
 
 var statuses = map[string]account.Status{"active": account.Active, "suspended": account.Suspended, "closed": account.Closed}
 
-// TestMovementsAreHeapOnlyUpdates expects the updates of rows by movements of money to change no index, so that they stay on
+// TestMovementsAreHeapOnlyUpdates expects that movements of money update rows without changing an index, so that the rows stay on
 // their page.
 func TestMovementsAreHeapOnlyUpdates(t *testing.T) {
 	t.Parallel()

@@ -8,8 +8,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// transactionSource encodes rows in the binary format of COPY while it is read. A replay writes a row for each event, and
-// pgx.CopyFrom takes as long to encode one as everything else here takes together. The format is described in
+// transactionSource encodes rows in the binary format of COPY as they are read. A replay writes a row for each event, and
+// pgx.CopyFrom takes as long to encode one as everything else here together. The format is described in
 // PostgreSQL's documentation of COPY: a header, for each row the number of its fields and for each field its length and
 // bytes, and a trailer.
 type transactionSource struct {
@@ -17,8 +17,8 @@ type transactionSource struct {
 	rows       []transaction
 	next       int
 	state      sourceState
-	buf        []byte // encoded and not read yet
-	room       []byte
+	buf        []byte // encoded but not read yet
+	room       []byte // the memory of buf, to be reused
 }
 
 type sourceState uint8
@@ -32,7 +32,7 @@ const (
 const (
 	copyHeader  = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00" // signature, flags, no extension
 	copyTrailer = "\xff\xff"
-	// copyPiece is about how many bytes are encoded at a time.
+	// copyPiece is roughly how many bytes are encoded at a time.
 	copyPiece = 32 << 10
 )
 
@@ -49,7 +49,7 @@ func (s *transactionSource) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill encodes the next piece, which is empty at the end.
+// fill encodes the next piece; at the end it is empty.
 func (s *transactionSource) fill() {
 	b := s.room[:0]
 	if s.state == atHeader {
@@ -102,11 +102,11 @@ func (r *transaction) appendBinary(b []byte, generation int64) []byte {
 
 const (
 	null = "\xff\xff\xff\xff" // the length of a field that is null
-	// jsonbVersion is before the text of a binary jsonb.
+	// jsonbVersion precedes the text of a binary jsonb.
 	jsonbVersion = 1
 )
 
-// postgresEpoch is where a binary timestamptz counts its microseconds from.
+// postgresEpoch is the time that the microseconds of a binary timestamptz count from.
 var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
 func appendInt8(b []byte, v int64) []byte {

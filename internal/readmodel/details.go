@@ -29,13 +29,13 @@ type details struct {
 	metadata        account.Metadata
 }
 
-// detailsChange makes a row from the one before it.
+// detailsChange turns a row into the next one.
 type detailsChange struct {
 	position int64
 	set      func(*details)
 }
 
-// flushDetails writes a row for each change of the details of an account. Few batches have one.
+// flushDetails writes a row for each change of the details of an account. Few batches contain one.
 func (t *transactions) flushDetails(ctx context.Context, tx pgx.Tx, generation int64) error {
 	var changed []*ledger
 	for _, l := range t.ledgers {
@@ -73,7 +73,7 @@ func (t *transactions) flushDetails(ctx context.Context, tx pgx.Tx, generation i
 	return err
 }
 
-// lastDetails reads the details that accounts had before the batch, of those that it does not open.
+// lastDetails reads the details before the batch, of the accounts that it does not open.
 func lastDetails(ctx context.Context, tx pgx.Tx, generation int64, of []*ledger) (map[uuid.UUID]details, error) {
 	var ids [][16]byte
 	for _, l := range of {

@@ -1,4 +1,4 @@
 package readmodel
 
-// CaptureSentSQL is the statement that finds the hold of a transfer by where in the log the hold was captured.
+// CaptureSentSQL is the statement that finds the hold of a transfer by the position of its capture.
 const CaptureSentSQL = captureSentSQL

@@ -63,8 +63,8 @@ func appendAll(t failer, pool *pgxpool.Pool, all []accountEvent) time.Time {
 	return recordedAt
 }
 
-// project applies the whole log to a projection in batches of a size, until all events are applied or parked, or the
-// projection halts. It calls see, if given, with each position that was reached.
+// project applies the whole log to a projection, in batches of at most a size, until all events are applied or parked, or the
+// projection halts. It calls see, if given, with each checkpoint.
 func project(t failer, pool *pgxpool.Pool, p *projector.Projection, batch int, see ...func(position int64)) projector.Status {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -118,8 +118,8 @@ func refused(t failer, pool *pgxpool.Pool, st projector.Status) (position int64,
 	return position, why
 }
 
-// history draws events of four accounts in two currencies that the domain allows; transfers have two sides, captures their
-// movement, and reversals are of what was moved. states are the accounts after them, by Evolve.
+// history draws events of four accounts in two currencies that the domain allows. Transfers have both sides, captures have their
+// movement, and reversals reverse earlier movements. states are the accounts after the events, by Evolve.
 func history(t *rapid.T, most int) (all []accountEvent, states map[uuid.UUID]account.State) {
 	h := drawn{states: make(map[uuid.UUID]account.State)}
 	for range rapid.IntRange(1, most).Draw(t, "steps") {
@@ -137,7 +137,7 @@ var (
 	currencies = map[uuid.UUID]money.Currency{first: eur, second: jpy, third: jpy, fourth: eur}
 )
 
-// drawn is a history as far as it is drawn.
+// drawn is a history while it is drawn.
 type drawn struct {
 	all    []accountEvent
 	states map[uuid.UUID]account.State
@@ -235,7 +235,7 @@ func (h *drawn) holdEnds(t *rapid.T, id uuid.UUID, hold account.Hold, labels acc
 	return append([]accountEvent{{id, captured}}, h.moneyOut(t, id, amount, labels, reference)...)
 }
 
-// reversal draws the reversal of a movement, of which something is left, with both sides of a transfer.
+// reversal draws the reversal of a movement that is not fully reversed, with both sides if it is a transfer.
 func (h *drawn) reversal(t *rapid.T) []accountEvent {
 	n := rapid.IntRange(0, len(h.all)-1).Draw(t, "movement")
 	if _, ok := h.all[n].event.(account.TransferReceived); ok {

@@ -14,7 +14,7 @@ import (
 	"passbook/internal/readmodel/column"
 )
 
-// Holds is the read model of holds, with a row for each, from its placing on.
+// Holds is the read model of holds, open or ended, with a row for each.
 func Holds() *projector.Projection {
 	p := projector.Define(column.Holds, 1, []string{"holds"}, func() projector.Fold { return newHolds() })
 	p.BatchDelay = relaxedDelay
@@ -38,14 +38,14 @@ const (
 select $1, u.* from unnest($2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[]::jsonb[], $9::text[]::"char"[],
     $10::timestamptz[], $11::timestamptz[], $12::bigint[], $13::timestamptz[], $14::bigint[], $15::uuid[]) as u`
 
-	// A hold that is not open, of another account or of another amount makes an error.
+	// A hold that is not open, or has another account or amount, is not updated, which is an error.
 	endHoldsSQL = `update holds h
 set status = u.status, captured = u.captured, ended_at = u.ended_at, ended_position = u.ended_position, transfer_id = u.transfer_id
 from unnest($2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[], $6::text[]::"char"[], $7::timestamptz[], $8::bigint[], $9::uuid[])
     as u(hold_id, account_id, amount, captured, status, ended_at, ended_position, transfer_id)
 where h.generation = $1 and h.hold_id = u.hold_id and h.account_id = u.account_id and h.amount = u.amount and h.status = 'o'`
 
-	// The account is compared in a form that no index serves. Otherwise PostgreSQL would go through all holds of the account.
+	// The account is compared in a form that no index serves. Otherwise PostgreSQL might read all holds of the account.
 	captureSentSQL = `update holds set transfer_id = $4
 where generation = $1 and ended_position = $3 and status = 'c' and (account_id = $2) is true`
 )
@@ -55,11 +55,11 @@ type holds struct {
 	rows  map[uuid.UUID]*holdRow
 	order []*holdRow // as first touched, so that rows are locked and written in one order
 
-	captured *holdRow // the one that was captured last
-	// sent is the first transfer of the batch, unless events of holds or its capture come before it: then it may be the
-	// movement of a hold that was captured at the end of an earlier batch.
+	captured *holdRow // the last captured hold
+	// sent is the first transfer of the batch, if no event of a hold comes before it. It may move the money of a hold that was
+	// captured at the end of an earlier batch.
 	sent *sentTransfer
-	seen bool // an event of a hold, or a transfer
+	seen bool // whether the batch had an event of a hold, or a transfer
 }
 
 type sentTransfer struct {
@@ -70,7 +70,7 @@ type sentTransfer struct {
 type holdRow struct {
 	id, accountID uuid.UUID
 	placed        *account.HoldPlaced // nil if that was in an earlier batch
-	at            projector.Event     // when it was placed
+	at            projector.Event     // the event that placed it
 	amount        int64
 	status        column.HoldStatus
 	captured      int64
@@ -95,7 +95,7 @@ func (h *holds) add(row *holdRow) {
 	h.order = append(h.order, row)
 }
 
-// end ends a hold whose amount is captured and released together.
+// end ends a hold. Its amount must be captured plus released.
 func (h *holds) end(at projector.Event, id uuid.UUID, status column.HoldStatus, captured, released int64) error {
 	h.seen = true
 	row := h.rows[id]
@@ -113,7 +113,7 @@ func (h *holds) end(at projector.Event, id uuid.UUID, status column.HoldStatus, 
 	return nil
 }
 
-// transfer notes the transfer of a capture, which follows on it.
+// transfer links a transfer to the hold whose capture is the event before it.
 func (h *holds) transfer(at projector.Event, e account.TransferSent) error {
 	switch c := h.captured; {
 	case c != nil && c.accountID == at.StreamID && *c.endedPosition == at.Position-1:
@@ -156,7 +156,7 @@ func (h *holds) Flush(ctx context.Context, tx pgx.Tx, generation int64) error {
 }
 
 type holdColumns struct {
-	ids, accounts          [][16]byte // which pgx writes as it is, and a uuid.UUID through its text form
+	ids, accounts          [][16]byte // pgx encodes [16]byte directly, and uuid.UUID through its text form
 	amounts, captured      []int64
 	statuses               []string
 	endedAt                []*time.Time

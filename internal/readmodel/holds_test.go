@@ -92,7 +92,7 @@ func foldHolds(all []accountEvent, at time.Time) []held {
 	return want
 }
 
-// TestHoldsAreTheFold folds random histories by batches of several sizes, of which some end between a capture and its transfer.
+// TestHoldsAreTheFold folds random histories in batches of several sizes, some of which end between a capture and its transfer.
 func TestHoldsAreTheFold(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -111,7 +111,7 @@ func TestHoldsAreTheFold(t *testing.T) {
 	})
 }
 
-// TestHoldsWhateverTheBatch cuts one history everywhere.
+// TestHoldsWhateverTheBatch folds one history in batches of every size.
 func TestHoldsWhateverTheBatch(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -149,7 +149,7 @@ func TestHoldsWhateverTheBatch(t *testing.T) {
 	}
 }
 
-// TestHoldsRefuse applies impossible histories: whatever the batch, the impossible event is reported.
+// TestHoldsRefuse applies impossible histories. Whatever the batch size, it expects the impossible event to be reported.
 func TestHoldsRefuse(t *testing.T) {
 	t.Parallel()
 	placed := account.HoldPlaced{HoldID: first, Amount: cents(10)}
@@ -181,7 +181,7 @@ func TestHoldsRefuse(t *testing.T) {
 	}
 }
 
-// TestCapturesAreFoundByPosition looks for the hold of a transfer among 50,000 of one account, with statistics and without.
+// TestCapturesAreFoundByPosition finds the hold of a transfer among 50,000 of one account, with and without statistics.
 func TestCapturesAreFoundByPosition(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)

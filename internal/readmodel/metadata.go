@@ -6,16 +6,16 @@ import (
 	"passbook/internal/account"
 )
 
-// metadataJSON returns metadata as it is in a jsonb column, nil for null if there is none.
+// metadataJSON returns metadata as the text of a jsonb column, or nil, which is null, if there is none.
 func metadataJSON(m account.Metadata) []byte {
 	if m.IsEmpty() {
 		return nil
 	}
-	text, _ := json.Marshal(m.Map()) // of strings, so it does not fail
+	text, _ := json.Marshal(m.Map()) // a map of strings always encodes
 	return text
 }
 
-// metadataText is metadataJSON as an argument.
+// metadataText is metadataJSON as an argument of a statement.
 func metadataText(m account.Metadata) *string {
 	if m.IsEmpty() {
 		return nil

@@ -22,7 +22,7 @@ import (
 	"passbook/internal/readmodel"
 )
 
-// TestReplaysMakeTheSameRows rebuilds each read model by chunks of another size than it was built live with.
+// TestReplaysMakeTheSameRows rebuilds each read model in chunks of another size than the live batches.
 func TestReplaysMakeTheSameRows(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -94,11 +94,11 @@ func everyKind(t *testing.T) []accountEvent {
 			return all
 		}
 	}
-	t.Fatal("there is no such history")
+	t.Fatal("found no such history")
 	return nil
 }
 
-// generation is a generation of a table, each row as text without its first column.
+// generation returns the rows of a generation of a table, each as text without its first column.
 func generation(t *testing.T, pool *pgxpool.Pool, table string, n int) []string {
 	t.Helper()
 	r, _ := pool.Query(t.Context(), fmt.Sprintf(`select r::text from %s r where generation = %d`, table, n))

@@ -43,10 +43,10 @@ func Stats() *projector.Projection {
 	projector.On(p, func(s *stats, at projector.Event, e account.MoneyDeposited) error { return s.move(at, e.Amount) })
 	projector.On(p, func(s *stats, at projector.Event, e account.MoneyWithdrawn) error { return s.move(at, e.Amount) })
 	projector.On(p, func(s *stats, at projector.Event, e account.TransferSent) error { return s.move(at, e.Amount) })
-	projector.On(p, countOnly[account.TransferReceived]) // the money of TransferSent
+	projector.On(p, countOnly[account.TransferReceived]) // counted with TransferSent
 	projector.On(p, func(s *stats, at projector.Event, e account.CreditReversed) error { return s.move(at, e.Amount) })
 	projector.On(p, func(s *stats, at projector.Event, e account.DebitReversed) error {
-		if e.TransferID != uuid.Nil { // the money of CreditReversed
+		if e.TransferID != uuid.Nil { // counted with CreditReversed
 			s.count(at)
 			return nil
 		}
@@ -70,7 +70,7 @@ const statsBatchDelay = 100 * time.Millisecond
 const statsSlots = 64
 
 const (
-	// A second takes the row of the one that was statsSlots seconds before it, so that the table stays small.
+	// A second overwrites the row of the one statsSlots seconds before it, so the table stays small.
 	addSecondsSQL = `insert into stats_seconds as t (generation, slot, currency, second, events, movements, amount)
 select $1, u.* from unnest($2::smallint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[]::numeric[]) as u
 on conflict (generation, slot, currency) do update
@@ -80,7 +80,7 @@ set second = excluded.second,
     amount = excluded.amount + case when t.second = excluded.second then t.amount else 0 end
 where t.second <= excluded.second`
 
-	// An account that is closed may have been active or suspended, which stats_suspended knows.
+	// A closed account may have been active or suspended before; stats_suspended tells.
 	addAccountsSQL = `with suspended as (
     insert into stats_suspended (generation, account_id) select $1, * from unnest($2::uuid[]) on conflict do nothing returning 1
 ), others as (

@@ -17,7 +17,7 @@ import (
 	"passbook/internal/readmodel"
 )
 
-// lowestRead is a log that remembers the lowest position after which it was read.
+// lowestRead is a log that records the lowest position after which it was read.
 type lowestRead struct {
 	projector.Log
 	after atomic.Int64
@@ -73,7 +73,7 @@ func someAccounts(n int) []accountEvent {
 	return all
 }
 
-// TestStatsIsOneProjectionOfAllInstances requests a pause and a replay at one of two instances: the other knows of both.
+// TestStatsIsOneProjectionOfAllInstances requests a pause and a replay from one of two instances, and expects the other to report both.
 func TestStatsIsOneProjectionOfAllInstances(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -88,7 +88,7 @@ func TestStatsIsOneProjectionOfAllInstances(t *testing.T) {
 		t.Fatal(err)
 	}
 	if st, err := two.Projection(t.Context(), "stats"); err != nil || st.State != "paused" {
-		t.Errorf("paused at one instance, at the other it is %q, %v", st.State, err)
+		t.Errorf("paused at one instance, but the other reports %q, %v", st.State, err)
 	}
 	if _, err := two.Resume(t.Context(), "stats"); err != nil {
 		t.Fatal(err)
@@ -98,12 +98,12 @@ func TestStatsIsOneProjectionOfAllInstances(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := two.Replay(t.Context(), "stats", replay.ID); err != nil || got.Total != 10 {
-		t.Errorf("the replay asked of one instance is %+v at the other, %v", got, err)
+		t.Errorf("the other instance reports the replay as %+v, %v", got, err)
 	}
 	awaitStats(t, two, "the replay is live", func(st projector.Status) bool { return st.Generation == replay.Generation })
 }
 
-// TestStatsGoesOnAfterARestart restarts the engine, which continues at the checkpoint and not at the beginning of the log.
+// TestStatsGoesOnAfterARestart restarts the engine, and expects it to continue from the checkpoint, not from the start of the log.
 func TestStatsGoesOnAfterARestart(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)

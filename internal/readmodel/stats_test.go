@@ -32,7 +32,7 @@ from stats_accounts where generation = 1`).Scan(&got.Opened, &got.Suspended, &go
 	return got
 }
 
-// TestStatsCountsAccounts folds random histories by batches of several sizes.
+// TestStatsCountsAccounts folds random histories in batches of several sizes.
 func TestStatsCountsAccounts(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -70,8 +70,8 @@ type countedSecond struct {
 	Amount                    string
 }
 
-// TestStatsKeepsRecentSeconds records two movements a second for two minutes: each slot keeps only its newest second, whatever
-// the size of the batches.
+// TestStatsKeepsRecentSeconds records two movements a second for two minutes. Whatever the batch size, each slot must have only its
+// newest second.
 func TestStatsKeepsRecentSeconds(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -117,7 +117,7 @@ where generation = 1 order by slot, currency`)
 	}
 }
 
-// TestStatsCountsReversalsOnce has a second with each kind of reversal: the money of a transfer counts once.
+// TestStatsCountsReversalsOnce records each kind of reversal in one second. The money of a reversed transfer must count once.
 func TestStatsCountsReversalsOnce(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)

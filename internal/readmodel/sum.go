@@ -7,8 +7,8 @@ import (
 	"passbook/internal/money"
 )
 
-// sum adds up minor units without a bound. A balance fits in 64 bits by the rules of the domain; what has moved in a batch
-// or over an account's life may not, since money that comes in and goes out counts twice.
+// sum adds up minor units without a bound. A balance fits 64 bits by the rules of the domain; what moved in a batch or over an
+// account's life may not, since money that comes in and goes out again counts twice.
 type sum struct {
 	small int64
 	wide  *big.Int // the whole sum, once it has exceeded 64 bits

@@ -34,7 +34,7 @@ balance::text from totals where generation = 1 order by currency`)
 	return all
 }
 
-// sumsOf returns the expected totals of a history: the balances of the accounts by Evolve, added up, and what moved.
+// sumsOf returns the expected totals of a history: the sum of the balances by Evolve, and the sums of the movements.
 func sumsOf(t failer, all []accountEvent) []total {
 	type sums struct {
 		accounts                                      int64
@@ -93,8 +93,8 @@ func sumsOf(t failer, all []accountEvent) []total {
 	return want
 }
 
-// TestTotalsAtEveryCheckpoint reads the totals at each checkpoint of random histories: the balances add up to what is
-// in the accounts, and to deposits less withdrawals less what is in transit between two accounts.
+// TestTotalsAtEveryCheckpoint reads the totals at each checkpoint of random histories. Their balance must be the sum of the balances,
+// and deposits less withdrawals less what is in transit between two accounts.
 func TestTotalsAtEveryCheckpoint(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)

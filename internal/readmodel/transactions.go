@@ -17,8 +17,8 @@ import (
 	"passbook/internal/readmodel/column"
 )
 
-// Transactions is the read model behind statements and past balances, with a row for each event of an account: the event,
-// and the balance and status after it.
+// Transactions is the read model behind statements and past balances. It has a row for each event of an account, with the
+// balance, the held sum and the status after it.
 func Transactions() *projector.Projection {
 	p := projector.Define(column.Transactions, 1, []string{"transactions", "account_details"},
 		func() projector.Fold { return newTransactions() })
@@ -88,7 +88,7 @@ cross join lateral (select version, balance, held, status from transactions
     account_id, counterparty, transfer_id, hold_id, kind, status, reference, metadata) from stdin (format binary)`
 )
 
-// transactions folds a batch into rows. Flush computes their balances, which continue from those of the batch before.
+// transactions folds a batch into rows. Flush computes their balances, which continue from those before the batch.
 type transactions struct {
 	ledgers map[uuid.UUID]*ledger
 	rows    []transaction
@@ -96,7 +96,7 @@ type transactions struct {
 	standings map[uuid.UUID]standing
 }
 
-// standing is the state of an account after one of its versions. The next batch uses it if it continues from that version.
+// standing is the state of an account after one of its versions. A batch uses it if its events follow that version.
 type standing struct {
 	version, balance, held int64
 	status                 column.StatusCode
@@ -127,11 +127,11 @@ type transaction struct {
 	links             *links
 }
 
-// links are what most rows have nothing of, and are sorted without.
+// links are the fields that are empty in most rows. They are kept apart so that sorting moves less memory.
 type links struct {
 	counterparty, transferID, holdID uuid.UUID
 	reversed                         int64 // a position
-	released                         int64 // of a capture: what is not held any more, beside the amount
+	released                         int64 // by a capture, besides the amount
 	metadata                         account.Metadata
 }
 
@@ -229,7 +229,7 @@ func (t *transactions) Flush(ctx context.Context, tx pgx.Tx, generation int64) e
 	return nil
 }
 
-// remember keeps the accounts' state for the next batch, and drops everything else.
+// remember keeps the state of the accounts for later batches, and drops everything else.
 func (t *transactions) remember() {
 	if t.standings == nil || len(t.standings)+len(t.ledgers) > maxStandings {
 		t.standings = make(map[uuid.UUID]standing, len(t.ledgers))
@@ -240,10 +240,9 @@ func (t *transactions) remember() {
 	t.ledgers, t.rows = nil, nil
 }
 
-// lookUp sets the state that each existing account had before the batch. It reads those that the batch before has not
-// left in standings.
+// lookUp sets the state that each existing account had before the batch. It reads those that standings does not have.
 func (t *transactions) lookUp(ctx context.Context, tx pgx.Tx, generation int64) error {
-	var ids [][16]byte // which pgx writes as it is, and a uuid.UUID through its text form
+	var ids [][16]byte // pgx encodes [16]byte directly, and uuid.UUID through its text form
 	for id, l := range t.ledgers {
 		if l.opened {
 			continue
@@ -283,7 +282,7 @@ type lastTransaction struct {
 	Status                 column.StatusCode
 }
 
-// apply applies a row to the account, and sets the balance, what is held and the status of the row.
+// apply applies a row to the account, and sets the balance, the held sum and the status of the row.
 func (l *ledger) apply(r *transaction) error {
 	ok := true
 	switch r.kind {
@@ -305,7 +304,7 @@ func (l *ledger) apply(r *transaction) error {
 	case column.OwnerChanged, column.OverdraftLimitChanged, column.MetadataChanged:
 	}
 	if !ok {
-		return fmt.Errorf("account %s: its balance, or what is held of it, is out of range after version %d", l.id, r.version)
+		return fmt.Errorf("account %s: its balance or its held sum is out of range after version %d", l.id, r.version)
 	}
 	r.balance, r.held, r.status = l.balance, l.held, l.status
 	return nil

@@ -62,7 +62,7 @@ func fold(t failer, all []accountEvent, at time.Time) []line {
 	return want
 }
 
-// of sets what the event says.
+// of sets the fields that come from the event.
 func (l *line) of(event account.Event) {
 	move := func(kind string, amount money.Amount, reference string, labels account.Metadata) {
 		l.Kind, l.Amount, l.Reference, l.Metadata = kind, amount.Minor(), reference, labels.Map()
@@ -165,7 +165,7 @@ func TestTransactionsAreTheFold(t *testing.T) {
 	})
 }
 
-// TestTransactionsAtTheEndsOfTheRange moves more within a batch than 64 bits hold, while each balance fits.
+// TestTransactionsAtTheEndsOfTheRange moves more in a batch than fits 64 bits, while each balance fits.
 func TestTransactionsAtTheEndsOfTheRange(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -190,8 +190,8 @@ func TestTransactionsAtTheEndsOfTheRange(t *testing.T) {
 	}
 }
 
-// TestTransactionsRefuse applies impossible histories: whatever the batch, all events before the impossible one are applied,
-// and it is reported.
+// TestTransactionsRefuse applies impossible histories. Whatever the batch size, it expects all events before the impossible one to be
+// applied, and that one to be reported.
 func TestTransactionsRefuse(t *testing.T) {
 	t.Parallel()
 	open := account.AccountCreated{Owner: "a", Currency: eur}

@@ -58,7 +58,7 @@ const (
 // Kind is transactions.kind: what happened to the account.
 type Kind byte
 
-// The kinds. Money moves with the first six only: in with Deposit, TransferIn and ReversalIn, out with the others.
+// The kinds. Only the first six move money: Deposit, TransferIn and ReversalIn bring it in, the other three take it out.
 const (
 	Deposit     Kind = 'd'
 	Withdrawal  Kind = 'w'

@@ -10,15 +10,15 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// letters are the letters of the Latin script in use for names that Unicode does not decompose, in lower case, each with what is
-// written for it where it is not at hand (Latin-ASCII of CLDR). Package verify has them in SQL. ß is folded by case.
+// letters maps the lower-case Latin letters that occur in names, and that Unicode does not decompose, to their ASCII spelling
+// (CLDR's Latin-ASCII). Package verify has the same map in SQL. ß is missing because case folding handles it.
 var letters = strings.NewReplacer(
 	"ø", "o", "ł", "l", "đ", "d", "ð", "d", "ħ", "h", "ı", "i", "ŧ", "t", "ŋ", "n", "ĸ", "q", "æ", "ae", "œ", "oe", "þ", "th",
 	"ə", "e", "ɓ", "b", "ɗ", "d", "ɖ", "d", "ɛ", "e", "ɔ", "o", "ƙ", "k", "ɲ", "n", "ƴ", "y", "ɣ", "g",
 )
 
-// FoldName returns a name as it is in balances.owner_folded: decomposed (NFKD), without marks, case folded, and without letters that
-// others stand for. Names that differ only in case and accents are equal then. A change of what it returns is a new version of the
+// FoldName returns a name as in balances.owner_folded: decomposed (NFKD), without marks, case folded, and with the letters of
+// letters replaced. Names that differ only in case and accents become equal. To change what it returns takes a new version of the
 // projection.
 func FoldName(name string) string {
 	if isLowerASCII(name) {
