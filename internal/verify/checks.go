@@ -3,19 +3,18 @@ package verify
 // checks are in the order in which they run: the log first, since the others rely on it. Each statement returns a row for
 // each difference: its sort key, the item, the field, the actual and the expected value.
 //
-// Of payloads they read what all schema versions have in common, and the decimals of AccountCreated, which version 2 added. A
+// They read only fields that all schema versions of an event have, except for the decimals of AccountCreated, which version 2 added. A
 // check of a read model compares the live generation with the events that its projection claims to have applied: those up to
-// its checkpoint, and for a parked account those before the one that could not be applied. The report lists the projections
-// without a check.
+// its checkpoint and, of a parked account, those before the one that could not be applied. projection is empty for a check of the log.
 var checks = []struct{ name, projection, about, sql string }{
 	{"positions", "", "positions run from 1 without a gap, and times never go back (I1)", positionsSQL},
 	{"event ids", "", "no event is in the log twice (I2)", eventIDsSQL},
-	{"schemas", "", "each event is of a schema version that there is, and has what that version has", schemasSQL},
+	{"schemas", "", "each event has a known schema version, and the fields of that version", schemasSQL},
 	{"versions", "", "the versions of each account run from 1 without a gap (I3)", versionsSQL},
 	{"decisions", "", "each event is allowed by those before it: no overdraft, no movement on a closed account (I3)", decisionsSQL},
 	{"transfers", "", "each transfer was sent and received, the same amount, side by side (I8)", transfersSQL},
-	{"holds in the log", "", "each hold was placed once and ended at most once, whole, and what was captured was moved (I3)", logHoldsSQL},
-	{"reversals", "", "each reversal is of an earlier movement of the account, and all of a movement are at most what it moved (I8)", reversalsSQL},
+	{"holds in the log", "", "each hold was placed once and ended at most once, as a whole, and each capture is followed by its movement (I3)", logHoldsSQL},
+	{"reversals", "", "each reversal is of an earlier movement of the account, and the reversals of a movement are together at most its amount (I8)", reversalsSQL},
 	{"checkpoints", "", "each projection is at an event that the log has (I4)", checkpointsSQL},
 	{"balances", "balances", "balances are the fold of the events up to the checkpoint (I4)", balancesSQL},
 	{"transactions", "transactions", "statements are the events up to the checkpoint, with the balance after each (I4)", transactionsSQL},
@@ -63,8 +62,8 @@ from (select position, stream_id, version, lag(version, 1, 0::bigint) over (part
       from events) as l
 where version <> before + 1`
 
-// decisionsSQL allows an account to be below its limit after a reversal that was forced, and captures of its holds from then on:
-// they take nothing from what is available.
+// decisionsSQL allows an account to be below its limit after a forced reversal. It then also allows captures of its holds, since they
+// do not change what is available.
 const decisionsSQL = `
 with moved as (
     select position, stream_id, version, type, payload ? 'forced' as forced, payload->>'currency' as currency,
@@ -130,7 +129,7 @@ cross join lateral (values
     (h.n > 2, 'events', h.n::text, 'at most 2'),
     (h.stream_id <> h.placed_on, 'account', h.stream_id::text, h.placed_on::text),
     (h.n = 2 and h.type <> 'HoldPlaced' and h.whole is distinct from h.placed, 'amount', h.whole::text, h.placed::text),
-    (h.n = 2 and h.type = 'HoldExpired' and h.expires is null, 'type', h.type, 'no expiry, since it has no end'),
+    (h.n = 2 and h.type = 'HoldExpired' and h.expires is null, 'type', h.type, 'no expiry, since the hold has no expiry time'),
     (h.type = 'HoldCaptured' and (m.stream_id is distinct from h.stream_id or m.type not in ('MoneyWithdrawn', 'TransferSent')),
      'event after HoldCaptured', m.type, 'its movement'),
     (h.type = 'HoldCaptured' and m.stream_id = h.stream_id and (m.payload->>'amount')::numeric is distinct from h.amount,

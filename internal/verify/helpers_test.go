@@ -34,7 +34,7 @@ var (
 
 func cents(n int64) money.Amount { return money.New(n, eur) }
 
-// hold is the id of a hold.
+// hold returns the id of the n-th hold.
 func hold(n int) uuid.UUID {
 	return uuid.MustParse(fmt.Sprintf("00000000-0000-4000-8000-0000000000e%d", n))
 }
@@ -43,19 +43,19 @@ func labels(value string) account.Metadata {
 	return account.NewMetadata(map[string]string{"k": value, "<": "ü\""})
 }
 
-// back is a reversal of a movement.
+// back returns the reversal of the movement at a position.
 func back(n byte, position, minor int64) account.Reversal {
 	return account.Reversal{ReversalID: uuid.UUID{15: n}, ReversedPosition: position, Amount: money.New(minor, usd)}
 }
 
-// backBetween is one side of the reversal of the transfer third.
+// backBetween returns one side of the reversal of the transfer third.
 func backBetween(n byte, position, minor int64, other uuid.UUID) account.Reversal {
 	r := back(n, position, minor)
 	r.TransferID, r.Counterparty = third, other
 	return r
 }
 
-// forced is a reversal that was forced.
+// forced returns the reversal as a forced one.
 func forced(r account.Reversal) account.Reversal {
 	r.Forced = true
 	return r
@@ -131,7 +131,7 @@ func bookEvents(t *testing.T) []eventstore.NewEvent {
 	return events
 }
 
-// project applies the log to all read models, by batches of a size.
+// project applies the log to all read models, in batches of at most a size.
 func project(t *testing.T, pool *pgxpool.Pool, batch int) {
 	t.Helper()
 	engine, err := projector.New(projector.Config{

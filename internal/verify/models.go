@@ -1,8 +1,9 @@
 package verify
 
-// The read models, recomputed from the events that their projections have applied.
+// The checks of read models recompute them from the events that their projections have applied.
 
-// live names the live generation of a projection and its checkpoint, and applied the events it has applied.
+// live returns the beginning of a check: live is the live generation of a projection with its checkpoint, parked are its parked accounts,
+// and applied are the events that it has applied.
 func live(projection string) string {
 	return `
 with live as (select generation, position from projections where id = '` + projection + `'),
@@ -20,17 +21,17 @@ applied as (
 )`
 }
 
-// direction is 1 of an event that brings money in, -1 of one that takes it out, and 0 of all others.
+// direction is 1 for an event that brings money in, -1 for one that takes it out, and 0 for all others.
 const direction = `case when type in ('MoneyDeposited', 'TransferReceived', 'DebitReversed') then 1
              when type in ('MoneyWithdrawn', 'TransferSent', 'CreditReversed') then -1 else 0 end`
 
-// heldBy is what an event adds to what is held.
+// heldBy is what an event adds to the held sum of its account.
 const heldBy = `case when type = 'HoldPlaced' then (payload->>'amount')::numeric
              when type = 'HoldCaptured' then -(payload->>'amount')::numeric - (payload->>'released')::numeric
              when type in ('HoldReleased', 'HoldExpired') then -(payload->>'amount')::numeric else 0 end`
 
-// foldedOwner is the part of w.owner in ASCII as h.owner_folded should have it. PostgreSQL alone cannot fold the case of other
-// letters, so of them nothing is compared but those that fold to ASCII.
+// foldedOwner is w.owner folded as h.owner_folded should be, without the letters that do not fold to ASCII. PostgreSQL alone cannot
+// fold the case of those, so they are not compared.
 const foldedOwner = `lower(regexp_replace(replace(replace(replace(replace(replace(replace(replace(replace(translate(normalize(w.owner, nfkd),
         'øØłŁđĐðÐħĦıŧŦŋŊĸəƏɓƁɗƊɖƉɛƐɔƆƙƘɲƝƴƳɣƔ', 'oollddddhhittnnqeebbddddeeookknnyygg'),
         'ß', 'ss'), 'ẞ', 'ss'), 'æ', 'ae'), 'Æ', 'ae'), 'œ', 'oe'), 'Œ', 'oe'), 'þ', 'th'), 'Þ', 'th'), '[^\u0001-\u007f]', '', 'g') collate "C")`
@@ -188,7 +189,7 @@ cross join lateral (values
 ) as d(field, has, want)
 where d.has is distinct from d.want and (d.field = 'row' or (h.hold_id is not null and w.hold_id is not null))`
 
-// Which sum of totals an event changes. A reversal counts in that of what it reverses.
+// Conditions on an event, one for each sum of totals that it may change. A reversal changes the sum of the movement that it reverses.
 const (
 	isDeposited = `type = 'MoneyDeposited' or type = 'CreditReversed' and not payload ? 'transfer_id'`
 	isWithdrawn = `type = 'MoneyWithdrawn' or type = 'DebitReversed' and not payload ? 'transfer_id'`
@@ -229,11 +230,11 @@ flows as (
         coalesce(sum(direction * amount) filter (where ` + isDeposited + ` or ` + isWithdrawn + `), 0) as outside,
         coalesce(sum(direction * amount) filter (where position = (select position from live)
             and (type = 'TransferSent' or exists (
-                select from events n where n.position = a.position + 1 and n.payload->>'reversal_id' = a.payload->>'reversal_id'))), 0) as under_way,
+                select from events n where n.position = a.position + 1 and n.payload->>'reversal_id' = a.payload->>'reversal_id'))), 0) as in_transit,
         coalesce(sum(direction * amount) filter (where ` + isSent + ` or ` + isReceived + `), 0) as transferred
     from applied a where payload ? 'currency' group by payload->>'currency'
 ), want as (
-    select currency, outside + case when exists (select from parked) then transferred else under_way end as balance
+    select currency, outside + case when exists (select from parked) then transferred else in_transit end as balance
     from flows
 ), has as (
     select b.currency, sum(b.balance) as balance from balances b join live l on b.generation = l.generation group by b.currency
@@ -242,11 +243,11 @@ select 0, 'currency ' || coalesce(h.currency, w.currency), 'sum of balances', co
 from has h full join want w on w.currency = h.currency
 where coalesce(h.balance, 0) <> coalesce(w.balance, 0)`
 
-// countsAsMovement is true of one of the two events of a transfer or of its reversal.
+// countsAsMovement is true for events that move money, but only for one of the two events of a transfer or its reversal.
 const countsAsMovement = `(type in ('MoneyDeposited', 'MoneyWithdrawn', 'TransferSent', 'CreditReversed')
             or type = 'DebitReversed' and not payload ? 'transfer_id')`
 
-// statsSecondsSQL expects the newest second of each slot and currency, with what happened in it.
+// statsSecondsSQL expects the newest second of each slot and currency, with its counts and amount.
 var statsSecondsSQL = live("stats") + `,
 seconds as (
     select floor(extract(epoch from recorded_at))::bigint as second,

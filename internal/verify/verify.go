@@ -1,7 +1,7 @@
 // Package verify checks the log's invariants, and compares every read model with one that it recomputes from the log in
-// SQL. It shares no code with what wrote them, so that it does not repeat their mistakes.
+// SQL. It shares no code with what wrote them, so it cannot repeat their mistakes.
 //
-// It reads one snapshot, so that it can run while the service is live, and writes nothing.
+// It reads one snapshot, so it can run while the service is live, and it writes nothing.
 package verify
 
 import (
@@ -14,18 +14,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ErrNoSchema means that the database does not have the schema that this code works with.
+// ErrNoSchema means that the database does not have the schema that this version needs.
 var ErrNoSchema = errors.New("the database does not have the schema of this version")
 
 // Report is the result of a verification.
 type Report struct {
-	// OK reports that there is no difference.
+	// OK is true when no check found a difference.
 	OK bool `json:"ok"`
 	// Head is the position of the last event in the snapshot, which is also the number of events that were checked.
 	Head        int64        `json:"head"`
 	Projections []Projection `json:"projections"`
 	Checks      []Check      `json:"checks"`
-	// NotChecked are the projections without a check, so that OK says nothing about them.
+	// NotChecked are the projections without a check; OK says nothing about them.
 	NotChecked []string `json:"not_checked"`
 	Seconds    float64  `json:"seconds"`
 }
@@ -35,8 +35,7 @@ type Projection struct {
 	ID         string `json:"id"`
 	Position   int64  `json:"position"`
 	Generation int64  `json:"generation"`
-	// Parked counts the accounts set aside at an event that could not be applied. They are checked against the events before
-	// it.
+	// Parked counts the parked accounts. Each is checked against the events before the one that could not be applied.
 	Parked int64 `json:"parked"`
 }
 
@@ -45,7 +44,7 @@ type Check struct {
 	Name string `json:"name"`
 	// About says what must hold.
 	About string `json:"about"`
-	// Differences is how many there are; Told are the first of them.
+	// Differences counts all differences; Told lists the first of them.
 	Differences int64        `json:"differences"`
 	Told        []Difference `json:"told,omitempty"`
 }
@@ -72,11 +71,11 @@ const (
     (select count(*) from projection_failures f where f.projection = p.id and f.generation = p.generation and f.parked)
 from projections p order by p.id`
 
-	// Counts all differences of a check and returns the first.
+	// Counts all differences of a check, and returns the first.
 	tellSQL = `select d.item, d.field, coalesce(d.has, 'nothing'), coalesce(d.want, 'nothing'), count(*) over ()
 from (%s) as d (place, item, field, has, want) order by d.place, d.item, d.field limit $1`
 
-	// Sorts and hashes of a whole log need more than the usual; what does not fit goes to temporary files.
+	// Sorts and hashes of a whole log need more than the default. What does not fit goes to temporary files.
 	memorySQL = `set local work_mem = '64MB'`
 )
 

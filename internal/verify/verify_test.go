@@ -25,7 +25,7 @@ func check(t *testing.T, db verify.DB) []string {
 	var all []string
 	for _, c := range report.Checks {
 		if int(c.Differences) != len(c.Told) {
-			t.Errorf("%s: %d differences, %d told", c.Name, c.Differences, len(c.Told))
+			t.Errorf("%s: %d differences, but %d are listed", c.Name, c.Differences, len(c.Told))
 		}
 		for _, d := range c.Told {
 			all = append(all, fmt.Sprintf("%s: %s %s: %s, not %s", c.Name, d.Item, d.Field, d.Has, d.Want))
@@ -50,12 +50,13 @@ func TestSoundBooks(t *testing.T) {
 		}
 		project(t, pool, batch)
 		if got := check(t, pool); got != nil {
-			t.Errorf("by batches of %d: %q", batch, got)
+			t.Errorf("batches of %d: %q", batch, got)
 		}
 	}
 }
 
-// TestSoundBetweenTwoSides has the projections stop between the two events of a transfer, of its reversal and of a capture.
+// TestSoundBetweenTwoSides stops the projections between the two events of a transfer, of its reversal and of a capture, where the
+// books must still be sound.
 func TestSoundBetweenTwoSides(t *testing.T) {
 	t.Parallel()
 	for _, position := range []int{5, 22, 23, 33, 39} {
@@ -70,7 +71,7 @@ func TestSoundBetweenTwoSides(t *testing.T) {
 	}
 }
 
-// TestDamageIsReported damages the log and read models in a transaction that is rolled back, and expects the report to say so.
+// TestDamageIsReported damages the log and the read models in a transaction that is rolled back, and expects the report to list it.
 func TestDamageIsReported(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
@@ -377,7 +378,7 @@ func TestDamageIsReported(t *testing.T) {
 	}
 }
 
-// TestParkedAccountIsCheckedUpToItsFailure parks an account by hand at its event 7.
+// TestParkedAccountIsCheckedUpToItsFailure parks an account at position 7, by SQL.
 func TestParkedAccountIsCheckedUpToItsFailure(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
