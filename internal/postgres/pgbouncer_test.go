@@ -28,7 +28,7 @@ default_pool_size = 3
 	// Often recommended: unknown parameters are dropped instead of refused.
 	ignoring = bare + `ignore_startup_parameters = extra_float_digits,statement_timeout,lock_timeout,idle_in_transaction_session_timeout,plan_cache_mode,` +
 		`default_transaction_isolation,default_transaction_deferrable,intervalstyle,bytea_output,array_nulls,transform_null_equals,` +
-		`quote_all_identifiers,exit_on_error,idle_session_timeout,options,enable_seqscan,enable_hashjoin,enable_mergejoin
+		`quote_all_identifiers,exit_on_error,idle_session_timeout,options,enable_seqscan,enable_hashjoin,enable_mergejoin,jit
 `
 )
 

@@ -54,10 +54,12 @@ func WithGenericPlans() Option {
 }
 
 // WithIndexLookups makes PostgreSQL look rows up by index and join them by nested loops, whatever the statistics say: a
-// statement for a few rows of a large table must not keep a plan from the time when the table was small.
+// statement for a few rows of a large table must not keep a plan from the time when the table was small. It also turns off the
+// JIT compiler: PostgreSQL estimates a scan that is turned off at such a cost that it would compile a statement which has no other
+// way, and that takes far longer than running it.
 func WithIndexLookups() Option {
 	return func(c *pgxpool.Config) {
-		for _, name := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
+		for _, name := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"} {
 			setDefault(c, name, "off")
 		}
 	}

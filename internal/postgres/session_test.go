@@ -4,10 +4,12 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"passbook/internal/pgtest"
@@ -49,7 +51,7 @@ func TestSessionsAreTheServicesOwn(t *testing.T) {
 	want := map[string]string{
 		"default_transaction_isolation": "read committed", "transaction_isolation": "read committed", "client_encoding": "UTF8",
 		"DateStyle": "ISO, MDY", "lock_timeout": "5s", "statement_timeout": "0", "enable_hashjoin": "off", "enable_mergejoin": "off",
-		"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan",
+		"enable_seqscan": "off", "jit": "off", "plan_cache_mode": "force_generic_plan",
 	}
 	for setting := range want {
 		var got string
@@ -62,6 +64,28 @@ func TestSessionsAreTheServicesOwn(t *testing.T) {
 		if err := pool.QueryRow(t.Context(), "select setting from pg_settings where lower(name) = $1", setting).Scan(&got); err != nil || got == value {
 			t.Errorf("%s is %q, the preset (%v)", setting, got, err)
 		}
+	}
+}
+
+// TestIndexLookupsAreNotCompiled explains the statement that reads the version of the schema, for which there is no index.
+func TestIndexLookupsAreNotCompiled(t *testing.T) {
+	t.Parallel()
+	raw := empty(t)
+	if err := postgres.Migrate(t.Context(), raw, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal("migrate:", err)
+	}
+	pool, err := postgres.NewPool(t.Context(), raw, postgres.WithIndexLookups())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	rows, _ := pool.Query(t.Context(), "explain select coalesce(max(version_id), 0) from passbook_db_version where is_applied")
+	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(plan, "JIT:") {
+		t.Errorf("it is compiled:\n%s", strings.Join(plan, "\n"))
 	}
 }
 
