@@ -16,15 +16,24 @@ type held struct {
 	amount      int64
 }
 
-// movement is money that was moved. Of a transfer it is the sending side; other is the account that received.
+// movement is money that was moved. Of a transfer it is one side; other is the account of the other side.
 type movement struct {
 	account, other   string
 	position, amount int64
 	credit           bool
 }
 
+// otherSide returns the other side of a transfer. The sending side comes first.
+func (m movement) otherSide() movement {
+	other := movement{m.other, m.account, m.position + 1, m.amount, !m.credit}
+	if m.credit {
+		other.position = m.position - 1
+	}
+	return other
+}
+
 // maxRemembered is how many holds and movements are remembered. What was used is not forgotten, so that a hold is also ended twice
-// and a movement reversed beyond its amount, which has to be refused.
+// and a movement reversed beyond its amount, which has to be refused. A movement that was reversed is remembered twice.
 const maxRemembered = 100
 
 // remember keeps what an applied command makes possible. The caller holds l.mu.
@@ -48,6 +57,8 @@ func (l *Load) remember(c *command) {
 		if moved.amount = amount; c.to != "" {
 			moved.position, moved.other = at-1, c.to
 		}
+	case "reverse":
+		moved = c.reversed
 	default:
 		return
 	}
@@ -87,6 +98,9 @@ func (l *Load) randomLedger(rng *rand.Rand, c *command) bool {
 			return false
 		}
 		m := l.movements[rng.IntN(len(l.movements))]
+		if m.other != "" && rng.IntN(2) == 0 {
+			m = m.otherSide()
+		}
 		c.kind, c.account, c.reversed = "reverse", m.account, m
 		c.whole, c.amount, c.forced = rng.IntN(2) == 0, 1+rng.Int64N(m.amount), rng.IntN(8) == 0
 	default:
@@ -218,15 +232,22 @@ func (c *command) captureSteps(one oracle.Step) []oracle.Step {
 	return steps
 }
 
+// reversal returns the kind and the movement of the step that reverses it.
+func (m movement) reversal() (kind, id string) {
+	kind = "give-back"
+	if m.credit {
+		kind = "take-back"
+	}
+	return kind, strconv.FormatInt(m.position, 10)
+}
+
 func (c *command) reversalSteps(one oracle.Step) []oracle.Step {
 	m := c.reversed
 	if m.other != "" && c.fate == oracle.Refused {
 		return nil // because of either account
 	}
-	one.Kind, one.Movement, one.Moved, one.Whole, one.Forced = "give-back", strconv.FormatInt(m.position, 10), m.amount, c.whole, c.forced
-	if m.credit {
-		one.Kind = "take-back"
-	}
+	one.Moved, one.Whole, one.Forced = m.amount, c.whole, c.forced
+	one.Kind, one.Movement = m.reversal()
 	if amount, err := minor(c.receipt.Amount); err == nil && c.fate == oracle.Applied {
 		one.Amount = amount
 	}
@@ -234,7 +255,8 @@ func (c *command) reversalSteps(one oracle.Step) []oracle.Step {
 		return []oracle.Step{one}
 	}
 	back := one
-	back.Account, back.Kind, back.Movement = m.other, "take-back", strconv.FormatInt(m.position+1, 10)
+	back.Account = m.other
+	back.Kind, back.Movement = m.otherSide().reversal()
 	if c.fate == oracle.Applied {
 		back.Version, back.Position = 0, c.receipt.Position
 	}
