@@ -87,12 +87,8 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	if cfg.FollowURL != "" {
 		queries.ReadFollower()
 	}
-	commands, writerCheck, err := a.addWriter(ctx, cfg, d, pools, registry, func() {
-		engine.Wake()
-		events.Wake()
-		hooks.events.Wake()
-		notifier.Notify()
-	})
+	wake := func() { engine.Wake(); events.Wake(); hooks.events.Wake(); notifier.Notify() }
+	commands, writerCheck, err := a.addWriter(ctx, cfg, d, pools, registry, wake)
 	if err != nil {
 		return nil, err
 	}
