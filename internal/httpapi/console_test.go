@@ -81,7 +81,7 @@ func TestConsoleIsComplete(t *testing.T) {
 		if absolute.MatchString(text) {
 			t.Errorf("%s does not work below a base path", where)
 		}
-		elsewhere := strings.ReplaceAll(text, "http://www.w3.org/2000/svg", "")
+		elsewhere := strings.NewReplacer("http://www.w3.org/2000/svg", "", "https://example.com", "").Replace(text)
 		if strings.Contains(elsewhere, "http://") || strings.Contains(elsewhere, "https://") || strings.Contains(text, "innerHTML") {
 			t.Errorf("%s refers to another server, or makes markup out of text", where)
 		}
