@@ -16,7 +16,7 @@ create table events (
     constraint events_stream_version unique (stream_id, version),
     constraint events_counts_from_one check (position > 0 and version > 0)
 );
-comment on table events is 'Append-only. Positions are 1..N without a gap, in commit order; written by append() alone.';
+comment on table events is 'Append-only. Positions are 1..N without a gap, in commit order; written by append(), and as copies of another log by the owner of the table.';
 
 -- Find transfers and holds by their ids, and the reversals of a movement. They are not unique: the write side checks what they
 -- find as of the head of the log.

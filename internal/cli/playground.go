@@ -11,6 +11,7 @@ import (
 	"passbook/internal/app"
 	"passbook/internal/cli/playground"
 	"passbook/internal/config"
+	"passbook/internal/copylog"
 	"passbook/internal/eventstore"
 	"passbook/internal/postgres"
 )
@@ -33,7 +34,7 @@ func servePlayground(ctx context.Context, settings *config.Settings, cfg config.
 		return err
 	}
 	err = seedDatabase(ctx, cfg, history)
-	if errors.Is(err, eventstore.ErrNotEmpty) {
+	if errors.Is(err, errNotEmpty) {
 		return fmt.Errorf("the database in %[1]s is not empty, and nothing was changed: server --data-dir %[1]s serves it; name another directory with --data-dir, or remove that one", cfg.DataDir)
 	}
 	if err != nil {
@@ -52,7 +53,10 @@ Look around in the console at the address below, or in another terminal:
 	return app.Serve(ctx, cfg, out)
 }
 
-// seedDatabase writes a history into the private PostgreSQL. It fails with eventstore.ErrNotEmpty if there is one.
+// errNotEmpty means that there are events in the log already.
+var errNotEmpty = errors.New("the log is not empty")
+
+// seedDatabase writes a history into the private PostgreSQL. It fails with errNotEmpty if there is one.
 func seedDatabase(ctx context.Context, cfg config.Config, history []eventstore.Event) (err error) {
 	d, err := app.OpenDatabase(ctx, cfg)
 	if err != nil {
@@ -67,5 +71,9 @@ func seedDatabase(ctx context.Context, cfg config.Config, history []eventstore.E
 		return err
 	}
 	defer pool.Close()
-	return eventstore.New(pool).Import(ctx, history)
+	head, err := copylog.Insert(ctx, pool, eventstore.Head{}, history)
+	if err == nil && head.EventID != history[len(history)-1].EventID {
+		err = errNotEmpty
+	}
+	return err
 }
