@@ -570,7 +570,7 @@ type CaptureHold struct {
 	// Reference Text of the caller's own; it may have several lines.
 	Reference Text `json:"reference,omitempty,omitzero"`
 
-	// ToAccountID The account that receives the money; when not given it is paid out, as by a withdrawal.
+	// ToAccountID The account that receives the money; if omitted, the money is paid out, as by a withdrawal.
 	ToAccountID uuid.UUID `json:"to_account_id,omitempty,omitzero"`
 }
 
@@ -806,7 +806,7 @@ type DeliveryList struct {
 type DryRunEvent struct {
 	AccountID uuid.UUID `json:"account_id"`
 
-	// Data As `GET /events` shows the data of events of the type.
+	// Data The event's data, as in `GET /events`.
 	Data json.RawMessage `json:"data"`
 
 	// Type The type of an event. A name never changes its meaning.
@@ -952,7 +952,7 @@ type Hold struct {
 	// Position Where its placing is in the log.
 	Position int64 `json:"position"`
 
-	// Reference What it was said to be for; null when nothing was said.
+	// Reference The reference it was given; null if none.
 	Reference *string    `json:"reference"`
 	Status    HoldStatus `json:"status"`
 
@@ -1163,7 +1163,7 @@ type MovementSort string
 
 // OpenAccount defines model for OpenAccount.
 type OpenAccount struct {
-	// AccountID The id the account shall have; one is made when it is not given.
+	// AccountID The id for the new account. If omitted, the server generates one.
 	AccountID uuid.UUID `json:"account_id,omitempty,omitzero"`
 
 	// Currency An ISO 4217 code.
@@ -1218,10 +1218,10 @@ type PlaceHold struct {
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency,omitempty,omitzero"`
 
-	// ExpiresAt When the hold ends by itself, in the future, RFC 3339; never when not given. Kept to the microsecond.
+	// ExpiresAt When the hold ends by itself, in the future, RFC 3339; if omitted, never. Kept to the microsecond.
 	ExpiresAt time.Time `json:"expires_at,omitempty,omitzero"`
 
-	// HoldID An id of your own for the hold, never used before (409 `hold-exists`); one is made if you have none.
+	// HoldID An id of your own for the hold, never used before (409 `hold-exists`); if omitted, the server generates one.
 	HoldID uuid.UUID `json:"hold_id,omitempty,omitzero"`
 
 	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
@@ -1478,7 +1478,7 @@ type Reverse struct {
 	// Force Take the money also from an account on which it is not available.
 	Force bool `json:"force,omitempty,omitzero"`
 
-	// Position That of the movement in the log; of a transfer, that of either side.
+	// Position The position of the movement in the log; for a transfer, that of either side.
 	Position int64 `json:"position"`
 
 	// Reason Text of the caller's own; it may have several lines.
@@ -1600,7 +1600,7 @@ type Transaction struct {
 	// Examples: 2026-01-02T15:04:05.000000Z
 	RecordedAt Time `json:"recorded_at"`
 
-	// Reference What it was said to be for; null when nothing was said.
+	// Reference The reference it was given; null if none.
 	Reference *string `json:"reference"`
 
 	// ReversedAmount A decimal with as many decimals as the currency has.
@@ -1664,7 +1664,7 @@ type Transfer struct {
 	Reference   Text      `json:"reference,omitempty,omitzero"`
 	ToAccountID uuid.UUID `json:"to_account_id"`
 
-	// TransferID An id of your own for the transfer, never used before (409 `transfer-exists`); one is made if you have none.
+	// TransferID An id of your own for the transfer, never used before (409 `transfer-exists`); if omitted, the server generates one.
 	TransferID uuid.UUID `json:"transfer_id,omitempty,omitzero"`
 }
 
@@ -2098,7 +2098,7 @@ type getStatementParams struct {
 	// From The beginning of the period, inclusive, RFC 3339. Not in the future. The opening of the account if it is not given.
 	From time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
 
-	// To The end of the period, exclusive, RFC 3339. Not in the future, nor before `from`. Now if it is not given; `to` in the response is then that moment, by which the same statement can be had again.
+	// To The end of the period, exclusive, RFC 3339. Not in the future, nor before `from`. If omitted, now; `to` in the response is then that moment, which gives the same statement again.
 	To time.Time `form:"to,omitempty" json:"to,omitempty,omitzero"`
 
 	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
@@ -2185,7 +2185,7 @@ type listEventsParams struct {
 	// After The position to begin after.
 	After int64 `form:"after,omitempty" json:"after,omitempty,omitzero"`
 
-	// Limit The size of a page; a stream has none.
+	// Limit The size of a page; it does not apply to a stream.
 	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
 
 	// Type Only events of this type, with or without the prefix that the server is set to put before it.
@@ -2194,10 +2194,10 @@ type listEventsParams struct {
 	// Subject Only events of this account.
 	Subject uuid.UUID `form:"subject,omitempty" json:"subject,omitempty,omitzero"`
 
-	// Unnamed Of a stream, leaves `event` out of each server-sent event, so that they reach `EventSource.onmessage` and other readers that take no names. `data` says the same.
+	// Unnamed For a stream, omits `event` from each server-sent event, so that they reach `EventSource.onmessage` and other readers that do not handle event names. `data` has the same information.
 	Unnamed Unnamed `form:"unnamed,omitempty" json:"unnamed,omitempty,omitzero"`
 
-	// LastEventID Of a stream, the id of the last event that was seen. It goes before `after`.
+	// LastEventID For a stream, the id of the last event received. It takes precedence over `after`.
 	LastEventID string `json:"Last-Event-ID,omitempty,omitzero"`
 }
 
@@ -2218,7 +2218,7 @@ type listReplaysParams struct {
 
 // getReplayParams are the parameters of GetReplay.
 type getReplayParams struct {
-	// Unnamed Of a stream, leaves `event` out of each server-sent event, so that they reach `EventSource.onmessage` and other readers that take no names. `data` says the same.
+	// Unnamed For a stream, omits `event` from each server-sent event, so that they reach `EventSource.onmessage` and other readers that do not handle event names. `data` has the same information.
 	Unnamed Unnamed `form:"unnamed,omitempty" json:"unnamed,omitempty,omitzero"`
 }
 
