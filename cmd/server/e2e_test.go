@@ -88,8 +88,12 @@ func private(t *testing.T) string {
 // launch starts a binary on a free port, with settings such as the database's URL.
 func launch(t *testing.T, path string, settings ...string) *process {
 	t.Helper()
-	p := &process{done: make(chan struct{})}
-	p.cmd = exec.Command(path)
+	return launchCommand(t, exec.Command(path), settings...)
+}
+
+func launchCommand(t *testing.T, cmd *exec.Cmd, settings ...string) *process {
+	t.Helper()
+	p := &process{cmd: cmd, done: make(chan struct{})}
 	p.cmd.Env = append(append(os.Environ(), "DATABASE_URL=", "PASSBOOK_ADDR=127.0.0.1:0"), settings...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	if err := p.cmd.Start(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -92,8 +93,11 @@ func TestMetricsInAQuery(t *testing.T) {
 // counted thing has happened.
 func TestDashboardAndAlertsNameMetricsThatExist(t *testing.T) {
 	t.Parallel()
-	p := launch(t, build(t), "DATABASE_URL="+pgtest.ServiceURL(t, pgtest.URL(t)))
+	const noNATS = "nats://127.0.0.1:1" // whose absence the metrics report
+	p := launch(t, build(t), "DATABASE_URL="+pgtest.ServiceURL(t, pgtest.URL(t)), "PASSBOOK_RELAY_NATS_URL="+noNATS)
+	follower := launchCommand(t, exec.Command(build(t), "follow", noNATS), "DATABASE_URL="+pgtest.URL(t))
 	p.awaitReady(t, time.Minute)
+	follower.awaitPort(t)
 	a := api{t, apitest.Client(t), p.base}
 	id := a.call("POST", "/accounts", `{"owner":"Ada","currency":"EUR"}`, 201)["account_id"].(string)
 	a.call("POST", "/withdrawals", `{"account_id":"`+id+`","amount":1}`, 422)
@@ -102,7 +106,7 @@ func TestDashboardAndAlertsNameMetricsThatExist(t *testing.T) {
 
 	text := scrape(t, p.base)
 	shown := map[string]bool{"up": true} // Prometheus adds it
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(text + scrape(t, follower.base)) {
 		if name := strings.FieldsFunc(line, func(r rune) bool { return r == '{' || r == ' ' }); !strings.HasPrefix(line, "#") {
 			shown[name[0]] = true
 		}

@@ -33,7 +33,7 @@ func TestAppliesWhatIsAppended(t *testing.T) {
 		}
 	}
 	e := newEngine(t, cfg)
-	if st := status(t, e); st.State != "running" || st.Position != 0 || st.Head != 0 || st.Owner != "" || st.Generation != 1 || st.Version != 1 {
+	if st := status(t, e); st.State != "running" || st.Position != 0 || st.Head != 0 || st.Owner != "" || st.Generation != 1 || st.Version != readmodel.Balances().Version {
 		t.Errorf("before the engine has run: %+v", st)
 	}
 	w := newWriter(f.log, 1, 10)
