@@ -18,9 +18,9 @@ const maxFollowed = 4096
 // accounts is the account cache: accounts as of the head. It belongs to the batcher.
 type accounts struct {
 	head eventstore.Head
-	// known is false if the cache is empty and even the head is unknown.
-	known bool
-	cache *simplelru.LRU[uuid.UUID, *held]
+	// headKnown is false until the first load, and after forget: the cache is then empty.
+	headKnown bool
+	cache     *simplelru.LRU[uuid.UUID, *held]
 }
 
 // held is an account as of the head. Its zero value is an account without events.
@@ -36,7 +36,7 @@ type held struct {
 // forget empties the cache and forgets the head.
 func (a *accounts) forget() {
 	a.cache.Purge()
-	a.head, a.known = eventstore.Head{}, false
+	a.head, a.headKnown = eventstore.Head{}, false
 }
 
 // follow brings the accounts and the head up to date with at most maxFollowed events, the first of which is the one at the head.
@@ -75,13 +75,13 @@ type known struct {
 }
 
 // load returns what is known as of the head: copies of the accounts that the groups' requests concern, and an index of what they
-// name. It reads accounts that are not cached from the log, up to the head. If the head is unknown, it reads that first.
+// name. It reads the accounts that are not cached from the log, up to the head. If the head is unknown, it reads that first.
 func (a *accounts) load(ctx context.Context, l log, groups []*group) (_ known, err error) {
-	if !a.known {
+	if !a.headKnown {
 		if a.head, err = l.Last(ctx); err != nil {
 			return known{}, err
 		}
-		a.known = true
+		a.headKnown = true
 	}
 	k := known{accounts: make(map[uuid.UUID]*held, len(groups)), index: account.NewIndex()}
 	if err := a.readNamed(ctx, l, groups, &k); err != nil {

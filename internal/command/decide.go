@@ -12,7 +12,7 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// batch collects the events and keys of groups as they are decided, each on the accounts after those before it.
+// batch collects the events and keys of groups. Each group is decided on the accounts as the groups before it leave them.
 type batch struct {
 	eventstore.Batch
 	known  // after the groups decided so far
@@ -34,8 +34,8 @@ type first struct {
 	refusal     []byte
 }
 
-// decide decides the groups at the time now on what is known, and updates known. Each group then has its answer, without the
-// times of its events; it is valid once the batch is appended.
+// decide decides the groups at the time now on what is known, and updates known. It stores each group's answer in the group,
+// without the times of its events. The answers are valid once the batch is appended.
 func decide(now time.Time, head eventstore.Head, known known, groups []*group) *batch {
 	b := &batch{known: known, now: now, head: head, groups: groups, firsts: make(map[[16]byte]first)}
 	b.Events = make([]eventstore.NewEvent, 0, len(groups))
@@ -69,7 +69,7 @@ func (b *batch) decideGroup(g *group) error {
 	return nil
 }
 
-// takeBack takes the group being decided out of the batch, which had the given numbers of events and keys before.
+// takeBack removes the group being decided from the batch, which had the given numbers of events and keys before it.
 func (b *batch) takeBack(events, keys int) {
 	for _, u := range slices.Backward(b.undo) {
 		*b.accounts[u.AccountID] = u.before
@@ -87,8 +87,8 @@ type undo struct {
 	before held
 }
 
-// keepRefusal stores the answer with the key if err is a refusal. No other error is stored, but the key may have been stored
-// before.
+// keepRefusal stores the answer with the key if err is a refusal. It stores no other error, but sets failed, because the key may
+// have been stored before.
 func (b *batch) keepRefusal(k *Key, err error) {
 	switch {
 	case k == nil:

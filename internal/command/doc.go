@@ -24,15 +24,15 @@
 // An append succeeds only on the log's head, so every decision in it was made on the whole log: acceptances, refusals, dry runs
 // and If-Match, on one account or several, and whether an id is new, a hold has ended or a movement has been reversed. An
 // account.Index, to which the batch adds its own events, holds what is known of ids and movements across accounts. A refusal or a
-// dry run appends no event, but the same call confirms it. There are no stale accounts, and no conflicts on one account.
+// dry run appends no event, but the append still confirms the head. Decisions are never stale, so there are no conflicts to resolve.
 //
 // Loading stops at the head because the check does not cover events beyond it. A failover could lose such an event and leave the
 // head in place, and the append would then succeed on a state that never existed. Snapshots are part of the log: about every
-// hundredth event of an account carries the state after it in its metadata. So a snapshot cannot be forged or outlive its event.
+// hundredth event of an account carries the state after it in its metadata. So a snapshot cannot outlive its event.
 //
 // # Several instances
 //
-// Moved means that another instance was first. An instance that gets it twice in a row takes the append lock and then reads,
+// Moved means that another instance was first. An instance that gets it twice for a batch takes the append lock and then reads,
 // decides and appends in one transaction, which no other can overtake. It does so for as long as others keep appending. So every
 // command is decided eventually, however many instances write.
 //

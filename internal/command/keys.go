@@ -11,8 +11,8 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// isRefusal reports whether err is a decision to store with the command's key as its only answer. "The hold has not expired" is
-// not stored, because time changes it.
+// isRefusal reports whether err is a refusal that is stored with the command's key and returned to every retry. "The hold has not
+// expired" is not stored, because time changes it.
 func isRefusal(err error) bool {
 	_, version := errors.AsType[*VersionError](err)
 	refusal, ok := errors.AsType[*account.Refusal](err)
@@ -46,9 +46,9 @@ func (s *Service) answerStored(ctx context.Context, open []*group) (rest []*grou
 	return rest, nil
 }
 
-// firstAnswer returns the answer that a group got when its keys were stored: the results if all keys are stored with a success of
-// the same request, or the refusal if one of them is stored with that. Otherwise a key was used in another request, and the error
-// is ErrKeyReused for that item. At least one of the keys must be stored.
+// firstAnswer returns the answer that a group got when its keys were stored: the results if every key is stored with a success of
+// the same request, or the refusal if one is stored with a refusal. Otherwise a key was used in another request, and the error is
+// ErrKeyReused for that item. At least one of the keys must be stored.
 func firstAnswer(requests []Request, stored map[[16]byte]*eventstore.StoredKey) ([]Result, error) {
 	results, answered := make([]Result, len(requests)), make([]int, 0, len(requests))
 	for i := range requests {

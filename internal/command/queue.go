@@ -11,8 +11,8 @@ import (
 const (
 	// maxBatch is large enough that a command's share of the commit is negligible.
 	maxBatch = 1024
-	// maxBulk is how many commands of bulk calls a batch takes at most, so that single commands do not wait long for them;
-	// minBulk is how many it takes even if many single commands wait.
+	// maxBulk limits the commands of bulk calls in a batch, so that single commands do not wait long for them; only an atomic
+	// group may exceed it. minBulk is how many a batch takes even if many single commands wait.
 	maxBulk, minBulk = 512, 64
 )
 
@@ -128,8 +128,8 @@ func (q *queue) release(c *call) {
 	}
 }
 
-// take takes the groups of the next batch, none if nothing waits: single commands first, then from each bulk call in turn, in
-// order.
+// take removes and returns the groups of the next batch, none if nothing waits: single commands first, then the bulk calls in
+// turn, each in its own order.
 func (q *queue) take() []*group {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -161,7 +161,7 @@ func (q *queue) takeFrom(c *call, groups []*group, room int) ([]*group, int) {
 		g := &c.groups[c.next]
 		c.next++
 		q.waiting--
-		if g.err == nil { // none of its keys was in flight
+		if g.err == nil { // else push has failed it: a key was in flight
 			groups = append(groups, g)
 			room -= len(g.requests)
 		}

@@ -49,7 +49,7 @@ type Service struct {
 	contended int // how many more batches begin with the append lock
 
 	running atomic.Bool
-	began   atomic.Int64 // when the current batch was taken, in nanoseconds since 1970; 0 between batches
+	began   atomic.Int64 // when the current batch was taken, in nanoseconds since 1970; 0 if there is none
 }
 
 // New returns a Service, which does nothing until Run.
@@ -82,9 +82,9 @@ func (s *Service) Stalled() error {
 	return nil
 }
 
-// Do decides one command and appends its events. It returns when they are durable, or with an error of account.Decide,
-// account.Index or this package if there are none. Any other error comes from the database; the outcome is then unknown. When
-// ctx ends, Do returns its error; a command that the batcher has taken may still be applied.
+// Do decides one command, appends its events and returns when they are durable. If the command is not applied, it returns an error
+// of account.Decide, account.Index or this package. After any other error, such as one of the database, the outcome is unknown.
+// When ctx ends, Do returns its error; a command that the batcher has taken may still be applied.
 func (s *Service) Do(ctx context.Context, r Request) (Result, error) {
 	o := s.each(ctx, false, []Request{r})[0]
 	return o.Result, o.Err

@@ -18,8 +18,8 @@ var (
 	ErrKeyInFlight = errors.New("a request with this idempotency key is in flight")
 	// ErrOverloaded means that the queue is full; nothing was done and the command may be sent again.
 	ErrOverloaded = errors.New("too many commands are waiting")
-	// ErrUnavailable means that the service is stopping; nothing was done. If the database is unavailable, the error wraps the
-	// database's own, and the outcome is unknown: retry the command with the same idempotency key, and it is applied at most
+	// ErrUnavailable means that the service is stopping; nothing was done. It does not stand for an unavailable database: then the
+	// error wraps the database's own, and the outcome is unknown. A command retried with its idempotency key is applied at most
 	// once.
 	ErrUnavailable = errors.New("the service is stopping")
 )
