@@ -46,8 +46,8 @@ func scanAppended(row pgx.Row) (result Appended, err error) {
 	return result, err
 }
 
-// lockSQL begins a transaction with the append lock, in one round trip. The database ends a session that is idle with the lock
-// before the others give up waiting for it.
+// lockSQL begins a transaction with the append lock, in one round trip. If a session is idle while it holds the lock, the database
+// ends it before the others give up waiting.
 var lockSQL = [...]string{
 	`begin isolation level read committed`,
 	`set local lock_timeout = '5s'`,
@@ -55,7 +55,7 @@ var lockSQL = [...]string{
 	`select pg_advisory_xact_lock(7018230141)`,
 }
 
-// Locked is a transaction that holds the append lock: what is read in it is the end of the log until Append commits. It must be
+// Locked is a transaction that holds the append lock: nothing can be appended after what it reads until Append commits. It must be
 // used by one goroutine and released.
 type Locked struct {
 	reader
@@ -102,8 +102,8 @@ func (l *Locked) Append(ctx context.Context, head Head, b *Batch) (result Append
 // Release returns the connection to the pool, which closes it if the transaction is still open.
 func (l *Locked) Release() { l.conn.Release() }
 
-// wrap adds the operation to an error; for nil it returns nil. On a timeout it also replaces all connections: if the database's
-// machine is lost, connections to it stay open, and each would cost another timeout.
+// wrap adds the operation to an error; for nil it returns nil. On a timeout it also replaces all connections: connections to a
+// machine that is lost stay open, and each would cost another timeout.
 func (r reader) wrap(operation string, err error) error {
 	if err == nil {
 		return nil

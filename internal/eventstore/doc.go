@@ -5,8 +5,8 @@
 // # What it guarantees
 //
 //   - A reader that has seen position N has seen every event up to N, forever: no event ever appears at an earlier position.
-//   - A batch is appended whole or not at all, and only if the log ends where its author believes it ends.
-//   - An idempotency key is stored once, in the transaction of what it stands for.
+//   - A batch is appended whole or not at all, and only if the log still ends with the event that it was decided on.
+//   - An idempotency key is stored once, in the same transaction as the events or the refusal that it belongs to.
 //
 // # How an append works
 //
@@ -31,12 +31,12 @@
 // # When the head keeps moving
 //
 // An instance that gets Moved reads the events after its own head and decides again. Because other instances could be faster
-// every time, [Store.Lock] begins a transaction that takes the append lock first; what is read in it is then the end of the log
+// every time, [Store.Lock] begins a transaction that takes the append lock first: nothing can be appended after what it reads
 // until [Locked.Append] commits. This holds the lock across a round trip, so it is only the second choice. The database ends a
 // session that holds the lock and is idle for 2 s; a waiter gives up after 5 s.
 //
 // # Failures
 //
-// An append that returns an error may have committed, and only its answer was lost. The caller must then forget its state and
+// An append that returns an error may have committed: perhaps only its answer was lost. The caller must then forget its state and
 // read the head again; commands with an idempotency key can be retried.
 package eventstore

@@ -21,8 +21,8 @@ from events where position = any ($1) order by position`
 select ctid from idempotency_keys where stored_at <= (select clock_timestamp() - $1::interval) limit $2))`
 )
 
-// LookupKeys returns the stored ones of the idempotency keys, with their events as far as the log has them. It returns once they
-// are as durable as an acknowledged append. A key can be visible before that: if an append is cancelled while it waits for a
+// LookupKeys returns those of the idempotency keys that are stored, with their events as far as the log has them, once they are
+// as durable as an acknowledged append. A key can be visible before that: if an append is cancelled while it waits for a
 // synchronous standby (by its time limit, say; its outcome is then unknown), PostgreSQL commits it on the primary alone, and a
 // failover would lose it. Replaying its answer would acknowledge what can still be lost.
 func (s *Store) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey, error) {

@@ -16,7 +16,7 @@ const (
 	readAfterSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
 from events where position > $1 order by position limit $2`
 
-	// Index ranges of each stream, so that the cost depends only on the events read.
+	// Reads index ranges of each stream, so that the cost depends only on the events read.
 	readStreamsSQL = `with streams as materialized (
     select id, last, coalesce((select max(e.version) from events e
                                where e.stream_id = id and e.version > last - $4 and e.version <= last and e.metadata @> $3), 1) as first
@@ -96,8 +96,8 @@ func (r reader) Head(ctx context.Context) (int64, error) {
 // Status is the state of the log at one moment.
 type Status struct {
 	Head Head
-	// Contains is set if the log contains the event that was asked for. If it did once and no longer does, the log has lost its
-	// tail; if it still does, nothing up to the event has changed.
+	// Contains is set if the log contains the event that was asked for. If a log that contained it no longer does, it has lost
+	// its tail; if it still does, nothing up to the event has changed.
 	Contains bool
 	// Standby is set if the database is a standby, which may be behind its primary.
 	Standby bool
