@@ -1,5 +1,5 @@
-// Package copylog writes events that another log has recorded, or that were made up, into a log: with their positions and times,
-// which the database function append would not take. Package eventstore reads what it writes.
+// Package copylog writes events that another log has recorded, or that were generated, into a log. Unlike the SQL function append,
+// which assigns positions and times, it keeps those of the events. Package eventstore reads what it writes.
 package copylog
 
 import (
@@ -16,19 +16,18 @@ import (
 const (
 	lockTimeoutSQL = `set local lock_timeout = '5s'`
 
-	// The append lock, as in the function append: readers of the past wait for it, and so do other writers.
+	// The append lock, as in the SQL function append: other writers wait for it, and so do reads as of a time.
 	lockSQL = `select pg_advisory_xact_lock(7018230141)`
 
 	headSQL = `select position, event_id from events order by position desc limit 1`
 )
 
-// columns are those of events.
+// columns are the columns of the table events.
 var columns = []string{"position", "stream_id", "version", "event_id", "type", "schema_version", "payload", "metadata", "recorded_at"}
 
-// Insert stores events after the log's head, all or none, in one commit, and returns the log's new head. If the log's head is
-// another, which may mean that it is not empty, it stores nothing and returns that one. The zero Head is that of an empty log. The
-// role of the pool must be allowed to insert into the table, as its owner is. Insert does not check the events; the constraints of
-// the table do, but for the gaps.
+// Insert stores events after head, all or none, in one commit, and returns the log's new head. If head is not the log's head, it
+// stores nothing and returns the log's. The zero Head is that of an empty log. The role of the pool must be allowed to insert into
+// the table, as its owner is. Insert does not check the events. The constraints of the table do, except that they allow gaps.
 func Insert(ctx context.Context, pool *pgxpool.Pool, head eventstore.Head, events []eventstore.Event) (eventstore.Head, error) {
 	var found eventstore.Head
 	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
