@@ -14,20 +14,20 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// The headers of a message. Its body is the public CloudEvent, in which amounts are decimals, the schema is the newest and the
-// metadata is only what readers need. What the log has stored instead is in headers.
+// The headers of a message. Its body is the public CloudEvent: amounts are decimals, the schema is the newest, and only the metadata
+// that readers need is in it. The headers have payload, schema version and metadata as the log stores them.
 const (
 	headerContentType = "content-type"
 	headerPayload     = "Passbook-Payload"
 	headerSchema      = "Passbook-Schema-Version"
 	headerMetadata    = "Passbook-Metadata"
-	// headerPrevious is the id of the event before, and makes a chain of the messages.
+	// headerPrevious is the id of the event before this one, so a reader notices when the stream changes to another history.
 	headerPrevious = "Passbook-Previous"
 )
 
 const contentType = "application/cloudevents+json; charset=utf-8"
 
-// NewMessage returns the message of an event that follows the event previous, which is zero for the first one. cloudEvent is the
+// NewMessage returns the message of an event. previous is the id of the event before it, zero for the first one. cloudEvent is the
 // event in the JSON format of CloudEvents.
 func NewMessage(e *eventstore.Event, previous uuid.UUID, cloudEvent []byte) *nats.Msg {
 	return &nats.Msg{
@@ -46,16 +46,16 @@ type Recorded struct {
 	Previous uuid.UUID
 }
 
-// errMessage is for a message that is not one of NewMessage.
-var errMessage = errors.New("it is not a message of a Passbook relay")
+// errMessage means that a message was not made by NewMessage.
+var errMessage = errors.New("not a message of a Passbook relay")
 
-// Parse returns the event of a message that has a sequence in the stream. It fails if the event's position is another.
+// Parse returns the event of the message with a sequence in the stream. It fails if the event's position is not the sequence.
 func Parse(sequence uint64, subject string, header nats.Header, data []byte) (Recorded, error) {
 	r, err := parse(subject, header, data)
 	if err != nil {
 		return Recorded{}, fmt.Errorf("stream: the message with sequence %d: %w: %w", sequence, errMessage, err)
 	}
-	if uint64(r.Position) != sequence { //nolint:gosec // parse has seen that it is positive
+	if uint64(r.Position) != sequence { //nolint:gosec // parse has checked that it is positive
 		return Recorded{}, fmt.Errorf("stream: the message with sequence %d has the event at position %d", sequence, r.Position)
 	}
 	return r, nil

@@ -1,5 +1,5 @@
-// Package stream is the log as messages of a JetStream stream: how to connect to NATS, what a message contains, and how a
-// stored event is read back from it. Packages relay and follow are its two ends.
+// Package stream defines how the log is represented in a JetStream stream: it connects to NATS, makes the message of an event, and
+// reads the event back from the message. Package relay publishes the messages, and package follow reads them.
 package stream
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// SubjectPrefix goes before an event's type in the subject of its message.
+// SubjectPrefix and an event's type are the subject of its message.
 const SubjectPrefix = "passbook.events."
 
 // Options say how to connect to NATS.
@@ -22,19 +22,19 @@ type Options struct {
 	URL string
 	// Credentials is a file with a user's JWT and seed; CA, Cert and Key are PEM files for TLS. All may be empty.
 	Credentials, CA, Cert, Key string
-	// Name is the connection's, as NATS shows it.
+	// Name is the name of the connection, which NATS shows.
 	Name string
 }
 
-// Connect returns a connection that connects in the background, and again whenever it is lost, for as long as it is open. While
-// it is not connected nothing is buffered: requests fail. An error means that the options are wrong.
+// Connect returns a connection that connects in the background, and reconnects whenever it is lost, until it is closed. While it is
+// not connected, nothing is buffered and requests fail. An error means that the options are wrong.
 func Connect(o Options) (*nats.Conn, error) {
 	options := []nats.Option{
 		nats.Name(o.Name), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
 		nats.CustomReconnectDelay(func(attempts int) time.Duration {
 			return min(100*time.Millisecond<<min(attempts, 10), 5*time.Second)
 		}),
-		// A node that is stopped, or cut off, leaves its connections open: notice within about 4 s.
+		// The connections of a node that is stopped or cut off stay open: notice within about 4 s.
 		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(1), nats.Timeout(2 * time.Second),
 	}
 	if o.Credentials != "" {
