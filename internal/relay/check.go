@@ -14,11 +14,11 @@ import (
 	"passbook/internal/stream"
 )
 
-// overlapping is the error code of a stream whose subjects another stream has.
+// overlapping is the error code for creating a stream whose subjects another stream has.
 const overlapping jetstream.ErrorCode = 10065
 
-// check returns the stream's last event. It creates a stream that is missing. It returns a *HaltedError if something else made the
-// stream, or publishes to it.
+// check returns the stream's last event. It creates the stream if it is missing. It returns a *HaltedError if the stream is not
+// configured as a copy of the log, or if something else publishes to it.
 func (r *Relay) check(ctx context.Context) (eventstore.Head, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*ask)
 	defer cancel()
@@ -31,8 +31,8 @@ func (r *Relay) check(ctx context.Context) (eventstore.Head, error) {
 	}
 	info := s.CachedInfo()
 	if why := unfit(&info.Config); why != "" {
-		return eventstore.Head{}, &HaltedError{fmt.Sprintf("the stream %s %s; delete it or name another with PASSBOOK_RELAY_STREAM: "+
-			"the relay creates it as it has to be", r.Stream, why)}
+		return eventstore.Head{}, &HaltedError{fmt.Sprintf("the stream %s %s; delete it, or name another with PASSBOOK_RELAY_STREAM: "+
+			"the relay then creates it with the right settings", r.Stream, why)}
 	}
 	end := info.State.LastSeq
 	if end == 0 {
@@ -53,7 +53,7 @@ func (r *Relay) check(ctx context.Context) (eventstore.Head, error) {
 	return last, nil
 }
 
-// wentBack is for a log that does not contain the stream's last event.
+// wentBack returns the error for a log that does not contain the stream's last event.
 func (r *Relay) wentBack(last eventstore.Head) error {
 	return &HaltedError{fmt.Sprintf("the log does not contain the last event of the stream %[1]s (position %[2]d, id %[3]s): the log "+
 		"has gone back, as after a restore, and consumers have seen events that it lost. Begin a new stream: give the old one "+
@@ -61,7 +61,7 @@ func (r *Relay) wentBack(last eventstore.Head) error {
 		"name, and make followers and other consumers anew", r.Stream, last.Position, last.EventID)}
 }
 
-// create creates the stream: nothing in it is ever deleted or replaced, and messages have their positions as sequences.
+// create creates the stream. Nothing in it is ever deleted or replaced, and its first message has the sequence 1.
 func (r *Relay) create(ctx context.Context) (jetstream.Stream, error) {
 	s, err := r.js.CreateStream(ctx, jetstream.StreamConfig{
 		Name: r.Stream, Description: "The log of a Passbook; a message's sequence is its event's position.",
@@ -81,7 +81,7 @@ func (r *Relay) create(ctx context.Context) (jetstream.Stream, error) {
 	return s, nil
 }
 
-// unfit says what keeps a stream from being a copy of the log, or nothing.
+// unfit returns what keeps a stream from being a copy of the log, or "" if nothing does.
 func unfit(c *jetstream.StreamConfig) string {
 	switch {
 	case !c.AllowAtomicPublish:
@@ -110,8 +110,8 @@ func (r *Relay) end(ctx context.Context) (int64, error) {
 const howToSync = "set jetstream { sync_interval: always } on every node: with the default, nodes that lose power together lose " +
 	"messages that they have acknowledged (the relay notices and publishes them again; consumers may have to start anew)"
 
-// warnUnlessSynced asks the nodes whether they sync what they store before they acknowledge it. They tell only a connection
-// that may use the subjects of the system account, so for most it can just say what to set.
+// warnUnlessSynced asks the nodes whether they sync what they store before they acknowledge it, and warns of those that do not. They
+// answer only connections that may use the subjects of the system account; without an answer it logs what to set.
 func (r *Relay) warnUnlessSynced(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -148,6 +148,6 @@ func (r *Relay) warnUnlessSynced(ctx context.Context) {
 		}
 	}
 	if told == 0 {
-		r.Logger.WarnContext(ctx, "the relay may not ask the NATS servers whether they sync messages before they acknowledge them: "+howToSync)
+		r.Logger.WarnContext(ctx, "no NATS server told the relay whether it syncs messages before it acknowledges them: "+howToSync)
 	}
 }

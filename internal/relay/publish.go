@@ -30,8 +30,8 @@ type ack struct {
 	Sequence uint64              `json:"seq"`
 }
 
-// publish stores the first of the events, which follow last, all or none of them, and returns how many. The error is errMoved if
-// the stream does not end with last. After any other error the outcome is unknown.
+// publish publishes events, which follow last, in one atomic batch: as many as batchBytes allows. It returns how many, if they were
+// stored. The error is errMoved if the stream does not end with last. After any other error the outcome is unknown.
 func (r *Relay) publish(ctx context.Context, last eventstore.Head, events []eventstore.Event) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, request)
 	defer cancel()
@@ -83,8 +83,8 @@ func (r *Relay) commit(ctx context.Context, msg *nats.Msg, position int64) error
 	case a.Error != nil:
 		return fmt.Errorf("relay: publish: %w", a.Error)
 	case a.Sequence != uint64(position): //nolint:gosec // positions are positive
-		return &HaltedError{fmt.Sprintf("the stream %s stored the event at position %d with sequence %d; look whether its limits or "+
-			"sources were changed, then delete it: the relay publishes it anew", a.Stream, position, a.Sequence)}
+		return &HaltedError{fmt.Sprintf("the stream %s stored the event at position %d with sequence %d; check whether its limits or "+
+			"sources were changed, then delete it: the relay publishes the log again", a.Stream, position, a.Sequence)}
 	}
 	return nil
 }

@@ -22,15 +22,15 @@ const (
 	batchSize = 1000
 	// batchBytes is the size at which a batch ends.
 	batchBytes = 4 << 20
-	// request bounds a publish and a read of the log; ask bounds a question about the stream, which a cluster without a leader
-	// does not answer.
+	// request limits a publish and a read of the log; ask limits a request for the state of the stream, which a cluster without a
+	// leader does not answer.
 	request = 5 * time.Second
 	ask     = 2 * time.Second
 	// idleCheck is how often the stream is checked while there is nothing to publish: it may have been deleted.
 	idleCheck = 5 * time.Second
 	// haltedCheck is how long a halted relay waits before it checks again.
 	haltedCheck = 5 * time.Second
-	// retryFirst and retryMost bound the pauses between attempts while NATS or the database is unavailable.
+	// retryFirst and retryMost limit the pauses between attempts while NATS or the database is unavailable.
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 5 * time.Second
 )
@@ -43,20 +43,20 @@ type Log interface {
 	Select(ctx context.Context, after, upTo int64, sel eventstore.Selection, limit int) ([]eventstore.Event, error)
 }
 
-// Config is what a Relay is made of. Log, Conn, Stream, Encode and Logger are needed.
+// Config configures a Relay. Log, Conn, Stream, Encode and Logger are required.
 type Config struct {
 	Log Log
-	// Conn is a connection of stream.Connect; the caller closes it.
+	// Conn is a connection from stream.Connect; the caller closes it.
 	Conn *nats.Conn
-	// Stream is the name of the stream, and Replicas how many nodes store it if the relay has to create it; 1 when it is 0.
+	// Stream is the name of the stream. Replicas is how many nodes store it if the relay has to create it; 0 means 1.
 	Stream   string
 	Replicas int
 	// Encode returns an event in the JSON format of CloudEvents.
 	Encode func(*eventstore.Event) ([]byte, error)
 	Logger *slog.Logger
-	// Poll is how often the end of the log is read when Wake is not called; 100 ms when it is 0.
+	// Poll is how often the end of the log is read when Wake is not called; 0 means 100 ms.
 	Poll time.Duration
-	// Takeover is how long the stream has to stay behind the log until a relay that stands by publishes; 2 s when it is 0.
+	// Takeover is how long the stream has to stay behind the log until a relay that stands by takes over; 0 means 2 s.
 	Takeover time.Duration
 }
 
@@ -75,11 +75,11 @@ const (
 // Status is the state of a relay, and what it has done since it started.
 type Status struct {
 	State State
-	// Position is that of the stream's last event, as last seen.
+	// Position is the position of the stream's last event when the relay last checked.
 	Position int64
-	// Published counts the events that this relay has published, and Republished those of them that the stream had before.
+	// Published counts the events that this relay has published, and Republished those of them that the stream had held before.
 	Published, Republished int64
-	// Refused counts the batches that the stream did not admit.
+	// Refused counts the batches that the stream refused because it ended at another sequence.
 	Refused int64
 	// Error is why the relay is halted or what is unavailable.
 	Error string
@@ -93,7 +93,7 @@ type Relay struct {
 
 	mu      sync.Mutex
 	status  Status
-	highest int64 // position that the stream was seen to reach
+	highest int64 // the highest position that the stream was seen to have
 }
 
 // New returns a Relay, which does nothing until Run.
@@ -127,7 +127,7 @@ func (r *Relay) Status() Status {
 	return r.status
 }
 
-// HaltedError means that publishing would make the stream something else than a copy of the log. Its text says what to do.
+// HaltedError means that the stream is not a copy of the log and that publishing cannot make it one. Its text says what to do.
 type HaltedError struct{ Reason string }
 
 func (e *HaltedError) Error() string { return "relay: " + e.Reason }
@@ -192,7 +192,7 @@ func (r *Relay) set(state State, err error) {
 	}
 }
 
-// seen records the position of the stream's last event, and that so many were published up to there.
+// seen records the position of the stream's last event, and how many events up to there this relay has just published.
 func (r *Relay) seen(position int64, published int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -203,13 +203,13 @@ func (r *Relay) seen(position int64, published int) {
 	r.highest = max(r.highest, position)
 }
 
-// overtaken reports whether the stream ends after what this relay knows of it: another relay has published.
+// overtaken reports whether the stream ends after the position that this relay knows: then another relay has published.
 func (r *Relay) overtaken(ctx context.Context) bool {
 	end, err := r.end(ctx)
 	return err == nil && end > r.Status().Position
 }
 
-// publishAfter publishes the events that follow last, the stream's last event, and those to come, until it fails.
+// publishAfter publishes the events after last, which is the stream's last event, and every new event, until it fails.
 func (r *Relay) publishAfter(ctx context.Context, last eventstore.Head) error {
 	poll := time.NewTicker(r.Poll)
 	defer poll.Stop()
@@ -249,7 +249,7 @@ func (r *Relay) publishAfter(ctx context.Context, last eventstore.Head) error {
 	}
 }
 
-// read returns the events that follow last. It reads last too, so that one statement says that the log still has it.
+// read returns the events after last. The same statement reads last too, to check that the log still has it.
 func (r *Relay) read(ctx context.Context, last eventstore.Head) ([]eventstore.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, request)
 	defer cancel()
@@ -272,7 +272,7 @@ func (r *Relay) read(ctx context.Context, last eventstore.Head) ([]eventstore.Ev
 	return events, nil
 }
 
-// standBy returns when the stream has stayed at an end other than the log's for the time of a takeover.
+// standBy returns when the stream has not grown for Config.Takeover although it does not end where the log ends.
 func (r *Relay) standBy(ctx context.Context) {
 	poll := time.NewTicker(r.Takeover / 8)
 	defer poll.Stop()
