@@ -19,32 +19,32 @@ import (
 const (
 	// batchSize is how many events are stored in one commit at most.
 	batchSize = 1000
-	// request bounds a commit of events; ask bounds a request to NATS, which a cluster without a leader does not answer, and a
-	// consumer that it has placed on a server that is stopped neither.
+	// request limits a commit of events; ask limits a request to NATS, which gets no answer from a cluster without a leader, or from a
+	// consumer on a server that is stopped.
 	request = 10 * time.Second
 	ask     = 2 * time.Second
-	// haltedCheck is how long a halted follower waits before it looks again.
+	// haltedCheck is how long a halted follower waits before it tries again.
 	haltedCheck = 5 * time.Second
-	// retryFirst and retryMost bound the pauses between attempts while NATS or the database is unavailable.
+	// retryFirst and retryMost limit the pauses between attempts while NATS or the database is unavailable.
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 5 * time.Second
 )
 
-// makeAnew says what to do with a log that is no copy of the stream.
+// makeAnew says what to do with a log that is not a copy of the stream.
 const makeAnew = "make this follower anew: stop it, remove its database (PASSBOOK_DATA_DIR, or the one of DATABASE_URL), and start it again"
 
-// Config is what a Follower is made of. All fields but Idle are needed.
+// Config configures a Follower. All fields but Idle are required.
 type Config struct {
-	// Pool is of the role that owns the log; the caller closes it.
+	// Pool connects as the role that owns the log; the caller closes it.
 	Pool *pgxpool.Pool
-	// Conn is a connection of stream.Connect; the caller closes it.
+	// Conn is a connection from stream.Connect; the caller closes it.
 	Conn *nats.Conn
 	// Stream is the name of the stream.
 	Stream string
 	// Appended is called after each batch that was stored; it must not block.
 	Appended func()
 	Logger   *slog.Logger
-	// Idle is how often the end of the stream is looked at while no messages come; a second when it is 0.
+	// Idle is how often the end of the stream is checked while no messages arrive; 0 means 1 s.
 	Idle time.Duration
 }
 
@@ -62,9 +62,9 @@ const (
 // Status is the state of a follower.
 type Status struct {
 	State State
-	// Position is that of the last event in the follower's log, End that of the last one in the stream, as last seen.
+	// Position is the position of the last event in the follower's log, End that of the last one in the stream when last checked.
 	Position, End int64
-	// CaughtUp says that the follower has once had all that was in the stream.
+	// CaughtUp is set once the follower has everything that was in the stream when it began to follow.
 	CaughtUp bool
 	// Error is why the follower is halted or what is unavailable.
 	Error string
@@ -99,7 +99,7 @@ func (f *Follower) Status() Status {
 	return f.status
 }
 
-// HaltedError means that the log cannot be made a copy of the stream any more. Its text says what to do.
+// HaltedError means that the follower's log cannot be continued from the stream. Its text says what to do.
 type HaltedError struct{ Reason string }
 
 func (e *HaltedError) Error() string { return "follow: " + e.Reason }
@@ -126,7 +126,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	return nil
 }
 
-// errRestart means that the consumer has to begin anew at the log's head.
+// errRestart means that the follower needs a new consumer, which begins at the log's head.
 var errRestart = errors.New("the consumer does not continue at the head of the log")
 
 // set records the state, and logs a change of it.
@@ -153,7 +153,7 @@ func (f *Follower) set(state State, err error) {
 	}
 }
 
-// seen records the position of the log's head, and the stream's end if it is not 0.
+// seen records the position of the log's head, and the stream's end unless end is 0.
 func (f *Follower) seen(position, end int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -164,14 +164,15 @@ func (f *Follower) seen(position, end int64) {
 	}
 }
 
-// caughtUp records that the follower has reached what was the stream's end.
+// caughtUp records that the follower has reached the end that the stream had when it began to follow.
 func (f *Follower) caughtUp() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.status.CaughtUp = true
 }
 
-// follow stores what the stream has after the log's head, until it fails. It calls began once events can come.
+// follow stores the events that the stream has after the log's head, and every new one, until it fails. It calls began once it
+// receives messages.
 func (f *Follower) follow(ctx context.Context, began func()) error {
 	head, err := f.log.Last(ctx)
 	if err != nil {
@@ -223,7 +224,8 @@ func (f *Follower) follow(ctx context.Context, began func()) error {
 	}
 }
 
-// compare returns an error unless the stream has the log's head, and what follows it. On a *HaltedError it never will.
+// compare returns an error unless the stream contains the log's head and can continue from it. A *HaltedError means that waiting
+// does not help.
 func (f *Follower) compare(ctx context.Context, s jetstream.Stream, head eventstore.Head) error {
 	state := s.CachedInfo().State
 	switch {
@@ -250,13 +252,13 @@ func (f *Follower) compare(ctx context.Context, s jetstream.Stream, head eventst
 	return nil
 }
 
-// another is for a stream that has another event at the log's head.
+// another returns the error for a stream that has the event id at the position of the log's head.
 func (f *Follower) another(head eventstore.Head, id string) error {
 	return &HaltedError{fmt.Sprintf("the stream %s has the event %s at position %d, and this follower has %s: the primary's log has gone "+
 		"back, as after a restore, or the stream is another Passbook's; %s", f.Stream, id, head.Position, head.EventID, makeAnew)}
 }
 
-// idle looks at the stream when no messages have come: one that was deleted, or lost its end, sends none.
+// idle checks the stream when no messages have arrived: if it was deleted or has lost its end, none ever would.
 func (f *Follower) idle(ctx context.Context, s jetstream.Stream, head eventstore.Head) error {
 	info, err := s.Info(ctx)
 	if err != nil {

@@ -13,13 +13,14 @@ import (
 	"passbook/internal/stream"
 )
 
-// received is a message, or the error that ends them.
+// received is a message, or the error after which no more messages come.
 type received struct {
 	msg jetstream.Msg
 	err error
 }
 
-// receive returns a channel of a consumer's messages, which ends with an error. The caller calls stop.
+// receive returns a channel with a consumer's messages. An error is the last value before the channel is closed. The caller must
+// call stop.
 func receive(consumer jetstream.Consumer) (_ <-chan received, stop func(), err error) {
 	messages, err := consumer.Messages(jetstream.PullMaxMessages(2 * batchSize))
 	if err != nil {
@@ -48,8 +49,8 @@ func receive(consumer jetstream.Consumer) (_ <-chan received, stop func(), err e
 	}, nil
 }
 
-// next waits for messages and returns those that are there, or none when none come for a while. Each is parsed, and none is of
-// another position than its sequence.
+// next waits for a message and returns the events of all that have arrived, at most batchSize. It returns none if no message arrives
+// within Config.Idle.
 func (f *Follower) next(ctx context.Context, incoming <-chan received, head eventstore.Head) ([]stream.Recorded, error) {
 	quiet := time.NewTimer(f.Idle)
 	defer quiet.Stop()
