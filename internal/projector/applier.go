@@ -14,45 +14,45 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// errRetryNow says that a step is to be repeated at once: a failure was recorded, the next batch was made smaller, or a parked
-// stream was tried. Events may have been applied before that.
+// errRetryNow means that the caller should repeat the step at once: a failure was recorded, the next batch was made smaller, or a
+// parked stream was retried. Events may have been applied before that.
 var errRetryNow = errors.New("the step is to be repeated")
 
-// errStore says that a Store has failed, which is waited out.
+// errStore means that a Store has failed. The step is retried until it succeeds.
 var errStore = errors.New("the store")
 
-// applier takes one generation of a projection along the log: the live one, which runLive takes further, or
-// another, which a replay or a rollback does. One goroutine works on it.
+// applier applies the log to one generation of a projection: to the live one (runLive, follow), or to the one that a replay or a
+// rollback makes live (runReplay). It belongs to one goroutine.
 type applier struct {
-	Checkpoint // what is applied
+	Checkpoint // the last event applied
 
 	cfg          *Config
 	def          *Projection
 	state        *stateStore
-	read         func(ctx context.Context, from Checkpoint, limit int) ([]eventstore.Event, error) // is readAfter
+	read         func(ctx context.Context, from Checkpoint, limit int) ([]eventstore.Event, error) // reads as readAfter does
 	row          checkpointRow                                                                     // nil when only a store is written
 	epoch        int64                                                                             // of the owner
 	generation   int64
 	status       State // of the projection, when the applier is the live one
 	live         bool
-	storeFlipped bool // the store has had this generation made live since its checkpoint was read
+	storeFlipped bool // the store made this generation live after its checkpoint was read
 
-	previous any // of the batch that was committed last, nil when it is not known what the rows are
+	previous any // the fold of the batch committed last; nil when something else may have changed the rows since
 
-	limit, maxLimit int // events in the next batch; below maxLimit while one that cannot be written is being found
+	limit, maxLimit int // events in the next batch; less than maxLimit while bisect searches for one that cannot be written
 
 	parked     map[uuid.UUID]bool // streams whose events are not applied, see parking.go
-	failing    int64              // position of an event that failed and is to be tried again, 0 when there is none
-	retryLimit int                // as limit, for the events of a parked stream
-	nextRetry  time.Time          // when to look next for a parked stream that is due
+	failing    int64              // position of an event that failed and will be retried, 0 when there is none
+	retryLimit int                // like limit, for the events of a parked stream
+	nextRetry  time.Time          // when to look for a due parked stream again
 }
 
-// checkpointRow is the database row that holds the checkpoint of an applier. Both return errFenced when the applier has been taken from
-// its owner: paused, cancelled, flipped, or gone to another instance.
+// checkpointRow is the database row that holds the checkpoint of an applier. Its methods return errFenced when the applier may not
+// continue: it was paused, cancelled or flipped, or another instance owns the projection.
 type checkpointRow interface {
 	// advance moves the checkpoint, by compare-and-set.
 	advance(ctx context.Context, tx pgx.Tx, from, to Checkpoint) error
-	// hold keeps the checkpoint where it is, and every other instance from taking over, until tx ends.
+	// hold keeps the checkpoint where it is until tx ends, and other instances from taking over.
 	hold(ctx context.Context, tx pgx.Tx, at Checkpoint) error
 }
 
@@ -60,7 +60,8 @@ func newApplier(state *stateStore, limit int) *applier {
 	return &applier{cfg: state.cfg, def: state.def, state: state, limit: limit, maxLimit: limit, retryLimit: limit}
 }
 
-// applyBatch applies the next batch. With an event that cannot be applied, those before it are, and the error is its.
+// applyBatch applies the next batch and returns the number of its events. If one cannot be applied, it applies those before it and
+// returns an error that names it.
 func (a *applier) applyBatch(ctx context.Context) (int64, error) {
 	events, err := a.read(ctx, a.Checkpoint, min(a.limit, a.cfg.ReadBatch))
 	if errors.Is(err, ErrLogTruncated) {
@@ -78,7 +79,7 @@ func (a *applier) applyBatch(ctx context.Context) (int64, error) {
 			return 0, err
 		}
 	}
-	a.previous = nil // whatever becomes of it
+	a.previous = nil // until the commit has succeeded
 	err = a.commit(ctx, events[:min(int64(len(events)), b.count)], b)
 	if err != nil {
 		return 0, a.bisect(ctx, events, b, err)
@@ -88,16 +89,15 @@ func (a *applier) applyBatch(ctx context.Context) (int64, error) {
 	return b.count, foldErr
 }
 
-// extend reads and folds on, piece by piece, until the batch is as large as it may be: what is written is then large,
-// and what is read at once small. Where it meets an event that cannot be applied, the error is errRetryNow, and the next
-// batch ends before that piece.
+// extend reads and folds more events, chunk by chunk, until the batch is as large as it may be: writes are then large although
+// reads are small. At an event that cannot be applied it returns errRetryNow, and the next batch ends before that chunk.
 func (a *applier) extend(ctx context.Context, b *batch) error {
 	for b.count < int64(a.limit) && !b.full() {
 		limit := min(a.limit-int(b.count), a.cfg.ReadBatch)
 		before := b.count
 		events, err := a.read(ctx, b.last, limit)
 		if errors.Is(err, ErrLogTruncated) {
-			a.limit = int(before) // the next step finds out whether the log still holds what comes before
+			a.limit = int(before) // the next step checks whether the log still holds the events before
 			return errRetryNow
 		}
 		if err != nil {
@@ -151,7 +151,7 @@ func (a *applier) storeError(err error) error {
 	return fmt.Errorf("%w of %s: %w", errStore, a.def.ID, err)
 }
 
-// align moves the row to the checkpoint that the store has.
+// align sets the checkpoint of the applier and of the row to the store's.
 func (a *applier) align(ctx context.Context) error {
 	if a.def.store == nil {
 		return nil
@@ -169,8 +169,8 @@ func (a *applier) align(ctx context.Context) error {
 	return nil
 }
 
-// fold folds the events that follow on the applier's position, asserting that none is missing. With an error, which is an
-// *EventError, the batch holds the events before that one.
+// fold folds events, which must continue from the applier's position without a gap. An error is an *EventError; the batch then
+// holds the events before that one.
 func (a *applier) fold(events []eventstore.Event) (*batch, error) {
 	n, gap := contiguous(events, a.Position)
 	b, err := foldEvents(a.cfg, a.def, events[:n], a.parked)
@@ -184,7 +184,7 @@ func (a *applier) fold(events []eventstore.Event) (*batch, error) {
 	return b, err
 }
 
-// write puts into tx what a batch comes to: the checkpoint, the rows, and what waits for parked streams.
+// write writes a batch in tx: the checkpoint, the rows, and the number of events that wait for parked streams.
 func (a *applier) write(ctx context.Context, tx pgx.Tx, b *batch) error {
 	if err := a.row.advance(ctx, tx, a.Checkpoint, b.last); err != nil {
 		return err
@@ -200,7 +200,7 @@ func (a *applier) write(ctx context.Context, tx pgx.Tx, b *batch) error {
 	return b.flush(ctx, tx, a.generation)
 }
 
-// advanced takes note of a batch that is committed.
+// advanced updates the applier after a batch was committed.
 func (a *applier) advanced(b *batch) {
 	a.Checkpoint, a.previous = b.last, b.fold
 	if a.failing <= b.last.Position {
@@ -208,8 +208,8 @@ func (a *applier) advanced(b *batch) {
 	}
 }
 
-// bisect makes the next batch smaller when one could not be written for a reason that may lie in one of its events,
-// down to the event itself, so that all before it are applied and the error names it.
+// bisect halves the next batch when one could not be written and one of its events may be the cause. Once the batch is that one
+// event, all before it are applied, and the error names it.
 func (a *applier) bisect(ctx context.Context, events []eventstore.Event, b *batch, err error) error {
 	switch {
 	case ctx.Err() != nil, b.applied == 0, a.def.store != nil, !a.cfg.mayBlameEvent(err):
@@ -222,8 +222,8 @@ func (a *applier) bisect(ctx context.Context, events []eventstore.Event, b *batc
 	return errRetryNow
 }
 
-// mayBlameEvent tells whether the reason why a fold could not be written may lie in an event of it: it is an error of the read
-// model, or PostgreSQL's of what it was given. What is wrong with the database or the schema is no event's fault.
+// mayBlameEvent reports whether an event may be the cause of an error in writing a fold: the error is the read model's, or
+// PostgreSQL refused the values. An event is never the cause of what is wrong with the database or the schema.
 func (c *Config) mayBlameEvent(err error) bool {
 	if errors.Is(err, errFenced) || c.Transient(err) {
 		return false

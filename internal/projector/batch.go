@@ -18,9 +18,9 @@ type batch struct {
 	fold    any
 	last    Checkpoint
 	count   int64
-	waiting map[uuid.UUID]int64 // of those, how many wait for a parked stream and are not in the fold
-	applied int64               // and how many are
-	dirty   bool                // an event that could not be applied may have left its mark on the fold
+	waiting map[uuid.UUID]int64 // how many of the events wait for each parked stream; they are not in the fold
+	applied int64               // how many of the events are in the fold
+	dirty   bool                // an event that could not be applied may have changed the fold
 }
 
 func (b *batch) flush(ctx context.Context, tx pgx.Tx, generation int64) error {
@@ -30,30 +30,30 @@ func (b *batch) flush(ctx context.Context, tx pgx.Tx, generation int64) error {
 	return catchPanic(func() error { return b.fold.(Fold).Flush(ctx, tx, generation) })
 }
 
-// maxRows bounds the memory of a batch that is extended, to within the events that are read at once.
+// maxRows limits the memory of an extended batch. It is checked after each read, so a batch can exceed it by one read.
 const maxRows = 10_000
 
-// full tells whether the batch has grown as large as it may in memory.
+// full reports whether the batch has reached maxRows.
 func (b *batch) full() bool {
 	sized, ok := b.fold.(Sized)
 	return ok && sized.Rows() >= maxRows
 }
 
-// foldEvents decodes and folds events. With an error, which is an *EventError, the batch holds the events before that one.
+// foldEvents decodes and folds events. An error is an *EventError; the batch then holds the events before that one.
 func foldEvents(cfg *Config, def *Projection, events []eventstore.Event, parked map[uuid.UUID]bool) (*batch, error) {
 	b := &batch{cfg: cfg, def: def, fold: def.newFold()}
 	err := b.add(events, parked)
 	if err != nil && b.dirty {
-		b, _ = foldEvents(cfg, def, events[:b.count], parked) // those went well before
+		b, _ = foldEvents(cfg, def, events[:b.count], parked) // these have succeeded once
 	}
 	return b, err
 }
 
-// add decodes events and folds them into the batch, but for those of the parked streams, which it counts.
+// add decodes events and folds them into the batch. It only counts the events of parked streams.
 func (b *batch) add(events []eventstore.Event, parked map[uuid.UUID]bool) error {
 	i := 0
 	var failed *EventError
-	err := catchPanic(func() error { // once, and not for each event, which took a tenth of a replay's CPU
+	err := catchPanic(func() error { // once for all events: once for each took a tenth of a replay's CPU
 		for ; i < len(events) && failed == nil; i++ {
 			failed = b.addEvent(&events[i], parked)
 		}

@@ -21,8 +21,8 @@ where r.id = $1 and r.state = 'running' and r.position = 0 and r.generation = $2
 for update of r`
 )
 
-// deleteOld deletes the rows of generations that are over when a replay begins: those before the one it builds, except the
-// live one. The previous one could be rolled back to until then, and from then on cannot.
+// deleteOld deletes the rows of every generation before the one that a replay builds, except the live one. The previous generation
+// goes too, so there is nothing to roll back to until the replay has completed.
 func (s *stateStore) deleteOld(ctx context.Context, row replayRow) error {
 	var live int64
 	err := s.begin(ctx, func(tx pgx.Tx) error {
@@ -47,7 +47,7 @@ func (s *stateStore) deleteOld(ctx context.Context, row replayRow) error {
 }
 
 func (s *stateStore) deleteOldOf(ctx context.Context, row replayRow, table string, live int64) error {
-	// Each generation is found by the index, and deleted in small steps.
+	// The index finds each generation; its rows are deleted in small steps.
 	next := "select min(generation) from " + table + " where generation > $1 and generation < $2"
 	for after := int64(0); ; {
 		var generation *int64
@@ -66,9 +66,9 @@ func (s *stateStore) deleteOldOf(ctx context.Context, row replayRow, table strin
 	}
 }
 
-// deleteStep deletes some rows of a generation, and returns whether there may be more. Each step checks anew that the
-// generation is over: between two of them a standby that lacks the last flip may have become the primary, or another
-// instance the owner. The error is errFenced then.
+// deleteStep deletes some rows of a generation, and returns whether there may be more. Each step checks again that the generation
+// may be deleted, and returns errFenced if not: since the last step, a standby that lacks the last flip may have become the
+// primary, or another instance the owner.
 func (s *stateStore) deleteStep(ctx context.Context, row replayRow, table string, generation int64) (more bool, err error) {
 	err = s.begin(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, lockCleanupSQL, row.r.id, row.r.generation, row.epoch, generation)

@@ -10,58 +10,58 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// Notifier tells of appends by other instances. *notify.Notifier is one.
+// Notifier notifies of appends by other instances. *notify.Notifier implements it.
 type Notifier interface {
-	// Listen calls wake at once, and then each time the log may have grown, until ctx ends or it cannot tell any more.
+	// Listen calls wake at once, and then each time the log may have grown, until ctx ends or listening fails.
 	Listen(ctx context.Context, wake func()) error
 }
 
-// Config is what an Engine is made of. Zero durations and sizes take the defaults.
+// Config configures an Engine. Zero durations and sizes mean the defaults.
 type Config struct {
-	// Pool is for the projections' state and the read models; it stays the caller's to close.
+	// Pool is for the projections' state and the read models; the caller closes it.
 	Pool *pgxpool.Pool
 	Log  Log
-	// Decode turns a stored event into the value its handlers take. It must know every type that is ever appended: an
+	// Decode decodes a stored event into the value that handlers take. It must know every type that is ever appended: an
 	// error halts the projection at the event. Required.
 	Decode func(eventType string, schemaVersion int, payload []byte) (any, error)
-	// Transient tells the errors of an unavailable database, which are waited out, from those that halt a projection.
-	// Unset, none is transient.
+	// Transient reports whether an error means that the database is unavailable. Such an error is retried and does not halt a
+	// projection. If Transient is nil, every error halts.
 	Transient func(error) bool
-	// Logger, if set, is told of leases and replays that come and go, and of everything that is retried.
+	// Logger, if set, logs leases taken and lost, replays, and every error that is retried.
 	Logger *slog.Logger
 	// Notifier, if set, wakes the engine when another instance has appended.
 	Notifier Notifier
-	// Applied, if set, is called with each position that a projection's live generation has reached in its tables, and
-	// again when a parked stream was tried. It must not block.
+	// Applied, if set, is called with each position that a projection's live generation has reached, once it is stored, and
+	// again after a parked stream was retried. It must not block.
 	Applied func(projection string, position int64)
 	// Observe, if set, is called with the number of events in each batch that this instance has applied to a live generation,
 	// and how long reading and applying it took. It must not block.
 	Observe func(projection string, events int64, took time.Duration)
-	// Applying, if set, is called before each batch of a live generation is written; it returns the context of
-	// that, and is called with its error when it is over. It is for tracing. Events have their metadata if Log reads it.
+	// Applying, if set, is called before each batch of a live generation is written, for tracing. It returns the context for
+	// the write, and a function that is called with the write's error afterwards. Events have their metadata if Log reads it.
 	Applying func(ctx context.Context, projection string, events []eventstore.Event) (context.Context, func(error))
-	// Instance is the name under which leases are taken. Two engines that run at one time need two names.
+	// Instance is the name under which leases are taken. Engines that run at the same time must have different names.
 	Instance string
-	// Lease is how long an owner that has gone silent is waited for. Default 3 s; it is renewed at a third of that.
+	// Lease is how long a lease lasts unless it is renewed, default 3 s. The owner renews it after a third of that.
 	Lease time.Duration
-	// Poll is how often the log is looked at without having been woken. Default 200 ms.
+	// Poll is how often the log is read when nothing wakes the engine, default 200 ms.
 	Poll time.Duration
-	// BatchDelay is how long events may gather after a batch that caught up; default 8 ms. Under load it makes few large
-	// batches of many small ones, at the price of that much delay. After a batch that took long it is more, up to a quarter
-	// of a second; ShortenDelay makes it half at most. An event that comes alone is applied at once.
+	// BatchDelay is the pause after a batch that caught up with the log, default 8 ms. Under load, events gather meanwhile, so
+	// few large batches are applied instead of many small ones. After a batch that took long, the pause is longer, up to a
+	// quarter of a second; ShortenDelay cuts it to at most half of BatchDelay. A lone event is applied at once.
 	BatchDelay time.Duration
 	// Batch is how many events are applied in one transaction at most, default 8,000; ReplayBatch the same for a
 	// replay, default 56,000.
 	Batch, ReplayBatch int
-	// ReadBatch is how many events are read at once, default 8,000: what bounds the memory of a replay, whose batches
-	// are of several such pieces.
+	// ReadBatch is how many events are read at once, default 8,000. It limits the memory of a replay: a batch of a replay is
+	// folded from several reads.
 	ReadBatch int
-	// Retry is how often a parked stream is tried without having been asked for. Default 30 s.
+	// Retry is how often a parked stream is retried when RetryFailure does not ask for it, default 30 s.
 	Retry time.Duration
-	// tail is Log through a cache of its end, which the projections that follow it share.
+	// tail is Log behind a cache of its end, which the projections share.
 	tail *tailCache
-	// MaxParked is how many streams of a projection may be parked. With more, the reason will not be in the events, and
-	// the projection halts. Default 100.
+	// MaxParked is how many streams of a projection may be parked, default 100. If one more fails, the cause is probably not in
+	// the events, and the projection halts.
 	MaxParked int
 }
 
@@ -71,7 +71,7 @@ func setDefault[T time.Duration | int](v *T, value T) {
 	}
 }
 
-// decoded is what an event says.
+// decoded returns the decoded payload of an event.
 func (c *Config) decoded(e *eventstore.Event) (any, error) {
 	if e.Decoded != nil {
 		return e.Decoded, nil
@@ -79,7 +79,7 @@ func (c *Config) decoded(e *eventstore.Event) (any, error) {
 	return c.Decode(e.Type, e.SchemaVersion, e.Payload)
 }
 
-// warn logs an error of something that is retried, unless the engine is being stopped.
+// warn logs an error, unless the engine is being stopped.
 func (c *Config) warn(ctx context.Context, projection, what string, err error) {
 	if ctx.Err() == nil {
 		c.Logger.WarnContext(ctx, what, "projection", projection, "error", err)

@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Event is an event as a handler gets it; its content comes beside it, decoded.
+// Event is what a handler gets of an event beside its decoded content.
 type Event struct {
 	Position   int64
 	StreamID   uuid.UUID
@@ -23,56 +23,55 @@ type Event struct {
 	RecordedAt time.Time
 }
 
-// Fold gathers in memory what a batch of events does to a read model, and then writes it. The engine makes a new one
-// for each batch, hands it the batch's events, and flushes it once. Events come in the order of their positions, but for
-// those of a stream that was parked, which come late: a fold may rely on the order within a stream alone.
+// Fold gathers in memory what a batch of events changes in a read model, and then writes it. The engine makes a new one for each
+// batch, passes it the batch's events, and flushes it once. Events come in the order of their positions, except those of a stream
+// that was parked, which come later: a fold may rely only on the order within a stream.
 type Fold interface {
 	// Flush writes the fold to the rows of one generation, inside the transaction that moves the checkpoint, with few
-	// statements a table. It must be a pure function of the events and the rows: a replay relies on it.
+	// statements for each table. It must be a pure function of the events and the rows: a replay relies on it.
 	Flush(ctx context.Context, tx pgx.Tx, generation int64) error
 }
 
-// Sized is a Fold that grows with what it has taken in. A replay writes it before it takes in much more than maxRows,
-// however many events a batch may have; any other is taken to stay small.
+// Sized is a Fold that grows with the events it has folded. A replay flushes it before it holds many more than maxRows rows, even if
+// the batch could have more events. A Fold that is not Sized is assumed to stay small.
 type Sized interface {
 	Fold
-	// Rows is how many rows it would write by now.
+	// Rows returns how many rows Flush would write now.
 	Rows() int
 }
 
-// Continuer is a Fold that can go on from the one that was committed just before it, for the same rows: what that one left in
-// them need not be read again.
+// Continuer is a Fold that can continue from the one committed just before it: it need not read again the rows that this one wrote.
 type Continuer interface {
 	Fold
-	// Continue hands over the Fold before, which is not used elsewhere any more. The engine does so when nothing but it has written
-	// the rows since they were read, as far as the log, the checkpoint and the epoch can tell; parked streams, which are
-	// tried in between, are to be told by their versions.
+	// Continue passes the previous Fold, which nothing else uses any more. The engine calls it only if the log, the checkpoint and
+	// the epoch show that no other batch has written rows since. A parked stream may still have been drained in between; a Fold
+	// recognizes that by the versions of the stream's events.
 	Continue(previous Fold)
 }
 
-// Projection is the definition of a read model: what it is called, where it is kept, and how.
+// Projection is the definition of a read model: its name, where it is stored, and its handlers.
 type Projection struct {
 	// ID names it in the API and in the projections table.
 	ID string
-	// Version is raised when the handlers change, so that every row is rebuilt by the new ones. From 1.
+	// Version counts from 1. Raise it when the handlers change, so that the new ones rebuild every row.
 	Version int
 	// Tables are the read model's tables. Each has a column generation bigint, first in its primary key.
 	Tables []string
 
-	// BatchDelay, when set, is used in place of Config.BatchDelay: longer for a read model that no request waits for.
+	// BatchDelay, when set, replaces Config.BatchDelay. It can be longer for a read model that no request waits for.
 	BatchDelay time.Duration
 
-	// PerInstance says that each instance has a Store of its own, such as its memory, and so applies the log to it.
+	// PerInstance is set if each instance has a Store of its own, such as its memory, and applies the log to it.
 	PerInstance bool
 
 	newFold  func() any // makes a Fold, or what the store takes
-	store    Store      // nil of one in tables
+	store    Store      // nil if the read model is in tables
 	handlers map[reflect.Type]func(fold any, at Event, e any) error
 }
 
-// Define makes a Projection whose batches are gathered by folds that newFold makes. Handlers are added with On.
+// Define makes a Projection in tables. newFold makes the Fold of a batch. Handlers are added with On.
 //
-// Like all that defines a projection it panics when what it is given cannot work, since that is a mistake in the program.
+// Like every function that defines a projection, it panics on arguments that cannot work, since they are mistakes in the program.
 func Define(id string, version int, tables []string, newFold func() Fold) *Projection {
 	p := define(id, version)
 	if newFold == nil || newFold() == nil {
@@ -82,7 +81,7 @@ func Define(id string, version int, tables []string, newFold func() Fold) *Proje
 	return p
 }
 
-// ids are what may be in a URL, and in a label of a metric, as it is.
+// ids matches ids that need no escaping in a URL or a metric's label.
 var ids = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
 func define(id string, version int) *Projection {
@@ -100,9 +99,9 @@ func (p *Projection) refuse(format string, args ...any) {
 	panic(fmt.Sprintf("projector: projection %q: %s", p.ID, fmt.Sprintf(format, args...)))
 }
 
-// DefineIn makes a Projection whose read model a Store keeps. newFold makes what gathers a batch, which handlers, added with
-// On, take, and which the Store knows how to apply. An event that a handler cannot apply halts the projection: no stream is
-// parked. There is no previous generation to roll back to.
+// DefineIn makes a Projection whose read model is in a Store. newFold makes the fold of a batch: handlers, added with On, change it,
+// and the Store applies it. An event that a handler cannot apply halts the projection: no stream is parked. There is no previous
+// generation to roll back to.
 func DefineIn(store Store, id string, version int, newFold func() any) *Projection {
 	p := define(id, version)
 	if store == nil || newFold == nil || newFold() == nil {
@@ -112,15 +111,15 @@ func DefineIn(store Store, id string, version int, newFold func() any) *Projecti
 	return p
 }
 
-// Content is what an event says, decoded. Its EventType is the event's name in the log.
+// Content is the decoded payload of an event. EventType returns the event's type in the log.
 type Content interface{ EventType() string }
 
 // On registers the handler for events of type E, as decoded by Config.Decode. A type without a handler only advances
-// the checkpoint. The handler may change nothing but the fold, which is dropped when it fails: an error parks the
+// the checkpoint. The handler may change only the fold, which is discarded if the handler fails: an error that persists parks the
 // event's stream, or halts a projection whose read model is in a Store. F is the type that the projection's newFold makes.
 //
-// On panics when the handler could never be called, since events are values of the types that Decode returns, or could
-// never work, since it takes another fold than the projection makes.
+// On panics if the handler could never be called, because no event that Decode returns has type E, or could never work, because the
+// projection's newFold makes another type than F.
 func On[E Content, F any](p *Projection, handle func(fold F, at Event, e E) error) {
 	event := reflect.TypeFor[E]()
 	fold := p.newFold()
@@ -141,7 +140,7 @@ func On[E Content, F any](p *Projection, handle func(fold F, at Event, e E) erro
 	}
 }
 
-// apply hands an event to its handler, if there is one.
+// apply passes an event to its handler, if there is one.
 func (p *Projection) apply(fold any, at Event, data any) error {
 	if handle, ok := p.handlers[reflect.TypeOf(data)]; ok {
 		return handle(fold, at, data)
@@ -149,8 +148,8 @@ func (p *Projection) apply(fold any, at Event, data any) error {
 	return nil
 }
 
-// catchPanic turns a panic of a read model's code into an error that says where it was, so that it halts one projection and
-// not the service.
+// catchPanic turns a panic of a read model's code into an error that says where it was, so that it stops one stream or projection
+// and not the service.
 func catchPanic(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -160,7 +159,7 @@ func catchPanic(f func() error) (err error) {
 	return f()
 }
 
-// panicLine is the line that has panicked, for a deferred function to ask: the first one below the runtime's.
+// panicLine returns the line that panicked: the first frame below the runtime's. A deferred function calls it.
 func panicLine() string {
 	var pcs [32]uintptr
 	frames, below := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])]), false

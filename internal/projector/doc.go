@@ -1,5 +1,5 @@
-// Package projector tails the event log and keeps read models up to date, and rebuilds them beside the live one. It knows
-// nothing of accounts.
+// Package projector follows the event log and keeps read models up to date. It can rebuild a read model while the live one serves. It
+// knows nothing of accounts.
 //
 // # What it guarantees
 //
@@ -63,33 +63,33 @@
 // # How each failure ends
 //
 //   - The database is unavailable: the worker waits and retries. Nothing is recorded.
-//   - The process dies: the lease runs out, and the next owner continues from the checkpoint, of a replay too.
+//   - The process dies: the lease runs out, and the next owner continues from the checkpoint, and a running replay from its own.
 //   - A handler fails: the event is retried a few times, and then its stream is parked. Other streams go on. The parked
 //     stream is retried every Config.Retry, or when RetryFailure asks for it, and drained in order.
 //   - Many streams fail, an event is unknown, or the log has a gap: the projection is halted, and retries by itself.
 //   - The log lost its end, as in a failover: the projection is halted with ErrLogTruncated. A replay rebuilds it.
-//   - A handler fails whose read model is in a Store: the projection is halted, since its streams cannot be parked.
-//   - A Store is unavailable: what failed is retried until it succeeds, of a replay too. The projection is halted meanwhile if
-//     that was to apply a batch or to flip, and not if it was to read the checkpoint.
-//   - A Store has lost what it held: it is filled again from the beginning.
-//   - A replay fails: the live generation goes on serving.
+//   - A handler of a read model in a Store fails: the projection is halted, since its streams cannot be parked.
+//   - A Store is unavailable: the call is retried until it succeeds, in a replay too. If the call was Apply or Flip of the live
+//     generation, the projection is halted meanwhile; if it was Checkpoint, it is not.
+//   - A Store has lost what it held: it is filled again from the beginning of the log.
+//   - A replay fails: the live generation continues to serve.
 //
 // # How to read it
 //
-// The files are layers, and a call goes down:
+// The files are layers; calls go from the top down:
 //
 //	requests.go, engine.go            what the outside calls
 //	lease.go                          take the lease, and work while holding it
-//	live.go, replay.go, follow.go     what an owner does: apply the log, rebuild; and what any other instance does
+//	live.go, replay.go, follow.go     what an owner does (apply the log, replay), and what another instance does
 //	flip.go                           catch up, and make a generation live
 //	parking.go, applier.go, batch.go  one generation: the next batch, parked streams, folding events
-//	worker.go                         what these share of one projection
+//	worker.go                         what the files above share for one projection
 //	cleanup.go, state_*.go, state.go  the SQL
 //	sums.go, definition.go, store.go  what a projection is, and where its read model is kept
-//	types.go, config.go               what an Engine tells, and what it is told
+//	types.go, config.go               what an Engine returns, and how it is configured
 //	tailcache.go, prefetch.go, log.go reading the log
 //	signal.go                         waking and waiting
 //
-// The picture of one replay: Engine.StartReplay enters a row (stateStore.startReplay) and wakes worker.runReplays, which
+// One replay from start to end: Engine.StartReplay inserts a row (stateStore.startReplay) and wakes worker.runReplays, which
 // calls runReplay: applier.catchUp builds the generation, applier.retryAll retries its parked streams, and flip makes it live.
 package projector

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Engine runs projections: at most one engine on a database applies a projection at a time, and another takes over
-// when it goes silent.
+// Engine runs projections. At most one engine on a database applies a projection at a time, and another takes over when its lease
+// expires.
 type Engine struct {
 	cfg     Config
 	log     *tailCache
@@ -18,8 +18,8 @@ type Engine struct {
 	order   []string
 }
 
-// New makes an Engine for the projections. Nothing happens until Run. The error is for a Config without what it
-// needs, and for an id that is used twice.
+// New makes an Engine for the projections, which does nothing until Run. It fails if a required field of Config is missing or an id is
+// used twice.
 func New(cfg Config, projections ...*Projection) (*Engine, error) {
 	setDefault(&cfg.Lease, 3*time.Second)
 	setDefault(&cfg.Poll, 200*time.Millisecond)
@@ -57,8 +57,8 @@ func New(cfg Config, projections ...*Projection) (*Engine, error) {
 	return e, nil
 }
 
-// Run applies the projections until ctx ends, then gives up its leases and returns nil. It survives a database that
-// is unavailable. It must be called once.
+// Run applies the projections until ctx ends, then releases its leases and returns nil. While the database is unavailable it retries.
+// It must be called once.
 func (e *Engine) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	for _, w := range e.workers {
@@ -73,13 +73,13 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // Wake tells the engine that the log has grown. It never blocks; a lost call costs one poll interval.
 func (e *Engine) Wake() {
-	e.log.wake() // first, so that the workers read on from the end of the cache
+	e.log.wake() // first, so that the workers read the log after what is cached
 	for _, w := range e.workers {
 		w.wake.set()
 	}
 }
 
-// ShortenDelay tells the engine that a reader waits for a projection, whose delay between batches is cut short. It never blocks.
+// ShortenDelay cuts short the delay between a projection's batches, because a reader waits for it. It never blocks.
 func (e *Engine) ShortenDelay(id string) {
 	if w, ok := e.workers[id]; ok {
 		w.shortenDelay.set()

@@ -8,14 +8,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// flipDistance is how many events a generation may be behind the live one when the flip is tried: they are applied while
-// the live projection waits.
+// flipDistance is about how many events a generation may be behind when the flip is tried: the flip applies them while the live
+// generation waits.
 const flipDistance = 1_000
 
-// errPaused says that a generation is complete but may not go live, because the projection is paused.
+// errPaused means that a generation may not go live because the projection is paused.
 var errPaused = errors.New("the projection is paused")
 
-// catchUp applies the log up to a position at least, and until what may be missing is small enough for the flip.
+// catchUp applies the log at least up to position total, and until the rest is small enough for the flip.
 func (a *applier) catchUp(ctx context.Context, total int64) error {
 	for {
 		n, err := a.applyNext(ctx)
@@ -26,20 +26,19 @@ func (a *applier) catchUp(ctx context.Context, total int64) error {
 		case err != nil:
 			return err
 		case n == 0 && a.Position < total:
-			return &EventError{Position: a.Position + 1, Err: fmt.Errorf("%w: it ends at %d and held %d", ErrGap, a.Position, total)}
+			return &EventError{Position: a.Position + 1, Err: fmt.Errorf("%w: it ends at position %d, and once reached %d", ErrGap, a.Position, total)}
 		case n <= flipDistance && a.Position >= total:
 			return nil
 		}
 	}
 }
 
-// flip applies the last events to the new generation while the live one stands still, and makes it the live one. The
-// position never goes back: a reader that has seen position N on the old generation sees at least N on the new; and
-// so for each account, since no stream may be parked further back. The error is errRetryNow when the applier has to be
-// caught up once more.
+// flip applies the last events to the new generation while the live one is locked, and makes it the live one. The position never
+// goes back: a reader that has seen position N in the old generation sees at least N in the new one. That holds for each account,
+// since no stream may be parked at an earlier event than in the live one. On errRetryNow, the applier has to catch up once more.
 func (w *worker) flip(ctx context.Context, epoch int64, r runningReplay, a *applier) error {
 	a.previous = nil
-	reached := *a // what the transaction makes of it, if it is committed
+	reached := *a // a copy, because the transaction may be rolled back
 	err := w.state.begin(ctx, func(tx pgx.Tx) error {
 		live, err := w.state.lockLive(ctx, tx, epoch)
 		if err != nil {
@@ -60,8 +59,8 @@ func (w *worker) flip(ctx context.Context, epoch int64, r runningReplay, a *appl
 	return err
 }
 
-// reachLive takes the applier as far as the live generation is, on all streams; truncated says that there is no need, since
-// what the live one has applied is not in the log any more.
+// reachLive applies what the live generation has applied, and checks that no stream is parked further back. If the log no longer has
+// the event at the live checkpoint, it does neither and returns truncated.
 func (a *applier) reachLive(ctx context.Context, tx pgx.Tx, live state) (truncated bool, err error) {
 	_, err = readAfter(ctx, a.cfg.Log, live.at, 1)
 	switch {
@@ -76,8 +75,8 @@ func (a *applier) reachLive(ctx context.Context, tx pgx.Tx, live state) (truncat
 	return false, a.state.checkParked(ctx, tx, a.generation, live.generation)
 }
 
-// applyInTx applies what the live generation has and this one has not yet, in the transaction of the flip. What cannot be
-// applied is left to the next steps, which know how to deal with it.
+// applyInTx applies the events that the live generation is ahead, in the transaction of the flip. If one cannot be applied, it returns
+// errRetryNow: the next catchUp retries or parks it.
 func (a *applier) applyInTx(ctx context.Context, tx pgx.Tx, position int64) error {
 	for a.Position < position {
 		events, err := readAfter(ctx, a.cfg.Log, a.Checkpoint, int(min(position-a.Position, int64(a.maxLimit))))
@@ -87,7 +86,7 @@ func (a *applier) applyInTx(ctx context.Context, tx pgx.Tx, position int64) erro
 		b, foldErr := a.fold(events)
 		switch {
 		case len(events) == 0:
-			return &EventError{Position: a.Position + 1, Err: fmt.Errorf("%w: it ends at %d and held %d", ErrGap, a.Position, position)}
+			return &EventError{Position: a.Position + 1, Err: fmt.Errorf("%w: it ends at position %d, and once reached %d", ErrGap, a.Position, position)}
 		case foldErr != nil:
 			return errRetryNow
 		}
@@ -102,8 +101,8 @@ func (a *applier) applyInTx(ctx context.Context, tx pgx.Tx, position int64) erro
 	return nil
 }
 
-// flipReplayInStore is flip for a Store: first the store is flipped and then the row. If the process dies in between, the next
-// owner finds the replay running and does both again.
+// flipReplayInStore is flip for a read model in a Store: it flips the store first and then the row. If the process dies in between, the
+// next owner finds the replay running and does both again.
 func (w *worker) flipReplayInStore(ctx context.Context, epoch int64, r runningReplay, a *applier) error {
 	w.state.flipping.Lock()
 	defer w.state.flipping.Unlock()
@@ -139,7 +138,7 @@ func (w *worker) flipReplayInStore(ctx context.Context, epoch int64, r runningRe
 		} else if live.status == Paused {
 			return errPaused
 		}
-		// As after a log was truncated, there is nothing to roll back to, and the store has seen to it that nothing goes back.
+		// As after a truncation there is nothing to roll back to. The store has already checked that the position does not go back.
 		return w.state.flip(ctx, tx, epoch, r, a.Checkpoint, true)
 	})
 	if err == nil {
@@ -148,7 +147,7 @@ func (w *worker) flipReplayInStore(ctx context.Context, epoch int64, r runningRe
 	return err
 }
 
-// reportCompleted reports a completed replay.
+// reportCompleted logs a completed replay and wakes those who wait for the projection.
 func (w *worker) reportCompleted(ctx context.Context, r runningReplay, a *applier) {
 	w.cfg.Logger.InfoContext(ctx, "replay completed", "projection", w.def.ID, "replay", r.id, "kind", r.kind,
 		"generation", r.generation, "position", a.Position, "parked", len(a.parked))
@@ -156,9 +155,9 @@ func (w *worker) reportCompleted(ctx context.Context, r runningReplay, a *applie
 	w.cfg.Applied(w.def.ID, a.Position)
 }
 
-// flipStore makes the generation of an applier that has caught up with the log the live one of the store. It does so once
-// after each look at the store's checkpoint. A store that refuses, because the generation is behind the one it has live or
-// because another owner has taken over, is asked again at the next poll.
+// flipStore makes the applier's generation, which has caught up with the log, the live one in the store. It succeeds once for each time
+// the store's checkpoint was read. If the store refuses, because the generation is behind its live one or another owner has taken
+// over, flipStore asks again at the next poll.
 func (w *worker) flipStore(ctx context.Context, a *applier) error {
 	if w.def.store == nil || a.storeFlipped {
 		return nil

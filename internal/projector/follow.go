@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// follow applies the log to this instance's own store while another instance is the owner, to the generation that is live
-// there, until it is time to try for the lease again.
+// follow applies the log to the projection's live generation in this instance's own store, while another instance is the owner. It
+// returns when it is time to try to take the lease again.
 func (w *worker) follow(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Lease/3)
 	defer cancel()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// run waits for the lease, works while it holds it, and starts again when it has lost it. While another instance holds it, a
-// projection that each instance has in its own store is kept up to date by following.
+// run waits for the lease, works while it holds it, and starts again when it has lost it. With Projection.PerInstance it follows while
+// another instance holds the lease.
 func (w *worker) run(ctx context.Context) {
 	registered := false
 	for ctx.Err() == nil {
@@ -33,7 +33,7 @@ func (w *worker) run(ctx context.Context) {
 		}
 		w.cfg.Logger.InfoContext(ctx, "lease taken", "projection", w.def.ID, "epoch", st.epoch, "position", st.at.Position)
 		w.runOwned(ctx, st)
-		sleep(ctx, w.cfg.Lease/3) // lost: do not compete with the new owner
+		sleep(ctx, w.cfg.Lease/3) // the lease is lost: do not compete with the new owner
 	}
 }
 

@@ -31,7 +31,7 @@ func (w *worker) runLive(ctx context.Context, epoch int64) {
 			stale = true
 			continue
 		}
-		began, limit := time.Now(), a.limit // which grows with a batch that goes well
+		began, limit := time.Now(), a.limit // runOnce changes a.limit
 		applied, err := w.runOnce(ctx, a, epoch)
 		switch {
 		case errors.Is(err, errFenced):
@@ -56,7 +56,7 @@ func (w *worker) runLive(ctx context.Context, epoch int64) {
 	}
 }
 
-// refresh renews the lease and reads where the live applier is. errFenced says that the lease is lost.
+// refresh renews the lease and reads the live generation and its checkpoint. errFenced means that the lease is lost.
 func (a *applier) refresh(ctx context.Context, epoch int64) error {
 	st, ok, err := a.state.renewLease(ctx, epoch)
 	switch {
@@ -94,7 +94,7 @@ func (w *worker) delayBatch(ctx context.Context, took time.Duration) {
 	w.shortenDelay.wait(ctx, max(delay, min(4*took, maxBatchDelay, w.cfg.Lease/3))-short)
 }
 
-// runOnce tries a parked stream, if one is due, and applies the next batch, so that neither waits for the other.
+// runOnce retries a parked stream, if one is due, and applies the next batch, so that neither keeps the other from progress.
 func (w *worker) runOnce(ctx context.Context, a *applier, epoch int64) (int64, error) {
 	if w.retryAsked.Swap(false) {
 		a.nextRetry = time.Time{}

@@ -10,10 +10,10 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// ErrGap says that the log does not go on where it should: it was damaged, or changed by hand.
+// ErrGap means that the log lacks a position: it was damaged, or changed by hand.
 var ErrGap = errors.New("the log has a gap")
 
-// Log is what the engine reads. *eventstore.Store is one.
+// Log is the log that the engine reads. *eventstore.Store implements it.
 type Log interface {
 	// Head returns the position of the last event, 0 for an empty log.
 	Head(ctx context.Context) (int64, error)
@@ -23,13 +23,13 @@ type Log interface {
 	Select(ctx context.Context, after, upTo int64, sel eventstore.Selection, limit int) ([]eventstore.Event, error)
 }
 
-// EventError says at which event a projection stopped, and why.
+// EventError is an error with the position of the event at which a projection stopped.
 type EventError struct {
 	Position int64
 	Err      error
 
-	// event is set when a handler could not apply the event, so that its stream can be parked. Nothing gets past an
-	// event that is missing or that the code does not know.
+	// event is set if a handler could not apply the event: its stream can then be parked. It is nil for an event that is missing
+	// or unknown to the code, which halts the projection.
 	event *eventstore.Event
 }
 
@@ -39,7 +39,7 @@ func (e *EventError) Error() string {
 
 func (e *EventError) Unwrap() error { return e.Err }
 
-// contiguous counts the events that follow on a position without a gap; the error says where there is one.
+// contiguous returns how many events follow a position without a gap; the error names the first gap.
 func contiguous(events []eventstore.Event, after int64) (int, error) {
 	for i := range events {
 		if want := after + int64(i) + 1; events[i].Position != want {
@@ -49,18 +49,18 @@ func contiguous(events []eventstore.Event, after int64) (int, error) {
 	return len(events), nil
 }
 
-// ErrLogTruncated says that the log does not hold any more what was applied of it. It lost its end, in a failover to a server
-// that had not received it or when it was restored, and what is appended from there on is something else.
+// ErrLogTruncated means that the log no longer holds an event that was applied. It lost its end, in a failover to a server that had
+// not received it or in a restore, and other events may have been appended since.
 var ErrLogTruncated = errors.New("the log was truncated")
 
-// Checkpoint is a position of the log with the event at it. As long as the log holds that event, all that was read up to there is
-// as it was read, since a log loses nothing but its end. The zero checkpoint is before the first event.
+// Checkpoint is a position of the log and the id of the event there. As long as the log holds that event, it has not changed up to that
+// position, since a log can lose only its end. The zero Checkpoint is before the first event.
 type Checkpoint struct {
 	Position int64
 	EventID  uuid.UUID
 }
 
-// id is the event as a database keeps it.
+// id returns the event's id as stored in the database: null at position 0.
 func (c Checkpoint) id() *uuid.UUID {
 	if c.Position == 0 {
 		return nil
@@ -76,8 +76,8 @@ func checkpointOf(position int64, event *uuid.UUID) Checkpoint {
 	return Checkpoint{position, *event}
 }
 
-// readAfter reads at most limit events that follow on a checkpoint, which the log is seen to hold in the same statement. Every read
-// that goes on from an earlier one goes through here or does both steps. The error is ErrLogTruncated when the log does not hold it.
+// readAfter reads at most limit events after a checkpoint. The same statement checks that the log still holds the checkpoint's event;
+// if not, the error is ErrLogTruncated. Every read that continues an earlier one uses readAfter, or readIncluding and eventsAfter.
 func readAfter(ctx context.Context, log Log, from Checkpoint, limit int) ([]eventstore.Event, error) {
 	events, err := readIncluding(ctx, log, from.Position, limit)
 	if err != nil {
@@ -86,7 +86,7 @@ func readAfter(ctx context.Context, log Log, from Checkpoint, limit int) ([]even
 	return from.eventsAfter(events)
 }
 
-// readIncluding reads the event at a position, if it is one, and at most limit events after it.
+// readIncluding reads the event at a position, unless that is 0, and at most limit events after it.
 func readIncluding(ctx context.Context, log Log, position int64, limit int) ([]eventstore.Event, error) {
 	if position == 0 {
 		return log.ReadAfter(ctx, 0, limit)
@@ -94,13 +94,13 @@ func readIncluding(ctx context.Context, log Log, position int64, limit int) ([]e
 	return log.ReadAfter(ctx, position-1, limit+1)
 }
 
-// eventsAfter returns what follows on the checkpoint among events that were read from its position on.
+// eventsAfter returns the events after the checkpoint. events are the result of readIncluding for its position.
 func (c Checkpoint) eventsAfter(events []eventstore.Event) ([]eventstore.Event, error) {
 	switch {
 	case c.Position == 0:
 		return events, nil
 	case len(events) == 0 || events[0].Position != c.Position || events[0].EventID != c.EventID:
-		return nil, &EventError{Position: c.Position, Err: fmt.Errorf("%w: the event %s, applied at position %d, is not in it any more",
+		return nil, &EventError{Position: c.Position, Err: fmt.Errorf("%w: it no longer has the event %s, which was applied at position %d",
 			ErrLogTruncated, c.EventID, c.Position)}
 	}
 	return events[1:], nil

@@ -11,23 +11,23 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// An event that a handler cannot apply is tried a few times. Then its stream is parked: the checkpoint moves on over
-// the stream's events, which are counted in its row of projection_failures in the same transaction, and every other
-// stream goes on. What was applied and what is parked make up the log, always: a parked stream waits for its events
-// from the row's position up to the checkpoint. They are read from the log again, in order, when the stream is tried.
-// All of it holds the checkpoint, so that an owner that was replaced can no more park or drain than it can apply.
+// An event that a handler cannot apply is tried maxAttempts times. Then its stream is parked: the checkpoint moves past the
+// stream's events, which are counted in its row of projection_failures in the same transaction, and every other stream
+// continues. So each event up to the checkpoint is either applied or waits: those of a parked stream wait from the row's position
+// on. When the stream is retried, they are read from the log again, in order. Each of these steps holds the checkpoint
+// (checkpointRow.hold), so an owner that was replaced can neither park nor drain.
 
-// firstRetryDelay is the pause after the first of maxAttempts, each further one being twice as long: 0.35 s in all.
+// firstRetryDelay is the pause after the first of maxAttempts. Each further pause is twice as long: 0.35 s in all.
 const firstRetryDelay = 50 * time.Millisecond
 
-// load reads which streams are parked in the applier's generation, and which event is being tried.
+// load reads which streams are parked in the applier's generation, and which event is being retried.
 func (a *applier) load(ctx context.Context) (err error) {
 	a.parked, a.failing, err = a.state.loadFailures(ctx, a.generation)
 	return err
 }
 
-// applyNext takes the applier one batch further and returns how many events it was, 0 at the end of the log. With an event
-// that a handler cannot apply, those before it are applied and counted, the failure is recorded, and the error is errRetryNow.
+// applyNext applies the next batch and returns the number of its events, 0 at the end of the log. If a handler cannot apply an event,
+// it applies and counts those before it, records the failure, and returns errRetryNow.
 func (a *applier) applyNext(ctx context.Context) (int64, error) {
 	began := time.Now()
 	n, err := a.applyBatch(ctx)
@@ -40,8 +40,8 @@ func (a *applier) applyNext(ctx context.Context) (int64, error) {
 	return n, err
 }
 
-// failed records that an event could not be applied, and either waits a little or parks its stream: then the error is
-// errRetryNow. It is another when too many streams are parked already, so that the reason will not be in the events.
+// failed records that an event could not be applied, waits a little or parks its stream, and returns errRetryNow. It returns another
+// error if too many streams are parked already, because the cause is then probably not in the events.
 func (a *applier) failed(ctx context.Context, cause *EventError) error {
 	a.cfg.warn(ctx, a.def.ID, "applying an event failed; retrying", cause)
 	attempts, parked, err := a.record(ctx, cause.event, cause.Err)
@@ -61,7 +61,7 @@ func (a *applier) failed(ctx context.Context, cause *EventError) error {
 	return errRetryNow
 }
 
-// record keeps a failure, in a transaction of its own, since that of the batch is rolled back.
+// record records a failure in a transaction of its own, since that of the batch is rolled back.
 func (a *applier) record(ctx context.Context, e *eventstore.Event, cause error) (attempts int, parked bool, err error) {
 	err = a.state.begin(ctx, func(tx pgx.Tx) error {
 		if err := a.row.hold(ctx, tx, a.Checkpoint); err != nil {
@@ -73,8 +73,8 @@ func (a *applier) record(ctx context.Context, e *eventstore.Event, cause error) 
 	return attempts, parked, err
 }
 
-// retry tries a parked stream, if one is due: it applies the stream's next events, as many as a batch holds, and
-// reports whether it has tried. The rows and the parked stream's move in one transaction.
+// retry retries a parked stream, if one is due: it applies the stream's next events, up to a batch, and reports whether it tried. The
+// rows of the read model and the parked stream's row change in one transaction.
 func (a *applier) retry(ctx context.Context) (bool, error) {
 	if len(a.parked) == 0 || time.Now().Before(a.nextRetry) {
 		return false, nil
@@ -84,14 +84,14 @@ func (a *applier) retry(ctx context.Context) (bool, error) {
 		a.nextRetry = time.Now().Add(a.cfg.Poll)
 		return false, err
 	}
-	// One more than is applied, to know where the stream goes on.
+	// One more than is applied, to know which event the stream continues with.
 	want := min(int64(a.retryLimit), p.waiting)
 	events, err := a.cfg.Log.Select(ctx, p.next.Position-1, a.Position, eventstore.Selection{StreamID: p.next.StreamID}, int(want)+1)
 	if err != nil {
 		return true, err
 	}
 	if int64(len(events)) < min(want+1, p.waiting) || events[0].EventID != p.next.EventID {
-		return true, a.recordStillParked(ctx, &p.next, fmt.Errorf("%w: not all events that wait can be found", ErrGap))
+		return true, a.recordStillParked(ctx, &p.next, fmt.Errorf("%w: not all events that wait are in the log", ErrGap))
 	}
 	b, err := foldEvents(a.cfg, a.def, events[:want], nil)
 	if b.count == 0 {
@@ -125,7 +125,7 @@ func (a *applier) recordStillParked(ctx context.Context, e *eventstore.Event, ca
 	return err
 }
 
-// drain writes events of a parked stream and takes them off those that wait.
+// drain writes events of a parked stream, which then no longer wait.
 func (a *applier) drain(ctx context.Context, tx pgx.Tx, p parkedStream, b *batch, events []eventstore.Event) error {
 	if err := a.row.hold(ctx, tx, a.Checkpoint); err != nil {
 		return err

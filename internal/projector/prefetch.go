@@ -6,13 +6,13 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// chunksAhead is how many chunks are read ahead of the one that is applied. Two, because one connection reads more slowly
-// than a chunk is applied.
+// chunksAhead is how many chunks are read ahead of the one that is applied. It is two because one connection reads a chunk more slowly
+// than it is applied.
 const chunksAhead = 2
 
-// prefetcher reads a log from end to end: while a chunk is applied the next ones are read, each on a connection of its own.
-// Where they begin is known before the ones ahead of them are there, since positions have no gaps. It is for one goroutine,
-// which must close it.
+// prefetcher reads a log from start to end: while a chunk is applied, the next ones are read, each on a connection of its own. Positions
+// have no gaps, so it is known where a chunk begins before the chunks ahead of it have been read. It is for one goroutine, which
+// must close it.
 type prefetcher struct {
 	log   Log
 	ahead []*chunk // in the order in which they are applied
@@ -28,7 +28,7 @@ type chunk struct {
 	err    error
 }
 
-// readAfter is the function of that name. A chunk that was read ahead may end before the log does by now, as any read may.
+// readAfter does what the function readAfter does, with chunks that were read ahead. As with any read, the log may have grown since.
 func (p *prefetcher) readAfter(ctx context.Context, from Checkpoint, limit int) ([]eventstore.Event, error) {
 	var (
 		events []eventstore.Event
@@ -71,7 +71,7 @@ func (p *prefetcher) prefetch(ctx context.Context, after int64, limit int) {
 	}()
 }
 
-// close cancels the reads ahead, and waits until they have ended.
+// close cancels the reads that were started ahead, and waits until they have ended.
 func (p *prefetcher) close() {
 	for _, c := range p.ahead {
 		c.cancel()

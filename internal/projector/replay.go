@@ -9,16 +9,15 @@ import (
 )
 
 // A replay builds the next generation of a projection beside the live one. It fixes a head H, folds the events 1..H,
-// which can never change, in large chunks, each in one transaction with the replay's own checkpoint; then catches up
-// with what was appended meanwhile; then flips the live generation in one short transaction. Killed at any point, it
-// goes on from its checkpoint, on whichever instance owns the projection by then.
+// which can never change, in large chunks, each in one transaction with the replay's own checkpoint. Then it catches up with what
+// was appended meanwhile, and flips the live generation in one short transaction. If it is killed at any point, it continues from
+// its checkpoint, on the instance that owns the projection then.
 
-// A rollback is a replay that does not begin at the log's beginning: it takes the previous generation from where it
-// was left to the live position, by the replay's own means, and flips. What was live is the previous generation then,
-// so that a second rollback is the way forward again.
+// A rollback is a replay that does not begin at the beginning of the log: it brings the previous generation up to date, from its own
+// checkpoint, and flips. The generation that was live is then the previous one, so a second rollback undoes the first.
 
-// runReplays runs the projection's replays, one after the other, until ctx ends. With newVersion, which says that older code
-// has built the live generation, it starts one first, during which that generation serves.
+// runReplays runs the projection's replays, one after the other, until ctx ends. If newVersion is set, older code has built the live
+// generation: runReplays then starts a replay first, during which that generation serves.
 func (w *worker) runReplays(ctx context.Context, epoch int64, newVersion bool) {
 	for ctx.Err() == nil {
 		if newVersion {

@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Projections returns how every projection stands, in the order of their registration.
+// Projections returns the status of every projection, in the order of registration.
 func (e *Engine) Projections(ctx context.Context) ([]Status, error) {
 	head, err := e.cfg.Log.Head(ctx)
 	if err != nil {
@@ -25,7 +25,7 @@ func (e *Engine) Projections(ctx context.Context) ([]Status, error) {
 	return all, nil
 }
 
-// Projection returns how one projection stands, or ErrUnknownProjection.
+// Projection returns the status of one projection, or ErrUnknownProjection.
 func (e *Engine) Projection(ctx context.Context, id string) (Status, error) {
 	w, ok := e.workers[id]
 	if !ok {
@@ -55,7 +55,7 @@ func (w *worker) status(ctx context.Context, head int64) (Status, error) {
 
 // setLag fills in how far the projection is behind the log's head.
 func (st *Status) setLag(ctx context.Context, log Log, head int64) error {
-	if st.Position > head { // it has moved past the head that was read before it, or the log was truncated
+	if st.Position > head { // the log has grown since head was read, or was truncated
 		var err error
 		if head, err = log.Head(ctx); err != nil {
 			return err
@@ -72,8 +72,8 @@ func (st *Status) setLag(ctx context.Context, log Log, head int64) error {
 	return err
 }
 
-// StartReplay asks for a rebuild of the projection from the whole log; the engine that owns it begins at once. It
-// returns ErrUnknownProjection, or *ReplayRunningError when one runs already.
+// StartReplay requests a rebuild of the projection from the whole log. The instance that owns the projection begins at once if
+// it is this one, otherwise within Config.Poll or half a second, whichever is longer. The errors are ErrUnknownProjection and *ReplayRunningError.
 func (e *Engine) StartReplay(ctx context.Context, id string) (Replay, error) {
 	w, ok := e.workers[id]
 	if !ok {
@@ -84,7 +84,7 @@ func (e *Engine) StartReplay(ctx context.Context, id string) (Replay, error) {
 	return r, err
 }
 
-// Replay returns how a replay stands, or ErrUnknownProjection or ErrUnknownReplay.
+// Replay returns a replay, or ErrUnknownProjection or ErrUnknownReplay.
 func (e *Engine) Replay(ctx context.Context, id string, replayID uuid.UUID) (Replay, error) {
 	w, ok := e.workers[id]
 	if !ok {
@@ -93,8 +93,7 @@ func (e *Engine) Replay(ctx context.Context, id string, replayID uuid.UUID) (Rep
 	return w.state.replay(ctx, replayID)
 }
 
-// Replays returns the projection's last replays and rollbacks, at most limit, the last one first; or
-// ErrUnknownProjection.
+// Replays returns at most limit of the projection's latest replays and rollbacks, latest first; or ErrUnknownProjection.
 func (e *Engine) Replays(ctx context.Context, id string, limit int) ([]Replay, error) {
 	w, ok := e.workers[id]
 	if !ok {
@@ -103,8 +102,7 @@ func (e *Engine) Replays(ctx context.Context, id string, limit int) ([]Replay, e
 	return w.state.replays(ctx, limit)
 }
 
-// CancelReplay ends a running replay; the live generation is not touched. It returns ErrReplayFinished when the replay
-// is over already.
+// CancelReplay ends a running replay; the live generation is not touched. It returns ErrReplayFinished if the replay is already over.
 func (e *Engine) CancelReplay(ctx context.Context, id string, replayID uuid.UUID) (Replay, error) {
 	w, ok := e.workers[id]
 	if !ok {
@@ -113,13 +111,13 @@ func (e *Engine) CancelReplay(ctx context.Context, id string, replayID uuid.UUID
 	return w.state.cancelReplay(ctx, replayID)
 }
 
-// Pause stops the projection after the batch it is in, until Resume. Queries go on answering as of then. A replay
-// goes on building, but waits for Resume before its generation goes live.
+// Pause stops the projection after the current batch, until Resume. Queries still return what was applied. A replay continues to
+// build, but waits for Resume before its generation goes live.
 func (e *Engine) Pause(ctx context.Context, id string) (Status, error) {
 	return e.setPaused(ctx, id, true)
 }
 
-// Resume lets a paused projection go on; one that is not paused is left alone.
+// Resume lets a paused projection continue. It does nothing to one that is not paused.
 func (e *Engine) Resume(ctx context.Context, id string) (Status, error) {
 	return e.setPaused(ctx, id, false)
 }
@@ -138,9 +136,9 @@ func (e *Engine) setPaused(ctx context.Context, id string, paused bool) (Status,
 }
 
 // Rollback makes the previous generation the live one again, after it has caught up, so that no read goes backwards.
-// It waits for that for 15 s at most; after that, as when the projection is paused, the status names the rollback as
-// its running replay. The errors are ErrUnknownProjection, ErrNoPreviousGeneration, *ReplayRunningError, and
-// ErrRollbackFailed, also when the rollback is cancelled meanwhile.
+// It waits at most 15 s. If the rollback takes longer, as it does while the projection is paused, Rollback returns without an error,
+// and the rollback is the Replay of the status. The errors are ErrUnknownProjection, ErrNoPreviousGeneration, *ReplayRunningError,
+// and ErrRollbackFailed, which includes a rollback that was cancelled meanwhile.
 func (e *Engine) Rollback(ctx context.Context, id string) (Status, error) {
 	w, ok := e.workers[id]
 	if !ok {
@@ -177,7 +175,7 @@ func (w *worker) rollback(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Failures returns at most limit failures after a position, in the order of their positions; or ErrUnknownProjection.
+// Failures returns at most limit failures after a position, in position order; or ErrUnknownProjection.
 func (e *Engine) Failures(ctx context.Context, id string, after int64, limit int) ([]Failure, error) {
 	w, ok := e.workers[id]
 	if !ok {
@@ -186,9 +184,9 @@ func (e *Engine) Failures(ctx context.Context, id string, after int64, limit int
 	return w.state.failures(ctx, after, limit)
 }
 
-// RetryFailure asks for the stream that is parked at a position to be drained: its events are applied in order, until
-// none waits or one fails. The instance that owns the projection does it, at once when it is this one. The errors are
-// ErrUnknownProjection and ErrUnknownFailure.
+// RetryFailure requests that the stream parked at a position be drained: the instance that owns the projection, at once if it is this
+// one, applies the stream's events in order until none waits or one fails. The errors are ErrUnknownProjection and
+// ErrUnknownFailure.
 func (e *Engine) RetryFailure(ctx context.Context, id string, position int64) (Failure, error) {
 	w, ok := e.workers[id]
 	if !ok {
