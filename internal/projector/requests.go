@@ -73,7 +73,8 @@ func (st *Status) setLag(ctx context.Context, log Log, head int64) error {
 }
 
 // StartReplay requests a rebuild of the projection from the whole log. The instance that owns the projection begins at once if
-// it is this one, otherwise within Config.Poll or half a second, whichever is longer. The errors are ErrUnknownProjection and *ReplayRunningError.
+// it is this one, otherwise within Config.Poll or half a second, whichever is longer. The errors are ErrUnknownProjection and
+// *ReplayRunningError.
 func (e *Engine) StartReplay(ctx context.Context, id string) (Replay, error) {
 	w, ok := e.workers[id]
 	if !ok {

@@ -52,7 +52,7 @@ func (m *meter) add(events int64) {
 	slot.events += events
 }
 
-// perSecond is the mean over the last ten seconds, the running one included.
+// perSecond returns the mean of the last ten seconds, including the current one.
 func (m *meter) perSecond() float64 {
 	oldest := time.Now().Unix() - meterWindow
 	m.mu.Lock()

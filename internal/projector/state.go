@@ -21,20 +21,19 @@ from projections p where id = $1`
 
 	pauseSQL = `update projections set status = 'paused' where id = $1`
 
-	// A failure from before the pause comes again, if it does.
+	// If the cause of an earlier failure persists, it is recorded again.
 	resumeSQL = `update projections set status = 'running', error_count = 0, last_error = '', error_position = 0
 where id = $1 and status = 'paused'`
 
 	uniqueViolation = "23505"
 
-	// On conflict alone would wait for the transaction that has locked the row, such as a batch of the owner.
+	// "on conflict" alone would wait for a transaction that has locked the row, such as a batch of the owner.
 	registerSQL = `insert into projections (id, version, generation)
 select $1, $2, 1 where not exists (select from projections where id = $1) on conflict (id) do nothing`
 
-	// The lease is judged and set by the database's clock alone. Taking it raises the epoch, also when the name is our
-	// own: then it is that of an earlier life. A lease that ends later than any that is given now was given by a clock
-	// that has been set back since, or by that of another server, and is void. A binary older than the one that built
-	// the rows does not take it.
+	// Only the database's clock decides when a lease ends. Taking it raises the epoch, even from an owner of the same name, which
+	// is this instance before a restart. A lease that ends later than any granted now is void: the clock has been set back since,
+	// or was another server's. A binary older than the one that built the rows does not take it.
 	takeSQL = `update projections
 set owner = $2, lease_until = clock_timestamp() + $3::interval, epoch = epoch + 1
 where id = $1 and version <= $4 and (owner = $2 or lease_until < clock_timestamp() or lease_until > clock_timestamp() + 4 * $3::interval)
@@ -49,20 +48,20 @@ where id = $1`
 
 	releaseSQL = `update projections set lease_until = '-infinity', owner = '' where id = $1 and owner = $2 and epoch = $3`
 
-	// The compare-and-set that makes the rows and the checkpoint one: it holds the row lock until commit, so that
-	// a stalled owner cannot write behind a new one's back, and renews the lease on the way. The event tells the position
-	// from the same one of another log: a failover may give an epoch twice.
+	// The compare-and-set that keeps the rows and the checkpoint together. It holds the row lock until commit, so an owner that
+	// was replaced cannot write, and also renews the lease. The event's id is compared because a failover can lose the end of
+	// the log and the change of the epoch: position and epoch may then occur twice.
 	advanceSQL = `update projections
 set position = $2, last_event_id = $3, updated_at = clock_timestamp(), status = 'running',
     error_count = 0, last_error = '', error_position = 0,
     lease_until = clock_timestamp() + $4::interval
 where id = $1 and epoch = $5 and generation = $6 and position = $7 and last_event_id is not distinct from $8 and status <> 'paused'`
 
-	// What advanceSQL asserts, and the lock it takes, for what is recorded where the checkpoint stays.
+	// The conditions and the lock of advanceSQL, for writes that leave the checkpoint where it is.
 	holdSQL = `update projections set lease_until = clock_timestamp() + $2::interval
 where id = $1 and epoch = $3 and generation = $4 and position = $5 and last_event_id is not distinct from $6 and status <> 'paused'`
 
-	// A failure that no event was to blame for is over once the log could be read to its end.
+	// A failure that no event caused is over once the log has been read to its end.
 	clearHaltSQL = `update projections
 set status = 'running', error_count = 0, last_error = '', error_position = 0, updated_at = clock_timestamp()
 where id = $1 and epoch = $2 and position = $3 and status = 'halted'`
@@ -73,13 +72,13 @@ set status = 'halted', failures = failures + 1, error_count = error_count + 1, l
 where id = $1 and epoch = $4 and status <> 'paused'`
 )
 
-// stateStore reads and writes what PostgreSQL holds of one projection: its row in projections, in this file, its replays and
-// its failures, in the next two. No other code touches these three tables.
+// stateStore reads and writes the state of one projection in PostgreSQL: its row in projections (this file), its replays
+// (state_replays.go) and its failures (state_failures.go). No other code touches these three tables.
 type stateStore struct {
 	cfg *Config
 	def *Projection
 
-	flipping sync.Mutex // held while a Store is flipped, and by the live applier while it applies to one
+	flipping sync.Mutex // held while a replay flips a Store, and while the live applier applies a batch to it
 }
 
 // stored is the part of a status that is in the projection's row.
@@ -94,20 +93,20 @@ func (s *stateStore) stored(ctx context.Context) (Status, error) {
 	return st, err
 }
 
-// errFenced says that a compare-and-set found the state row changed: the projection was paused, its generation
-// flipped, or another engine owns it. The owner reads the row again; one that owns it no longer goes back to waiting.
+// errFenced means that a compare-and-set found the state row changed: the projection was paused, its generation was flipped, or another
+// engine owns it. The worker reads the row again, and waits for the lease if it no longer owns the projection.
 var errFenced = errors.New("the projection's state has changed under its owner")
 
 // state is the part of the projections row that an owner works on.
 type state struct {
-	version    int // of the code that built the rows, or that an operator has rolled back from
+	version    int // of the code that built the rows, or a higher one that an operator has rolled back from
 	generation int64
 	at         Checkpoint
 	status     State
 	epoch      int64
 }
 
-// register enters the projection, once in the life of a database.
+// register inserts the projection's row, if it is missing.
 func (s *stateStore) register(ctx context.Context) error {
 	if _, err := s.cfg.Pool.Exec(ctx, registerSQL, s.def.ID, s.def.Version); err != nil {
 		return fmt.Errorf("projector: register %s: %w", s.def.ID, err)
@@ -115,13 +114,13 @@ func (s *stateStore) register(ctx context.Context) error {
 	return nil
 }
 
-// takeLease becomes the owner if there is none, or takes the lease over from one that has gone silent. ok is false when
-// another instance owns the projection, or when a newer binary has built it.
+// takeLease takes the lease if nobody holds it or it has expired. ok is false if another instance owns the projection, or if a newer
+// binary has built it.
 func (s *stateStore) takeLease(ctx context.Context) (st state, ok bool, err error) {
 	return s.lease(ctx, takeSQL, s.def.Version)
 }
 
-// renewLease keeps the lease and reads the state. ok is false when the projection has another owner by now.
+// renewLease renews the lease and reads the state. ok is false if the lease is lost.
 func (s *stateStore) renewLease(ctx context.Context, epoch int64) (st state, ok bool, err error) {
 	return s.lease(ctx, renewSQL, epoch)
 }
@@ -154,8 +153,8 @@ func (s *stateStore) releaseLease(ctx context.Context, epoch int64) error {
 	return nil
 }
 
-// begin runs f in a transaction that the server ends when its client is silent for as long as a lease: it holds the
-// lock on the state row, and so could keep the next owner out.
+// begin runs f in a transaction, which the server ends if the client is idle for as long as a lease: the transaction holds the lock
+// on the state row, which the next owner needs.
 func (s *stateStore) begin(ctx context.Context, f func(pgx.Tx) error) error {
 	options := pgx.TxOptions{
 		BeginQuery: fmt.Sprintf("begin; set local idle_in_transaction_session_timeout = %d; set local synchronous_commit = off", max(1, s.cfg.Lease.Milliseconds())),
@@ -181,13 +180,13 @@ func (row liveRow) hold(ctx context.Context, tx pgx.Tx, at Checkpoint) error {
 	return exactlyOne(tag, err)
 }
 
-// clearHalt ends a halt for which there is no cause left.
+// clearHalt ends a halt whose cause is gone.
 func (s *stateStore) clearHalt(ctx context.Context, epoch, position int64) error {
 	tag, err := s.cfg.Pool.Exec(ctx, clearHaltSQL, s.def.ID, epoch, position)
 	return exactlyOne(tag, err)
 }
 
-// recordHalt says in the state row where and why the projection has halted.
+// recordHalt records in the state row where and why the projection has halted.
 func (s *stateStore) recordHalt(ctx context.Context, epoch, position int64, cause error) error {
 	tag, err := s.cfg.Pool.Exec(ctx, recordHaltSQL, s.def.ID, textOf(cause), position, epoch)
 	return exactlyOne(tag, err)
@@ -203,20 +202,20 @@ func exactlyOne(tag pgconn.CommandTag, err error) error {
 	return nil
 }
 
-// interval is a duration as a parameter of type interval.
+// interval returns a duration as text for a parameter of type interval.
 func interval(d time.Duration) string { return fmt.Sprintf("%d microseconds", d.Microseconds()) }
 
-// maxText bounds what is kept of an error, in bytes: that of a panic has its stack.
+// maxText is the length of an error that is stored, in bytes.
 const maxText = 8 << 10
 
-// textOf is an error as PostgreSQL can keep it.
+// textOf returns the text of an error as PostgreSQL can store it.
 func textOf(err error) string {
 	text := err.Error()
 	return strings.ReplaceAll(strings.ToValidUTF8(text[:min(len(text), maxText)], "\ufffd"), "\x00", "\ufffd")
 }
 
-// readStatus returns the projection's status as far as its row has it, and enters the row if it is missing. It writes
-// nothing otherwise, since the database may be read-only.
+// readStatus returns the part of the projection's status that is in its row. It writes only if the row is missing, which it then
+// inserts, since the database may be read-only.
 func (s *stateStore) readStatus(ctx context.Context) (Status, error) {
 	st, err := s.stored(ctx)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -230,7 +229,7 @@ func (s *stateStore) readStatus(ctx context.Context) (Status, error) {
 	return st, nil
 }
 
-// setPaused pauses the projection, or lets it go on.
+// setPaused pauses or resumes the projection.
 func (s *stateStore) setPaused(ctx context.Context, paused bool) error {
 	if err := s.register(ctx); err != nil {
 		return err

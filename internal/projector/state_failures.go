@@ -38,7 +38,7 @@ where projection = $1 and generation = $2 and parked and waiting > 0
   and (retry or last_tried_at < clock_timestamp() - $3::interval)
 order by retry desc, last_tried_at limit 1`
 
-	// What is left of a stream is gone on with at once.
+	// retry = true: the rest of the stream is due at once.
 	drainedSQL = `update projection_failures
 set position = $5, event_id = $6, type = $7, waiting = waiting - $8, error = '', attempts = 0, retry = true,
     last_tried_at = clock_timestamp()
@@ -64,13 +64,13 @@ returning ` + failureColumns
 // maxAttempts is how often an event is tried before its stream is parked.
 const maxAttempts = 4
 
-// forgetFailure removes the failure of an event that could be applied in the end.
+// forgetFailure deletes the failure of an event that was applied after all.
 func (s *stateStore) forgetFailure(ctx context.Context, tx pgx.Tx, generation, position int64) error {
 	_, err := tx.Exec(ctx, forgetFailureSQL, s.def.ID, generation, position)
 	return err
 }
 
-// countWaiting adds to the parked streams the events that wait for them.
+// countWaiting adds the numbers of events that wait to the rows of their parked streams.
 func (s *stateStore) countWaiting(ctx context.Context, tx pgx.Tx, generation int64, waiting map[uuid.UUID]int64) error {
 	if len(waiting) == 0 {
 		return nil
@@ -81,18 +81,18 @@ func (s *stateStore) countWaiting(ctx context.Context, tx pgx.Tx, generation int
 	}
 	tag, err := tx.Exec(ctx, countWaitingSQL, s.def.ID, generation, streams, events)
 	if err == nil && int(tag.RowsAffected()) != len(streams) {
-		return errFenced // what is parked has changed under us: it is read again
+		return errFenced // the parked streams have changed: the caller reads them again
 	}
 	return err
 }
 
-// parkedStream is the row of a stream that is to be tried.
+// parkedStream is the row of a parked stream that is due.
 type parkedStream struct {
-	next    eventstore.Event // the first event that waits; of it, what the row holds
+	next    eventstore.Event // the first event that waits, without the fields that the row lacks
 	waiting int64
 }
 
-// dueStream returns the parked stream that is to be tried next, if there is one.
+// dueStream returns the parked stream to retry next, if one is due.
 func (s *stateStore) dueStream(ctx context.Context, generation int64) (p parkedStream, ok bool, err error) {
 	err = s.cfg.Pool.QueryRow(ctx, dueSQL, s.def.ID, generation, interval(s.cfg.Retry)).
 		Scan(&p.next.StreamID, &p.next.Position, &p.next.EventID, &p.next.Type, &p.waiting)
@@ -120,7 +120,7 @@ func (s *stateStore) failures(ctx context.Context, after int64, limit int) ([]Fa
 	return all, nil
 }
 
-// askRetry has the stream that is parked at a position tried next. It returns ErrUnknownFailure when none is.
+// askRetry makes the stream that is parked at a position due at once. It returns ErrUnknownFailure if there is none.
 func (s *stateStore) askRetry(ctx context.Context, position int64) (Failure, error) {
 	f, err := scanFailure(s.cfg.Pool.QueryRow(ctx, askRetrySQL, s.def.ID, position))
 	switch {
@@ -132,13 +132,13 @@ func (s *stateStore) askRetry(ctx context.Context, position int64) (Failure, err
 	return f, nil
 }
 
-// askRetryAll has every parked stream of a generation tried.
+// askRetryAll makes every parked stream of a generation due at once.
 func (s *stateStore) askRetryAll(ctx context.Context, generation int64) error {
 	_, err := s.cfg.Pool.Exec(ctx, retryAllSQL, s.def.ID, generation)
 	return err
 }
 
-// loadFailures returns which streams of a generation are parked, and the position of the event that is being tried, or 0.
+// loadFailures returns which streams of a generation are parked, and the position of the event that is being retried, or 0.
 func (s *stateStore) loadFailures(ctx context.Context, generation int64) (parked map[uuid.UUID]bool, failing int64, err error) {
 	rows, _ := s.cfg.Pool.Query(ctx, loadFailuresSQL, s.def.ID, generation) //nolint:rowserrcheck // ForEachRow does
 	parked = make(map[uuid.UUID]bool)
@@ -161,7 +161,7 @@ func (s *stateStore) loadFailures(ctx context.Context, generation int64) (parked
 	return parked, failing, nil
 }
 
-// recordFailure counts a failed try to apply an event, and parks its stream after the last one if mayPark says so.
+// recordFailure counts a failed attempt to apply an event. After maxAttempts it parks the event's stream, if mayPark is set.
 func (s *stateStore) recordFailure(ctx context.Context, tx pgx.Tx, generation int64, e *eventstore.Event, cause error, mayPark bool) (
 	attempts int, parked bool, err error,
 ) {
@@ -173,13 +173,13 @@ func (s *stateStore) recordFailure(ctx context.Context, tx pgx.Tx, generation in
 	return attempts, parked, err
 }
 
-// drained takes the first n waiting events off a parked stream, which goes on at next.
+// drained records that the first n waiting events of a parked stream were applied, and that the stream continues with next.
 func (s *stateStore) drained(ctx context.Context, tx pgx.Tx, generation int64, p parkedStream, n int64, next *eventstore.Event) error {
 	tag, err := tx.Exec(ctx, drainedSQL, s.def.ID, generation, p.next.StreamID, p.next.Position, next.Position, next.EventID, next.Type, n)
 	return exactlyOne(tag, err)
 }
 
-// unpark removes a parked stream for which nothing waits any more.
+// unpark deletes the row of a parked stream with no events left to apply.
 func (s *stateStore) unpark(ctx context.Context, tx pgx.Tx, generation int64, p parkedStream) error {
 	tag, err := tx.Exec(ctx, unparkSQL, s.def.ID, generation, p.next.StreamID, p.next.Position, p.waiting)
 	return exactlyOne(tag, err)

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// Streams parked in the generation that a replay builds, while it does.
+	// The streams that are parked now in the generation of a replay.
 	parkedInReplay = `(select count(*) from projection_failures f
 where f.projection = r.projection and f.generation = r.generation and f.parked)`
 
@@ -28,7 +28,7 @@ order by r.started_at desc, r.id desc limit $2`
 
 	replaySQL = `select ` + replayColumns + ` from projection_replays r where r.projection = $1 and r.id = $2`
 
-	// The next generation is above every one that ever was, so that rows of a cancelled replay are never taken over.
+	// The next generation is higher than every earlier one, so that rows of a cancelled replay are never used.
 	startReplaySQL = `insert into projection_replays as r (id, projection, version, generation, total)
 select $1, p.id, greatest(p.version, $3), 1 + greatest(p.generation, coalesce((select max(generation) from projection_replays o where o.projection = p.id), 0)), $4
 from projections p where p.id = $2
@@ -37,19 +37,19 @@ returning ` + replayColumns
 	cancelReplaySQL = `update projection_replays r set state = 'cancelled', finished_at = clock_timestamp()
 where r.projection = $1 and r.id = $2 and r.state = 'running' returning ` + replayColumns
 
-	// A replay that newer code has begun is left to newer code.
+	// Older code does not continue a replay that newer code has begun.
 	nextReplaySQL = `select id, kind, version, generation, total, position, last_event_id from projection_replays
 where projection = $1 and state = 'running' and version <= $2`
 
-	// Rows of older code are not gone on with: the replay begins anew, in a generation that has no rows.
+	// Rows that older code built are not used: the replay starts again, in a generation that has no rows.
 	restartReplaySQL = `update projection_replays
 set version = $2, generation = generation + 1, position = 0, last_event_id = null, processed = 0
 where id = $1 and state = 'running' and generation = $3
   and exists (select from projections p where p.id = projection and p.epoch = $4)`
 
-	// The compare-and-set of a replay. The epoch is that of the projection's owner, and the row lock on the replay is
-	// what a cancellation waits for. A stalled owner may still see its own epoch here: then the position and the
-	// generation, which are looked at again under the row lock, tell whether another one has gone on meanwhile.
+	// The compare-and-set of a replay. The epoch is that of the projection's owner, and a cancellation waits for the row lock on
+	// the replay. An owner that was replaced may still see its own epoch here, because the projection's row is not locked. Then the
+	// position and the generation, compared under the row lock, show whether the new owner has continued the replay.
 	advanceReplaySQL = `update projection_replays
 set position = $2, last_event_id = $6, processed = least($2, total)
 where id = $1 and state = 'running' and position = $3 and generation = $5 and last_event_id is not distinct from $7
@@ -66,21 +66,21 @@ where id = $1 and state = 'running'`
 
 	lockLiveSQL = `select position, last_event_id, status, generation from projections where id = $1 and epoch = $2 for update`
 
-	// Streams that the new generation would have further back than the live one has.
+	// The streams that are parked at an earlier event in the new generation than in the live one, or only in the new one.
 	parkedFurtherBackSQL = `select count(*), coalesce(min(n.position), 0), coalesce((array_agg(n.error order by n.position))[1], '')
 from projection_failures n
 where n.projection = $1 and n.generation = $2 and n.parked and not exists (
     select from projection_failures l where l.projection = n.projection and l.generation = $3 and l.stream_id = n.stream_id
        and l.parked and l.position <= n.position)`
 
-	// processed counted every event up to total, and the log has no gap: so processed = total proves completeness.
+	// processed counts the events up to total, and the log has no gap: so processed = total means that none is missing.
 	completeSQL = `update projection_replays r
 set state = 'completed', finished_at = clock_timestamp(), parked = ` + parkedInReplay + `
 where id = $1 and state = 'running' and processed = total`
 
-	// What had halted the old generation is not a failure of the new one, which has got past it. The old one is kept to
-	// be rolled back to, as it stands. But when what it had applied is not in the log any more ($8), there is nothing to
-	// roll back to, and positions that were applied need not be there again.
+	// An error that halted the old generation is cleared, because the new one has applied the event. The old generation is kept for a
+	// rollback. But if the log no longer has what it applied ($8), there is nothing to roll back to, and the position may go
+	// back.
 	flipSQL = `update projections
 set generation = $2, version = $3, position = $4, last_event_id = $6, status = 'running',
     error_count = 0, last_error = '', error_position = 0, updated_at = clock_timestamp(),
@@ -89,8 +89,8 @@ set generation = $2, version = $3, position = $4, last_event_id = $6, status = '
     declined_version = case when $7 then greatest(version, declined_version) else 0 end
 where id = $1 and epoch = $5 and (position <= $4 or $8)`
 
-	// The row lock waits for a flip under way, so that the previous generation is the one it leaves: the insert alone would
-	// wait for it too, for the end of the other replay, but with the row as it was before.
+	// The row lock waits for a flip in progress and then reads the row that it leaves. Without it, the insert would also wait, because
+	// only one replay may run, but would use the row as it was before the flip.
 	startRollbackSQL = `insert into projection_replays as r (id, projection, kind, version, generation, total, processed, position, last_event_id)
 select $1, p.id, 'rollback', p.previous_version, p.previous_generation, greatest($3, p.previous_position), p.previous_position,
        p.previous_position, p.previous_event_id
@@ -98,8 +98,8 @@ from projections p where p.id = $2 and p.previous_generation is not null
 for no key update of p
 returning ` + replayColumns
 
-	// The previous generation's own checkpoint moves with its rows, so that a rollback which is cancelled can be asked
-	// for again.
+	// The previous generation's own checkpoint moves with its rows, so that a rollback can be started again after one that was
+	// cancelled.
 	advancePreviousSQL = `update projections set previous_position = $4, previous_event_id = $6
 where id = $1 and epoch = $2 and previous_generation = $3 and previous_position = $5`
 )
@@ -125,11 +125,11 @@ func scanReplay(row pgx.Row) (Replay, error) {
 	return r, nil
 }
 
-// runningReplay is a replay or rollback as its owner works on it.
+// runningReplay is what the owner reads of a running replay or rollback.
 type runningReplay struct {
 	id         uuid.UUID
 	kind       ReplayKind
-	version    int // of the code that folds it
+	version    int // of the code that builds the rows
 	generation int64
 	total      int64
 	at         Checkpoint
@@ -178,7 +178,7 @@ func (s *stateStore) nextReplay(ctx context.Context) (r runningReplay, ok bool, 
 	return r, true, nil
 }
 
-// checkParked fails when the new generation has streams parked that the live one has not, or not so far back.
+// checkParked returns an error if a stream is parked in the new generation and not in the live one, or there at a later event.
 func (s *stateStore) checkParked(ctx context.Context, tx pgx.Tx, generation, live int64) error {
 	var (
 		streams, position int64
@@ -196,15 +196,15 @@ func (row replayRow) advancePrevious(ctx context.Context, tx pgx.Tx, from, to Ch
 	return exactlyOne(tag, err)
 }
 
-// startReplay enters a replay that builds the next generation up to a head. It returns *ReplayRunningError when one runs.
+// startReplay inserts a replay that builds the next generation up to the log's head. It returns *ReplayRunningError if one is running.
 func (s *stateStore) startReplay(ctx context.Context) (Replay, error) {
 	return s.start(ctx, func(id uuid.UUID, head int64) pgx.Row {
 		return s.cfg.Pool.QueryRow(ctx, startReplaySQL, id, s.def.ID, s.def.Version, head)
 	})
 }
 
-// startRollback enters a replay that takes the previous generation up to a head. It returns ErrNoPreviousGeneration, or
-// *ReplayRunningError when one runs.
+// startRollback inserts a replay that brings the previous generation up to the log's head. It returns ErrNoPreviousGeneration, or
+// *ReplayRunningError if one is running.
 func (s *stateStore) startRollback(ctx context.Context) (Replay, error) {
 	r, err := s.start(ctx, func(id uuid.UUID, head int64) pgx.Row {
 		return s.cfg.Pool.QueryRow(ctx, startRollbackSQL, id, s.def.ID, head)
@@ -229,7 +229,7 @@ func (s *stateStore) start(ctx context.Context, insert func(id uuid.UUID, head i
 	}
 	for {
 		r, err := scanReplay(insert(id, head))
-		// Two that start at once collide on being the running one, or on the generation.
+		// Two that start at once conflict on the unique index of the running replay, or on the generation.
 		if conflict, _ := errors.AsType[*pgconn.PgError](err); conflict == nil || conflict.Code != uniqueViolation {
 			return r, err
 		}
@@ -240,11 +240,11 @@ func (s *stateStore) start(ctx context.Context, insert func(id uuid.UUID, head i
 		if running != nil && running.State == ReplayRunning {
 			return Replay{}, &ReplayRunningError{Replay: *running}
 		}
-		// The other one has ended in the meantime: once more.
+		// The other one has ended meanwhile: try again.
 	}
 }
 
-// lastReplay returns the running replay, or else the last one, or nil.
+// lastReplay returns the running replay, otherwise the last one, or nil if there is none.
 func (s *stateStore) lastReplay(ctx context.Context) (*Replay, error) {
 	r, err := scanReplay(s.cfg.Pool.QueryRow(ctx, lastReplaySQL, s.def.ID))
 	if errors.Is(err, ErrUnknownReplay) {
@@ -266,7 +266,7 @@ func (s *stateStore) replays(ctx context.Context, limit int) ([]Replay, error) {
 	return all, nil
 }
 
-// cancelReplay ends a replay that is running. It returns ErrReplayFinished, with the replay, when it is not.
+// cancelReplay ends a running replay. If it is not running, it returns the replay and ErrReplayFinished.
 func (s *stateStore) cancelReplay(ctx context.Context, id uuid.UUID) (Replay, error) {
 	r, err := scanReplay(s.cfg.Pool.QueryRow(ctx, cancelReplaySQL, s.def.ID, id))
 	if !errors.Is(err, ErrUnknownReplay) {
@@ -284,7 +284,7 @@ func (s *stateStore) failReplay(ctx context.Context, id uuid.UUID, cause error) 
 	return err
 }
 
-// restartReplay begins a replay again, in the generation after its own, with the code of this binary.
+// restartReplay starts a replay again, in the next generation, with the code of this binary.
 func (s *stateStore) restartReplay(ctx context.Context, epoch int64, r *runningReplay) error {
 	tag, err := s.cfg.Pool.Exec(ctx, restartReplaySQL, r.id, s.def.Version, r.generation, epoch)
 	if err := exactlyOne(tag, err); err != nil {
@@ -294,7 +294,7 @@ func (s *stateStore) restartReplay(ctx context.Context, epoch int64, r *runningR
 	return nil
 }
 
-// lockLive keeps the live generation where it is until tx ends, and returns its state.
+// lockLive locks the live generation until tx ends, and returns its state.
 func (s *stateStore) lockLive(ctx context.Context, tx pgx.Tx, epoch int64) (live state, err error) {
 	var (
 		position int64
@@ -308,8 +308,8 @@ func (s *stateStore) lockLive(ctx context.Context, tx pgx.Tx, epoch int64) (live
 	return live, err
 }
 
-// flip completes a replay and makes its generation, which is at a checkpoint, the live one. truncated says that the log
-// no longer holds what the live one had applied.
+// flip completes a replay and makes its generation live at the checkpoint at. truncated is set if the log no longer holds what the live
+// generation had applied.
 func (s *stateStore) flip(ctx context.Context, tx pgx.Tx, epoch int64, r runningReplay, at Checkpoint, truncated bool) error {
 	tag, err := tx.Exec(ctx, completeSQL, r.id)
 	if err := exactlyOne(tag, err); err != nil {

@@ -5,24 +5,24 @@ import (
 	"errors"
 )
 
-// Store keeps a read model elsewhere than in tables of PostgreSQL: in memory, or in a cache. It keeps generations, of which
-// one is live, that is, read; and the checkpoint of each, which is stored together with what a batch does. It decides how
-// far a generation is; the row in projections follows it. Epochs and generations are numbers from 1, and grow.
+// Store keeps a read model outside PostgreSQL: in memory, or in a cache. It keeps generations, one of which is live and serves reads,
+// and the checkpoint of each, which it stores together with the changes of a batch. The store's checkpoint is authoritative; the row
+// in projections follows it. Epochs and generations count from 1 and only grow.
 //
-// Package storetest has the tests that every Store passes.
+// Package storetest has the tests that every Store must pass.
 type Store interface {
-	// Checkpoint returns the checkpoint of a generation, the zero Checkpoint when nothing is stored of it. From then on the
-	// store refuses owners of earlier epochs. It returns ErrFenced when it has seen a later epoch.
+	// Checkpoint returns the checkpoint of a generation, or the zero Checkpoint if the store has none. From then on the store
+	// refuses owners of earlier epochs. It returns ErrFenced if it has seen a later epoch.
 	Checkpoint(ctx context.Context, epoch, generation int64) (Checkpoint, error)
-	// Apply stores what the fold does to a generation, and its checkpoint, both or neither. It returns ErrFenced, and changes
-	// nothing, when the generation is not at from or when the store has seen a later epoch.
+	// Apply applies the fold to a generation and moves its checkpoint, both or neither. It returns ErrFenced and changes nothing
+	// if the generation is not at from, or if the store has seen a later epoch.
 	Apply(ctx context.Context, epoch, generation int64, from, to Checkpoint, fold any) error
-	// Flip makes a generation live unless a later one is, and may delete all but it and the one that was. It returns ErrFenced
-	// when the store has seen a later epoch, and when the generation is behind the live one, unless truncated says that
-	// the log was, so that the live one holds events that it has lost.
+	// Flip makes a generation live unless a later one is, and may delete all others but the one that was live. It returns
+	// ErrFenced if the store has seen a later epoch, or if the generation is behind the live one. It may be behind if truncated
+	// is set: the live one then has events that the log has lost.
 	Flip(ctx context.Context, epoch, generation int64, truncated bool) error
 }
 
-// ErrFenced says that a Store has refused its caller: another owner has taken over, or a generation is not where the caller
-// takes it to be.
+// ErrFenced means that a Store has refused a call: another owner has taken over, or the generation is not at the position that the
+// caller expects.
 var ErrFenced = errors.New("the store has refused a stale owner")

@@ -11,13 +11,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Sums is the fold of a projection made with DefineSums: it adds up a batch by key, and then adds that to the table.
+// Sums is the fold of a projection made with DefineSums: it adds up a batch by key, and Flush adds the sums to the table.
 type Sums[R comparable] struct {
 	columns *sumColumns
-	rows    map[R][]big.Int // by the row with its sums at zero
+	rows    map[R][]big.Int // the sums by key, which is the row with its sums set to zero
 }
 
-// Add adds a row to the one of the same key: count and sum by what the fields say, which may be less than zero.
+// Add adds the sums of a row, which may be negative, to those of its key.
 func (s *Sums[R]) Add(row R) {
 	fields := reflect.ValueOf(&row).Elem()
 	var added []int64
@@ -64,8 +64,8 @@ func (s *Sums[R]) Flush(ctx context.Context, tx pgx.Tx, generation int64) error 
 	return nil
 }
 
-// DefineSums makes a Projection that counts or sums by key, into a table that has a column for each field of R, and
-// generation. A field is a part of the key, which is `key:"column"`, or an int64 that is added up, `sum:"column"`:
+// DefineSums makes a Projection that counts or sums by key. Its table has the column generation and one for each field of R. A field
+// is either a part of the key, tagged `key:"column"`, or an int64 that is added up, tagged `sum:"column"`:
 //
 //	type depositsOfDay struct {
 //		Currency string    `key:"currency"`
@@ -74,8 +74,8 @@ func (s *Sums[R]) Flush(ctx context.Context, tx pgx.Tx, generation int64) error 
 //		Amount   int64     `sum:"amount"`
 //	}
 //
-// The table's primary key is generation and the key. Handlers, added with On, take a *Sums[R]. A sum that passes what
-// an int64 can hold takes a column of type numeric.
+// The table's primary key is generation and the key. Handlers, added with On, take a *Sums[R]. A sum that may exceed an int64 needs a
+// column of type numeric.
 func DefineSums[R comparable](id string, version int, table string) *Projection {
 	p := define(id, version)
 	columns := p.columnsOf(reflect.TypeFor[R](), table)
@@ -84,7 +84,7 @@ func DefineSums[R comparable](id string, version int, table string) *Projection 
 	return p
 }
 
-// sumColumns are a table's, by the fields of the struct they come from.
+// sumColumns are the columns of a table, with the fields of the struct that they come from.
 type sumColumns struct {
 	keys, sums []sumColumn
 	addSQL     string
@@ -129,8 +129,8 @@ func (p *Projection) columnsOf(row reflect.Type, table string) *sumColumns {
 	return c
 }
 
-// addSumsSQL takes the rows as JSON, so that the types are the table's to tell, and adds up those which have one key
-// there: two moments of a day may be one date.
+// addSumsSQL returns the statement that adds rows, passed as JSON so that the table determines the types. It first adds up rows whose
+// keys are equal in the table's types: two times of one day may be the same date.
 func addSumsSQL(table string, c *sumColumns) string {
 	var keys, sums, sets []string
 	for _, k := range c.keys {

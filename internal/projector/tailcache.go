@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// maxCachedEvents bounds how many events are kept for the projections that have yet to apply them: several batches, since
-	// under load one projection is ahead of another by that much. Some 300 bytes an event.
+	// maxCachedEvents limits how many events are kept for projections that have not applied them yet: two batches, since one
+	// projection is that far ahead of another under load. An event takes about 300 bytes.
 	maxCachedEvents = 16_000
 
 	// cacheTTL is how long events are served from memory after they were read: long enough for the projections of one
@@ -21,15 +21,15 @@ const (
 	cacheTTL = 100 * time.Millisecond
 )
 
-// tailCache is a Log that keeps the end of what it has read, so that several projections which follow the log together
-// read and decode each event once. The events kept are of one log: each piece was read together with the last event before it.
-// If that has changed, because the log was truncated, the cache is emptied.
+// tailCache is a Log that keeps the last events it has read, so that projections which follow the log together read and decode each
+// event once. The read of each piece also read the event before it. If that event has changed, because the log was truncated, the
+// cache is emptied, so the events in it always belong to one history of the log.
 type tailCache struct {
 	Log
 
 	decode func(eventType string, schemaVersion int, payload []byte) (any, error)
 
-	wakes atomic.Int64 // how often the log was said to have grown
+	wakes atomic.Int64 // counts the calls of wake
 
 	// reading is held while the log is read after the last piece, so that other readers wait and then find it in the cache.
 	reading sync.Mutex
@@ -39,7 +39,7 @@ type tailCache struct {
 	endAt  int64   // the count of wakes when the last event was the end of the log; -1 when it was not known to be
 }
 
-// piece is events that were read together, which does not change any more.
+// piece holds events that were read together. It is not changed any more.
 type piece struct {
 	events []eventstore.Event
 	readAt time.Time
@@ -54,7 +54,7 @@ func (p *piece) end() Checkpoint {
 	return Checkpoint{e.Position, e.EventID}
 }
 
-// wake says that the log has grown, so that what is cached is no longer its end.
+// wake tells the cache that the log has grown, so its last event is no longer the log's.
 func (c *tailCache) wake() { c.wakes.Add(1) }
 
 // ReadAfter implements Log. A result of fewer events than the limit ends where the log ended when it was
@@ -103,7 +103,7 @@ func (c *tailCache) ReadAfter(ctx context.Context, after int64, limit int) ([]ev
 	return append(kept, events...), nil
 }
 
-// lookup returns what the cache has of a result, whether that is complete, and whether the rest comes after the last piece.
+// lookup returns the part of a result that is cached, whether that is all of it, and whether the rest comes after the last piece.
 func (c *tailCache) lookup(after int64, limit int) (events []eventstore.Event, complete, atEnd bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,7 +134,7 @@ func (c *tailCache) lookup(after int64, limit int) (events []eventstore.Event, c
 			return events, true, false
 		}
 	}
-	// One event alone may be the one that a reader has already: then it wants to know whether there are more by now.
+	// A single event may be the one at the reader's checkpoint: then the reader needs to know whether the log has more by now.
 	return events, len(events) > 1 && c.endAt == c.wakes.Load(), true
 }
 
@@ -145,12 +145,12 @@ func (c *tailCache) clear() {
 	c.pieces = nil
 }
 
-// add holds on to the events if they are the latest and without a gap. end is the event that they were read together with, if
-// there was one.
+// add caches the events if they are the latest and have no gap. end is the checkpoint that they were read after, zero if there is
+// none.
 func (c *tailCache) add(end Checkpoint, events []eventstore.Event, endAt int64) {
 	n := int64(len(events))
 	if n > maxCachedEvents || n > 0 && events[n-1].Position-events[0].Position != n-1 {
-		return // by a replay, or damaged
+		return // a read of a replay, or a gap
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -174,12 +174,12 @@ func (c *tailCache) add(end Checkpoint, events []eventstore.Event, endAt int64) 
 		c.pieces = []piece{next}
 	}
 	c.endAt = endAt
-	// Short pieces weigh more than their events, so their number is bounded too.
+	// Short pieces take more memory than their events, so the number of pieces is limited too.
 	for len(c.pieces) > maxCachedPieces || c.pieces[len(c.pieces)-1].last()-c.pieces[0].first() >= maxCachedEvents {
 		c.pieces[0] = piece{}
 		c.pieces = c.pieces[1:]
 	}
 }
 
-// maxCachedPieces bounds how many pieces are kept, and looked through.
+// maxCachedPieces limits how many pieces are kept, which lookup searches one by one.
 const maxCachedPieces = 64

@@ -8,25 +8,25 @@ import (
 )
 
 var (
-	// ErrUnknownProjection says that no projection of that id is registered.
+	// ErrUnknownProjection means that no projection with that id is registered.
 	ErrUnknownProjection = errors.New("no such projection")
 
-	// ErrUnknownReplay says that the projection has no replay of that id.
+	// ErrUnknownReplay means that the projection has no replay with that id.
 	ErrUnknownReplay = errors.New("no such replay")
 
-	// ErrReplayFinished says that the replay is over, so that it can no longer be cancelled.
+	// ErrReplayFinished means that the replay is over and can no longer be cancelled.
 	ErrReplayFinished = errors.New("the replay is finished")
 
-	// ErrNoPreviousGeneration says that there is nothing to roll back to: the projection was not rebuilt yet, a replay has
+	// ErrNoPreviousGeneration means that there is nothing to roll back to: the projection has not been rebuilt, another replay has
 	// begun since, the log was truncated, or the read model is in a Store.
 	ErrNoPreviousGeneration = errors.New("no previous generation")
 
-	// ErrRollbackFailed says that the previous generation could not be made live again, or that the rollback was cancelled. The
-	// live generation goes on serving.
+	// ErrRollbackFailed means that the previous generation could not be made live again, or that the rollback was cancelled. The
+	// live generation continues to serve.
 	ErrRollbackFailed = errors.New("the rollback has failed")
 )
 
-// ReplayRunningError says that a projection is being rebuilt already; one replay at a time.
+// ReplayRunningError means that a replay or rollback of the projection is already running.
 type ReplayRunningError struct{ Replay Replay }
 
 func (e *ReplayRunningError) Error() string {
@@ -41,7 +41,7 @@ const (
 	Running State = "running"
 	// Paused projections wait for Resume.
 	Paused State = "paused"
-	// Halted projections have met an error, and retry by themselves until its cause is gone.
+	// Halted projections have stopped at an error, and retry until its cause is gone.
 	Halted State = "halted"
 )
 
@@ -67,28 +67,27 @@ const (
 	KindRollback ReplayKind = "rollback"
 )
 
-// Status is a projection as it stands.
+// Status is the status of a projection.
 type Status struct {
 	ID string
-	// Version is that of the code that built the live generation; an owner whose code has a higher one rebuilds it.
+	// Version is the Projection.Version that built the live generation. An owner with a higher one rebuilds it.
 	Version int
 	State   State
 	// Position is the last applied, Head the last in the log, Lag their difference in events.
 	Position, Head, Lag int64
 	// LagSeconds is the age of the oldest event not applied yet, 0 when there is none.
 	LagSeconds float64
-	// Rate is events applied a second, over the last 10 seconds, by the instance that owns the projection.
+	// Rate is the number of events applied per second over the last 10 seconds. It is 0 if another instance owns the projection.
 	Rate float64
-	// Generation is the one that reads are answered from.
+	// Generation is the live generation, which serves reads.
 	Generation int64
-	// Owner names the instance that applies it, empty when none does.
+	// Owner is the name of the instance that applies the projection, empty if there is none.
 	Owner string
-	// Error is the last failure not healed yet, empty when there is none; ErrorPosition is the event it concerns.
+	// Error is the error that halts the projection, empty if none does; ErrorPosition is the position of the event it concerns.
 	Error         string
 	ErrorPosition int64
-	// Parked is how many streams the live generation has set aside, each at an event that could not be applied; what
-	// was applied and what they wait for make up the log up to Position. Failures is how often an event could not be
-	// applied, ever, tries included.
+	// Parked is how many streams of the live generation are parked, each at an event that could not be applied. Every event up to
+	// Position is either applied or waits in one of them. Failures counts all failed attempts, ever, also those that halted.
 	Parked, Failures int64
 	// PreviousGeneration is the one that Rollback brings back, 0 when there is none.
 	PreviousGeneration int64
@@ -103,15 +102,15 @@ type Replay struct {
 	Projection string
 	Kind       ReplayKind
 	State      ReplayState
-	// Processed and Total are events: Total is the head fixed at the start, and Processed ends equal to it.
+	// Processed and Total count events. Total is the log's head at the start; Processed ends equal to it.
 	Processed, Total int64
-	// Rate is events a second since the replay began; ETASeconds is 0 when it is not known or over.
+	// Rate is the number of events per second since the replay began. ETASeconds is 0 if it is unknown or the replay is over.
 	Rate       float64
 	ETASeconds float64
 	// Generation is the one being built.
 	Generation int64
-	// Parked is how many streams are parked in it. A replay fails rather than go live with a stream further back than
-	// the live generation has it.
+	// Parked is how many streams are parked in that generation. A replay fails if a stream would be further back in it than in
+	// the live generation.
 	Parked    int64
 	StartedAt time.Time
 	// FinishedAt is zero while the replay runs.
@@ -119,9 +118,9 @@ type Replay struct {
 	Error      string
 }
 
-// setRate fills in the speed of a replay that has taken so many seconds.
+// setRate sets Rate and ETASeconds of a replay that has taken the given seconds.
 func (r *Replay) setRate(seconds float64) {
-	if seconds > 0 && r.Kind != KindRollback { // which has not begun at 0
+	if seconds > 0 && r.Kind != KindRollback { // a rollback does not begin at 0
 		r.Rate = float64(r.Processed) / seconds
 	}
 	if r.State == ReplayRunning && r.Rate > 0 {
@@ -129,25 +128,25 @@ func (r *Replay) setRate(seconds float64) {
 	}
 }
 
-// ErrUnknownFailure says that the projection's live generation has no failure at that position: it may be healed.
+// ErrUnknownFailure means that the projection's live generation has no failure at that position: a retry may have succeeded.
 var ErrUnknownFailure = errors.New("no such failure")
 
-// Failure is an event that the live generation could not apply, and with it its stream.
+// Failure is an event that the live generation could not apply. Once the event's stream is parked, it stands for the stream.
 type Failure struct {
-	// Position, EventID and Type are those of the event; StreamID is the account's.
+	// Position, EventID, Type and StreamID are those of the event.
 	Position int64
 	EventID  uuid.UUID
 	Type     string
 	StreamID uuid.UUID
-	// Error is that of the last try. It is empty, and Attempts 0, when the event was not tried: those of its stream
-	// before it have just been applied.
+	// Error is the error of the last attempt. It is empty, and Attempts is 0, if the event has not been tried yet because the
+	// events of its stream before it have only just been applied.
 	Error    string
 	Attempts int
-	// Parked is false while the first few tries are made, for which the whole projection waits.
+	// Parked is false during the first few attempts, while the whole projection waits.
 	Parked bool
-	// Waiting is how many events of the stream are to be applied, this one included; 0 until it is parked.
+	// Waiting is how many events of the stream have yet to be applied, including this one; 0 until the stream is parked.
 	Waiting int64
-	// RetryAsked says that the owner is about to try.
+	// RetryAsked is set if the owner will retry the stream as soon as it can.
 	RetryAsked                 bool
 	FirstFailedAt, LastTriedAt time.Time
 }

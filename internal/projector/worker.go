@@ -18,9 +18,9 @@ type worker struct {
 	wakeReplay   signal // a replay or a rollback was requested
 	shortenDelay signal // a reader waits for the projection
 	rate         meter
-	retryAsked   atomic.Bool // a parked stream is to be tried
+	retryAsked   atomic.Bool // RetryFailure was called for a parked stream
 
-	truncated bool // the log was, since the store was last flipped; used by run's goroutine alone
+	truncated bool // the log was truncated since the store was last flipped; only run's goroutine uses it
 }
 
 func newWorker(cfg *Config, def *Projection) *worker {
@@ -35,5 +35,5 @@ func (w *worker) readTail(ctx context.Context, from Checkpoint, limit int) ([]ev
 	return readAfter(ctx, w.cfg.tail, from, limit)
 }
 
-// poll is how long to wait without having been woken: not so long that the lease would run out.
+// poll returns how long to wait for a wake: Config.Poll, but not so long that the lease would expire.
 func (w *worker) poll() time.Duration { return min(w.cfg.Poll, w.cfg.Lease/3) }
