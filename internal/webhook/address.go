@@ -10,14 +10,14 @@ import (
 	"syscall"
 )
 
-// special are the ranges that are not of the public internet, beside those that netip.Addr knows, from the IANA registries of
-// special-purpose addresses.
+// special lists the ranges in the IANA registries of special-purpose addresses that are not on the public internet and that no method
+// of netip.Addr covers.
 var special = parsePrefixes(
 	"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
 	"::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16", "fec0::/10",
 )
 
-// The ranges of IPv6 addresses that stand for IPv4 addresses, and where those are in them, in bytes.
+// embedding lists the ranges of IPv6 addresses that contain an IPv4 address, and the index of its first byte.
 var embedding = []struct {
 	prefix netip.Prefix
 	at     int
@@ -34,8 +34,8 @@ func parsePrefixes(all ...string) []netip.Prefix {
 	return prefixes
 }
 
-// public reports whether an address is one of the public internet. An IPv6 address that stands for an IPv4 address is as public
-// as that.
+// public reports whether an address is on the public internet. For an IPv6 address that contains an IPv4 address, it reports that of
+// the IPv4 address.
 func public(addr netip.Addr) bool {
 	addr = addr.Unmap()
 	for _, e := range embedding {
@@ -55,7 +55,7 @@ func public(addr netip.Addr) bool {
 	return true
 }
 
-// errAddress says that an address may not be called.
+// errAddress means that an address may not be called.
 var errAddress = errors.New("the address is not a public one")
 
 // controlPublic is the Control of a net.Dialer that connects to public addresses only. It is called after names are resolved, with
@@ -68,8 +68,8 @@ func controlPublic(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// checkURL returns an error, whose text goes on from the name of the field, for a URL that nothing may be sent to. Where a name
-// leads shows only when it is resolved, for each connection.
+// checkURL returns an error if nothing may be sent to a URL. The error's text follows the name of a field. Host names are not resolved:
+// controlPublic checks the address of each connection.
 func checkURL(text string, allowPrivate bool) error {
 	u, err := url.Parse(text)
 	switch {

@@ -15,9 +15,9 @@ type running struct {
 	done   chan struct{} // closed when its worker has ended
 }
 
-// Run delivers the subscriptions that no other instance delivers, until ctx ends; then it lets what is being sent arrive, gives
-// up its leases and returns nil. It survives a database that is unavailable. While there is no subscription it costs one
-// statement on an empty table each third of a lease.
+// Run delivers the subscriptions that no other instance delivers, until ctx ends. Then it waits for the attempts in progress, releases
+// its leases and returns nil. While the database is unavailable it retries. Without subscriptions it costs one statement on an empty
+// table each third of a lease.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.sender.client.CloseIdleConnections()
 	all := make(map[uuid.UUID]*running)
@@ -42,8 +42,8 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// reconcile ends the workers whose lease is lost, and starts one for each subscription that is free. A worker that has not ended yet
-// keeps its subscription from being taken, so that an instance never delivers one twice at a time.
+// reconcile ends the workers whose lease is lost, and starts one for each subscription whose lease is free. It does not take one whose
+// former worker on this instance has not ended yet, so that an instance never has two workers for a subscription.
 func (s *Service) reconcile(ctx context.Context, all map[uuid.UUID]*running) error {
 	if !s.cfg.Ready() {
 		return nil

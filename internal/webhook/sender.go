@@ -17,17 +17,17 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// Bounds of an attempt.
+// Limits of an attempt.
 const (
-	// readLimit is how much of a response's body is read, in bytes; it is not kept.
+	// readLimit is how much of a response's body is read and discarded, in bytes.
 	readLimit = 16 << 10
-	// longestRetryAfter bounds what a receiver can ask for.
+	// longestRetryAfter limits the wait that a receiver can ask for.
 	longestRetryAfter = time.Hour
 	// maxError is the length of an error that is stored, in bytes.
 	maxError = 300
 )
 
-// sender makes attempts.
+// sender sends messages to receivers.
 type sender struct {
 	client *http.Client
 	agent  string
@@ -45,7 +45,7 @@ func newSender(allowPrivate bool, timeout time.Duration, version string) *sender
 			// A redirect could lead anywhere, and would turn the POST into a GET.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			Transport: &http.Transport{
-				Proxy:                  nil, // a proxy of the environment would resolve the names, and could reach what must not be
+				Proxy:                  nil, // a proxy from the environment would resolve names, and could reach addresses that must not be called
 				DialContext:            dialer.DialContext,
 				ForceAttemptHTTP2:      true,
 				TLSHandshakeTimeout:    timeout,
@@ -66,9 +66,9 @@ type message struct {
 	secrets [][]byte
 }
 
-// result is what became of an attempt.
+// result is the outcome of an attempt.
 type result struct {
-	// status is that of the response; 0 without one.
+	// status is the status of the response, 0 if there was none.
 	status  int
 	latency time.Duration
 	// retryAfter is how long the receiver asked to wait; 0 if it did not.
@@ -116,19 +116,19 @@ func (s *sender) send(ctx context.Context, target string, m message, now time.Ti
 	return r
 }
 
-// withoutURL takes the URL out of an error of http.Client: it may contain a secret of the receiver's.
+// withoutURL removes the URL from an error of http.Client, because it may contain a secret of the receiver's.
 func withoutURL(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err
 	}
 	if errors.Is(err, errAddress) {
-		return errAddress // without the address, which would tell a caller where a name leads
+		return errAddress // without the address, which would tell what a name resolves to
 	}
 	text := strings.ToValidUTF8(err.Error(), "")
 	return errors.New(text[:min(len(text), maxError)])
 }
 
-// retryAfter reads the header of that name, which is a number of seconds or a time.
+// retryAfter parses a Retry-After header, which is a number of seconds or a time.
 func retryAfter(value string, now time.Time) time.Duration {
 	var wait time.Duration
 	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil {

@@ -21,19 +21,19 @@ const (
 	secretLength = 32
 )
 
-// Feed is the log as it grows; a *feed.Feed is made one by Streams.
+// Feed opens streams of the log's events. Streams makes one of a *feed.Feed.
 type Feed interface {
 	// Open begins a stream of all events after a position.
 	Open(ctx context.Context, after int64) (Stream, error)
 }
 
-// Stream is one reader of the log; a *feed.Stream is one.
+// Stream is one reader of the log. *feed.Stream implements it.
 type Stream interface {
 	Next(ctx context.Context, wait time.Duration) ([]feed.Item, error)
 	Close()
 }
 
-// Streams makes a Feed of the one that GET /events reads, so that a webhook sends the same CloudEvents.
+// Streams makes a Feed of the *feed.Feed that GET /events reads, so that a webhook sends the same CloudEvents.
 func Streams(f *feed.Feed) Feed { return streams{f} }
 
 type streams struct{ feed *feed.Feed }
@@ -42,36 +42,38 @@ func (s streams) Open(ctx context.Context, after int64) (Stream, error) {
 	return s.feed.Open(ctx, after, feed.Filter{})
 }
 
-// Log tells where the log ends; a feed.Log does.
+// Log returns the head of the log, and whether the log holds an event. A feed.Log implements it.
 type Log interface {
 	Look(ctx context.Context, seen feed.Point) (head feed.Point, held bool, err error)
 }
 
-// Config is what a Service is made of. Pool, Feed, Log, Instance and Logger are needed.
+// Config configures a Service. Pool, Feed, Log, Instance and Logger are required.
 type Config struct {
 	Pool *pgxpool.Pool
 	Feed Feed
 	// Log is that of the primary database.
 	Log    Log
 	Logger *slog.Logger
-	// Instance names this instance, for people.
+	// Instance is the name of this instance. It is stored with the leases, to show who delivers.
 	Instance string
-	// Version is that of the server, for the receivers.
+	// Version is the server's version, which is sent to receivers in User-Agent.
 	Version string
 	// AllowPrivate allows http URLs, and addresses that are not public.
 	AllowPrivate bool
-	// Ready tells whether the database's schema is in place; nil is always.
+	// Ready reports whether the database's schema is in place; nil means that it always is.
 	Ready func() bool
 	// Observe is called after each attempt; it may be nil.
 	Observe func(delivered bool)
 
-	// What is 0 of the rest is as usual. Lease is how long an instance that died keeps its subscriptions.
+	// For the following fields, 0 means the default.
+
+	// Lease is how long an instance that died keeps its subscriptions.
 	Lease time.Duration
-	// Timeout bounds an attempt.
+	// Timeout limits an attempt.
 	Timeout time.Duration
-	// FirstRetry and LongestRetry bound the growing pauses after failed attempts.
+	// FirstRetry and LongestRetry are the first and the longest pause after a failed attempt. The pauses double in between.
 	FirstRetry, LongestRetry time.Duration
-	// ParkAfter is how long a receiver may fail, on the database's clock.
+	// ParkAfter is how long a receiver may fail until its subscription is parked, by the database's clock.
 	ParkAfter time.Duration
 	// KeepDeliveries is how many attempts of a subscription are kept in its log.
 	KeepDeliveries int64
@@ -107,14 +109,14 @@ func NewService(c Config) (*Service, error) {
 	}, nil
 }
 
-func setDefault[T comparable](value *T, usual T) {
+func setDefault[T comparable](value *T, to T) {
 	var none T
 	if *value == none {
-		*value = usual
+		*value = to
 	}
 }
 
-// CheckURL returns an error, whose text goes on from the name of the field, for a URL that a webhook may not have.
+// CheckURL returns an error if a webhook may not have a URL. The error's text follows the name of the field: "must begin with https://".
 func (s *Service) CheckURL(text string) error { return checkURL(text, s.cfg.AllowPrivate) }
 
 // CreateWebhook makes a subscription whose URL has been checked, and returns the secret that its messages are signed with. It fails
@@ -188,8 +190,8 @@ func (s *Service) withLag(ctx context.Context, w Webhook, err error) (Webhook, e
 	return w, err
 }
 
-// ChangeWebhook changes a subscription: its URL, which has been checked, its filter, its state or its cursor. Once it returns,
-// no later event is sent as it was before, and of earlier ones at most the one that is next. It fails with ErrNotFound or ErrBeyondLog.
+// ChangeWebhook changes a subscription: its URL, which has been checked, its filter, its state or its cursor. Once it returns, at most
+// the event that is next is still sent as before the change. It fails with ErrNotFound or ErrBeyondLog.
 func (s *Service) ChangeWebhook(ctx context.Context, id uuid.UUID, c Change) (w Webhook, err error) {
 	var at feed.Point
 	if c.After != nil {
@@ -202,8 +204,8 @@ func (s *Service) ChangeWebhook(ctx context.Context, id uuid.UUID, c Change) (w 
 	return s.withLag(ctx, w, err)
 }
 
-// RotateSecret gives a subscription another secret, and returns it. The one it had signs too for the overlap. It fails with
-// ErrNotFound.
+// RotateSecret gives a subscription a new secret and returns it. For the overlap, messages are signed with the previous one too. It fails
+// with ErrNotFound.
 func (s *Service) RotateSecret(ctx context.Context, id uuid.UUID, overlap time.Duration) (w Webhook, secret string, err error) {
 	key := newSecret()
 	w, err = s.store.one(ctx, rotateSQL, id, key, overlap)
@@ -219,8 +221,8 @@ func (s *Service) DeleteWebhook(ctx context.Context, id uuid.UUID) error {
 	return err
 }
 
-// Deliveries returns at most limit of the latest attempts of a subscription, latest first, those before a number if that is not
-// 0. It fails with ErrNotFound.
+// Deliveries returns at most limit of the latest attempts of a subscription, latest first. If before is not 0, it returns only those
+// with lower numbers. It fails with ErrNotFound.
 func (s *Service) Deliveries(ctx context.Context, id uuid.UUID, before int64, limit int) ([]Delivery, error) {
 	all, err := s.store.deliveries(ctx, id, before, limit)
 	if err == nil && len(all) == 0 {

@@ -21,12 +21,12 @@ const (
 	listSQL = `select ` + columns + ` from webhooks order by created_at, id`
 	getSQL  = `select ` + columns + ` from webhooks where id = $1`
 
-	// The number is arbitrary. Without the lock, two at once could exceed the bound.
+	// The number is arbitrary. Without the lock, two inserts at once could exceed the limit.
 	lockSQL   = `select pg_advisory_xact_lock(7018230144)`
 	insertSQL = `insert into webhooks (id, url, types, accounts, position, last_event_id, secret)
 select $1, $2, $3, $4, $5, $6, $7 where (select count(*) from webhooks) < $8 returning ` + columns
 
-	// A change takes the lease from whoever has it, who could not move the cursor any more.
+	// A change ends the lease: its owner could no longer move the cursor, because the epoch has changed.
 	changeSQL = `update webhooks set url = coalesce($2, url), types = coalesce($3, types), accounts = coalesce($4, accounts),
        state = coalesce($5, state), position = coalesce($6, position), last_event_id = case when $6::bigint is null then last_event_id else $7 end,
        attempts = 0, failing_since = null, next_attempt_at = null, last_error = case when $5 = 'active' then '' else last_error end,
@@ -58,7 +58,7 @@ where w.id = mine.id and w.epoch = mine.epoch and w.state = 'active' returning w
 
 	parkSQL = `update webhooks set state = 'parked', last_error = $3, owner = '', lease_until = '-infinity' where id = $1 and epoch = $2 and state = 'active'`
 
-	// One statement, so that the cursor, the log of deliveries and its bound move together.
+	// One statement moves the cursor, logs the attempt and trims the log of attempts.
 	recordSQL = `with moved as (
     update webhooks set position = $4, last_event_id = $5,
            attempts = case when $6 then 0 else attempts + 1 end,
@@ -82,7 +82,7 @@ select state from moved`
 // errFenced means that the subscription was changed, deleted, or taken by another instance.
 var errFenced = errors.New("the subscription is no longer this instance's")
 
-// store is all SQL of the subscriptions.
+// store runs the SQL of the subscriptions.
 type store struct{ pool *pgxpool.Pool }
 
 func scanWebhook(row pgx.CollectableRow) (w Webhook, err error) {
@@ -174,14 +174,14 @@ type subscription struct {
 	cursor   feed.Point
 	attempts int
 	secret   []byte
-	// previous signs too until previousUntil, unless it is nil.
+	// previous, if not nil, signs messages too until previousUntil.
 	previous      []byte
 	previousUntil time.Time
 	// due is when to make the next attempt.
 	due time.Time
 }
 
-// take takes the leases of all active subscriptions that are free, but those in except.
+// take takes the free leases of all active subscriptions except those in except.
 func (s store) take(ctx context.Context, owner string, lease time.Duration, except []uuid.UUID) ([]subscription, error) {
 	rows, _ := s.pool.Query(ctx, takeSQL, owner, lease, list(except)) // an error is in rows too
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h subscription, err error) {
@@ -227,7 +227,7 @@ func (s store) park(ctx context.Context, h *subscription, why string) error {
 type attempt struct {
 	result
 	event feed.Item
-	// to is where the cursor stands after it.
+	// to is the cursor after the attempt.
 	to        feed.Point
 	retryIn   time.Duration
 	parkAfter time.Duration

@@ -7,21 +7,21 @@ import (
 	"github.com/google/uuid"
 )
 
-// State is what a subscription does.
+// State is the state of a subscription.
 type State string
 
-// The states of a subscription. Every one but Active waits to be resumed.
+// The states of a subscription. Only an active one is delivered; the others wait to be resumed.
 const (
 	Active State = "active"
-	// Paused by an operator.
+	// Paused means that an operator has paused it.
 	Paused State = "paused"
-	// Parked because the receiver has failed for too long, or because the log no longer holds the event at the cursor.
+	// Parked means that the receiver has failed for too long, or that the log no longer holds the event at the cursor.
 	Parked State = "parked"
-	// Disabled because the receiver returned 410 Gone.
+	// Disabled means that the receiver returned 410 Gone.
 	Disabled State = "disabled"
 )
 
-// Bounds of subscriptions.
+// Limits of subscriptions.
 const (
 	// MaxWebhooks is how many there may be.
 	MaxWebhooks = 100
@@ -29,7 +29,7 @@ const (
 	MaxURL = 2048
 )
 
-// Overlap is how long the previous secret signs too after a rotation, unless told otherwise; MaxOverlap is the longest.
+// Overlap is the default time for which the previous secret signs too after a rotation; MaxOverlap is the longest.
 const (
 	Overlap    = 24 * time.Hour
 	MaxOverlap = 7 * 24 * time.Hour
@@ -38,46 +38,46 @@ const (
 var (
 	// ErrNotFound means that there is no subscription with the id.
 	ErrNotFound = errors.New("there is no such webhook")
-	// ErrTooMany means that there are MaxWebhooks already.
+	// ErrTooMany means that there are already MaxWebhooks.
 	ErrTooMany = errors.New("there are too many webhooks")
 	// ErrBeyondLog means that a subscription was to begin after a position that the log does not reach.
 	ErrBeyondLog = errors.New("the log does not reach the position")
 )
 
-// Filter selects the events of a subscription. An empty list takes all.
+// Filter selects the events of a subscription. An empty list selects all.
 type Filter struct {
 	Types    []string
 	Accounts []uuid.UUID
 }
 
-// Webhook is a subscription, without its secrets. Times that are zero are of what has not happened.
+// Webhook is a subscription, without its secrets. A time is zero if it does not apply.
 type Webhook struct {
 	ID  uuid.UUID
 	URL string
 	Filter
 	State State
-	// Position is the cursor: every event up to it was delivered, or is not one to send. Lag is how many events the log has
-	// after it.
+	// Position is the cursor: every event up to it was delivered or is not selected by the filter. Lag is how many events the log
+	// has after it.
 	Position, Lag int64
-	// Attempts is how often the next event was tried, which has failed since FailingSince.
+	// Attempts counts the failed attempts at the next event, the first of which was at FailingSince.
 	Attempts                    int
 	FailingSince, NextAttemptAt time.Time
 	LastError                   string
 	LastDeliveredAt             time.Time
-	// PreviousSecretUntil is until when the secret before the last rotation signs too.
+	// PreviousSecretUntil is the end of the overlap of the last rotation: until then the previous secret signs too.
 	PreviousSecretUntil  time.Time
 	CreatedAt, UpdatedAt time.Time
 }
 
-// New is a subscription to be made.
+// New is a subscription to create.
 type New struct {
 	URL string
 	Filter
-	// After is the position to begin after; the end of the log if it is nil.
+	// After is the position to begin after; nil means the end of the log.
 	After *int64
 }
 
-// Change is what to change of a subscription; what is nil stays. A change of State to Active clears the error.
+// Change is a change of a subscription; a nil field is not changed. Setting State to Active clears the error.
 type Change struct {
 	URL      *string
 	Types    *[]string
@@ -97,7 +97,7 @@ type Delivery struct {
 	// Attempt counts the attempts at this event, from 1.
 	Attempt   int
 	Delivered bool
-	// Status is that of the response; 0 without one.
+	// Status is the status of the response, 0 if there was none.
 	Status  int
 	Latency time.Duration
 	Error   string

@@ -16,26 +16,27 @@ import (
 )
 
 const (
-	// skipEvery is how often the cursor of a subscription is stored that takes none of the events.
+	// skipEvery is how often the cursor is stored while the filter selects none of the events.
 	skipEvery = time.Second
-	// grace is how long what is being sent may take to arrive, and to be recorded, once the worker has to end.
+	// grace is how long an attempt in progress may take once the worker has to end, and then how long storing the cursor and
+	// releasing the lease may take.
 	grace = 2 * time.Second
-	// recordEvery is how often recording is tried while the database is unavailable.
+	// recordEvery is how often recording an attempt is retried while the database is unavailable.
 	recordEvery = 500 * time.Millisecond
 )
 
-const wentBack = "the log does not hold the event at the cursor: it has lost its end; compare what was received, and resume after a position"
+const wentBack = "the log does not hold the event at the cursor: it has lost its end; compare what was received, and resume after the last position that matches"
 
 // worker delivers one subscription.
 type worker struct {
 	*Service
 	hook subscription
-	// at is the last event looked at: every one up to it was delivered, or is not to be sent. It may be ahead of the stored cursor.
+	// at is the last event read: every one up to it was delivered or is not selected. It may be ahead of the stored cursor.
 	at     feed.Point
 	stored time.Time // when the cursor was stored last
 }
 
-// run works until ctx ends or the subscription is not to be delivered by this worker any more.
+// run delivers until ctx ends or this worker may no longer deliver the subscription, and then releases the lease.
 func (w *worker) run(ctx context.Context) {
 	err := w.follow(ctx)
 	if err != nil && ctx.Err() == nil && !errors.Is(err, errFenced) {
@@ -44,7 +45,7 @@ func (w *worker) run(ctx context.Context) {
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	if w.at != w.hook.cursor {
-		_ = w.skip(ending) // otherwise the events are looked at again
+		_ = w.skip(ending) // if it fails, the events are read again
 	}
 	if err := w.store.release(ending, &w.hook); err != nil {
 		w.cfg.Logger.WarnContext(ending, "releasing the lease of a webhook failed; it will expire", "webhook", w.hook.id, "error", err)
@@ -98,8 +99,8 @@ func (w *worker) follow(ctx context.Context) error {
 	}
 }
 
-// confirm returns errFenced unless the subscription is as it was when it was taken. It is asked after events were read and before the
-// first of them is sent: so no event is sent as a change that is older than the event forbids.
+// confirm returns errFenced if the subscription has changed since this worker took it. It is called after events were read and before
+// the first of them is sent: so an event is never sent against a change that was made before the event was recorded.
 func (w *worker) confirm(ctx context.Context) error {
 	held, err := w.store.renew(ctx, []uuid.UUID{w.hook.id}, []int64{w.hook.epoch}, w.cfg.Lease)
 	if err == nil && len(held) == 0 {
@@ -127,7 +128,7 @@ func (w *worker) deliver(ctx context.Context, item *feed.Item) (active bool, err
 		a := &attempt{event: *item, to: w.at, parkAfter: w.cfg.ParkAfter, keep: w.cfg.KeepDeliveries}
 		a.result = w.send(ctx, item)
 		if !a.delivered() && ctx.Err() != nil {
-			break // it was cut short, which is no failure of the receiver's
+			break // the attempt was cut short, which is not the receiver's failure
 		}
 		if a.delivered() {
 			a.to = feed.Point{Position: item.Position, ID: item.ID}
@@ -159,7 +160,7 @@ func (w *worker) deliver(ctx context.Context, item *feed.Item) (active bool, err
 	return false, ctx.Err()
 }
 
-// gone reports whether the receiver wants nothing any more.
+// gone reports whether the receiver wants no more events.
 func (r *result) gone() bool { return r.status == http.StatusGone }
 
 func (w *worker) send(ctx context.Context, item *feed.Item) result {
@@ -178,8 +179,8 @@ func (w *worker) send(ctx context.Context, item *feed.Item) result {
 	return w.sender.send(sending, w.hook.url, message{id: item.ID, body: item.JSON, secrets: secrets}, now)
 }
 
-// backoff returns the pause after the next failure: it doubles with each, and a random half of it keeps receivers that failed
-// together from being called together.
+// backoff returns the pause after the next failure. It doubles with each failure. Half of it is random, so that receivers that failed
+// together are not called together.
 func (w *worker) backoff() time.Duration {
 	d := w.cfg.LongestRetry
 	if n := w.hook.attempts; n < 30 {
@@ -188,8 +189,7 @@ func (w *worker) backoff() time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// record stores an attempt. While the database is unavailable it tries again: an event that was delivered, but is not recorded, is
-// sent once more.
+// record stores an attempt. While the database is unavailable it retries, because an event whose delivery is not recorded is sent again.
 func (w *worker) record(ctx context.Context, a *attempt) (State, error) {
 	for {
 		recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Timeout)
@@ -205,7 +205,7 @@ func (w *worker) record(ctx context.Context, a *attempt) (State, error) {
 	}
 }
 
-// logFailure says where the webhook goes by its host only: the rest of the URL may be a secret of the receiver's.
+// logFailure logs a failed attempt. Of the URL it logs only the host: the rest may be a secret of the receiver's.
 func (w *worker) logFailure(ctx context.Context, a *attempt, state State) {
 	host := ""
 	if u, err := url.Parse(w.hook.url); err == nil {
