@@ -131,11 +131,7 @@ func (s *Service) CreateWebhook(ctx context.Context, n New) (w Webhook, secret s
 		return w, "", err
 	}
 	key := newSecret()
-	if w, err = s.store.insert(ctx, id, n, at, key, MaxWebhooks); err != nil {
-		return w, "", err
-	}
-	s.look()
-	w, err = s.withLag(ctx, w, nil)
+	w, err = s.changed(ctx, func() (Webhook, error) { return s.store.insert(ctx, id, n, at, key, MaxWebhooks) })
 	return w, secretText(key), err
 }
 
@@ -177,15 +173,24 @@ func (s *Service) Webhooks(ctx context.Context) ([]Webhook, error) {
 
 // Webhook returns a subscription. It fails with ErrNotFound.
 func (s *Service) Webhook(ctx context.Context, id uuid.UUID) (Webhook, error) {
-	w, err := s.store.one(ctx, getSQL, id)
-	return s.withLag(ctx, w, err)
+	return s.withLag(ctx, func() (Webhook, error) { return s.store.one(ctx, getSQL, id) })
 }
 
-func (s *Service) withLag(ctx context.Context, w Webhook, err error) (Webhook, error) {
-	if err != nil {
-		return w, err
-	}
+// changed returns what a change returns, with its lag, and has the workers look.
+func (s *Service) changed(ctx context.Context, change func() (Webhook, error)) (Webhook, error) {
+	w, err := s.withLag(ctx, change)
+	s.look()
+	return w, err
+}
+
+// withLag reads the end of the log before the webhook is read or changed, because after a change it must not fail: the secret
+// would be lost.
+func (s *Service) withLag(ctx context.Context, read func() (Webhook, error)) (Webhook, error) {
 	head, _, err := s.cfg.Log.Look(ctx, feed.Point{})
+	if err != nil {
+		return Webhook{}, err
+	}
+	w, err := read()
 	w.Lag = max(head.Position-w.Position, 0)
 	return w, err
 }
@@ -199,18 +204,14 @@ func (s *Service) ChangeWebhook(ctx context.Context, id uuid.UUID, c Change) (w 
 			return w, err
 		}
 	}
-	w, err = s.store.change(ctx, id, c, at)
-	s.look()
-	return s.withLag(ctx, w, err)
+	return s.changed(ctx, func() (Webhook, error) { return s.store.change(ctx, id, c, at) })
 }
 
 // RotateSecret gives a subscription a new secret and returns it. For the overlap, messages are signed with the previous one too. It fails
 // with ErrNotFound.
 func (s *Service) RotateSecret(ctx context.Context, id uuid.UUID, overlap time.Duration) (w Webhook, secret string, err error) {
 	key := newSecret()
-	w, err = s.store.one(ctx, rotateSQL, id, key, overlap)
-	s.look()
-	w, err = s.withLag(ctx, w, err)
+	w, err = s.changed(ctx, func() (Webhook, error) { return s.store.one(ctx, rotateSQL, id, key, overlap) })
 	return w, secretText(key), err
 }
 

@@ -1,6 +1,7 @@
 package webhook_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -271,6 +272,36 @@ func TestRotation(t *testing.T) {
 	}
 	if _, _, err := i.RotateSecret(t.Context(), uuid.New(), 0); !errors.Is(err, webhook.ErrNotFound) {
 		t.Errorf("of no webhook: %v", err)
+	}
+}
+
+// unavailableLog fails every Look once it is set.
+type unavailableLog struct {
+	webhook.Log
+	set atomic.Bool
+}
+
+func (l *unavailableLog) Look(ctx context.Context, seen feed.Point) (feed.Point, bool, error) {
+	if l.set.Load() {
+		return feed.Point{}, false, errors.New("the log is unavailable")
+	}
+	return l.Log.Look(ctx, seen)
+}
+
+// TestNoSecretIsLost rotates while the log cannot be read: a rotation that fails has changed nothing, because its secret was not
+// returned.
+func TestNoSecretIsLost(t *testing.T) {
+	t.Parallel()
+	log := new(unavailableLog)
+	i := start(t, pgtest.URL(t), "one", func(c *webhook.Config) { log.Log, c.Log = c.Log, log })
+	w, _ := i.create(webhook.New{URL: "https://receiver.example"})
+	log.set.Store(true)
+	if _, _, err := i.RotateSecret(t.Context(), w.ID, time.Hour); err == nil {
+		t.Fatal("it succeeded without the log")
+	}
+	log.set.Store(false)
+	if w, err := i.Webhook(t.Context(), w.ID); err != nil || !w.PreviousSecretUntil.IsZero() {
+		t.Errorf("the secret was replaced: until %v, %v", w.PreviousSecretUntil, err)
 	}
 }
 

@@ -300,5 +300,5 @@ func TestAStatement(t *testing.T) {
 	b.shoot("statement-print")
 	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{})
 	b.script(`const e = document.querySelector('[name=from]'); e.value = %q; e.dispatchEvent(new Event('change', { bubbles: true }))`, period(now.AddDate(1, 0, 0)))
-	b.until(`document.querySelector('[name=from]').getAttribute('aria-invalid') === 'true'`)
+	b.until(`document.querySelector('[name=to]').getAttribute('aria-invalid') === 'true'`) // it is before the first day
 }
