@@ -44,7 +44,8 @@ from webhook_deliveries where webhook = $1 and (number < $2 or $2 = 0) order by 
 
 	takeSQL = `update webhooks set owner = $1, epoch = epoch + 1, lease_until = clock_timestamp() + $2::interval,
        previous_secret = case when previous_secret_until > clock_timestamp() then previous_secret end
-where state = 'active' and lease_until <= clock_timestamp() and id <> all ($3)
+where state = 'active' and id <> all ($3)
+  and (lease_until <= clock_timestamp() or lease_until > clock_timestamp() + 4 * $2::interval)
 returning id, epoch, url, types, accounts, position, last_event_id, attempts, secret, previous_secret,
           coalesce(previous_secret_until - clock_timestamp(), '0'), greatest(coalesce(next_attempt_at - clock_timestamp(), '0'), '0')`
 

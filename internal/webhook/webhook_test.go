@@ -275,6 +275,20 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// TestALeaseTooFarAhead leaves a lease of a dead owner that ends in an hour, as after a failover to a server whose clock is behind.
+func TestALeaseTooFarAhead(t *testing.T) {
+	t.Parallel()
+	i := start(t, pgtest.URL(t), "one", nil)
+	to := receive(t, nil)
+	w, _ := i.create(webhook.New{URL: to.url})
+	_, err := i.pool.Exec(t.Context(), `update webhooks set owner = 'dead', epoch = epoch + 1, lease_until = clock_timestamp() + interval '1 hour'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.deposit(i.open(), 1)
+	i.until(w.ID, "all is delivered", func(w webhook.Webhook) bool { return w.Lag == 0 })
+}
+
 // unavailableLog fails every Look once it is set.
 type unavailableLog struct {
 	webhook.Log
