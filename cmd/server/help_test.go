@@ -59,11 +59,20 @@ func TestMisuse(t *testing.T) {
 		"statement " + id + " --json --csv":  "csv",
 		"accounts --status open":             "active, suspended or closed",
 		"holds " + id + " --status finished": "open, captured, released or expired",
+
+		// What a shell makes of a variable that is not set, and would drop a precondition.
+		"deposit " + id + " 5 --idempotency-key=":      "--idempotency-key: the value is empty",
+		"deposit " + id + " 5 --if-version -1":         "--if-version: at least 1",
+		"transfer " + id + " " + id + " 5 --currency=": "--currency: the value is empty",
+		"reverse 7 --amount=":                          "--amount: the value is empty",
+		"change " + id + " --owner=":                   "--owner: the value is empty",
+		"tail --account=":                              "--account: the value is empty",
+		"accounts show nope":                           `ACCOUNT "nope" is not a UUID`,
 	} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
 			code, stdout, stderr := invoke(t.Context(), strings.Fields(line), "HOME=/", "PASSBOOK_ADDR=127.0.0.1:1")
-			if code != exitSettings || stdout != "" || !strings.Contains(stderr, want) || !strings.Contains(stderr, "--help") {
+			if code != exitSettings || stdout != "" || !strings.Contains(stderr, want) || !strings.Contains(stderr, "--help") || strings.Contains(stderr, "no response") {
 				t.Errorf("%d %s%s", code, stdout, stderr)
 			}
 		})

@@ -1,6 +1,6 @@
 // Command webhook receives the events that a Passbook sends, and verifies that it sent them.
 //
-//	WEBHOOK_SECRET=whsec_… go run ./examples/webhook :9000
+//	WEBHOOK_SECRET=whsec_… go run ./examples/webhook 127.0.0.1:9000
 package main
 
 import (
@@ -21,7 +21,12 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: webhook ADDRESS")
 		os.Exit(2)
 	}
-	hook, err := standardwebhooks.NewWebhook(os.Getenv("WEBHOOK_SECRET"))
+	secret := os.Getenv("WEBHOOK_SECRET")
+	if secret == "" { // the library would take it, and anybody could sign
+		fmt.Fprintln(os.Stderr, "webhook: set WEBHOOK_SECRET to the secret that creating the webhook has returned")
+		os.Exit(2)
+	}
+	hook, err := standardwebhooks.NewWebhook(secret)
 	if err == nil {
 		server := &http.Server{Addr: os.Args[1], Handler: receive(hook, show), ReadTimeout: 10 * time.Second}
 		err = server.ListenAndServe()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"passbook/client"
 	"passbook/internal/config"
@@ -27,6 +28,9 @@ func asking(
 	server := serverFlag(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "print JSON, one object a line")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := checkFlags(cmd); err != nil {
+			return err
+		}
 		cfg, err := settings.Load(cmd.ErrOrStderr())
 		if err != nil {
 			return err
@@ -39,6 +43,29 @@ func asking(
 		return explain(cmd.Context(), run(cmd.Context(), c, args, *asJSON, cmd.OutOrStdout()), url)
 	}
 	return cmd
+}
+
+// checkFlags refuses flags of the command that are given without a value: most likely a shell variable is not set, and without
+// the flag the command would do something else.
+func checkFlags(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		value := f.Value.String()
+		switch version, _ := strconv.ParseInt(value, 10, 64); {
+		case err != nil, cmd.InheritedFlags().Lookup(f.Name) != nil:
+		case value == "":
+			err = config.Usage(fmt.Errorf("--%s: the value is empty", f.Name))
+		case f.Name == "if-version" && version < 1:
+			err = config.Usage(errors.New("--if-version: at least 1"))
+		}
+	})
+	return err
+}
+
+// labelsFlag adds a flag of keys with texts.
+func labelsFlag(cmd *cobra.Command, name, usage string) *map[string]string {
+	labels := cmd.Flags().StringToString(name, nil, usage)
+	cmd.Flags().Lookup(name).DefValue = "" // help would show []
+	return labels
 }
 
 // exactly checks the number of arguments; what names those that are needed.

@@ -71,8 +71,9 @@ func reachableAddr(addr string) (string, error) {
 // explain adds to a client's error what to do about it.
 func explain(ctx context.Context, err error, server string) error {
 	var p *client.Problem
+	_, misuse := errors.AsType[config.UsageError](err)
 	switch {
-	case err == nil, ctx.Err() != nil:
+	case err == nil, misuse, ctx.Err() != nil:
 		return err
 	case errors.As(err, &p):
 		return errors.New(advice(p))

@@ -191,7 +191,7 @@ func newChange(settings *config.Settings) *cobra.Command {
 	}
 	owner := cmd.Flags().String("owner", "", "the owner from now on")
 	limit := cmd.Flags().String("overdraft-limit", "", "how far below zero the balance may go from now on")
-	set := cmd.Flags().StringToString("set", nil, "set metadata, `key=value`")
+	set := labelsFlag(cmd, "set", "set metadata, `key=value`")
 	unset := cmd.Flags().StringSlice("unset", nil, "delete metadata, by `key`")
 	version := cmd.Flags().Int64("if-version", 0, "only if the account is at this version")
 	send := sendingFlags(cmd)

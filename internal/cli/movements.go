@@ -29,7 +29,7 @@ func movementFlags(cmd *cobra.Command) movement {
 		sending:   sendingFlags(cmd),
 		reference: cmd.Flags().String("reference", "", "what it is for"),
 		currency:  cmd.Flags().String("currency", "", "refuse an account in another currency than this"),
-		metadata:  cmd.Flags().StringToString("metadata", nil, "labels of your own, `key=value`"),
+		metadata:  labelsFlag(cmd, "metadata", "labels of your own, `key=value`"),
 		version:   cmd.Flags().Int64("if-version", 0, "only if the account is at this version"),
 	}
 }
@@ -121,7 +121,7 @@ func newAccountsOpen(settings *config.Settings) *cobra.Command {
 	id := cmd.Flags().String("id", "", "the account's id, a UUID (default: the server makes one)")
 	limit := cmd.Flags().String("overdraft-limit", "", "how far below zero the balance may go (default: not at all)")
 	deposit := cmd.Flags().String("deposit", "", "deposit this at once")
-	metadata := cmd.Flags().StringToString("metadata", nil, "labels of your own, `key=value`")
+	metadata := labelsFlag(cmd, "metadata", "labels of your own, `key=value`")
 	send := sendingFlags(cmd)
 	return asking(settings, cmd, func(ctx context.Context, c *client.Client, args []string, asJSON bool, out io.Writer) (err error) {
 		open := client.OpenAccount{Owner: args[0], Currency: args[1], OverdraftLimit: *limit, InitialDeposit: *deposit, Metadata: *metadata}

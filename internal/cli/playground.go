@@ -40,16 +40,20 @@ func servePlayground(ctx context.Context, settings *config.Settings, cfg config.
 	if err != nil {
 		return err
 	}
+	address, err := reachableAddr(cfg.Addr)
+	if err != nil {
+		return err
+	}
 	const day = "2 January 2006"
 	fmt.Fprintf(out, `
 The playground has %d events of %d accounts in %d currencies, from %s to %s.
 
 Look around in the console at the address below, or in another terminal:
 
-  server accounts
-  server statement %s
-  server tail
-`, len(history), summary.Accounts, summary.Currencies, summary.From.Format(day), summary.To.Format(day), summary.Example)
+  server accounts --server %[7]s
+  server statement %[6]s --server %[7]s
+  server tail --server %[7]s
+`, len(history), summary.Accounts, summary.Currencies, summary.From.Format(day), summary.To.Format(day), summary.Example, "http://"+address)
 	return app.Serve(ctx, cfg, out)
 }
 

@@ -33,13 +33,16 @@ A line has the position, the time in UTC, the account, the type, and what the ev
 		Args: noArgs,
 	}
 	after := cmd.Flags().Int64("after", client.FromNow, "begin after this position; 0 is the beginning of the log (default: now)")
-	cmd.Flags().Lookup("after").DefValue = "" // its usage text says it
+	cmd.Flags().Lookup("after").DefValue = "0" // not shown: the usage says it
 	eventType := cmd.Flags().String("type", "", "only events of this type, such as MoneyDeposited")
 	complete(cmd, "type", eventjson.EventTypes()...)
 	account := cmd.Flags().String("account", "", "only events of this account")
 	server := serverFlag(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "print JSON, one CloudEvent a line")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		if err := checkFlags(cmd); err != nil {
+			return err
+		}
 		cfg, err := settings.Load(cmd.ErrOrStderr())
 		if err != nil {
 			return err
