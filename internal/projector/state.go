@@ -114,7 +114,7 @@ func (s *stateStore) register(ctx context.Context) error {
 	return nil
 }
 
-// takeLease takes the lease if nobody holds it or it has expired. ok is false if another instance owns the projection, or if a newer
+// takeLease takes the lease if it is free or has expired. ok is false if another instance owns the projection, or if a newer
 // binary has built it.
 func (s *stateStore) takeLease(ctx context.Context) (st state, ok bool, err error) {
 	return s.lease(ctx, takeSQL, s.def.Version)

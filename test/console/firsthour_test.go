@@ -18,7 +18,7 @@ import (
 // consoleLine is the line of the start banner with the console's address.
 var consoleLine = regexp.MustCompile(`(?m)^  console  (http://\S+)/console$`)
 
-// TestFirstHour does what somebody does who has just cloned Passbook, in less than a minute: runs it with no settings but where its
+// TestFirstHour takes the first steps of a new user in less than a minute: runs Passbook with no settings but where its
 // data goes and a free port, follows the banner to the console, opens accounts, deposits, transfers, reverses, replays and
 // exports a statement.
 func TestFirstHour(t *testing.T) { //nolint:paralleltest // it is timed
