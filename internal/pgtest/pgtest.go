@@ -56,11 +56,14 @@ var server struct {
 	template string
 }
 
+// Tests are the tests of a package: a *testing.M, or one with something around it.
+type Tests interface{ Run() int }
+
 // Main calls Run and exits with its code.
-func Main(m *testing.M) { os.Exit(Run(m)) }
+func Main(m Tests) { os.Exit(Run(m)) }
 
 // Run runs the tests of a package, fails them if they leave goroutines behind, removes the server, and returns the exit code.
-func Run(m *testing.M) int {
+func Run(m Tests) int {
 	server.inMain.Store(true)
 	code := m.Run()
 	if server.admin != nil {

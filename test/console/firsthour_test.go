@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/chromedp/cdproto/browser"
 )
 
 // consoleLine is the line of the start banner with the console's address.
@@ -108,19 +106,7 @@ func TestFirstHour(t *testing.T) { //nolint:paralleltest // it is timed
 
 	b.visit("/accounts/" + ada + "/statement")
 	b.sees("half of dinner")
-	dir := t.TempDir()
-	call(b, browser.SetDownloadBehavior, browser.SetDownloadBehaviorParams{Behavior: browser.SetDownloadBehaviorBehaviorAllow, DownloadPath: dir})
-	b.button("Download as CSV")
-	var saved string
-	s.eventually("the statement is saved", func() bool {
-		found, _ := filepath.Glob(filepath.Join(dir, "*.csv"))
-		if len(found) == 1 {
-			text, err := os.ReadFile(found[0])
-			saved = string(text)
-			return err == nil && saved != ""
-		}
-		return false
-	})
+	_, saved := b.saved(s, "Download as CSV")
 	for _, want := range []string{"half of dinner", "80.00"} {
 		if !strings.Contains(saved, want) {
 			t.Errorf("the statement does not have %q:\n%s", want, saved)

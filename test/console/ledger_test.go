@@ -4,13 +4,10 @@ package console
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/emulation"
 )
 
@@ -268,22 +265,11 @@ func TestAStatement(t *testing.T) {
 	}
 	b.sees("Opening balance", "Closing balance", "Ada Lovelace")
 
-	dir := t.TempDir()
-	call(b, browser.SetDownloadBehavior, browser.SetDownloadBehaviorParams{Behavior: browser.SetDownloadBehaviorBehaviorAllow, DownloadPath: dir})
-	b.button("Download as CSV")
-	var name string
-	s.eventually("the statement is saved", func() bool {
-		found, _ := filepath.Glob(filepath.Join(dir, "*.csv"))
-		if len(found) == 1 {
-			name = found[0]
-		}
-		return len(found) == 1
-	})
-	saved, err := os.ReadFile(name)
-	if err != nil || strings.Count(string(saved), "\r\n") != movements+3 || !strings.Contains(string(saved), exact["closing_balance"].(string)) {
-		t.Errorf("%s: %v\n%s", name, err, saved)
+	name, saved := b.saved(s, "Download as CSV")
+	if strings.Count(saved, "\r\n") != movements+3 || !strings.Contains(saved, exact["closing_balance"].(string)) {
+		t.Errorf("%s:\n%s", name, saved)
 	}
-	if got := filepath.Base(name); got != fmt.Sprintf("statement-%s-%s-%s.csv", ada[len(ada)-8:], period(from), period(to.AddDate(0, 0, 1))) {
+	if got := name; got != fmt.Sprintf("statement-%s-%s-%s.csv", ada[len(ada)-8:], period(from), period(to.AddDate(0, 0, 1))) {
 		t.Errorf("it is saved as %s", got)
 	}
 

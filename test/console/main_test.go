@@ -30,7 +30,7 @@ import (
 // waitLimit bounds every wait for a condition. The machine may be slow.
 const waitLimit = time.Minute
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { pgtest.Main(withBrowser{m}) }
 
 // fixture is a running server with its own database and gate. Browsers and tests reach it through the gate.
 type fixture struct {

@@ -7,8 +7,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -25,7 +23,7 @@ func TestCrossOriginPage(t *testing.T) {
 		_, _ = w.Write([]byte("<!doctype html><title>foreign</title><h1>foreign</h1>"))
 	}))
 	defer foreign.Close()
-	b := foreignTab(t)
+	b := newTab(t, "") // the browser reports refused requests
 
 	b.run(chromedp.Navigate(foreign.URL))
 	for _, path := range []string{
@@ -95,30 +93,4 @@ func TestConsoleBelowAPath(t *testing.T) {
 	s.eventually("the console has paused the projection", func() bool {
 		return s.call("GET", "/projections/totals", "")["state"] == "paused"
 	})
-}
-
-// foreignTab is a browser for which evil.test is this machine.
-func foreignTab(t *testing.T) *tab {
-	t.Helper()
-	chromium := os.Getenv("CHROMIUM")
-	if chromium == "" {
-		t.Skip("CHROMIUM is not set: there is no browser to test with (make test-console looks for one)")
-	}
-	home := t.TempDir()
-	allocator, stop := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(chromium), chromedp.UserDataDir(filepath.Join(home, "profile")), chromedp.Env("HOME="+home, "TZ=UTC"),
-		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.Flag("disable-dev-shm-usage", true),
-		chromedp.Flag("host-resolver-rules", "MAP evil.test 127.0.0.1"))...)
-	ctx, closeTab := chromedp.NewContext(allocator)
-	t.Cleanup(func() {
-		_ = chromedp.Cancel(ctx)
-		closeTab()
-		stop()
-	})
-	b := &tab{t: t, ctx: ctx, allowed: []string{""}} // the browser reports refused requests
-	// The first use starts the browser, which must not end with a derived context.
-	if err := chromedp.Listen(ctx, b.heard); err != nil {
-		t.Fatal(err)
-	}
-	return b
 }

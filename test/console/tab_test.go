@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
@@ -21,7 +22,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// tab is a browser with an empty profile, on one page of the console. An error that the page reports fails the test.
+// tab is a tab of the browser, on one page of the console. An error that the page reports fails the test.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
@@ -32,38 +33,34 @@ type tab struct {
 // watch reports violations of the Content-Security-Policy to the console, where they count as errors.
 const watch = `addEventListener('securitypolicyviolation', (e) => console.error('policy: ' + e.violatedDirective + ' ' + e.blockedURI));`
 
-// browse starts a browser and opens a page, such as /accounts. The browser may report errors that contain one of the allowed
-// parts, such as "status of 422".
+// browse opens a page, such as /accounts, in a new tab. The browser may report errors that contain one of the allowed parts, such
+// as "status of 422".
 func browse(t *testing.T, base, where string, allowed ...string) *tab {
 	t.Helper()
-	chromium := os.Getenv("CHROMIUM")
-	if chromium == "" {
-		t.Skip("CHROMIUM is not set: there is no browser to test with (make test-console looks for one)")
-	}
-	home := t.TempDir()
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(chromium), chromedp.UserDataDir(filepath.Join(home, "profile")), chromedp.Env("HOME="+home, "TZ=UTC"),
-		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.WindowSize(1440, 1000),
-		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("disable-crash-reporter", true),
-	)
-	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
-	ctx, closeTab := chromedp.NewContext(allocator)
-	t.Cleanup(func() {
-		_ = chromedp.Cancel(ctx) // waits for the browser's end
-		closeTab()
-		stop()
-	})
-	b := &tab{t: t, ctx: ctx, allowed: allowed}
-	// The first use starts the browser, which must not end with a derived context.
-	if err := chromedp.Listen(ctx, b.heard); err != nil {
-		t.Fatal(err)
-	}
+	b := newTab(t, allowed...)
 	call(b, log.Enable, cdp.Empty{})
 	call(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: watch})
 	b.size(1440)
 	b.run(chromedp.Navigate(base + "/console#" + where))
 	b.until(`document.querySelector('main h1') !== null`)
+	return b
+}
+
+// newTab opens an empty tab in a browser context of its own: it shares no storage, cookies or cache with another test's.
+func newTab(t *testing.T, allowed ...string) *tab {
+	t.Helper()
+	ctx, closeTab := chromedp.NewContext(chromium(t), chromedp.WithNewBrowserContext())
+	t.Cleanup(func() {
+		_ = chromedp.Cancel(ctx) // waits until the tab is closed
+		closeTab()
+	})
+	b := &tab{t: t, ctx: ctx, allowed: allowed}
+	// The first use opens the tab, which must not end with a derived context.
+	if err := chromedp.Listen(ctx, b.heard); err != nil {
+		t.Fatal(err)
+	}
+	// Several tabs are open at once, and each is to have the keyboard.
+	call(b, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
 	return b
 }
 
@@ -299,4 +296,24 @@ func (b *tab) shoot(name string) {
 func (b *tab) press(key string) {
 	b.t.Helper()
 	b.run(chromedp.KeyEvent(key))
+}
+
+// saved clicks on a button and returns the name and the text of the CSV file that is downloaded.
+func (b *tab) saved(s *fixture, button string) (name, text string) {
+	b.t.Helper()
+	dir := b.t.TempDir()
+	call(b, browser.SetDownloadBehavior, browser.SetDownloadBehaviorParams{
+		Behavior: browser.SetDownloadBehaviorBehaviorAllow, DownloadPath: dir, BrowserContextID: chromedp.FromContext(b.ctx).BrowserContextID,
+	})
+	b.button(button)
+	s.eventually("the file is saved", func() bool {
+		found, _ := filepath.Glob(filepath.Join(dir, "*.csv"))
+		if len(found) != 1 {
+			return false
+		}
+		content, err := os.ReadFile(found[0])
+		name, text = filepath.Base(found[0]), string(content)
+		return err == nil && text != ""
+	})
+	return name, text
 }

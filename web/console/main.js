@@ -32,6 +32,7 @@ let current = { path: null, view: null, leave: new AbortController() };
 
 // Where the reader was on each page of the browser's history, so that Back and Forward lead there again.
 const places = new Map();
+let pending = null; // the arrival that waits until its page has been read
 history.scrollRestoration = 'manual';
 
 // entered tells where the reader was on the page that the browser has come back to, or undefined for a new one.
@@ -45,7 +46,8 @@ function entered() {
 // go shows the page of a new address, and takes the reader where it is to be read.
 function go() {
   const link = document.activeElement?.closest('main a');
-  const place = { y: window.scrollY, href: link?.getAttribute('href') };
+  const place = pending?.place ?? { y: window.scrollY, href: link?.getAttribute('href') };
+  pending = null;
   places.set(current.entry, place);
   const turned = link?.closest('.pager');
   const tabbed = link?.closest('.tabs') && place;
@@ -54,13 +56,18 @@ function go() {
   const changed = show(false);
   current.entry = entry;
   const root = main.firstElementChild;
-  if (before) arrive(root, () => back(root, before));
+  if (before) arrive(root, () => back(root, before), before);
   else if (!changed && turned) arrive(root, () => focusOn(root.querySelector('.panel:has(+ .turn) h2'), true));
 }
 
-// arrive runs what is to be done once the page has been read.
-async function arrive(root, then) {
+// arrive runs what is to be done once the page has been read, unless the reader has left before that. A reader who leaves so early has
+// not reached the place that he came back to: that place is remembered again.
+async function arrive(root, then, place) {
+  const waiting = { place };
+  pending = waiting;
   for (let n = 0; n < 200 && root.querySelector('[aria-busy]'); n += 1) await new Promise((resolve) => { setTimeout(resolve, 25); });
+  if (pending !== waiting) return;
+  pending = null;
   if (root.isConnected) then();
 }
 
