@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"passbook/internal/stream"
-	"passbook/test/cluster/internal/nodes"
+	"passbook/test/internal/nodes"
 )
 
 // audit compares what was acknowledged with the log, and the log with the stream and the followers.

@@ -7,7 +7,7 @@ import (
 	"io"
 	"time"
 
-	"passbook/test/cluster/internal/nodes"
+	"passbook/test/internal/nodes"
 )
 
 const streamName = "PASSBOOK"

@@ -20,7 +20,7 @@ import (
 	"passbook/internal/pgtest"
 	"passbook/internal/relay"
 	"passbook/internal/stream"
-	"passbook/test/cluster/internal/nodes"
+	"passbook/test/internal/nodes"
 )
 
 // natsServer is nats-server, built by the first test that needs it.

@@ -23,7 +23,7 @@ import (
 
 	"passbook/internal/localpg"
 	"passbook/internal/stream"
-	"passbook/test/cluster/internal/nodes"
+	"passbook/test/internal/nodes"
 )
 
 func main() {

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"passbook/test/cluster/internal/nodes"
+	"passbook/test/internal/nodes"
 )
 
 // process is a server.
