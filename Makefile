@@ -41,6 +41,7 @@ test: ## Run all tests with the race detector, on TEST_DATABASE_URL, in TEST_POS
 .PHONY: bench
 bench: build ## Measure against raw PostgreSQL: BENCH=P1,P3 for some, BENCH_DOC=1 to write docs/benchmarks.md, BENCH_FLAGS for more
 	@scripts/ensure-postgres
+	go build -C test -trimpath -o ../bin/nats-server github.com/nats-io/nats-server/v2
 	go build -C test -trimpath -o ../bin/bench ./bench
 	bin/bench $(if $(BENCH),-run $(BENCH)) $(if $(BENCH_DOC),-doc docs/benchmarks.md) $(BENCH_FLAGS)
 

@@ -27,6 +27,7 @@ type bench struct {
 	testbed *testbed.Testbed
 
 	depositRate float64       // P1, for P4
+	bulkRates   report.Series // P2, for P10
 	peaks       []report.Line // P8
 	filled      *testbed.Database
 }

@@ -1,4 +1,4 @@
-// Command bench measures Passbook relative to what the machine can do at best: figures P1 to P9 of the design, each with a
+// Command bench measures Passbook relative to what the machine can do at best: figures P1 to P10 of the design, each with a
 // baseline from the same run. docs/benchmarks.md explains every line. `make bench` builds and runs it.
 package main
 

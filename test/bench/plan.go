@@ -28,6 +28,7 @@ var plan = []measurement{
 	{id: "P1-TWO", run: (*bench).twoInstances},
 	{id: "P1-BULK", run: (*bench).besideBulk},
 	{id: "P2", run: (*bench).bulk},
+	{id: "P10", run: (*bench).relay, needs: []string{"P2"}},
 	{id: "P3", run: (*bench).balances},
 	{id: "P4", run: (*bench).visibility},
 	{id: "P6", run: (*bench).hotAccount},

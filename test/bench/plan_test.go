@@ -14,7 +14,7 @@ func TestChoose(t *testing.T) {
 	if err != nil || len(all) != len(plan) {
 		t.Fatalf("%v, %v", all, err)
 	}
-	for only, want := range map[string]string{"P3": "P3", "P8": "P1 P5 P8", "P2,LAT": "LAT P2"} {
+	for only, want := range map[string]string{"P3": "P3", "P8": "P1 P5 P8", "P10": "P10 P2", "P2,LAT": "LAT P2"} {
 		chosen, err := choose(strings.Split(only, ","))
 		if err != nil {
 			t.Fatal(err)
@@ -29,7 +29,7 @@ func TestChoose(t *testing.T) {
 			t.Errorf("%s chooses %v, want %s", only, got, want)
 		}
 	}
-	if _, err := choose([]string{"P10"}); err == nil || !strings.Contains(err.Error(), "P1, P1-BULK") {
+	if _, err := choose([]string{"P11"}); err == nil || !strings.Contains(err.Error(), "P1, P1-BULK") {
 		t.Errorf("an unknown measurement: %v", err)
 	}
 }

@@ -105,6 +105,7 @@ func (b *bench) bulk(ctx context.Context) (lines []report.Line, err error) {
 	keyed.Baseline = plain.Baseline
 	s.fill(&plain)
 	k.fill(&keyed)
+	b.bulkRates = plain.Measured
 	plain.Notes = append(plain.Notes, fmt.Sprintf("latencies are of whole streams of %d items, %d at a time", bulkLines, bulkConns))
 	return []report.Line{plain, keyed}, nil
 }

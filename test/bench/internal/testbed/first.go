@@ -17,7 +17,7 @@ type Start struct {
 // FirstAnswer starts the server with a private PostgreSQL in dataDir (a name, within the Testbed's directory), waits for its
 // first responses, and stops it.
 func (s *Testbed) FirstAnswer(ctx context.Context, dataDir string) (_ Start, err error) {
-	p, err := s.launch(ctx, "PASSBOOK_DATA_DIR="+s.path(dataDir))
+	p, err := s.launch(ctx, nil, "PASSBOOK_DATA_DIR="+s.path(dataDir))
 	if err != nil {
 		return Start{}, err
 	}

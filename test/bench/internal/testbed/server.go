@@ -40,7 +40,7 @@ type Process struct {
 
 // StartServer starts the server on a database and returns when it is ready. The caller stops it.
 func (s *Testbed) StartServer(ctx context.Context, d Database) (*Process, error) {
-	p, err := s.launch(ctx, "DATABASE_URL="+d.URL)
+	p, err := s.launch(ctx, nil, "DATABASE_URL="+d.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -52,15 +52,29 @@ func (s *Testbed) StartServer(ctx context.Context, d Database) (*Process, error)
 	return p, nil
 }
 
-// launch starts the server with the given settings, and does not wait for it.
-func (s *Testbed) launch(ctx context.Context, settings ...string) (*Process, error) {
+// StartRelay starts the server's relay, to the NATS servers at the URLs, and returns when it responds. The caller stops it.
+func (s *Testbed) StartRelay(ctx context.Context, d Database, urls string) (*Process, error) {
+	p, err := s.launch(ctx, []string{"relay"}, "DATABASE_URL="+d.URL, "PASSBOOK_RELAY_NATS_URL="+urls)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := p.await(ctx, pollEvery, func() bool { return p.status(ctx, "/livez") == http.StatusOK }); err != nil {
+		return nil, errors.Join(fmt.Errorf("the relay did not start: %w: %s", err, p.logTail()), p.Stop())
+	}
+	return p, nil
+}
+
+// launch starts the server with the given arguments and settings, and does not wait for it.
+func (s *Testbed) launch(ctx context.Context, args []string, settings ...string) (*Process, error) {
 	addr, err := freeAddr(ctx)
 	if err != nil {
 		return nil, err
 	}
 	settings = append(settings, "PASSBOOK_ADDR="+addr, "PASSBOOK_LOG_LEVEL=warn", "PASSBOOK_LOG_FORMAT=json",
 		"PG_BIN="+s.bin, "PATH="+s.opts.Path, "HOME="+s.dir)
-	return s.start(addr, s.opts.Server, nil, settings)
+	return s.start(addr, s.opts.Server, args, settings)
 }
 
 // StartProgram starts another program that listens on the address of its flag -addr, and waits until it responds.
