@@ -3,7 +3,7 @@
 // log is authoritative.
 //
 // Every batch is published with the sequence that its first message must follow. So the stream accepts each event only once and at
-// its position, whichever relay publishes it. There is no lease, and no state besides the stream:
+// its position, whichever relay publishes it. While the stream stores a batch, the next one is sent, but not committed. There is no lease, and no state besides the stream:
 //
 //		           the stream's last event is the log's
 //		 ┌───────┐ ───────────────────────────────────▶ ┌────────────┐

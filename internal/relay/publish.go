@@ -30,17 +30,23 @@ type ack struct {
 	Sequence uint64              `json:"seq"`
 }
 
-// publish publishes events, which follow last, in one atomic batch: as many as batchBytes allows. It returns how many, if they were
-// stored. The error is errMoved if the stream does not end with last. After any other error the outcome is unknown.
-func (r *Relay) publish(ctx context.Context, last eventstore.Head, events []eventstore.Event) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, request)
-	defer cancel()
+// batch is events that follow each other in the log, in one atomic publish.
+type batch struct {
+	// last is the last of its n events, and commit the message of that one, which is not sent yet: NATS holds the others until it
+	// comes, and only then checks that the stream ends where the batch begins.
+	last   eventstore.Head
+	n      int
+	commit *nats.Msg
+}
+
+// send sends the messages of events, which follow last: as many as batchBytes allows, all but the one that commits them.
+func (r *Relay) send(last eventstore.Head, events []eventstore.Event) (batch, error) {
 	messages := make([]*nats.Msg, 0, len(events))
 	previous := last.EventID
 	for i, size := 0, 0; i < len(events) && size < batchBytes; i++ {
 		body, err := r.Encode(&events[i])
 		if err != nil {
-			return 0, fmt.Errorf("relay: %w", err)
+			return batch{}, fmt.Errorf("relay: %w", err)
 		}
 		messages = append(messages, stream.NewMessage(&events[i], previous, body))
 		previous = events[i].EventID
@@ -50,23 +56,27 @@ func (r *Relay) publish(ctx context.Context, last eventstore.Head, events []even
 	messages[0].Header[headerSequence] = []string{strconv.FormatInt(last.Position, 10)}
 	n := len(messages)
 	if n > 1 {
-		batch := nuid.Next()
+		id, numbers := []string{nuid.Next()}, make([]string, n)
 		for i, msg := range messages {
-			msg.Header[headerBatch], msg.Header[headerNumber] = []string{batch}, []string{strconv.Itoa(i + 1)}
+			numbers[i] = strconv.Itoa(i + 1)
+			msg.Header[headerBatch], msg.Header[headerNumber] = id, numbers[i:i+1:i+1]
 		}
 		messages[n-1].Header[headerCommit] = []string{"1"}
 	}
 	for _, msg := range messages[:n-1] {
 		if err := r.Conn.PublishMsg(msg); err != nil {
-			return 0, fmt.Errorf("relay: publish: %w", err)
+			return batch{}, fmt.Errorf("relay: publish: %w", err)
 		}
 	}
-	return n, r.commit(ctx, messages[n-1], events[n-1].Position)
+	return batch{last: eventstore.Head{Position: events[n-1].Position, EventID: events[n-1].EventID}, n: n, commit: messages[n-1]}, nil
 }
 
-// commit publishes the last message of a batch and waits for the answer.
-func (r *Relay) commit(ctx context.Context, msg *nats.Msg, position int64) error {
-	answer, err := r.Conn.RequestMsgWithContext(ctx, msg)
+// commit has a batch stored, or none of it. The error is errMoved if the stream does not end where the batch begins. After any other
+// error the outcome is unknown.
+func (r *Relay) commit(ctx context.Context, b batch) error {
+	ctx, cancel := context.WithTimeout(ctx, request)
+	defer cancel()
+	answer, err := r.Conn.RequestMsgWithContext(ctx, b.commit)
 	if err != nil {
 		return fmt.Errorf("relay: publish: %w", err)
 	}
@@ -82,9 +92,9 @@ func (r *Relay) commit(ctx context.Context, msg *nats.Msg, position int64) error
 		return errMoved
 	case a.Error != nil:
 		return fmt.Errorf("relay: publish: %w", a.Error)
-	case a.Sequence != uint64(position): //nolint:gosec // positions are positive
+	case a.Sequence != uint64(b.last.Position): //nolint:gosec // positions are positive
 		return &HaltedError{fmt.Sprintf("the stream %s stored the event at position %d with sequence %d; check whether its limits or "+
-			"sources were changed, then delete it: the relay publishes the log again", a.Stream, position, a.Sequence)}
+			"sources were changed, then delete it: the relay publishes the log again", a.Stream, b.last.Position, a.Sequence)}
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"passbook/internal/eventstore"
 	"passbook/internal/stream"
@@ -22,7 +23,7 @@ const (
 	batchSize = 1000
 	// batchBytes is the size at which a batch ends.
 	batchBytes = 4 << 20
-	// request limits a publish and a read of the log; ask limits a request for the state of the stream, which a cluster without a
+	// request limits the storing of a batch and a read of the log; ask limits a request for the state of the stream, which a cluster without a
 	// leader does not answer.
 	request = 5 * time.Second
 	ask     = 2 * time.Second
@@ -209,42 +210,71 @@ func (r *Relay) overtaken(ctx context.Context) bool {
 	return err == nil && end > r.Status().Position
 }
 
-// publishAfter publishes the events after last, which is the stream's last event, and every new event, until it fails.
+// publishAfter publishes the events after last, which is the stream's last event, and every new event, until it fails. While a
+// batch is being stored, the next one is read, encoded and sent.
 func (r *Relay) publishAfter(ctx context.Context, last eventstore.Head) error {
+	group, ctx := errgroup.WithContext(ctx)
+	sent := make(chan batch)
+	group.Go(func() error { return r.sendAfter(ctx, last, sent) })
+	group.Go(func() error { return r.commitAll(ctx, last.Position, sent) })
+	return group.Wait()
+}
+
+// sendAfter sends the events after last, which the log has to contain, in batches that are to be committed.
+func (r *Relay) sendAfter(ctx context.Context, last eventstore.Head, sent chan<- batch) error {
 	poll := time.NewTicker(r.Poll)
 	defer poll.Stop()
-	checked := time.Now()
 	for {
 		events, err := r.read(ctx, last)
 		if err != nil {
 			return err
 		}
 		r.set(Publishing, nil)
-		if len(events) > 0 {
-			n, err := r.publish(ctx, last, events)
-			if err != nil {
-				return err
+		if len(events) == 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-r.wake:
+			case <-poll.C:
 			}
-			last = eventstore.Head{Position: events[n-1].Position, EventID: events[n-1].EventID}
-			checked = time.Now()
-			r.seen(last.Position, n)
 			continue
 		}
-		if time.Since(checked) > idleCheck {
-			end, err := r.end(ctx)
-			switch {
-			case err != nil:
-				return err
-			case end != last.Position:
-				return errMoved
-			}
-			checked = time.Now()
+		next, err := r.send(last, events)
+		if err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-r.wake:
-		case <-poll.C:
+		case sent <- next:
+			last = next.last
+		}
+	}
+}
+
+// commitAll commits batches one after the other. While there are none, it checks that the stream still ends where it should.
+func (r *Relay) commitAll(ctx context.Context, end int64, sent <-chan batch) error {
+	idle := time.NewTicker(idleCheck)
+	defer idle.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case next := <-sent:
+			if err := r.commit(ctx, next); err != nil {
+				return err
+			}
+			end = next.last.Position
+			r.seen(end, next.n)
+			idle.Reset(idleCheck)
+		case <-idle.C:
+			found, err := r.end(ctx)
+			switch {
+			case err != nil:
+				return err
+			case found != end:
+				return errMoved
+			}
 		}
 	}
 }

@@ -25,16 +25,17 @@ const (
 	headerPrevious = "Passbook-Previous"
 )
 
-const contentType = "application/cloudevents+json; charset=utf-8"
+var contentType = []string{"application/cloudevents+json; charset=utf-8"} // shared by all messages
 
 // NewMessage returns the message of an event. previous is the id of the event before it, zero for the first one. cloudEvent is the
 // event in the JSON format of CloudEvents.
 func NewMessage(e *eventstore.Event, previous uuid.UUID, cloudEvent []byte) *nats.Msg {
+	own := [...]string{string(e.Payload), string(e.Metadata), strconv.Itoa(e.SchemaVersion), previous.String()}
 	return &nats.Msg{
 		Subject: SubjectPrefix + e.Type, Data: cloudEvent,
 		Header: nats.Header{
-			headerContentType: {contentType}, headerPayload: {string(e.Payload)}, headerMetadata: {string(e.Metadata)},
-			headerSchema: {strconv.Itoa(e.SchemaVersion)}, headerPrevious: {previous.String()},
+			headerContentType: contentType, headerPayload: own[0:1:1], headerMetadata: own[1:2:2], headerSchema: own[2:3:3],
+			headerPrevious: own[3:],
 		},
 	}
 }
