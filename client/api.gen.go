@@ -209,6 +209,27 @@ func (e HoldStatus) Valid() bool {
 	}
 }
 
+// Defines values for MeAuthentication.
+const (
+	AuthenticationKeys MeAuthentication = "keys"
+	AuthenticationNone MeAuthentication = "none"
+	AuthenticationOIDC MeAuthentication = "oidc"
+)
+
+// Valid indicates whether the value is a known member of the MeAuthentication enum.
+func (e MeAuthentication) Valid() bool {
+	switch e {
+	case AuthenticationKeys:
+		return true
+	case AuthenticationNone:
+		return true
+	case AuthenticationOIDC:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for MovementSort.
 const (
 	MinusRecordedAt MovementSort = "-recorded_at"
@@ -362,6 +383,21 @@ func (e ListAccountsParamsSort) Valid() bool {
 	case OpenedAt:
 		return true
 	case Owner:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListExpiringHoldsParamsStatus.
+const (
+	OnlyOpenHolds ListExpiringHoldsParamsStatus = "open"
+)
+
+// Valid indicates whether the value is a known member of the ListExpiringHoldsParamsStatus enum.
+func (e ListExpiringHoldsParamsStatus) Valid() bool {
+	switch e {
+	case OnlyOpenHolds:
 		return true
 	default:
 		return false
@@ -854,6 +890,20 @@ type EventRates struct {
 // EventType The type of an event. A name never changes its meaning.
 type EventType string
 
+// ExpiringHoldPage defines model for ExpiringHoldPage.
+type ExpiringHoldPage struct {
+	Holds []Hold `json:"holds"`
+
+	// NextCursor The `cursor` of the next page; null on the last.
+	NextCursor *string `json:"next_cursor"`
+
+	// Total With `count=true`, how many there are on all pages, or at least that many if `total_exceeds`; at most 10000.
+	Total *int64 `json:"total,omitempty,omitzero"`
+
+	// TotalExceeds True when there may be more than `total`.
+	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
+}
+
 // Failure defines model for Failure.
 type Failure struct {
 	AccountID uuid.UUID `json:"account_id"`
@@ -1078,6 +1128,27 @@ type ListTotal = int64
 
 // ListTotalExceeds True when there may be more than `total`.
 type ListTotalExceeds = bool
+
+// Me defines model for Me.
+type Me struct {
+	// Actor The caller as it is recorded with its events: `key:` with the key's id and name, or `oidc:` with the token's subject. Null without authentication.
+	Actor *string `json:"actor"`
+
+	// Authentication How callers authenticate.
+	Authentication MeAuthentication `json:"authentication"`
+
+	// Follower Whether this server follows another. It then takes no commands, whatever the scopes.
+	Follower bool `json:"follower"`
+
+	// PrimaryURL The server to send commands to, if this one is a follower and knows it.
+	PrimaryURL *string `json:"primary_url"`
+
+	// Scopes What the caller may do, including what its scopes imply. Without authentication, everything.
+	Scopes []string `json:"scopes"`
+}
+
+// MeAuthentication How callers authenticate.
+type MeAuthentication string
 
 // Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 type Metadata map[string]string
@@ -2201,6 +2272,36 @@ type listEventsParams struct {
 	LastEventID string `json:"Last-Event-ID,omitempty,omitzero"`
 }
 
+// ListExpiringHoldsParams is a parameter of ListExpiringHolds.
+type ListExpiringHoldsParams struct {
+	// Status Only open holds are listed across accounts; those of one account are at `/accounts/{account_id}/holds`.
+	Status ListExpiringHoldsParamsStatus `form:"status,omitempty" json:"status,omitempty,omitzero"`
+
+	// ExpiresBefore Only holds that expire before this time, RFC 3339.
+	ExpiresBefore time.Time `form:"expires_before,omitempty" json:"expires_before,omitempty,omitzero"`
+
+	// Limit The size of a page.
+	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor The `next_cursor` of the previous page. It is valid only with the same `expires_before`.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Count With `true`, `total` in the response is how many there are on all pages, up to 10,000; with `total_exceeds` it is at least that many. Movements by kind, currency or amount are counted among the first 10,000 that the other filters select. JSON only.
+	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+}
+
+// ListExpiringHoldsParamsStatus is a parameter of ListExpiringHolds.
+type ListExpiringHoldsParamsStatus string
+
 // listFailuresParams are the parameters of ListFailures.
 type listFailuresParams struct {
 	// After The position to begin after.
@@ -3256,6 +3357,82 @@ func newListEventsRequest(ctx context.Context, server string, params *listEvents
 		if params.LastEventID != "" {
 			req.Header.Set("Last-Event-ID", string(params.LastEventID))
 		}
+	}
+	return req, nil
+}
+
+// newListExpiringHoldsRequest makes the request of GET /holds.
+func newListExpiringHoldsRequest(ctx context.Context, server string, params *ListExpiringHoldsParams) (*http.Request, error) {
+	target := server + fmt.Sprintf("/holds")
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.Status).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "status", params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.ExpiresBefore).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "expires_before", params.ExpiresBefore, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Limit).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Cursor).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Count).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "count", params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.MinPosition).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "min_position", params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	if params != nil {
+		if params.Prefer != "" {
+			req.Header.Set("Prefer", string(params.Prefer))
+		}
+		if params.IfNoneMatch != "" {
+			req.Header.Set("If-None-Match", string(params.IfNoneMatch))
+		}
+	}
+	return req, nil
+}
+
+// newWhoAmIRequest makes the request of GET /me.
+func newWhoAmIRequest(ctx context.Context, server string) (*http.Request, error) {
+	target := server + fmt.Sprintf("/me")
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
 	}
 	return req, nil
 }

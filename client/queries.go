@@ -177,6 +177,31 @@ func (c *Client) Holds(ctx context.Context, id uuid.UUID, params ListHoldsParams
 	})
 }
 
+// ExpiringHolds goes through the open holds of all accounts that expire and that the parameters select, the next to expire first, page
+// by page, as far as the caller reads. An error ends it.
+func (c *Client) ExpiringHolds(ctx context.Context, params ListExpiringHoldsParams) iter.Seq2[Hold, error] {
+	params.MinPosition = c.atLeast(params.MinPosition)
+	return pages(func(cursor string) ([]Hold, *string, error) {
+		params := params
+		if cursor != "" {
+			params.Cursor = cursor
+		}
+		req, err := newListExpiringHoldsRequest(ctx, c.base, &params)
+		page, _, err := ask[ExpiringHoldPage](c, again, req, err)
+		if err != nil {
+			return nil, nil, err
+		}
+		return page.Holds, page.NextCursor, nil
+	})
+}
+
+// Me reads who the caller is and what it may do, and whether the server takes commands.
+func (c *Client) Me(ctx context.Context) (*Me, error) {
+	req, err := newWhoAmIRequest(ctx, c.base)
+	me, _, err := ask[Me](c, again, req, err)
+	return me, err
+}
+
 // TransferByID reads both sides of a transfer.
 func (c *Client) TransferByID(ctx context.Context, transferID uuid.UUID, opts ...QueryOption) (*TransferDetails, error) {
 	o := c.queryOptionsOf(opts)

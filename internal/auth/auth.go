@@ -81,6 +81,20 @@ func (s Scopes) Has(scopes Scopes) bool {
 	return s&scopes == scopes
 }
 
+// AllScopes returns the set of all scopes.
+func AllScopes() Scopes { return scopesOf(ScopeNames()) }
+
+// Names lists the names of all scopes that the set includes.
+func (s Scopes) Names() []string {
+	all := make([]string, 0, len(names))
+	for _, n := range names {
+		if s.Has(n.scope) {
+			all = append(all, n.name)
+		}
+	}
+	return all
+}
+
 // String lists the names, separated by spaces, as OAuth 2 does.
 func (s Scopes) String() string { return strings.Join(s.list(), " ") }
 

@@ -60,13 +60,15 @@ type service struct {
 	hooks    subscriptions
 	// The last request, if set.
 	holdsAsked *query.HoldFilter
-	searched   *query.SearchFilter
-	stopping   chan struct{} // ends streams of a replay's progress
-	checks     []httpapi.Check
-	feed       feed.Config // Log and Logger are set when it is empty
-	streams    httpapi.StreamTimes
-	base       string
-	starting   atomic.Bool
+	// expiringAsked gets the filter of GET /holds.
+	expiringAsked *query.ExpiringFilter
+	searched      *query.SearchFilter
+	stopping      chan struct{} // ends streams of a replay's progress
+	checks        []httpapi.Check
+	feed          feed.Config // Log and Logger are set when it is empty
+	streams       httpapi.StreamTimes
+	base          string
+	starting      atomic.Bool
 
 	auth       httpapi.Authenticator
 	rateLimit  float64
@@ -283,7 +285,7 @@ func serve(t *testing.T, s *service) *harness {
 	}
 	h, err := httpapi.New(httpapi.Config{
 		Follower: s.primary != "", PrimaryURL: s.primary, Commands: s, Queries: s, Statements: s, Holds: s, Movements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Statistics: s, Webhooks: s, WebhookControl: s, WebhookRules: s, Stopping: s.stopping, Feed: a.feed, Streams: s.streams,
-		Authenticator: s.auth, Hosts: []string{"Bank.example"}, BasePath: s.base, CORSOrigins: s.cors, RateLimit: s.rateLimit, MaxStreams: s.maxStreams, MaxStreamsPerCaller: s.share, Bulk: s.bulk,
+		Authenticator: s.auth, Authentication: "keys", Hosts: []string{"Bank.example"}, BasePath: s.base, CORSOrigins: s.cors, RateLimit: s.rateLimit, MaxStreams: s.maxStreams, MaxStreamsPerCaller: s.share, Bulk: s.bulk,
 		Ready:       func(context.Context) []httpapi.Check { return s.checks },
 		Started:     func() bool { return !s.starting.Load() },
 		Unavailable: func(err error) bool { return errors.Is(err, errUnavailable) },

@@ -18,11 +18,24 @@ func (s *server) ListHolds(w http.ResponseWriter, r *http.Request, id genapi.Acc
 	if !s.applied(w, r, applied, err) {
 		return
 	}
-	body := genapi.HoldPage{AccountID: id, Holds: make([]genapi.Hold, len(page.Holds)), NextCursor: nullable(page.Next)}
+	body := genapi.HoldPage{AccountID: id, Holds: holdsOf(page.Holds), NextCursor: nullable(page.Next)}
 	body.Total, body.TotalExceeds = total(page.Total)
-	for i := range page.Holds {
-		body.Holds[i] = holdOf(&page.Holds[i])
+	linkNext(w, r, page.Next)
+	s.respondContent(w, r, &body)
+}
+
+// ListExpiringHolds serves GET /holds.
+func (s *server) ListExpiringHolds(w http.ResponseWriter, r *http.Request, p genapi.ListExpiringHoldsParams) {
+	filter := query.ExpiringFilter{Before: timeOf(p.ExpiresBefore), Limit: int(p.Limit), Cursor: p.Cursor, Count: p.Count}
+	if filter.Limit == 0 {
+		filter.Limit = defaultLimit
 	}
+	page, applied, err := s.holds.ExpiringHolds(r.Context(), filter, wait(w, p.MinPosition, p.Prefer))
+	if !s.applied(w, r, applied, err) {
+		return
+	}
+	body := genapi.ExpiringHoldPage{Holds: holdsOf(page.Holds), NextCursor: nullable(page.Next)}
+	body.Total, body.TotalExceeds = total(page.Total)
 	linkNext(w, r, page.Next)
 	s.respondContent(w, r, &body)
 }
@@ -33,6 +46,14 @@ func (s *server) GetHold(w http.ResponseWriter, r *http.Request, id genapi.Accou
 	if s.applied(w, r, applied, err) {
 		s.respondContent(w, r, new(holdOf(&hold)))
 	}
+}
+
+func holdsOf(list []query.Hold) []genapi.Hold {
+	holds := make([]genapi.Hold, len(list))
+	for i := range list {
+		holds[i] = holdOf(&list[i])
+	}
+	return holds
 }
 
 func holdOf(h *query.Hold) genapi.Hold {

@@ -50,6 +50,7 @@ type Queries interface {
 type Holds interface {
 	Hold(ctx context.Context, account, id uuid.UUID, w query.Wait) (query.Hold, int64, error)
 	Holds(ctx context.Context, account uuid.UUID, f query.HoldFilter, w query.Wait) (query.HoldPage, int64, error)
+	ExpiringHolds(ctx context.Context, f query.ExpiringFilter, w query.Wait) (query.HoldPage, int64, error)
 }
 
 // Movements is the read side of movements across accounts. The second result is that of Queries.
@@ -162,6 +163,8 @@ type Config struct {
 	Streams StreamTimes
 	// Authenticator identifies callers and their scopes; without one, every caller may do everything.
 	Authenticator Authenticator
+	// Authentication is the kind of the Authenticator: "keys" or "oidc".
+	Authentication string
 	// Hosts are the host names and addresses, without ports, that requests may be addressed to, in addition to loopback ones. They
 	// apply only without an Authenticator: any other Host is then refused, and so is a cross-origin request that changes
 	// something.
@@ -247,6 +250,7 @@ type server struct {
 	bulkLimits    BulkLimits
 	bulkMemory    *semaphore.Weighted // of BulkLimits.Memory
 	authenticator Authenticator       // nil without authentication
+	authKind      genapi.MeAuthentication
 	follower      bool
 	primaryURL    string
 	origin        *origin // nil with authentication
@@ -288,7 +292,7 @@ func New(c Config) (http.Handler, error) {
 		return nil, err
 	}
 	s := &server{
-		base: base, authenticator: c.Authenticator, follower: c.Follower, primaryURL: c.PrimaryURL,
+		base: base, authenticator: c.Authenticator, authKind: genapi.MeAuthentication(c.Authentication), follower: c.Follower, primaryURL: c.PrimaryURL,
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
 		commands: c.Commands, queries: c.Queries, statements: c.Statements, holds: c.Holds, movements: c.Movements, projections: c.Projections, control: c.Control, replays: c.Replays,
 		generations: c.Generations, failures: c.Failures, statistics: c.Statistics, webhooks: c.Webhooks, subscribe: c.WebhookControl, hookRules: c.WebhookRules, stopping: c.Stopping,

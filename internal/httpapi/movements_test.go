@@ -45,6 +45,13 @@ func (s *service) Holds(_ context.Context, account uuid.UUID, f query.HoldFilter
 	}, 42, nil
 }
 
+func (s *service) ExpiringHolds(_ context.Context, f query.ExpiringFilter, _ query.Wait) (query.HoldPage, int64, error) {
+	if s.expiringAsked != nil {
+		*s.expiringAsked = f
+	}
+	return query.HoldPage{Holds: []query.Hold{sampleHold(accountID, replayID)}, Next: "abc", Total: &query.ListTotal{N: 2}}, 42, nil
+}
+
 func (s *service) Search(ctx context.Context, f query.SearchFilter, w query.Wait) (query.MovementPage, int64, error) {
 	if s.searched != nil {
 		*s.searched = f
@@ -87,6 +94,27 @@ func TestHolds(t *testing.T) {
 		got := a.send("GET", path, "")
 		if c, _ := got.problem(t); got.status != http.StatusNotFound || c != code || got.header.Get("Passbook-Position") != "42" {
 			t.Errorf("%s: %d %s", path, got.status, got.text)
+		}
+	}
+}
+
+func TestExpiringHolds(t *testing.T) {
+	t.Parallel()
+	var asked query.ExpiringFilter
+	a := serve(t, &service{expiringAsked: &asked})
+	got := a.send("GET", "/holds?status=open&expires_before=2026-01-02T01:00:00%2B01:00&limit=3&cursor=x&count=true", "")
+	want := query.ExpiringFilter{Before: new(time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)), Limit: 3, Cursor: "x", Count: true}
+	if diff := cmp.Diff(want, asked, cmp.Comparer(time.Time.Equal)); got.status != http.StatusOK || diff != "" {
+		t.Errorf("%d %s %s", got.status, got.text, diff)
+	}
+	page := got.json(t)
+	if page["total"] != 2.0 || page["next_cursor"] != "abc" || len(page["holds"].([]any)) != 1 || got.header.Get("Passbook-Position") != "42" {
+		t.Errorf("%s %v", got.text, got.header)
+	}
+	for query, parameter := range map[string]string{"status=captured": "status", "expires_before=soon": "expires_before", "limit=501": "limit", "currency=EUR": "currency"} {
+		got := a.send("GET", "/holds?"+query, "")
+		if _, errs := got.problem(t); got.status != http.StatusBadRequest || errs[parameter] == "" {
+			t.Errorf("%s: %d %s", query, got.status, got.text)
 		}
 	}
 }

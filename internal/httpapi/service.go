@@ -63,6 +63,17 @@ func (s *server) trusts(r *http.Request) bool {
 	return caller != nil && caller.Scopes.Has(auth.ProjectionsRead)
 }
 
+// WhoAmI serves GET /me.
+func (s *server) WhoAmI(w http.ResponseWriter, r *http.Request) {
+	body := genapi.Me{
+		Authentication: genapi.AuthenticationNone, Scopes: auth.AllScopes().Names(), Follower: s.follower, PrimaryURL: nullable(s.primaryURL),
+	}
+	if caller := exchangeOf(r.Context()).caller; caller != nil {
+		body.Authentication, body.Actor, body.Scopes = s.authKind, &caller.Actor, caller.Scopes.Names()
+	}
+	s.reply(w, r, http.StatusOK, &body, nil)
+}
+
 // Metrics serves GET /metrics.
 func (s *server) Metrics(w http.ResponseWriter, r *http.Request) { s.metrics.ServeHTTP(w, r) }
 

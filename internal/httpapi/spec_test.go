@@ -10,9 +10,9 @@ import (
 	"passbook/api"
 )
 
-// scopes are those of the service; public operations need none.
+// scopes are those of the service; public operations need no credential, and others any.
 var scopes = []string{
-	"public", "accounts:write", "accounts:read", "events:read", "projections:read", "projections:admin", "metrics:read",
+	"public", "any", "accounts:write", "accounts:read", "events:read", "projections:read", "projections:admin", "metrics:read",
 }
 
 func loadDocument(t *testing.T) *openapi3.T {

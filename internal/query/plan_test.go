@@ -81,7 +81,8 @@ insert into events (position, stream_id, version, event_id, type, schema_version
 select n, gen_random_uuid(), 1, gen_random_uuid(), 'x', 1, '{}', '{}', '2026-01-01Z'::timestamptz + make_interval(secs => n)
 from generate_series(1, 30000) n;`
 
-// crowdedGenerationSQL makes a generation of 30,000 movements, every second of them of one account, and of 10,000 holds of that account.
+// crowdedGenerationSQL makes a generation of 30,000 movements, every second of them of one account, of 10,000 holds of that account, and
+// of 10,000 open holds of another that expire, 100 at a time.
 // Every second movement has one reference and one label, and each of the others has its own.
 const crowdedGenerationSQL = `
 insert into balances (generation, account_id, owner, owner_folded, currency, balance, held, overdraft_limit, deposited, withdrawn, status, version,
@@ -101,7 +102,11 @@ insert into holds (generation, hold_id, account_id, amount, captured, currency, 
     ended_position)
 select $1, lpad(n::text, 32, '0')::uuid, lpad('1', 32, '0')::uuid, 1, 1, 'EUR', '', (case when n = 30 then 'o' else 'c' end)::"char", now(), n,
     now(), n + 1
-from generate_series(1, 10000) as n;`
+from generate_series(1, 10000) as n;
+insert into holds (generation, hold_id, account_id, amount, captured, currency, reference, status, expires_at, placed_at, placed_position)
+select $1, lpad(n::text, 32, '0')::uuid, lpad('2', 32, '0')::uuid, 1, 0, 'EUR', '', 'o', '2026-01-01Z'::timestamptz + make_interval(hours => n % 100),
+    now(), n
+from generate_series(10001, 20000) as n;`
 
 const analyzeSQL = `analyze balances, transactions, account_details, holds;`
 
@@ -177,6 +182,17 @@ func crowdedQueries(svc *query.Service) []namedQuery {
 			return err
 		}
 	}
+	expiring := func(f query.ExpiringFilter) func(context.Context) error {
+		return func(ctx context.Context) error {
+			f.Limit = 20
+			page, _, err := svc.ExpiringHolds(ctx, f, query.Wait{})
+			if err == nil {
+				f.Cursor = page.Next
+				_, _, err = svc.ExpiringHolds(ctx, f, query.Wait{})
+			}
+			return err
+		}
+	}
 	rare, common, none := map[string]string{"n": "12345"}, map[string]string{"common": "yes"}, map[string]string{"n": "0"}
 	return []namedQuery{
 		{name: "all movements", ask: search(query.SearchFilter{})},
@@ -220,6 +236,8 @@ func crowdedQueries(svc *query.Service) []namedQuery {
 		}},
 		{name: "holds of an account", ask: holds(query.HoldFilter{})},
 		{name: "captured holds of an account", ask: holds(query.HoldFilter{Status: "captured"})},
+		{name: "holds that expire", ask: expiring(query.ExpiringFilter{})},
+		{name: "holds that expire soon", ask: expiring(query.ExpiringFilter{Before: new(at(0).Add(9 * time.Hour))})},
 		{name: "accounts", ask: list(query.ListFilter{})},
 		{name: "accounts by owner", ask: list(query.ListFilter{Owner: "owner 4321"})},
 		{name: "accounts by owner, counted", ask: list(query.ListFilter{Owner: "owner 4321", Count: true})},

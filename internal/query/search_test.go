@@ -216,3 +216,55 @@ func TestHoldsOfAnAccount(t *testing.T) {
 		t.Errorf("no account: %v", err)
 	}
 }
+
+// TestExpiringHolds reads the open holds of all accounts that expire, a page at a time. Two of them expire at the same time.
+func TestExpiringHolds(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	euro, yen, _, _ := f.ledger(t)
+	f.exec(t, `insert into holds (generation, hold_id, account_id, amount, captured, currency, reference, status, expires_at, placed_at,
+    placed_position) values
+(2, gen_random_uuid(), $1, 1, 0, 'EUR', 'third', 'o', '2026-02-03 00:00:00.000001Z', '2026-01-02Z', 3),
+(2, $4, $2, 1, 0, 'JPY', 'second', 'o', '2026-02-02Z', '2026-01-02Z', 5),
+(2, $3, $1, 1, 0, 'EUR', 'first', 'o', '2026-02-02Z', '2026-01-02Z', 7),
+(2, gen_random_uuid(), $1, 1, 0, 'EUR', 'never', 'o', null, '2026-01-02Z', 9),
+(2, gen_random_uuid(), $1, 1, 0, 'EUR', 'released', 'r', '2026-02-02Z', '2026-01-02Z', 11),
+(1, gen_random_uuid(), $1, 1, 0, 'EUR', 'old', 'o', '2026-02-02Z', '2026-01-02Z', 13)`, euro, yen, uuid.UUID{15: 1}, uuid.UUID{15: 2})
+	at := func(text string) *time.Time {
+		parsed, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &parsed
+	}
+	for _, test := range []struct {
+		before *time.Time
+		want   []string
+	}{
+		{nil, []string{"first", "second", "third"}},
+		{at("2026-02-03T00:00:00.000001Z"), []string{"first", "second"}},
+		{at("2026-02-03T00:00:00.000002Z"), []string{"first", "second", "third"}},
+		{at("2026-02-02T00:00:00Z"), nil},
+	} {
+		var got []string
+		for filter := (query.ExpiringFilter{Before: test.before, Limit: 1, Count: true}); ; {
+			page, applied, err := f.svc.ExpiringHolds(t.Context(), filter, query.Wait{})
+			if err != nil || applied != 20 || page.Total.N != int64(len(test.want)) {
+				t.Fatalf("%v: %+v, %d, %v", test.before, page, applied, err)
+			}
+			for _, h := range page.Holds {
+				got = append(got, h.Reference)
+			}
+			if filter.Cursor = page.Next; page.Next == "" {
+				break
+			}
+			other := query.ExpiringFilter{Before: at("2026-03-01T00:00:00Z"), Cursor: page.Next}
+			if _, _, err := f.svc.ExpiringHolds(t.Context(), other, query.Wait{}); !errors.Is(err, query.ErrBadCursor) {
+				t.Errorf("the cursor of another list: %v", err)
+			}
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("before %v: %v, not %v", test.before, got, test.want)
+		}
+	}
+}

@@ -237,6 +237,27 @@ func (e LivenessStatus) Valid() bool {
 	}
 }
 
+// Defines values for MeAuthentication.
+const (
+	AuthenticationKeys MeAuthentication = "keys"
+	AuthenticationNone MeAuthentication = "none"
+	AuthenticationOIDC MeAuthentication = "oidc"
+)
+
+// Valid indicates whether the value is a known member of the MeAuthentication enum.
+func (e MeAuthentication) Valid() bool {
+	switch e {
+	case AuthenticationKeys:
+		return true
+	case AuthenticationNone:
+		return true
+	case AuthenticationOIDC:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for MovementSort.
 const (
 	MinusRecordedAt MovementSort = "-recorded_at"
@@ -408,6 +429,21 @@ func (e ListAccountsParamsSort) Valid() bool {
 	case OpenedAt:
 		return true
 	case Owner:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListExpiringHoldsParamsStatus.
+const (
+	OnlyOpenHolds ListExpiringHoldsParamsStatus = "open"
+)
+
+// Valid indicates whether the value is a known member of the ListExpiringHoldsParamsStatus enum.
+func (e ListExpiringHoldsParamsStatus) Valid() bool {
+	switch e {
+	case OnlyOpenHolds:
 		return true
 	default:
 		return false
@@ -863,6 +899,20 @@ type EventRates struct {
 // EventType The type of an event. A name never changes its meaning.
 type EventType string
 
+// ExpiringHoldPage defines model for ExpiringHoldPage.
+type ExpiringHoldPage struct {
+	Holds []Hold `json:"holds"`
+
+	// NextCursor The `cursor` of the next page; null on the last.
+	NextCursor *string `json:"next_cursor"`
+
+	// Total With `count=true`, how many there are on all pages, or at least that many if `total_exceeds`; at most 10000.
+	Total *int64 `json:"total,omitempty,omitzero"`
+
+	// TotalExceeds True when there may be more than `total`.
+	TotalExceeds ListTotalExceeds `json:"total_exceeds,omitempty,omitzero"`
+}
+
 // Failure defines model for Failure.
 type Failure struct {
 	AccountID uuid.UUID `json:"account_id"`
@@ -1120,6 +1170,27 @@ type Liveness struct {
 
 // LivenessStatus defines model for Liveness.Status.
 type LivenessStatus string
+
+// Me defines model for Me.
+type Me struct {
+	// Actor The caller as it is recorded with its events: `key:` with the key's id and name, or `oidc:` with the token's subject. Null without authentication.
+	Actor *string `json:"actor"`
+
+	// Authentication How callers authenticate.
+	Authentication MeAuthentication `json:"authentication"`
+
+	// Follower Whether this server follows another. It then takes no commands, whatever the scopes.
+	Follower bool `json:"follower"`
+
+	// PrimaryURL The server to send commands to, if this one is a follower and knows it.
+	PrimaryURL *string `json:"primary_url"`
+
+	// Scopes What the caller may do, including what its scopes imply. Without authentication, everything.
+	Scopes []string `json:"scopes"`
+}
+
+// MeAuthentication How callers authenticate.
+type MeAuthentication string
 
 // Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 type Metadata map[string]string
@@ -2281,6 +2352,36 @@ type ListEventsParams struct {
 	LastEventID string `json:"Last-Event-ID,omitempty,omitzero"`
 }
 
+// ListExpiringHoldsParams defines parameters for ListExpiringHolds.
+type ListExpiringHoldsParams struct {
+	// Status Only open holds are listed across accounts; those of one account are at `/accounts/{account_id}/holds`.
+	Status ListExpiringHoldsParamsStatus `form:"status,omitempty" json:"status,omitempty,omitzero"`
+
+	// ExpiresBefore Only holds that expire before this time, RFC 3339.
+	ExpiresBefore string `form:"expires_before,omitempty" json:"expires_before,omitempty,omitzero"`
+
+	// Limit The size of a page.
+	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor The `next_cursor` of the previous page. It is valid only with the same `expires_before`.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Count With `true`, `total` in the response is how many there are on all pages, up to 10,000; with `total_exceeds` it is at least that many. Movements by kind, currency or amount are counted among the first 10,000 that the other filters select. JSON only.
+	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+
+	// MinPosition Wait until the read model has applied this position of the log; 503 `projection-behind` if it does not in time.
+	MinPosition MinPosition `form:"min_position,omitempty" json:"min_position,omitempty,omitzero"`
+
+	// Prefer `wait=<seconds>` limits how long a request waits: for `min_position`, for a moment to be certain, or for a position that this instance has already shown. The default is 5, the maximum 30.
+	Prefer Prefer `json:"Prefer,omitempty,omitzero"`
+
+	// IfNoneMatch The `ETag` of a response that the caller has; 304 if it is still current.
+	IfNoneMatch IfNoneMatch `json:"If-None-Match,omitempty,omitzero"`
+}
+
+// ListExpiringHoldsParamsStatus defines parameters for ListExpiringHolds.
+type ListExpiringHoldsParamsStatus string
+
 // ListFailuresParams defines parameters for ListFailures.
 type ListFailuresParams struct {
 	// After The position to begin after.
@@ -2632,9 +2733,15 @@ type ServerInterface interface {
 	// ListEvents Read the log, a page at a time or live
 	// (GET /events)
 	ListEvents(w http.ResponseWriter, r *http.Request, params ListEventsParams)
+	// ListExpiringHolds List the open holds of all accounts that expire, the next one first
+	// (GET /holds)
+	ListExpiringHolds(w http.ResponseWriter, r *http.Request, params ListExpiringHoldsParams)
 	// Livez Whether the process runs
 	// (GET /livez)
 	Livez(w http.ResponseWriter, r *http.Request)
+	// WhoAmI Who the caller is, and what it may do here
+	// (GET /me)
+	WhoAmI(w http.ResponseWriter, r *http.Request)
 	// Metrics Metrics in the Prometheus format
 	// (GET /metrics)
 	Metrics(w http.ResponseWriter, r *http.Request)
@@ -2857,9 +2964,21 @@ func (_ Unimplemented) ListEvents(w http.ResponseWriter, r *http.Request, params
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ListExpiringHolds List the open holds of all accounts that expire, the next one first
+// (GET /holds)
+func (_ Unimplemented) ListExpiringHolds(w http.ResponseWriter, r *http.Request, params ListExpiringHoldsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // Livez Whether the process runs
 // (GET /livez)
 func (_ Unimplemented) Livez(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// WhoAmI Who the caller is, and what it may do here
+// (GET /me)
+func (_ Unimplemented) WhoAmI(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -4859,11 +4978,163 @@ func (siw *ServerInterfaceWrapper) ListEvents(w http.ResponseWriter, r *http.Req
 	handler.ServeHTTP(w, r)
 }
 
+// ListExpiringHolds operation middleware
+func (siw *ServerInterfaceWrapper) ListExpiringHolds(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListExpiringHoldsParams
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", r.URL.Query(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "status"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "status", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "expires_before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "expires_before", r.URL.Query(), &params.ExpiresBefore, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "expires_before"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "expires_before", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", r.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "count"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "count", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", r.URL.Query(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "min_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "min_position", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer Prefer
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Prefer", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Prefer", Err: err})
+			return
+		}
+
+		params.Prefer = Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-None-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-None-Match", Err: err})
+			return
+		}
+
+		params.IfNoneMatch = IfNoneMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListExpiringHolds(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // Livez operation middleware
 func (siw *ServerInterfaceWrapper) Livez(w http.ResponseWriter, r *http.Request) {
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Livez(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// WhoAmI operation middleware
+func (siw *ServerInterfaceWrapper) WhoAmI(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.WhoAmI(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -6372,7 +6643,13 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/events", wrapper.ListEvents)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/holds", wrapper.ListExpiringHolds)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/livez", wrapper.Livez)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/me", wrapper.WhoAmI)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/metrics", wrapper.Metrics)

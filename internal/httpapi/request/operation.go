@@ -36,7 +36,7 @@ type operationKey struct{ method, pattern string }
 type Operation struct {
 	path  []parameter
 	query map[string]parameter
-	// Public says that the operation needs no credential; otherwise it requires all of Scope.
+	// Public says that the operation needs no credential; otherwise it needs a valid one that has all of Scope, which may be empty.
 	Public bool
 	Scope  auth.Scopes
 	// offers are the media types of a success, the default first. With text/event-stream among them the response may last as long
@@ -51,7 +51,7 @@ func (o *Operation) load(op *openapi3.Operation) error {
 	o.Public = name == "public"
 	for one := range strings.SplitSeq(name, " ") {
 		scope, ok := auth.ParseScope(one)
-		if !ok && !o.Public {
+		if !ok && !o.Public && name != "any" {
 			return fmt.Errorf("httpapi: openapi.yaml: %s has an unknown x-required-scope %q", op.OperationID, name)
 		}
 		o.Scope |= scope
