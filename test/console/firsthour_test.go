@@ -52,14 +52,7 @@ func TestFirstHour(t *testing.T) { //nolint:paralleltest // it is timed
 		}
 	})
 	s := &fixture{t: t}
-	s.eventually("the banner names the console", func() bool {
-		out.mu.Lock()
-		defer out.mu.Unlock()
-		if found := consoleLine.FindStringSubmatch(out.b.String()); found != nil {
-			s.base = found[1]
-		}
-		return s.base != ""
-	})
+	s.eventually("the banner names the console", func() bool { return s.listens(out, consoleLine) })
 
 	b := browse(t, s.base, "/accounts")
 	open := func(owner string) (id string) {

@@ -11,10 +11,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,6 +38,8 @@ type fixture struct {
 	pool *pgxpool.Pool
 	gate *gate
 	base string
+	// database is its URL, and key what requests of the test authenticate with, if it is not empty.
+	database, key string
 }
 
 type output struct {
@@ -51,8 +53,11 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.b.Write(p)
 }
 
-// serve starts the real binary, after calling prepare with the empty database.
-func serve(t *testing.T, prepare func(*pgxpool.Pool)) *fixture {
+// consoleAddress is in the line of the log that says that the server listens.
+var consoleAddress = regexp.MustCompile(`"console":"(http://[^"]+)/console"`)
+
+// serve starts the real binary with these settings, after calling prepare with the empty database. The system chooses the port.
+func serve(t *testing.T, prepare func(*pgxpool.Pool), settings ...string) *fixture {
 	t.Helper()
 	path := os.Getenv("CONSOLE_SERVER")
 	if path == "" {
@@ -67,16 +72,10 @@ func serve(t *testing.T, prepare func(*pgxpool.Pool)) *fixture {
 	if prepare != nil {
 		prepare(pool)
 	}
-	var listen net.ListenConfig
-	l, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
 	out, ended := new(output), make(chan error, 1)
 	cmd := exec.Command(path)
-	cmd.Env = append(os.Environ(), "DATABASE_URL="+url, "PASSBOOK_ADDR="+addr, "PASSBOOK_LOG_LEVEL=warn")
+	cmd.Env = append(os.Environ(), "DATABASE_URL="+url, "PASSBOOK_ADDR=127.0.0.1:0", "PASSBOOK_LOG_FORMAT=json")
+	cmd.Env = append(cmd.Env, settings...)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -91,13 +90,24 @@ func serve(t *testing.T, prepare func(*pgxpool.Pool)) *fixture {
 			t.Logf("the server said:\n%s", out.b.String())
 		}
 	})
-	s := &fixture{t: t, pool: pool, base: "http://" + addr}
+	s := &fixture{t: t, pool: pool, database: url}
+	s.eventually("the server listens", func() bool { return s.listens(out, consoleAddress) })
 	s.eventually("the server is ready", func() bool {
 		status, _, err := s.send(http.MethodGet, "/readyz", "")
 		return err == nil && status == http.StatusOK
 	})
 	s.gate = newGate(t, s.base)
 	return s
+}
+
+// listens looks for the address of the server in what it has written.
+func (s *fixture) listens(out *output, address *regexp.Regexp) bool {
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	if found := address.FindSubmatch(out.b.Bytes()); found != nil {
+		s.base = string(found[1])
+	}
+	return s.base != ""
 }
 
 // eventually waits until something holds.
@@ -123,6 +133,9 @@ func (s *fixture) send(method, path, body string) (int, []byte, error) {
 	}
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
+	}
+	if s.key != "" {
+		request.Header.Set("Authorization", "Bearer "+s.key)
 	}
 	request.Close = true
 	response, err := http.DefaultClient.Do(request)
