@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/chromedp/chromedp"
 )
 
 // TestLiveLog follows the log, pauses it, loses the connection, and opens one event.
@@ -39,6 +41,15 @@ func TestLiveLog(t *testing.T) {
 
 	b.fillIn("", "subject", rich+"\r")
 	b.until(`document.querySelectorAll('tbody tr').length === 2`)
+	b.fillIn("", "subject", "\r")
+	b.until(`document.querySelectorAll('tbody tr').length >= 6`)
+	b.fillIn("", "subject", "nobody\r")
+	b.until(`document.querySelector('[name=subject]').getAttribute('aria-invalid') === 'true' && document.querySelector('.field-error:not([hidden])').innerText.includes('choose one')`)
+	b.fillIn("", "subject", "crOE")
+	b.click("[role=option]", "")
+	b.until(fmt.Sprintf(`document.querySelectorAll('tbody tr').length === 2 && location.hash === '#/log?subject=%s' && document.querySelector('[name=subject]').value === 'Croesus'`, rich))
+	b.run(chromedp.Reload()) // a link to the page shows the owner too
+	b.until(`document.querySelectorAll('tbody tr').length === 2 && document.querySelector('[name=subject]').value === 'Croesus'`)
 	b.choose(`[name="type"]`, "AccountCreated")
 	b.until(`document.querySelectorAll('tbody tr').length === 1`)
 	s.deposit(ada, "1.04")

@@ -47,4 +47,13 @@ func TestTimeTravel(t *testing.T) {
 	b.fillIn("", "account", "0190a0d2-0000-7000-8000-00000000ffff")
 	b.button("Show")
 	b.sees("No such account")
+	b.fillIn("", "at", "2020-01-01")
+	b.fillIn("", "account", "hopper")
+	b.until(`document.querySelector('[role=option]').innerText.startsWith('Grace Hopper')`)
+	b.button("Show")
+	b.sees("The account of Grace Hopper was not open yet.")
+	b.fillIn("", "at", "")
+	b.button("Show")
+	b.until(fmt.Sprintf(`location.hash === '#/time-travel?account=%s' && document.querySelector('#then')`, pastAccount(1)))
+	b.until(`document.querySelector('[name=account]').value === 'Grace Hopper'`)
 }

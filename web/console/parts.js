@@ -1,6 +1,7 @@
 // Parts that pages have in common: panels, tables, badges, states, and reading again and again.
 import { Problem, csv } from './api.js';
-import { h, fill, newID, toast } from './dom.js';
+import { h, fill, newID, put, toast } from './dom.js';
+import { UUID } from './find.js';
 import { clear, fields, mark, value } from './form.js';
 import { count } from './format.js';
 import { before, periods, today, writeMoment } from './moments.js';
@@ -19,9 +20,28 @@ export function badge(state) {
   const tones = {
     active: 'good', running: 'good', completed: 'good', ok: 'good', live: 'good', open: 'good', delivered: 'good',
     suspended: 'warn', paused: 'warn', cancelled: 'warn', reconnecting: 'warn',
-    halted: 'bad', failed: 'bad', unavailable: 'bad', parked: 'bad', disabled: 'bad',
+    halted: 'bad', failed: 'bad', unavailable: 'bad', parked: 'bad', disabled: 'bad', failing: 'bad',
   };
   return h('span', { class: ['badge', tones[state] ?? 'plain'] }, state);
+}
+
+// action is a button that does nothing while it is disabled. allow lets it be used, or disables it and says why in the paragraph that
+// describes it.
+export const action = (text, run, properties) => h('button', {
+  type: 'button', ...properties, on: { click: ({ currentTarget }) => { if (currentTarget.getAttribute('aria-disabled') !== 'true') run(); } },
+}, text);
+
+export function allow(button, why, reason) {
+  reason.hidden = !why;
+  put(reason, why ?? '');
+  button.title = why ?? '';
+  if (why) {
+    button.setAttribute('aria-disabled', 'true');
+    button.setAttribute('aria-describedby', reason.id);
+  } else {
+    button.removeAttribute('aria-disabled');
+    button.removeAttribute('aria-describedby');
+  }
 }
 
 // note is the text shown where there is nothing else to show.
@@ -146,17 +166,26 @@ function within(name, inputs, utc) {
   inputs.get('to').value = to > today(utc) ? '' : utc && to ? before(to) : to;
 }
 
+// accountIn is the id of the account that is picked, or ''.
+export function accountIn(field, pickers) {
+  const id = pickers.get(field.name).value();
+  if (id === '' || UUID.test(id)) return id.toLowerCase();
+  const detail = 'is not an account; choose one of those found';
+  throw new Problem({ title: 'No account is chosen', status: 400, detail: `“${id}” ${detail}.`, errors: [{ pointer: `/${field.name}`, detail }] });
+}
+
 // filters is a form of filters which is applied as it is changed, by a new query of the address. checked is for what reads
 // by them: a problem that it throws is shown beside the filter concerned too.
 export function filters(path, list, query) {
-  const made = fields(list.map((one) => ({ ...one, plain: true })));
-  const { inputs } = made;
-  const apply = () => {
+  const made = fields(list.map((one) => ({ ...one, plain: true, picked: () => apply() })));
+  const { inputs, pickers } = made;
+  const apply = async () => {
     const asked = new URLSearchParams();
+    await Promise.all([...pickers.values()].map((one) => one.settled()));
     clear(made);
     try {
       for (const field of list.filter((one) => one.type !== 'period')) {
-        const found = value(field, inputs.get(field.name));
+        const found = pickers.has(field.name) ? accountIn(field, pickers) : value(field, inputs.get(field.name));
         if (found) asked.set(field.name, found);
       }
     } catch (problem) {
@@ -177,6 +206,10 @@ export function filters(path, list, query) {
     for (const { name, type } of list.filter((one) => one.type !== 'period')) {
       const input = inputs.get(name);
       const asked = now.get(name) ?? '';
+      if (pickers.has(name)) {
+        if (document.activeElement !== input) pickers.get(name).set(asked);
+        continue;
+      }
       if (input.matches('select') && ![...input.options].some((one) => one.value === asked)) input.append(h('option', { value: asked }, asked));
       if (document.activeElement !== input) input.value = type === 'moment' ? writeMoment(asked) : asked;
     }
@@ -194,6 +227,10 @@ export function filters(path, list, query) {
   const offer = (name, options) => {
     const input = inputs.get(name);
     const { value: chosen } = input;
+    if (options.map(([option]) => option).join() === [...input.options].map((option) => option.value).join()) {
+      options.forEach(([, text], i) => put(input.options[i], text)); // it may be open
+      return;
+    }
     fill(input, options.map(([option, text]) => h('option', { value: option }, text)), !options.some(([option]) => option === chosen) && h('option', { value: chosen }, chosen));
     input.value = chosen;
   };

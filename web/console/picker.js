@@ -1,11 +1,12 @@
 // A field in which an account is picked: it is searched for as one types, and who it belongs to is shown before anything is sent.
 import { h, fill, newID } from './dom.js';
-import { UUID, findAccounts } from './find.js';
+import { UUID, findAccounts, readOrNull } from './find.js';
 import { amount, short } from './format.js';
 
 const PAUSE = 200; // milliseconds without a key before a search
 
-// picker makes the field, a combobox (ARIA 1.2). field.currency limits the search, and field.but is an account that is left out.
+// picker makes the field, a combobox (ARIA 1.2). field.currency limits the search, field.but is an account that is left out, and
+// field.picked is called when an account has been picked from the list.
 export function picker(field, common) {
   const listID = newID('accounts');
   const list = h('ul', { id: listID, role: 'listbox', class: 'options', 'aria-label': 'Accounts found', hidden: true });
@@ -42,6 +43,10 @@ export function picker(field, common) {
     fill(chosenLine, h('b', null, account.owner), account.status !== 'active' && ` · ${account.status}`, ` · ${account.currency} · `, h('code', { title: account.account_id }, short(account.account_id)));
     open(false);
   };
+  const pick = (account) => {
+    choose(account);
+    field.picked?.();
+  };
   const look = async () => {
     turn.abort();
     turn = new AbortController();
@@ -63,7 +68,7 @@ export function picker(field, common) {
     }
     fill(list, found.map((one) => h('li', {
       id: newID('option'), role: 'option', 'aria-selected': 'false',
-      on: { mousedown: (event) => event.preventDefault(), click: () => choose(one) }, // the focus stays in the input
+      on: { mousedown: (event) => event.preventDefault(), click: () => pick(one) }, // the focus stays in the input
     }, h('b', null, one.owner), h('span', { class: 'meta' }, `${one.status === 'active' ? '' : `${one.status} · `}${amount(one.balance)} ${one.currency} · `, short(one.account_id)))));
     if (found.length === 0) fill(chosenLine, 'No account matches.');
     open(found.length > 0 && document.activeElement === input);
@@ -85,7 +90,7 @@ export function picker(field, common) {
     if (list.hidden) return;
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step) point((active + step + found.length) % found.length);
-    else if (event.key === 'Enter' && active >= 0) choose(found[active]);
+    else if (event.key === 'Enter' && active >= 0) pick(found[active]);
     else if (event.key === 'Escape') open(false);
     else return;
     event.preventDefault();
@@ -95,6 +100,16 @@ export function picker(field, common) {
     element: h('div', { class: 'picker' }, input, list, chosenLine),
     input,
     value: () => chosen?.account_id ?? input.value.trim(),
+    // set shows the account with an id, or none.
+    async set(id) {
+      if (id === (chosen?.account_id ?? input.value.trim())) return;
+      chosen = null;
+      input.value = id;
+      fill(chosenLine);
+      if (!UUID.test(id)) return;
+      const account = await readOrNull(`/accounts/${id}`).catch(() => null); // the page says what is wrong
+      if (account && chosen === null && input.value === id) choose(account);
+    },
     // settled tells whether the account that would be sent has been shown. If it is shown only now, it is to be confirmed.
     async settled() {
       if (chosen || input.value.trim() === '') return true;

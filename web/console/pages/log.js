@@ -16,7 +16,7 @@ export function show({ root, parts: [position], query, signal }) {
 function all(root, query, signal) {
   const search = filters('/log', [
     { name: 'type', label: 'Type', options: [['', 'Any'], ...TYPES.map((type) => [type, type])] },
-    { name: 'subject', label: 'Account id', width: 'grow', placeholder: 'any' },
+    { name: 'subject', label: 'Account', type: 'account', width: 'grow' },
   ], query);
   const rows = table('Events, newest first', [
     { head: 'Position', cell: (event) => h('a', { href: `#/log/${event.position}` }, count(event.position)) },
@@ -118,7 +118,7 @@ function one(root, position, signal) {
     h('nav', { class: 'actions', 'aria-label': 'Other events' },
       position > 1 && h('a', { class: 'button', href: `#/log/${position - 1}` }, 'Previous'), h('a', { class: 'button', href: `#/log/${position + 1}` }, 'Next'))), body);
   load(body, signal, async () => {
-      const text = await raw(position, signal);
+    const text = await raw(position, signal);
     if (text === null) return note('The log has not reached this position yet. ', h('a', { href: '#/log' }, 'Follow it'));
     const event = parse(text);
     const facts = panel(event.type, { about: h('span', null, describe(event)) });

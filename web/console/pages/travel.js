@@ -2,8 +2,9 @@
 import { h, fill } from '../dom.js';
 import { get } from '../api.js';
 import { chart } from '../chart.js';
+import { UUID, readOrNull } from '../find.js';
 import { amount, count, figure, moment, time } from '../format.js';
-import { badge, latest, note, pairs, panel } from '../parts.js';
+import { accountIn, badge, latest, note, pairs, panel } from '../parts.js';
 import { clear, fields, place } from '../form.js';
 import { readMoment, writeMoment } from '../moments.js';
 import { movements, points } from './account.js';
@@ -12,7 +13,7 @@ const STEPS = 1000; // of the slider
 
 export function show({ root, query, signal }) {
   const made = fields([
-    { name: 'account', label: 'Account id', required: true },
+    { name: 'account', label: 'Account', type: 'account', required: true },
     { name: 'at', label: 'Moment', type: 'moment', plain: true },
     { name: 'position', label: 'or position', inputmode: 'numeric', plain: true },
   ]);
@@ -30,11 +31,12 @@ export function show({ root, query, signal }) {
     apply();
   });
 
-  function apply() {
+  async function apply() {
     const asked = new URLSearchParams();
+    await made.pickers.get('account').settled();
     for (const [name, input] of made.inputs) {
-      const value = input.value.trim();
       try {
+        const value = name === 'account' ? accountIn({ name }, made.pickers) : input.value.trim();
         if (value) asked.set(name, name === 'at' ? readMoment(value, name) : value);
       } catch (problem) {
         place(problem, made, top);
@@ -51,7 +53,7 @@ export function show({ root, query, signal }) {
   async function read(asked) {
     const now = next();
     const id = asked.get('account');
-    made.inputs.get('account').value = id ?? '';
+    made.pickers.get('account').set(id ?? '');
     if (asked.get('at') && document.activeElement !== made.inputs.get('at')) made.inputs.get('at').value = writeMoment(asked.get('at'));
     made.inputs.get('position').value = asked.get('position') ?? '';
     if (!id) {
@@ -69,8 +71,9 @@ export function show({ root, query, signal }) {
       past.element.hidden = false;
       await line.show(is.body, asked.get('at') ?? was.body.updated_at);
     } catch (problem) {
+      const account = problem.status === 404 && UUID.test(id) ? await readOrNull(`/accounts/${id}`, now).catch(() => null) : null;
       if (now.aborted) return;
-      refuse(problem);
+      refuse(account ? { title: 'It was not open yet', message: `The account of ${account.owner} was not open yet.` } : problem);
     }
   }
 
