@@ -3,7 +3,11 @@
 package console
 
 import (
+	"fmt"
+	"io"
 	"net/http"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -11,40 +15,40 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// TestConsoleAsksForAKey simulates authentication: the gate responds as a server would by RFC 6750.
+// createKey makes a key of the server's, as an operator does.
+func (s *fixture) createKey(scopes ...string) string {
+	s.t.Helper()
+	arguments := []string{"keys", "create", "--name", strings.Join(scopes, " ")}
+	for _, scope := range scopes {
+		arguments = append(arguments, "--scope", scope)
+	}
+	cmd := exec.Command(os.Getenv("CONSOLE_SERVER"), arguments...)
+	cmd.Env = append(os.Environ(), "DATABASE_URL="+s.database)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("server keys create: %v\n%s", err, out)
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return lines[len(lines)-1]
+}
+
+// TestConsoleAsksForAKey uses a server with authentication, with a key that may read accounts and events only.
 func TestConsoleAsksForAKey(t *testing.T) {
 	t.Parallel()
-	s := serve(t, nil)
+	s := serve(t, nil, "PASSBOOK_AUTH=keys")
+	s.key = s.createKey("accounts:write", "projections:admin")
 	ada := s.open("Ada Lovelace", "EUR")
-	s.gate.instead(func(w http.ResponseWriter, r *http.Request) bool {
-		switch {
-		case strings.HasPrefix(r.URL.Path, "/console"), r.URL.Path == "/livez", r.URL.Path == "/readyz":
-			return false
-		case r.Header.Get("Authorization") != "Bearer the-key":
-			w.Header().Set("WWW-Authenticate", `Bearer realm="passbook"`)
-			problem(w, http.StatusUnauthorized, `{"title":"No credential","status":401,"code":"unauthorized","detail":"Send a key."}`)
-		case r.Method == http.MethodPost, r.URL.Path == "/projections":
-			scope := map[string]string{"/projections": "projections:read"}[r.URL.Path]
-			if scope == "" {
-				scope = "accounts:write"
-			}
-			w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope", scope="`+scope+`"`)
-			problem(w, http.StatusForbidden, `{"title":"Not allowed","status":403,"code":"forbidden","detail":"The key may not do this."}`)
-		default:
-			return false
-		}
-		return true
-	})
+	narrow := s.createKey("accounts:read", "events:read")
 	b := browse(t, s.gate.URL, "/accounts/"+ada, "status of 401", "status of 403")
 	b.sees("A key is needed")
 	b.until(`document.querySelectorAll('dialog').length === 1`)
 	b.fill("key", "a wrong one")
 	b.submit()
 	b.sees("The server did not accept the key.")
-	b.fill("key", "the-key")
+	b.fill("key", narrow)
 	b.submit()
 	b.shows("0.00")
-	b.until(`sessionStorage.getItem('passbook-key') === 'the-key' && !JSON.stringify(localStorage).includes('the-key')`)
+	b.until(fmt.Sprintf(`sessionStorage.getItem('passbook-key') === %[1]q && !JSON.stringify(localStorage).includes(%[1]q)`, narrow))
 
 	b.ruledOut("The key lacks the scope accounts:write.", "Deposit", "Withdraw", "Transfer", "Hold", "Edit", "Suspend", "Close")
 	b.visit("/projections")
@@ -52,11 +56,55 @@ func TestConsoleAsksForAKey(t *testing.T) {
 	b.visit("/log")
 	b.until(`document.querySelector('[role=status]').innerText === 'live' && document.querySelectorAll('tbody tr').length === 1`)
 
+	if sent, asked := s.gate.requests("POST", "/commands"), s.gate.requests("GET", "/me"); len(sent) != 0 || len(asked) == 0 || len(asked) > 3 {
+		t.Errorf("the console found out about the key with %d commands and %d reads of /me", len(sent), len(asked))
+	}
+
 	b.button("Forget it")
 	b.sees("A key is needed")
 	b.until(`sessionStorage.getItem('passbook-key') === null`)
 	b.button("Not now")
 	b.until(`document.querySelector('main').innerText.includes('requires an API key')`)
+}
+
+// TestRuledOutByScopes views projections and webhooks with a key that may not change them, and a server that takes no commands.
+func TestRuledOutByScopes(t *testing.T) {
+	t.Parallel()
+	s := serve(t, nil)
+	ada := s.open("Ada Lovelace", "EUR")
+	caller := func(me string) {
+		s.gate.instead(func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path != "/me" {
+				return false
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, me)
+			return true
+		})
+	}
+	caller(`{"authentication":"keys","actor":"key:1 test","scopes":["accounts:write","accounts:read","events:read","projections:read"],"follower":false,"primary_url":null}`)
+	b := browse(t, s.gate.URL, "/accounts/"+ada)
+	b.until(`!document.querySelector('.commands button').hasAttribute('aria-disabled')`)
+	disabled := func(selector, why string) string {
+		return fmt.Sprintf(`[...document.querySelectorAll(%q)].filter((e) => e.checkVisibility()).every((e) => e.getAttribute('aria-disabled') === 'true'
+			&& document.getElementById(e.getAttribute('aria-describedby')).textContent === %[2]q && e.title === %[2]q)
+			&& [...document.querySelectorAll('.why')].some((e) => e.checkVisibility() && e.innerText === %[2]q)`, selector, why)
+	}
+	b.visit("/projections/balances")
+	b.until(disabled(".panel-head .actions button", "The key lacks the scope projections:admin."))
+	b.click("button", "Pause")
+	b.visit("/webhooks")
+	b.until(disabled(".commands button", "The key lacks the scope projections:admin."))
+	if sent := s.gate.requests("POST", "/projections/balances/pause"); len(sent) > 0 {
+		t.Error("the console sent what the key may not do")
+	}
+
+	caller(`{"authentication":"none","actor":null,"scopes":["accounts:write","accounts:read","events:read","projections:read","projections:admin","metrics:read"],"follower":true,"primary_url":"https://bank.example"}`)
+	b.run(chromedp.Reload())
+	b.visit("/accounts/" + ada)
+	b.ruledOut("This server follows another and takes no commands. Send them to https://bank.example.", "Deposit", "Edit", "Close")
+	b.visit("/projections/balances")
+	b.until(`document.querySelector('.panel-head .actions button') && !document.querySelector('.panel-head .actions button').hasAttribute('aria-disabled')`)
 }
 
 // TestKeyboardOnly reaches the content, opens a form and closes it with keys only, and keeps the chosen theme.

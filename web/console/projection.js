@@ -1,9 +1,10 @@
 // The state of a projection, as a panel that is refreshed in place, and its actions.
-import { h, fill, put, toast } from './dom.js';
+import { h, fill, newID, put, toast } from './dom.js';
 import { send } from './api.js';
 import { openForm } from './form.js';
 import { count, rate, span, time } from './format.js';
-import { badge, pairs } from './parts.js';
+import { action, allow, badge, pairs } from './parts.js';
+import { lacking } from './scopes.js';
 
 // card makes the panel. changed is called when something was done, so that it is read again at once.
 export function card(id, { changed, level = 'h2' }) {
@@ -12,10 +13,11 @@ export function card(id, { changed, level = 'h2' }) {
   const facts = h('div');
   const alarm = h('div', { class: 'problem', hidden: true });
   const replay = replayBar(id, changed);
-  const toggle = h('button', { type: 'button', on: { click: () => pause() } }, 'Pause');
-  const back = h('button', { type: 'button', on: { click: () => rollback(id, now, changed) } }, 'Roll back');
-  const again = h('button', { type: 'button', on: { click: () => startReplay(id, changed) } }, 'Replay');
+  const toggle = action('Pause', pause);
+  const back = action('Roll back', () => rollback(id, now, changed));
+  const again = action('Replay', () => startReplay(id, changed));
   const trouble = h('p', { class: 'problem', role: 'alert', hidden: true });
+  const ruledOut = h('p', { class: 'meta why', id: newID('why'), hidden: true });
   let now = null;
 
   async function pause() {
@@ -35,11 +37,13 @@ export function card(id, { changed, level = 'h2' }) {
     h('div', { class: 'panel-head' },
       h('div', { class: 'named' }, h(level, null, level === 'h2' ? h('a', { href: `#/projections/${id}` }, id) : id), state),
       h('div', { class: 'actions' }, toggle, again, back)),
-    trouble, alarm, bar.element, replay.element, facts);
+    ruledOut, trouble, alarm, bar.element, replay.element, facts);
 
   const shown = { state: '', facts: '' };
   const update = (p) => {
     now = p;
+    const why = lacking('projections:admin');
+    for (const button of [toggle, again, back, replay.cancel]) allow(button, why, ruledOut);
     bar.set(p.position, p.head, `${count(p.position)} of ${count(p.head)}${p.lag > 0 ? `, ${count(p.lag)} behind` : ''}`);
     put(toggle, p.state === 'paused' ? 'Resume' : 'Pause');
     back.hidden = p.previous_generation === null;
@@ -93,7 +97,7 @@ function meter(label) {
 function replayBar(id, changed) {
   const bar = meter(`Replay of ${id}`);
   const name = h('b', null);
-  const cancel = h('button', { type: 'button', class: 'small', on: { click: stop } }, 'Cancel');
+  const cancel = action('Cancel', stop, { class: 'small' });
   const last = h('p', { class: 'meta' });
   const running = h('div', { class: 'replay', hidden: true }, h('div', { class: 'named' }, name, cancel), bar.element);
   let current = null;
@@ -109,7 +113,7 @@ function replayBar(id, changed) {
     changed();
   }
   return {
-    element: h('div', null, running, last),
+    element: h('div', null, running, last), cancel,
     set(replay) {
       running.hidden = replay?.state !== 'running';
       last.hidden = !replay || !running.hidden;

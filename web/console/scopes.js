@@ -1,22 +1,25 @@
-// What the key of this tab may not do. No route says which scopes a key has, so an empty batch of commands is sent, once a key.
-import { send } from './api.js';
+// What may be done here with the key of this tab, if there is one: its scopes, and whether the server takes commands.
+import { get } from './api.js';
 import { authorization } from './key.js';
 
-let asked = { credential: null, missing: null };
+let known = { credential: null, me: null };
 
-// learn finds out what the key lacks, if there is a key.
+// learn reads it, once for each key.
 export async function learn(signal) {
-  const credential = authorization();
-  if (credential === asked.credential) return;
-  let missing = null;
+  if (known.me && known.credential === authorization()) return;
   try {
-    await send('POST', '/commands', { body: [], signal });
-  } catch (problem) {
-    if (problem.status !== 403) return;
-    missing = problem.scope;
-  }
-  asked = { credential, missing };
+    const { body: me } = await get('/me', { signal });
+    known = { credential: authorization(), me };
+  } catch { /* what the page reads says what is wrong */ }
 }
 
-// lacking says that the key lacks a scope, or is null.
-export const lacking = (scope) => (asked.missing === scope && asked.credential === authorization() ? `The key lacks the scope ${scope}.` : null);
+// lacking says why what needs these scopes cannot be done, or is null.
+export function lacking(...scopes) {
+  const { credential, me } = known;
+  if (!me || credential !== authorization()) return null;
+  if (me.follower && scopes.includes('accounts:write')) {
+    return `This server follows another and takes no commands.${me.primary_url ? ` Send them to ${me.primary_url}.` : ''}`;
+  }
+  const missing = scopes.find((scope) => !me.scopes.includes(scope));
+  return missing ? `The key lacks the scope ${missing}.` : null;
+}

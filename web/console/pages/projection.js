@@ -1,9 +1,11 @@
 // One projection: its state, its failures and its replays.
 import { h, fill, toast } from '../dom.js';
 import { get, send } from '../api.js';
+import { guarded } from '../commands.js';
 import { count, short, time } from '../format.js';
 import { every, note, panel, table, trouble } from '../parts.js';
 import { card, past } from '../projection.js';
+import { lacking, learn } from '../scopes.js';
 
 export function show({ root, parts: [id], signal }) {
   const one = card(id, { changed: () => now(), level: 'h1' });
@@ -17,7 +19,7 @@ export function show({ root, parts: [id], signal }) {
     { head: 'Tries', num: true, cell: (f) => count(f.attempts) },
     { head: 'Waiting', num: true, cell: (f) => count(f.waiting) },
     { head: 'Last tried', cell: (f) => time(f.last_tried_at) },
-    { head: 'Action', cell: (f) => h('button', { type: 'button', class: 'small', 'aria-label': `Retry position ${f.position}`, on: { click: (event) => retry(f, event.target) } }, f.retry_asked ? 'Asked' : 'Retry') },
+    { head: 'Action', cell: (f) => guarded(f.retry_asked ? 'Asked' : 'Retry', (event) => retry(f, event.target), lacking('projections:admin'), { class: 'small', 'aria-label': `Retry position ${f.position}` }) },
   ], { empty: 'None: every event has been applied.' });
   const were = table('Replays and rollbacks', past, { empty: 'None so far.' });
   fill(failures.body, failed.element);
@@ -41,6 +43,7 @@ export function show({ root, parts: [id], signal }) {
     const [state, list, done] = await Promise.all([
       get(`/projections/${id}`, { signal }), get(`/projections/${id}/failures`, { signal }), get(`/projections/${id}/replays`, { signal, query: { limit: 20 } }),
     ]);
+    await learn(signal);
     one.update(state.body);
     // Rows are rebuilt only when something has changed, so that a focused button keeps the focus.
     if (shown.failures !== JSON.stringify(list.body)) failed.rows(list.body.failures);

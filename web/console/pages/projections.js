@@ -3,6 +3,7 @@ import { h, fill } from '../dom.js';
 import { get } from '../api.js';
 import { every, note, trouble } from '../parts.js';
 import { card } from '../projection.js';
+import { learn } from '../scopes.js';
 
 export function show({ root, signal }) {
   const list = h('div', { class: 'stack' }, note('Reading …'));
@@ -12,6 +13,7 @@ export function show({ root, signal }) {
   const cards = new Map();
   const now = every(1000, signal, async () => {
     const { body: { projections } } = await get('/projections', { signal });
+    await learn(signal);
     if (projections.some(({ id }) => !cards.has(id))) {
       for (const { id } of projections) cards.set(id, card(id, { changed: () => now() }));
       fill(list, projections.map(({ id }) => cards.get(id).element));

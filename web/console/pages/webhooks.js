@@ -1,19 +1,33 @@
 // Webhooks: the state of each subscription, its last error and its attempts, and how to let it go on.
 import { h, fill, put, toast } from '../dom.js';
 import { get, send } from '../api.js';
+import { guarded } from '../commands.js';
 import { openForm } from '../form.js';
 import { count, time } from '../format.js';
 import { badge, every, note, pairs, panel, table, trouble } from '../parts.js';
+import { lacking, learn } from '../scopes.js';
+
+// ruledOut says why a webhook cannot be made or changed, or is null.
+const ruledOut = () => lacking('events:read', 'projections:admin');
 
 export function show({ root, signal }) {
   const list = h('div', { class: 'stack' }, note('Reading …'));
+  const creating = h('div', { class: 'commands' });
+  let offered;
+  const offer = () => {
+    const why = ruledOut();
+    if (why === offered) return;
+    offered = why;
+    fill(creating, guarded('Create a webhook', () => create(() => now()), why, { class: 'primary' }), why && h('p', { class: 'meta why' }, why));
+  };
   fill(root,
-    h('div', { class: 'title' }, h('h1', null, 'Webhooks'),
-      h('button', { type: 'button', class: 'primary', on: { click: () => create(() => now()) } }, 'Create a webhook')),
+    h('div', { class: 'title' }, h('h1', null, 'Webhooks'), creating),
     h('p', { class: 'lede' }, 'Each webhook has the events of the log sent to a URL, in order and at least once.'), list);
   let cards = new Map();
   const now = every(2000, signal, async () => {
     const { body: { webhooks } } = await get('/webhooks', { signal });
+    await learn(signal);
+    offer();
     const known = [...cards.keys()].join();
     cards = new Map(webhooks.map((one) => [one.id, cards.get(one.id) ?? card(one, signal, () => now())]));
     if (cards.size === 0) fill(list, note('There are no webhooks. Create one to have events sent to a URL.'));
@@ -54,7 +68,7 @@ function card({ id, url }, signal, changed) {
       toast(problem.message);
     }
   };
-  const button = (text, click) => h('button', { type: 'button', on: { click } }, text);
+  const button = (text, click) => guarded(text, click, ruledOut());
   let shown = '';
   let last = 0;
   return {
