@@ -44,6 +44,9 @@ func (b *tab) shows(balance string) {
 	b.until(fmt.Sprintf(`document.querySelector('#balance').innerText === %q`, balance))
 }
 
+// kindCounts is the text of the choices of a kind, each with its count.
+const kindCounts = `[...document.querySelectorAll('[name=kind] option')].map((e) => e.innerText).join()`
+
 // TestAccountLifecycle opens an account and performs every operation on it, each with invalid input first.
 func TestAccountLifecycle(t *testing.T) {
 	t.Parallel()
@@ -117,6 +120,7 @@ func TestAccountLifecycle(t *testing.T) {
 	b.submitted()
 	b.sees("A closed account accepts no commands.")
 
+	b.until(kindCounts + ` === 'Any,Deposit (2),Withdrawal (2),Transfer in (0),Transfer out (1),Reversal in (0),Reversal out (0)'`)
 	b.choose(`.filters [name="kind"]`, "transfer_out")
 	b.until(`document.querySelectorAll('tbody tr').length === 1`)
 	b.visit("/accounts/" + ada + "/events")

@@ -383,6 +383,10 @@ func TestSearch(t *testing.T) {
 	if name != "movements.csv" || strings.Count(text, "\r\n") != 900-12+3+1 || strings.Count(text, "account_id,position") != 1 {
 		t.Errorf("%s: %d lines", name, strings.Count(text, "\r\n"))
 	}
+	b.until(kindCounts + `.includes('Transfer in (1),Transfer out (1),Reversal in (0)')`)
+	b.choose(`.filters [name="currency"]`, "CHF")
+	b.until(kindCounts + `.includes('Transfer in (0),Transfer out (0)')`)
+	b.choose(`.filters [name="currency"]`, "")
 	b.choose(`.filters [name="period"]`, "Today")
 	b.until(`location.hash.includes('from=') && !location.hash.includes('to=')`)
 	b.choose(`.filters [name="period"]`, "Yesterday")

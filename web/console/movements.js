@@ -1,10 +1,18 @@
 // Movements of money as tables show them: on an account, in a statement, and in the search across accounts.
 import { h } from './dom.js';
+import { get } from './api.js';
 import { guarded, left, reverse } from './commands.js';
 import { amount, count, isZero, short, time, words } from './format.js';
 import { lacking } from './scopes.js';
 
 export const KINDS = ['deposit', 'withdrawal', 'transfer_in', 'transfer_out', 'reversal_in', 'reversal_out'];
+// counted are the choices of a kind, with how many movements of each the other filters of a path leave. The server counts among the first
+// 10,000 of them.
+export async function counted(path, query, options) {
+  const pages = await Promise.all(KINDS.map((kind) => get(path, { query: { ...query, kind, limit: 1, count: true }, ...options })));
+  return [['', 'Any'], ...KINDS.map((kind, i) => [kind, `${words(kind)} (${count(pages[i].body.total)}${pages[i].body.total_exceeds ? '+' : ''})`])];
+}
+
 export const kinds = { name: 'kind', label: 'Kind', options: [['', 'Any'], ...KINDS.map((kind) => [kind, words(kind)])] };
 
 const OUTWARD = ['withdrawal', 'transfer_out', 'reversal_out'];

@@ -6,7 +6,7 @@ import { buttons, changing } from '../commands.js';
 import { describe } from '../events.js';
 import { amount, count, drawn, figure, time } from '../format.js';
 import { holdsOf } from '../holds.js';
-import { kinds, ofAccount } from '../movements.js';
+import { counted, kinds, ofAccount } from '../movements.js';
 import { badge, download, filters, found as total, latest, load, note, pager, pairs, panel, period, table } from '../parts.js';
 import { learn } from '../scopes.js';
 import { Tail } from '../tail.js';
@@ -188,6 +188,8 @@ function movementsOf(view, query) {
     rows.rows(page.transactions);
     put(sum, total(page, 'movement', 'movements'));
     fill(turn, pager(path, asked, page.next_cursor));
+    const { from, to } = wanted();
+    counted(`/accounts/${id}/transactions`, { from, to }, { wait: view.wait, signal: now }).then((options) => search.offer('kind', options)).catch(() => {}); // the list says what is wrong
     return rows.element;
   }));
   return { read, update(now) { asked = now; search.set(now); read(); } };
