@@ -35,6 +35,14 @@ export function less(a, b) {
   return places ? `${digits.slice(0, -places)}.${digits.slice(-places)}` : digits;
 }
 
+// sum adds decimals of one currency, exactly.
+export function sum(decimals) {
+  const places = (decimals[0].split('.')[1] ?? '').length;
+  const total = decimals.reduce((all, one) => all + BigInt(one.replace('.', '')), 0n);
+  const digits = String(total).padStart(places + 1, '0');
+  return places ? `${digits.slice(0, -places)}.${digits.slice(-places)}` : digits;
+}
+
 // isZero tells whether a decimal is zero.
 export const isZero = (decimal) => /^-?0*(\.0*)?$/.test(decimal);
 

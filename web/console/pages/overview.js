@@ -2,12 +2,15 @@
 import { h, fill, put } from '../dom.js';
 import { get, health } from '../api.js';
 import { chart } from '../chart.js';
-import { amount, balances, count, rate, span } from '../format.js';
+import { ownerOf } from '../find.js';
+import { amount, balances, count, figure, rate, short, span, sum, time } from '../format.js';
 import { ofAny } from '../movements.js';
-import { badge, every, note, panel, table, trouble } from '../parts.js';
+import { badge, every, note, pairs, panel, table, trouble } from '../parts.js';
 import { week } from '../week.js';
 
 const KEEP = 120; // seconds that the charts show
+const SOON = 7; // days within which a hold is about to expire
+const NEXT = 5; // holds that are shown
 
 function tile(name) {
   const value = h('p', { class: 'value' }, '–');
@@ -24,10 +27,12 @@ export function show({ root, signal }) {
   const asOf = h('span', { class: 'about' }, 'Days of UTC.');
   const days = panel('The last seven days', { actions: h('div', { class: 'choice' }, asOf, currency), wide: true });
   const largest = panel('Largest movements', { about: 'Of the last seven days, in the same currency.', wide: true });
+  const holds = panel('Holds about to expire', { about: `Within ${SOON} days.`, wide: true });
+  const webhooks = panel('Webhooks', { wide: true, actions: h('a', { href: '#/webhooks' }, 'All webhooks') });
   const parts = panel('Health', { about: 'The current state of every component.', wide: true });
   fill(root,
     h('h1', null, 'Overview'),
-    h('div', { class: 'columns' }, totals.element, days.element, largest.element),
+    h('div', { class: 'columns' }, totals.element, days.element, largest.element, holds.element, webhooks.element),
     h('h2', { class: 'part' }, 'Operations'),
     h('div', { class: 'tiles' }, Object.values(tiles).map((one) => one.element)),
     h('div', { class: 'columns' }, parts.element, events.element, lag.element));
@@ -35,6 +40,8 @@ export function show({ root, signal }) {
   followProjections(lag.body, tiles, signal);
   followTotals(totals.body, (all) => choose(currency, all), signal);
   followWeek(days.body, largest.body, asOf, currency, signal);
+  followHolds(holds.body, signal);
+  followWebhooks(webhooks.body, signal);
   followHealth(parts.body, signal);
 }
 
@@ -116,6 +123,57 @@ function followWeek(body, below, asOf, currency, signal) {
     fill(below, movements.element);
   }, (problem) => { fill(body, trouble(problem)); fill(below); });
   currency.addEventListener('change', now);
+}
+
+// followHolds shows how much is held in each currency by holds that expire soon, and the next of them.
+function followHolds(body, signal) {
+  const rows = table('Holds about to expire', [
+    { head: 'Expires', cell: (one) => time(one.expires_at) },
+    { head: 'Account', class: 'lead', cell: (one) => h('a', { href: `#/accounts/${one.account_id}/holds` }, one.owner ?? short(one.account_id)) },
+    { head: 'Reference', class: 'text', cell: (one) => one.reference ?? '–' },
+    { head: 'Amount', money: true, cell: (one) => h('b', null, amount(one.amount), ` ${one.currency}`) },
+  ]);
+  const owners = new Map();
+  let shown = '';
+  every(10_000, signal, async () => {
+    const before = new Date(Date.now() + SOON * 864e5).toISOString();
+    const { body: page } = await get('/holds', { query: { status: 'open', expires_before: before, limit: 500, count: true }, signal });
+    const next = page.holds.slice(0, NEXT);
+    for (const { account_id: id } of next) if (!owners.has(id)) owners.set(id, await ownerOf(id));
+    if (JSON.stringify(page) === shown) return;
+    shown = JSON.stringify(page);
+    if (next.length === 0) {
+      fill(body, note(`No open hold expires within ${SOON} days.`));
+      return;
+    }
+    rows.rows(next.map((one) => ({ ...one, owner: owners.get(one.account_id) })));
+    const rest = page.total - next.length;
+    fill(body, h('div', { class: 'sums' }, pairs([...Map.groupBy(page.holds, (one) => one.currency)].map(([code, list]) => [
+      `${count(list.length)} in ${code}`, figure(sum(list.map((one) => one.amount)), code),
+    ]))), rows.element,
+    rest > 0 && h('p', { class: 'rest meta' }, `And ${page.total_exceeds ? 'at least ' : ''}${count(rest)} more${page.next_cursor ? `; the sums are of the first ${count(page.holds.length)}` : ''}.`));
+  }, (problem) => fill(body, trouble(problem)));
+}
+
+// followWebhooks shows the webhooks that fail, or have stopped because they failed.
+function followWebhooks(body, signal) {
+  const rows = table('Webhooks that fail', [
+    { head: 'URL', class: 'lead', cell: (one) => h('a', { href: '#/webhooks' }, one.url) },
+    { head: 'State', cell: (one) => badge(one.state === 'active' ? 'failing' : one.state) },
+    { head: 'Failing since', cell: (one) => (one.failing_since ? time(one.failing_since) : '–') },
+    { head: 'Last error', class: 'wrap', cell: (one) => one.last_error ?? '–' },
+    { head: 'Behind', num: true, cell: (one) => count(one.lag) },
+  ]);
+  let shown = '';
+  every(5000, signal, async () => {
+    const { body: { webhooks } } = await get('/webhooks', { signal });
+    if (JSON.stringify(webhooks) === shown) return;
+    shown = JSON.stringify(webhooks);
+    const failing = webhooks.filter((one) => one.failing_since !== null || ['parked', 'disabled'].includes(one.state));
+    rows.rows(failing);
+    if (failing.length > 0) fill(body, rows.element);
+    else fill(body, note(webhooks.length === 0 ? 'There are no webhooks.' : `None of the ${count(webhooks.length)} fails.`));
+  }, (problem) => fill(body, trouble(problem)));
 }
 
 function followTotals(body, read, signal) {
