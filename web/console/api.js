@@ -43,6 +43,7 @@ async function exchange(method, path, { query, body, headers, signal } = {}) {
   const sent = { Accept: 'application/json', ...headers };
   if (body !== undefined) sent['Content-Type'] = 'application/json';
   let answer;
+  let lost = 0;
   for (;;) {
     const credential = authorization();
     try {
@@ -52,7 +53,11 @@ async function exchange(method, path, { query, body, headers, signal } = {}) {
       });
     } catch (error) {
       if (error.name === 'AbortError') throw error;
-      throw new Problem(UNREACHABLE);
+      lost += 1;
+      if (method !== 'GET' || lost > 1) throw new Problem(UNREACHABLE);
+      // A browser that goes back and forth fast also cancels requests of the page that it ends on.
+      await new Promise((resolve) => { setTimeout(resolve, 100); });
+      continue;
     }
     if (answer.status !== 401) break;
     // Another request may have asked for a key meanwhile.
