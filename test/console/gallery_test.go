@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/page"
 )
 
@@ -29,6 +30,8 @@ func (b *tab) picture(name string, width int64, theme string) {
 	if theme == "dark" {
 		name += "-dark"
 	}
+	// No row is hovered over.
+	call(b, input.DispatchMouseEvent, input.DispatchMouseEventParams{Type: input.DispatchMouseEventTypeMouseMoved})
 	shot, err := png.Decode(bytes.NewReader(call(b, page.CaptureScreenshot, page.CaptureScreenshotParams{}).Data))
 	if err != nil {
 		b.t.Fatal(err)

@@ -127,6 +127,11 @@ func TestEveryPage(t *testing.T) {
 				if look.gallery {
 					b.picture(look.name, width, theme)
 				}
+				if look.name == "overview" {
+					b.script(`document.querySelector('[aria-label="Holds about to expire"]').closest('.panel').scrollIntoView()`)
+					b.picture("overview-below", width, theme)
+					b.script(`scrollTo(0, 0)`)
+				}
 			}
 		}
 		if look.open != "" {
@@ -155,7 +160,7 @@ func (s *fixture) worries() {
 	s.exec(`update webhooks set state = 'parked', epoch = epoch + 1, last_error = 'the receiver responded with 503', failing_since = now() - interval '25 hours'`)
 }
 
-// keepBusy deposits regularly, so that live views show something.
+// keepBusy moves money regularly, so that live views show something.
 func keepBusy(ctx context.Context, s *fixture) {
 	tick := time.NewTicker(150 * time.Millisecond)
 	defer tick.Stop()
@@ -165,8 +170,12 @@ func keepBusy(ctx context.Context, s *fixture) {
 			return
 		case <-tick.C:
 		}
-		for range 1 + n%5 {
-			_, _, _ = s.send("POST", "/deposits", fmt.Sprintf(`{"account_id":%q,"amount":"%d","reference":"live"}`, pastAccount(1+n%5), 1+n%90))
+		for i := range 1 + n%5 {
+			path, why := "/deposits", "card payment"
+			if (n+i)%3 == 0 {
+				path, why = "/withdrawals", "cash"
+			}
+			_, _, _ = s.send("POST", path, fmt.Sprintf(`{"account_id":%q,"amount":"%d","reference":"%s %d"}`, pastAccount(1+(n+2*i)%5), 10+(7*n+13*i)%90, why, 100+n))
 		}
 	}
 }

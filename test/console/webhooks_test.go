@@ -45,7 +45,7 @@ func TestWebhooksAreOperated(t *testing.T) {
 	b.until(`document.querySelector('.sums').innerText.replaceAll(/\s+/g, ' ') === '2 in EUR 100.50 EUR'`)
 	b.until(`document.querySelector('[aria-label="Webhooks that fail"] tbody tr').innerText.match(/hooks.invalid[^]*failing/)`)
 	b.until(`document.querySelectorAll('[aria-label="Largest movements"] tbody tr').length === 1 && document.querySelectorAll('.chart .line').length === 6`) // nothing moves now
-	b.link("Ada Byron")
+	b.click(`[aria-label="Holds about to expire"] a`, "Ada Byron")
 	b.until(fmt.Sprintf(`location.hash === '#/accounts/%s/holds'`, ada))
 	b.visit("/webhooks")
 	b.button("Pause")

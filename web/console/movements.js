@@ -46,7 +46,7 @@ function reversing(one, done) {
 
 const parts = {
   recorded: { head: 'Recorded', cell: (one) => time(one.recorded_at) },
-  account: { head: 'Account', cell: (one) => link(one.account_id) },
+  account: { head: 'Account', cell: (one) => (one.owner ? h('a', { href: `#/accounts/${one.account_id}` }, one.owner) : link(one.account_id)) },
   kind: { head: 'Kind', class: 'lead', cell: (one) => [words(one.kind), linked(one)] },
   reference: { head: 'Reference', class: 'text', cell: (one) => [one.reference ?? (Object.keys(one.metadata ?? {}).length > 0 ? '' : '–'), labels(one.metadata)] },
   other: { head: 'Other account', cell: (one) => (one.counterparty_account_id ? link(one.counterparty_account_id) : '–') },

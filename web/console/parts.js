@@ -157,7 +157,7 @@ export function pairs(list) {
 }
 
 // period is the field that fills in from and to, which are moments, or days of UTC.
-export const period = { name: 'period', label: 'Period', type: 'period', options: [['', 'As typed'], ...periods().map(([name]) => [name, name])] };
+export const period = { name: 'period', label: 'Period', type: 'period', options: [['', 'Custom'], ...periods().map(([name]) => [name, name])] };
 
 // within fills in the fields from and to. The end of a period is left open if it is still to come.
 function within(name, inputs, utc) {

@@ -112,7 +112,7 @@ function follow(id, signal, live, readAt, refresh) {
 function facts(account, done) {
   return [
     h('div', { class: 'figures' },
-      h('p', null, h('span', { class: 'meta' }, 'Balance'), h('b', { class: 'value', id: 'balance' }, amount(account.balance)), ` ${account.currency}`),
+      h('p', null, h('span', { class: 'meta' }, `Balance in ${account.currency}`), h('b', { class: 'value', id: 'balance' }, amount(account.balance))),
       h('p', null, h('span', { class: 'meta' }, 'Held'), h('b', { class: 'value second', id: 'held' }, amount(account.held))),
       h('p', null, h('span', { class: 'meta' }, 'Available'), h('b', { class: 'value second', id: 'available' }, amount(account.available))),
       h('p', null, h('span', { class: 'meta' }, 'Came in'), h('b', { class: 'value second' }, amount(account.deposited))),

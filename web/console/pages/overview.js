@@ -28,7 +28,7 @@ export function show({ root, signal }) {
   const days = panel('The last seven days', { actions: h('div', { class: 'choice' }, asOf, currency), wide: true });
   const largest = panel('Largest movements', { about: 'Of the last seven days, in the same currency.', wide: true });
   const holds = panel('Holds about to expire', { about: `Within ${SOON} days.`, wide: true });
-  const webhooks = panel('Webhooks', { wide: true, actions: h('a', { href: '#/webhooks' }, 'All webhooks') });
+  const webhooks = panel('Webhooks that fail', { wide: true, actions: h('p', { class: 'about' }, h('a', { href: '#/webhooks' }, 'All webhooks')) });
   const parts = panel('Health', { about: 'The current state of every component.', wide: true });
   fill(root,
     h('h1', null, 'Overview'),
@@ -112,17 +112,24 @@ function followWeek(body, below, asOf, currency, signal) {
     put(asOf, found.days ? `Days of UTC, as of position ${count(found.position)}.` : 'Days of UTC.');
     if (JSON.stringify(found) === shown) return;
     shown = JSON.stringify(found);
+    const owners = await ownersOf(found.largest ?? []);
     if (!found.days) {
       fill(body, note(`${count(found.many)} movements in ${currency.value} are too many to add up here: the API has no sums by day.`));
       fill(below, note('They are too many to compare.'));
       return;
     }
     rows.rows(found.days);
-    movements.rows(found.largest);
+    movements.rows(found.largest.map((one) => ({ ...one, owner: owners.get(one.account_id) })));
     fill(body, rows.element);
     fill(below, movements.element);
   }, (problem) => { fill(body, trouble(problem)); fill(below); });
   currency.addEventListener('change', now);
+}
+
+// ownersOf reads the names of the owners of the accounts of some rows.
+async function ownersOf(rows) {
+  const ids = [...new Set(rows.map((one) => one.account_id))];
+  return new Map(await Promise.all(ids.map(async (id) => [id, await ownerOf(id)])));
 }
 
 // followHolds shows how much is held in each currency by holds that expire soon, and the next of them.
@@ -131,21 +138,20 @@ function followHolds(body, signal) {
     { head: 'Expires', cell: (one) => time(one.expires_at) },
     { head: 'Account', class: 'lead', cell: (one) => h('a', { href: `#/accounts/${one.account_id}/holds` }, one.owner ?? short(one.account_id)) },
     { head: 'Reference', class: 'text', cell: (one) => one.reference ?? '–' },
-    { head: 'Amount', money: true, cell: (one) => h('b', null, amount(one.amount), ` ${one.currency}`) },
+    { head: 'Amount', money: true, cell: (one) => [h('b', null, amount(one.amount)), ` ${one.currency}`] },
   ]);
-  const owners = new Map();
   let shown = '';
   every(10_000, signal, async () => {
     const before = new Date(Date.now() + SOON * 864e5).toISOString();
     const { body: page } = await get('/holds', { query: { status: 'open', expires_before: before, limit: 500, count: true }, signal });
     const next = page.holds.slice(0, NEXT);
-    for (const { account_id: id } of next) if (!owners.has(id)) owners.set(id, await ownerOf(id));
     if (JSON.stringify(page) === shown) return;
     shown = JSON.stringify(page);
     if (next.length === 0) {
       fill(body, note(`No open hold expires within ${SOON} days.`));
       return;
     }
+    const owners = await ownersOf(next);
     rows.rows(next.map((one) => ({ ...one, owner: owners.get(one.account_id) })));
     const rest = page.total - next.length;
     fill(body, h('div', { class: 'sums' }, pairs([...Map.groupBy(page.holds, (one) => one.currency)].map(([code, list]) => [
@@ -178,7 +184,7 @@ function followWebhooks(body, signal) {
 
 function followTotals(body, read, signal) {
   const rows = table('Totals by currency', [
-    { head: 'Currency', cell: (total) => h('b', null, total.currency) },
+    { head: 'Currency', class: 'lead', cell: (total) => h('b', null, total.currency) },
     { head: 'Accounts', num: true, cell: (total) => count(total.accounts) },
     { head: 'In', money: true, cell: (total) => amount(total.deposited) },
     { head: 'Out', money: true, cell: (total) => amount(total.withdrawn) },
