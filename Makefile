@@ -52,7 +52,7 @@ faults: build ## Break the service on purpose and attack it: SEED to repeat a ru
 	bin/faults $(if $(SEED),-seed $(SEED)) $(if $(DURATION),-duration $(DURATION)) $(if $(FAULTS),-only $(FAULTS)) $(FAULTS_FLAGS)
 
 .PHONY: cluster
-cluster: build ## Break a primary, NATS servers and followers under load: ROUNDS=10, CLUSTER_FLAGS for more
+cluster: build ## Break a primary, NATS servers and followers under load; as root, also cut them off: ROUNDS=10, CLUSTER_FLAGS for more
 	@scripts/ensure-postgres
 	go build -C test -trimpath -o ../bin/nats-server github.com/nats-io/nats-server/v2
 	go build -C test -trimpath -o ../bin/cluster ./cluster

@@ -13,6 +13,7 @@ import (
 
 	"passbook/test/bench/internal/report"
 	"passbook/test/bench/internal/testbed"
+	"passbook/test/internal/machines"
 	"passbook/test/internal/nodes"
 )
 
@@ -91,7 +92,7 @@ func (b *bench) startNATS(ctx context.Context) (js jetstream.JetStream, urls str
 	if _, err := os.Stat(binary); err != nil {
 		return nil, "", nil, fmt.Errorf("%w: make bench builds it", err)
 	}
-	if cluster, err = nodes.New(ctx, binary, dir, 3); err != nil {
+	if cluster, err = nodes.New(ctx, binary, dir, machines.Local, machines.Local, machines.Local); err != nil {
 		return nil, "", nil, err
 	}
 	if err := cluster.Start(); err != nil {

@@ -20,6 +20,7 @@ import (
 	"passbook/internal/pgtest"
 	"passbook/internal/relay"
 	"passbook/internal/stream"
+	"passbook/test/internal/machines"
 	"passbook/test/internal/nodes"
 )
 
@@ -60,7 +61,7 @@ func newBed(t *testing.T) *bed {
 	}
 	b := &bed{t: t, pool: pgtest.New(t)}
 	b.store = eventstore.New(b.pool)
-	all, err := nodes.New(t.Context(), natsServer.path, t.TempDir(), 1)
+	all, err := nodes.New(t.Context(), natsServer.path, t.TempDir(), machines.Local)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,10 @@
 // Command cluster runs Passbook beyond one machine, and breaks it: three NATS servers, a primary of two instances that relay, and two
-// followers, under load. It kills the stream's leader, stops a node, kills the instance that relays and a follower, and
-// deletes the stream. In the end every acknowledged deposit must be in the log exactly once, every event of the log in the stream
-// exactly once, and the followers equal to the primary at its position.
+// followers, under load. As root on Linux, NATS servers and followers run in network namespaces. It kills, stops and cuts off
+// the NATS server that leads the stream, kills the instance that relays and a follower, cuts a follower off, deletes the stream, and
+// restores the primary to an earlier moment. In the end every acknowledged deposit that no restore undid must be in the log exactly
+// once, every event of the log in the stream exactly once and at its position, and the followers equal to the primary.
 //
-//	cluster -server bin/server -nats bin/nats-server [-clients N] [-settle 500ms] [-rounds N]
+//	cluster -server bin/server -nats bin/nats-server [-clients N] [-rate N] [-settle 500ms] [-rounds N]
 //
 // It exits 1 if anything was lost, is there twice, or differs.
 package main
@@ -15,18 +16,21 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
-	"passbook/internal/localpg"
-	"passbook/internal/stream"
-	"passbook/test/internal/nodes"
+	"passbook/test/internal/machines"
 )
 
 func main() {
+	if !machines.Inside() {
+		code, err := machines.Isolate()
+		if err == nil {
+			os.Exit(code)
+		}
+		fmt.Fprintf(os.Stdout, "%v: everything runs on one network address\n", err)
+	}
 	if err := run(context.Background(), os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "cluster:", err)
 		os.Exit(1)
@@ -36,14 +40,35 @@ func main() {
 // patience bounds every wait for a recovery.
 const patience = 60 * time.Second
 
-func run(ctx context.Context, args []string, out io.Writer) (err error) {
+// options are what the command line says.
+type options struct {
+	server, nats    string
+	clients, rounds int
+	rate            int
+	settle          time.Duration
+	keep            bool
+}
+
+func parse(args []string) (options, error) {
+	var o options
 	flags := flag.NewFlagSet("cluster", flag.ContinueOnError)
-	server := flags.String("server", "bin/server", "the server's binary")
-	natsServer := flags.String("nats", "bin/nats-server", "the nats-server's binary")
-	clients := flags.Int("clients", 8, "how many clients deposit at once")
-	settle := flags.Duration("settle", 500*time.Millisecond, "how long to load between faults")
-	rounds := flags.Int("rounds", 1, "how often to go through the faults")
-	if err := flags.Parse(args); err != nil {
+	flags.StringVar(&o.server, "server", "bin/server", "the server's binary")
+	flags.StringVar(&o.nats, "nats", "bin/nats-server", "the nats-server's binary")
+	flags.IntVar(&o.clients, "clients", 8, "how many clients deposit at once")
+	flags.IntVar(&o.rate, "rate", 500, "how many deposits a second they send at most; 0 for as many as they can")
+	flags.DurationVar(&o.settle, "settle", 500*time.Millisecond, "how long to load between faults")
+	flags.IntVar(&o.rounds, "rounds", 1, "how often to go through the faults")
+	flags.BoolVar(&o.keep, "keep", false, "keep the logs and the data")
+	return o, flags.Parse(args)
+}
+
+func run(ctx context.Context, args []string, out io.Writer) (err error) {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	network, err := machines.NewNetwork(ctx)
+	if err != nil && !machines.IsNone(err) {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "passbook-cluster-")
@@ -54,11 +79,15 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	began := time.Now()
-	w, err := start(ctx, *server, *natsServer, dir)
+	w, err := start(ctx, o.server, o.nats, dir, network)
 	defer func() {
 		w.stop()
 		if err != nil {
 			err = fmt.Errorf("%w; the logs are in %s", err, dir)
+			return
+		}
+		if o.keep {
+			fmt.Fprintf(out, "the logs are in %s\n", dir)
 			return
 		}
 		err = os.RemoveAll(dir)
@@ -66,102 +95,38 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "3 NATS servers, 2 instances of the primary, 2 followers, after %v; %d clients\n", time.Since(began).Round(time.Second), *clients)
-	loading, stopLoad := context.WithCancel(ctx)
-	defer stopLoad()
-	l := newLoad(w.primaries)
-	var group errgroup.Group
-	for n := range *clients {
-		group.Go(func() error { return l.deposits(loading, n) })
+	w.describe(out)
+	l := newLoad(w.primaries, o.rate)
+	results, err := w.attack(ctx, o, l, out)
+	if err == nil {
+		err = w.audit(ctx, l, out)
 	}
-	for range *rounds {
-		for _, f := range w.faults() {
-			if err := w.suffer(ctx, f, *settle, out); err != nil {
-				stopLoad()
-				return errors.Join(err, group.Wait())
-			}
-		}
-	}
-	stopLoad()
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	err = w.audit(ctx, l, out)
+	printResults(out, results)
 	fmt.Fprintf(out, "%v in all\n", time.Since(began).Round(time.Second))
 	return err
 }
 
-// world is all that runs.
-type world struct {
-	postgres  *localpg.Server
-	nats      nodes.Cluster
-	js        jetstream.JetStream
-	primaries []*process
-	followers []*process
-	closers   []func()
-}
-
-// start starts everything and waits until it is ready. The world is to be stopped also after an error.
-func start(ctx context.Context, server, natsServer, dir string) (*world, error) {
-	w := &world{}
-	server, err := filepath.Abs(server)
-	if err != nil {
-		return w, err
+// attack goes through the faults under load.
+func (w *world) attack(ctx context.Context, o options, l *load, out io.Writer) (results []result, err error) {
+	loading, stopLoad := context.WithCancel(ctx)
+	var group errgroup.Group
+	for n := range o.clients {
+		group.Go(func() error { return l.deposits(loading, n) })
 	}
-	if w.nats, err = nodes.New(ctx, natsServer, dir, 3); err != nil {
-		return w, err
-	}
-	if err := w.nats.Start(); err != nil {
-		return w, err
-	}
-	nc, err := stream.Connect(stream.Options{URL: w.nats.URLs(), Name: "audit"})
-	if err != nil {
-		return w, err
-	}
-	w.closers = append(w.closers, nc.Close)
-	if w.js, err = jetstream.New(nc, jetstream.WithDefaultTimeout(2*time.Second)); err != nil {
-		return w, err
-	}
-	if w.postgres, err = localpg.Start(ctx, localpg.Options{DataDir: filepath.Join(dir, "primary")}); err != nil {
-		return w, err
-	}
-	for _, name := range []string{"primary-1", "primary-2"} {
-		p, err := newProcess(ctx, name, dir, server, nil, "DATABASE_URL="+w.postgres.URL(), "PASSBOOK_RELAY_NATS_URL="+w.nats.URLs())
-		if err != nil {
-			return w, err
-		}
-		w.primaries = append(w.primaries, p)
-	}
-	for _, name := range []string{"follower-1", "follower-2"} {
-		p, err := newProcess(ctx, name, dir, server, []string{"follow", w.nats.URLs()},
-			"PASSBOOK_DATA_DIR="+filepath.Join(dir, name), "PASSBOOK_PRIMARY_URL="+w.primaries[0].url)
-		if err != nil {
-			return w, err
-		}
-		w.followers = append(w.followers, p)
-	}
-	for _, p := range append(append([]*process(nil), w.primaries...), w.followers...) {
-		if err := p.start(); err != nil {
-			return w, err
+	defer func() {
+		stopLoad()
+		err = errors.Join(err, group.Wait())
+	}()
+	for range o.rounds {
+		for _, f := range w.faults(l) {
+			began := time.Now()
+			r, err := w.suffer(ctx, f, o.settle)
+			if err != nil {
+				return results, fmt.Errorf("%s: %w", f.name, err)
+			}
+			results = append(results, r)
+			fmt.Fprintf(out, "%5.1f s  %s\n", time.Since(began).Seconds(), f.name)
 		}
 	}
-	for _, p := range append(append([]*process(nil), w.primaries...), w.followers...) {
-		if err := nodes.Await(ctx, patience, p.name+" is ready", func() bool { return p.ready(ctx) }); err != nil {
-			return w, err
-		}
-	}
-	return w, nil
-}
-
-func (w *world) stop() {
-	for _, p := range append(append([]*process(nil), w.followers...), w.primaries...) {
-		p.stop()
-	}
-	w.nats.Kill()
-	for _, closer := range w.closers {
-		closer()
-	}
-	if w.postgres != nil {
-		_ = w.postgres.Stop(context.Background())
-	}
+	return results, nil
 }

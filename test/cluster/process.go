@@ -2,41 +2,45 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"passbook/test/internal/machines"
 	"passbook/test/internal/nodes"
 )
 
 // process is a server.
 type process struct {
 	name, url string
+	machine   *machines.Machine
 
 	binary, log string
 	args, env   []string
-	cmd         *exec.Cmd
-	done        chan struct{}
+	child       *machines.Child
 	client      http.Client
 }
 
 // newProcess returns a server that does not run yet.
-func newProcess(ctx context.Context, name, dir, binary string, args []string, env ...string) (*process, error) {
+func newProcess(ctx context.Context, on *machines.Machine, name, dir, binary string, args []string, env ...string) (*process, error) {
 	ports, err := nodes.FreePorts(ctx, 1)
 	if err != nil {
 		return nil, err
 	}
-	addr := "127.0.0.1:" + strconv.Itoa(ports[0])
+	addr := on.Admin + ":" + strconv.Itoa(ports[0])
 	return &process{
-		name: name, url: "http://" + addr, binary: binary, log: filepath.Join(dir, name+".log"), args: args,
-		env:    append(env, "PASSBOOK_ADDR="+addr, "PASSBOOK_LOG_FORMAT=json", "HOME=/nonexistent", "PATH="+os.Getenv("PATH")),
-		client: http.Client{Timeout: 10 * time.Second},
+		name: name, url: "http://" + addr, machine: on, binary: binary, log: filepath.Join(dir, name+".log"), args: args,
+		env: append(env, "PASSBOOK_ADDR="+addr, "PASSBOOK_HOSTS="+on.Admin, "PASSBOOK_INSECURE=true", "PASSBOOK_LOG_FORMAT=json",
+			"HOME=/nonexistent", "PATH="+os.Getenv("PATH")),
+		client: http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
 	}, nil
 }
 
@@ -46,26 +50,37 @@ func (p *process) start() error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.CommandContext(context.Background(), p.binary, p.args...)
+	cmd := p.machine.Command(context.Background(), p.binary, p.args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = p.env, log, log
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	done := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(done) }()
-	p.cmd, p.done = cmd, done
-	return nil
+	p.child, err = machines.Spawn(cmd)
+	return err
 }
 
-func (p *process) kill() { p.signal(syscall.SIGKILL) }
-func (p *process) stop() { p.signal(syscall.SIGTERM) }
+func (p *process) kill() { p.end(syscall.SIGKILL) }
+func (p *process) stop() { p.end(syscall.SIGTERM) }
 
-func (p *process) signal(s syscall.Signal) {
-	if p.cmd != nil {
-		_ = p.cmd.Process.Signal(s)
-		<-p.done
-		p.cmd = nil
+func (p *process) end(s syscall.Signal) {
+	if p.child != nil {
+		p.child.End(s)
+		p.child = nil
 	}
+}
+
+// set changes a variable of the environment that the server starts with.
+func (p *process) set(name, value string) {
+	p.env = slices.DeleteFunc(p.env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+	p.env = append(p.env, name+"="+value)
+}
+
+// runServer runs a command of the server's binary on the private PostgreSQL in a directory, and returns what it prints.
+func (w *world) runServer(ctx context.Context, dataDir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, w.server, args...)
+	cmd.Env = []string{"PASSBOOK_DATA_DIR=" + dataDir, "HOME=/nonexistent", "PATH=" + os.Getenv("PATH")}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("server %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // get returns the body and the headers of a response with status 200, or nil.

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"passbook/test/internal/machines"
 )
 
 // Build builds nats-server, in the version of go.mod, into a directory, and returns its path. It runs in the module test.
@@ -28,37 +30,39 @@ func Build(ctx context.Context, dir string) (string, error) {
 type Node struct {
 	Name, URL string
 
+	Machine *machines.Machine
+
 	binary, dir string
-	cmd         *exec.Cmd
-	done        chan struct{}
+	child       *machines.Child
 }
 
 // Cluster is nodes that know each other; one node is not a cluster.
 type Cluster []*Node
 
-// New returns n nodes with their configurations in a directory. They do not run yet.
-func New(ctx context.Context, binary, dir string, n int) (Cluster, error) {
+// New returns a node for each machine, with their configurations in a directory. They do not run yet.
+func New(ctx context.Context, binary, dir string, on ...*machines.Machine) (Cluster, error) {
+	n := len(on)
 	ports, err := FreePorts(ctx, 2*n)
 	if err != nil {
 		return nil, err
 	}
 	routes := make([]string, n)
 	for i := range n {
-		routes[i] = fmt.Sprintf("nats://127.0.0.1:%d", ports[n+i])
+		routes[i] = fmt.Sprintf("nats://%s:%d", on[i].Addr, ports[n+i])
 	}
 	all := make(Cluster, n)
 	for i := range n {
 		node := &Node{
-			Name: fmt.Sprintf("n%d", i+1), URL: fmt.Sprintf("nats://127.0.0.1:%d", ports[i]), binary: binary,
+			Name: fmt.Sprintf("n%d", i+1), URL: fmt.Sprintf("nats://%s:%d", on[i].Addr, ports[i]), Machine: on[i], binary: binary,
 			dir: filepath.Join(dir, fmt.Sprintf("n%d", i+1)),
 		}
 		if err := os.MkdirAll(node.dir, 0o700); err != nil {
 			return nil, err
 		}
-		text := fmt.Sprintf("server_name: %s\nlisten: 127.0.0.1:%d\njetstream { store_dir: %q, sync_interval: always }\n",
-			node.Name, ports[i], filepath.Join(node.dir, "data"))
+		text := fmt.Sprintf("server_name: %s\nlisten: %s:%d\njetstream { store_dir: %q, sync_interval: always }\n",
+			node.Name, on[i].Addr, ports[i], filepath.Join(node.dir, "data"))
 		if n > 1 {
-			text += fmt.Sprintf("cluster { name: passbook, listen: 127.0.0.1:%d, routes: [%s] }\n", ports[n+i], strings.Join(routes, ", "))
+			text += fmt.Sprintf("cluster { name: passbook, listen: %s:%d, routes: [%s] }\n", on[i].Addr, ports[n+i], strings.Join(routes, ", "))
 		}
 		if err := os.WriteFile(filepath.Join(node.dir, "nats.conf"), []byte(text), 0o600); err != nil {
 			return nil, err
@@ -100,33 +104,31 @@ func (n *Node) Start() error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.CommandContext(context.Background(), n.binary, "-c", filepath.Join(n.dir, "nats.conf"))
+	cmd := n.Machine.Command(context.Background(), n.binary, "-c", filepath.Join(n.dir, "nats.conf"))
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	done := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(done) }()
-	n.cmd, n.done = cmd, done
-	return nil
+	n.child, err = machines.Spawn(cmd)
+	return err
 }
 
 // Kill kills the node, if it runs, and waits for its end.
 func (n *Node) Kill() {
-	if n.cmd == nil {
-		return
+	if n.child != nil {
+		n.child.End(syscall.SIGKILL)
+		n.child = nil
 	}
-	_ = n.cmd.Process.Kill()
-	<-n.done
-	n.cmd = nil
 }
 
 // Pause stops the node's process without ending it, and Resume continues it.
-func (n *Node) Pause() error { return n.cmd.Process.Signal(syscall.SIGSTOP) }
+func (n *Node) Pause() error { return n.child.Signal(syscall.SIGSTOP) }
 
 // Resume continues a paused node.
-func (n *Node) Resume() error { return n.cmd.Process.Signal(syscall.SIGCONT) }
+func (n *Node) Resume() error { return n.child.Signal(syscall.SIGCONT) }
+
+// PID returns the id of the node's process.
+func (n *Node) PID() int { return n.child.PID() }
+
+// Dir returns the directory of the node's messages.
+func (n *Node) Dir() string { return filepath.Join(n.dir, "data") }
 
 // FreePorts returns ports that nothing listens on.
 func FreePorts(ctx context.Context, n int) ([]int, error) {
