@@ -27,6 +27,8 @@ var tableRights = []struct{ table, rights string }{
 	{"projection_failures", allRights},
 	{"webhooks", allRights},
 	{"webhook_deliveries", allRights},
+	{"log_tiles", "select, insert, update"},
+	{"log_checkpoint", "select, insert, update"},
 	{"live_generations", "select"},
 	{"parked_streams", "select"},
 }
