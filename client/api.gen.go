@@ -775,6 +775,13 @@ type Command struct {
 // CommandName defines model for Command.command.
 type CommandName string
 
+// ConsistencyProof defines model for ConsistencyProof.
+type ConsistencyProof struct {
+	From   int64  `json:"from"`
+	Hashes []Hash `json:"hashes"`
+	To     int64  `json:"to"`
+}
+
 // CreateWebhook defines model for CreateWebhook.
 type CreateWebhook struct {
 	// Accounts The accounts whose events to send; all if it is empty.
@@ -962,6 +969,9 @@ type FieldError struct {
 	Pointer string `json:"pointer,omitempty,omitzero"`
 }
 
+// Hash A SHA-256 hash in base64.
+type Hash = string
+
 // Hold Money of an account that is kept back until the hold is captured or released, or expires.
 type Hold struct {
 	AccountID uuid.UUID `json:"account_id"`
@@ -1119,6 +1129,25 @@ type HoldReleasedData struct {
 
 // HoldStatus defines model for HoldStatus.
 type HoldStatus string
+
+// InclusionProof defines model for InclusionProof.
+type InclusionProof struct {
+	// Hashes The proof, from the leaf upwards.
+	Hashes []Hash `json:"hashes"`
+
+	// LeafHash A SHA-256 hash in base64.
+	LeafHash Hash  `json:"leaf_hash"`
+	Position int64 `json:"position"`
+
+	// PreviousLeafHash The leaf hash of the event before, which the record contains; zeros for position 1.
+	PreviousLeafHash Hash `json:"previous_leaf_hash"`
+
+	// Record The bytes that are hashed for the event, in base64.
+	Record []byte `json:"record"`
+
+	// Size The number of events in the tree.
+	Size int64 `json:"size"`
+}
 
 // Line One line of text, without control characters.
 type Line = string
@@ -2302,6 +2331,24 @@ type ListExpiringHoldsParams struct {
 // ListExpiringHoldsParamsStatus is a parameter of ListExpiringHolds.
 type ListExpiringHoldsParamsStatus string
 
+// getConsistencyProofParams are the parameters of GetConsistencyProof.
+type getConsistencyProofParams struct {
+	// From The size of the earlier checkpoint.
+	From int64 `form:"from" json:"from"`
+
+	// To The size of the later one; without it, of the latest.
+	To int64 `form:"to,omitempty" json:"to,omitempty,omitzero"`
+}
+
+// getInclusionProofParams are the parameters of GetInclusionProof.
+type getInclusionProofParams struct {
+	// Position The position of the event.
+	Position int64 `form:"position" json:"position"`
+
+	// Size The size of the checkpoint; without it, of the latest.
+	Size int64 `form:"size,omitempty" json:"size,omitempty,omitzero"`
+}
+
 // listFailuresParams are the parameters of ListFailures.
 type listFailuresParams struct {
 	// After The position to begin after.
@@ -3423,6 +3470,76 @@ func newListExpiringHoldsRequest(ctx context.Context, server string, params *Lis
 		if params.IfNoneMatch != "" {
 			req.Header.Set("If-None-Match", string(params.IfNoneMatch))
 		}
+	}
+	return req, nil
+}
+
+// newGetCheckpointRequest makes the request of GET /log/checkpoint.
+func newGetCheckpointRequest(ctx context.Context, server string) (*http.Request, error) {
+	target := server + fmt.Sprintf("/log/checkpoint")
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	return req, nil
+}
+
+// newGetConsistencyProofRequest makes the request of GET /log/proofs/consistency.
+func newGetConsistencyProofRequest(ctx context.Context, server string, params *getConsistencyProofParams) (*http.Request, error) {
+	target := server + fmt.Sprintf("/log/proofs/consistency")
+	if params != nil {
+		var query []string
+
+		part, err := runtime.StyleParamWithOptions("form", true, "from", params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+		query = append(query, part)
+
+		if !reflect.ValueOf(params.To).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "to", params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	return req, nil
+}
+
+// newGetInclusionProofRequest makes the request of GET /log/proofs/inclusion.
+func newGetInclusionProofRequest(ctx context.Context, server string, params *getInclusionProofParams) (*http.Request, error) {
+	target := server + fmt.Sprintf("/log/proofs/inclusion")
+	if params != nil {
+		var query []string
+
+		part, err := runtime.StyleParamWithOptions("form", true, "position", params.Position, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+		query = append(query, part)
+
+		if !reflect.ValueOf(params.Size).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "size", params.Size, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
 	}
 	return req, nil
 }

@@ -22,6 +22,7 @@ import (
 	"passbook/internal/eventstore"
 	"passbook/internal/expiry"
 	"passbook/internal/httpapi"
+	"passbook/internal/merkle"
 	"passbook/internal/notify"
 	"passbook/internal/postgres"
 	"passbook/internal/projector"
@@ -97,13 +98,14 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 		Commands: commands, Follower: cfg.FollowURL != "", PrimaryURL: cfg.PrimaryURL, Queries: queries, Statements: queries, Holds: queries, Movements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Authenticator: authenticator, Authentication: cfg.Auth, Hosts: cfg.Hosts, CORSOrigins: cfg.CORSOrigins, BasePath: cfg.BasePath, RateLimit: cfg.RateLimit,
 		MaxStreams: cfg.MaxStreams, MaxStreamsPerCaller: cfg.MaxStreamsPerCaller,
-		Webhooks: hooks, WebhookControl: hooks, WebhookRules: hooks, Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, writerCheck),
+		Webhooks: hooks, WebhookControl: hooks, WebhookRules: hooks, Proofs: merkle.NewProver(pools["feed"]), Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, writerCheck),
 		Started: a.started.Load, Unavailable: unavailable, Logger: cfg.Log, Registry: registry, Version: cfg.Version,
 	})
 	if err != nil {
 		return nil, err
 	}
 	a.handler = a.tracing.handler(a.handler)
+	a.addSigner(cfg, pools["projector"], registry)
 	a.workers = append(a.workers, engine.Run, queries.Run, events.Run, notifier.Run, hooks.Run)
 	return a, nil
 }

@@ -50,6 +50,7 @@ type Config struct {
 	// WebhooksAllowPrivate allows webhooks to addresses that are not public.
 	WebhooksAllowPrivate bool
 	Stream
+	Signing
 }
 
 // UsageError is a mistake on the command line or in a setting.
@@ -85,6 +86,7 @@ type Settings struct {
 	namingSettings
 	webhookSettings
 	streamSettings
+	signingSettings
 }
 
 // New returns the settings of a binary of that version. They come from environ, as NAME=value, and from the flags
@@ -119,6 +121,7 @@ func New(environ []string, version string) *Settings {
 	s.addNaming(add)
 	s.addWebhooks(add)
 	s.addStream(add)
+	s.addSigning(add)
 	s.idempotencyTTL = add("PASSBOOK_IDEMPOTENCY_TTL", "idempotency-ttl", "24h", "", "how long an Idempotency-Key is kept, such as 90m or 48h")
 	s.shutdownDelay = add("PASSBOOK_SHUTDOWN_DELAY", "shutdown-delay", "0s", "",
 		"how long to keep serving after a signal to stop, without being ready, so that load balancers notice")
@@ -222,6 +225,7 @@ func (s *Settings) Load(stderr io.Writer) (Config, error) {
 		wrong(s.addr, "%v", err)
 	}
 	c.Access, c.Naming, c.WebhooksAllowPrivate, c.Stream = s.loadAccess(wrong), s.loadNaming(wrong), s.loadWebhooks(wrong), s.loadStream(wrong)
+	c.Signing = s.loadSigning(wrong)
 	if c.IdempotencyTTL, err = time.ParseDuration(s.get(s.idempotencyTTL)); err != nil || c.IdempotencyTTL < time.Minute {
 		wrong(s.idempotencyTTL, "%q is not a duration of at least 1m, such as 24h", s.get(s.idempotencyTTL))
 	}

@@ -58,6 +58,7 @@ type service struct {
 	status   func(id string) (projector.Status, error)
 	failure  func(id string) (projector.Failure, error)
 	hooks    subscriptions
+	proofErr error
 	// The last request, if set.
 	holdsAsked *query.HoldFilter
 	// expiringAsked gets the filter of GET /holds.
@@ -284,7 +285,7 @@ func serve(t *testing.T, s *service) *harness {
 		s.streams = httpapi.StreamTimes{Heartbeat: 20 * time.Millisecond, PieceTimeout: 2 * time.Second}
 	}
 	h, err := httpapi.New(httpapi.Config{
-		Follower: s.primary != "", PrimaryURL: s.primary, Commands: s, Queries: s, Statements: s, Holds: s, Movements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Statistics: s, Webhooks: s, WebhookControl: s, WebhookRules: s, Stopping: s.stopping, Feed: a.feed, Streams: s.streams,
+		Follower: s.primary != "", PrimaryURL: s.primary, Commands: s, Queries: s, Statements: s, Holds: s, Movements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Statistics: s, Webhooks: s, WebhookControl: s, WebhookRules: s, Proofs: s, Stopping: s.stopping, Feed: a.feed, Streams: s.streams,
 		Authenticator: s.auth, Authentication: "keys", Hosts: []string{"Bank.example"}, BasePath: s.base, CORSOrigins: s.cors, RateLimit: s.rateLimit, MaxStreams: s.maxStreams, MaxStreamsPerCaller: s.share, Bulk: s.bulk,
 		Ready:       func(context.Context) []httpapi.Check { return s.checks },
 		Started:     func() bool { return !s.starting.Load() },

@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sync/semaphore"
 
 	"passbook/internal/auth"
@@ -24,6 +25,7 @@ import (
 	"passbook/internal/httpapi/feed"
 	"passbook/internal/httpapi/genapi"
 	"passbook/internal/httpapi/request"
+	"passbook/internal/merkle"
 	"passbook/internal/projector"
 	"passbook/internal/query"
 	"passbook/internal/webhook"
@@ -125,6 +127,13 @@ type WebhookRules interface {
 	RotateSecret(ctx context.Context, id uuid.UUID, overlap time.Duration) (w webhook.Webhook, secret string, err error)
 }
 
+// Proofs is the signed Merkle tree over the log. Its errors are merkle.ErrNoCheckpoint and merkle.ErrNotSigned.
+type Proofs interface {
+	Signed(ctx context.Context) (signed string, size int64, err error)
+	Inclusion(ctx context.Context, position, size int64) (merkle.Inclusion, error)
+	Consistency(ctx context.Context, from, to int64) (hashes tlog.TreeProof, size int64, err error)
+}
+
 // Check is the result of one readiness check. Detail is public unless Private is set: with authentication it then requires the
 // scope projections:read.
 type Check struct {
@@ -152,6 +161,7 @@ type Config struct {
 	Webhooks       Webhooks
 	WebhookControl WebhookControl
 	WebhookRules   WebhookRules
+	Proofs         Proofs
 	// Follower says that the log is written by a relay's stream: commands get 421, which names PrimaryURL if that is set.
 	Follower   bool
 	PrimaryURL string
@@ -205,6 +215,8 @@ func (c *Config) validate() error {
 		return errors.New("httpapi: a service of the projections is missing")
 	case c.Webhooks == nil, c.WebhookControl == nil, c.WebhookRules == nil:
 		return errors.New("httpapi: a service of the webhooks is missing")
+	case c.Proofs == nil:
+		return errors.New("httpapi: Proofs is required")
 	case c.Ready == nil, c.Started == nil, c.Unavailable == nil, c.Logger == nil, c.Registry == nil:
 		return errors.New("httpapi: Ready, Started, Unavailable, Logger and Registry are required")
 	}
@@ -227,6 +239,7 @@ type server struct {
 	webhooks    Webhooks
 	subscribe   WebhookControl
 	hookRules   WebhookRules
+	proofs      Proofs
 	stopping    <-chan struct{}
 	watching    *shares // streams of a replay's progress
 	feed        *feed.Feed
@@ -295,7 +308,7 @@ func New(c Config) (http.Handler, error) {
 		base: base, authenticator: c.Authenticator, authKind: genapi.MeAuthentication(c.Authentication), follower: c.Follower, primaryURL: c.PrimaryURL,
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
 		commands: c.Commands, queries: c.Queries, statements: c.Statements, holds: c.Holds, movements: c.Movements, projections: c.Projections, control: c.Control, replays: c.Replays,
-		generations: c.Generations, failures: c.Failures, statistics: c.Statistics, webhooks: c.Webhooks, subscribe: c.WebhookControl, hookRules: c.WebhookRules, stopping: c.Stopping,
+		generations: c.Generations, failures: c.Failures, statistics: c.Statistics, webhooks: c.Webhooks, subscribe: c.WebhookControl, hookRules: c.WebhookRules, proofs: c.Proofs, stopping: c.Stopping,
 		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: doc.spec, docs: docs, schemas: schemas, console: console,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}

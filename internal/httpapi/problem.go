@@ -18,6 +18,7 @@ import (
 	"passbook/internal/httpapi/feed"
 	"passbook/internal/httpapi/genapi"
 	"passbook/internal/httpapi/request"
+	"passbook/internal/merkle"
 	"passbook/internal/projector"
 	"passbook/internal/query"
 	"passbook/internal/webhook"
@@ -66,6 +67,9 @@ var (
 
 	kindWebhookNotFound = kind{http.StatusNotFound, "webhook-not-found", "No such webhook"}
 	kindTooManyWebhooks = kind{http.StatusConflict, "too-many-webhooks", "There are too many webhooks"}
+
+	kindNoCheckpoint = kind{http.StatusNotFound, "no-checkpoint", "The log is not signed"}
+	kindNotSigned    = kind{http.StatusNotFound, "not-signed-yet", "The tree does not reach this far"}
 
 	kindFailureNotFound = kind{http.StatusNotFound, "failure-not-found", "No such failure"}
 	kindNoPrevious      = kind{http.StatusConflict, "no-previous-generation", "There is nothing to roll back to"}
@@ -195,6 +199,11 @@ var known = []struct {
 	{projector.ErrReplayFinished, kindReplayFinished, "The replay has ended and can no longer be cancelled.", 0},
 	{webhook.ErrNotFound, kindWebhookNotFound, "No webhook has this id; GET /webhooks lists them.", 0},
 	{webhook.ErrTooMany, kindTooManyWebhooks, "There are 100 webhooks, the most that there may be; delete one that is not needed.", 0},
+	{merkle.ErrNoCheckpoint, kindNoCheckpoint, "Nothing has been signed: the server has no PASSBOOK_SIGNING_KEY_FILE, or the log is empty.", 0},
+	{
+		merkle.ErrNotSigned, kindNotSigned,
+		"The tree has fewer events than this position or size, or the first size is above the second; GET /log/checkpoint has the latest size.", 1,
+	},
 	{feed.ErrTooManyStreams, kindTooManyStreams, "The limit of open event streams is reached; retry shortly, or read pages.", 5},
 	{
 		feed.ErrWentBack, kindLogWentBack,

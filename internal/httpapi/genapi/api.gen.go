@@ -784,6 +784,13 @@ type CommandResult struct {
 	AdditionalProperties map[string]interface{} `json:"-"`
 }
 
+// ConsistencyProof defines model for ConsistencyProof.
+type ConsistencyProof struct {
+	From   int64  `json:"from"`
+	Hashes []Hash `json:"hashes"`
+	To     int64  `json:"to"`
+}
+
 // CreateWebhook defines model for CreateWebhook.
 type CreateWebhook struct {
 	// Accounts The accounts whose events to send; all if it is empty.
@@ -971,6 +978,9 @@ type FieldError struct {
 	Pointer string `json:"pointer,omitempty,omitzero"`
 }
 
+// Hash A SHA-256 hash in base64.
+type Hash = string
+
 // Hold Money of an account that is kept back until the hold is captured or released, or expires.
 type Hold struct {
 	AccountID uuid.UUID `json:"account_id"`
@@ -1128,6 +1138,25 @@ type HoldReleasedData struct {
 
 // HoldStatus defines model for HoldStatus.
 type HoldStatus string
+
+// InclusionProof defines model for InclusionProof.
+type InclusionProof struct {
+	// Hashes The proof, from the leaf upwards.
+	Hashes []Hash `json:"hashes"`
+
+	// LeafHash A SHA-256 hash in base64.
+	LeafHash Hash  `json:"leaf_hash"`
+	Position int64 `json:"position"`
+
+	// PreviousLeafHash The leaf hash of the event before, which the record contains; zeros for position 1.
+	PreviousLeafHash Hash `json:"previous_leaf_hash"`
+
+	// Record The bytes that are hashed for the event, in base64.
+	Record []byte `json:"record"`
+
+	// Size The number of events in the tree.
+	Size int64 `json:"size"`
+}
 
 // Index defines model for Index.
 type Index struct {
@@ -2382,6 +2411,24 @@ type ListExpiringHoldsParams struct {
 // ListExpiringHoldsParamsStatus defines parameters for ListExpiringHolds.
 type ListExpiringHoldsParamsStatus string
 
+// GetConsistencyProofParams defines parameters for GetConsistencyProof.
+type GetConsistencyProofParams struct {
+	// From The size of the earlier checkpoint.
+	From int64 `form:"from" json:"from"`
+
+	// To The size of the later one; without it, of the latest.
+	To int64 `form:"to,omitempty" json:"to,omitempty,omitzero"`
+}
+
+// GetInclusionProofParams defines parameters for GetInclusionProof.
+type GetInclusionProofParams struct {
+	// Position The position of the event.
+	Position int64 `form:"position" json:"position"`
+
+	// Size The size of the checkpoint; without it, of the latest.
+	Size int64 `form:"size,omitempty" json:"size,omitempty,omitzero"`
+}
+
 // ListFailuresParams defines parameters for ListFailures.
 type ListFailuresParams struct {
 	// After The position to begin after.
@@ -2739,6 +2786,15 @@ type ServerInterface interface {
 	// Livez Whether the process runs
 	// (GET /livez)
 	Livez(w http.ResponseWriter, r *http.Request)
+	// GetCheckpoint The latest signed checkpoint of the log
+	// (GET /log/checkpoint)
+	GetCheckpoint(w http.ResponseWriter, r *http.Request)
+	// GetConsistencyProof A proof that one checkpoint continues another
+	// (GET /log/proofs/consistency)
+	GetConsistencyProof(w http.ResponseWriter, r *http.Request, params GetConsistencyProofParams)
+	// GetInclusionProof A proof that an event is in the tree of a checkpoint
+	// (GET /log/proofs/inclusion)
+	GetInclusionProof(w http.ResponseWriter, r *http.Request, params GetInclusionProofParams)
 	// WhoAmI Who the caller is, and what it may do here
 	// (GET /me)
 	WhoAmI(w http.ResponseWriter, r *http.Request)
@@ -2973,6 +3029,24 @@ func (_ Unimplemented) ListExpiringHolds(w http.ResponseWriter, r *http.Request,
 // Livez Whether the process runs
 // (GET /livez)
 func (_ Unimplemented) Livez(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetCheckpoint The latest signed checkpoint of the log
+// (GET /log/checkpoint)
+func (_ Unimplemented) GetCheckpoint(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetConsistencyProof A proof that one checkpoint continues another
+// (GET /log/proofs/consistency)
+func (_ Unimplemented) GetConsistencyProof(w http.ResponseWriter, r *http.Request, params GetConsistencyProofParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetInclusionProof A proof that an event is in the tree of a checkpoint
+// (GET /log/proofs/inclusion)
+func (_ Unimplemented) GetInclusionProof(w http.ResponseWriter, r *http.Request, params GetInclusionProofParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -5130,6 +5204,112 @@ func (siw *ServerInterfaceWrapper) Livez(w http.ResponseWriter, r *http.Request)
 	handler.ServeHTTP(w, r)
 }
 
+// GetCheckpoint operation middleware
+func (siw *ServerInterfaceWrapper) GetCheckpoint(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetCheckpoint(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetConsistencyProof operation middleware
+func (siw *ServerInterfaceWrapper) GetConsistencyProof(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetConsistencyProofParams
+
+	// ------------- Required query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", r.URL.Query(), &params.To, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "to"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "to", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetConsistencyProof(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetInclusionProof operation middleware
+func (siw *ServerInterfaceWrapper) GetInclusionProof(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetInclusionProofParams
+
+	// ------------- Required query parameter "position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "position", r.URL.Query(), &params.Position, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "position", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "size" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "size", r.URL.Query(), &params.Size, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "size"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "size", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetInclusionProof(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // WhoAmI operation middleware
 func (siw *ServerInterfaceWrapper) WhoAmI(w http.ResponseWriter, r *http.Request) {
 
@@ -6647,6 +6827,15 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/livez", wrapper.Livez)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/log/checkpoint", wrapper.GetCheckpoint)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/log/proofs/consistency", wrapper.GetConsistencyProof)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/log/proofs/inclusion", wrapper.GetInclusionProof)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/me", wrapper.WhoAmI)

@@ -1,0 +1,54 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+
+	"passbook/internal/merkle"
+)
+
+// Signing is the settings about signed checkpoints of the log.
+type Signing struct {
+	// Keys sign; without a private one among them, nothing is signed.
+	Keys merkle.Keys
+	// CheckpointFile is where checkpoints are written too; it may be empty.
+	CheckpointFile string
+}
+
+// signingSettings are the settings that Signing is made from.
+type signingSettings struct{ signingKeyFile, checkpointFile *setting }
+
+func (s *Settings) addSigning(add func(env, flag, fallback, shown, usage string) *setting) {
+	s.signingKeyFile = add("PASSBOOK_SIGNING_KEY_FILE", "signing-key-file", "", "the log is not signed",
+		"file of the key that signs checkpoints of the log, as server audit keygen makes it")
+	s.checkpointFile = add("PASSBOOK_CHECKPOINT_FILE", "checkpoint-file", "", "none",
+		"file that each signed checkpoint is appended to, best on another machine's disk")
+}
+
+// loadSigning parses the settings about signing, and calls wrong for each that is invalid.
+func (s *Settings) loadSigning(wrong func(one *setting, format string, args ...any)) (signing Signing) {
+	path := s.get(s.signingKeyFile)
+	if file := s.get(s.checkpointFile); file != "" {
+		var err error
+		if signing.CheckpointFile, err = filepath.Abs(file); err != nil {
+			wrong(s.checkpointFile, "%v", err)
+		}
+		if path == "" {
+			wrong(s.checkpointFile, "checkpoints are signed only with a PASSBOOK_SIGNING_KEY_FILE, and there is none")
+		}
+	}
+	if path == "" {
+		return signing
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		wrong(s.signingKeyFile, "%v", err)
+		return signing
+	}
+	if signing.Keys, err = merkle.ParseKeys(string(text)); err != nil {
+		wrong(s.signingKeyFile, "%s: %v", path, err)
+	} else if !signing.Keys.Private() {
+		wrong(s.signingKeyFile, "%s has no private key, which begins with PRIVATE+KEY+", path)
+	}
+	return signing
+}
