@@ -50,6 +50,9 @@ func followerCheck(s follow.Status) httpapi.Check {
 	default:
 		check.Detail = fmt.Sprintf("%s at position %d of %d", s.State, s.Position, s.End)
 	}
+	if s.State == follow.Unavailable {
+		check.Detail += ": " + s.Error
+	}
 	return check
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
@@ -24,7 +23,7 @@ import (
 )
 
 // connectNATS returns a connection to the NATS servers at a URL, with the credentials of the settings.
-func connectNATS(cfg config.Config, url, name string) (*nats.Conn, error) {
+func connectNATS(cfg config.Config, url, name string) (*stream.Conn, error) {
 	conn, err := stream.Connect(stream.Options{
 		URL: url, Credentials: cfg.NATSCredentials, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey, Name: name,
 	})

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"passbook/internal/eventstore"
@@ -38,7 +37,7 @@ type Config struct {
 	// Pool connects as the role that owns the log; the caller closes it.
 	Pool *pgxpool.Pool
 	// Conn is a connection from stream.Connect; the caller closes it.
-	Conn *nats.Conn
+	Conn *stream.Conn
 	// Stream is the name of the stream.
 	Stream string
 	// Appended is called after each batch that was stored; it must not block.
@@ -82,7 +81,7 @@ type Follower struct {
 
 // New returns a Follower, which does nothing until Run.
 func New(c Config) (*Follower, error) {
-	js, err := jetstream.New(c.Conn, jetstream.WithDefaultTimeout(ask))
+	js, err := jetstream.New(c.Conn.Conn, jetstream.WithDefaultTimeout(ask))
 	if err != nil {
 		return nil, fmt.Errorf("follow: %w", err)
 	}
@@ -129,8 +128,9 @@ func (f *Follower) Run(ctx context.Context) error {
 // errRestart means that the follower needs a new consumer, which begins at the log's head.
 var errRestart = errors.New("the consumer does not continue at the head of the log")
 
-// set records the state, and logs a change of it.
+// set records the state with the error that led to it, and logs a change of it.
 func (f *Follower) set(state State, err error) {
+	err = f.Conn.Explain(err)
 	f.mu.Lock()
 	before := f.status.State
 	f.status.State, f.status.Error = state, ""

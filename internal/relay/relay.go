@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
@@ -48,7 +47,7 @@ type Log interface {
 type Config struct {
 	Log Log
 	// Conn is a connection from stream.Connect; the caller closes it.
-	Conn *nats.Conn
+	Conn *stream.Conn
 	// Stream is the name of the stream. Replicas is how many nodes store it if the relay has to create it; 0 means 1.
 	Stream   string
 	Replicas int
@@ -99,7 +98,7 @@ type Relay struct {
 
 // New returns a Relay, which does nothing until Run.
 func New(c Config) (*Relay, error) {
-	js, err := jetstream.New(c.Conn, jetstream.WithDefaultTimeout(ask))
+	js, err := jetstream.New(c.Conn.Conn, jetstream.WithDefaultTimeout(ask))
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
@@ -169,8 +168,9 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// set records the state, and logs a change of it.
+// set records the state with the error that led to it, and logs a change of it.
 func (r *Relay) set(state State, err error) {
+	err = r.Conn.Explain(err)
 	r.mu.Lock()
 	before := r.status.State
 	r.status.State, r.status.Error = state, ""

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"passbook/internal/eventstore"
@@ -44,12 +43,20 @@ type bed struct {
 	pool  *pgxpool.Pool
 	store *eventstore.Store
 	node  *nodes.Node
-	nc    *nats.Conn
+	nc    *stream.Conn
 	js    jetstream.JetStream
 	head  eventstore.Head
+	// options are how the bed's clients connect to the node.
+	options stream.Options
 }
 
 func newBed(t *testing.T) *bed {
+	t.Helper()
+	return newBedWith(t, func(node *nodes.Node) stream.Options { return stream.Options{URL: node.URL} })
+}
+
+// newBedWith has configure configure the nats-server, and connects with the options that it returns.
+func newBedWith(t *testing.T, configure func(*nodes.Node) stream.Options) *bed {
 	t.Helper()
 	natsServer.once.Do(func() {
 		if natsServer.dir, natsServer.err = os.MkdirTemp("", "passbook-nats-"); natsServer.err == nil { //nolint:usetesting // outlives the test
@@ -66,10 +73,11 @@ func newBed(t *testing.T) *bed {
 		t.Fatal(err)
 	}
 	b.node = all[0]
+	b.options = configure(b.node)
 	b.check(b.node.Start())
 	t.Cleanup(b.node.Kill)
 	b.nc = b.connect()
-	b.js, err = jetstream.New(b.nc)
+	b.js, err = jetstream.New(b.nc.Conn)
 	b.check(err)
 	b.await("NATS is up", func() bool { _, err := b.js.AccountInfo(t.Context()); return err == nil })
 	return b
@@ -87,9 +95,9 @@ func (b *bed) await(what string, ready func() bool) {
 	b.check(nodes.Await(b.t.Context(), 30*time.Second, what, ready))
 }
 
-func (b *bed) connect() *nats.Conn {
+func (b *bed) connect() *stream.Conn {
 	b.t.Helper()
-	nc, err := stream.Connect(stream.Options{URL: b.node.URL, Name: b.t.Name()})
+	nc, err := stream.Connect(b.options)
 	b.check(err)
 	b.t.Cleanup(nc.Close)
 	return nc

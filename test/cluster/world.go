@@ -90,7 +90,7 @@ func (w *world) startNATS(ctx context.Context, binary string) error {
 		return err
 	}
 	w.closers = append(w.closers, nc.Close)
-	w.js, err = jetstream.New(nc, jetstream.WithDefaultTimeout(2*time.Second))
+	w.js, err = jetstream.New(nc.Conn, jetstream.WithDefaultTimeout(2*time.Second))
 	return err
 }
 

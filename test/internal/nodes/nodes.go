@@ -34,6 +34,7 @@ type Node struct {
 
 	binary, dir string
 	child       *machines.Child
+	config      string // as New has written it
 }
 
 // Cluster is nodes that know each other; one node is not a cluster.
@@ -64,7 +65,8 @@ func New(ctx context.Context, binary, dir string, on ...*machines.Machine) (Clus
 		if n > 1 {
 			text += fmt.Sprintf("cluster { name: passbook, listen: %s:%d, routes: [%s] }\n", on[i].Addr, ports[n+i], strings.Join(routes, ", "))
 		}
-		if err := os.WriteFile(filepath.Join(node.dir, "nats.conf"), []byte(text), 0o600); err != nil {
+		node.config = text
+		if err := node.Configure(""); err != nil {
 			return nil, err
 		}
 		all[i] = node
@@ -95,6 +97,20 @@ func (c Cluster) Kill() {
 	for _, node := range c {
 		node.Kill()
 	}
+}
+
+// Configure adds lines to the configuration that the node has from its next start, in place of those added before.
+func (n *Node) Configure(more string) error {
+	return os.WriteFile(filepath.Join(n.dir, "nats.conf"), []byte(n.config+more), 0o600)
+}
+
+// Log returns what the node has logged so far.
+func (n *Node) Log() string {
+	text, err := os.ReadFile(filepath.Join(n.dir, "nats.log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 // Start starts the node; its log is appended to nats.log in its directory.
