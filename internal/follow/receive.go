@@ -19,22 +19,24 @@ type received struct {
 	err error
 }
 
-// receive returns a channel with a consumer's messages. An error is the last value before the channel is closed. The caller must
-// call stop.
-func receive(consumer jetstream.Consumer) (_ <-chan received, stop func(), err error) {
+// receive returns a channel with a consumer's messages until ctx ends. An error is the last value before the channel is closed. The
+// caller must call stop.
+func receive(ctx context.Context, consumer jetstream.Consumer) (_ <-chan received, stop func(), err error) {
 	messages, err := consumer.Messages(jetstream.PullMaxMessages(2 * batchSize))
 	if err != nil {
 		return nil, nil, err
 	}
-	incoming, done := make(chan received, batchSize), make(chan struct{})
+	ctx, cancel := context.WithCancel(ctx)
+	incoming := make(chan received, batchSize)
 	var receiver sync.WaitGroup
 	receiver.Go(func() {
 		defer close(incoming)
+		defer messages.Stop()
 		for {
-			msg, err := messages.Next()
+			msg, err := messages.Next(jetstream.NextContext(ctx))
 			select {
 			case incoming <- received{msg, err}:
-			case <-done:
+			case <-ctx.Done():
 				return
 			}
 			if err != nil {
@@ -42,11 +44,7 @@ func receive(consumer jetstream.Consumer) (_ <-chan received, stop func(), err e
 			}
 		}
 	})
-	return incoming, func() {
-		close(done)
-		messages.Stop()
-		receiver.Wait()
-	}, nil
+	return incoming, func() { cancel(); receiver.Wait() }, nil
 }
 
 // next waits for a message and returns the events of all that have arrived, at most batchSize. It returns none if no message arrives
@@ -92,10 +90,10 @@ func (f *Follower) next(ctx context.Context, incoming <-chan received, head even
 }
 
 func parse(r received) (stream.Recorded, error) {
-	if errors.Is(r.err, jetstream.ErrMsgIteratorClosed) {
-		return stream.Recorded{}, errRestart
-	}
-	if r.err != nil {
+	switch {
+	case errors.Is(r.err, jetstream.ErrMsgIteratorClosed), errors.Is(r.err, jetstream.ErrNoHeartbeat), errors.Is(r.err, jetstream.ErrConsumerDeleted):
+		return stream.Recorded{}, errRestart // NATS forgets a consumer whose server it loses
+	case r.err != nil:
 		return stream.Recorded{}, fmt.Errorf("follow: read the stream: %w", r.err)
 	}
 	about, err := r.msg.Metadata()

@@ -273,3 +273,34 @@ func TestMissingPermission(t *testing.T) {
 	b.await("NATS is up again", b.nc.IsConnected)
 	b.awaitReasons("permissions violation", "$JS.API.STREAM.INFO.PASSBOOK", "docs/streams.md")
 }
+
+// TestFollowerStopsAtOnce stops a follower whose consumer is lost and cannot be made again.
+func TestFollowerStopsAtOnce(t *testing.T) {
+	t.Parallel()
+	b := newBedWith(t, func(node *nodes.Node) stream.Options {
+		if err := node.Configure(users("ledger", "one", "") + "no_auth_user: ledger\n"); err != nil {
+			t.Fatal(err)
+		}
+		return stream.Options{URL: node.URL}
+	})
+	b.append(3)
+	_, stopRelay := b.relay()
+	copied := pgtest.New(t)
+	f, err := follow.New(follow.Config{
+		Pool: copied, Conn: b.connect(), Stream: "PASSBOOK", Appended: func() {}, Logger: quiet(),
+		Idle: time.Minute, // the consumer notices first
+	})
+	b.check(err)
+	stop := background(t, f.Run)
+	b.awaitCopy(copied)
+	stopRelay()
+	b.node.Kill()
+	b.check(b.node.Configure(users("ledger", "one", `, permissions: { publish: { deny: ["$JS.API.CONSUMER.>"] } }`) + "no_auth_user: ledger\n"))
+	b.check(b.node.Start())
+	b.await("the follower tries", func() bool { return strings.Contains(b.node.Log(), `"$JS.API.CONSUMER.`) })
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the follower (%+v) took %v to stop", f.Status(), took)
+	}
+}
