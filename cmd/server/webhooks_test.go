@@ -152,6 +152,16 @@ func TestWebhookCommands(t *testing.T) {
 		{webhooks(exitFailed, "create", to.url, "--type", "MoneyLost"), "must be one of"},
 		{webhooks(exitFailed, "resume", id, "--after", "99"), "The log does not reach the position"},
 		{webhooks(exitSettings, "show", "7"), "is not a UUID"},
+		{webhooks(exitOK, "update", id, "--type", "AccountClosed", "--account", account), "AccountClosed"},
+		{webhooks(exitOK, "update", id, "--url", to.url+"/moved"), "/moved"},
+		{webhooks(exitOK, "show", id), account},
+		{webhooks(exitOK, "show", id), "AccountClosed"},
+		{webhooks(exitOK, "update", id, "--all-accounts", "--type", "MoneyDeposited,MoneyWithdrawn"), "accounts        all"},
+		{webhooks(exitFailed, "update", id, "--url", "ftp://example.com"), "url must"},
+		{webhooks(exitSettings, "update", id), "say what to change"},
+		{webhooks(exitSettings, "update", id, "--type", "MoneyDeposited", "--all-types"), "exclude each other"},
+		{webhooks(exitSettings, "update", id, "--account", "7"), "is not a UUID"},
+		{webhooks(exitSettings, "update", id, "--url", ""), "--url"},
 	} {
 		if !strings.Contains(one.out, one.has) {
 			t.Errorf("%q is not in %s", one.has, one.out)

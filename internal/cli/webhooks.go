@@ -21,19 +21,20 @@ import (
 func newWebhooks(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "webhooks",
-		Short: "Have events sent to URLs: create, watch, pause and resume subscriptions",
+		Short: "Have events sent to URLs: create, watch, change, pause and resume subscriptions",
 		Long: `Webhooks manages the subscriptions of the running server. Each has the events of the log sent to a URL, in order and at least
 once, signed by the rules of Standard Webhooks. docs/webhooks.md shows how a receiver verifies them.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return noArgs(cmd, args)
 			}
-			return config.Usage(errors.New("say what to do with webhooks: create, list, show, pause, resume, rotate, deliveries or delete; server webhooks --help explains"))
+			return config.Usage(errors.New("say what to do with webhooks: create, list, show, update, pause, resume, rotate, deliveries or delete; server webhooks --help explains"))
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
 	cmd.AddCommand(
-		newWebhookCreate(settings), newWebhookList(settings), newWebhookShow(settings), newWebhookPause(settings), newWebhookResume(settings),
+		newWebhookCreate(settings), newWebhookList(settings), newWebhookShow(settings), newWebhookUpdate(settings), newWebhookPause(settings),
+		newWebhookResume(settings),
 		newWebhookRotate(settings), newWebhookDeliveries(settings), newWebhookDelete(settings),
 	)
 	return cmd
@@ -62,20 +63,13 @@ func newWebhookCreate(settings *config.Settings) *cobra.Command {
   server webhooks create https://example.com/passbook --after 0   # the whole log`,
 		Args: exactly(1, "URL"),
 	}
-	types := cmd.Flags().StringSlice("type", nil, "only events of this type; may be given several times")
-	accounts := cmd.Flags().StringSlice("account", nil, "only events of this account; may be given several times")
+	filter := filterFlags(cmd)
 	after := cmd.Flags().Int64("after", 0, "the position to begin after (default: the end of the log)")
 	return asking(settings, cmd, func(ctx context.Context, c *client.Client, args []string, asJSON bool, out io.Writer) error {
 		w := client.CreateWebhook{URL: args[0]}
-		for _, one := range *types {
-			w.Types = append(w.Types, client.EventType(one))
-		}
-		for _, one := range *accounts {
-			id, err := idOf("--account", one)
-			if err != nil {
-				return err
-			}
-			w.Accounts = append(w.Accounts, id)
+		var err error
+		if w.Types, w.Accounts, err = filter(); err != nil {
+			return err
 		}
 		if cmd.Flags().Changed("after") {
 			w.After = after
@@ -83,6 +77,25 @@ func newWebhookCreate(settings *config.Settings) *cobra.Command {
 		made, err := c.CreateWebhook(ctx, w)
 		return printSecret(out, asJSON, made, err)
 	})
+}
+
+// filterFlags adds the flags that say which events a webhook is sent, and returns a function that returns their values.
+func filterFlags(cmd *cobra.Command) func() ([]client.EventType, []uuid.UUID, error) {
+	types := cmd.Flags().StringSlice("type", nil, "only events of this type; may be given several times")
+	accounts := cmd.Flags().StringSlice("account", nil, "only events of this account; may be given several times")
+	return func() (chosen []client.EventType, ids []uuid.UUID, err error) {
+		for _, one := range *types {
+			chosen = append(chosen, client.EventType(one))
+		}
+		for _, one := range *accounts {
+			id, err := idOf("--account", one)
+			if err != nil {
+				return nil, nil, err
+			}
+			ids = append(ids, id)
+		}
+		return chosen, ids, nil
+	}
 }
 
 // printSecret prints the id and the secret of a webhook, which cannot be read again.
@@ -178,6 +191,42 @@ func newWebhookShow(settings *config.Settings) *cobra.Command {
 			w, err := c.Webhook(ctx, id)
 			return printWebhook(out, asJSON, w, err)
 		})
+}
+
+func newWebhookUpdate(settings *config.Settings) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "update WEBHOOK", Short: "Change where a webhook's events are sent, or which",
+		Long: `Update changes only what is given. --type and --account replace the types and the accounts that the webhook had; --all-types and
+--all-accounts have it sent the events of all.`,
+		Example: `  server webhooks update 0198c1f0-0000-7000-8000-000000000001 --url https://example.com/new
+  server webhooks update 0198c1f0-0000-7000-8000-000000000001 --type MoneyDeposited --all-accounts`,
+	}
+	url := cmd.Flags().String("url", "", "send events to this URL")
+	filter := filterFlags(cmd)
+	cmd.Flags().Bool("all-types", false, "send events of all types")
+	cmd.Flags().Bool("all-accounts", false, "send events of all accounts")
+	given := cmd.Flags().Changed
+	return onWebhook(settings, cmd, func(ctx context.Context, c *client.Client, id uuid.UUID, asJSON bool, out io.Writer) error {
+		types, accounts, err := filter()
+		switch {
+		case err != nil:
+			return err
+		case given("type") && given("all-types"), given("account") && given("all-accounts"):
+			return config.Usage(errors.New("--type and --all-types, and --account and --all-accounts, exclude each other"))
+		}
+		change := client.ChangeWebhook{URL: *url}
+		if given("type") || given("all-types") {
+			change.Types = &types
+		}
+		if given("account") || given("all-accounts") {
+			change.Accounts = &accounts
+		}
+		if change == (client.ChangeWebhook{}) {
+			return config.Usage(errors.New("say what to change: --url, --type, --account, --all-types or --all-accounts"))
+		}
+		w, err := c.ChangeWebhook(ctx, id, change)
+		return printWebhook(out, asJSON, w, err)
+	})
 }
 
 func newWebhookPause(settings *config.Settings) *cobra.Command {
