@@ -28,7 +28,7 @@ func TestAuditOfReceipts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := newLoad(nil, 0)
+			l := newLoad(nil, unlimited)
 			for i, id := range before {
 				l.acknowledged[id] = receipt{int64(i + 1), 0}
 			}

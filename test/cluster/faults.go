@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -120,37 +119,6 @@ func (p *process) servesWhatItHas(ctx context.Context) error {
 		return fmt.Errorf("%s does not serve what it has while it is cut off", p.name)
 	}
 	return nil
-}
-
-// result is what a fault did.
-type result struct {
-	name string
-	// skipped is why it was not injected, or empty.
-	skipped string
-	// goingOn is how long the followers took to have what was acknowledged until some time after the fault began, counted from that
-	// time; negative if none could before the repair. healed is how long it took until everything was as before, from the repair on.
-	goingOn, healed time.Duration
-}
-
-const resultRow = "%-58s %20s %20s\n"
-
-func printResults(out io.Writer, results []result) {
-	fmt.Fprintf(out, resultRow, "fault", "goes on after", "healed after repair")
-	for _, r := range results {
-		r.print(out)
-	}
-}
-
-func (r result) print(out io.Writer) {
-	goingOn := "after repair"
-	if r.goingOn >= 0 {
-		goingOn = r.goingOn.Round(10 * time.Millisecond).String()
-	}
-	if r.skipped != "" {
-		fmt.Fprintf(out, "%-58s SKIPPED, not injected: %s\n", r.name, r.skipped)
-		return
-	}
-	fmt.Fprintf(out, resultRow, r.name, goingOn, r.healed.Round(10*time.Millisecond))
 }
 
 // suffer lets a fault happen and measures how long it takes to recover.

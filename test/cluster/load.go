@@ -12,18 +12,19 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/time/rate"
 )
 
 // load deposits through the instances of a primary, and keeps what was acknowledged.
 type load struct {
 	servers []*process
-	pace    *rate.Limiter
 
 	// requests is held for reading during each request.
 	requests sync.RWMutex
 
 	mu           sync.Mutex
+	perSecond    int
+	due          time.Time // when the next deposit is
+	opened       []uuid.UUID
 	acknowledged map[uuid.UUID]receipt // by event id
 	attempts     int
 	last         int64   // the highest position that was acknowledged since the last restore
@@ -36,13 +37,57 @@ type receipt struct {
 	epoch    int
 }
 
-// newLoad returns a load of at most perSecond deposits a second, 0 for as many as the clients can send.
+// newLoad returns a load of at most perSecond deposits a second.
 func newLoad(servers []*process, perSecond int) *load {
-	limit := rate.Limit(perSecond)
-	if perSecond == 0 {
-		limit = rate.Inf
+	return &load{servers: servers, perSecond: perSecond, acknowledged: make(map[uuid.UUID]receipt)}
+}
+
+// unlimited is a rate of as many deposits as the clients can send.
+const unlimited = -1
+
+// setRate changes how many deposits a second are sent at most.
+func (l *load) setRate(perSecond int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.perSecond, l.due = perSecond, time.Now()
+}
+
+// wait waits until the next deposit is due, and reports false when ctx has ended.
+func (l *load) wait(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		l.mu.Lock()
+		now, due := time.Now(), true
+		pause := 20 * time.Millisecond
+		switch {
+		case l.perSecond == 0:
+			due = false
+		case l.perSecond > 0:
+			// What could not be sent in time, while the primary was down, is not made up for.
+			l.due = slices.MaxFunc([]time.Time{l.due, now.Add(-pause)}, time.Time.Compare)
+			pause = l.due.Sub(now)
+			l.due = l.due.Add(time.Second / time.Duration(l.perSecond))
+		default:
+			pause = 0
+		}
+		l.mu.Unlock()
+		if sleep(ctx, pause); due {
+			return ctx.Err() == nil
+		}
 	}
-	return &load{servers: servers, pace: rate.NewLimiter(limit, 1), acknowledged: make(map[uuid.UUID]receipt)}
+	return false
+}
+
+// count returns how many deposits were acknowledged, and accounts the accounts.
+func (l *load) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.acknowledged)
+}
+
+func (l *load) accounts() []uuid.UUID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.opened)
 }
 
 // epoch returns how many times the primary was restored.
@@ -82,7 +127,7 @@ func (l *load) deposits(ctx context.Context, n int) error {
 	server := n
 	body := fmt.Sprintf(`{"account_id":%q,"owner":"Client %d","currency":"EUR"}`, account, n)
 	path := "/accounts"
-	for l.pace.Wait(ctx) == nil {
+	for l.wait(ctx) {
 		key := uuid.NewString()
 		for {
 			ok, err := l.send(ctx, l.servers[server%len(l.servers)], path, key, body)
@@ -90,6 +135,11 @@ func (l *load) deposits(ctx context.Context, n int) error {
 				return err
 			}
 			server++
+			if ok && path == "/accounts" {
+				l.mu.Lock()
+				l.opened = append(l.opened, account)
+				l.mu.Unlock()
+			}
 			if ok {
 				break
 			}

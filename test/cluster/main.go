@@ -4,12 +4,13 @@
 // restores the primary to an earlier moment. In the end every acknowledged deposit that no restore undid must be in the log exactly
 // once, every event of the log in the stream exactly once and at its position, and the followers equal to the primary.
 //
-//	cluster -server bin/server -nats bin/nats-server [-clients N] [-rate N] [-settle 500ms] [-rounds N]
+//	cluster -server bin/server -nats bin/nats-server [-clients N] [-rate N] [-settle 500ms] [-rounds N] [-figures 20s] [-doc FILE]
 //
 // It exits 1 if anything was lost, is there twice, or differs.
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -46,6 +47,8 @@ type options struct {
 	clients, rounds int
 	rate            int
 	settle          time.Duration
+	figures         time.Duration
+	doc             string
 	keep            bool
 }
 
@@ -55,9 +58,11 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.server, "server", "bin/server", "the server's binary")
 	flags.StringVar(&o.nats, "nats", "bin/nats-server", "the nats-server's binary")
 	flags.IntVar(&o.clients, "clients", 8, "how many clients deposit at once")
-	flags.IntVar(&o.rate, "rate", 500, "how many deposits a second they send at most; 0 for as many as they can")
+	flags.IntVar(&o.rate, "rate", 500, "how many deposits a second they send at most; -1 for as many as they can")
 	flags.DurationVar(&o.settle, "settle", 500*time.Millisecond, "how long to load between faults")
 	flags.IntVar(&o.rounds, "rounds", 1, "how often to go through the faults")
+	flags.DurationVar(&o.figures, "figures", 0, "how long to measure each of the figures in docs/scaling.md; 0 for not at all")
+	flags.StringVar(&o.doc, "doc", "", "document to write the tables to")
 	flags.BoolVar(&o.keep, "keep", false, "keep the logs and the data")
 	return o, flags.Parse(args)
 }
@@ -97,36 +102,59 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	w.describe(out)
 	l := newLoad(w.primaries, o.rate)
-	results, err := w.attack(ctx, o, l, out)
-	if err == nil {
+	var tables bytes.Buffer
+	fmt.Fprintln(&tables, w.describeMachine(ctx))
+	if err = w.attack(ctx, o, l, out, &tables); err == nil {
 		err = w.audit(ctx, l, out)
 	}
-	printResults(out, results)
-	fmt.Fprintf(out, "%v in all\n", time.Since(began).Round(time.Second))
+	_, _ = out.Write(tables.Bytes())
+	if err == nil && o.doc != "" {
+		err = writeDoc(o.doc, tables.Bytes())
+	}
+	fmt.Fprintf(out, "\n%v in all\n", time.Since(began).Round(time.Second))
 	return err
 }
 
-// attack goes through the faults under load.
-func (w *world) attack(ctx context.Context, o options, l *load, out io.Writer) (results []result, err error) {
+// attack measures under load, if that is asked for, goes through the faults, and writes tables.
+func (w *world) attack(ctx context.Context, o options, l *load, out, tables io.Writer) (err error) {
 	loading, stopLoad := context.WithCancel(ctx)
 	var group errgroup.Group
 	for n := range o.clients {
 		group.Go(func() error { return l.deposits(loading, n) })
 	}
+	p := &probe{load: l, follower: w.followers[0]}
+	if o.figures > 0 {
+		group.Go(func() error { p.run(loading); return nil })
+	}
 	defer func() {
 		stopLoad()
 		err = errors.Join(err, group.Wait())
 	}()
+	if o.figures > 0 {
+		f, err := w.measure(ctx, l, p, o.figures)
+		f.print(tables)
+		if err != nil {
+			return fmt.Errorf("figures: %w", err)
+		}
+		l.setRate(o.rate)
+	}
+	var results []result
+	defer func() { printResults(tables, results) }()
 	for range o.rounds {
 		for _, f := range w.faults(l) {
 			began := time.Now()
 			r, err := w.suffer(ctx, f, o.settle)
 			if err != nil {
-				return results, fmt.Errorf("%s: %w", f.name, err)
+				return fmt.Errorf("%s: %w", f.name, err)
+			}
+			if r.lag = "–"; o.figures > 0 && r.skipped == "" {
+				healed := time.Now()
+				sleep(ctx, 3*time.Second)
+				r.lag = p.since(healed)
 			}
 			results = append(results, r)
 			fmt.Fprintf(out, "%5.1f s  %s\n", time.Since(began).Seconds(), f.name)
 		}
 	}
-	return results, nil
+	return nil
 }
