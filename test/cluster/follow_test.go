@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"passbook/internal/eventstore"
 	"passbook/internal/follow"
@@ -19,8 +20,13 @@ import (
 // follow starts a follower that fills the log of a database; the returned function stops it and waits.
 func (b *bed) follow(pool *pgxpool.Pool) (*follow.Follower, func()) {
 	b.t.Helper()
+	return b.followStream(pool, "PASSBOOK")
+}
+
+func (b *bed) followStream(pool *pgxpool.Pool, name string) (*follow.Follower, func()) {
+	b.t.Helper()
 	f, err := follow.New(follow.Config{
-		Pool: pool, Conn: b.connect(), Stream: "PASSBOOK", Appended: func() {}, Logger: quiet(), Idle: 50 * time.Millisecond,
+		Pool: pool, Conn: b.connect(), Stream: name, Appended: func() {}, Logger: quiet(), Idle: 50 * time.Millisecond,
 	})
 	b.check(err)
 	return f, background(b.t, f.Run)
@@ -61,6 +67,28 @@ func TestFollowerHasTheSameRows(t *testing.T) {
 	b.append(30)
 	b.awaitEnd()
 	_, _ = b.follow(copied) // continues at its head
+	b.awaitCopy(copied)
+}
+
+// TestFollowerReadsAMirror follows a mirror of the stream, which keeps its sequences.
+func TestFollowerReadsAMirror(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.append(1500)
+	_, _ = b.relay()
+	b.awaitEnd()
+	_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "MIRROR", Mirror: &jetstream.StreamSource{Name: "PASSBOOK"}, Storage: jetstream.FileStorage, AllowDirect: true,
+	})
+	b.check(err)
+	copied := pgtest.New(t)
+	_, stop := b.followStream(copied, "MIRROR")
+	b.awaitCopy(copied)
+	b.append(20)
+	b.awaitCopy(copied)
+	stop()
+	b.append(20)
+	_, _ = b.followStream(copied, "MIRROR") // continues at its head
 	b.awaitCopy(copied)
 }
 
