@@ -39,7 +39,7 @@ func main() {
 }
 
 // patience bounds every wait for a recovery.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // options are what the command line says.
 type options struct {

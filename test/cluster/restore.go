@@ -19,9 +19,9 @@ const firstStream = "PASSBOOK"
 // restorePrimary takes a backup of the primary under load, restores it when the log has gone on, and checks that the relays halt while the
 // service continues.
 func (w *world) restorePrimary(ctx context.Context, l *load) error {
-	file := filepath.Join(w.dir, fmt.Sprintf("backup-%d.dump", l.epoch()))
+	w.backup = filepath.Join(w.dir, fmt.Sprintf("backup-%d.dump", l.epoch()))
 	before := l.highest()
-	if _, err := w.runServer(ctx, w.dataDir, "backup", file); err != nil {
+	if _, err := w.runServer(ctx, w.dataDir, "backup", w.backup); err != nil {
 		return err
 	}
 	after := l.highest()
@@ -35,7 +35,7 @@ func (w *world) restorePrimary(ctx context.Context, l *load) error {
 		return err
 	}
 	w.dataDir = filepath.Join(w.dir, fmt.Sprintf("primary-%d", l.epoch()+1))
-	if _, err := w.runServer(ctx, w.dataDir, "restore", file); err != nil {
+	if _, err := w.runServer(ctx, w.dataDir, "restore", w.backup); err != nil {
 		return err
 	}
 	var err error
@@ -86,7 +86,7 @@ func (w *world) awaitHalted(ctx context.Context, l *load) error {
 }
 
 // beginEpoch does what a halted relay says: the old stream gets another subject, the relays a new stream, and the followers are made
-// anew. Before that, one of them halts because its log is not what the new stream has.
+// anew: one on an empty database, after it has halted because its log is not what the new stream has, and one from the backup.
 func (w *world) beginEpoch(ctx context.Context) error {
 	old, epoch := w.stream, 0
 	_, _ = fmt.Sscanf(old, firstStream+"_%d", &epoch)
@@ -112,8 +112,14 @@ func (w *world) beginEpoch(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := os.RemoveAll(filepath.Join(w.dir, p.name)); err != nil {
+		data := filepath.Join(w.dir, p.name)
+		if err := os.RemoveAll(data); err != nil {
 			return err
+		}
+		if i == 1 {
+			if _, err := w.runServer(ctx, data, "restore", w.backup); err != nil {
+				return err
+			}
 		}
 		if err := p.start(); err != nil {
 			return err

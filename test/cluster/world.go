@@ -21,6 +21,7 @@ type world struct {
 	network     *machines.Network // nil if all run on this machine
 	postgres    *localpg.Server
 	dataDir     string // of the primary's PostgreSQL
+	backup      string // the file of the last one
 	nats        nodes.Cluster
 	js          jetstream.JetStream
 	stream      string
