@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -29,17 +28,11 @@ type hosted struct {
 	log        *lockedBuffer
 }
 
-// host serves on a free port, until the test ends.
+// host serves on a port that the system chooses, until the test ends.
 func host(t *testing.T, settings ...string) *hosted {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &hosted{addr: listener.Addr().String(), log: new(lockedBuffer)}
-	_ = listener.Close()
-	h.base = "http://" + h.addr
-	env := map[string]string{"HOME": t.TempDir(), "PASSBOOK_ADDR": h.addr, "PASSBOOK_LOG_LEVEL": "debug"}
+	h := &hosted{log: new(lockedBuffer)}
+	env := map[string]string{"HOME": t.TempDir(), "PASSBOOK_ADDR": "127.0.0.1:0", "PASSBOOK_LOG_LEVEL": "debug"}
 	for _, s := range settings {
 		name, value, _ := strings.Cut(s, "=")
 		env[name] = value
@@ -56,6 +49,14 @@ func host(t *testing.T, settings ...string) *hosted {
 			t.Logf("the server said:\n%s", h.log.String())
 		}
 	})
+	eventually(t, "the server listens", func() bool {
+		found := listening.FindStringSubmatch(h.log.String())
+		if found != nil {
+			h.addr = found[1]
+		}
+		return found != nil
+	})
+	h.base = "http://" + h.addr
 	return h
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,8 +20,7 @@ func TestPlayground(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &hosted{addr: listener.Addr().String(), log: new(lockedBuffer)}
-	settings := []string{data, "HOME=/", "PASSBOOK_ADDR=" + h.addr, "PASSBOOK_LOG_LEVEL=error"}
+	settings := []string{data, "HOME=/", "PASSBOOK_ADDR=" + listener.Addr().String(), "PASSBOOK_LOG_LEVEL=error"}
 	if code, _, stderr := invoke(t.Context(), []string{"demo", "--seed"}, settings...); code != exitFailed || !strings.Contains(stderr, "PASSBOOK_ADDR") {
 		t.Errorf("on an address in use: %d %s", code, stderr)
 	}
@@ -28,15 +28,22 @@ func TestPlayground(t *testing.T) {
 		t.Errorf("that made %v, %v", left, err)
 	}
 	_ = listener.Close()
+	settings[2] = "PASSBOOK_ADDR=127.0.0.1:0"
+	h := &hosted{log: new(lockedBuffer)}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	done, errs, began := make(chan int, 1), new(lockedBuffer), time.Now()
-	go func() { done <- run(ctx, []string{"demo", "--seed=7"}, settings, h.log, errs) }()
+	env := slices.Clone(settings)
+	go func() { done <- run(ctx, []string{"demo", "--seed=7"}, env, h.log, errs) }()
 	eventually(t, "the playground is ready", func() bool {
-		code, _, _ := invoke(t.Context(), []string{"healthcheck"}, settings...)
-		return code == exitOK || len(done) > 0
+		if found := regexp.MustCompile(`console  http://(\S+)/console\n`).FindStringSubmatch(h.log.String()); found != nil {
+			settings[2] = "PASSBOOK_ADDR=" + found[1]
+			code, _, _ := invoke(t.Context(), []string{"healthcheck"}, settings...)
+			return code == exitOK
+		}
+		return len(done) > 0
 	})
-	l := commandLine{t, "http://" + h.addr}
+	l := commandLine{t, "http://" + strings.TrimPrefix(settings[2], "PASSBOOK_ADDR=")}
 	found := regexp.MustCompile(`(\d{4}) events of \d+ accounts in \d currencies`).FindStringSubmatch(h.log.String())
 	if found == nil || !strings.Contains(h.log.String(), "/console\n") || !strings.Contains(h.log.String(), "server tail") {
 		t.Fatalf("it says\n%s%s", h.log.String(), errs.String())

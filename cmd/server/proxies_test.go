@@ -174,10 +174,11 @@ func TestBehindAProxy(t *testing.T) { //nolint:paralleltest // it sets PATH
 	binary := build(t)
 	for _, name := range []string{"nginx", "haproxy"} {
 		t.Run(name, func(t *testing.T) {
-			addr := freeAddr(t)
-			settings := []string{"PASSBOOK_ADDR=" + addr, "DATABASE_URL=" + pgtest.URL(t)}
-			p := launch(t, binary, settings...)
+			database := "DATABASE_URL=" + pgtest.URL(t)
+			p := launch(t, binary, database)
 			p.awaitReady(t, time.Minute)
+			addr := strings.TrimPrefix(p.base, "http://")
+			settings := []string{"PASSBOOK_ADDR=" + addr, database} // after a restart too
 			base := proxy(t, name, addr)
 			a := api{t, apitest.Client(t), base}
 			eventually(t, "a response through "+name, func() bool {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -197,6 +198,7 @@ type server struct {
 	base string
 }
 
+// freeAddr is an address for an issuer, which stops and starts again at it.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -206,6 +208,9 @@ func freeAddr(t *testing.T) string {
 	defer func() { _ = listener.Close() }()
 	return listener.Addr().String()
 }
+
+// listening is in the line of the log with the server's address.
+var listening = regexp.MustCompile(`"msg":"listening","addr":"([^"]+)"`)
 
 type output struct {
 	mu sync.Mutex
@@ -221,10 +226,9 @@ func (o *output) Write(p []byte) (int, error) {
 // serve starts the binary, which trusts the issuer, and waits until it is ready.
 func serve(t *testing.T, binary string, i *issuer, env ...string) *server {
 	t.Helper()
-	addr := freeAddr(t)
 	out, ended := new(output), make(chan error, 1)
 	cmd := exec.Command(binary)
-	cmd.Env = append(os.Environ(), "DATABASE_URL="+pgtest.URL(t), "PASSBOOK_ADDR="+addr, "PASSBOOK_LOG_LEVEL=warn",
+	cmd.Env = append(os.Environ(), "DATABASE_URL="+pgtest.URL(t), "PASSBOOK_ADDR=127.0.0.1:0", "PASSBOOK_LOG_FORMAT=json",
 		"PASSBOOK_AUTH=oidc", "PASSBOOK_OIDC_ISSUER="+i.url(), "PASSBOOK_OIDC_AUDIENCE="+audience)
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stdout, cmd.Stderr = out, out
@@ -241,7 +245,16 @@ func serve(t *testing.T, binary string, i *issuer, env ...string) *server {
 			t.Logf("the server's log:\n%s", out.b.String())
 		}
 	})
-	s := &server{t: t, base: "http://" + addr}
+	s := &server{t: t}
+	s.eventually("the server listens", func() bool {
+		out.mu.Lock()
+		defer out.mu.Unlock()
+		found := listening.FindSubmatch(out.b.Bytes())
+		if found != nil {
+			s.base = "http://" + string(found[1])
+		}
+		return found != nil
+	})
 	s.eventually("the server is ready", func() bool {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.base+"/readyz", http.NoBody)
 		if err != nil {
