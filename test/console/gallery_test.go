@@ -48,7 +48,7 @@ func (b *tab) picture(name string, width int64, theme string) {
 
 // fewColors returns the picture in the colors that it has most of: a page has few, beside the edges of its letters.
 func fewColors(shot image.Image) *image.Paletted {
-	const most = 64
+	const most = 256
 	bounds := shot.Bounds()
 	pixels := make(map[color.RGBA]int)
 	at := func(x, y int) color.RGBA { return color.RGBAModel.Convert(shot.At(x, y)).(color.RGBA) }
