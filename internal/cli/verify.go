@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"passbook/internal/app"
 	"passbook/internal/config"
+	"passbook/internal/merkle"
 	"passbook/internal/postgres"
 	"passbook/internal/verify"
 )
@@ -81,6 +83,9 @@ func verifyBooks(ctx context.Context, cfg config.Config, limit int, asJSON bool,
 		checked++
 	})
 	_ = bar.Finish()
+	if err == nil {
+		err = verifySigned(ctx, pool, cfg.Keys, limit, &report)
+	}
 	if err != nil {
 		return err
 	}
@@ -100,6 +105,31 @@ func verifyBooks(ctx context.Context, cfg config.Config, limit int, asJSON bool,
 		err = fmt.Errorf("verify: differences: %d", n)
 	}
 	return err
+}
+
+// verifySigned adds a check of the signed tree over the log, if there is one.
+func verifySigned(ctx context.Context, pool *pgxpool.Pool, keys merkle.Keys, limit int, report *verify.Report) error {
+	if signed, _, err := merkle.NewProver(pool).Signed(ctx); err != nil || signed == "" {
+		if errors.Is(err, merkle.ErrNoCheckpoint) {
+			return nil
+		}
+		return err
+	}
+	open, about := keys.Open, "events, stored hashes, checkpoint and its signature agree (I9)"
+	if keys.Name == "" {
+		open = func(signed []byte) (merkle.Checkpoint, error) { return merkle.ParseCheckpoint(string(signed)) }
+		about = "events, stored hashes and checkpoint agree (I9); not its signature, without PASSBOOK_SIGNING_KEY_FILE"
+	}
+	found, err := merkle.Check(ctx, merkle.Database{Pool: pool}, open, nil)
+	if err != nil {
+		return fmt.Errorf("verify: signed log: %w", err)
+	}
+	check := verify.Check{Name: "signed log", About: about, Differences: found.Wrong}
+	for _, f := range found.Findings[:min(limit, len(found.Findings))] {
+		check.Told = append(check.Told, verify.Difference{Item: fmt.Sprintf("position %d", f.Position), Field: f.Problem, Has: f.Detail, Want: "as it was signed"})
+	}
+	report.Checks, report.OK = append(report.Checks, check), report.OK && found.OK
+	return nil
 }
 
 func printReport(r *verify.Report, out io.Writer) error {

@@ -165,7 +165,7 @@ func (s *Settings) ClientFlags() []string { return flagsOf(s.addr, s.tlsCert, s.
 
 // DatabaseFlags returns the flags that commands read which work on the database itself.
 func (s *Settings) DatabaseFlags() []string {
-	return flagsOf(s.databaseURL, s.databaseURLFile, s.directDatabaseURL, s.directDatabaseURLFile, s.dataDir, s.pgBin, s.logLevel, s.logFormat)
+	return flagsOf(s.databaseURL, s.databaseURLFile, s.directDatabaseURL, s.directDatabaseURLFile, s.dataDir, s.pgBin, s.signingKeyFile, s.logLevel, s.logFormat)
 }
 
 func flagsOf(settings ...*setting) []string {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,6 +65,56 @@ func runClient(ctx context.Context, opts Options, url, program string, connect f
 	<-p.done
 	if p.err != nil {
 		return errors.Join(ctx.Err(), fmt.Errorf("%s: %w: %s", program, p.err, lastLines(said.Bytes())))
+	}
+	return nil
+}
+
+// customDump begins a file in the custom format of pg_dump.
+const customDump = "PGDMP"
+
+// ReadDump returns the data of a table of a dump as SQL text with COPY, and of others too if the dump is one of SQL text. It runs
+// pg_restore for other formats, from binDir or the usual places, and needs no database. The caller closes it; if it was read to the
+// end, Close returns what pg_restore complained about.
+func ReadDump(ctx context.Context, binDir, path, table string) (io.ReadCloser, error) {
+	file, err := os.Open(path) //nolint:gosec // named by who runs the command
+	if err != nil {
+		return nil, err
+	}
+	magic := make([]byte, len(customDump))
+	n, _ := file.ReadAt(magic, 0) // a directory cannot be read
+	if info, err := file.Stat(); err == nil && !info.IsDir() && string(magic[:n]) != customDump {
+		return file, nil
+	}
+	_ = file.Close()
+	bin, err := findBinaries(ctx, binDir, func(int) bool { return false })
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, bin.path("pg_restore"), "--data-only", "--table="+table, "--file=-", path)
+	cmd.Env = environment(bin.dir)
+	d := &restoring{cmd: cmd}
+	cmd.Stderr = &d.said
+	if d.ReadCloser, err = cmd.StdoutPipe(); err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("pg_restore of PostgreSQL %d is needed, from the package of its client programs: %w", bin.major, err)
+	}
+	return d, nil
+}
+
+// restoring is the output of a pg_restore.
+type restoring struct {
+	io.ReadCloser
+	cmd  *exec.Cmd
+	said bytes.Buffer
+}
+
+// Close ends pg_restore and waits for it.
+func (d *restoring) Close() error {
+	_ = d.ReadCloser.Close()
+	if err := d.cmd.Wait(); err != nil {
+		return fmt.Errorf("pg_restore: %w: %s", err, lastLines(d.said.Bytes()))
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package merkle
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"iter"
@@ -298,4 +299,39 @@ func (p *peaks) root() tlog.Hash {
 		root = tlog.NodeHash(p.hashes[i], root)
 	}
 	return root
+}
+
+// Signed is a signed checkpoint and where it is from.
+type Signed struct {
+	From string
+	Note []byte
+}
+
+// Check audits a copy of the log: its events against its own checkpoint and against others, which open checks and parses.
+func Check(ctx context.Context, copied Source, open func(signed []byte) (Checkpoint, error), others []Signed) (Report, error) {
+	own, leaves, err := copied.Stored(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	if own != "" {
+		others = append(slices.Clone(others), Signed{"the checkpoint of the copy", []byte(own)})
+	}
+	var checkpoints []Named
+	var refused Report
+	for _, signed := range others {
+		c, err := open(signed.Note)
+		if err != nil {
+			refused.add(0, "checkpoint", "%s is not accepted: %v", signed.From, err)
+			continue
+		}
+		checkpoints = append(checkpoints, Named{signed.From, c})
+	}
+	if len(others) == 0 {
+		refused.add(0, "checkpoint", "the copy has no checkpoint, and none was given: there is nothing to compare it with")
+	}
+	report, err := Audit(copied.Rows(ctx, 0), leaves, checkpoints)
+	report.Wrong += refused.Wrong
+	report.Findings = append(refused.Findings, report.Findings...)
+	report.OK = report.Wrong == 0
+	return report, err
 }

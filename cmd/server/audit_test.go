@@ -1,0 +1,246 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"passbook/internal/httpapi/apitest"
+	"passbook/internal/pgtest"
+)
+
+// auditor checks a server from outside, with the public key and the packages note and tlog alone.
+type auditor struct {
+	*testing.T
+	verifiers note.Verifiers
+	origin    string
+}
+
+// get returns a response of a server.
+func (a *auditor) get(base, path string) []byte {
+	a.Helper()
+	response, err := http.Get(base + path) //nolint:gosec,noctx // a server of this test
+	if err != nil {
+		a.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		a.Fatalf("%s: %d %s %v", path, response.StatusCode, body, err)
+	}
+	return body
+}
+
+// checkpoint returns the size and the hash of a checkpoint, after it has checked its signature.
+func (a *auditor) checkpoint(signed []byte) tlog.Tree {
+	a.Helper()
+	n, err := note.Open(signed, a.verifiers)
+	if err != nil {
+		a.Fatalf("%v:\n%s", err, signed)
+	}
+	lines := strings.Split(n.Text, "\n")
+	size, err := strconv.ParseInt(lines[1], 10, 64)
+	if err != nil || lines[0] != a.origin {
+		a.Fatalf("the checkpoint is\n%s", n.Text)
+	}
+	return tlog.Tree{N: size, Hash: a.hash(lines[2])}
+}
+
+func (a *auditor) hash(text string) tlog.Hash {
+	a.Helper()
+	h, err := tlog.ParseHash(text)
+	if err != nil {
+		a.Fatal(err)
+	}
+	return h
+}
+
+// await returns the checkpoint of a server once it has a size.
+func (a *auditor) await(base string, size int64) tlog.Tree {
+	a.Helper()
+	var tree tlog.Tree
+	eventuallyTrue(a.T, time.Minute, fmt.Sprintf("a checkpoint has %d events", size), func() bool {
+		response, err := http.Get(base + "/log/checkpoint") //nolint:gosec,noctx // a server of this test
+		if err != nil {
+			a.Fatal(err)
+		}
+		defer func() { _ = response.Body.Close() }()
+		body, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode != http.StatusOK {
+			return false
+		}
+		tree = a.checkpoint(body)
+		return tree.N == size
+	})
+	return tree
+}
+
+// proofs is what the routes of proofs return.
+type proofs struct {
+	Record           string   `json:"record"`
+	LeafHash         string   `json:"leaf_hash"`
+	PreviousLeafHash string   `json:"previous_leaf_hash"`
+	Hashes           []string `json:"hashes"`
+}
+
+func (a *auditor) proof(base, path string) (p proofs, hashes []tlog.Hash) {
+	a.Helper()
+	if err := json.Unmarshal(a.get(base, path), &p); err != nil {
+		a.Fatal(err)
+	}
+	for _, h := range p.Hashes {
+		hashes = append(hashes, a.hash(h))
+	}
+	return p, hashes
+}
+
+// includes checks that an event is in a tree, and that its record has a text.
+func (a *auditor) includes(base string, tree tlog.Tree, position int64, text string) {
+	a.Helper()
+	p, hashes := a.proof(base, fmt.Sprintf("/log/proofs/inclusion?position=%d&size=%d", position, tree.N))
+	record, err := base64.StdEncoding.DecodeString(p.Record)
+	if err != nil {
+		a.Fatal(err)
+	}
+	leaf := tlog.RecordHash(record)
+	if leaf != a.hash(p.LeafHash) || !strings.Contains(string(record), text) {
+		a.Errorf("the record of position %d is %q", position, record)
+	}
+	if err := tlog.CheckRecord(hashes, tree.N, tree.Hash, position-1, leaf); err != nil {
+		a.Errorf("position %d: %v", position, err)
+	}
+	if position > 1 {
+		before, _ := a.proof(base, fmt.Sprintf("/log/proofs/inclusion?position=%d", position-1))
+		if before.LeafHash != p.PreviousLeafHash || !strings.HasSuffix(string(record), hashBytes(a.hash(before.LeafHash))) {
+			a.Errorf("the record of position %d does not have the hash of the event before", position)
+		}
+	}
+}
+
+func hashBytes(h tlog.Hash) string { return string(h[:]) }
+
+// continues checks that one tree is the beginning of another.
+func (a *auditor) continues(base string, earlier, later tlog.Tree) {
+	a.Helper()
+	_, hashes := a.proof(base, fmt.Sprintf("/log/proofs/consistency?from=%d&to=%d", earlier.N, later.N))
+	if err := tlog.CheckTree(hashes, later.N, later.Hash, earlier.N, earlier.Hash); err != nil {
+		a.Errorf("from %d to %d: %v", earlier.N, later.N, err)
+	}
+}
+
+// keygen makes a key with the binary, and returns its file and what checks its signatures.
+func keygen(t *testing.T, bin string) (file string, a *auditor) {
+	t.Helper()
+	file, origin := filepath.Join(t.TempDir(), "signing.key"), "bank.example/passbook"
+	code, public := runWith(t, bin, "X=", "audit", "keygen", origin, file)
+	verifier, err := note.NewVerifier(strings.TrimSpace(public))
+	if code != 0 || err != nil {
+		t.Fatalf("keygen: exit code %d: %s: %v", code, public, err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the private key: %v, %v", info.Mode(), err)
+	}
+	if code, out := runWith(t, bin, "X=", "audit", "keygen", origin, file); code != 1 || !strings.Contains(out, "exists") {
+		t.Errorf("keygen over a key: exit code %d: %s", code, out)
+	}
+	return file, &auditor{t, note.VerifierList(verifier), origin}
+}
+
+// TestTheLogProvesItself signs with two instances, kills the one that signs, and checks checkpoints, proofs and copies from outside.
+func TestTheLogProvesItself(t *testing.T) {
+	t.Parallel()
+	bin, url := build(t), pgtest.URL(t)
+	key, a := keygen(t, bin)
+	files := []string{filepath.Join(t.TempDir(), "first"), filepath.Join(t.TempDir(), "second")}
+	instance := func(i int) *process {
+		p := launch(t, bin, "DATABASE_URL="+url, "PASSBOOK_SIGNING_KEY_FILE="+key, "PASSBOOK_CHECKPOINT_FILE="+files[i])
+		p.awaitReady(t, time.Minute)
+		return p
+	}
+	first := instance(0)
+	api1 := api{t, apitest.Client(t), first.base}
+	id := api1.call("POST", "/accounts", `{"owner":"Ada","currency":"EUR"}`, 201)["account_id"].(string)
+	deposit := func(on api, n int) {
+		for i := range n {
+			on.call("POST", "/deposits", fmt.Sprintf(`{"account_id":"%s","amount":"1.00","reference":"invoice %d"}`, id, i), 201)
+		}
+	}
+	deposit(api1, 9)
+	before := a.await(first.base, 10)
+	first.metricsHave(t, `passbook_signer_state{state="signing"} 1`, "passbook_signer_position 10", "passbook_signer_lag_events 0")
+	second := instance(1)
+	_ = first.cmd.Process.Kill()
+	<-first.done
+	api2 := api{t, apitest.Client(t), second.base}
+	deposit(api2, 10)
+	after := a.await(second.base, 20)
+	a.continues(second.base, before, after)
+	for _, position := range []int64{1, 2, 10, 20} {
+		a.includes(second.base, after, position, map[bool]string{true: "Ada", false: "invoice"}[position == 1])
+	}
+	a.includes(second.base, before, 10, "invoice 8")
+
+	dump := filepath.Join(t.TempDir(), "dump")
+	pgDump(t, url, dump)
+	deposit(api2, 1)
+	a.await(second.base, 21)
+	public := key + ".pub"
+	audited := func(setting string, want int, text string, args ...string) {
+		t.Helper()
+		code, out := runWith(t, bin, setting, append([]string{"audit"}, args...)...)
+		if code != want || !strings.Contains(out, text) {
+			t.Errorf("audit %v: exit code %d: %s; want %d and %q", args, code, out, want, text)
+		}
+	}
+	audited("X=", 0, "events 1 to 20 are those that bank.example/passbook signed", "--key", public, "--dump", dump)
+	audited("X=", 0, "checkpoints compared: 2", "--key", public, "--dump", dump, "--checkpoint", files[0])
+	audited("X=", 1, "positions 21 to 21 are missing", "--key", public, "--dump", dump, "--checkpoint", lastOf(t, files[1]))
+	audited("DATABASE_URL="+url, 0, "events 1 to 21", "--key", public, "--checkpoint", files[0], "--checkpoint", files[1])
+	otherKey, _ := keygen(t, bin)
+	audited("X=", 1, "is not accepted", "--key", otherKey+".pub", "--dump", dump)
+	audited("X=", 2, "--key", "--dump", dump)
+	code, out := runWith(t, bin, "DATABASE_URL="+url, "verify", "--signing-key-file", key)
+	if code != 0 || !strings.Contains(out, "ok    signed log") {
+		t.Errorf("verify: exit code %d: %s", code, out)
+	}
+}
+
+// lastOf returns a file with the last checkpoint of a file, once that has 21 events.
+func lastOf(t *testing.T, path string) string {
+	t.Helper()
+	var last string
+	eventuallyTrue(t, time.Minute, "the file has the last checkpoint", func() bool {
+		text, err := os.ReadFile(path)
+		at := strings.LastIndex(string(text), "bank.example/passbook\n21\n")
+		if err != nil || at < 0 {
+			return false
+		}
+		last = string(text[at:])
+		return true
+	})
+	file := filepath.Join(t.TempDir(), "last")
+	if err := os.WriteFile(file, []byte(last), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// pgDump dumps a database in the custom format.
+func pgDump(t *testing.T, url, file string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), "pg_dump", "--format=custom", "--file="+file, "--dbname="+url).CombinedOutput(); err != nil {
+		t.Fatalf("pg_dump: %v: %s", err, out)
+	}
+}
