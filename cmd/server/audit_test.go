@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -242,5 +243,29 @@ func pgDump(t *testing.T, url, file string) {
 	t.Helper()
 	if out, err := exec.CommandContext(t.Context(), "pg_dump", "--format=custom", "--file="+file, "--dbname="+url).CombinedOutput(); err != nil {
 		t.Fatalf("pg_dump: %v: %s", err, out)
+	}
+}
+
+// TestDocumentedAudit runs the commands of docs/audit.md, with a private PostgreSQL.
+func TestDocumentedAudit(t *testing.T) {
+	t.Parallel()
+	bin, data := build(t), private(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // only to find a free port
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	script := exec.CommandContext(t.Context(), "bash", "-euc", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"+
+		"server() { if [ $# -eq 0 ]; then exec "+bin+"; else "+bin+" \"$@\"; fi; }\n"+blockIn(t, "audit.md", "## Sign", "sh"))
+	script.Dir = t.TempDir()
+	script.Env = append(os.Environ(), "DATABASE_URL=", data, "PASSBOOK_ADDR="+addr, "url=http://"+addr)
+	out, err := script.CombinedOutput()
+	for _, want := range []string{`"leaf_hash"`, "events 1 to 2 are those that bank.example/passbook signed", "ok    signed log", "nothing differs"} {
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Fatalf("%v: %s; want %q", err, out, want)
+		}
 	}
 }

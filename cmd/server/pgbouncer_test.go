@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -16,7 +17,13 @@ import (
 // blockOf returns the first code block of a language below a heading of docs/operations.md.
 func blockOf(t *testing.T, heading, language string) string {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/operations.md")
+	return blockIn(t, "operations.md", heading, language)
+}
+
+// blockIn returns the first code block below a heading of a document.
+func blockIn(t *testing.T, document, heading, language string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../../docs", document))
 	if err != nil {
 		t.Fatal(err)
 	}

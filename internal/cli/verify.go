@@ -29,6 +29,9 @@ It reads the database itself (DATABASE_URL, or the private PostgreSQL in PASSBOO
 or not), in one snapshot, and writes nothing: it may run while the service is live, or on a standby. It reads the whole log
 a few times, which takes minutes for tens of millions of events.
 
+If the log is signed, it checks its hashes and its checkpoint too, and with PASSBOOK_SIGNING_KEY_FILE the signature; server audit
+does that without a server.
+
 It reports as "not checked" what it does not know: the rows of a projection of your own, until internal/verify has a
 check for it.
 
