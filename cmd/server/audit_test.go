@@ -32,7 +32,7 @@ type auditor struct {
 // get returns a response of a server.
 func (a *auditor) get(base, path string) []byte {
 	a.Helper()
-	response, err := http.Get(base + path) //nolint:gosec,noctx // a server of this test
+	response, err := http.Get(base + path) //nolint:noctx // a server of this test
 	if err != nil {
 		a.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func (a *auditor) await(base string, size int64) tlog.Tree {
 	a.Helper()
 	var tree tlog.Tree
 	eventuallyTrue(a.T, time.Minute, fmt.Sprintf("a checkpoint has %d events", size), func() bool {
-		response, err := http.Get(base + "/log/checkpoint") //nolint:gosec,noctx // a server of this test
+		response, err := http.Get(base + "/log/checkpoint") //nolint:noctx // a server of this test
 		if err != nil {
 			a.Fatal(err)
 		}
@@ -250,7 +250,7 @@ func pgDump(t *testing.T, url, file string) {
 func TestDocumentedAudit(t *testing.T) {
 	t.Parallel()
 	bin, data := build(t), private(t)
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // only to find a free port
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -154,7 +154,11 @@ func audit(ctx context.Context, cfg config.Config, flags *auditFlags, out io.Wri
 	}
 	var copied merkle.Source
 	if flags.dump != "" {
-		copied = merkle.Dump{Open: func(table string) (io.ReadCloser, error) { return localpg.ReadDump(ctx, cfg.PGBin, flags.dump, table) }}
+		tables, err := localpg.DumpTables(ctx, cfg.PGBin, flags.dump)
+		if err != nil {
+			return err
+		}
+		copied = merkle.Dump{Tables: tables, Open: func(table string) (io.ReadCloser, error) { return localpg.ReadDump(ctx, cfg.PGBin, flags.dump, table) }}
 	} else {
 		d, err := app.AttachDatabase(ctx, cfg)
 		if err != nil {

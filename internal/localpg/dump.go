@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/jackc/pgx/v5"
@@ -72,25 +73,55 @@ func runClient(ctx context.Context, opts Options, url, program string, connect f
 // customDump begins a file in the custom format of pg_dump.
 const customDump = "PGDMP"
 
+// DumpTables returns the tables of a dump that have data. For one of SQL text it returns nil. Like ReadDump it runs pg_restore.
+func DumpTables(ctx context.Context, binDir, path string) ([]string, error) {
+	text, err := openDump(ctx, binDir, path, "--list")
+	if text == nil || err != nil {
+		return nil, err
+	}
+	list, err := io.ReadAll(text)
+	if err = errors.Join(err, text.Close()); err != nil {
+		return nil, err
+	}
+	tables := []string{}
+	for line := range strings.Lines(string(list)) {
+		if _, entry, ok := strings.Cut(line, " TABLE DATA "); ok { // schema, table, owner
+			if fields := strings.Fields(entry); len(fields) > 1 {
+				tables = append(tables, fields[1])
+			}
+		}
+	}
+	return tables, nil
+}
+
 // ReadDump returns the data of a table of a dump as SQL text with COPY, and of others too if the dump is one of SQL text. It runs
 // pg_restore for other formats, from binDir or the usual places, and needs no database. The caller closes it; if it was read to the
 // end, Close returns what pg_restore complained about.
 func ReadDump(ctx context.Context, binDir, path, table string) (io.ReadCloser, error) {
-	file, err := os.Open(path) //nolint:gosec // named by who runs the command
+	text, err := openDump(ctx, binDir, path, "--data-only", "--table="+table, "--file=-")
+	if text == nil && err == nil {
+		return os.Open(path) //nolint:gosec // named by who runs the command
+	}
+	return text, err
+}
+
+// openDump returns the output of pg_restore for a dump, or nil for one of SQL text.
+func openDump(ctx context.Context, binDir, path string, args ...string) (io.ReadCloser, error) {
+	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
-	magic := make([]byte, len(customDump))
-	n, _ := file.ReadAt(magic, 0) // a directory cannot be read
-	if info, err := file.Stat(); err == nil && !info.IsDir() && string(magic[:n]) != customDump {
-		return file, nil
+	if !info.IsDir() {
+		custom, err := isCustom(path)
+		if err != nil || !custom {
+			return nil, err
+		}
 	}
-	_ = file.Close()
 	bin, err := findBinaries(ctx, binDir, func(int) bool { return false })
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, bin.path("pg_restore"), "--data-only", "--table="+table, "--file=-", path)
+	cmd := exec.CommandContext(ctx, bin.path("pg_restore"), append(args, path)...)
 	cmd.Env = environment(bin.dir)
 	d := &restoring{cmd: cmd}
 	cmd.Stderr = &d.said
@@ -101,6 +132,21 @@ func ReadDump(ctx context.Context, binDir, path, table string) (io.ReadCloser, e
 		return nil, fmt.Errorf("pg_restore of PostgreSQL %d is needed, from the package of its client programs: %w", bin.major, err)
 	}
 	return d, nil
+}
+
+// isCustom reports whether a file is in the custom format of pg_dump.
+func isCustom(path string) (bool, error) {
+	file, err := os.Open(path) //nolint:gosec // named by who runs the command
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = file.Close() }()
+	magic := make([]byte, len(customDump))
+	n, err := io.ReadFull(file, magic)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return string(magic[:n]) == customDump, err
 }
 
 // restoring is the output of a pg_restore.

@@ -81,13 +81,13 @@ var tampering = map[string]struct {
 	"removed":        {`delete from events where position = 257`, 257, "missing", 257},
 	"removed first":  {`delete from events where position = 1`, 1, "missing", 1},
 	"removed, and the rest moved up": {
-		`delete from events where position = 257; update events set position = -position where position > 257;
-		update events set position = -position - 1 where position < 0`, 257, "moved", 1,
+		`delete from events where position = 257; update events set position = position + 9000 where position > 257;
+		update events set position = position - 9001 where position > 9000`, 257, "moved", 1,
 	},
-	"swapped": {`update events set position = -1 where position = 256; update events set position = 256 where position = 257;
-		update events set position = 257 where position = -1`, 256, "moved", 1},
-	"swapped far apart": {`update events set position = -1 where position = 10; update events set position = 10 where position = 590;
-		update events set position = 590 where position = -1`, 10, "moved", 1},
+	"swapped": {`update events set position = 9001 where position = 256; update events set position = 256 where position = 257;
+		update events set position = 257 where position = 9001`, 256, "moved", 1},
+	"swapped far apart": {`update events set position = 9001 where position = 10; update events set position = 10 where position = 590;
+		update events set position = 590 where position = 9001`, 10, "moved", 1},
 	"cut tail":                     {`delete from events where position > 595`, 596, "cut off", 596},
 	"cut tail with its signatures": {`delete from events where position > 300; delete from log_checkpoint; delete from log_tiles`, 301, "cut off", 301},
 	"there twice":                  {`insert into events select * from events where position = 300`, 300, "twice", 300},
@@ -143,5 +143,11 @@ func TestDumpsAreAudited(t *testing.T) {
 	l.exec(`update events set type = type where position in (1, 17, 300, 699)`)
 	if report := l.audit(l.dump()); !report.OK || report.Signed != 700 || report.Events != 700 {
 		t.Errorf("the audit found %+v", report)
+	}
+	// The order of the names is not that of the positions.
+	l.exec(`create table events_101 as select * from events where position > 300 and position <= 600;
+		create table events_1001 as select * from events where position > 600; delete from events where position > 300`)
+	if report := l.audit(l.dump()); !report.OK || report.Signed != 700 || report.Events != 700 {
+		t.Errorf("the audit of partitions found %+v", report)
 	}
 }

@@ -119,7 +119,16 @@ func (l *testLog) exec(statements string) {
 func (l *testLog) save() {
 	l.exec(`create schema saved; create table saved.events as table events; create table saved.log_tiles as table log_tiles;
 		create table saved.log_checkpoint as table log_checkpoint;
-		alter table events drop constraint events_pkey, drop constraint events_stream_version, drop constraint events_counts_from_one`)
+		do $$
+		declare c record;
+		begin
+			for c in select conrelid::regclass as of, conname as name from pg_constraint where contype in ('p', 'u', 'c') and coninhcount = 0
+				and (conrelid = 'events'::regclass or conrelid in (select inhrelid from pg_inherits where inhparent = 'events'::regclass))
+			loop
+				execute format('alter table %s drop constraint %I', c.of, c.name);
+			end loop;
+		end
+		$$`)
 }
 
 func (l *testLog) restore() {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -99,8 +100,44 @@ func (s store) leaves(ctx context.Context, tile int64) (page []byte, next int64,
 
 // Dump is the log in a dump by pg_dump.
 type Dump struct {
+	// Tables are those that have data, or nil if that is not known.
+	Tables []string
 	// Open returns the dump as SQL text, which must have the data of the table as COPY.
 	Open func(table string) (io.ReadCloser, error)
+}
+
+// partition matches the table of the events and its partitions, with the number of a partition.
+var partition = regexp.MustCompile(`^events(?:_(\d+))?$`)
+
+// partitions returns the tables that have the events, in order of their positions.
+func (d Dump) partitions() ([]string, error) {
+	tables := d.Tables
+	if tables == nil {
+		text, err := d.Open("events")
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = text.Close() }()
+		lines := bufio.NewReaderSize(text, 1<<20)
+		for err == nil {
+			var line []byte
+			if line, err = lines.ReadBytes('\n'); err == nil {
+				if found := copyStatement.FindSubmatch(line[:len(line)-1]); found != nil {
+					tables = append(tables, string(found[1]))
+				}
+			}
+		}
+		if !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+	}
+	numbers := make(map[string]int64)
+	for _, table := range tables {
+		if found := partition.FindStringSubmatch(table); found != nil {
+			numbers[table], _ = strconv.ParseInt(found[1], 10, 64) // 0 for the table itself
+		}
+	}
+	return slices.SortedFunc(maps.Keys(numbers), func(x, y string) int { return cmp.Compare(numbers[x], numbers[y]) }), nil
 }
 
 var eventColumns = []string{"position", "stream_id", "version", "event_id", "type", "schema_version", "payload", "metadata", "recorded_at"}
@@ -187,13 +224,19 @@ var errStop = errors.New("enough")
 // events calls each with the events as they come.
 func (d Dump) events(each func(*eventstore.Event) error) error {
 	types := pgtype.NewMap()
-	return d.table("events", eventColumns, func(f []string) error {
-		e, err := parseEvent(types, f)
-		if err != nil {
-			return err
+	tables, err := d.partitions()
+	for _, table := range tables {
+		if err == nil {
+			err = d.table(table, eventColumns, func(f []string) error {
+				e, err := parseEvent(types, f)
+				if err != nil {
+					return err
+				}
+				return each(&e)
+			})
 		}
-		return each(&e)
-	})
+	}
+	return err
 }
 
 // parseEvent parses the values of eventColumns.
