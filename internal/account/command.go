@@ -28,6 +28,8 @@ type Open struct {
 	// InitialDeposit is deposited in the same append; nil means no deposit.
 	InitialDeposit *money.Decimal
 	Metadata       Metadata
+	// SubjectID is the person whose account it is; uuid.Nil means that the account is its own subject.
+	SubjectID uuid.UUID
 }
 
 // Deposit puts money into an account.
@@ -114,6 +116,10 @@ type ReleaseHold struct {
 // ExpireHold ends a hold that has expired. Only the service itself sends it; the API does not accept it.
 type ExpireHold struct{ HoldID uuid.UUID }
 
+// EraseSubject records that the key of a person has been destroyed. Only the service itself sends it, to each of the person's
+// accounts.
+type EraseSubject struct{ SubjectID uuid.UUID }
+
 // Reverse moves back all or part of what a deposit, a withdrawal or a transfer moved.
 type Reverse struct {
 	// Position is the movement's position in the log; for a transfer, that of either side.
@@ -178,3 +184,6 @@ func (ExpireHold) Name() string { return "expire" }
 
 // Name is "reverse".
 func (Reverse) Name() string { return "reverse" }
+
+// Name is "erase".
+func (EraseSubject) Name() string { return "erase" }

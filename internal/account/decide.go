@@ -21,6 +21,11 @@ type Entry struct {
 // ignores id and takes the account of its Movement. Decide calls state for the states of the accounts that the command concerns.
 // The error is ErrNotFound, ErrExists, ErrHoldExists, ErrHoldNotFound, ErrMovementNotFound, a *NotFoundError or a *Refusal.
 func Decide(now time.Time, id uuid.UUID, c Command, state func(uuid.UUID) State) ([]Entry, error) {
+	entries, err := decide(now, id, c, state)
+	return withoutText(entries, state), err
+}
+
+func decide(now time.Time, id uuid.UUID, c Command, state func(uuid.UUID) State) ([]Entry, error) {
 	switch c := c.(type) {
 	case Transfer:
 		return decideTransfer(id, state, c)
@@ -65,6 +70,8 @@ func decideOne(now time.Time, s State, c Command) (Event, error) {
 		return decideReactivate(s, c)
 	case Close:
 		return decideClose(s, c)
+	case EraseSubject:
+		return decideErasure(s, c)
 	default:
 		return nil, fmt.Errorf("account: Decide was given a %T", c)
 	}
@@ -81,7 +88,7 @@ func decideOpen(id uuid.UUID, s State, c Open) ([]Entry, error) {
 	if !c.Currency.Active() {
 		return nil, refuse(CodeCurrencyUnknown, FieldCurrency, "currency must be an active ISO 4217 code, such as EUR")
 	}
-	created := AccountCreated{Owner: owner, Currency: c.Currency, Metadata: c.Metadata}
+	created := AccountCreated{Owner: owner, Currency: c.Currency, Metadata: c.Metadata, SubjectID: c.SubjectID}
 	if created.OverdraftLimit, err = limitIn(c.OverdraftLimit, c.Currency); err != nil {
 		return nil, err
 	}
@@ -119,6 +126,9 @@ func decideChange(id uuid.UUID, s State, c Change) ([]Entry, error) {
 	case Closed:
 		return nil, closed(FieldAccount)
 	case Active, Suspended:
+	}
+	if s.Erased && (c.Owner != nil || c.Metadata != nil || c.ClearMetadata) {
+		return nil, erased("the account's subject has been erased, so its owner and metadata cannot change")
 	}
 	var entries []Entry
 	if c.Owner != nil {

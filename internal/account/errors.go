@@ -67,6 +67,7 @@ const (
 	CodeNotReversible       = "not-reversible"
 	CodeAlreadyReversed     = "already-reversed"
 	CodeAmountAboveMovement = "amount-above-movement"
+	CodeAccountErased       = "account-erased"
 )
 
 // Values of Refusal.Field: the fields of a request that a Refusal can be about.
@@ -86,6 +87,7 @@ const (
 	FieldTransfer       = "transfer_id"
 	FieldExpiresAt      = "expires_at"
 	FieldPosition       = "position"
+	FieldSubject        = "subject_id"
 )
 
 // Refusal is the error of a command that breaks a rule.

@@ -30,6 +30,8 @@ const (
 
 	TypeCreditReversed = "CreditReversed"
 	TypeDebitReversed  = "DebitReversed"
+
+	TypeSubjectErased = "SubjectErased"
 )
 
 // Event is something that happened to one account: one of the structs of this file, as a value and not a pointer. Events are
@@ -46,7 +48,13 @@ type AccountCreated struct { //nolint:revive // the name of the event in the log
 	// OverdraftLimit is in minor units of Currency, zero or more.
 	OverdraftLimit int64
 	Metadata       Metadata
+	// SubjectID is the person whose account it is; uuid.Nil means that the account is its own subject.
+	SubjectID uuid.UUID
 }
+
+// SubjectErased records that the owner, the references, the reasons and the metadata of the account are gone. It may follow
+// AccountClosed.
+type SubjectErased struct{ SubjectID uuid.UUID }
 
 // MoneyDeposited records that money came in from outside. Amount is more than zero.
 type MoneyDeposited struct {
@@ -205,3 +213,6 @@ func (CreditReversed) EventType() string { return TypeCreditReversed }
 
 // EventType is TypeDebitReversed.
 func (DebitReversed) EventType() string { return TypeDebitReversed }
+
+// EventType is TypeSubjectErased.
+func (SubjectErased) EventType() string { return TypeSubjectErased }

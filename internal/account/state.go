@@ -48,6 +48,10 @@ type State struct {
 	// Holds are the open holds, ordered by id. The slice is never modified.
 	Holds    []Hold
 	Metadata Metadata
+	// SubjectID is that of AccountCreated.
+	SubjectID uuid.UUID
+	// Erased is set once the subject was erased. Owner and Metadata are empty then.
+	Erased bool
 }
 
 // Hold is an open hold.
@@ -90,6 +94,9 @@ var ErrHistory = errors.New("impossible history")
 func Evolve(s State, e Event) (State, error) {
 	if created, ok := e.(AccountCreated); ok {
 		return s.created(created)
+	}
+	if erased, ok := e.(SubjectErased); ok && s.Exists() {
+		return s.erased(erased)
 	}
 	switch {
 	case !s.Exists():
@@ -150,7 +157,16 @@ func (s State) created(e AccountCreated) (State, error) {
 	}
 	return State{
 		Status: Active, Owner: e.Owner, Currency: e.Currency, OverdraftLimit: e.OverdraftLimit, Metadata: e.Metadata,
+		SubjectID: e.SubjectID,
 	}, nil
+}
+
+func (s State) erased(e SubjectErased) (State, error) {
+	if s.Erased {
+		return s, impossible(e, "the subject was erased already")
+	}
+	s.Owner, s.Metadata, s.Erased = "", Metadata{}, true
+	return s, nil
 }
 
 func (s State) limited(e OverdraftLimitChanged) (State, error) {

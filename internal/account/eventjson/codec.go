@@ -48,6 +48,7 @@ const (
 	kindHoldExpired
 	kindCreditReversed
 	kindDebitReversed
+	kindSubjectErased
 	kindCount
 )
 
@@ -57,7 +58,7 @@ var kindNames = [kindCount]string{
 	account.TypeAccountSuspended, account.TypeAccountReactivated, account.TypeAccountClosed,
 	account.TypeOwnerChanged, account.TypeOverdraftLimitChanged, account.TypeMetadataChanged,
 	account.TypeHoldPlaced, account.TypeHoldCaptured, account.TypeHoldReleased, account.TypeHoldExpired,
-	account.TypeCreditReversed, account.TypeDebitReversed,
+	account.TypeCreditReversed, account.TypeDebitReversed, account.TypeSubjectErased,
 }
 
 // EventTypes returns the name of every event type, in a new slice.
@@ -99,6 +100,8 @@ func kindOf(name string) (kind, bool) {
 		return kindCreditReversed, true
 	case account.TypeDebitReversed:
 		return kindDebitReversed, true
+	case account.TypeSubjectErased:
+		return kindSubjectErased, true
 	}
 	return kindCount, false
 }
@@ -238,6 +241,9 @@ func appendPayload(dst []byte, e account.Event) ([]byte, error) {
 		return appendReversal(dst, e.Reversal)
 	case account.DebitReversed:
 		return appendReversal(dst, e.Reversal)
+	case account.SubjectErased:
+		dst = appendID(append(dst, `{"subject_id":"`...), e.SubjectID)
+		return append(dst, '"', '}'), nil
 	}
 	return nil, ErrUnknownType
 }
@@ -250,7 +256,11 @@ func appendCreated(dst []byte, e account.AccountCreated) ([]byte, error) {
 	if dst, err = appendLimit(append(dst, `,"currency":"`...), e.OverdraftLimit, e.Currency); err != nil {
 		return nil, err
 	}
-	return appendEnd(appendDecimals(dst, e.Currency), "", "", e.Metadata)
+	dst = appendDecimals(dst, e.Currency)
+	if e.SubjectID != uuid.Nil {
+		dst = append(appendID(append(dst, `,"subject_id":"`...), e.SubjectID), '"')
+	}
+	return appendEnd(dst, "", "", e.Metadata)
 }
 
 func appendLimitChanged(dst []byte, e account.OverdraftLimitChanged) ([]byte, error) {

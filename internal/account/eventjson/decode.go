@@ -65,9 +65,11 @@ const (
 	fieldExpiresAt
 	fieldReversalID
 	fieldCounterparty
+	fieldSubject
 
 	fieldMetadata
 	fieldForced
+	fieldErased
 
 	firstText  = fieldOwner
 	afterTexts = fieldMetadata
@@ -80,7 +82,8 @@ var fieldNames = [...]string{
 	fieldReason: account.FieldReason, fieldTransferID: "transfer_id", fieldTo: account.FieldTo, fieldFrom: account.FieldFrom,
 	fieldHoldID: account.FieldHold, fieldExpiresAt: account.FieldExpiresAt, fieldReversalID: "reversal_id",
 	fieldCounterparty: "counterparty_account_id",
-	fieldMetadata:     account.FieldMetadata, fieldForced: "forced",
+	fieldSubject:      account.FieldSubject,
+	fieldMetadata:     account.FieldMetadata, fieldForced: "forced", fieldErased: FieldErased,
 }
 
 // fieldSet is a set of fields, a bit for each.
@@ -121,10 +124,11 @@ var (
 		kindHoldExpired:     holdFields,
 		kindCreditReversed:  reversalFields,
 		kindDebitReversed:   reversalFields,
+		kindSubjectErased:   set(fieldSubject),
 	}
 	// optional are the fields that it may have. All others are ignored.
 	optional = [kindCount]fieldSet{
-		kindCreated:        set(fieldMetadata),
+		kindCreated:        set(fieldMetadata, fieldSubject),
 		kindDeposited:      movementOptions,
 		kindWithdrawn:      movementOptions,
 		kindSent:           movementOptions,
@@ -143,6 +147,7 @@ var (
 type fields struct {
 	set      fieldSet
 	forced   bool
+	erased   bool
 	numbers  [firstText]int64
 	texts    [afterTexts - firstText][]byte
 	metadata map[string]string
@@ -152,7 +157,11 @@ func (f *fields) text(i field) []byte { return f.texts[i-firstText] }
 
 // event builds an event, and checks what JSON types cannot express.
 func (f *fields) event(k kind) (account.Event, error) {
-	if missing := required[k] &^ f.set; missing != 0 {
+	need := required[k]
+	if f.erased {
+		need &^= set(fieldOwner, fieldMetadata)
+	}
+	if missing := need &^ f.set; missing != 0 {
 		return nil, fmt.Errorf("%s is missing", fieldNames[bits.TrailingZeros32(uint32(missing))])
 	}
 	switch k {
@@ -180,6 +189,9 @@ func (f *fields) event(k kind) (account.Event, error) {
 		return f.hold(k)
 	case kindCreditReversed, kindDebitReversed:
 		return f.reversal(k)
+	case kindSubjectErased:
+		id, err := parseID(account.FieldSubject, f.text(fieldSubject))
+		return account.SubjectErased{SubjectID: id}, err
 	case kindCount:
 	}
 	return nil, ErrUnknownType
@@ -194,10 +206,14 @@ func (f *fields) created() (account.Event, error) {
 		return nil, fmt.Errorf("the account's amounts have %d decimals, but this code has %d for %s",
 			f.numbers[fieldDecimals], c.Exponent(), c)
 	}
-	return account.AccountCreated{
+	e := account.AccountCreated{
 		Owner: string(f.text(fieldOwner)), Currency: c, OverdraftLimit: f.numbers[fieldOverdraftLimit],
 		Metadata: account.NewMetadata(f.metadata),
-	}, nil
+	}
+	if f.set.has(fieldSubject) {
+		e.SubjectID, err = parseID(account.FieldSubject, f.text(fieldSubject))
+	}
+	return e, err
 }
 
 func (f *fields) movement(k kind) (account.Event, error) {
@@ -343,6 +359,16 @@ func parseTime(field, text string) (time.Time, error) {
 	return t, nil
 }
 
+// Members of payloads and of snapshots that package subject writes. FieldSealed has the personal text, encrypted; FieldErased is true
+// once the key to it is gone, and owner and metadata may then be missing.
+const (
+	FieldSealed = "sealed"
+	FieldErased = "erased"
+)
+
+// errSealed is an ErrUnknownSchema, so that a projection halts and skips nothing.
+var errSealed = fmt.Errorf("%w: its personal text is sealed, and PASSBOOK_SUBJECT_MASTER_KEY_FILE is not set", ErrUnknownSchema)
+
 var errNotObject = errors.New("the payload is not a JSON object")
 
 // decodeJSON reads the fields of a payload with the JSON library. It accepts any escapes and unknown fields of any type, and
@@ -356,7 +382,10 @@ func decodeJSON(k kind, payload []byte) (fields, error) {
 		return fields{}, errNotObject
 	}
 	var f fields
-	known := required[k] | optional[k]
+	if _, sealed := object[FieldSealed]; sealed {
+		return fields{}, errSealed
+	}
+	known := required[k] | optional[k] | set(fieldErased)
 	for i, name := range fieldNames {
 		value, ok := object[name]
 		if !ok || !known.has(field(i)) || value.Kind() == 'n' {
@@ -378,6 +407,8 @@ func (f *fields) unmarshal(i field, value jsontext.Value) error {
 		return json.Unmarshal(value, &f.metadata)
 	case i == fieldForced:
 		return json.Unmarshal(value, &f.forced)
+	case i == fieldErased:
+		return json.Unmarshal(value, &f.erased)
 	}
 	var text string
 	err := json.Unmarshal(value, &text)

@@ -19,6 +19,7 @@ import (
 
 var (
 	transferID = uuid.MustParse("0198c1f0-0000-7000-8000-00000000000a")
+	subjectID  = uuid.MustParse("0198c1f0-0000-7000-8000-00000000000f")
 	holdID     = uuid.MustParse("0198c1f0-0000-7000-8000-00000000000d")
 	reversalID = uuid.MustParse("0198c1f0-0000-7000-8000-00000000000e")
 	kwd        = mustCurrency("KWD")
@@ -55,11 +56,13 @@ var golden = map[string]account.Event{
 	"DebitReversed": account.DebitReversed{Reversal: account.Reversal{
 		ReversalID: reversalID, ReversedPosition: 18, Amount: money.New(500, jpy), Reason: "sent twice",
 	}},
+	"SubjectErased": account.SubjectErased{SubjectID: subjectID},
 }
 
 // goldenOptions are events with their optional fields set, in files of the newest version only.
 var goldenOptions = map[string]account.Event{
 	"AccountCreated.metadata": account.AccountCreated{Owner: "Ada Lovelace", Currency: eur, OverdraftLimit: 5000, Metadata: labels},
+	"AccountCreated.subject":  account.AccountCreated{Owner: "Ada Lovelace", Currency: eur, Metadata: labels, SubjectID: subjectID},
 	"MoneyDeposited.metadata": account.MoneyDeposited{Amount: money.New(1234, eur), Reference: "salary", Metadata: labels},
 	"MoneyWithdrawn.metadata": account.MoneyWithdrawn{Amount: money.New(500, jpy), Metadata: labels},
 	"TransferSent.metadata": account.TransferSent{
@@ -177,6 +180,8 @@ func TestGoldenState(t *testing.T) {
 	for _, plain := range []account.State{
 		{Status: account.Active, Owner: "A", Currency: jpy},
 		{Status: account.Closed, Owner: "A", Currency: jpy, OverdraftLimit: 1},
+		{Status: account.Active, Owner: "A", Currency: jpy, SubjectID: subjectID},
+		{Status: account.Active, Currency: jpy, Erased: true},
 		{Status: account.Active, Owner: "A", Currency: jpy, Balance: -500, OverdraftLimit: 1}, // after a forced reversal
 	} {
 		data, err := eventjson.MarshalState(plain)

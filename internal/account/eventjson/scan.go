@@ -128,6 +128,8 @@ func fieldOf(name []byte) (field, bool) {
 		return fieldReversedPosition, true
 	case "counterparty_account_id":
 		return fieldCounterparty, true
+	case account.FieldSubject:
+		return fieldSubject, true
 	}
 	return 0, false
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
 
 	"passbook/internal/account"
 	"passbook/internal/money"
@@ -26,6 +28,9 @@ type wireState struct {
 	Held           *int64            `json:"held"`
 	Holds          []wireHold        `json:"holds"`
 	Metadata       map[string]string `json:"metadata"`
+	SubjectID      string            `json:"subject_id"`
+	Erased         bool              `json:"erased"`
+	Sealed         jsontext.Value    `json:"sealed"`
 }
 
 type wireHold struct {
@@ -54,6 +59,12 @@ func MarshalState(s account.State) ([]byte, error) {
 		if dst, err = appendHolds(append(dst, `,"holds":[`...), s.Holds); err != nil {
 			return nil, fmt.Errorf("eventjson: encode state: %w", err)
 		}
+	}
+	if s.SubjectID != uuid.Nil {
+		dst = append(appendID(append(dst, `,"subject_id":"`...), s.SubjectID), '"')
+	}
+	if s.Erased {
+		dst = append(dst, `,"erased":true`...)
 	}
 	if dst, err = appendEnd(dst, "", "", s.Metadata); err != nil {
 		return nil, fmt.Errorf("eventjson: encode state: %w", err)
@@ -88,6 +99,9 @@ func UnmarshalState(data []byte) (account.State, error) {
 	if w.StateVersion != StateVersion {
 		return account.State{}, fmt.Errorf("%w %d of a state: this code knows %d", ErrUnknownSchema, w.StateVersion, StateVersion)
 	}
+	if w.Sealed != nil {
+		return account.State{}, errSealed
+	}
 	s, err := w.state()
 	if err != nil {
 		return account.State{}, fmt.Errorf("eventjson: decode state: %w", err)
@@ -109,7 +123,12 @@ func (w *wireState) state() (s account.State, err error) {
 	}
 	s = account.State{
 		Status: status, Owner: w.Owner, Currency: c, Balance: *w.Balance, OverdraftLimit: *w.OverdraftLimit,
-		Held: *w.Held, Metadata: account.NewMetadata(w.Metadata),
+		Held: *w.Held, Metadata: account.NewMetadata(w.Metadata), Erased: w.Erased,
+	}
+	if w.SubjectID != "" {
+		if s.SubjectID, err = parseID(account.FieldSubject, []byte(w.SubjectID)); err != nil {
+			return s, err
+		}
 	}
 	if !s.Fits() {
 		return s, errors.New("balance, overdraft_limit and held overflow")
