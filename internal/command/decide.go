@@ -195,6 +195,7 @@ func (b *batch) add(id uuid.UUID, e account.Event, m Metadata, result *Result) e
 	b.Events = append(b.Events, eventstore.NewEvent{
 		StreamID: id, Version: a.version, EventID: eventID,
 		Type: encoded.Type, SchemaVersion: encoded.SchemaVersion, Payload: encoded.Payload, Metadata: metadata,
+		SubjectID: state.SubjectID,
 	})
 	result.Events = append(result.Events, Recorded{
 		AccountID: id, EventID: eventID, Position: a.position, Version: a.version, Event: e,

@@ -9,6 +9,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"passbook/internal/pgarray"
 )
 
 // Store is the log in one database. It is safe for concurrent use.
@@ -24,7 +26,12 @@ type querier interface {
 }
 
 // New returns a Store that uses a pool. The caller closes the pool.
-func New(pool *pgxpool.Pool) *Store { return &Store{reader: reader{pool, pool}, pool: pool} }
+func New(pool *pgxpool.Pool) *Store { return &Store{reader: reader{db: pool, pool: pool}, pool: pool} }
+
+// Coded returns a Store that passes its events through a codec; nil changes nothing.
+func (s *Store) Coded(c Codec) *Store {
+	return &Store{reader: reader{db: s.pool, pool: s.pool, codec: c}, pool: s.pool}
+}
 
 // The function is in migrations/00001_log.sql.
 const appendSQL = `select moved, recorded, taken
@@ -33,7 +40,7 @@ from append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $1
 // Append writes a batch that was decided on head, in one round trip and one commit. If it returns without an error the outcome
 // is durable; after an error it is unknown.
 func (s *Store) Append(ctx context.Context, head Head, b *Batch) (Appended, error) {
-	if err := b.check(); err != nil {
+	if err := s.encode(ctx, b); err != nil {
 		return Appended{}, err
 	}
 	result, err := scanAppended(s.pool.QueryRow(ctx, appendSQL, appendArgs(head, b)...))
@@ -81,12 +88,17 @@ func (s *Store) Lock(ctx context.Context, after int64, limit int) (_ *Locked, ev
 		conn.Release()
 		return nil, nil, s.wrap("lock", err)
 	}
-	return &Locked{reader: reader{conn, s.pool}, conn: conn}, events, nil
+	locked := &Locked{reader: reader{conn, s.pool, s.codec}, conn: conn}
+	if err := s.decode(ctx, events); err != nil {
+		locked.Release()
+		return nil, nil, err
+	}
+	return locked, events, nil
 }
 
 // Append does what Store.Append does in the transaction, and commits it, whether or not anything was written.
 func (l *Locked) Append(ctx context.Context, head Head, b *Batch) (result Appended, err error) {
-	if err := b.check(); err != nil {
+	if err := l.encode(ctx, b); err != nil {
 		return Appended{}, err
 	}
 	var steps pgx.Batch
@@ -114,6 +126,14 @@ func (r reader) wrap(operation string, err error) error {
 	return fmt.Errorf("eventstore: %s: %w", operation, err)
 }
 
+// encode checks a batch and passes it through the codec.
+func (r reader) encode(ctx context.Context, b *Batch) error {
+	if err := b.check(); err != nil || r.codec == nil {
+		return err
+	}
+	return r.wrap("encode", r.codec.Seal(ctx, b.Events))
+}
+
 // check returns an error if the versions of a stream have a gap within the batch. Whether they continue those in the log is up to
 // the caller, who knows them: asking the database costs a quarter of an append of one event (docs/adr/0015).
 func (b *Batch) check() error {
@@ -133,11 +153,11 @@ var noMetadata = []byte("{}")
 // appendArgs returns the arguments of the SQL function append: an array for each column, with values that events share only once.
 func appendArgs(head Head, b *Batch) []any {
 	n, keys := len(b.Events), len(b.Keys)
-	streams, versions, eventIDs := newArray(typeUUID, n, 16), newArray(typeInt8, n, 8), newArray(typeUUID, n, 16)
-	payloads, kinds, metadataOf := newArray(typeJSONB, n, 128), newArray(typeInt4, n, 4), newArray(typeInt4, n, 4)
-	types, schemas, metadatas := newArray(typeText, 1, 16), newArray(typeInt4, 1, 4), newArray(typeJSONB, 1, 128)
-	hashes, prints := newArray(typeUUID, keys, 16), newArray(typeUUID, keys, 16)
-	first, counts, refusals := newArray(typeInt4, keys, 4), newArray(typeInt4, keys, 4), newArray(typeBytea, keys, 0)
+	streams, versions, eventIDs := pgarray.New(pgarray.UUID, n, 16), pgarray.New(pgarray.Int8, n, 8), pgarray.New(pgarray.UUID, n, 16)
+	payloads, kinds, metadataOf := pgarray.New(pgarray.JSONB, n, 128), pgarray.New(pgarray.Int4, n, 4), pgarray.New(pgarray.Int4, n, 4)
+	types, schemas, metadatas := pgarray.New(pgarray.Text, 1, 16), pgarray.New(pgarray.Int4, 1, 4), pgarray.New(pgarray.JSONB, 1, 128)
+	hashes, prints := pgarray.New(pgarray.UUID, keys, 16), pgarray.New(pgarray.UUID, keys, 16)
+	first, counts, refusals := pgarray.New(pgarray.Int4, keys, 4), pgarray.New(pgarray.Int4, keys, 4), pgarray.New(pgarray.Bytea, keys, 0)
 	type kind struct {
 		name   string
 		schema int
@@ -145,37 +165,37 @@ func appendArgs(head Head, b *Batch) []any {
 	numbers, last := make(map[kind]int, 1), []byte(nil)
 	for i := range b.Events {
 		e := &b.Events[i]
-		streams.add(e.StreamID[:])
-		versions.addInt8(e.Version)
-		eventIDs.add(e.EventID[:])
-		payloads.addJSON(e.Payload)
+		streams.Add(e.StreamID[:])
+		versions.AddInt8(e.Version)
+		eventIDs.Add(e.EventID[:])
+		payloads.AddJSON(e.Payload)
 		k := kind{e.Type, e.SchemaVersion}
 		if numbers[k] == 0 {
-			types.add([]byte(e.Type))
-			schemas.addInt4(e.SchemaVersion)
+			types.Add([]byte(e.Type))
+			schemas.AddInt4(e.SchemaVersion)
 			numbers[k] = len(numbers) + 1 // SQL arrays count from 1
 		}
-		kinds.addInt4(numbers[k])
+		kinds.AddInt4(numbers[k])
 		metadata := e.Metadata
 		if metadata == nil {
 			metadata = noMetadata
 		}
 		if i == 0 || !bytes.Equal(last, metadata) { // the events of one request follow each other
-			metadatas.addJSON(metadata)
+			metadatas.AddJSON(metadata)
 			last = metadata
 		}
-		metadataOf.addInt4(int(metadatas.n))
+		metadataOf.AddInt4(metadatas.Len())
 	}
 	for i := range b.Keys {
 		k := &b.Keys[i]
-		hashes.add(k.Hash[:])
-		prints.add(k.Fingerprint[:])
-		counts.addInt4(k.Count)
-		refusals.add(k.Refusal)
+		hashes.Add(k.Hash[:])
+		prints.Add(k.Fingerprint[:])
+		counts.AddInt4(k.Count)
+		refusals.Add(k.Refusal)
 		if k.Refusal == nil {
-			first.addInt4(k.First + 1)
+			first.AddInt4(k.First + 1)
 		} else {
-			first.addInt4(0)
+			first.AddInt4(0)
 		}
 	}
 	var headEvent any

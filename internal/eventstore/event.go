@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"context"
 	"time"
 
 	"github.com/google/uuid"
@@ -42,6 +43,14 @@ type NewEvent struct {
 	Payload       []byte
 	// Metadata is a JSON object; nil means {}.
 	Metadata []byte
+	// SubjectID, for a Codec, is the person whom the event is about; zero means that it is the stream's id.
+	SubjectID uuid.UUID
+}
+
+// Codec turns events into what the log stores of them, and back. It changes payload and metadata, and replaces the slices.
+type Codec interface {
+	Seal(ctx context.Context, events []NewEvent) error
+	Open(ctx context.Context, events []Event) error
 }
 
 // Key is an idempotency key to store with a batch, for events of the batch or for a refusal.

@@ -75,6 +75,8 @@ from (select) as one left join lateral (select position, event_id from events or
 type reader struct {
 	db   querier
 	pool *pgxpool.Pool // the pool of db
+	// codec is nil if events are as the log stores them.
+	codec Codec
 }
 
 // Last returns the head of the log.
@@ -147,7 +149,7 @@ func (r reader) ReadNamed(ctx context.Context, n Named, upTo int64, each func(*E
 		return nil
 	}
 	rows, _ := r.db.Query(ctx, readNamedSQL, n.Transfers, n.Holds, n.Positions, upTo) // an error is in rows too
-	return r.wrap("read named events", eachEvent(rows, new(arena), each))
+	return r.wrap("read named events", eachEvent(rows, new(arena), r.decoded(ctx, each)))
 }
 
 // SnapshotEvery is the maximum number of events from one with a snapshot in its metadata to the stream's next such event.
@@ -161,8 +163,8 @@ const SnapshotEvery = 100
 func (r reader) ReadStreams(ctx context.Context, streams [][16]byte, upTo int64, snapshot string, each func(*Event) error) error {
 	rows, _ := r.db.Query(ctx, readStreamsSQL, streams, upTo, snapshot, SnapshotEvery) // an error is in rows too
 	var texts arena
-	return r.wrap("read streams", eachEvent(rows, &texts, func(e *Event) error {
+	return r.wrap("read streams", eachEvent(rows, &texts, r.decoded(ctx, func(e *Event) error {
 		texts.free = texts.free[:0] // for the next event
 		return each(e)
-	}))
+	})))
 }

@@ -16,7 +16,32 @@ const fewEvents = 512
 func (r reader) events(ctx context.Context, limit int, sql string, args ...any) ([]Event, error) {
 	rows, _ := r.db.Query(ctx, sql, args...) // an error is in rows too
 	events, err := scan(rows, limit)
+	if err == nil {
+		err = r.decode(ctx, events)
+	}
 	return events, r.wrap("read events", err)
+}
+
+// decode passes events through the codec.
+func (r reader) decode(ctx context.Context, events []Event) error {
+	if r.codec == nil || len(events) == 0 {
+		return nil
+	}
+	return r.codec.Open(ctx, events)
+}
+
+// decoded returns a function that decodes an event and calls each with it.
+func (r reader) decoded(ctx context.Context, each func(*Event) error) func(*Event) error {
+	if r.codec == nil {
+		return each
+	}
+	return func(e *Event) error {
+		one := [1]Event{*e}
+		if err := r.decode(ctx, one[:]); err != nil {
+			return err
+		}
+		return each(&one[0])
+	}
 }
 
 // scan reads and closes rows of events, whose payloads share their memory.

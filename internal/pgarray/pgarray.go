@@ -1,12 +1,13 @@
-package eventstore
+// Package pgarray encodes columns of values as PostgreSQL arrays, in binary and without reflection.
+package pgarray
 
 import "encoding/binary"
 
-// array is a column of a batch, encoded in PostgreSQL's binary format as its elements are added. The pools of internal/postgres
+// Array is a column of a batch, encoded in PostgreSQL's binary format as its elements are added. The pools of internal/postgres
 // send any encoding.BinaryAppender unchanged; having pgx encode the elements takes as long as deciding the batch. The format is
 // that of array_send: the number of dimensions, whether there are nulls, the type of the elements, the length and first subscript
 // of the one dimension, and then each element after its length.
-type array struct {
+type Array struct {
 	oid      uint32 // of the elements' type
 	n        int32
 	nulls    byte
@@ -15,21 +16,21 @@ type array struct {
 
 // The OIDs of element types. PostgreSQL never changes them.
 const (
-	typeBytea = 17
-	typeInt8  = 20
-	typeInt4  = 23
-	typeText  = 25
-	typeUUID  = 2950
-	typeJSONB = 3802
+	Bytea = 17
+	Int8  = 20
+	Int4  = 23
+	Text  = 25
+	UUID  = 2950
+	JSONB = 3802
 )
 
-// newArray returns an array with room for n elements of size bytes each.
-func newArray(oid uint32, n, size int) *array {
-	return &array{oid: oid, elements: make([]byte, 0, n*(4+size))}
+// New returns an array with room for n elements of size bytes each.
+func New(oid uint32, n, size int) *Array {
+	return &Array{oid: oid, elements: make([]byte, 0, n*(4+size))}
 }
 
-// add adds an element; nil is null.
-func (a *array) add(element []byte) {
+// Add adds an element; nil is null.
+func (a *Array) Add(element []byte) {
 	a.n++
 	if element == nil {
 		a.nulls = 1
@@ -40,25 +41,30 @@ func (a *array) add(element []byte) {
 	a.elements = append(a.elements, element...)
 }
 
-func (a *array) addInt8(v int64) {
+// AddInt8 adds a bigint.
+func (a *Array) AddInt8(v int64) {
 	a.n++
 	a.elements = binary.BigEndian.AppendUint64(append(a.elements, 0, 0, 0, 8), uint64(v))
 }
 
-func (a *array) addInt4(v int) {
+// AddInt4 adds an integer.
+func (a *Array) AddInt4(v int) {
 	a.n++
 	a.elements = binary.BigEndian.AppendUint32(append(a.elements, 0, 0, 0, 4), uint32(v))
 }
 
-// addJSON adds a jsonb value: a JSON text after a format version.
-func (a *array) addJSON(text []byte) {
+// AddJSON adds a jsonb value: a JSON text after a format version.
+func (a *Array) AddJSON(text []byte) {
 	a.n++
 	a.elements = append(binary.BigEndian.AppendUint32(a.elements, uint32(len(text))+1), 1)
 	a.elements = append(a.elements, text...)
 }
 
+// Len returns how many elements there are.
+func (a *Array) Len() int { return int(a.n) }
+
 // AppendBinary implements encoding.BinaryAppender.
-func (a *array) AppendBinary(b []byte) ([]byte, error) {
+func (a *Array) AppendBinary(b []byte) ([]byte, error) {
 	if a.n == 0 {
 		return binary.BigEndian.AppendUint32(append(b, 0, 0, 0, 0, 0, 0, 0, 0), a.oid), nil
 	}

@@ -1,4 +1,4 @@
-package eventstore
+package pgarray
 
 import (
 	"bytes"
@@ -25,15 +25,15 @@ func TestArraysEncodeAsPgxDoes(t *testing.T) {
 		for _, one := range []struct {
 			name  string
 			oid   uint32
-			own   *array
+			own   *Array
 			plain any
 		}{
-			{"uuid", pgtype.UUIDArrayOID, arrayOf(typeUUID, ids, func(a *array, v [16]byte) { a.add(v[:]) }), ids},
-			{"int8", pgtype.Int8ArrayOID, arrayOf(typeInt8, numbers, (*array).addInt8), numbers},
-			{"int4", pgtype.Int4ArrayOID, arrayOf(typeInt4, small, func(a *array, v int32) { a.addInt4(int(v)) }), small},
-			{"text", pgtype.TextArrayOID, arrayOf(typeText, words, func(a *array, v string) { a.add([]byte(v)) }), words},
-			{"jsonb", pgtype.JSONBArrayOID, arrayOf(typeJSONB, documents, (*array).addJSON), documents},
-			{"bytea", pgtype.ByteaArrayOID, arrayOf(typeBytea, answers, (*array).add), answers},
+			{"uuid", pgtype.UUIDArrayOID, arrayOf(UUID, ids, func(a *Array, v [16]byte) { a.Add(v[:]) }), ids},
+			{"int8", pgtype.Int8ArrayOID, arrayOf(Int8, numbers, (*Array).AddInt8), numbers},
+			{"int4", pgtype.Int4ArrayOID, arrayOf(Int4, small, func(a *Array, v int32) { a.AddInt4(int(v)) }), small},
+			{"text", pgtype.TextArrayOID, arrayOf(Text, words, func(a *Array, v string) { a.Add([]byte(v)) }), words},
+			{"jsonb", pgtype.JSONBArrayOID, arrayOf(JSONB, documents, (*Array).AddJSON), documents},
+			{"bytea", pgtype.ByteaArrayOID, arrayOf(Bytea, answers, (*Array).Add), answers},
 		} {
 			want, err := m.Encode(one.oid, pgtype.BinaryFormatCode, one.plain, []byte("before"))
 			if err != nil {
@@ -47,8 +47,8 @@ func TestArraysEncodeAsPgxDoes(t *testing.T) {
 	})
 }
 
-func arrayOf[T any](oid uint32, values []T, add func(*array, T)) *array {
-	a := &array{oid: oid}
+func arrayOf[T any](oid uint32, values []T, add func(*Array, T)) *Array {
+	a := &Array{oid: oid}
 	for _, v := range values {
 		add(a, v)
 	}
