@@ -60,6 +60,9 @@ func Balances() *projector.Projection {
 	projector.On(p, func(b *balances, at projector.Event, e account.MetadataChanged) error {
 		return b.change(at, func(r *balanceRow) { r.metadata = &e.Metadata })
 	})
+	projector.On(p, func(b *balances, at projector.Event, _ account.SubjectErased) error {
+		return b.change(at, func(r *balanceRow) { r.owner, r.metadata = new(""), &account.Metadata{} })
+	})
 	projector.On(p, func(b *balances, at projector.Event, _ account.AccountSuspended) error {
 		return b.become(at, column.Suspended)
 	})

@@ -29,6 +29,10 @@ func Holds() *projector.Projection {
 		return h.end(at, e.HoldID, column.HoldExpired, 0, e.Amount.Minor())
 	})
 	projector.On(p, (*holds).transfer)
+	projector.On(p, func(h *holds, at projector.Event, _ account.SubjectErased) error {
+		h.erased = append(h.erased, at.StreamID)
+		return nil
+	})
 	return p
 }
 
@@ -54,6 +58,8 @@ where generation = $1 and ended_position = $3 and status = 'c' and (account_id =
 type holds struct {
 	rows  map[uuid.UUID]*holdRow
 	order []*holdRow // as first touched, so that rows are locked and written in one order
+	// erased are accounts whose texts are to be removed.
+	erased [][16]byte
 
 	captured *holdRow // the last captured hold
 	// sent is the first transfer of the batch, if no event of a hold comes before it. It may move the money of a hold that was
@@ -151,6 +157,9 @@ func (h *holds) Flush(ctx context.Context, tx pgx.Tx, generation int64) error {
 		if err := ended.update(ctx, tx, generation); err != nil {
 			return fmt.Errorf("holds: update: %w", err)
 		}
+	}
+	if err := eraseText(ctx, tx, generation, h.erased, eraseHoldsSQL); err != nil {
+		return fmt.Errorf("holds: %w", err)
 	}
 	return nil
 }

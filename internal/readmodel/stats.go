@@ -55,6 +55,7 @@ func Stats() *projector.Projection {
 	projector.On(p, countOnly[account.OwnerChanged])
 	projector.On(p, countOnly[account.OverdraftLimitChanged])
 	projector.On(p, countOnly[account.MetadataChanged])
+	projector.On(p, countOnly[account.SubjectErased])
 	projector.On(p, countOnly[account.HoldPlaced])
 	projector.On(p, countOnly[account.HoldCaptured])
 	projector.On(p, countOnly[account.HoldReleased])

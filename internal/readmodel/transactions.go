@@ -74,6 +74,7 @@ func Transactions() *projector.Projection {
 	projector.On(p, func(t *transactions, at projector.Event, e account.MetadataChanged) error {
 		return t.change(at, column.MetadataChanged, func(d *details) { d.metadata = e.Metadata })
 	})
+	projector.On(p, (*transactions).erase)
 	return p
 }
 
@@ -92,6 +93,7 @@ cross join lateral (select version, balance, held, status from transactions
 type transactions struct {
 	ledgers map[uuid.UUID]*ledger
 	rows    []transaction
+	erased  [][16]byte // accounts
 	// standings is the state of accounts after earlier batches, so that their last rows need not be read.
 	standings map[uuid.UUID]standing
 }
@@ -162,6 +164,12 @@ func (t *transactions) change(at projector.Event, kind column.Kind, set func(*de
 	return nil
 }
 
+// erase removes the texts of the account, in this batch and in earlier ones, once the rows are written.
+func (t *transactions) erase(at projector.Event, _ account.SubjectErased) error {
+	t.erased = append(t.erased, at.StreamID)
+	return t.add(at, transaction{kind: column.Erased})
+}
+
 func (t *transactions) reverse(at projector.Event, kind column.Kind, r account.Reversal) error {
 	return t.move(at, kind, r.Amount, "", links{counterparty: r.Counterparty, transferID: r.TransferID, reversed: r.ReversedPosition})
 }
@@ -225,6 +233,9 @@ func (t *transactions) Flush(ctx context.Context, tx pgx.Tx, generation int64) e
 	if _, err := tx.Conn().PgConn().CopyFrom(ctx, &source, copyTransactionsSQL); err != nil {
 		return fmt.Errorf("transactions: copy: %w", err)
 	}
+	if err := eraseText(ctx, tx, generation, t.erased, eraseTransactionsSQL, eraseDetailsSQL); err != nil {
+		return fmt.Errorf("transactions: %w", err)
+	}
 	t.remember()
 	return nil
 }
@@ -237,7 +248,7 @@ func (t *transactions) remember() {
 	for id, l := range t.ledgers {
 		t.standings[id] = standing{version: l.version, balance: l.balance, held: l.held, status: l.status}
 	}
-	t.ledgers, t.rows = nil, nil
+	t.ledgers, t.rows, t.erased = nil, nil, nil
 }
 
 // lookUp sets the state that each existing account had before the batch. It reads those that standings does not have.
@@ -301,7 +312,7 @@ func (l *ledger) apply(r *transaction) error {
 		l.status = column.SuspendedCode
 	case column.AccountClosed:
 		l.status = column.ClosedCode
-	case column.OwnerChanged, column.OverdraftLimitChanged, column.MetadataChanged:
+	case column.OwnerChanged, column.OverdraftLimitChanged, column.MetadataChanged, column.Erased:
 	}
 	if !ok {
 		return fmt.Errorf("account %s: its balance or its held sum is out of range after version %d", l.id, r.version)

@@ -11,8 +11,14 @@ parked as (
     select f.stream_id, f.position from projection_failures f join live l on f.generation = l.generation
     where f.projection = '` + projection + `' and f.parked
 ),
+erased as materialized (
+    select stream_id from events where type = 'SubjectErased' and position <= (select position from live)
+      and not exists (select from parked p where p.stream_id = events.stream_id and events.position >= p.position)
+),
 applied as (
-    select e.position, e.stream_id, e.version, e.type, e.recorded_at, e.payload,
+    select e.position, e.stream_id, e.version, e.type, e.recorded_at,
+        case when e.stream_id in (select stream_id from erased) then ` + erasedPayload + ` else e.payload end as payload,
+        e.payload ? 'sealed' and e.stream_id not in (select stream_id from erased) as sealed,
         coalesce((e.payload->>'amount')::numeric, 0) as amount,
         ` + direction + ` as direction, ` + heldBy + ` as held_by
     from events e
@@ -20,6 +26,10 @@ applied as (
       and not exists (select from parked p where p.stream_id = e.stream_id and e.position >= p.position)
 )`
 }
+
+// erasedPayload is the payload of an event without its text, whether that is sealed or not.
+const erasedPayload = `e.payload - '{sealed,owner,reference,reason,metadata}'::text[]
+            || case when e.type in ('AccountCreated', 'OwnerChanged') then '{"owner": ""}' else '{}' end::jsonb`
 
 // direction is 1 for an event that brings money in, -1 for one that takes it out, and 0 for all others.
 const direction = `case when type in ('MoneyDeposited', 'TransferReceived', 'DebitReversed') then 1
@@ -44,6 +54,7 @@ folded as (
         (array_agg(payload->>'overdraft_limit' order by version desc)
             filter (where type in ('AccountCreated', 'OverdraftLimitChanged')))[1] as overdraft_limit,
         (array_agg(payload->'metadata' order by version desc) filter (where type in ('AccountCreated', 'MetadataChanged')))[1] as metadata,
+        bool_or(sealed) as sealed,
         sum(direction * amount) as balance, sum(held_by) as held,
         coalesce(sum(direction * amount) filter (where type in ('MoneyDeposited', 'TransferReceived', 'CreditReversed')), 0) as deposited,
         coalesce(sum(-direction * amount) filter (where type in ('MoneyWithdrawn', 'TransferSent', 'DebitReversed')), 0) as withdrawn,
@@ -67,13 +78,13 @@ select 0, 'account ' || coalesce(h.account_id, w.stream_id), d.field, d.has, d.w
 from has h full join want w on w.stream_id = h.account_id
 cross join lateral (values
     ('row', case when h.account_id is null then 'missing' else 'present' end, case when w.stream_id is null then 'missing' else 'present' end),
-    ('owner', h.owner, w.owner),
-    ('owner_folded', case when w.owner ~ '^[\u0001-\u007f]*$' then h.owner_folded
+    ('owner', h.owner, coalesce(w.owner, h.owner)),
+    ('owner_folded', case when w.owner is null then null when w.owner ~ '^[\u0001-\u007f]*$' then h.owner_folded
         else regexp_replace(h.owner_folded, '[^\u0001-\u007f]', '', 'g') end, ` + foldedOwner + `),
     ('currency', h.currency, w.currency),
     ('balance', h.balance::text, w.balance::text),
     ('held', h.held::text, w.held::text),
-    ('metadata', h.metadata::text, nullif(w.metadata, '{}')::text),
+    ('metadata', h.metadata::text, case when w.sealed then h.metadata else nullif(w.metadata, '{}') end::text),
     ('overdraft_limit', h.overdraft_limit::text, w.overdraft_limit),
     ('deposited', h.deposited::text, w.deposited::text),
     ('withdrawn', h.withdrawn::text, w.withdrawn::text),
@@ -99,7 +110,7 @@ states as (
         case type when 'MoneyDeposited' then 'd' when 'MoneyWithdrawn' then 'w' when 'TransferReceived' then 'i'
             when 'TransferSent' then 'o' when 'AccountCreated' then 'O' when 'AccountSuspended' then 'S'
             when 'AccountReactivated' then 'R' when 'AccountClosed' then 'C' when 'OwnerChanged' then 'N'
-            when 'OverdraftLimitChanged' then 'L' when 'MetadataChanged' then 'M' when 'HoldPlaced' then 'h'
+            when 'OverdraftLimitChanged' then 'L' when 'MetadataChanged' then 'M' when 'SubjectErased' then 'E' when 'HoldPlaced' then 'h'
             when 'HoldCaptured' then 'c' when 'HoldReleased' then 'f' when 'HoldExpired' then 'e'
             when 'CreditReversed' then 'r' when 'DebitReversed' then 'b' end as kind
     from states s
@@ -122,10 +133,10 @@ cross join lateral (values
     ('transfer_id', h.transfer_id::text, w.payload->>'transfer_id'),
     ('hold_id', h.hold_id::text, w.payload->>'hold_id'),
     ('metadata', h.metadata::text,
-     case when w.type not in ('AccountCreated', 'MetadataChanged') then nullif(w.payload->'metadata', '{}') end::text),
+     case when w.type in ('AccountCreated', 'MetadataChanged') then null when w.sealed then h.metadata else nullif(w.payload->'metadata', '{}') end::text),
     ('kind', h.kind::text, w.kind),
     ('status', h.status::text, w.status),
-    ('reference', h.reference, coalesce(w.payload->>'reference', ''))
+    ('reference', h.reference, case when w.sealed then h.reference else coalesce(w.payload->>'reference', '') end)
 ) as d(field, has, want)
 where d.has is distinct from d.want and (d.field = 'row' or (h.position is not null and w.position is not null))`
 
@@ -140,7 +151,8 @@ changes as (
     select stream_id, position, first_value(payload->>'currency') over (partition by stream_id order by version) as currency,
         first_value(payload->>'owner') over (partition by stream_id, owners order by version) as owner,
         first_value(payload->>'overdraft_limit') over (partition by stream_id, limits order by version) as overdraft_limit,
-        first_value(payload->'metadata') over (partition by stream_id, metadatas order by version) as metadata
+        first_value(payload->'metadata') over (partition by stream_id, metadatas order by version) as metadata,
+        bool_or(sealed) over (partition by stream_id) as sealed
     from changes
 ), has as (select t.* from account_details t join live l on t.generation = l.generation)
 select coalesce(h.position, w.position), 'account ' || coalesce(h.account_id, w.stream_id) || ' at position '
@@ -148,10 +160,10 @@ select coalesce(h.position, w.position), 'account ' || coalesce(h.account_id, w.
 from has h full join want w on w.stream_id = h.account_id and w.position = h.position
 cross join lateral (values
     ('row', case when h.account_id is null then 'missing' else 'present' end, case when w.stream_id is null then 'missing' else 'present' end),
-    ('owner', h.owner, w.owner),
+    ('owner', h.owner, coalesce(w.owner, h.owner)),
     ('currency', h.currency, w.currency),
     ('overdraft_limit', h.overdraft_limit::text, w.overdraft_limit),
-    ('metadata', h.metadata::text, nullif(w.metadata, '{}')::text)
+    ('metadata', h.metadata::text, case when w.sealed then h.metadata else nullif(w.metadata, '{}') end::text)
 ) as d(field, has, want)
 where d.has is distinct from d.want and (d.field = 'row' or (h.account_id is not null and w.stream_id is not null))`
 
@@ -162,7 +174,7 @@ ended as (
     left join applied m on e.type = 'HoldCaptured' and m.type = 'TransferSent' and m.position = e.position + 1 and m.stream_id = e.stream_id
     where e.type in ('HoldCaptured', 'HoldReleased', 'HoldExpired')
 ), want as (
-    select p.payload->>'hold_id' as hold_id, p.stream_id, p.payload, p.position, p.recorded_at, coalesce(e.status, 'o') as status,
+    select p.payload->>'hold_id' as hold_id, p.stream_id, p.payload, p.sealed, p.position, p.recorded_at, coalesce(e.status, 'o') as status,
         case e.status when 'c' then e.amount else 0 end as captured, e.position as ended_position, e.recorded_at as ended_at, e.transfer_id
     from applied p left join ended e on e.payload->>'hold_id' = p.payload->>'hold_id'
     where p.type = 'HoldPlaced'
@@ -177,8 +189,8 @@ cross join lateral (values
     ('amount', h.amount::text, w.payload->>'amount'),
     ('captured', h.captured::text, w.captured::text),
     ('currency', h.currency, w.payload->>'currency'),
-    ('reference', h.reference, coalesce(w.payload->>'reference', '')),
-    ('metadata', h.metadata::text, nullif(w.payload->'metadata', '{}')::text),
+    ('reference', h.reference, case when w.sealed then h.reference else coalesce(w.payload->>'reference', '') end),
+    ('metadata', h.metadata::text, case when w.sealed then h.metadata else nullif(w.payload->'metadata', '{}') end::text),
     ('status', h.status::text, w.status),
     ('expires_at', h.expires_at::text, (w.payload->>'expires_at')::timestamptz::text),
     ('placed_at', h.placed_at::text, w.recorded_at::text),

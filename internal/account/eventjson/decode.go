@@ -69,7 +69,6 @@ const (
 
 	fieldMetadata
 	fieldForced
-	fieldErased
 
 	firstText  = fieldOwner
 	afterTexts = fieldMetadata
@@ -83,7 +82,7 @@ var fieldNames = [...]string{
 	fieldHoldID: account.FieldHold, fieldExpiresAt: account.FieldExpiresAt, fieldReversalID: "reversal_id",
 	fieldCounterparty: "counterparty_account_id",
 	fieldSubject:      account.FieldSubject,
-	fieldMetadata:     account.FieldMetadata, fieldForced: "forced", fieldErased: FieldErased,
+	fieldMetadata:     account.FieldMetadata, fieldForced: "forced",
 }
 
 // fieldSet is a set of fields, a bit for each.
@@ -147,7 +146,6 @@ var (
 type fields struct {
 	set      fieldSet
 	forced   bool
-	erased   bool
 	numbers  [firstText]int64
 	texts    [afterTexts - firstText][]byte
 	metadata map[string]string
@@ -157,11 +155,7 @@ func (f *fields) text(i field) []byte { return f.texts[i-firstText] }
 
 // event builds an event, and checks what JSON types cannot express.
 func (f *fields) event(k kind) (account.Event, error) {
-	need := required[k]
-	if f.erased {
-		need &^= set(fieldOwner, fieldMetadata)
-	}
-	if missing := need &^ f.set; missing != 0 {
+	if missing := required[k] &^ f.set; missing != 0 {
 		return nil, fmt.Errorf("%s is missing", fieldNames[bits.TrailingZeros32(uint32(missing))])
 	}
 	switch k {
@@ -359,12 +353,8 @@ func parseTime(field, text string) (time.Time, error) {
 	return t, nil
 }
 
-// Members of payloads and of snapshots that package subject writes. FieldSealed has the personal text, encrypted; FieldErased is true
-// once the key to it is gone, and owner and metadata may then be missing.
-const (
-	FieldSealed = "sealed"
-	FieldErased = "erased"
-)
+// FieldSealed is the member of a payload or a snapshot that has its personal text, encrypted. Package subject writes and opens it.
+const FieldSealed = "sealed"
 
 // errSealed is an ErrUnknownSchema, so that a projection halts and skips nothing.
 var errSealed = fmt.Errorf("%w: its personal text is sealed, and PASSBOOK_SUBJECT_MASTER_KEY_FILE is not set", ErrUnknownSchema)
@@ -385,7 +375,7 @@ func decodeJSON(k kind, payload []byte) (fields, error) {
 	if _, sealed := object[FieldSealed]; sealed {
 		return fields{}, errSealed
 	}
-	known := required[k] | optional[k] | set(fieldErased)
+	known := required[k] | optional[k]
 	for i, name := range fieldNames {
 		value, ok := object[name]
 		if !ok || !known.has(field(i)) || value.Kind() == 'n' {
@@ -407,8 +397,6 @@ func (f *fields) unmarshal(i field, value jsontext.Value) error {
 		return json.Unmarshal(value, &f.metadata)
 	case i == fieldForced:
 		return json.Unmarshal(value, &f.forced)
-	case i == fieldErased:
-		return json.Unmarshal(value, &f.erased)
 	}
 	var text string
 	err := json.Unmarshal(value, &text)

@@ -74,6 +74,7 @@ const (
 	OwnerChanged          Kind = 'N'
 	OverdraftLimitChanged Kind = 'L'
 	MetadataChanged       Kind = 'M'
+	Erased                Kind = 'E'
 
 	KindHoldPlaced   Kind = 'h'
 	KindHoldCaptured Kind = 'c'
