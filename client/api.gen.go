@@ -139,6 +139,7 @@ const (
 	MoneyWithdrawn        EventType = "MoneyWithdrawn"
 	OverdraftLimitChanged EventType = "OverdraftLimitChanged"
 	OwnerChanged          EventType = "OwnerChanged"
+	SubjectErased         EventType = "SubjectErased"
 	TransferReceived      EventType = "TransferReceived"
 	TransferSent          EventType = "TransferSent"
 )
@@ -175,6 +176,8 @@ func (e EventType) Valid() bool {
 	case OverdraftLimitChanged:
 		return true
 	case OwnerChanged:
+		return true
+	case SubjectErased:
 		return true
 	case TransferReceived:
 		return true
@@ -431,6 +434,9 @@ type Account struct {
 	// Examples: 120.00
 	Deposited Decimal `json:"deposited"`
 
+	// Erased True if the person was erased. The owner is then empty, and there is no metadata.
+	Erased bool `json:"erased,omitempty,omitzero"`
+
 	// Held A decimal with as many decimals as the currency has.
 	//
 	// Examples: 120.00
@@ -481,6 +487,9 @@ type AccountCreatedData struct {
 	// Decimals How many decimals the amounts of the account's events have, so that they can be read without a table of currencies.
 	Decimals int `json:"decimals"`
 
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool `json:"erased,omitempty,omitzero"`
+
 	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata Metadata `json:"metadata,omitempty,omitzero"`
 
@@ -489,6 +498,9 @@ type AccountCreatedData struct {
 	// Examples: 120.00
 	OverdraftLimit Decimal `json:"overdraft_limit"`
 	Owner          string  `json:"owner"`
+
+	// SubjectID The person whose account it is; missing if the account is its own subject.
+	SubjectID uuid.UUID `json:"subject_id,omitempty,omitzero"`
 }
 
 // AccountPage defines model for AccountPage.
@@ -518,6 +530,9 @@ type AccountStatement struct {
 	//
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
+
+	// Erased True if the person was erased. The owner is then empty.
+	Erased bool `json:"erased,omitempty,omitzero"`
 
 	// From The beginning of the period, inclusive; null if it is the opening of the account.
 	From *time.Time `json:"from"`
@@ -567,6 +582,9 @@ type Balance struct {
 	//
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
+
+	// Erased True if the person was erased. The owner is then empty, and there is no metadata.
+	Erased bool `json:"erased,omitempty,omitzero"`
 
 	// Held A decimal with as many decimals as the currency has.
 	//
@@ -768,6 +786,7 @@ type Command struct {
 
 	// Reference Text of the caller's own; it may have several lines.
 	Reference   Text      `json:"reference,omitempty,omitzero"`
+	SubjectID   uuid.UUID `json:"subject_id,omitempty,omitzero"`
 	ToAccountID uuid.UUID `json:"to_account_id,omitempty,omitzero"`
 	TransferID  uuid.UUID `json:"transfer_id,omitempty,omitzero"`
 }
@@ -885,6 +904,19 @@ type DryRunResult struct {
 
 	// Version The version that the account would have.
 	Version int64 `json:"version"`
+}
+
+// Erasure defines model for Erasure.
+type Erasure struct {
+	// Accounts The accounts of the person.
+	Accounts []uuid.UUID `json:"accounts"`
+
+	// PlainTextRemains True if the log has text of the accounts in plain form, from before personal text was sealed. It cannot be erased; the read models no longer have it.
+	PlainTextRemains bool `json:"plain_text_remains"`
+
+	// Position Where the last of their `SubjectErased` is in the log; 0 if there is no account.
+	Position  int64     `json:"position"`
+	SubjectID uuid.UUID `json:"subject_id"`
 }
 
 // EventRates Over the last whole seconds.
@@ -1080,6 +1112,9 @@ type HoldPlacedData struct {
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
 
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool `json:"erased,omitempty,omitzero"`
+
 	// ExpiresAt RFC 3339, in UTC, to the microsecond.
 	//
 	// Examples: 2026-01-02T15:04:05.000000Z
@@ -1123,8 +1158,11 @@ type HoldReleasedData struct {
 	//
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
-	HoldID   uuid.UUID    `json:"hold_id"`
-	Reason   string       `json:"reason,omitempty,omitzero"`
+
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool      `json:"erased,omitempty,omitzero"`
+	HoldID uuid.UUID `json:"hold_id"`
+	Reason string    `json:"reason,omitempty,omitzero"`
 }
 
 // HoldStatus defines model for HoldStatus.
@@ -1184,6 +1222,9 @@ type Metadata map[string]string
 
 // MetadataChangedData The data of MetadataChanged.
 type MetadataChangedData struct {
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool `json:"erased,omitempty,omitzero"`
+
 	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata Metadata `json:"metadata"`
 }
@@ -1202,6 +1243,9 @@ type MoneyData struct {
 	//
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
+
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool `json:"erased,omitempty,omitzero"`
 
 	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata  Metadata `json:"metadata,omitempty,omitzero"`
@@ -1286,6 +1330,9 @@ type OpenAccount struct {
 
 	// Owner One line of text, without control characters.
 	Owner Line `json:"owner"`
+
+	// SubjectID The person whose account it is, for `POST /subjects/{subject_id}/erase`. If omitted, the account is its own subject.
+	SubjectID uuid.UUID `json:"subject_id,omitempty,omitzero"`
 }
 
 // OverdraftLimitChangedData The data of OverdraftLimitChanged.
@@ -1303,7 +1350,9 @@ type OverdraftLimitChangedData struct {
 
 // OwnerChangedData The data of OwnerChanged.
 type OwnerChangedData struct {
-	Owner string `json:"owner"`
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool   `json:"erased,omitempty,omitzero"`
+	Owner  string `json:"owner"`
 }
 
 // PlaceHold defines model for PlaceHold.
@@ -1522,6 +1571,9 @@ type ReversalData struct {
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
 
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool `json:"erased,omitempty,omitzero"`
+
 	// Forced True if the money was not available, and was taken all the same.
 	Forced bool   `json:"forced,omitempty,omitzero"`
 	Reason string `json:"reason,omitempty,omitzero"`
@@ -1618,7 +1670,14 @@ type StatusChange struct {
 
 // StatusData The data of AccountSuspended, AccountReactivated and AccountClosed.
 type StatusData struct {
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool   `json:"erased,omitempty,omitzero"`
 	Reason string `json:"reason,omitempty,omitzero"`
+}
+
+// SubjectErasedData The data of SubjectErased.
+type SubjectErasedData struct {
+	SubjectID uuid.UUID `json:"subject_id"`
 }
 
 // Text Text of the caller's own; it may have several lines.
@@ -1822,8 +1881,11 @@ type TransferReceivedData struct {
 	// Currency An ISO 4217 code.
 	//
 	// Examples: EUR
-	Currency      CurrencyCode `json:"currency"`
-	FromAccountID uuid.UUID    `json:"from_account_id"`
+	Currency CurrencyCode `json:"currency"`
+
+	// Erased True if the person was erased; the text is then gone.
+	Erased        bool      `json:"erased,omitempty,omitzero"`
+	FromAccountID uuid.UUID `json:"from_account_id"`
 
 	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata   Metadata  `json:"metadata,omitempty,omitzero"`
@@ -1842,6 +1904,9 @@ type TransferSentData struct {
 	//
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
+
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool `json:"erased,omitempty,omitzero"`
 
 	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata    Metadata  `json:"metadata,omitempty,omitzero"`
@@ -3845,6 +3910,20 @@ func newGetStatsRequest(ctx context.Context, server string, params *getStatsPara
 		if params.Prefer != "" {
 			req.Header.Set("Prefer", string(params.Prefer))
 		}
+	}
+	return req, nil
+}
+
+// newEraseSubjectRequest makes the request of POST /subjects/{subject_id}/erase.
+func newEraseSubjectRequest(ctx context.Context, server string, subjectID uuid.UUID) (*http.Request, error) {
+	pathParam0, err := runtime.StyleParamWithOptions("simple", false, "subject_id", subjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+	target := server + fmt.Sprintf("/subjects/%s/erase", pathParam0)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, nil)
+	if err != nil {
+		return nil, err
 	}
 	return req, nil
 }

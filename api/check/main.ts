@@ -63,6 +63,7 @@ function said(event: components['schemas']['CloudEvent']): string {
     case 'AccountClosed': return event.data.reason ?? '';
     case 'OwnerChanged': return event.data.owner;
     case 'OverdraftLimitChanged': return event.data.overdraft_limit;
+    case 'SubjectErased': return event.data.subject_id;
     case 'MetadataChanged': return Object.keys(event.data.metadata).join();
     case 'HoldPlaced':
     case 'HoldReleased':

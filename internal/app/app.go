@@ -44,7 +44,8 @@ type app struct {
 	workers []func(context.Context) error
 	// endStreams ends the endless responses, for which http.Server.Shutdown would wait.
 	endStreams func()
-	tracing    *tracing // nil if it is off
+	tracing    *tracing  // nil if it is off
+	subjects   *subjects // nil if it is off
 }
 
 // newApp wires the service. It does not need the database yet.
@@ -63,6 +64,9 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	if err != nil {
 		return nil, err
 	}
+	if a.subjects, err = a.newSubjects(ctx, cfg); err != nil {
+		return nil, err
+	}
 	registry := newRegistry(pools, cfg.Version)
 	queries, instance := query.New(pools["queries"], primaryOf(pools)), d.instance()
 	notifier := notify.New(pools["notifications"], instance)
@@ -74,7 +78,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 		return nil, err
 	}
 	queries.OnWait(engine.ShortenDelay)
-	events := newFeed(cfg, pools, cfg.MaxStreams)
+	events := a.newFeed(cfg, pools, cfg.MaxStreams)
 	hooks, err := a.newWebhooks(cfg, pools, instance, registry)
 	if err != nil {
 		return nil, err
@@ -93,12 +97,16 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	if err != nil {
 		return nil, err
 	}
+	var eraser httpapi.Subjects
+	if cfg.FollowURL == "" {
+		eraser = a.addEraser(a.subjects, cfg, pools["commands"], commands)
+	}
 	registry.MustRegister(newProjectionMetrics(engine, a.started.Load))
 	a.handler, err = httpapi.New(httpapi.Config{
 		Commands: commands, Follower: cfg.FollowURL != "", PrimaryURL: cfg.PrimaryURL, Queries: queries, Statements: queries, Holds: queries, Movements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Authenticator: authenticator, Authentication: cfg.Auth, Hosts: cfg.Hosts, CORSOrigins: cfg.CORSOrigins, BasePath: cfg.BasePath, RateLimit: cfg.RateLimit,
 		MaxStreams: cfg.MaxStreams, MaxStreamsPerCaller: cfg.MaxStreamsPerCaller,
-		Webhooks: hooks, WebhookControl: hooks, WebhookRules: hooks, Proofs: merkle.NewProver(pools["feed"]), Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, writerCheck),
+		Webhooks: hooks, WebhookControl: hooks, WebhookRules: hooks, Proofs: merkle.NewProver(pools["feed"]), Subjects: eraser, Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, writerCheck),
 		Started: a.started.Load, Unavailable: unavailable, Logger: cfg.Log, Registry: registry, Version: cfg.Version,
 	})
 	if err != nil {
@@ -152,7 +160,7 @@ func (a *app) addCommands(cfg config.Config, pools map[string]*pgxpool.Pool, reg
 func (a *app) newCommands(
 	pool *pgxpool.Pool, settled func(account.Command, bool, error), appended func(int, time.Duration),
 ) (*command.Service, error) {
-	c := command.Config{Store: eventstore.New(pool), Settled: settled, Appended: appended}
+	c := command.Config{Store: a.subjects.log(pool), Settled: settled, Appended: appended}
 	if a.tracing != nil {
 		c.Appending = a.tracing.appending
 	}
@@ -167,7 +175,7 @@ func newExpiry(cfg config.Config, pool *pgxpool.Pool, commands *command.Service)
 
 // newEngine returns the projector with all projections.
 func (a *app) newEngine(cfg config.Config, pool *pgxpool.Pool, c projector.Config) (*projector.Engine, error) {
-	store := eventstore.New(pool)
+	store := a.subjects.log(pool)
 	c.Pool, c.Log, c.Decode, c.Transient, c.Logger = pool, store, decode, postgres.IsUnavailable, cfg.Log
 	a.tracing.follow(&c, store)
 	return projector.New(c, readmodel.Balances(), readmodel.Transactions(), readmodel.Totals(), readmodel.Holds(), readmodel.Stats())
@@ -235,7 +243,12 @@ func (a *app) run(ctx context.Context, cfg config.Config, d *Database, up func()
 	defer a.tracing.stop(cfg.Log)
 	defer a.closePools()
 	err := migrateWhenUp(ctx, cfg, d.OwnerURL, func(what string) { a.waiting.Store(&what) },
-		func(ctx context.Context) error { return a.logRole(ctx, cfg) })
+		func(ctx context.Context) error {
+			if err := a.logRole(ctx, cfg); err != nil {
+				return err
+			}
+			return a.subjects.prepare(ctx)
+		})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil // stopped before it was up

@@ -7,6 +7,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"passbook/internal/account"
 	"passbook/internal/account/eventjson"
 	"passbook/internal/command"
 	"passbook/internal/config"
@@ -16,10 +17,10 @@ import (
 )
 
 // newFeed returns a feed of the log for at most so many streams.
-func newFeed(cfg config.Config, pools map[string]*pgxpool.Pool, maxStreams int) *feed.Feed {
+func (a *app) newFeed(cfg config.Config, pools map[string]*pgxpool.Pool, maxStreams int) *feed.Feed {
 	return feed.New(feed.Config{
-		Log: feedLog{eventstore.New(pools["feed"]), eventstore.New(primaryOf(pools))}, Naming: cfg.Naming, Logger: cfg.Log,
-		Transient: postgres.IsUnavailable, MaxStreams: maxStreams,
+		Log: feedLog{a.subjects.log(pools["feed"]), a.subjects.log(primaryOf(pools))}, Naming: cfg.Naming, Logger: cfg.Log,
+		Transient: postgres.IsUnavailable, MaxStreams: maxStreams, Forget: account.TypeSubjectErased,
 	})
 }
 

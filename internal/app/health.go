@@ -37,6 +37,7 @@ func (a *app) readiness(pools map[string]*pgxpool.Pool, engine *projector.Engine
 		}
 		checks = append(checks, writer(), schemaCheck(ctx, primary), roleCheck(ctx, primary))
 		checks = append(checks, projectionChecks(ctx, engine)...)
+		checks = append(checks, a.subjects.checks(ctx)...)
 		if replica { // last, because it may use up the time limit
 			check := databaseCheck(ctx, queries, "is available")
 			if check.OK {

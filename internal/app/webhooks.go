@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"passbook/internal/config"
-	"passbook/internal/eventstore"
 	"passbook/internal/httpapi/feed"
 	"passbook/internal/webhook"
 )
@@ -22,8 +21,8 @@ type webhooks struct {
 }
 
 func (a *app) newWebhooks(cfg config.Config, pools map[string]*pgxpool.Pool, instance string, registry prometheus.Registerer) (*webhooks, error) {
-	primary := eventstore.New(primaryOf(pools))
-	w := &webhooks{events: newFeed(cfg, pools, 2*webhook.MaxWebhooks)}
+	primary := a.subjects.log(primaryOf(pools))
+	w := &webhooks{events: a.newFeed(cfg, pools, 2*webhook.MaxWebhooks)}
 	var err error
 	w.Service, err = webhook.NewService(webhook.Config{
 		Pool: pools["projector"], Feed: webhook.Streams(w.events), Log: feedLog{primary, primary}, Logger: cfg.Log, Instance: instance,

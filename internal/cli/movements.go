@@ -119,6 +119,7 @@ func newAccountsOpen(settings *config.Settings) *cobra.Command {
   account=$(server accounts open Ada EUR --json | jq -r .account_id)`,
 	}
 	id := cmd.Flags().String("id", "", "the account's id, a UUID (default: the server makes one)")
+	subject := cmd.Flags().String("subject", "", "the id of the person whose account it is, a UUID (default: the account's id)")
 	limit := cmd.Flags().String("overdraft-limit", "", "how far below zero the balance may go (default: not at all)")
 	deposit := cmd.Flags().String("deposit", "", "deposit this at once")
 	metadata := labelsFlag(cmd, "metadata", "labels of your own, `key=value`")
@@ -127,6 +128,11 @@ func newAccountsOpen(settings *config.Settings) *cobra.Command {
 		open := client.OpenAccount{Owner: args[0], Currency: args[1], OverdraftLimit: *limit, InitialDeposit: *deposit, Metadata: *metadata}
 		if *id != "" {
 			if open.AccountID, err = idOf("--id", *id); err != nil {
+				return err
+			}
+		}
+		if *subject != "" {
+			if open.SubjectID, err = idOf("--subject", *subject); err != nil {
 				return err
 			}
 		}

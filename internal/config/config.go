@@ -51,6 +51,7 @@ type Config struct {
 	WebhooksAllowPrivate bool
 	Stream
 	Signing
+	Subjects
 }
 
 // UsageError is a mistake on the command line or in a setting.
@@ -87,6 +88,7 @@ type Settings struct {
 	webhookSettings
 	streamSettings
 	signingSettings
+	subjectSettings
 }
 
 // New returns the settings of a binary of that version. They come from environ, as NAME=value, and from the flags
@@ -122,6 +124,7 @@ func New(environ []string, version string) *Settings {
 	s.addWebhooks(add)
 	s.addStream(add)
 	s.addSigning(add)
+	s.addSubjects(add)
 	s.idempotencyTTL = add("PASSBOOK_IDEMPOTENCY_TTL", "idempotency-ttl", "24h", "", "how long an Idempotency-Key is kept, such as 90m or 48h")
 	s.shutdownDelay = add("PASSBOOK_SHUTDOWN_DELAY", "shutdown-delay", "0s", "",
 		"how long to keep serving after a signal to stop, without being ready, so that load balancers notice")
@@ -226,6 +229,7 @@ func (s *Settings) Load(stderr io.Writer) (Config, error) {
 	}
 	c.Access, c.Naming, c.WebhooksAllowPrivate, c.Stream = s.loadAccess(wrong), s.loadNaming(wrong), s.loadWebhooks(wrong), s.loadStream(wrong)
 	c.Signing = s.loadSigning(wrong)
+	c.Subjects = s.loadSubjects(wrong)
 	if c.IdempotencyTTL, err = time.ParseDuration(s.get(s.idempotencyTTL)); err != nil || c.IdempotencyTTL < time.Minute {
 		wrong(s.idempotencyTTL, "%q is not a duration of at least 1m, such as 24h", s.get(s.idempotencyTTL))
 	}
@@ -318,6 +322,7 @@ func (s *Settings) warnOfSecrets(log *slog.Logger) {
 		{s.databaseURL, s.databaseURLFile},
 		{s.queryDatabaseURL, s.queryDatabaseURLFile},
 		{s.directDatabaseURL, s.directDatabaseURLFile},
+		{s.keysDatabaseURL, s.keysDatabaseURLFile},
 		{s.key, s.keyFile},
 	} {
 		if !s.flags.Changed(one.value.flag) {

@@ -28,6 +28,7 @@ import (
 	"passbook/internal/merkle"
 	"passbook/internal/projector"
 	"passbook/internal/query"
+	"passbook/internal/subject"
 	"passbook/internal/webhook"
 )
 
@@ -134,6 +135,11 @@ type Proofs interface {
 	Consistency(ctx context.Context, from, to int64) (hashes tlog.TreeProof, size int64, err error)
 }
 
+// Subjects erases people. Its errors are those of package subject.
+type Subjects interface {
+	Erase(ctx context.Context, id uuid.UUID, m command.Metadata) (subject.Erasure, error)
+}
+
 // Check is the result of one readiness check. Detail is public unless Private is set: with authentication it then requires the
 // scope projections:read.
 type Check struct {
@@ -162,6 +168,8 @@ type Config struct {
 	WebhookControl WebhookControl
 	WebhookRules   WebhookRules
 	Proofs         Proofs
+	// Subjects is nil if personal text is not sealed.
+	Subjects Subjects
 	// Follower says that the log is written by a relay's stream: commands get 421, which names PrimaryURL if that is set.
 	Follower   bool
 	PrimaryURL string
@@ -240,6 +248,7 @@ type server struct {
 	subscribe   WebhookControl
 	hookRules   WebhookRules
 	proofs      Proofs
+	subjects    Subjects // nil if personal text is not sealed
 	stopping    <-chan struct{}
 	watching    *shares // streams of a replay's progress
 	feed        *feed.Feed
@@ -308,7 +317,7 @@ func New(c Config) (http.Handler, error) {
 		base: base, authenticator: c.Authenticator, authKind: genapi.MeAuthentication(c.Authentication), follower: c.Follower, primaryURL: c.PrimaryURL,
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
 		commands: c.Commands, queries: c.Queries, statements: c.Statements, holds: c.Holds, movements: c.Movements, projections: c.Projections, control: c.Control, replays: c.Replays,
-		generations: c.Generations, failures: c.Failures, statistics: c.Statistics, webhooks: c.Webhooks, subscribe: c.WebhookControl, hookRules: c.WebhookRules, proofs: c.Proofs, stopping: c.Stopping,
+		generations: c.Generations, failures: c.Failures, statistics: c.Statistics, webhooks: c.Webhooks, subscribe: c.WebhookControl, hookRules: c.WebhookRules, proofs: c.Proofs, subjects: c.Subjects, stopping: c.Stopping,
 		ready: c.Ready, started: c.Started, unavailable: c.Unavailable, log: c.Logger, version: c.Version, spec: doc.spec, docs: docs, schemas: schemas, console: console,
 		metrics: promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}),
 	}

@@ -114,7 +114,7 @@ func newStatementText(p *query.Period, asCSV bool) (*statementText, error) {
 		}, nil
 	}
 	text, err := encode(&genapi.AccountStatement{
-		AccountID: p.AccountID, Owner: p.Owner, Currency: p.Currency.Code(),
+		AccountID: p.AccountID, Owner: p.Owner, Erased: erased(p.Owner), Currency: p.Currency.Code(),
 		From: nullable(from), To: timeText(p.To), FromPosition: p.FromPosition, ToPosition: p.ToPosition,
 		OpeningBalance: opening, ClosingBalance: closing, Transactions: []genapi.Transaction{},
 	})

@@ -21,6 +21,7 @@ import (
 	"passbook/internal/merkle"
 	"passbook/internal/projector"
 	"passbook/internal/query"
+	"passbook/internal/subject"
 	"passbook/internal/webhook"
 )
 
@@ -64,6 +65,9 @@ var (
 	kindReplayNotFound     = kind{http.StatusNotFound, "replay-not-found", "No such replay"}
 	kindReplayFinished     = kind{http.StatusConflict, "replay-finished", "The replay has ended"}
 	kindReplayRunning      = kind{http.StatusConflict, "replay-running", "A replay is running"}
+
+	kindSubjectNotFound = kind{http.StatusNotFound, "subject-not-found", "No such subject"}
+	kindErasureOff      = kind{http.StatusConflict, "erasure-off", "Personal text is not sealed"}
 
 	kindWebhookNotFound = kind{http.StatusNotFound, "webhook-not-found", "No such webhook"}
 	kindTooManyWebhooks = kind{http.StatusConflict, "too-many-webhooks", "There are too many webhooks"}
@@ -197,6 +201,7 @@ var known = []struct {
 		"The live generation still serves reads; see the error of the projection's latest replay.", 0,
 	},
 	{projector.ErrReplayFinished, kindReplayFinished, "The replay has ended and can no longer be cancelled.", 0},
+	{subject.ErrNotFound, kindSubjectNotFound, "No account was opened for this subject, and none has this id.", 0},
 	{webhook.ErrNotFound, kindWebhookNotFound, "No webhook has this id; GET /webhooks lists them.", 0},
 	{webhook.ErrTooMany, kindTooManyWebhooks, "There are 100 webhooks, the most that there may be; delete one that is not needed.", 0},
 	{merkle.ErrNoCheckpoint, kindNoCheckpoint, "Nothing has been signed: the server has no PASSBOOK_SIGNING_KEY_FILE, or the log is empty.", 0},

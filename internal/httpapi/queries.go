@@ -180,6 +180,7 @@ func balanceOf(a *query.Account) *genapi.Balance {
 	return &genapi.Balance{
 		AccountID: a.ID,
 		Owner:     a.Owner,
+		Erased:    erased(a.Owner),
 		Currency:  a.Currency.Code(),
 		Balance:   money.FormatMinor(a.Balance, a.Currency),
 		Held:      money.FormatMinor(a.Held, a.Currency),
@@ -196,6 +197,7 @@ func accountOf(a *query.Account) genapi.Account {
 	return genapi.Account{
 		AccountID:      a.ID,
 		Owner:          a.Owner,
+		Erased:         erased(a.Owner),
 		Currency:       a.Currency.Code(),
 		Balance:        money.FormatMinor(a.Balance, a.Currency),
 		Held:           money.FormatMinor(a.Held, a.Currency),

@@ -84,6 +84,7 @@ func balanceThen(b *query.BalanceAt) *genapi.Balance {
 	return &genapi.Balance{
 		AccountID: b.ID,
 		Owner:     b.Owner,
+		Erased:    erased(b.Owner),
 		Currency:  b.Currency.Code(),
 		Balance:   money.FormatMinor(b.Balance, b.Currency),
 		Held:      money.FormatMinor(b.Held, b.Currency),

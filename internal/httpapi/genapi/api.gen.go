@@ -137,6 +137,7 @@ const (
 	MoneyWithdrawn        EventType = "MoneyWithdrawn"
 	OverdraftLimitChanged EventType = "OverdraftLimitChanged"
 	OwnerChanged          EventType = "OwnerChanged"
+	SubjectErased         EventType = "SubjectErased"
 	TransferReceived      EventType = "TransferReceived"
 	TransferSent          EventType = "TransferSent"
 )
@@ -173,6 +174,8 @@ func (e EventType) Valid() bool {
 	case OverdraftLimitChanged:
 		return true
 	case OwnerChanged:
+		return true
+	case SubjectErased:
 		return true
 	case TransferReceived:
 		return true
@@ -477,6 +480,9 @@ type Account struct {
 	// Examples: 120.00
 	Deposited Decimal `json:"deposited"`
 
+	// Erased True if the person was erased. The owner is then empty, and there is no metadata.
+	Erased bool `json:"erased,omitempty,omitzero"`
+
 	// Held A decimal with as many decimals as the currency has.
 	//
 	// Examples: 120.00
@@ -527,6 +533,9 @@ type AccountCreatedData struct {
 	// Decimals How many decimals the amounts of the account's events have, so that they can be read without a table of currencies.
 	Decimals int `json:"decimals"`
 
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool `json:"erased,omitempty,omitzero"`
+
 	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata Metadata `json:"metadata,omitempty,omitzero"`
 
@@ -535,6 +544,9 @@ type AccountCreatedData struct {
 	// Examples: 120.00
 	OverdraftLimit Decimal `json:"overdraft_limit"`
 	Owner          string  `json:"owner"`
+
+	// SubjectID The person whose account it is; missing if the account is its own subject.
+	SubjectID uuid.UUID `json:"subject_id,omitempty,omitzero"`
 }
 
 // AccountPage defines model for AccountPage.
@@ -564,6 +576,9 @@ type AccountStatement struct {
 	//
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
+
+	// Erased True if the person was erased. The owner is then empty.
+	Erased bool `json:"erased,omitempty,omitzero"`
 
 	// From The beginning of the period, inclusive; null if it is the opening of the account.
 	From *string `json:"from"`
@@ -613,6 +628,9 @@ type Balance struct {
 	//
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
+
+	// Erased True if the person was erased. The owner is then empty, and there is no metadata.
+	Erased bool `json:"erased,omitempty,omitzero"`
 
 	// Held A decimal with as many decimals as the currency has.
 	//
@@ -769,6 +787,7 @@ type Command struct {
 
 	// Reference Text of the caller's own; it may have several lines.
 	Reference   Text      `json:"reference,omitempty,omitzero"`
+	SubjectID   uuid.UUID `json:"subject_id,omitempty,omitzero"`
 	ToAccountID uuid.UUID `json:"to_account_id,omitempty,omitzero"`
 	TransferID  uuid.UUID `json:"transfer_id,omitempty,omitzero"`
 }
@@ -894,6 +913,19 @@ type DryRunResult struct {
 
 	// Version The version that the account would have.
 	Version int64 `json:"version"`
+}
+
+// Erasure defines model for Erasure.
+type Erasure struct {
+	// Accounts The accounts of the person.
+	Accounts []uuid.UUID `json:"accounts"`
+
+	// PlainTextRemains True if the log has text of the accounts in plain form, from before personal text was sealed. It cannot be erased; the read models no longer have it.
+	PlainTextRemains bool `json:"plain_text_remains"`
+
+	// Position Where the last of their `SubjectErased` is in the log; 0 if there is no account.
+	Position  int64     `json:"position"`
+	SubjectID uuid.UUID `json:"subject_id"`
 }
 
 // EventRates Over the last whole seconds.
@@ -1089,6 +1121,9 @@ type HoldPlacedData struct {
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
 
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool `json:"erased,omitempty,omitzero"`
+
 	// ExpiresAt RFC 3339, in UTC, to the microsecond.
 	//
 	// Examples: 2026-01-02T15:04:05.000000Z
@@ -1132,8 +1167,11 @@ type HoldReleasedData struct {
 	//
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
-	HoldID   uuid.UUID    `json:"hold_id"`
-	Reason   string       `json:"reason,omitempty,omitzero"`
+
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool      `json:"erased,omitempty,omitzero"`
+	HoldID uuid.UUID `json:"hold_id"`
+	Reason string    `json:"reason,omitempty,omitzero"`
 }
 
 // HoldStatus defines model for HoldStatus.
@@ -1226,6 +1264,9 @@ type Metadata map[string]string
 
 // MetadataChangedData The data of MetadataChanged.
 type MetadataChangedData struct {
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool `json:"erased,omitempty,omitzero"`
+
 	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata Metadata `json:"metadata"`
 }
@@ -1244,6 +1285,9 @@ type MoneyData struct {
 	//
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
+
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool `json:"erased,omitempty,omitzero"`
 
 	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata  Metadata `json:"metadata,omitempty,omitzero"`
@@ -1328,6 +1372,9 @@ type OpenAccount struct {
 
 	// Owner One line of text, without control characters.
 	Owner Line `json:"owner"`
+
+	// SubjectID The person whose account it is, for `POST /subjects/{subject_id}/erase`. If omitted, the account is its own subject.
+	SubjectID uuid.UUID `json:"subject_id,omitempty,omitzero"`
 }
 
 // OverdraftLimitChangedData The data of OverdraftLimitChanged.
@@ -1345,7 +1392,9 @@ type OverdraftLimitChangedData struct {
 
 // OwnerChangedData The data of OwnerChanged.
 type OwnerChangedData struct {
-	Owner string `json:"owner"`
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool   `json:"erased,omitempty,omitzero"`
+	Owner  string `json:"owner"`
 }
 
 // PlaceHold defines model for PlaceHold.
@@ -1581,6 +1630,9 @@ type ReversalData struct {
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
 
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool `json:"erased,omitempty,omitzero"`
+
 	// Forced True if the money was not available, and was taken all the same.
 	Forced bool   `json:"forced,omitempty,omitzero"`
 	Reason string `json:"reason,omitempty,omitzero"`
@@ -1677,7 +1729,14 @@ type StatusChange struct {
 
 // StatusData The data of AccountSuspended, AccountReactivated and AccountClosed.
 type StatusData struct {
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool   `json:"erased,omitempty,omitzero"`
 	Reason string `json:"reason,omitempty,omitzero"`
+}
+
+// SubjectErasedData The data of SubjectErased.
+type SubjectErasedData struct {
+	SubjectID uuid.UUID `json:"subject_id"`
 }
 
 // Text Text of the caller's own; it may have several lines.
@@ -1881,8 +1940,11 @@ type TransferReceivedData struct {
 	// Currency An ISO 4217 code.
 	//
 	// Examples: EUR
-	Currency      CurrencyCode `json:"currency"`
-	FromAccountID uuid.UUID    `json:"from_account_id"`
+	Currency CurrencyCode `json:"currency"`
+
+	// Erased True if the person was erased; the text is then gone.
+	Erased        bool      `json:"erased,omitempty,omitzero"`
+	FromAccountID uuid.UUID `json:"from_account_id"`
 
 	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata   Metadata  `json:"metadata,omitempty,omitzero"`
@@ -1901,6 +1963,9 @@ type TransferSentData struct {
 	//
 	// Examples: EUR
 	Currency CurrencyCode `json:"currency"`
+
+	// Erased True if the person was erased; the text is then gone.
+	Erased bool `json:"erased,omitempty,omitzero"`
 
 	// Metadata Labels of the caller's own, by key. A key has 1 to 40 characters.
 	Metadata    Metadata  `json:"metadata,omitempty,omitzero"`
@@ -2849,6 +2914,9 @@ type ServerInterface interface {
 	// GetStats Live statistics
 	// (GET /stats)
 	GetStats(w http.ResponseWriter, r *http.Request, params GetStatsParams)
+	// EraseSubject Erase a person from the log and the read models
+	// (POST /subjects/{subject_id}/erase)
+	EraseSubject(w http.ResponseWriter, r *http.Request, subjectID uuid.UUID)
 	// GetTotals Read the trial balance
 	// (GET /totals)
 	GetTotals(w http.ResponseWriter, r *http.Request, params GetTotalsParams)
@@ -3155,6 +3223,12 @@ func (_ Unimplemented) EventSchema(w http.ResponseWriter, r *http.Request, event
 // GetStats Live statistics
 // (GET /stats)
 func (_ Unimplemented) GetStats(w http.ResponseWriter, r *http.Request, params GetStatsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// EraseSubject Erase a person from the log and the read models
+// (POST /subjects/{subject_id}/erase)
+func (_ Unimplemented) EraseSubject(w http.ResponseWriter, r *http.Request, subjectID uuid.UUID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -5890,6 +5964,32 @@ func (siw *ServerInterfaceWrapper) GetStats(w http.ResponseWriter, r *http.Reque
 	handler.ServeHTTP(w, r)
 }
 
+// EraseSubject operation middleware
+func (siw *ServerInterfaceWrapper) EraseSubject(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "subject_id" -------------
+	var subjectID uuid.UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "subject_id", chi.URLParam(r, "subject_id"), &subjectID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "subject_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EraseSubject(w, r, subjectID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetTotals operation middleware
 func (siw *ServerInterfaceWrapper) GetTotals(w http.ResponseWriter, r *http.Request) {
 
@@ -6890,6 +6990,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/stats", wrapper.GetStats)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/subjects/{subject_id}/erase", wrapper.EraseSubject)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/totals", wrapper.GetTotals)

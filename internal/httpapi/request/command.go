@@ -140,7 +140,7 @@ func buildOpen(f *form, _ Path) (uuid.UUID, account.Command) {
 	}
 	return id, account.Open{
 		Owner: f.text("owner"), Currency: f.currency(activeCurrency), OverdraftLimit: f.optionalDecimal("overdraft_limit"),
-		InitialDeposit: f.optionalDecimal("initial_deposit"), Metadata: f.labels(),
+		InitialDeposit: f.optionalDecimal("initial_deposit"), Metadata: f.labels(), SubjectID: f.id("subject_id"),
 	}
 }
 

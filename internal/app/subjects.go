@@ -1,0 +1,87 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"passbook/internal/config"
+	"passbook/internal/eventstore"
+	"passbook/internal/httpapi"
+	"passbook/internal/postgres"
+	"passbook/internal/subject"
+)
+
+// subjects seals personal text in the log, and opens it. It is nil if that is off.
+type subjects struct {
+	pool   *pgxpool.Pool
+	keys   *subject.Keys
+	eraser *subject.Eraser // nil on a follower
+}
+
+// newSubjects returns nil if sealing is off.
+func (a *app) newSubjects(ctx context.Context, cfg config.Config) (*subjects, error) {
+	if cfg.MasterKey == nil {
+		return nil, nil
+	}
+	pool, err := a.pool(ctx, cfg.KeysDatabaseURL, "passbook keys", 4, 5*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	return &subjects{pool: pool, keys: subject.NewKeys(pool, cfg.MasterKey, cfg.FollowURL != "")}, nil
+}
+
+// log returns the log in a pool's database, in plain text.
+func (s *subjects) log(pool *pgxpool.Pool) *eventstore.Store {
+	store := eventstore.New(pool)
+	if s == nil {
+		return store
+	}
+	return store.Coded(subject.NewCodec(s.keys))
+}
+
+// addEraser adds what erases subjects, and returns it; nil if sealing is off.
+func (a *app) addEraser(s *subjects, cfg config.Config, primary *pgxpool.Pool, commands subject.Commands) httpapi.Subjects {
+	if s == nil {
+		return nil
+	}
+	s.eraser = subject.NewEraser(s.keys, primary, commands, cfg.Log)
+	a.workers = append(a.workers, s.eraser.Run)
+	return s.eraser
+}
+
+// prepare makes the keys ready for use, and destroys those that the log says are erased. Nothing may read the log before.
+func (s *subjects) prepare(ctx context.Context) error {
+	if s == nil {
+		return nil
+	}
+	err := s.keys.Prepare(ctx)
+	if err == nil && s.eraser != nil {
+		err = s.eraser.Reconcile(ctx)
+	}
+	if errors.Is(err, subject.ErrLogDatabase) || errors.Is(err, subject.ErrMasterKey) {
+		return config.Usage(err)
+	}
+	if err != nil {
+		return fmt.Errorf("the subjects' keys: %w", err)
+	}
+	return nil
+}
+
+// checks returns the readiness check of the keys' database.
+func (s *subjects) checks(ctx context.Context) []httpapi.Check {
+	if s == nil {
+		return nil
+	}
+	check := httpapi.Check{Name: "subject keys", OK: true, Detail: "are available"}
+	if err := s.pool.Ping(ctx); err != nil {
+		check.OK, check.Detail = false, "their database is unavailable"
+		if !postgres.IsUnavailable(err) {
+			check.Detail = "their database cannot be used"
+		}
+	}
+	return []httpapi.Check{check}
+}

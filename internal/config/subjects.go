@@ -1,0 +1,49 @@
+package config
+
+import (
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"passbook/internal/subject"
+)
+
+// Subjects are the settings about the keys that personal text is sealed under.
+type Subjects struct {
+	// MasterKey is nil if personal text is not sealed.
+	MasterKey *subject.MasterKey
+	// KeysDatabaseURL is where the subjects' keys are.
+	KeysDatabaseURL string
+}
+
+// subjectSettings are the settings that Subjects is made from.
+type subjectSettings struct{ masterKeyFile, keysDatabaseURL, keysDatabaseURLFile *setting }
+
+func (s *Settings) addSubjects(add func(env, flag, fallback, shown, usage string) *setting) {
+	s.masterKeyFile = add("PASSBOOK_SUBJECT_MASTER_KEY_FILE", "subject-master-key-file", "", "personal text is not sealed",
+		"file of the master key, 32 random bytes in hex or base64, under whose keys personal text in events is sealed")
+	s.keysDatabaseURL = add("PASSBOOK_SUBJECT_KEYS_DATABASE_URL", "subject-keys-database-url", "", "none",
+		"PostgreSQL database of the subjects' keys, which must not be that of the log")
+	s.keysDatabaseURLFile = add("PASSBOOK_SUBJECT_KEYS_DATABASE_URL_FILE", "subject-keys-database-url-file", "", "none",
+		"file to read PASSBOOK_SUBJECT_KEYS_DATABASE_URL from")
+}
+
+// loadSubjects parses the settings about subjects, and calls wrong for each that is invalid.
+func (s *Settings) loadSubjects(wrong func(one *setting, format string, args ...any)) (c Subjects) {
+	c.KeysDatabaseURL = s.secret(s.keysDatabaseURL, s.keysDatabaseURLFile, wrong)
+	if _, err := pgxpool.ParseConfig(c.KeysDatabaseURL); c.KeysDatabaseURL != "" && err != nil {
+		wrong(s.keysDatabaseURL, "not a PostgreSQL connection string: %v", err)
+	}
+	path := s.get(s.masterKeyFile)
+	switch {
+	case path == "" && c.KeysDatabaseURL != "":
+		wrong(s.keysDatabaseURL, "needs PASSBOOK_SUBJECT_MASTER_KEY_FILE too")
+	case path != "" && c.KeysDatabaseURL == "":
+		wrong(s.masterKeyFile, "needs PASSBOOK_SUBJECT_KEYS_DATABASE_URL too: the keys live in a database of their own, so that a backup of the log does not have them")
+	}
+	if path != "" {
+		var err error
+		if c.MasterKey, err = subject.ReadMasterKey(path); err != nil {
+			wrong(s.masterKeyFile, "%v", err)
+		}
+	}
+	return c
+}

@@ -1,0 +1,27 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/google/uuid"
+
+	"passbook/internal/httpapi/genapi"
+)
+
+// EraseSubject serves POST /subjects/{subject_id}/erase.
+func (s *server) EraseSubject(w http.ResponseWriter, r *http.Request, id uuid.UUID) {
+	if s.subjects == nil {
+		s.fail(w, r, newProblem(kindErasureOff,
+			"Nothing can be erased from an append-only log unless it was sealed: set PASSBOOK_SUBJECT_MASTER_KEY_FILE; docs/erasure.md has the steps."))
+		return
+	}
+	e, err := s.subjects.Erase(r.Context(), id, metadata(r))
+	body := genapi.Erasure{SubjectID: id, Accounts: e.Accounts, Position: e.Position, PlainTextRemains: e.PlainText}
+	if body.Accounts == nil {
+		body.Accounts = []uuid.UUID{}
+	}
+	s.reply(w, r, http.StatusOK, &body, err)
+}
+
+// erased reports whether an account's subject was erased: no other account has an empty owner.
+func erased(owner string) bool { return owner == "" }

@@ -1,0 +1,278 @@
+package subject
+
+import (
+	"bytes"
+	"context"
+	"crypto/cipher"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/crypto/chacha20poly1305"
+)
+
+const (
+	// keyLease is how long keys in memory may be used after a look at the recent erasures.
+	keyLease = time.Second
+	// forgetAfter is how long after the last look the keys in memory are forgotten. recent is how far back a look goes: further, so
+	// that an erasure that takes long to commit is not overlooked.
+	forgetAfter = 20 * time.Second
+	recent      = "1 minute"
+	// keysTimeout limits one query of the keys' database: a batch of commands waits for it.
+	keysTimeout = time.Second
+	// maxKeys is how many keys are kept in memory.
+	maxKeys = 50_000
+)
+
+// wrapped is null once the key is destroyed. finished_at is when the log was seen to have SubjectErased for every account.
+const createSQL = `create table if not exists subject_keys (
+    subject_id  uuid        not null primary key,
+    wrapped     bytea,
+    created_at  timestamptz not null default clock_timestamp(),
+    erased_at   timestamptz,
+    finished_at timestamptz,
+    constraint subject_keys_erased check ((wrapped is null) = (erased_at is not null))
+);
+create index if not exists subject_keys_erasures on subject_keys (erased_at) where erased_at is not null;
+create index if not exists subject_keys_unfinished on subject_keys (erased_at) where erased_at is not null and finished_at is null`
+
+const (
+	lockTablesSQL  = `select pg_advisory_xact_lock(7018230149)`
+	tablesSQL      = `select to_regclass('subject_keys') is not null, to_regclass('events') is not null`
+	sampleSQL      = `select subject_id, wrapped from subject_keys where wrapped is not null limit 1`
+	selectKeysSQL  = `select subject_id, wrapped from subject_keys where subject_id = any ($1)`
+	insertKeysSQL  = `insert into subject_keys (subject_id, wrapped) select * from unnest($1::uuid[], $2::bytea[]) on conflict do nothing`
+	erasuresSQL    = `select subject_id from subject_keys where erased_at > clock_timestamp() - interval '` + recent + `'`
+	existsSQL      = `select exists (select from subject_keys where subject_id = $1)`
+	unfinishedSQL  = `select subject_id, clock_timestamp() - erased_at from subject_keys where erased_at is not null and finished_at is null order by erased_at limit $1`
+	finishedSQL    = `update subject_keys set finished_at = clock_timestamp() where subject_id = $1 and finished_at is null`
+	destroySQL     = `insert into subject_keys (subject_id, erased_at) select id, clock_timestamp() from unnest($1::uuid[]) as id
+on conflict (subject_id) do update set wrapped = null, erased_at = excluded.erased_at, finished_at = null where subject_keys.erased_at is null`
+	sinceErasedSQL = `select clock_timestamp() - erased_at from subject_keys where subject_id = $1`
+)
+
+// MissingKeyError means that the database of keys has never had, or has lost, the key of a subject.
+type MissingKeyError struct{ SubjectID uuid.UUID }
+
+func (e *MissingKeyError) Error() string {
+	return fmt.Sprintf("subject: the key of subject %s is missing: restore the latest backup of the subjects' keys", e.SubjectID)
+}
+
+// ErrLogDatabase means that the keys would be in the database of the log.
+var ErrLogDatabase = errors.New("PASSBOOK_SUBJECT_KEYS_DATABASE_URL names the database of the log, whose backups would then have the keys; name another one")
+
+// Keys are the keys of subjects. It is safe for concurrent use.
+type Keys struct {
+	pool    *pgxpool.Pool
+	wrapper Wrapper
+	// readOnly is set on a follower, which makes no keys and needs only select on the table.
+	readOnly bool
+
+	mu     sync.Mutex
+	cache  *simplelru.LRU[uuid.UUID, cipher.AEAD] // nil for a destroyed key
+	looked time.Time                              // when the last look at the erasures began
+}
+
+// NewKeys returns the keys in a database. The caller closes the pool, and calls Prepare before the first use.
+func NewKeys(pool *pgxpool.Pool, w Wrapper, readOnly bool) *Keys {
+	cache, err := simplelru.NewLRU[uuid.UUID, cipher.AEAD](maxKeys, nil)
+	if err != nil {
+		panic(err) // only for a size below 1
+	}
+	return &Keys{pool: pool, wrapper: w, readOnly: readOnly, cache: cache}
+}
+
+// Prepare creates the table if it is missing, and checks the master key. ErrLogDatabase and ErrMasterKey are mistakes in the settings.
+func (k *Keys) Prepare(ctx context.Context) error {
+	var there, isLog bool
+	if err := k.pool.QueryRow(ctx, tablesSQL).Scan(&there, &isLog); err != nil {
+		return fmt.Errorf("subject: %w", err)
+	}
+	if isLog {
+		return ErrLogDatabase
+	}
+	if !there && !k.readOnly {
+		if err := pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, lockTablesSQL); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, createSQL)
+			return err
+		}); err != nil {
+			return fmt.Errorf("subject: create the table of keys: %w", err)
+		}
+	}
+	var id uuid.UUID
+	var box []byte
+	err := k.pool.QueryRow(ctx, sampleSQL).Scan(&id, &box)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err == nil {
+		_, err = k.wrapper.Unwrap(ctx, id, box)
+	}
+	if err != nil {
+		return fmt.Errorf("subject: check the master key: %w", err)
+	}
+	return nil
+}
+
+// get returns the keys of subjects, nil for a destroyed one. If one was never made it makes it or, without create, returns a
+// *MissingKeyError.
+func (k *Keys) get(ctx context.Context, ids []uuid.UUID, create bool) (map[uuid.UUID]cipher.AEAD, error) {
+	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
+	defer cancel()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.look(ctx); err != nil {
+		return nil, err
+	}
+	found := make(map[uuid.UUID]cipher.AEAD, len(ids))
+	var missing []uuid.UUID
+	slices.SortFunc(ids, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	for _, id := range slices.Compact(ids) {
+		if key, ok := k.cache.Get(id); ok {
+			found[id] = key
+		} else {
+			missing = append(missing, id)
+		}
+	}
+	missing, err := k.read(ctx, missing, found)
+	if err != nil || len(missing) == 0 {
+		return found, err
+	}
+	if !create || k.readOnly {
+		return nil, &MissingKeyError{missing[0]}
+	}
+	if err := k.make(ctx, missing); err != nil {
+		return nil, err
+	}
+	if missing, err = k.read(ctx, missing, found); err == nil && len(missing) > 0 {
+		err = &MissingKeyError{missing[0]}
+	}
+	return found, err
+}
+
+// look marks the recently erased subjects in memory, unless it has done so within keyLease.
+func (k *Keys) look(ctx context.Context) error {
+	now := time.Now()
+	if now.Sub(k.looked) < keyLease {
+		return nil
+	}
+	rows, _ := k.pool.Query(ctx, erasuresSQL) // CollectRows returns the error
+	erased, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return fmt.Errorf("subject: read the recent erasures: %w", err)
+	}
+	if now.Sub(k.looked) > forgetAfter {
+		k.cache.Purge()
+	}
+	for _, id := range erased {
+		k.cache.Add(id, nil)
+	}
+	k.looked = now
+	return nil
+}
+
+// read adds keys in the database to found, and returns the ids of the others.
+func (k *Keys) read(ctx context.Context, ids []uuid.UUID, found map[uuid.UUID]cipher.AEAD) (missing []uuid.UUID, err error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	rows, _ := k.pool.Query(ctx, selectKeysSQL, ids) // CollectRows returns the error
+	stored, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s storedKey, err error) { return s, row.Scan(&s.id, &s.wrapped) })
+	if err != nil {
+		return nil, fmt.Errorf("subject: read keys: %w", err)
+	}
+	for _, s := range stored {
+		var aead cipher.AEAD
+		if s.wrapped != nil {
+			key, err := k.wrapper.Unwrap(ctx, s.id, s.wrapped)
+			if err != nil {
+				return nil, fmt.Errorf("subject: the key of subject %s: %w", s.id, err)
+			}
+			if aead, err = chacha20poly1305.NewX(key); err != nil {
+				return nil, fmt.Errorf("subject: the key of subject %s: %w", s.id, err)
+			}
+		}
+		found[s.id] = aead
+		k.cache.Add(s.id, aead)
+	}
+	for _, id := range ids {
+		if _, ok := found[id]; !ok {
+			missing = append(missing, id)
+		}
+	}
+	return missing, nil
+}
+
+type storedKey struct {
+	id      uuid.UUID
+	wrapped []byte
+}
+
+// make makes the keys of subjects that have none. A subject whose key another instance has made meanwhile keeps that.
+func (k *Keys) make(ctx context.Context, ids []uuid.UUID) error {
+	boxes := make([][]byte, len(ids))
+	for i, id := range ids {
+		key := make([]byte, chacha20poly1305.KeySize)
+		_, _ = rand.Read(key) // never fails
+		var err error
+		if boxes[i], err = k.wrapper.Wrap(ctx, id, key); err != nil {
+			return fmt.Errorf("subject: wrap the key of subject %s: %w", id, err)
+		}
+	}
+	if _, err := k.pool.Exec(ctx, insertKeysSQL, ids, boxes); err != nil {
+		return fmt.Errorf("subject: store keys: %w", err)
+	}
+	return nil
+}
+
+// Destroy destroys the keys of subjects, durably, and marks the subjects so that they never get another one.
+func (k *Keys) Destroy(ctx context.Context, ids ...uuid.UUID) error {
+	if _, err := k.pool.Exec(ctx, destroySQL, ids); err != nil {
+		return fmt.Errorf("subject: destroy keys: %w", err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, id := range ids {
+		k.cache.Add(id, nil)
+	}
+	return nil
+}
+
+// exists reports whether a subject has, or had, a key.
+func (k *Keys) exists(ctx context.Context, id uuid.UUID) (exists bool, err error) {
+	err = k.pool.QueryRow(ctx, existsSQL, id).Scan(&exists)
+	return exists, wrapError("look for the key", err)
+}
+
+// settle waits until no instance uses the destroyed key of a subject any more.
+func (k *Keys) settle(ctx context.Context, id uuid.UUID) error {
+	var since time.Duration
+	if err := k.pool.QueryRow(ctx, sinceErasedSQL, id).Scan(&since); err != nil {
+		return fmt.Errorf("subject: read the time of the erasure: %w", err)
+	}
+	timer := time.NewTimer(keyLease + keyLease/10 - since)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func wrapError(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("subject: %s: %w", what, err)
+}
