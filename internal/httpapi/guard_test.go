@@ -78,7 +78,7 @@ func others(scope string) (all []string) {
 func requestFor(path, method string, op *openapi3.Operation) (string, string, []string) {
 	path = strings.NewReplacer("{account_id}", accountID.String(), "{projection_id}", "balances",
 		"{replay_id}", replayID.String(), "{position}", "7", "{hold_id}", replayID.String(), "{transfer_id}", replayID.String(),
-		"{webhook_id}", replayID.String(), "{event_type}", "MoneyDeposited", "{schema_version}", "1").Replace(path)
+		"{webhook_id}", replayID.String(), "{subject_id}", replayID.String(), "{event_type}", "MoneyDeposited", "{schema_version}", "1").Replace(path)
 	if op.RequestBody == nil {
 		return path, "", nil
 	}

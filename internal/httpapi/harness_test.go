@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -28,6 +29,7 @@ import (
 	"passbook/internal/money"
 	"passbook/internal/projector"
 	"passbook/internal/query"
+	"passbook/internal/subject"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -73,6 +75,7 @@ type service struct {
 
 	auth       httpapi.Authenticator
 	rateLimit  float64
+	unsealed   bool // personal text is not sealed
 	cors       []string
 	maxStreams int
 	share      int // MaxStreamsPerCaller
@@ -90,6 +93,25 @@ func (s *service) Do(_ context.Context, r command.Request) (command.Result, erro
 		return s.do(r)
 	}
 	return recorded(r, 7, 3), nil
+}
+
+// subjects returns nil if personal text is not sealed.
+func (s *service) subjects() httpapi.Subjects {
+	if s.unsealed {
+		return nil
+	}
+	return s
+}
+
+// Erase knows one subject.
+func (s *service) Erase(_ context.Context, id uuid.UUID, m command.Metadata) (subject.Erasure, error) {
+	if id != replayID {
+		return subject.Erasure{}, fmt.Errorf("wrapped: %w", subject.ErrNotFound)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests = append(s.requests[:0], command.Request{Command: account.EraseSubject{SubjectID: id}, Metadata: m})
+	return subject.Erasure{SubjectID: id, Accounts: []uuid.UUID{id}, Position: 7, PlainText: true}, nil
 }
 
 // last returns the last request that reached the write side; ok is false when none did.
@@ -285,7 +307,7 @@ func serve(t *testing.T, s *service) *harness {
 		s.streams = httpapi.StreamTimes{Heartbeat: 20 * time.Millisecond, PieceTimeout: 2 * time.Second}
 	}
 	h, err := httpapi.New(httpapi.Config{
-		Follower: s.primary != "", PrimaryURL: s.primary, Commands: s, Queries: s, Statements: s, Holds: s, Movements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Statistics: s, Webhooks: s, WebhookControl: s, WebhookRules: s, Proofs: s, Stopping: s.stopping, Feed: a.feed, Streams: s.streams,
+		Follower: s.primary != "", PrimaryURL: s.primary, Commands: s, Queries: s, Statements: s, Holds: s, Movements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Statistics: s, Webhooks: s, WebhookControl: s, WebhookRules: s, Proofs: s, Subjects: s.subjects(), Stopping: s.stopping, Feed: a.feed, Streams: s.streams,
 		Authenticator: s.auth, Authentication: "keys", Hosts: []string{"Bank.example"}, BasePath: s.base, CORSOrigins: s.cors, RateLimit: s.rateLimit, MaxStreams: s.maxStreams, MaxStreamsPerCaller: s.share, Bulk: s.bulk,
 		Ready:       func(context.Context) []httpapi.Check { return s.checks },
 		Started:     func() bool { return !s.starting.Load() },

@@ -77,7 +77,7 @@ func TestRefusalsNameTheField(t *testing.T) {
 	id := func(n int) uuid.UUID { return uuid.MustParse(fmt.Sprintf("0190a0d2-7c4e-7b1c-9a53-%012d", n)) }
 	usd, _ := money.LookupCurrency("USD")
 	cents := func(n int64) money.Amount { return money.New(n, eur) }
-	ada, foreign, suspended, closed, full, many, empty, missing := id(1), id(2), id(3), id(4), id(5), id(6), id(7), id(9)
+	ada, foreign, suspended, closed, full, many, empty, forgotten, missing := id(1), id(2), id(3), id(4), id(5), id(6), id(7), id(8), id(9)
 	held, released, expired, transfer := id(11), id(12), id(13), id(14)
 	l := newLedger(t)
 	created := account.AccountCreated{Owner: "Ada", Currency: eur}
@@ -99,6 +99,7 @@ func TestRefusalsNameTheField(t *testing.T) {
 		l.add(many, account.HoldPlaced{HoldID: id(1000 + i), Amount: cents(1)})
 	}
 	l.add(empty, account.AccountCreated{Owner: "Ada", Currency: eur, OverdraftLimit: 100_00}, account.HoldPlaced{HoldID: id(16), Amount: cents(50_00)})
+	l.add(forgotten, created, account.SubjectErased{SubjectID: forgotten})
 	a := serve(t, &service{do: l.do})
 
 	of := func(id uuid.UUID) string { return "/accounts/" + id.String() }
@@ -157,6 +158,7 @@ func TestRefusalsNameTheField(t *testing.T) {
 		{"close", "POST", of(closed) + "/close", own(closed), "", "account-closed", "account_id"},
 		{"change", "PATCH", of(missing), own(missing), `"owner":"x"`, "account-not-found", "account_id"},
 		{"change", "PATCH", of(closed), own(closed), `"owner":"x"`, "account-closed", "account_id"},
+		{"change", "PATCH", of(forgotten), own(forgotten), `"owner":"x"`, "account-erased", "account_id"},
 		{"change", "PATCH", of(ada), own(ada), `"owner":" "`, "text-empty", "owner"},
 		{"change", "PATCH", of(full), own(full), `"overdraft_limit":"1"`, "balance-overflow", "overdraft_limit"},
 		{"change", "PATCH", of(empty), own(empty), `"overdraft_limit":"1"`, "limit-below-debit", "overdraft_limit"},

@@ -153,8 +153,12 @@ func (e *Eraser) append(ctx context.Context, id uuid.UUID, m command.Metadata) (
 	return appended, wrapError("append SubjectErased", err)
 }
 
-// Reconcile destroys the keys of all subjects that the log says are erased: a backup of the keys has them again.
+// Reconcile destroys the keys of all subjects that the log says are erased: a backup of the keys has them again. And it has Run look at
+// all erasures once more: a backup of the log lacks their SubjectErased.
 func (e *Eraser) Reconcile(ctx context.Context) error {
+	if _, err := e.keys.pool.Exec(ctx, againSQL); err != nil {
+		return fmt.Errorf("subject: look at all erasures again: %w", err)
+	}
 	for after := ""; ; {
 		rows, _ := e.log.Query(ctx, erasedSubjectsSQL, after, page) // CollectRows returns the error
 		texts, err := pgx.CollectRows(rows, pgx.RowTo[string])

@@ -44,16 +44,17 @@ create index if not exists subject_keys_erasures on subject_keys (erased_at) whe
 create index if not exists subject_keys_unfinished on subject_keys (erased_at) where erased_at is not null and finished_at is null`
 
 const (
-	lockTablesSQL  = `select pg_advisory_xact_lock(7018230149)`
-	tablesSQL      = `select to_regclass('subject_keys') is not null, to_regclass('events') is not null`
-	sampleSQL      = `select subject_id, wrapped from subject_keys where wrapped is not null limit 1`
-	selectKeysSQL  = `select subject_id, wrapped from subject_keys where subject_id = any ($1)`
-	insertKeysSQL  = `insert into subject_keys (subject_id, wrapped) select * from unnest($1::uuid[], $2::bytea[]) on conflict do nothing`
-	erasuresSQL    = `select subject_id from subject_keys where erased_at > clock_timestamp() - interval '` + recent + `'`
-	existsSQL      = `select exists (select from subject_keys where subject_id = $1)`
-	unfinishedSQL  = `select subject_id, clock_timestamp() - erased_at from subject_keys where erased_at is not null and finished_at is null order by erased_at limit $1`
-	finishedSQL    = `update subject_keys set finished_at = clock_timestamp() where subject_id = $1 and finished_at is null`
-	destroySQL     = `insert into subject_keys (subject_id, erased_at) select id, clock_timestamp() from unnest($1::uuid[]) as id
+	lockTablesSQL = `select pg_advisory_xact_lock(7018230149)`
+	tablesSQL     = `select to_regclass('subject_keys') is not null, to_regclass('events') is not null`
+	sampleSQL     = `select subject_id, wrapped from subject_keys where wrapped is not null limit 1`
+	selectKeysSQL = `select subject_id, wrapped from subject_keys where subject_id = any ($1)`
+	insertKeysSQL = `insert into subject_keys (subject_id, wrapped) select * from unnest($1::uuid[], $2::bytea[]) on conflict do nothing`
+	erasuresSQL   = `select subject_id from subject_keys where erased_at > clock_timestamp() - interval '` + recent + `'`
+	existsSQL     = `select exists (select from subject_keys where subject_id = $1)`
+	unfinishedSQL = `select subject_id, clock_timestamp() - erased_at from subject_keys where erased_at is not null and finished_at is null order by erased_at limit $1`
+	finishedSQL   = `update subject_keys set finished_at = clock_timestamp() where subject_id = $1 and finished_at is null`
+	againSQL      = `update subject_keys set finished_at = null where finished_at is not null`
+	destroySQL    = `insert into subject_keys (subject_id, erased_at) select id, clock_timestamp() from unnest($1::uuid[]) as id
 on conflict (subject_id) do update set wrapped = null, erased_at = excluded.erased_at, finished_at = null where subject_keys.erased_at is null`
 	sinceErasedSQL = `select clock_timestamp() - erased_at from subject_keys where subject_id = $1`
 )
