@@ -16,13 +16,14 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"passbook/internal/httpapi/apitest"
 	"passbook/internal/pgtest"
 )
 
 // The texts of a person. Each is nowhere else.
-var zoe = []string{"Zoë Quillfeather", "zoe quillfeather", "quillfeather-salary", "quillfeather-room", "quillfeather-sorry", "quillfeather-label", "quillfeather-note"}
+var zoe = []string{"Zoë Quillfeather", "zoe quillfeather", "quillfeather-salary", "quillfeather-room", "quillfeather-sorry", "quillfeather-label", "quillfeather-note", "quillfeather-key"}
 
 // testbed is the database of a log, another of keys, and a master key.
 type testbed struct {
@@ -147,6 +148,11 @@ func live(a api) (subject, first, second, bob string, position int64) {
 	a.call("POST", "/accounts/"+first+"/holds/"+hold+"/release", `{"reason":"quillfeather-sorry"}`, 200)
 	a.call("POST", "/reversals", fmt.Sprintf(`{"position":%v,"amount":"1","reason":"quillfeather-sorry"}`, deposit["position"]), 201)
 	a.call("POST", "/transfers", `{"from_account_id":"`+first+`","to_account_id":"`+bob+`","amount":2,"reference":"the loan"}`, 201)
+	// The answer to a refused command is stored with its key.
+	refused, err := sendSettled(a.t, a.client, a.base+"/withdrawals", `{"account_id":"`+first+`","amount":1000,"reference":"quillfeather-salary"}`, "quillfeather-key")
+	if err != nil || refused.status != http.StatusUnprocessableEntity {
+		a.t.Fatalf("%+v, %v", refused, err)
+	}
 	for range 110 { // past a snapshot
 		position = int64(a.call("POST", "/deposits", `{"account_id":"`+first+`","amount":1,"reference":"quillfeather-salary"}`, 201)["position"].(float64))
 	}
@@ -164,7 +170,7 @@ func TestErasure(t *testing.T) {
 	a := api{t, client, one.base}
 	subject, first, second, bob, position := live(a)
 	seen := get(t, client, fmt.Sprintf("%s/accounts?owner_contains=QUILL&min_position=%d", two.base, position)) + get(t, client, one.base+"/events?limit=1000")
-	if found := holds(seen, zoe); len(found) < len(zoe)-1 { // the folded name is in no response
+	if found := holds(seen, zoe); len(found) < len(zoe)-2 { // the folded name and the key are in no response
 		t.Fatalf("only %q can be seen before", found)
 	}
 	pool := connect(t, b.log)
@@ -246,4 +252,46 @@ func othersGoOn(a api, first, bob string) {
 	}
 	a.call("POST", "/deposits", `{"account_id":"`+first+`","amount":1,"reference":"quillfeather-salary"}`, 201)
 	a.call("PATCH", "/accounts/"+first, `{"owner":"Zoë Quillfeather"}`, 422)
+}
+
+// TestErasureIsFinished kills an instance in the middle of an erasure, after the key is destroyed and before the log says so. Another
+// one finishes it.
+func TestErasureIsFinished(t *testing.T) {
+	t.Parallel()
+	b := newErasureTestbed(t)
+	one, two := b.launch(t, b.log), b.launch(t, b.log)
+	client := apitest.Client(t)
+	id := api{t, client, one.base}.call("POST", "/accounts", `{"owner":"Zoë Quillfeather","currency":"EUR"}`, 201)["account_id"].(string)
+	keys := connect(t, b.keys)
+	go func() {
+		if response, err := http.Post(one.base+"/subjects/"+id+"/erase", "", nil); err == nil { //nolint:noctx // it dies with the server
+			_ = response.Body.Close()
+		}
+	}()
+	count := func(pool *pgxpool.Pool, sql string) (n int) {
+		if err := pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	eventuallyTrue(t, time.Minute, "the key is destroyed", func() bool {
+		return count(keys, "select count(*) from subject_keys where wrapped is null") == 1
+	})
+	_ = one.cmd.Process.Kill()
+	<-one.done
+	log := connect(t, b.log)
+	if n := count(log, "select count(*) from events where type = 'SubjectErased'"); n > 0 {
+		t.Fatal("it was killed too late")
+	}
+	eventuallyTrue(t, time.Minute, "the other instance finishes it", func() bool {
+		return count(log, "select count(*) from events where type = 'SubjectErased'") == 1
+	})
+	a := api{t, client, two.base}
+	a.call("POST", "/subjects/"+id+"/erase", "", 200)
+	if got := a.call("GET", "/accounts/"+id+"/balance?min_position=2", "", 200); got["owner"] != "" || got["erased"] != true {
+		t.Errorf("the account: %v", got)
+	}
+	if n := count(log, "select count(*) from events"); n != 2 {
+		t.Errorf("%d events", n)
+	}
 }

@@ -1,0 +1,137 @@
+package subject_test
+
+import (
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"passbook/internal/account"
+	"passbook/internal/command"
+	"passbook/internal/eventstore"
+	"passbook/internal/subject"
+)
+
+// opens reports whether an instance opens an event; an erased one is a marker.
+func opens(t *testing.T, keys *subject.Keys, e eventstore.Event) bool {
+	t.Helper()
+	one := []eventstore.Event{e}
+	if err := subject.NewCodec(keys).Open(t.Context(), one); err != nil {
+		t.Fatal(err)
+	}
+	return !strings.Contains(string(one[0].Payload), `"erased": true`)
+}
+
+// TestErasureElsewhere expects an erasure to take hold in an instance that has the key in memory, once Erase has returned.
+func TestErasureElsewhere(t *testing.T) {
+	t.Parallel()
+	b := newTestbed(t)
+	one, pool := b.instance(t)
+	two, _ := b.instance(t)
+	person := uuid.New()
+	e := sealed(t, subject.NewCodec(one), pool, uuid.New(), person, account.OwnerChanged{Owner: "Zoë"})
+	if !opens(t, one, e) || !opens(t, two, e) {
+		t.Fatal("the event does not open")
+	}
+	eraser := subject.NewEraser(one, b.log, nil, slog.New(slog.DiscardHandler))
+	erased, err := eraser.Erase(t.Context(), person, command.Metadata{})
+	if err != nil || len(erased.Accounts) > 0 {
+		t.Fatalf("%+v, %v", erased, err)
+	}
+	if opens(t, two, e) {
+		t.Error("the other instance still opens it")
+	}
+	began := time.Now()
+	if _, err := eraser.Erase(t.Context(), person, command.Metadata{}); err != nil || time.Since(began) > time.Second/2 {
+		t.Errorf("again: %v in %v", err, time.Since(began))
+	}
+	if _, err := eraser.Erase(t.Context(), uuid.New(), command.Metadata{}); !errors.Is(err, subject.ErrNotFound) {
+		t.Errorf("nobody: %v", err)
+	}
+}
+
+// TestReconcile expects a restored key to be destroyed again, because the log says that its subject is erased.
+func TestReconcile(t *testing.T) {
+	t.Parallel()
+	b := newTestbed(t)
+	one, pool := b.instance(t)
+	person := uuid.New()
+	e := sealed(t, subject.NewCodec(one), pool, uuid.New(), person, account.OwnerChanged{Owner: "Zoë"})
+	if _, err := b.log.Exec(t.Context(), `insert into events select 1, gen_random_uuid(), 1, gen_random_uuid(), 'SubjectErased', 1,
+		jsonb_build_object('subject_id', $1::uuid), '{}', now()`, person); err != nil {
+		t.Fatal(err)
+	}
+	two, _ := b.instance(t)
+	if !opens(t, two, e) {
+		t.Fatal("the event does not open")
+	}
+	if err := subject.NewEraser(two, b.log, nil, slog.New(slog.DiscardHandler)).Reconcile(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	three, _ := b.instance(t)
+	if opens(t, two, e) || opens(t, three, e) {
+		t.Error("the event opens")
+	}
+}
+
+func TestMissingKey(t *testing.T) {
+	t.Parallel()
+	b := newTestbed(t)
+	one, pool := b.instance(t)
+	person := uuid.New()
+	e := []eventstore.Event{sealed(t, subject.NewCodec(one), pool, uuid.New(), person, account.OwnerChanged{Owner: "Zoë"})}
+	if _, err := pool.Exec(t.Context(), "delete from subject_keys"); err != nil {
+		t.Fatal(err)
+	}
+	two, _ := b.instance(t)
+	err := subject.NewCodec(two).Open(t.Context(), e)
+	if missing, ok := errors.AsType[*subject.MissingKeyError](err); !ok || missing.SubjectID != person {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestPrepare(t *testing.T) {
+	t.Parallel()
+	b := newTestbed(t)
+	if err := subject.NewKeys(b.log, master(t, 1), false).Prepare(t.Context()); !errors.Is(err, subject.ErrLogDatabase) {
+		t.Errorf("the log's database: %v", err)
+	}
+	one, pool := b.instance(t)
+	_ = sealed(t, subject.NewCodec(one), pool, uuid.New(), uuid.Nil, account.OwnerChanged{Owner: "Zoë"})
+	if err := subject.NewKeys(pool, master(t, 2), false).Prepare(t.Context()); !errors.Is(err, subject.ErrMasterKey) {
+		t.Errorf("another master key: %v", err)
+	}
+}
+
+func TestReadMasterKey(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		text string
+		mode os.FileMode
+		want string
+	}{
+		"hex":            {strings.Repeat("0a", 32) + "\n", 0o600, ""},
+		"base64":         {base64.StdEncoding.EncodeToString(make([]byte, 32)), 0o400, ""},
+		"too short":      {"0a", 0o600, "32 random bytes"},
+		"not a key":      {"secret", 0o600, "32 random bytes"},
+		"others read it": {strings.Repeat("0a", 32), 0o640, "mode 0640"},
+	} {
+		path := filepath.Join(t.TempDir(), "key")
+		if err := os.WriteFile(path, []byte(test.text), test.mode); err != nil {
+			t.Fatal(err)
+		}
+		_, err := subject.ReadMasterKey(path)
+		if test.want == "" != (err == nil) || err != nil && (!strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret")) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := subject.ReadMasterKey("/none/key"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+}
