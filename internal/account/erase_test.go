@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -22,7 +21,7 @@ func TestErasedAccount(t *testing.T) {
 	labels := account.NewMetadata(map[string]string{"name": "Ada"})
 	states := map[uuid.UUID]account.State{}
 	do := func(id uuid.UUID, c account.Command) ([]account.Entry, error) {
-		entries, err := account.Decide(time.Now(), id, c, func(id uuid.UUID) account.State { return states[id] })
+		entries, err := account.Decide(noon, id, c, func(id uuid.UUID) account.State { return states[id] })
 		for _, e := range entries {
 			var evolveErr error
 			if states[e.AccountID], evolveErr = account.Evolve(states[e.AccountID], e.Event); evolveErr != nil {
@@ -75,7 +74,9 @@ func TestErasedAccount(t *testing.T) {
 		account.ReleaseHold{HoldID: subject, Reason: "of Ada"},
 		account.Withdraw{Amount: ten, Reference: "of Ada", Metadata: labels},
 		account.Withdraw{Amount: ten, Reference: "of Ada", Metadata: labels},
-		account.Suspend{Reason: "of Ada"}, account.Reactivate{Reason: "of Ada"}, account.Close{Reason: "of Ada"},
+		account.Suspend{Reason: "of Ada"},
+		account.Reactivate{Reason: "of Ada"},
+		account.Close{Reason: "of Ada"},
 	} {
 		for _, e := range must(erased, c) {
 			if payload, err := eventjson.Encode(e.Event); err != nil || strings.Contains(string(payload.Payload), "Ada") {

@@ -64,9 +64,6 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	if err != nil {
 		return nil, err
 	}
-	if a.subjects, err = a.newSubjects(ctx, cfg); err != nil {
-		return nil, err
-	}
 	registry := newRegistry(pools, cfg.Version)
 	queries, instance := query.New(pools["queries"], primaryOf(pools)), d.instance()
 	notifier := notify.New(pools["notifications"], instance)
@@ -97,16 +94,12 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	if err != nil {
 		return nil, err
 	}
-	var eraser httpapi.Subjects
-	if cfg.FollowURL == "" {
-		eraser = a.addEraser(a.subjects, cfg, pools["commands"], commands)
-	}
 	registry.MustRegister(newProjectionMetrics(engine, a.started.Load))
 	a.handler, err = httpapi.New(httpapi.Config{
 		Commands: commands, Follower: cfg.FollowURL != "", PrimaryURL: cfg.PrimaryURL, Queries: queries, Statements: queries, Holds: queries, Movements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Authenticator: authenticator, Authentication: cfg.Auth, Hosts: cfg.Hosts, CORSOrigins: cfg.CORSOrigins, BasePath: cfg.BasePath, RateLimit: cfg.RateLimit,
 		MaxStreams: cfg.MaxStreams, MaxStreamsPerCaller: cfg.MaxStreamsPerCaller,
-		Webhooks: hooks, WebhookControl: hooks, WebhookRules: hooks, Proofs: merkle.NewProver(pools["feed"]), Subjects: eraser, Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, writerCheck),
+		Webhooks: hooks, WebhookControl: hooks, WebhookRules: hooks, Proofs: merkle.NewProver(pools["feed"]), Subjects: a.addEraser(cfg, pools["commands"], commands), Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, writerCheck),
 		Started: a.started.Load, Unavailable: unavailable, Logger: cfg.Log, Registry: registry, Version: cfg.Version,
 	})
 	if err != nil {
@@ -184,7 +177,7 @@ func (a *app) newEngine(cfg config.Config, pool *pgxpool.Pool, c projector.Confi
 // queryTimeout limits each statement of a query.
 const queryTimeout = 10 * time.Second
 
-// openPools opens a pool for each use, so that slow queries cannot keep commands waiting for a connection.
+// openPools opens a pool for each use, and that of the subjects' keys, so that slow queries cannot keep commands waiting for a connection.
 func (a *app) openPools(ctx context.Context, cfg config.Config, d *Database) (map[string]*pgxpool.Pool, error) {
 	type use struct {
 		name, url string
@@ -226,7 +219,9 @@ func (a *app) openPools(ctx context.Context, cfg config.Config, d *Database) (ma
 		}
 		pools["notifications"] = pool
 	}
-	return pools, nil
+	var err error
+	a.subjects, err = a.newSubjects(ctx, cfg)
+	return pools, err
 }
 
 // primaryOf returns the pool for queries that a replica cannot answer.

@@ -27,11 +27,15 @@ func (a *app) newSubjects(ctx context.Context, cfg config.Config) (*subjects, er
 	if cfg.MasterKey == nil {
 		return nil, nil
 	}
+	master, err := subject.NewMasterKey(cfg.MasterKey)
+	if err != nil {
+		return nil, err
+	}
 	pool, err := a.pool(ctx, cfg.KeysDatabaseURL, "passbook keys", 4, 5*time.Second)
 	if err != nil {
 		return nil, err
 	}
-	return &subjects{pool: pool, keys: subject.NewKeys(pool, cfg.MasterKey, cfg.FollowURL != "")}, nil
+	return &subjects{pool: pool, keys: subject.NewKeys(pool, master, cfg.FollowURL != "")}, nil
 }
 
 // log returns the log in a pool's database, in plain text.
@@ -43,14 +47,37 @@ func (s *subjects) log(pool *pgxpool.Pool) *eventstore.Store {
 	return store.Coded(subject.NewCodec(s.keys))
 }
 
-// addEraser adds what erases subjects, and returns it; nil if sealing is off.
-func (a *app) addEraser(s *subjects, cfg config.Config, primary *pgxpool.Pool, commands subject.Commands) httpapi.Subjects {
-	if s == nil {
+// addEraser adds what erases subjects, and returns it; nil if sealing is off, and on a follower.
+func (a *app) addEraser(cfg config.Config, primary *pgxpool.Pool, commands subject.Commands) httpapi.Subjects {
+	if a.subjects == nil || cfg.FollowURL != "" {
 		return nil
 	}
-	s.eraser = subject.NewEraser(s.keys, primary, commands, cfg.Log)
-	a.workers = append(a.workers, s.eraser.Run)
-	return s.eraser
+	a.subjects.eraser = subject.NewEraser(a.subjects.keys, primary, commands, cfg.Log)
+	a.workers = append(a.workers, a.subjects.eraser.Run)
+	return a.subjects.eraser
+}
+
+// ReadLog returns the log in a pool's database for a command that reads it: in plain text if the settings have the keys. The
+// caller calls done.
+func ReadLog(ctx context.Context, cfg config.Config, pool *pgxpool.Pool) (log *eventstore.Store, done func(), err error) {
+	log = eventstore.New(pool)
+	if cfg.MasterKey == nil {
+		return log, func() {}, nil
+	}
+	master, err := subject.NewMasterKey(cfg.MasterKey)
+	if err != nil {
+		return nil, nil, err
+	}
+	keysPool, err := postgres.NewPool(ctx, cfg.KeysDatabaseURL, postgres.WithApplicationName("passbook keys"), postgres.WithMaxConns(1))
+	if err != nil {
+		return nil, nil, err
+	}
+	keys := subject.NewKeys(keysPool, master, true)
+	if err := keys.Prepare(ctx); err != nil {
+		keysPool.Close()
+		return nil, nil, err
+	}
+	return log.Coded(subject.NewCodec(keys)), keysPool.Close, nil
 }
 
 // prepare makes the keys ready for use, and destroys those that the log says are erased. Nothing may read the log before.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -29,16 +30,15 @@ func compareLogs(ctx context.Context, cfg config.Config, server string, out io.W
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Stop()) }()
-	pool, err := postgres.NewPool(ctx, d.OwnerURL, postgres.WithApplicationName("passbook verify"), postgres.WithMaxConns(1))
+	store, done, err := openLog(ctx, cfg, d)
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer done()
 	c, server, err := newClient(server, &cfg)
 	if err != nil {
 		return err
 	}
-	store := eventstore.New(pool)
 	head, err := store.Head(ctx)
 	if err != nil {
 		return err
@@ -84,6 +84,20 @@ func compareLogs(ctx context.Context, cfg config.Config, server string, out io.W
 	}
 }
 
+// openLog opens the log in the database. The caller calls done.
+func openLog(ctx context.Context, cfg config.Config, d *app.Database) (log *eventstore.Store, done func(), err error) {
+	pool, err := postgres.NewPool(ctx, d.OwnerURL, postgres.WithApplicationName("passbook verify"), postgres.WithMaxConns(1))
+	if err != nil {
+		return nil, nil, err
+	}
+	log, closeKeys, err := app.ReadLog(ctx, cfg, pool)
+	if err != nil {
+		pool.Close()
+		return nil, nil, err
+	}
+	return log, func() { closeKeys(); pool.Close() }, nil
+}
+
 func reportEqual(out io.Writer, server string, position int64, sum []byte, here, there int64) error {
 	_, err := fmt.Fprintf(out, "the log is equal to that of %s up to position %d (sha256 %s)\n", server, position, hex.EncodeToString(sum))
 	if err == nil && here > position {
@@ -97,6 +111,9 @@ func reportEqual(out io.Writer, server string, position int64, sum []byte, here,
 
 // bothSides returns the same event of two logs in one form: without what the settings of each server say of its name.
 func bothSides(render func(*eventstore.Event) ([]byte, error), e *eventstore.Event, there client.CloudEvent) (ours, theirs []byte, err error) {
+	if bytes.Contains(e.Payload, []byte(`"sealed": {`)) {
+		return nil, nil, fmt.Errorf("verify: the event at position %d is sealed; to compare it, set PASSBOOK_SUBJECT_MASTER_KEY_FILE and PASSBOOK_SUBJECT_KEYS_DATABASE_URL", e.Position)
+	}
 	text, err := render(e)
 	if err != nil {
 		return nil, nil, err

@@ -164,6 +164,9 @@ func printReport(r *verify.Report, out io.Writer) error {
 	for _, id := range r.NotChecked {
 		fmt.Fprintf(w, "----  %-21s not checked: no check knows the rows of this projection\n", id)
 	}
+	if r.Sealed > 0 {
+		fmt.Fprintf(w, "----  the text of %d events is sealed: not compared with the read models\n", r.Sealed)
+	}
 	if r.OK {
 		fmt.Fprintf(w, "\nnothing differs (%.1f s)\n", r.Seconds)
 	}

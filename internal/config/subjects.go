@@ -1,15 +1,19 @@
 package config
 
 import (
-	"github.com/jackc/pgx/v5/pgxpool"
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"os"
 
-	"passbook/internal/subject"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Subjects are the settings about the keys that personal text is sealed under.
 type Subjects struct {
-	// MasterKey is nil if personal text is not sealed.
-	MasterKey *subject.MasterKey
+	// MasterKey, 32 bytes, is nil if personal text is not sealed.
+	MasterKey []byte
 	// KeysDatabaseURL is where the subjects' keys are.
 	KeysDatabaseURL string
 }
@@ -41,9 +45,34 @@ func (s *Settings) loadSubjects(wrong func(one *setting, format string, args ...
 	}
 	if path != "" {
 		var err error
-		if c.MasterKey, err = subject.ReadMasterKey(path); err != nil {
+		if c.MasterKey, err = readMasterKey(path); err != nil {
 			wrong(s.masterKeyFile, "%v", err)
 		}
 	}
 	return c
+}
+
+// readMasterKey reads 32 random bytes, in hex or base64, from a file that only its owner may read.
+func readMasterKey(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return nil, fmt.Errorf("%s has mode %04o; only its owner may read it, so make it 0600", path, mode)
+	}
+	text, err := os.ReadFile(path) //nolint:gosec // named by a setting
+	if err != nil {
+		return nil, err
+	}
+	text = bytes.TrimSpace(text)
+	key, err := hex.DecodeString(string(text))
+	if err != nil {
+		key, err = base64.StdEncoding.DecodeString(string(text))
+	}
+	const size = 32
+	if err != nil || len(key) != size {
+		return nil, fmt.Errorf("%s must contain 32 random bytes in hex or base64, such as openssl rand -hex 32 makes", path)
+	}
+	return key, nil
 }

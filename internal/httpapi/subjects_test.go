@@ -12,7 +12,7 @@ func TestEraseSubject(t *testing.T) {
 	path := "/subjects/" + replayID.String() + "/erase"
 	a := serve(t, &service{})
 	want := `{"accounts":["` + replayID.String() + `"],"plain_text_remains":true,"position":7,"subject_id":"` + replayID.String() + `"}`
-	if got := a.send("POST", path, ""); got.status != http.StatusOK || string(got.text) != want {
+	if got := a.send("POST", path, ""); got.status != http.StatusOK || got.text != want {
 		t.Errorf("%d %s", got.status, got.text)
 	}
 	got := a.send("POST", "/subjects/"+uuid.NewString()+"/erase", "")

@@ -30,8 +30,11 @@ func texts() []account.Event {
 		account.MoneyWithdrawn{Amount: ten, Metadata: labels},
 		account.TransferSent{TransferID: uuid.New(), To: uuid.New(), Amount: ten, Reference: awkward},
 		account.TransferReceived{TransferID: uuid.New(), From: uuid.New(), Amount: ten, Reference: awkward},
-		account.AccountSuspended{Reason: awkward}, account.AccountReactivated{Reason: awkward}, account.AccountClosed{Reason: awkward},
-		account.OwnerChanged{Owner: awkward}, account.MetadataChanged{Metadata: labels},
+		account.AccountSuspended{Reason: awkward},
+		account.AccountReactivated{Reason: awkward},
+		account.AccountClosed{Reason: awkward},
+		account.OwnerChanged{Owner: awkward},
+		account.MetadataChanged{Metadata: labels},
 		account.HoldPlaced{HoldID: uuid.New(), Amount: ten, Reference: awkward, Metadata: labels},
 		account.HoldReleased{HoldID: uuid.New(), Amount: ten, Reason: awkward},
 		account.CreditReversed{Reversal: account.Reversal{ReversalID: uuid.New(), ReversedPosition: 7, Amount: ten, Reason: awkward}},
@@ -166,6 +169,7 @@ func BenchmarkSeal(b *testing.B)      { benchmarkSeal(b, "salary of May") }
 func BenchmarkSealPlain(b *testing.B) { benchmarkSeal(b, "") }
 
 func benchmarkSeal(b *testing.B, reference string) {
+	b.Helper()
 	keys, _ := newTestbed(b).instance(b)
 	codec := subject.NewCodec(keys)
 	eur, _ := money.LookupCurrency("EUR")

@@ -1,11 +1,8 @@
 package subject_test
 
 import (
-	"encoding/base64"
 	"errors"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -106,32 +103,5 @@ func TestPrepare(t *testing.T) {
 	_ = sealed(t, subject.NewCodec(one), pool, uuid.New(), uuid.Nil, account.OwnerChanged{Owner: "Zoë"})
 	if err := subject.NewKeys(pool, master(t, 2), false).Prepare(t.Context()); !errors.Is(err, subject.ErrMasterKey) {
 		t.Errorf("another master key: %v", err)
-	}
-}
-
-func TestReadMasterKey(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		text string
-		mode os.FileMode
-		want string
-	}{
-		"hex":            {strings.Repeat("0a", 32) + "\n", 0o600, ""},
-		"base64":         {base64.StdEncoding.EncodeToString(make([]byte, 32)), 0o400, ""},
-		"too short":      {"0a", 0o600, "32 random bytes"},
-		"not a key":      {"secret", 0o600, "32 random bytes"},
-		"others read it": {strings.Repeat("0a", 32), 0o640, "mode 0640"},
-	} {
-		path := filepath.Join(t.TempDir(), "key")
-		if err := os.WriteFile(path, []byte(test.text), test.mode); err != nil {
-			t.Fatal(err)
-		}
-		_, err := subject.ReadMasterKey(path)
-		if test.want == "" != (err == nil) || err != nil && (!strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret")) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if _, err := subject.ReadMasterKey("/none/key"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("no file: %v", err)
 	}
 }

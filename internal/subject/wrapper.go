@@ -6,11 +6,8 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/google/uuid"
 	"golang.org/x/crypto/chacha20poly1305"
@@ -31,30 +28,6 @@ var ErrMasterKey = errors.New("subject: the master key is not the one that the s
 type MasterKey struct {
 	aead cipher.AEAD
 	id   [4]byte // the first bytes of the master key's hash
-}
-
-// ReadMasterKey reads a master key from a file: 32 random bytes in hex or base64, which only its owner may read.
-func ReadMasterKey(path string) (*MasterKey, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s has mode %04o; only its owner may read it, so make it 0600", path, info.Mode().Perm())
-	}
-	text, err := os.ReadFile(path) //nolint:gosec // named by a setting
-	if err != nil {
-		return nil, err
-	}
-	text = bytes.TrimSpace(text)
-	key, err := hex.DecodeString(string(text))
-	if err != nil {
-		key, err = base64.StdEncoding.DecodeString(string(text))
-	}
-	if err != nil || len(key) != chacha20poly1305.KeySize {
-		return nil, fmt.Errorf("%s must contain 32 random bytes in hex or base64, such as openssl rand -hex 32 makes", path)
-	}
-	return NewMasterKey(key)
 }
 
 // NewMasterKey returns a Wrapper for a key of 32 bytes.

@@ -27,7 +27,9 @@ type Report struct {
 	Checks      []Check      `json:"checks"`
 	// NotChecked are the projections without a check; OK says nothing about them.
 	NotChecked []string `json:"not_checked"`
-	Seconds    float64  `json:"seconds"`
+	// Sealed counts the events whose text is sealed. It was not compared with the read models, everything else was.
+	Sealed  int64   `json:"sealed,omitzero"`
+	Seconds float64 `json:"seconds"`
 }
 
 // Projection is the state of a read model in the snapshot: its rows must be the fold of events 1 to Position.
@@ -66,6 +68,8 @@ type DB interface {
 
 const (
 	headSQL = `select coalesce((select position from events order by position desc limit 1), 0)`
+
+	sealedSQL = `select count(*) from events where payload ? 'sealed'`
 
 	projectionsSQL = `select p.id, p.position, p.generation,
     (select count(*) from projection_failures f where f.projection = p.id and f.generation = p.generation and f.parked)
@@ -109,6 +113,9 @@ func within(ctx context.Context, tx pgx.Tx, limit int, before func(Check)) (Repo
 	}
 	if err := tx.QueryRow(ctx, headSQL).Scan(&report.Head); err != nil {
 		return report, fmt.Errorf("head: %w", err)
+	}
+	if err := tx.QueryRow(ctx, sealedSQL).Scan(&report.Sealed); err != nil {
+		return report, fmt.Errorf("sealed events: %w", err)
 	}
 	rows, _ := tx.Query(ctx, projectionsSQL)
 	var err error
