@@ -200,7 +200,7 @@ func (m maker) header(name string) string {
 	case "Idempotency-Key":
 		return pick(m, "", `"quoted"`, `"broken`, "a b") + "k" + strconv.Itoa(m.IntN(50))
 	case "If-Match":
-		return pick(m, `"1"`, `"2"`, "*", `W/"1"`, `"01"`, `"1", "2"`, "1", `"9223372036854775808"`)
+		return pick(m, `"1"`, `"2"`, `"9000"`, `"9001"`, "*", `W/"1"`, `"01"`, `"1", "2"`, "1", `"9223372036854775808"`)
 	case "If-None-Match":
 		return pick(m, `*`, `"1"`, `W/"2"`, `"2", *`, `"`, ",,,")
 	case "Traceparent":
