@@ -7,7 +7,6 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"passbook/internal/account"
 	"passbook/internal/account/eventjson"
 	"passbook/internal/command"
 	"passbook/internal/config"
@@ -20,7 +19,7 @@ import (
 func (a *app) newFeed(cfg config.Config, pools map[string]*pgxpool.Pool, maxStreams int) *feed.Feed {
 	return feed.New(feed.Config{
 		Log: feedLog{a.subjects.log(pools["feed"]), a.subjects.log(primaryOf(pools))}, Naming: cfg.Naming, Logger: cfg.Log,
-		Transient: postgres.IsUnavailable, MaxStreams: maxStreams, Forget: account.TypeSubjectErased,
+		Transient: postgres.IsUnavailable, MaxStreams: maxStreams,
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -44,9 +43,8 @@ func TestErasureElsewhere(t *testing.T) {
 	if opens(t, two, e) {
 		t.Error("the other instance still opens it")
 	}
-	began := time.Now()
-	if _, err := eraser.Erase(t.Context(), person, command.Metadata{}); err != nil || time.Since(began) > time.Second/2 {
-		t.Errorf("again: %v in %v", err, time.Since(began))
+	if _, err := eraser.Erase(t.Context(), person, command.Metadata{}); err != nil {
+		t.Errorf("again: %v", err)
 	}
 	if _, err := eraser.Erase(t.Context(), uuid.New(), command.Metadata{}); !errors.Is(err, subject.ErrNotFound) {
 		t.Errorf("nobody: %v", err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -76,8 +75,6 @@ type Config struct {
 	Transient func(error) bool
 	// MaxStreams is how many streams may be open at once; 0 means 128.
 	MaxStreams int
-	// Forget is the type of the event after which earlier ones are not kept in memory any more; it may be empty.
-	Forget string
 	// Poll is how often the log is read while there are streams and nothing calls Wake; 0 means 100 ms.
 	Poll time.Duration
 }
@@ -89,7 +86,6 @@ type Feed struct {
 	logger     *slog.Logger
 	transient  func(error) bool
 	maxStreams int
-	forget     string
 	poll       time.Duration
 
 	wake     chan struct{} // one slot: the log may have grown
@@ -113,7 +109,7 @@ type Feed struct {
 // New returns a Feed. Until Run runs it serves pages, and streams that read for themselves.
 func New(c Config) *Feed {
 	f := &Feed{
-		log: c.Log, naming: c.Naming.orDefault(), logger: c.Logger, transient: c.Transient, maxStreams: c.MaxStreams, forget: c.Forget, poll: c.Poll,
+		log: c.Log, naming: c.Naming.orDefault(), logger: c.Logger, transient: c.Transient, maxStreams: c.MaxStreams, poll: c.Poll,
 		wake: make(chan struct{}, 1), looking: make(chan struct{}, 1), stopping: make(chan struct{}), live: make(map[*Stream]struct{}),
 		wentBack: make(chan struct{}),
 	}
@@ -337,12 +333,6 @@ func (f *Feed) publish(tail, upTo int64, era <-chan struct{}, items []Item) bool
 	}
 	f.tail = upTo
 	f.recent = append(f.recent, items...)
-	for i := len(f.recent) - 1; i >= len(f.recent)-len(items); i-- {
-		if f.forget != "" && f.recent[i].Type == f.forget {
-			f.recent = slices.Clone(f.recent[i:])
-			break
-		}
-	}
 	if n := len(f.recent); n > maxBuffered {
 		f.recent = append(make([]Item, 0, maxBuffered+batchSize), f.recent[n-maxBuffered/2:]...)
 	}
