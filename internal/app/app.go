@@ -89,6 +89,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	if cfg.FollowURL != "" {
 		queries.ReadFollower()
 	}
+	parts := newPartitions(pools["projector"], cfg.PartitionSize, cfg.Log, registry)
 	wake := func() { engine.Wake(); events.Wake(); hooks.events.Wake(); notifier.Notify() }
 	commands, writerCheck, err := a.addWriter(ctx, cfg, d, pools, registry, wake)
 	if err != nil {
@@ -99,7 +100,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 		Commands: commands, Follower: cfg.FollowURL != "", PrimaryURL: cfg.PrimaryURL, Queries: queries, Statements: queries, Holds: queries, Movements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Authenticator: authenticator, Authentication: cfg.Auth, Hosts: cfg.Hosts, CORSOrigins: cfg.CORSOrigins, BasePath: cfg.BasePath, RateLimit: cfg.RateLimit,
 		MaxStreams: cfg.MaxStreams, MaxStreamsPerCaller: cfg.MaxStreamsPerCaller,
-		Webhooks: hooks, WebhookControl: hooks, WebhookRules: hooks, Proofs: merkle.NewProver(pools["feed"]), Subjects: a.addEraser(cfg, pools["commands"], commands), Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, writerCheck),
+		Webhooks: hooks, WebhookControl: hooks, WebhookRules: hooks, Proofs: merkle.NewProver(pools["feed"]), Subjects: a.addEraser(cfg, pools["commands"], commands), Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, parts, writerCheck),
 		Started: a.started.Load, Unavailable: unavailable, Logger: cfg.Log, Registry: registry, Version: cfg.Version,
 	})
 	if err != nil {
@@ -107,7 +108,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	}
 	a.handler = a.tracing.handler(a.handler)
 	a.addSigner(cfg, pools["projector"], registry)
-	a.workers = append(a.workers, engine.Run, queries.Run, events.Run, notifier.Run, hooks.Run)
+	a.workers = append(a.workers, engine.Run, queries.Run, events.Run, notifier.Run, hooks.Run, parts.Run)
 	return a, nil
 }
 

@@ -18,7 +18,7 @@ import (
 
 // readiness reports whether the service can do its work, and the state of its projections. A halted projection does not make the
 // service unready: that would take every instance out of service, and with them the reads that still work.
-func (a *app) readiness(pools map[string]*pgxpool.Pool, engine *projector.Engine, writer func() httpapi.Check) func(context.Context) []httpapi.Check {
+func (a *app) readiness(pools map[string]*pgxpool.Pool, engine *projector.Engine, parts *partitions, writer func() httpapi.Check) func(context.Context) []httpapi.Check {
 	primary, queries := pools["commands"], pools["queries"]
 	replica := queries.Config().ConnString() != primary.Config().ConnString()
 	return func(ctx context.Context) []httpapi.Check {
@@ -35,7 +35,7 @@ func (a *app) readiness(pools map[string]*pgxpool.Pool, engine *projector.Engine
 		if !a.started.Load() {
 			return append(checks, httpapi.Check{Name: "schema", Detail: *a.waiting.Load()})
 		}
-		checks = append(checks, writer(), schemaCheck(ctx, primary), roleCheck(ctx, primary))
+		checks = append(checks, writer(), schemaCheck(ctx, primary), parts.check(ctx), roleCheck(ctx, primary))
 		checks = append(checks, projectionChecks(ctx, engine)...)
 		checks = append(checks, a.subjects.checks(ctx)...)
 		if replica { // last, because it may use up the time limit

@@ -40,6 +40,8 @@ type Config struct {
 	RuntimeDir        string
 	Addr              string
 	IdempotencyTTL    time.Duration
+	// PartitionSize is how many positions a new partition of the log has.
+	PartitionSize int64
 	// TracesURL is where traces are sent; empty if tracing is off.
 	TracesURL       string
 	ShutdownDelay   time.Duration
@@ -81,7 +83,7 @@ type Settings struct {
 	databaseURLFile, queryDatabaseURLFile         *setting
 	directDatabaseURL, directDatabaseURLFile      *setting
 	addr, logLevel, logFormat                     *setting
-	idempotencyTTL                                *setting
+	idempotencyTTL, partitionSize                 *setting
 	shutdownDelay, shutdownTimeout, otlpEndpoint  *setting
 	accessSettings
 	namingSettings
@@ -126,6 +128,7 @@ func New(environ []string, version string) *Settings {
 	s.addSigning(add)
 	s.addSubjects(add)
 	s.idempotencyTTL = add("PASSBOOK_IDEMPOTENCY_TTL", "idempotency-ttl", "24h", "", "how long an Idempotency-Key is kept, such as 90m or 48h")
+	s.partitionSize = add("PASSBOOK_PARTITION_SIZE", "partition-size", "10000000", "", "how many positions each new partition of the log has")
 	s.shutdownDelay = add("PASSBOOK_SHUTDOWN_DELAY", "shutdown-delay", "0s", "",
 		"how long to keep serving after a signal to stop, without being ready, so that load balancers notice")
 	s.shutdownTimeout = add("PASSBOOK_SHUTDOWN_TIMEOUT", "shutdown-timeout", "15s", "", "how long requests in flight may then take")
@@ -232,6 +235,9 @@ func (s *Settings) Load(stderr io.Writer) (Config, error) {
 	c.Subjects = s.loadSubjects(wrong)
 	if c.IdempotencyTTL, err = time.ParseDuration(s.get(s.idempotencyTTL)); err != nil || c.IdempotencyTTL < time.Minute {
 		wrong(s.idempotencyTTL, "%q is not a duration of at least 1m, such as 24h", s.get(s.idempotencyTTL))
+	}
+	if c.PartitionSize, err = strconv.ParseInt(s.get(s.partitionSize), 10, 64); err != nil || c.PartitionSize < 1000 || c.PartitionSize > 1_000_000_000 {
+		wrong(s.partitionSize, "%q is not a number from 1000 to 1000000000", s.get(s.partitionSize))
 	}
 	if c.TracesURL, err = s.tracesURL(); err != nil {
 		problems = append(problems, err)

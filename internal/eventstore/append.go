@@ -33,7 +33,7 @@ func (s *Store) Coded(c Codec) *Store {
 	return &Store{reader: reader{db: s.pool, pool: s.pool, codec: c}, pool: s.pool}
 }
 
-// The function is in migrations/00001_log.sql.
+// The function is in migrations/00006_partitions.sql.
 const appendSQL = `select moved, recorded, taken
 from append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
 

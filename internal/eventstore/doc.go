@@ -1,6 +1,7 @@
-// Package eventstore is the log: one table of events whose positions run from 1 without a gap, in commit order. It appends
+// Package eventstore is the log: one table of events, in partitions, whose positions run from 1 without a gap, in commit order. It appends
 // batches and reads the log and its streams. It does not know what the events mean, except where their payloads have the ids of
-// transfers and holds and the positions of reversed movements ([Named]). Its SQL is here and in migrations/00001_log.sql.
+// transfers and holds and the positions of reversed movements ([Named]). Its SQL is here and in
+// migrations/00001_log.sql and 00006_partitions.sql.
 //
 // # What it guarantees
 //
@@ -22,8 +23,8 @@
 // Positions have no gap because they are counted from the head under the lock, and a transaction that rolls back leaves the
 // head where it was. Position order is commit order because the lock is held until the commit. Comparing the head is the only
 // optimistic check, and it covers everything the batch was decided on: an append succeeds only if nothing has been appended
-// since, so every decision in it was made on the whole log. The primary key and unique (stream_id, version) turn a conflicting
-// write that bypasses the function into an error.
+// since, so every decision in it was made on the whole log. The primary key and, within a partition, unique (stream_id, version)
+// turn a conflicting write that bypasses the function into an error.
 //
 // The id in the head detects a log that has lost its tail, in a failover to a standby that had not received it: the log may have
 // grown to the same position since, but with another event there.

@@ -15,7 +15,7 @@ import (
 
 // IsUnavailable reports whether err means that the database is unreachable, starting, shutting down, read-only, full of
 // connections or stuck, that the connection was cut or a time limit ran out, or that a commit did not wait for the
-// synchronous standby: conditions that pass without a change to the request. It is unknown whether the statement took
+// synchronous standby, or that the log has no partition for the next position: conditions that pass without a change to the request. It is unknown whether the statement took
 // effect, unless the error is pgconn.SafeToRetry: then it did not. IsUnavailable is false for nil, for a context that
 // the caller cancelled, and for every fault of the request, the data or the code.
 func IsUnavailable(err error) bool {
@@ -28,7 +28,7 @@ func IsUnavailable(err error) bool {
 		return true
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return unavailableState(pgErr.Code)
+		return unavailableState(pgErr.Code) || isWithoutPartition(pgErr)
 	}
 	for _, target := range []error{
 		context.DeadlineExceeded, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed,
@@ -57,8 +57,20 @@ func IsWrongSchema(err error) bool {
 	}, pgErr.Code)
 }
 
+// IsReadOnly reports whether err means that the database is a standby or otherwise read-only.
+func IsReadOnly(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.Code == readOnlyTransaction
+}
+
 // readOnlyTransaction is the SQLSTATE of a write on a standby, before or after a failover.
 const readOnlyTransaction = "25006"
+
+// isWithoutPartition reports whether the log has no partition for a row (check_violation of no constraint), because nobody has made
+// partitions for long. The next instance that can makes it.
+func isWithoutPartition(err *pgconn.PgError) bool {
+	return err.Code == "23514" && err.ConstraintName == "" && err.TableName == "events"
+}
 
 // unavailableState decides by SQLSTATE (appendix A of the PostgreSQL manual).
 func unavailableState(code string) bool {

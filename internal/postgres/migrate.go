@@ -72,7 +72,8 @@ func (e *NewerDatabaseError) Error() string {
 // Is makes the error match ErrNewerDatabase.
 func (e *NewerDatabaseError) Is(target error) bool { return target == ErrNewerDatabase }
 
-// Migrate brings the schema of the database at url to this binary's newest version, one transaction per version. Several
+// Migrate brings the schema of the database at url to this binary's newest version, one transaction per version, or per statement of
+// one that would lock the log for long. Several
 // instances may call it concurrently: one migrates and the others wait. It changes nothing and fails with ErrNewerDatabase if the
 // database is newer than the binary, with a *SchemaError if the schema has the newest version but differs from what the
 // migrations make, and with a *SessionError if a migration would have to run through a connection pooler, which cannot

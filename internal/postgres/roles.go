@@ -17,8 +17,9 @@ const ServiceRole = "passbook_service"
 
 // tableRights are the service's privileges on each table and view that is not a read model.
 var tableRights = []struct{ table, rights string }{
-	// Written only by append, which has its owner's privileges.
+	// Written only by append, which has its owner's privileges. A privilege on the table is one on its partitions.
 	{"events", "select"},
+	{"log_partitions", "select"},
 	{"idempotency_keys", "select, delete"}, // they expire
 	{versionTable, "select"},
 	{"api_keys", allRights},
@@ -40,13 +41,13 @@ const (
 	selectLog = `SELECT quote_ident(n.nspname), pg_has_role(c.relowner, 'USAGE')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('events')`
 
-	// selectWriters returns the roles, except the owner, that may write to the log by a privilege on the table or on a
-	// column, or may grant that to others.
-	selectWriters = `SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+	// selectWriters returns the roles, except the owner, that may write to the log by a privilege on the table, on a partition or
+	// on a column, or may grant that to others, and what they have it on.
+	selectWriters = `SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END, c.oid::regclass::text
    FROM pg_class c CROSS JOIN LATERAL (
      SELECT (aclexplode(c.relacl)).*
       UNION ALL SELECT (aclexplode(attacl)).* FROM pg_attribute WHERE attrelid = c.oid) AS a
-  WHERE c.oid = to_regclass('events') AND a.grantee <> c.relowner AND (a.privilege_type <> 'SELECT' OR a.is_grantable)`
+  WHERE c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass('events'))) AND a.grantee <> c.relowner AND (a.privilege_type <> 'SELECT' OR a.is_grantable)`
 
 	// A table with generations is a read model, so that a new one needs only its migration.
 	selectReadModels = `SELECT quote_ident(c.relname) FROM pg_class c JOIN pg_class log ON log.oid = to_regclass('events')
@@ -66,16 +67,17 @@ ORDER BY 1`
                      ELSE has_table_privilege(r.oid, to_regclass(g.name), one) <> (one = ANY (string_to_array(g.rights, ', '))) END)))
   AND NOT EXISTS (` + selectWriters + `)
 FROM pg_proc p LEFT JOIN pg_roles r ON r.rolname = $1
-WHERE p.oid = to_regproc('append')`
+WHERE p.oid IN (to_regproc('append'), to_regproc('extend_log'))`
 
 	roleExists     = `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`
 	mayCreateRoles = `SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user`
 	mayUseSchema   = `SELECT has_schema_privilege($1, relnamespace, 'USAGE') FROM pg_class WHERE oid = to_regclass('events')`
 	lockRights     = `SELECT pg_advisory_xact_lock($1)`
 	createRole     = `DO $$ BEGIN CREATE ROLE ` + ServiceRole + ` NOLOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`
-	appendAsOwner  = `REVOKE EXECUTE ON FUNCTION append FROM PUBLIC;
-ALTER FUNCTION append SECURITY DEFINER SET search_path = pg_catalog, %s, pg_temp`
-	grantFunctions = `GRANT EXECUTE ON FUNCTION append, position_at TO ` + ServiceRole
+	runAsOwner     = `REVOKE EXECUTE ON FUNCTION append, extend_log FROM PUBLIC;
+ALTER FUNCTION append SECURITY DEFINER SET search_path = pg_catalog, %[1]s, pg_temp;
+ALTER FUNCTION extend_log SECURITY DEFINER SET search_path = pg_catalog, %[1]s, pg_temp`
+	grantFunctions = `GRANT EXECUTE ON FUNCTION append, extend_log, position_at TO ` + ServiceRole
 )
 
 // grant grants the service role its privileges, if the connection's role owns the log, and revokes all others on the same
@@ -149,7 +151,7 @@ func grantIn(ctx context.Context, tx *sql.Tx, schema string, tables, rights []st
 	if _, err := tx.ExecContext(ctx, lockRights, migrationLock); err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, fmt.Sprintf(appendAsOwner, schema)); err != nil {
+	if _, err := tx.ExecContext(ctx, fmt.Sprintf(runAsOwner, schema)); err != nil {
 		return err
 	}
 	if err := revokeWrites(ctx, tx); err != nil {
@@ -198,27 +200,28 @@ func grantIn(ctx context.Context, tx *sql.Tx, schema string, tables, rights []st
 
 // revokeWrites revokes from every role but the owner the privileges to change the log.
 func revokeWrites(ctx context.Context, tx *sql.Tx) error {
-	var writers []string
+	type writer struct{ role, table string }
+	var writers []writer
 	rows, err := tx.QueryContext(ctx, selectWriters)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		var writer string
-		if err := rows.Scan(&writer); err != nil {
+		var w writer
+		if err := rows.Scan(&w.role, &w.table); err != nil {
 			return err
 		}
-		writers = append(writers, writer)
+		writers = append(writers, w)
 	}
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	for _, writer := range writers {
+	for _, w := range writers {
 		// Revoking on a table revokes on its columns too.
 		for _, right := range []string{"INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER", "GRANT OPTION FOR SELECT"} {
-			if _, err := tx.ExecContext(ctx, "REVOKE "+right+" ON TABLE events FROM "+writer+" CASCADE"); err != nil {
-				return fmt.Errorf("revoke what %s may do to the log: %w", writer, err)
+			if _, err := tx.ExecContext(ctx, "REVOKE "+right+" ON TABLE "+w.table+" FROM "+w.role+" CASCADE"); err != nil {
+				return fmt.Errorf("revoke what %s may do to %s: %w", w.role, w.table, err)
 			}
 		}
 	}
@@ -235,8 +238,8 @@ type Role struct {
 // A role that may make functions in the log's schema could make append call them as the owner. Before PostgreSQL 16, a role
 // that may make roles could become the owner.
 const selectRole = `SELECT current_user, NOT (pg_has_role(c.relowner, 'MEMBER') OR has_schema_privilege(c.relnamespace, 'CREATE')
-   OR has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER, REFERENCES')
-   OR has_any_column_privilege(c.oid, 'INSERT, UPDATE, REFERENCES')
+   OR EXISTS (SELECT FROM pg_partition_tree(c.oid) WHERE has_table_privilege(relid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER, REFERENCES')
+                                                      OR has_any_column_privilege(relid, 'INSERT, UPDATE, REFERENCES'))
    OR (SELECT rolcreaterole AND current_setting('server_version_num')::int < 160000 FROM pg_roles WHERE rolname = current_user))
 FROM pg_class c WHERE c.oid = to_regclass('events')`
 

@@ -212,7 +212,7 @@ func TestTransactionsRefuse(t *testing.T) {
 		{
 			"a version given twice",
 			[]account.Event{open, account.MoneyDeposited{Amount: cents(1)}, account.MoneyDeposited{Amount: cents(1)}},
-			`alter table events drop constraint events_stream_version; update events set version = 2 where position = 3`, 3, "version",
+			`alter table events_1 drop constraint events_1_stream_version; update events set version = 2 where position = 3`, 3, "version",
 		},
 		{
 			"a balance beyond 64 bits",

@@ -267,8 +267,9 @@ func (l *scaled) replaying(ctx context.Context) error {
 func (l *scaled) disk(ctx context.Context) error {
 	for _, table := range []string{"events", "transactions"} {
 		var heap, indexes, events float64
-		err := l.b.testbed.Scan(ctx, l.db, fmt.Sprintf(`select pg_table_size('%[1]s')::float8, pg_indexes_size('%[1]s')::float8,
-    (select max(position) from events)::float8`, table), &heap, &indexes, &events)
+		err := l.b.testbed.Scan(ctx, l.db, fmt.Sprintf(`select sum(pg_table_size(relid))::float8, sum(pg_indexes_size(relid))::float8,
+    (select max(position) from events)::float8
+from (select '%[1]s'::regclass as relid union select relid from pg_partition_tree('%[1]s')) as tables`, table), &heap, &indexes, &events)
 		if err != nil {
 			return err
 		}

@@ -167,7 +167,7 @@ type sample struct {
 }
 
 const soakSizesSQL = `select (select count(*) from pg_stat_activity where datname = current_database())::float8,
-    (select coalesce(max(position), 0) from events)::float8, pg_total_relation_size('events')::float8,
+    (select coalesce(max(position), 0) from events)::float8, (select sum(pg_total_relation_size(relid)) from pg_partition_tree('events'))::float8,
     pg_total_relation_size('transactions')::float8, (select count(*) from idempotency_keys)::float8,
     pg_total_relation_size('idempotency_keys')::float8, pg_total_relation_size('balances')::float8,
     pg_total_relation_size('totals')::float8,

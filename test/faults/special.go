@@ -116,7 +116,7 @@ func poison(ctx context.Context, conn *pgx.Conn, account string) error {
 	return err
 }
 
-// fullDisk puts the log on a small disk and fills that up until nothing can be appended.
+// fullDisk puts the partition that the log ends in on a small disk and fills that up until nothing can be appended.
 func fullDisk(ctx context.Context, w *world.World, _ *rand.Rand) (err error) {
 	if os.Geteuid() != 0 {
 		return skipped("mounting a small disk needs root")
@@ -128,7 +128,7 @@ func fullDisk(ctx context.Context, w *world.World, _ *rand.Rand) (err error) {
 	}
 	return w.With(ctx, func(conn *pgx.Conn) error {
 		var size int64
-		if err := conn.QueryRow(ctx, `select pg_relation_size('events')`).Scan(&size); err != nil {
+		if err := conn.QueryRow(ctx, `select pg_relation_size('events_1')`).Scan(&size); err != nil {
 			return err
 		}
 		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size+size/4+16<<20)); err != nil {
@@ -138,7 +138,7 @@ func fullDisk(ctx context.Context, w *world.World, _ *rand.Rand) (err error) {
 		if err := os.Chown(dir, c.Programs.UID, c.Programs.GID); err != nil {
 			return err
 		}
-		for _, sql := range []string{"create tablespace faults_small location '" + dir + "'", "alter table events set tablespace faults_small"} {
+		for _, sql := range []string{"create tablespace faults_small location '" + dir + "'", "alter table events_1 set tablespace faults_small"} {
 			if _, err := conn.Exec(ctx, sql); err != nil {
 				return err
 			}
@@ -146,7 +146,7 @@ func fullDisk(ctx context.Context, w *world.World, _ *rand.Rand) (err error) {
 		if err := fillUp(ctx, w, filepath.Join(dir, "ballast")); err != nil {
 			return err
 		}
-		for _, sql := range []string{"alter table events set tablespace pg_default", "drop tablespace faults_small"} {
+		for _, sql := range []string{"alter table events_1 set tablespace pg_default", "drop tablespace faults_small"} {
 			if _, err := conn.Exec(ctx, sql); err != nil {
 				return err
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -38,7 +39,7 @@ order by g`
 const (
 	wholeAccountID = `('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid`
 
-	wholeEventsSQL = `insert into events (position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at)
+	wholeEventsSQL = `insert into events_%[4]d (position, stream_id, version, event_id, type, schema_version, payload, metadata, recorded_at)
 select g, ` + wholeAccountID + `, v, md5(g::text)::uuid,
        case when v = 1 then 'AccountCreated' else 'MoneyDeposited' end, case when v = 1 then 2 else 1 end,
        case when v = 1 then '{"owner":"Ada Lovelace","currency":"EUR","overdraft_limit":0,"decimals":2}'::jsonb
@@ -89,8 +90,7 @@ func (s *Testbed) FillWhole(ctx context.Context, d Database, w Whole, progress f
 		bare, keys string
 	}{
 		{
-			"events", wholeEventsSQL, `alter table events drop constraint events_pkey, drop constraint events_stream_version`,
-			`alter table events add constraint events_pkey primary key (position), add constraint events_stream_version unique (stream_id, version)`,
+			"events", wholeEventsSQL, bareEvents(w.Events()), eventKeys(w.Events()),
 		},
 		{
 			"transactions", wholeTransactionsSQL, `alter table transactions drop constraint transactions_pkey`,
@@ -124,6 +124,23 @@ values ('%s', %d, 1, %[3]d, md5('%[3]d')::uuid)`, p.ID, p.Version, w.Events()))
 		f.alone(ctx, "vacuum", `vacuum (freeze, analyze)`)
 		return f.err
 	})
+}
+
+// bareEvents makes the partitions of a log without their indexes, and eventKeys adds those and attaches the partitions.
+func bareEvents(events int) string {
+	statements := []string{dropPartitions}
+	for first := 1; first <= events; first += partitionSize {
+		statements = append(statements, fmt.Sprintf(barePartition, first))
+	}
+	return strings.Join(statements, ";\n")
+}
+
+func eventKeys(events int) string {
+	var statements []string
+	for first := 1; first <= events; first += partitionSize {
+		statements = append(statements, fmt.Sprintf(attachPartition, first, first+partitionSize))
+	}
+	return strings.Join(statements, ";\n")
 }
 
 // filler runs steps, each once per database, and records which have run, and the first error.
@@ -180,7 +197,7 @@ func (f *filler) steps(ctx context.Context, statement string, w Whole) {
 	at := f.done(ctx, f.name)
 	for last := int64(w.Events()); at < last && f.err == nil; {
 		next := min(at+wholeStep, last)
-		f.to(ctx, f.name, fmt.Sprintf(statement, at+1, next, w.Accounts), next)
+		f.to(ctx, f.name, fmt.Sprintf(statement, at+1, next, w.Accounts, partitionOf(int(at+1))), next)
 		at = next
 	}
 }
