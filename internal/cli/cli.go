@@ -79,7 +79,7 @@ func addCommands(root *cobra.Command, settings *config.Settings, serve func(*cob
 	root.AddCommand(grouped(groupAdmin, reading(readsClient,
 		newStatus(settings), newReplay(settings), newWebhooks(settings), newSubjects(settings), newHealthcheck(settings))...)...)
 	root.AddCommand(grouped(groupAdmin, reading(readsDatabase,
-		newVerify(settings), newAudit(settings), newKeys(settings), newBackup(settings), newRestore(settings), newMigrate(settings))...)...)
+		newVerify(settings), newAudit(settings), newKeys(settings), newBackup(settings), newRestore(settings), newArchive(settings), newMigrate(settings))...)...)
 	root.AddCommand(reading(readsNone, &cobra.Command{
 		Use: "version", Short: "Print the version", Args: noArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "passbook", version) },
