@@ -73,7 +73,7 @@ soak: build ## Watch a server under load for what grows: DURATION=1h
 	bin/bench soak $(if $(DURATION),-duration $(DURATION)) $(BENCH_FLAGS)
 
 .PHONY: scale
-scale: build ## Hold a log of EVENTS=100000000 (about 45 GB of disk) against one of a million
+scale: build ## Compare logs of EVENTS=1000000,10000000,100000000 (about 50 GB of disk) with the first
 	@scripts/ensure-postgres
 	go build -C test -trimpath -o ../bin/bench ./bench
 	bin/bench scale $(if $(EVENTS),-events $(EVENTS)) $(BENCH_FLAGS)

@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"passbook/test/bench/internal/load"
@@ -21,7 +23,7 @@ import (
 const (
 	// perAccount is how many events each account has, at every size of the log.
 	perAccount = 100
-	// smallLog is the size of the log that a long one is compared with.
+	// smallLog is the size of the log that the others are compared with, unless -events names several.
 	smallLog = 1_000_000
 	// reads is how many times each read is made, one after another, each of a different account and position.
 	reads = 300
@@ -32,11 +34,12 @@ const (
 // scaleOptions are the command line of bench scale.
 type scaleOptions struct {
 	options
+	sizes       []int // of the logs, in events; the first is the one that the others are compared with
 	keep, phase string
 	replayFor   time.Duration
 }
 
-// runScale is bench scale: it makes the same requests to a log of a million events and to a long one.
+// runScale is bench scale: it makes the same requests to logs of several sizes.
 func runScale(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 	o, err := parseScale(args, getenv, stderr)
 	if err != nil {
@@ -58,7 +61,8 @@ func parseScale(args []string, getenv func(string) string, stderr io.Writer) (sc
 	o := scaleOptions{options: options{self: self, pgBin: getenv("PG_BIN"), path: getenv("PATH"), clients: 64, duration: 8 * time.Second, rounds: 1}}
 	flags := flag.NewFlagSet("bench scale", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.IntVar(&o.events, "events", 100_000_000, "events in the long log, about 450 bytes of disk each")
+	sizes := flags.String("events", "1000000,10000000,100000000",
+		"sizes of the logs in events, about 450 bytes of disk each; the others are compared with the first, a single one with a million")
 	flags.StringVar(&o.server, "server", filepath.Join(filepath.Dir(self), "server"), "the server's binary")
 	flags.StringVar(&o.dir, "dir", "", "directory for a temporary one with the databases; the system's when empty")
 	flags.StringVar(&o.keep, "keep", "", "directory to keep the databases in, so that a filling that was interrupted goes on")
@@ -69,17 +73,30 @@ func parseScale(args []string, getenv func(string) string, stderr io.Writer) (sc
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
-	if o.events%(perAccount*workingSet) != 0 || o.events < smallLog {
-		return o, fmt.Errorf("-events must be a multiple of %d, and %d at least", perAccount*workingSet, smallLog)
+	o.sizes, err = parseSizes(*sizes)
+	return o, err
+}
+
+// parseSizes reads the sizes of the logs. Each has room for the accounts that deposits go to.
+func parseSizes(text string) (sizes []int, err error) {
+	for one := range strings.SplitSeq(text, ",") {
+		events, err := strconv.Atoi(one)
+		if err != nil || events%perAccount != 0 || events < perAccount*(workingSet+reads) {
+			return nil, fmt.Errorf("-events: %q is not a multiple of %d, and %d at least", one, perAccount, perAccount*(workingSet+reads))
+		}
+		sizes = append(sizes, events)
 	}
-	return o, nil
+	if len(sizes) == 1 {
+		sizes = []int{smallLog, sizes[0]}
+	}
+	return sizes, nil
 }
 
 func (b *bench) scale(ctx context.Context, o scaleOptions, stdout io.Writer) error {
 	var logs []scaled
-	for _, events := range []int{smallLog, o.events} {
+	for i, events := range o.sizes {
 		b.current = count(events)
-		l := scaled{b: b, whole: testbed.Whole{Accounts: events / perAccount, PerAccount: perAccount}, replayFor: o.replayFor}
+		l := scaled{b: b, whole: testbed.Whole{Accounts: events / perAccount, PerAccount: perAccount}, first: i == 0, replayFor: o.replayFor}
 		var err error
 		if l.db, err = b.testbed.EnsureDatabase(ctx, fmt.Sprintf("scale_%d", events)); err != nil {
 			return err
@@ -99,7 +116,7 @@ func (b *bench) scale(ctx context.Context, o scaleOptions, stdout io.Writer) err
 	if o.phase == "fill" {
 		return nil
 	}
-	text := scaleTable(logs[0].figures, logs[1].figures, count(o.events), b.testbed.PostgresVersion)
+	text := scaleTable(logs, b.testbed.PostgresVersion)
 	if _, err := io.WriteString(stdout, text); err != nil || o.doc == "" {
 		return err
 	}
@@ -111,6 +128,7 @@ type scaled struct {
 	b         *bench
 	db        testbed.Database
 	whole     testbed.Whole
+	first     bool // the one that the others are compared with
 	replayFor time.Duration
 	server    *testbed.Process
 	figures   []figure
@@ -129,10 +147,10 @@ func (l *scaled) fill(ctx context.Context) error {
 			l.b.say("filled: %s %d", what, done)
 		}
 	})
-	if err != nil || l.whole.Events() > smallLog {
+	if err != nil || !l.first {
 		return err
 	}
-	// If the small log is filled correctly, so is the large one.
+	// If the first log is filled correctly, so are the others.
 	verify := exec.CommandContext(ctx, l.b.server, "verify")
 	verify.Env = []string{"DATABASE_URL=" + l.db.URL, "PATH=" + l.b.path}
 	if out, err := verify.CombinedOutput(); err != nil {
@@ -212,16 +230,27 @@ func (l *scaled) writing(ctx context.Context) error {
 		return err
 	}
 	l.add("POST /deposits, the first into an account, one client", "ms", cold.Latency.P50/1000, cold.Latency.P99/1000)
-	for _, duration := range []time.Duration{l.b.duration / 4, l.b.duration} { // the first warms up
-		r, err := l.b.generate(ctx, l.server.Addr, load.Config{Mode: load.Deposit, Conns: l.b.clients, Duration: duration, Accounts: workingSet})
+	for _, run := range []struct {
+		what     string // empty to warm up
+		clients  int
+		duration time.Duration
+	}{
+		{"", l.b.clients, l.b.duration / 4},
+		{fmt.Sprintf("POST /deposits, %d clients, %d accounts", l.b.clients, workingSet), l.b.clients, l.b.duration},
+		{"POST /deposits, one client", 1, l.b.duration / 2},
+	} {
+		r, err := l.b.generate(ctx, l.server.Addr, load.Config{Mode: load.Deposit, Conns: run.clients, Duration: run.duration, Accounts: workingSet})
 		if err == nil && r.Errors > 0 {
 			err = errors.New(r.FirstError)
 		}
 		if err != nil {
 			return err
 		}
-		if duration == l.b.duration {
-			l.add(fmt.Sprintf("POST /deposits, %d clients, %d accounts", l.b.clients, workingSet), "/s", r.Rate, 0)
+		switch {
+		case run.clients == 1:
+			l.add(run.what, "ms", r.Latency.P50/1000, r.Latency.P99/1000)
+		case run.what != "":
+			l.add(run.what, "/s", r.Rate, 0)
 		}
 	}
 	behind, err := l.server.CatchUp(ctx, catchUpTimeout)

@@ -7,19 +7,27 @@ import (
 	"passbook/test/bench/internal/report"
 )
 
-// scaleTable is the table of bench scale, in Markdown.
-func scaleTable(small, large []figure, long, postgres string) string {
+// scaleTable is the table of bench scale, in Markdown: a column for each log, and the ratios of the others to the first.
+func scaleTable(logs []scaled, postgres string) string {
 	var out strings.Builder
 	machine := report.ThisMachine(postgres)
-	fmt.Fprintf(&out, "%s\n\n| what | at %s events | at %s events | ratio |\n|---|---|---|---|\n",
-		machine.String(), count(smallLog), long)
-	for i, s := range small {
-		l := large[i]
-		ratio := "-"
-		if s.value > 0 {
-			ratio = fmt.Sprintf("%.2f", l.value/s.value)
+	fmt.Fprintf(&out, "%s\n\n| what |", machine.String())
+	for _, l := range logs {
+		fmt.Fprintf(&out, " at %s events |", count(l.whole.Events()))
+	}
+	fmt.Fprintf(&out, " ratio |\n|---|%s---|\n", strings.Repeat("---|", len(logs)))
+	for i, first := range logs[0].figures {
+		fmt.Fprintf(&out, "| %s | %s |", first.what, first.text())
+		var ratios []string
+		for _, l := range logs[1:] {
+			fmt.Fprintf(&out, " %s |", l.figures[i].text())
+			if first.value > 0 {
+				ratios = append(ratios, fmt.Sprintf("%.2f", l.figures[i].value/first.value))
+			} else {
+				ratios = append(ratios, "-")
+			}
 		}
-		fmt.Fprintf(&out, "| %s | %s | %s | %s |\n", s.what, s.text(), l.text(), ratio)
+		fmt.Fprintf(&out, " %s |\n", strings.Join(ratios, ", "))
 	}
 	return out.String()
 }

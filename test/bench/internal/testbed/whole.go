@@ -64,7 +64,7 @@ select distinct on (second %% 64, currency) 1, second %% 64, currency, second, e
 from (select floor(extract(epoch from recorded_at))::bigint as second, case when version = 1 then '' else 'EUR' end as currency,
           count(*) as events, count(*) filter (where version > 1) as movements
       from events group by 1, 2) as s
-order by second %% 64, currency, second desc`,
+order by second %% 64, currency, second desc -- of %[1]d accounts`,
 }
 
 const (
