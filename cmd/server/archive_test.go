@@ -1,12 +1,18 @@
 package main
 
 import (
+	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"passbook/internal/archive"
+	"passbook/internal/httpapi/apitest"
 	"passbook/internal/pgtest"
 )
 
@@ -40,5 +46,86 @@ insert into projections (id, version, generation, position) values ('balances', 
 	all, err := archive.Manifests(dir)
 	if err != nil || len(all) != 1 || all[0].CheckRows(dir, nil) != nil {
 		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+// TestPartitionsUnderLoad has two instances append across the ends of partitions, kills one with -9, and meanwhile exports the
+// log and replays a read model: nothing is lost or there twice, and the books add up.
+func TestPartitionsUnderLoad(t *testing.T) {
+	t.Parallel()
+	bin, owners, dir := build(t), pgtest.URL(t), t.TempDir()
+	pool := connect(t, owners)
+	if _, err := pool.Exec(t.Context(), "drop table events_1; select extend_log(1000)"); err != nil {
+		t.Fatal(err)
+	}
+	var instances [2]*process
+	for i := range instances {
+		instances[i] = launch(t, bin, "DATABASE_URL="+pgtest.ServiceURL(t, owners), "PASSBOOK_PARTITION_SIZE=1000")
+		instances[i].awaitReady(t, time.Minute)
+	}
+	client := apitest.Client(t)
+	a := api{t, client, instances[1].base}
+	id := a.call("POST", "/accounts", `{"owner":"Ada","currency":"EUR"}`, 201)["account_id"].(string)
+	const batches, size = 22, 100
+	for batch := range batches {
+		switch batch {
+		case batches / 2:
+			if err := instances[0].cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		case batches - 2:
+			if written, err := archive.Export(t.Context(), pool, dir, func(archive.Partition, int64) {}); err != nil {
+				t.Errorf("%v, %v", written, err)
+			}
+		}
+		items := make([]string, size)
+		for i := range items {
+			items[i] = fmt.Sprintf(`{"command":"deposit","account_id":"%s","amount":"0.01"}`, id)
+		}
+		body := "[" + strings.Join(items, ",") + "]"
+		for n := batch; ; n++ { // until an instance has applied it, while one is gone or has no partition
+			got, err := sendOnce(t, client, instances[n%2].base+"/commands?atomic=true", body, fmt.Sprintf("batch-%d", batch))
+			if err == nil && got.status == 200 {
+				break
+			}
+			if t.Context().Err() != nil || err == nil {
+				t.Fatalf("batch %d: %d %s, %v", batch, got.status, got.body, err)
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+	}
+	a.awaitReplay(a.call("POST", "/projections/balances/replay", "", 202)["id"].(string))
+	got := a.call("GET", fmt.Sprintf("/accounts/%s/balance?min_position=%d", id, batches*size+1), "", 200)
+	if got["balance"] != "22.00" {
+		t.Errorf("the balance is %v", got["balance"])
+	}
+	checkBooks(t, owners)
+	if code, out := runVerify(t, bin, owners); code != 0 {
+		t.Errorf("verify: %d\n%s", code, out)
+	}
+	checkPartitions(t, pool, dir)
+}
+
+// checkPartitions waits until a log of some 2,200 events is in partitions of 1,000, and checks what is exported.
+func checkPartitions(t *testing.T, pool *pgxpool.Pool, dir string) {
+	t.Helper()
+	eventuallyTrue(t, time.Minute, "every projection has applied the closed partitions, and the next one is there", func() bool {
+		var applied bool
+		var bounds []int64
+		err := pool.QueryRow(t.Context(), `select (select min(position) >= 2000 from projections), array_agg(first_position order by first_position)
+from log_partitions`).Scan(&applied, &bounds)
+		return err == nil && applied && slices.Equal(bounds, []int64{1, 1001, 2001, 3001})
+	})
+	if _, err := archive.Export(t.Context(), pool, dir, func(archive.Partition, int64) {}); err != nil {
+		t.Error(err)
+	}
+	all, err := archive.Manifests(dir)
+	if err != nil || len(all) != 2 || all[1].LastPosition != 2000 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	for _, m := range all {
+		if err := m.CheckRows(dir, nil); err != nil {
+			t.Error(err)
+		}
 	}
 }
