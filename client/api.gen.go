@@ -17,6 +17,33 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for AccessRecordKind.
+const (
+	Dropped AccessRecordKind = "dropped"
+	Opened  AccessRecordKind = "opened"
+	Read    AccessRecordKind = "read"
+	Started AccessRecordKind = "started"
+	Stopped AccessRecordKind = "stopped"
+)
+
+// Valid indicates whether the value is a known member of the AccessRecordKind enum.
+func (e AccessRecordKind) Valid() bool {
+	switch e {
+	case Dropped:
+		return true
+	case Opened:
+		return true
+	case Read:
+		return true
+	case Started:
+		return true
+	case Stopped:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AccountStatus.
 const (
 	AccountStatusActive    AccountStatus = "active"
@@ -406,6 +433,58 @@ func (e ListExpiringHoldsParamsStatus) Valid() bool {
 		return false
 	}
 }
+
+// AccessPage defines model for AccessPage.
+type AccessPage struct {
+	// NextCursor The `cursor` of the next page; null on the last.
+	NextCursor *string        `json:"next_cursor"`
+	Records    []AccessRecord `json:"records"`
+}
+
+// AccessRecord defines model for AccessRecord.
+type AccessRecord struct {
+	// Accounts The accounts that the response was about.
+	Accounts []uuid.UUID `json:"accounts"`
+
+	// Address Where the request came from; behind a proxy, the proxy.
+	Address string `json:"address,omitempty,omitzero"`
+
+	// AnyAccount True if it may be about any account, as for a stream of all events.
+	AnyAccount bool `json:"any_account"`
+
+	// At When the record was made, by the clock of the instance.
+	At time.Time `json:"at"`
+
+	// Caller The caller's permanent id; absent without authentication.
+	Caller string `json:"caller,omitempty,omitzero"`
+
+	// CallerName The name of the caller's key.
+	CallerName string `json:"caller_name,omitempty,omitzero"`
+
+	// Detail For `started` and `stopped` how much is recorded, for `dropped` how many records are missing.
+	Detail string `json:"detail,omitempty,omitzero"`
+
+	// Kind `read` is a request that has ended, or the first accounts of one that is about more than 1,000. `opened` is a stream or a long statement when it begins; a `read` follows at its end. `started` and `stopped` are the ends of a run, and `dropped` says that records are missing.
+	Kind   AccessRecordKind `json:"kind"`
+	Method string           `json:"method,omitempty,omitzero"`
+
+	// Number Counts the records of a run from 1, without gaps.
+	Number int64 `json:"number"`
+
+	// Position The position of the log that the response shows.
+	Position  int64  `json:"position,omitempty,omitzero"`
+	RequestID string `json:"request_id,omitempty,omitzero"`
+
+	// Route The pattern of the path. What was searched for is not recorded.
+	Route string `json:"route,omitempty,omitzero"`
+
+	// Run The run of an instance that wrote the record.
+	Run    uuid.UUID `json:"run"`
+	Status int       `json:"status,omitempty,omitzero"`
+}
+
+// AccessRecordKind `read` is a request that has ended, or the first accounts of one that is about more than 1,000. `opened` is a stream or a long statement when it begins; a `read` follows at its end. `started` and `stopped` are the ends of a run, and `dropped` says that records are missing.
+type AccessRecordKind string
 
 // Account defines model for Account.
 type Account struct {
@@ -2072,6 +2151,27 @@ type WebhookID = uuid.UUID
 // NothingRecorded What a command would do. Nothing was recorded.
 type NothingRecorded = DryRunResult
 
+// ListAccessParams is a parameter of ListAccess.
+type ListAccessParams struct {
+	// AccountID Only records that concern this account, or may concern it.
+	AccountID uuid.UUID `form:"account_id,omitempty" json:"account_id,omitempty,omitzero"`
+
+	// Caller Only records of this caller, by its id (`key:…`, `oidc:…`) or the name of its key.
+	Caller string `form:"caller,omitempty" json:"caller,omitempty,omitzero"`
+
+	// From Only records of this time or later, RFC 3339.
+	From time.Time `form:"from,omitempty" json:"from,omitempty,omitzero"`
+
+	// To Only records before this time, RFC 3339.
+	To time.Time `form:"to,omitempty" json:"to,omitempty,omitzero"`
+
+	// Limit The size of a page.
+	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor The `next_cursor` of the previous page.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
 // ListAccountsParams is a parameter of ListAccounts.
 type ListAccountsParams struct {
 	// Owner Only accounts of exactly this owner.
@@ -2562,6 +2662,64 @@ type withdrawParams struct {
 
 	// IfMatch The version that the account must have, in the form of its `ETag`; 412 if it has another. `*` matches any version, a weak tag none.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// newListAccessRequest makes the request of GET /access.
+func newListAccessRequest(ctx context.Context, server string, params *ListAccessParams) (*http.Request, error) {
+	target := server + fmt.Sprintf("/access")
+	if params != nil {
+		var query []string
+		if !reflect.ValueOf(params.AccountID).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "account_id", params.AccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Caller).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "caller", params.Caller, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.From).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "from", params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.To).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "to", params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Limit).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if !reflect.ValueOf(params.Cursor).IsZero() {
+			part, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+			query = append(query, part)
+		}
+		if len(query) > 0 {
+			target += "?" + strings.Join(query, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	return req, nil
 }
 
 // newListAccountsRequest makes the request of GET /accounts.

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"passbook/internal/access"
 	"passbook/internal/account"
 	"passbook/internal/account/eventjson"
 	"passbook/internal/auth"
@@ -80,7 +81,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	if err != nil {
 		return nil, err
 	}
-	authenticator, err := a.authenticator(ctx, &cfg, d)
+	authenticator, recorder, err := a.callers(ctx, &cfg, d, pools, registry)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +100,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 	a.handler, err = httpapi.New(httpapi.Config{
 		Commands: commands, Follower: cfg.FollowURL != "", PrimaryURL: cfg.PrimaryURL, Queries: queries, Statements: queries, Holds: queries, Movements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Authenticator: authenticator, Authentication: cfg.Auth, Hosts: cfg.Hosts, CORSOrigins: cfg.CORSOrigins, BasePath: cfg.BasePath, RateLimit: cfg.RateLimit,
-		MaxStreams: cfg.MaxStreams, MaxStreamsPerCaller: cfg.MaxStreamsPerCaller,
+		MaxStreams: cfg.MaxStreams, MaxStreamsPerCaller: cfg.MaxStreamsPerCaller, Recorder: recorder, AccessRecords: access.NewStore(primaryOf(pools)),
 		Webhooks: hooks, WebhookControl: hooks, WebhookRules: hooks, Proofs: merkle.NewProver(pools["feed"]), Subjects: a.addEraser(cfg, pools["commands"], commands), Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, parts, writerCheck),
 		Started: a.started.Load, Unavailable: unavailable, Logger: cfg.Log, Registry: registry, Version: cfg.Version,
 	})

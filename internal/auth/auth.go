@@ -29,7 +29,7 @@ type Caller struct {
 }
 
 // Scopes is a set of scopes.
-type Scopes uint8
+type Scopes uint16
 
 // The scopes, by what they allow. ProjectionsAdmin includes ProjectionsRead.
 const (
@@ -39,6 +39,7 @@ const (
 	ProjectionsRead
 	ProjectionsAdmin
 	MetricsRead
+	AuditRead
 )
 
 // names are the names of the scopes, in the order of lists.
@@ -52,6 +53,7 @@ var names = []struct {
 	{"projections:read", ProjectionsRead},
 	{"projections:admin", ProjectionsAdmin},
 	{"metrics:read", MetricsRead},
+	{"audit:read", AuditRead},
 }
 
 // ParseScope returns the scope with a name, such as accounts:read; ok is false if there is none.

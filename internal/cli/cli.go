@@ -77,7 +77,7 @@ func addCommands(root *cobra.Command, settings *config.Settings, serve func(*cob
 		newHolds(settings), newHold(settings), newCapture(settings), newRelease(settings), newReverse(settings), newChange(settings),
 	)...)...)
 	root.AddCommand(grouped(groupAdmin, reading(readsClient,
-		newStatus(settings), newReplay(settings), newWebhooks(settings), newSubjects(settings), newHealthcheck(settings))...)...)
+		newStatus(settings), newReplay(settings), newWebhooks(settings), newSubjects(settings), newAccess(settings), newHealthcheck(settings))...)...)
 	root.AddCommand(grouped(groupAdmin, reading(readsDatabase,
 		newVerify(settings), newAudit(settings), newKeys(settings), newBackup(settings), newRestore(settings), newArchive(settings), newMigrate(settings))...)...)
 	root.AddCommand(reading(readsNone, &cobra.Command{

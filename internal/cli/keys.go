@@ -32,6 +32,7 @@ say what its holder may do:
   projections:read    the state of the projections
   projections:admin   replay, pause and so on; includes projections:read
   metrics:read        /metrics
+  audit:read          the access audit: who read what
 
 These commands work on the database itself (DATABASE_URL, or the private PostgreSQL in PASSBOOK_DATA_DIR, whether a
 server runs on it or not).`,

@@ -54,6 +54,7 @@ type Config struct {
 	Stream
 	Signing
 	Subjects
+	Audit
 }
 
 // UsageError is a mistake on the command line or in a setting.
@@ -91,6 +92,7 @@ type Settings struct {
 	streamSettings
 	signingSettings
 	subjectSettings
+	auditSettings
 }
 
 // New returns the settings of a binary of that version. They come from environ, as NAME=value, and from the flags
@@ -127,6 +129,7 @@ func New(environ []string, version string) *Settings {
 	s.addStream(add)
 	s.addSigning(add)
 	s.addSubjects(add)
+	s.addAudit(add)
 	s.idempotencyTTL = add("PASSBOOK_IDEMPOTENCY_TTL", "idempotency-ttl", "24h", "", "how long an Idempotency-Key is kept, such as 90m or 48h")
 	s.partitionSize = add("PASSBOOK_PARTITION_SIZE", "partition-size", "10000000", "", "how many positions each new partition of the log has")
 	s.shutdownDelay = add("PASSBOOK_SHUTDOWN_DELAY", "shutdown-delay", "0s", "",
@@ -233,6 +236,7 @@ func (s *Settings) Load(stderr io.Writer) (Config, error) {
 	c.Access, c.Naming, c.WebhooksAllowPrivate, c.Stream = s.loadAccess(wrong), s.loadNaming(wrong), s.loadWebhooks(wrong), s.loadStream(wrong)
 	c.Signing = s.loadSigning(wrong)
 	c.Subjects = s.loadSubjects(wrong)
+	c.Audit = s.loadAudit(wrong)
 	if c.IdempotencyTTL, err = time.ParseDuration(s.get(s.idempotencyTTL)); err != nil || c.IdempotencyTTL < time.Minute {
 		wrong(s.idempotencyTTL, "%q is not a duration of at least 1m, such as 24h", s.get(s.idempotencyTTL))
 	}

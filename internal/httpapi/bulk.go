@@ -333,6 +333,9 @@ func (b *bulk) append(buf []byte, it *item, out command.Outcome) ([]byte, error)
 	if err == nil && out.Err != nil {
 		err = &commandError{it.command.Source, out.Err}
 	}
+	if it.problem == nil && (err != nil || b.dryRun) {
+		readingOf(b.r).decided(&command.Request{AccountID: it.command.AccountID, Command: it.command.Command}, out.Result.Events)
+	}
 	buf = b.appendSeparator(buf)
 	b.wrote++
 	if _, text, replayed := storedRefusal(err); replayed {

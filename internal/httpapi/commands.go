@@ -88,7 +88,11 @@ func (s *server) command(w http.ResponseWriter, r *http.Request, name string, p 
 		s.fail(w, r, err)
 		return
 	}
-	result, err := s.commands.Do(r.Context(), requested(r, &c, dryRun))
+	asked := requested(r, &c, dryRun)
+	result, err := s.commands.Do(r.Context(), asked)
+	if err != nil || dryRun {
+		readingOf(r).decided(&asked, result.Events)
+	}
 	if err != nil {
 		s.fail(w, r, &commandError{c.Source, err})
 		return

@@ -37,7 +37,9 @@ type exchange struct {
 	caller *auth.Caller
 	status int // 0 until the header is written
 	bytes  int64
-	outage atomic.Int64 // when the database was last logged as unavailable, in Unix time; 0 for never
+	// reading is nil unless the request is recorded for the access audit.
+	reading *reading
+	outage  atomic.Int64 // when the database was last logged as unavailable, in Unix time; 0 for never
 }
 
 // logsOutage reports whether to log that the database is unavailable: at most once a minute for one request, however many of its

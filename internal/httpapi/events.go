@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"passbook/internal/httpapi/feed"
@@ -49,6 +50,9 @@ func (s *server) ListEvents(w http.ResponseWriter, r *http.Request, p genapi.Lis
 	if err != nil {
 		s.fail(w, r, err)
 		return
+	}
+	for i := range page.Items {
+		readingOf(r).account(page.Items[i].Subject)
 	}
 	upTo := strconv.FormatInt(page.UpTo, 10)
 	w.Header().Set("Passbook-Position", upTo)
@@ -114,6 +118,12 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter fee
 		return
 	}
 	defer end()
+	if reading := readingOf(r); reading != nil {
+		reading.account(filter.Subject)
+		reading.any = filter.Subject == uuid.Nil
+		reading.opened()
+		defer func() { reading.position = stream.Position() }()
+	}
 	err = out.Follow(r.Context(), stream, s.streams.Heartbeat, after < 0)
 	switch {
 	case err == nil:

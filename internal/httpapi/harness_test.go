@@ -61,6 +61,8 @@ type service struct {
 	failure  func(id string) (projector.Failure, error)
 	hooks    subscriptions
 	proofErr error
+	audit    audit
+	recorder httpapi.Recorder
 	// The last request, if set.
 	holdsAsked *query.HoldFilter
 	// expiringAsked gets the filter of GET /holds.
@@ -307,7 +309,7 @@ func serve(t *testing.T, s *service) *harness {
 		s.streams = httpapi.StreamTimes{Heartbeat: 20 * time.Millisecond, PieceTimeout: 2 * time.Second}
 	}
 	h, err := httpapi.New(httpapi.Config{
-		Follower: s.primary != "", PrimaryURL: s.primary, Commands: s, Queries: s, Statements: s, Holds: s, Movements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Statistics: s, Webhooks: s, WebhookControl: s, WebhookRules: s, Proofs: s, Subjects: s.subjects(), Stopping: s.stopping, Feed: a.feed, Streams: s.streams,
+		Follower: s.primary != "", PrimaryURL: s.primary, Commands: s, Queries: s, Statements: s, Holds: s, Movements: s, Projections: s, Control: s, Replays: s, Generations: s, Failures: s, Statistics: s, Webhooks: s, WebhookControl: s, WebhookRules: s, Proofs: s, Recorder: s.recorder, AccessRecords: &s.audit, Subjects: s.subjects(), Stopping: s.stopping, Feed: a.feed, Streams: s.streams,
 		Authenticator: s.auth, Authentication: "keys", Hosts: []string{"Bank.example"}, BasePath: s.base, CORSOrigins: s.cors, RateLimit: s.rateLimit, MaxStreams: s.maxStreams, MaxStreamsPerCaller: s.share, Bulk: s.bulk,
 		Ready:       func(context.Context) []httpapi.Check { return s.checks },
 		Started:     func() bool { return !s.starting.Load() },

@@ -179,6 +179,9 @@ type Config struct {
 	Feed *feed.Feed
 	// Streams bounds the streams of events; its zero value stands for defaults.
 	Streams StreamTimes
+	// Recorder takes the records of the access audit; it is nil if the audit is off. AccessRecords returns those of any time.
+	Recorder      Recorder
+	AccessRecords AccessRecords
 	// Authenticator identifies callers and their scopes; without one, every caller may do everything.
 	Authenticator Authenticator
 	// Authentication is the kind of the Authenticator: "keys" or "oidc".
@@ -225,6 +228,8 @@ func (c *Config) validate() error {
 		return errors.New("httpapi: a service of the webhooks is missing")
 	case c.Proofs == nil:
 		return errors.New("httpapi: Proofs is required")
+	case c.AccessRecords == nil:
+		return errors.New("httpapi: AccessRecords is missing")
 	case c.Ready == nil, c.Started == nil, c.Unavailable == nil, c.Logger == nil, c.Registry == nil:
 		return errors.New("httpapi: Ready, Started, Unavailable, Logger and Registry are required")
 	}
@@ -273,6 +278,8 @@ type server struct {
 	bulkMemory    *semaphore.Weighted // of BulkLimits.Memory
 	authenticator Authenticator       // nil without authentication
 	authKind      genapi.MeAuthentication
+	recorder      Recorder // nil without access audit
+	accessRecords AccessRecords
 	follower      bool
 	primaryURL    string
 	origin        *origin // nil with authentication
@@ -314,7 +321,7 @@ func New(c Config) (http.Handler, error) {
 		return nil, err
 	}
 	s := &server{
-		base: base, authenticator: c.Authenticator, authKind: genapi.MeAuthentication(c.Authentication), follower: c.Follower, primaryURL: c.PrimaryURL,
+		base: base, authenticator: c.Authenticator, recorder: c.Recorder, accessRecords: c.AccessRecords, authKind: genapi.MeAuthentication(c.Authentication), follower: c.Follower, primaryURL: c.PrimaryURL,
 		feed: c.Feed, streams: c.Streams.orDefault(), cutOff: cutOff,
 		commands: c.Commands, queries: c.Queries, statements: c.Statements, holds: c.Holds, movements: c.Movements, projections: c.Projections, control: c.Control, replays: c.Replays,
 		generations: c.Generations, failures: c.Failures, statistics: c.Statistics, webhooks: c.Webhooks, subscribe: c.WebhookControl, hookRules: c.WebhookRules, proofs: c.Proofs, subjects: c.Subjects, stopping: c.Stopping,
@@ -386,6 +393,9 @@ func (s *server) routes(m *metrics, g *guard) http.Handler {
 	s.docs.routes(mux)
 	s.consoleRoutes(mux)
 	chain := chi.Middlewares{s.awaitStart, s.validateParameters}
+	if s.recorder != nil {
+		chain = append(chi.Middlewares{s.recordAccess}, chain...)
+	}
 	if s.follower {
 		chain = append(chi.Middlewares{s.refuseCommands}, chain...)
 	}

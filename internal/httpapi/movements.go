@@ -11,6 +11,8 @@ import (
 func (s *server) GetTransfer(w http.ResponseWriter, r *http.Request, id genapi.TransferID, p genapi.GetTransferParams) {
 	t, applied, err := s.movements.Transfer(r.Context(), id, wait(w, p.MinPosition, p.Prefer))
 	if s.applied(w, r, applied, err) {
+		readingOf(r).account(t.From.AccountID)
+		readingOf(r).account(t.To.AccountID)
 		s.respondContent(w, r, &genapi.TransferDetails{TransferID: t.ID, From: transactionOf(&t.From), To: transactionOf(&t.To)})
 	}
 }
@@ -33,6 +35,7 @@ func (s *server) SearchTransactions(w http.ResponseWriter, r *http.Request, p ge
 	body.Total, body.TotalExceeds = total(page.Total)
 	for i := range page.Transactions {
 		body.Transactions[i] = transactionOf(&page.Transactions[i])
+		readingOf(r).account(page.Transactions[i].AccountID)
 	}
 	linkNext(w, r, page.Next)
 	s.respondMovements(w, r, &body, body.Transactions)

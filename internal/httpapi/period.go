@@ -53,7 +53,7 @@ func (s *server) streamStatement(w http.ResponseWriter, r *http.Request, p *quer
 	out := newStreamWriter(w, s.streams.PieceTimeout)
 	defer out.end()
 	piece := text.beginning
-	for {
+	for opened := false; ; {
 		for i := range movements {
 			var err error
 			if piece, err = text.append(piece, &movements[i]); err != nil {
@@ -62,6 +62,10 @@ func (s *server) streamStatement(w http.ResponseWriter, r *http.Request, p *quer
 		}
 		if len(movements) < statementPiece {
 			break
+		}
+		if !opened {
+			readingOf(r).opened()
+			opened = true
 		}
 		if err := out.send(piece); err != nil {
 			panic(http.ErrAbortHandler)

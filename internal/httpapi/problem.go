@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"passbook/internal/access"
 	"passbook/internal/account"
 	"passbook/internal/auth"
 	"passbook/internal/command"
@@ -81,6 +82,8 @@ var (
 	kindLogWentBack     = kind{http.StatusConflict, "log-went-back", "The log does not reach this position"}
 	kindShareUsed       = kind{http.StatusTooManyRequests, "caller-share-used", "The caller has reached its limit"}
 	kindTooManyStreams  = kind{http.StatusServiceUnavailable, "too-many-streams", "Too many streams are open"}
+
+	kindAuditUnavailable = kind{http.StatusServiceUnavailable, "audit-unavailable", "The read cannot be recorded"}
 
 	kindNotApplied = kind{http.StatusFailedDependency, "not-applied", "Another command of the batch was refused"}
 
@@ -266,7 +269,7 @@ func problemWithoutField(err error) *problem {
 	case errors.Is(err, webhook.ErrBeyondLog):
 		return newProblem(kindInvalidBody, "The log does not reach the position; leave after out to begin at its end.",
 			genapi.FieldError{Pointer: "/after", Code: "beyond-the-log", Detail: "after is beyond the end of the log"})
-	case errors.Is(err, query.ErrBadCursor):
+	case errors.Is(err, query.ErrBadCursor), errors.Is(err, access.ErrBadCursor):
 		return newProblem(kindInvalidCursor, "The cursor belongs to another list; start again without it.",
 			genapi.FieldError{Parameter: "cursor", Code: "invalid", Detail: "cursor must be the next_cursor of a page of this list"})
 	case errors.As(err, &future):

@@ -58,6 +58,7 @@ func (s *server) ListAccounts(w http.ResponseWriter, r *http.Request, p genapi.L
 	body.Total, body.TotalExceeds = total(page.Total)
 	for i := range page.Accounts {
 		body.Accounts[i] = accountOf(&page.Accounts[i])
+		readingOf(r).account(page.Accounts[i].ID)
 	}
 	linkNext(w, r, page.Next)
 	if !s.wantsCSV(w, r) {

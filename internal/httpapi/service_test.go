@@ -311,7 +311,7 @@ func TestNewRequiresCompleteConfig(t *testing.T) {
 	t.Parallel()
 	s, registry := new(service), prometheus.NewRegistry()
 	whole := httpapi.Config{
-		Commands: s, Queries: s, Statements: s, Holds: s, Movements: s, Projections: s, Control: s, Replays: s, Feed: serveFeed(t, s), Generations: s, Failures: s, Statistics: s, Webhooks: s, WebhookControl: s, WebhookRules: s, Proofs: s, Logger: slog.New(slog.DiscardHandler),
+		Commands: s, Queries: s, Statements: s, Holds: s, Movements: s, Projections: s, Control: s, Replays: s, Feed: serveFeed(t, s), Generations: s, Failures: s, Statistics: s, Webhooks: s, WebhookControl: s, WebhookRules: s, Proofs: s, AccessRecords: &s.audit, Logger: slog.New(slog.DiscardHandler),
 		Ready: func(context.Context) []httpapi.Check { return nil }, Registry: registry,
 		Started: func() bool { return true }, Unavailable: func(error) bool { return false },
 	}

@@ -30,6 +30,7 @@ var tableRights = []struct{ table, rights string }{
 	{"webhook_deliveries", allRights},
 	{"log_tiles", "select, insert, update"},
 	{"log_checkpoint", "select, insert, update"},
+	{"access_records", "select, insert"}, // deleted only by expire_access, which has its owner's privileges
 	{"live_generations", "select"},
 	{"parked_streams", "select"},
 }
@@ -67,17 +68,18 @@ ORDER BY 1`
                      ELSE has_table_privilege(r.oid, to_regclass(g.name), one) <> (one = ANY (string_to_array(g.rights, ', '))) END)))
   AND NOT EXISTS (` + selectWriters + `)
 FROM pg_proc p LEFT JOIN pg_roles r ON r.rolname = $1
-WHERE p.oid IN (to_regproc('append'), to_regproc('extend_log'))`
+WHERE p.oid IN (to_regproc('append'), to_regproc('extend_log'), to_regproc('expire_access'))`
 
 	roleExists     = `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`
 	mayCreateRoles = `SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user`
 	mayUseSchema   = `SELECT has_schema_privilege($1, relnamespace, 'USAGE') FROM pg_class WHERE oid = to_regclass('events')`
 	lockRights     = `SELECT pg_advisory_xact_lock($1)`
 	createRole     = `DO $$ BEGIN CREATE ROLE ` + ServiceRole + ` NOLOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`
-	runAsOwner     = `REVOKE EXECUTE ON FUNCTION append, extend_log FROM PUBLIC;
+	runAsOwner     = `REVOKE EXECUTE ON FUNCTION append, extend_log, expire_access FROM PUBLIC;
 ALTER FUNCTION append SECURITY DEFINER SET search_path = pg_catalog, %[1]s, pg_temp;
-ALTER FUNCTION extend_log SECURITY DEFINER SET search_path = pg_catalog, %[1]s, pg_temp`
-	grantFunctions = `GRANT EXECUTE ON FUNCTION append, extend_log, position_at TO ` + ServiceRole
+ALTER FUNCTION extend_log SECURITY DEFINER SET search_path = pg_catalog, %[1]s, pg_temp;
+ALTER FUNCTION expire_access SECURITY DEFINER SET search_path = pg_catalog, %[1]s, pg_temp`
+	grantFunctions = `GRANT EXECUTE ON FUNCTION append, extend_log, position_at, expire_access TO ` + ServiceRole
 )
 
 // grant grants the service role its privileges, if the connection's role owns the log, and revokes all others on the same

@@ -15,6 +15,33 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for AccessRecordKind.
+const (
+	Dropped AccessRecordKind = "dropped"
+	Opened  AccessRecordKind = "opened"
+	Read    AccessRecordKind = "read"
+	Started AccessRecordKind = "started"
+	Stopped AccessRecordKind = "stopped"
+)
+
+// Valid indicates whether the value is a known member of the AccessRecordKind enum.
+func (e AccessRecordKind) Valid() bool {
+	switch e {
+	case Dropped:
+		return true
+	case Opened:
+		return true
+	case Read:
+		return true
+	case Started:
+		return true
+	case Stopped:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AccountStatus.
 const (
 	AccountStatusActive    AccountStatus = "active"
@@ -452,6 +479,58 @@ func (e ListExpiringHoldsParamsStatus) Valid() bool {
 		return false
 	}
 }
+
+// AccessPage defines model for AccessPage.
+type AccessPage struct {
+	// NextCursor The `cursor` of the next page; null on the last.
+	NextCursor *string        `json:"next_cursor"`
+	Records    []AccessRecord `json:"records"`
+}
+
+// AccessRecord defines model for AccessRecord.
+type AccessRecord struct {
+	// Accounts The accounts that the response was about.
+	Accounts []uuid.UUID `json:"accounts"`
+
+	// Address Where the request came from; behind a proxy, the proxy.
+	Address string `json:"address,omitempty,omitzero"`
+
+	// AnyAccount True if it may be about any account, as for a stream of all events.
+	AnyAccount bool `json:"any_account"`
+
+	// At When the record was made, by the clock of the instance.
+	At string `json:"at"`
+
+	// Caller The caller's permanent id; absent without authentication.
+	Caller string `json:"caller,omitempty,omitzero"`
+
+	// CallerName The name of the caller's key.
+	CallerName string `json:"caller_name,omitempty,omitzero"`
+
+	// Detail For `started` and `stopped` how much is recorded, for `dropped` how many records are missing.
+	Detail string `json:"detail,omitempty,omitzero"`
+
+	// Kind `read` is a request that has ended, or the first accounts of one that is about more than 1,000. `opened` is a stream or a long statement when it begins; a `read` follows at its end. `started` and `stopped` are the ends of a run, and `dropped` says that records are missing.
+	Kind   AccessRecordKind `json:"kind"`
+	Method string           `json:"method,omitempty,omitzero"`
+
+	// Number Counts the records of a run from 1, without gaps.
+	Number int64 `json:"number"`
+
+	// Position The position of the log that the response shows.
+	Position  int64  `json:"position,omitempty,omitzero"`
+	RequestID string `json:"request_id,omitempty,omitzero"`
+
+	// Route The pattern of the path. What was searched for is not recorded.
+	Route string `json:"route,omitempty,omitzero"`
+
+	// Run The run of an instance that wrote the record.
+	Run    uuid.UUID `json:"run"`
+	Status int       `json:"status,omitempty,omitzero"`
+}
+
+// AccessRecordKind `read` is a request that has ended, or the first accounts of one that is about more than 1,000. `opened` is a stream or a long statement when it begins; a `read` follows at its end. `started` and `stopped` are the ends of a run, and `dropped` says that records are missing.
+type AccessRecordKind string
 
 // Account defines model for Account.
 type Account struct {
@@ -2149,6 +2228,27 @@ type TryAgain = Problem
 // Unauthorized An RFC 9457 problem document.
 type Unauthorized = Problem
 
+// ListAccessParams defines parameters for ListAccess.
+type ListAccessParams struct {
+	// AccountID Only records that concern this account, or may concern it.
+	AccountID uuid.UUID `form:"account_id,omitempty" json:"account_id,omitempty,omitzero"`
+
+	// Caller Only records of this caller, by its id (`key:…`, `oidc:…`) or the name of its key.
+	Caller string `form:"caller,omitempty" json:"caller,omitempty,omitzero"`
+
+	// From Only records of this time or later, RFC 3339.
+	From string `form:"from,omitempty" json:"from,omitempty,omitzero"`
+
+	// To Only records before this time, RFC 3339.
+	To string `form:"to,omitempty" json:"to,omitempty,omitzero"`
+
+	// Limit The size of a page.
+	Limit int32 `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Cursor The `next_cursor` of the previous page.
+	Cursor string `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+}
+
 // ListAccountsParams defines parameters for ListAccounts.
 type ListAccountsParams struct {
 	// Owner Only accounts of exactly this owner.
@@ -2785,6 +2885,9 @@ type ServerInterface interface {
 	// Index Where to begin
 	// (GET /)
 	Index(w http.ResponseWriter, r *http.Request)
+	// ListAccess List who read what, newest first, a page at a time
+	// (GET /access)
+	ListAccess(w http.ResponseWriter, r *http.Request, params ListAccessParams)
 	// ListAccounts List accounts, a page at a time
 	// (GET /accounts)
 	ListAccounts(w http.ResponseWriter, r *http.Request, params ListAccountsParams)
@@ -2965,6 +3068,12 @@ type Unimplemented struct{}
 // Index Where to begin
 // (GET /)
 func (_ Unimplemented) Index(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListAccess List who read what, newest first, a page at a time
+// (GET /access)
+func (_ Unimplemented) ListAccess(w http.ResponseWriter, r *http.Request, params ListAccessParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -3324,6 +3433,104 @@ func (siw *ServerInterfaceWrapper) Index(w http.ResponseWriter, r *http.Request)
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Index(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListAccess operation middleware
+func (siw *ServerInterfaceWrapper) ListAccess(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListAccessParams
+
+	// ------------- Optional query parameter "account_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "account_id", r.URL.Query(), &params.AccountID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "account_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "account_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "caller" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "caller", r.URL.Query(), &params.Caller, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "caller"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "caller", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", r.URL.Query(), &params.To, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "to"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "to", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListAccess(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -6861,6 +7068,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/", wrapper.Index)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/access", wrapper.ListAccess)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/accounts", wrapper.ListAccounts)

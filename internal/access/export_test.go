@@ -1,0 +1,4 @@
+package access
+
+// Write writes a batch.
+var Write = write
