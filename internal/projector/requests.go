@@ -67,7 +67,7 @@ func (st *Status) setLag(ctx context.Context, log Log, head int64) error {
 	}
 	next, err := log.ReadAfter(ctx, st.Position, 1)
 	if len(next) > 0 {
-		st.LagSeconds = max(0, time.Since(next[0].RecordedAt).Seconds())
+		st.LagSeconds = max(0, st.now.Sub(next[0].RecordedAt).Seconds())
 	}
 	return err
 }

@@ -15,7 +15,7 @@ import (
 
 const (
 	statusSQL = `select status, version, generation, position, owner, last_error, error_position, updated_at,
-       lease_until > clock_timestamp(), failures, coalesce(previous_generation, 0),
+       lease_until > clock_timestamp(), clock_timestamp(), failures, coalesce(previous_generation, 0),
        (select count(*) from projection_failures f where f.projection = p.id and f.generation = p.generation and f.parked)
 from projections p where id = $1`
 
@@ -86,7 +86,7 @@ func (s *stateStore) stored(ctx context.Context) (Status, error) {
 	st := Status{ID: s.def.ID}
 	var owned bool
 	err := s.cfg.Pool.QueryRow(ctx, statusSQL, s.def.ID).Scan(&st.State, &st.Version, &st.Generation, &st.Position, &st.Owner,
-		&st.Error, &st.ErrorPosition, &st.UpdatedAt, &owned, &st.Failures, &st.PreviousGeneration, &st.Parked)
+		&st.Error, &st.ErrorPosition, &st.UpdatedAt, &owned, &st.now, &st.Failures, &st.PreviousGeneration, &st.Parked)
 	if !owned {
 		st.Owner = ""
 	}

@@ -77,6 +77,7 @@ type Status struct {
 	Position, Head, Lag int64
 	// LagSeconds is the age of the oldest event not applied yet, 0 when there is none.
 	LagSeconds float64
+	now        time.Time // by the clock of the database, which the times of events are by
 	// Rate is the number of events applied per second over the last 10 seconds. It is 0 if another instance owns the projection.
 	Rate float64
 	// Generation is the live generation, which serves reads.
