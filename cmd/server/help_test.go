@@ -67,6 +67,7 @@ func TestMisuse(t *testing.T) {
 		"reverse 7 --amount=":                          "--amount: the value is empty",
 		"change " + id + " --owner=":                   "--owner: the value is empty",
 		"tail --account=":                              "--account: the value is empty",
+		"accounts open Ada EUR --id 00000000-0000-0000-0000-000000000000": "--id 00000000-0000-0000-0000-000000000000 is the nil UUID",
 		"accounts show nope":                           `ACCOUNT "nope" is not a UUID`,
 	} {
 		t.Run(line, func(t *testing.T) {

@@ -81,6 +81,9 @@ func exactly(n int, what string) cobra.PositionalArgs {
 // idOf reads an argument that is an id.
 func idOf(what, text string) (uuid.UUID, error) {
 	id, err := uuid.Parse(text)
+	if err == nil && id == uuid.Nil { // it would stand for none
+		return id, config.Usage(fmt.Errorf("%s %s is the nil UUID, which is the id of nothing", what, text))
+	}
 	if err != nil {
 		hint := ""
 		if what != "HOLD" && what != "--transfer" {

@@ -113,6 +113,8 @@ func TestAllBadFieldsAreReportedTogether(t *testing.T) {
 		{"/deposits", deposit(`"1","reference":"a\u0000b"`), []string{"/reference"}},
 		{"/deposits", deposit(`"1","reference":"` + strings.Repeat("é", 501) + `"`), []string{"/reference"}},
 		{"/deposits", `{"account_id":"00000000-0000-0000-0000-000000000000","amount":1}`, []string{"/account_id"}},
+		{"/transfers", `{"from_account_id":"` + accountID.String() + `","to_account_id":"` + nilID + `","amount":1,"transfer_id":"` + nilID + `"}`, []string{"/to_account_id", "/transfer_id"}},
+		{"/accounts", `{"owner":"Ada","currency":"EUR","account_id":"` + nilID + `"}`, []string{"/account_id"}},
 		{"/deposits", `{"account_id":"{0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f}","amount":1}`, []string{"/account_id"}},
 		{"/accounts", `{"owner":"","currency":"EURO","overdraft_limit":"x","account_id":1}`, []string{
 			"/owner", "/currency", "/overdraft_limit", "/account_id",

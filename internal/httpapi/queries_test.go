@@ -253,7 +253,14 @@ func TestBadParameters(t *testing.T) {
 		"/projections/%FF":                                                                   {"projection_id"},
 		"/projections/balances/replays/1":                                                    {"replay_id"},
 		"/projections/balances?x=1":                                                          {"x"},
-		"/livez?x=1":                                                                         {"x"},
+		// Of no account: without a refusal, a filter by it would select all.
+		"/accounts/" + nilID:                 {"account_id"},
+		"/accounts/" + nilID + "/balance":    {"account_id"},
+		"/transactions?transfer_id=" + nilID: {"transfer_id"},
+		"/transfers/" + nilID:                {"transfer_id"},
+		"/events?subject=" + nilID:           {"subject"},
+		"/access?account_id=" + nilID:        {"account_id"},
+		"/livez?x=1":                         {"x"},
 	} {
 		got := a.send("GET", path, "")
 		code, errs := got.problem(t)
@@ -277,6 +284,9 @@ func TestLongestCursor(t *testing.T) {
 		t.Errorf("%d %s", got.status, got.text)
 	}
 }
+
+// nilID is well-formed and the id of nothing.
+const nilID = "00000000-0000-0000-0000-000000000000"
 
 func TestLongURL(t *testing.T) {
 	t.Parallel()

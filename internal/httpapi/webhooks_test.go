@@ -90,7 +90,7 @@ func TestWebhookBodies(t *testing.T) {
 		{
 			"POST", "/webhooks", `{"url":"http://10.0.0.1","types":["MoneyDeposited","MoneyLost"],"accounts":["ada"],"after":-1,"secret":"x"}`, 422,
 			map[string]string{
-				"/url": "url must begin with https://", "/types/1": "", "/accounts/0": "0 must be a UUID, such as 0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f",
+				"/url": "url must begin with https://", "/types/1": "", "/accounts/0": "0 must be a UUID other than the nil UUID, such as 0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f",
 				"/after": "after must be at least 0", "/secret": "secret is not a known field",
 			},
 		},
@@ -110,7 +110,7 @@ func TestWebhookBodies(t *testing.T) {
 		{"GET", "/webhooks", ``, 200, nil},
 		{"GET", hookPath, ``, 200, nil},
 		{"GET", hookPath + "/deliveries", ``, 200, nil},
-		{"GET", "/webhooks/7", ``, 400, map[string]string{"webhook_id": "webhook_id must be a UUID, such as 0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f"}},
+		{"GET", "/webhooks/7", ``, 400, map[string]string{"webhook_id": "webhook_id must be a UUID other than the nil UUID, such as 0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f"}},
 		{"DELETE", hookPath, ``, 204, nil},
 	} {
 		got := a.send(test.method, test.path, test.body)

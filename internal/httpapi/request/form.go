@@ -93,7 +93,7 @@ func (f *form) id(name string) uuid.UUID {
 		return uuid.UUID{}
 	}
 	id, ok := parseUUID(f.text(name))
-	if !ok || id == (uuid.UUID{}) {
+	if !ok {
 		f.refuse(name, "malformed", uuidSentence)
 	}
 	return id

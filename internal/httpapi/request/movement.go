@@ -1,8 +1,6 @@
 package request
 
 import (
-	"github.com/google/uuid"
-
 	"passbook/internal/account"
 	"passbook/internal/money"
 )
@@ -135,7 +133,7 @@ const maxReference = 500
 // build fills in account and command; it returns false if a member is missing or not valid.
 func (m *plainMovement) build(c *Command) bool {
 	id, ok := parseUUID(string(m.accountID))
-	if !ok || id == uuid.Nil || len(m.reference) > maxReference {
+	if !ok || len(m.reference) > maxReference {
 		return false
 	}
 	amount, err := money.ParseDecimal(string(m.amount))

@@ -302,14 +302,15 @@ func shown(name string) string {
 	return strings.ToValidUTF8(name[:min(len(name), maxShown)], "\ufffd") + "…"
 }
 
-const uuidSentence = "must be a UUID, such as 0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f"
+const uuidSentence = "must be a UUID other than the nil UUID, such as 0190a0d2-7c4e-7b1c-9a53-2f5b0c1d2e3f"
 
-// parseUUID accepts only the usual form, 36 characters with hyphens; package uuid accepts three more, but an id has only one.
+// parseUUID accepts only the usual form, 36 characters with hyphens; package uuid accepts three more, but an id has only one. The nil
+// UUID is the id of nothing, and stands for one that is absent.
 func parseUUID(text string) (uuid.UUID, bool) {
 	const length = 36
 	if len(text) != length {
 		return uuid.UUID{}, false
 	}
 	id, err := uuid.Parse(text)
-	return id, err == nil
+	return id, err == nil && id != uuid.Nil
 }
