@@ -215,8 +215,8 @@ var known = []struct {
 	{feed.ErrTooManyStreams, kindTooManyStreams, "The limit of open event streams is reached; retry shortly, or read pages.", 5},
 	{
 		feed.ErrWentBack, kindLogWentBack,
-		"The log does not hold the event at this position: it lost its latest events in a failover or a restore. The last events you " +
-			"have may not have happened: compare their ids with those of the log, and continue after the last that matches.", 0,
+		"The log does not hold the event at this position. Either it is a typo, or the log has lost its latest events in a failover or a " +
+			"restore. The last events you have may then not have happened: compare their ids with those of the log, and continue after the last that matches.", 0,
 	},
 	{feed.ErrStopping, kindUnavailable, "The service is stopping; open the stream again shortly.", 1},
 	{auth.ErrNotReady, kindUnavailable, "The service is starting and waits for its database; retry shortly.", 1},

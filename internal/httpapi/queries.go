@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -109,11 +110,44 @@ func (s *server) applied(w http.ResponseWriter, r *http.Request, position int64,
 	if err == nil || errors.Is(err, query.ErrNotFound) || errors.Is(err, query.ErrBehind) {
 		w.Header()["Passbook-Position"] = []string{strconv.FormatInt(position, 10)}
 	}
+	if errors.Is(err, query.ErrBehind) {
+		err = s.behind(r, position)
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return false
 	}
 	return true
+}
+
+// behind returns the problem of a read model that has applied a position, and not the one that was asked for. It tells where the log
+// ends, if that can be read: what is beyond it may never come.
+func (s *server) behind(r *http.Request, applied int64) error {
+	var asked int64
+	for _, name := range []string{"min_position", "at_position"} {
+		n, _ := strconv.ParseInt(r.URL.Query().Get(name), 10, 64) // it has been validated
+		asked = max(asked, n)
+	}
+	if asked <= applied {
+		return query.ErrBehind
+	}
+	detail := "The read model has applied the log up to position " + strconv.FormatInt(applied, 10)
+	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+	defer cancel()
+	status, err := s.projections.Projection(ctx, "balances")
+	switch head := strconv.FormatInt(status.Head, 10); {
+	case err == nil && asked > status.Head:
+		detail = "The log ends at position " + head + ", before " + strconv.FormatInt(asked, 10) + ". Either it is a typo, or the log has lost its latest " +
+			"events in a failover or a restore; on a follower the position may also come later."
+	case err == nil:
+		detail += ", and the log ends at " + head
+		fallthrough
+	default:
+		detail += "; retry shortly, or allow more time with Prefer: wait."
+	}
+	p := newProblem(kindBehind, detail)
+	p.retryAfter = 1
+	return p
 }
 
 // respond sends a result, or 304 if the caller has it already; the body is then not built.

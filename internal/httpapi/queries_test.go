@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"passbook/internal/money"
+	"passbook/internal/projector"
 	"passbook/internal/query"
 )
 
@@ -180,6 +181,30 @@ func TestErrorsOfQueries(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestBehindSaysWhereTheLogEnds expects the problem of a read that waited in vain to tell how far the read model and the log are, and
+// that a position beyond the log may be a typo.
+func TestBehindSaysWhereTheLogEnds(t *testing.T) {
+	t.Parallel()
+	s := &service{
+		account: func(uuid.UUID, query.Wait) (query.Account, int64, error) { return query.Account{}, 42, query.ErrBehind },
+		past:    func(query.AsOf, query.Wait) (query.BalanceAt, int64, error) { return query.BalanceAt{}, 42, query.ErrBehind },
+	}
+	a := serve(t, s)
+	for query, want := range map[string]string{
+		"?min_position=43":     "applied the log up to position 42, and the log ends at 43; retry shortly",
+		"?min_position=44":     "The log ends at position 43, before 44. Either it is a typo,",
+		"?at_position=1000000": "The log ends at position 43, before 1000000. Either it is a typo,",
+	} {
+		if got := a.send("GET", balancePath+query, ""); got.status != 503 || !strings.Contains(got.text, want) {
+			t.Errorf("%s: %d %s", query, got.status, got.text)
+		}
+	}
+	s.status = func(string) (projector.Status, error) { return projector.Status{}, errUnavailable }
+	if got := a.send("GET", balancePath+"?min_position=44", ""); got.status != 503 || !strings.Contains(got.text, "has applied the log up to position 42; retry") {
+		t.Errorf("without the head: %d %s", got.status, got.text)
 	}
 }
 
