@@ -296,15 +296,18 @@ func (b *bulk) render(c *chunk) (buf []byte, err error) {
 	return buf, nil
 }
 
+// resend says what to do after a body that was read in part.
+const resend = "Commands before that may have been applied, unless it is atomic: send the whole again with the same Idempotency-Keys."
+
 // unreadableBody returns the problem for a body that could not be read to its end.
 func unreadableBody(err error) error {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return newProblem(kindUnreadableBody, "The body did not arrive in time.")
+		return newProblem(kindUnreadableBody, "The body did not arrive in time. "+resend)
 	}
-	return newProblem(kindUnreadableBody, "The body ended too early.")
+	return newProblem(kindUnreadableBody, "The body ended too early. "+resend)
 }
 
 // refuse responds to the whole request with a problem before its body has been read to the end, and so closes the connection.
@@ -388,7 +391,7 @@ func (b *bulk) runAtomic(ctx context.Context) {
 		next := b.readChunk(ctx)
 		c.items, c.err = append(c.items, next.items...), next.err
 		if len(c.items) > maxAtomic {
-			b.refuse(newProblem(kindBodyTooLarge, fmt.Sprintf("An atomic request may have at most %d commands.", maxAtomic)))
+			b.refuse(newProblem(kindBodyTooLarge, fmt.Sprintf("An atomic request may have at most %d commands; send several, or leave out atomic=true.", maxAtomic)))
 			return
 		}
 	}
@@ -450,7 +453,7 @@ func (b *bulk) decideAll(c *chunk) error {
 		case refused != nil && refused.Index == i:
 			c.results[i].Err = refused.Err
 		case bad || refused != nil:
-			c.results[i].Err = newProblem(kindNotApplied, "Nothing was applied, because another command of the batch was refused.")
+			c.results[i].Err = newProblem(kindNotApplied, "Nothing was applied, because another command of the batch was refused; correct that one, or leave it out.")
 		default:
 			c.results[i].Result = results[i]
 		}

@@ -112,7 +112,7 @@ func (e *edge) handle(next http.Handler) http.Handler {
 			}
 		}()
 		if len(r.RequestURI) > maxURI {
-			e.fail(x, r, newProblem(kindURITooLong, fmt.Sprintf("The path and the query may have at most %d bytes.", maxURI)))
+			e.fail(x, r, newProblem(kindURITooLong, fmt.Sprintf("The path and the query may have at most %d bytes; use fewer or shorter parameters.", maxURI)))
 			return
 		}
 		next.ServeHTTP(x, r)

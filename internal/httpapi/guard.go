@@ -117,7 +117,7 @@ func (g *guard) authenticate(r *http.Request) (*auth.Caller, error) {
 
 // badCredential does not say what is wrong: that would only help a caller who guesses.
 func badCredential() *problem {
-	p := newProblem(kindBadCredential, "The key or token is not valid: unknown, expired, revoked, or not meant for this service.")
+	p := newProblem(kindBadCredential, "The key or token is not valid: unknown, expired, revoked, or not meant for this service; server keys create makes another key.")
 	p.challenge = realm + `, error="invalid_token"`
 	return p
 }
@@ -156,7 +156,7 @@ func (s *server) permit(w http.ResponseWriter, r *http.Request, op *request.Oper
 	}
 	if !caller.Scopes.Has(op.Scope) {
 		scope := op.Scope.String()
-		p := newProblem(kindScope, "The credential does not have the scope "+strings.ReplaceAll(scope, " ", " and ")+".")
+		p := newProblem(kindScope, "The credential does not have the scope "+strings.ReplaceAll(scope, " ", " and ")+"; use one that has it.")
 		p.challenge = realm + `, error="insufficient_scope", scope="` + scope + `"`
 		s.fail(w, r, p)
 		return

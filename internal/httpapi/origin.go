@@ -30,7 +30,7 @@ func (o *origin) protect(next http.Handler) http.Handler {
 			o.fail(w, r, newProblem(kindMisdirected, "Without authentication this service accepts only requests to localhost, "+
 				"127.0.0.1 and [::1], and to the names in PASSBOOK_HOSTS."))
 		case o.crossOrigin.Check(r) != nil:
-			o.fail(w, r, newProblem(kindCrossOrigin, "A page of another origin may not change anything."))
+			o.fail(w, r, newProblem(kindCrossOrigin, "A page of another origin may not change anything; PASSBOOK_CORS_ORIGINS allows origins."))
 		default:
 			next.ServeHTTP(w, r)
 		}

@@ -194,7 +194,7 @@ var known = []struct {
 	{query.ErrBehind, kindBehind, "The read model has not applied the position yet; retry shortly, or allow more time with Prefer: wait.", 1},
 	{projector.ErrUnknownProjection, kindProjectionNotFound, "No projection has this id; GET /projections lists them.", 0},
 	{projector.ErrUnknownReplay, kindReplayNotFound, "The projection has no replay with this id; GET /projections/{id}/replays lists them.", 0},
-	{projector.ErrUnknownFailure, kindFailureNotFound, "No failure is recorded at this position; it may have been resolved since.", 0},
+	{projector.ErrUnknownFailure, kindFailureNotFound, "No failure is recorded at this position; it may have been resolved since; GET /projections/{id}/failures lists those that are left.", 0},
 	{
 		projector.ErrNoPreviousGeneration, kindNoPrevious,
 		"The projection has not been rebuilt, or a replay has begun since, or its read model is not in PostgreSQL; start a replay instead.", 0,
@@ -203,7 +203,7 @@ var known = []struct {
 		projector.ErrRollbackFailed, kindRollbackFailed,
 		"The live generation still serves reads; see the error of the projection's latest replay.", 0,
 	},
-	{projector.ErrReplayFinished, kindReplayFinished, "The replay has ended and can no longer be cancelled.", 0},
+	{projector.ErrReplayFinished, kindReplayFinished, "The replay has ended and can no longer be cancelled; GET /projections/{id}/replays says how it ended.", 0},
 	{subject.ErrNotFound, kindSubjectNotFound, "No account was opened for this subject, and none has this id.", 0},
 	{webhook.ErrNotFound, kindWebhookNotFound, "No webhook has this id; GET /webhooks lists them.", 0},
 	{webhook.ErrTooMany, kindTooManyWebhooks, "There are 100 webhooks, the most that there may be; delete one that is not needed.", 0},
@@ -252,7 +252,7 @@ func problemWithoutField(err error) *problem {
 	case errors.As(err, &refusal):
 		return refusalProblem(refusal)
 	case errors.As(err, &notFound):
-		p = newProblem(kindAccountNotFound, "No account has the id "+notFound.AccountID.String()+".")
+		p = newProblem(kindAccountNotFound, "No account has the id "+notFound.AccountID.String()+"; check it.")
 		p.field, p.fault = notFound.Field, notFound.Error()
 		return p
 	case errors.As(err, &version):

@@ -193,7 +193,7 @@ func (s *server) notModified(w http.ResponseWriter, r *http.Request, tag string)
 			s.fail(w, r, request.HeaderError("If-Match", err))
 			return true
 		case tags != nil && !slices.Contains(tags, tag):
-			s.fail(w, r, newProblem(kindPrecondition, "The current ETag is none of those in If-Match."))
+			s.fail(w, r, newProblem(kindPrecondition, "The current ETag is none of those in If-Match; read it again without that header."))
 			return true
 		}
 	}

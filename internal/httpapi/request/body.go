@@ -58,13 +58,13 @@ func readBody(w http.ResponseWriter, r *http.Request, isPatch bool) ([]byte, err
 	case errors.As(err, &large):
 		return nil, tooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, newError(UnreadableBody, "The body did not arrive in time.")
+		return nil, newError(UnreadableBody, "The body did not arrive in time; nothing was done, so send it again.")
 	}
-	return nil, newError(UnreadableBody, "The body ended too early.")
+	return nil, newError(UnreadableBody, "The body ended too early; nothing was done, so send it again.")
 }
 
 func tooLarge() *Error {
-	return newError(BodyTooLarge, fmt.Sprintf("The body may have at most %d bytes.", maxBody))
+	return newError(BodyTooLarge, fmt.Sprintf("The body may have at most %d bytes; shorten it, or send several requests.", maxBody))
 }
 
 // mergePatch is the media type of RFC 7396.
@@ -72,7 +72,7 @@ const mergePatch = "application/merge-patch+json"
 
 func checkMediaType(h http.Header, isPatch bool) error {
 	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return newError(WrongMediaType, "The body must not have a Content-Encoding.")
+		return newError(WrongMediaType, "The body must not have a Content-Encoding; send it uncompressed.")
 	}
 	given := h["Content-Type"]
 	if len(given) == 1 && given[0] == "application/json" {
