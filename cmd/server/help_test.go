@@ -17,6 +17,8 @@ func TestHelpShowsWhatBelongsToTheCommand(t *testing.T) {
 		"help status":        {has: []string{"--watch", "--key-file"}, not: []string{"--data-dir", "--rate-limit"}},
 		"help verify":        {has: []string{"--database-url", "--data-dir", "--log-level"}, not: []string{"--key-file", "--hosts", "--rate-limit"}},
 		"help keys create":   {has: []string{"--scope", "--database-url-file"}, not: []string{"--key-file", "--oidc-issuer"}},
+		"help relay":         {has: []string{"--relay-nats-url", "--database-url", "--nats-ca", "--addr", "--event-source"}, not: []string{"--rate-limit", "--oidc-issuer", "--query-database-url", "--key-file", "--hosts"}},
+		"demo --help":        {has: []string{"--seed", "--pg-bin", "--data-dir"}, not: []string{"--rate-limit", "--database-url", "--oidc-issuer", "--relay-nats-url", "--key-file"}},
 		"help backup":        {has: []string{"--data-dir"}, not: []string{"--addr", "--oidc-issuer"}},
 		"help version":       {has: []string{"Print the version"}, not: []string{"--database-url", "--addr", "Settings"}},
 		"completion bash -h": {not: []string{"--database-url", "--rate-limit"}},
@@ -60,15 +62,21 @@ func TestMisuse(t *testing.T) {
 		"accounts --status open":             "active, suspended or closed",
 		"holds " + id + " --status finished": "open, captured, released or expired",
 
+		// A sign makes a flag of an amount.
+		"deposit " + id + " -5":                 "amounts and positions are positive, and -5 is not",
+		"transfer " + id + " " + id + " -12.50": "and -12.50 is not",
+		"reverse -7":                            "and -7 is not",
+		"hold " + id + " -x":                    "unknown shorthand flag",
+
 		// What a shell makes of a variable that is not set, and would drop a precondition.
-		"deposit " + id + " 5 --idempotency-key=":      "--idempotency-key: the value is empty",
-		"deposit " + id + " 5 --if-version -1":         "--if-version: at least 1",
-		"transfer " + id + " " + id + " 5 --currency=": "--currency: the value is empty",
-		"reverse 7 --amount=":                          "--amount: the value is empty",
-		"change " + id + " --owner=":                   "--owner: the value is empty",
-		"tail --account=":                              "--account: the value is empty",
+		"deposit " + id + " 5 --idempotency-key=":                         "--idempotency-key: the value is empty",
+		"deposit " + id + " 5 --if-version -1":                            "--if-version: at least 1",
+		"transfer " + id + " " + id + " 5 --currency=":                    "--currency: the value is empty",
+		"reverse 7 --amount=":                                             "--amount: the value is empty",
+		"change " + id + " --owner=":                                      "--owner: the value is empty",
+		"tail --account=":                                                 "--account: the value is empty",
 		"accounts open Ada EUR --id 00000000-0000-0000-0000-000000000000": "--id 00000000-0000-0000-0000-000000000000 is the nil UUID",
-		"accounts show nope":                           `ACCOUNT "nope" is not a UUID`,
+		"accounts show nope":                                              `ACCOUNT "nope" is not a UUID`,
 	} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()

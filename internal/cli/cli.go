@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"passbook/internal/app"
 	"passbook/internal/config"
@@ -47,7 +49,12 @@ server completion prints completions for a shell.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return config.Usage(err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok && isNumber(unknown.GetSpecifiedShortnames()) {
+			err = fmt.Errorf("amounts and positions are positive, and -%s is not", unknown.GetSpecifiedShortnames())
+		}
+		return config.Usage(err)
+	})
 	settings.Register(root.PersistentFlags())
 	for flag, values := range settings.Completions() {
 		complete(root, flag, values...)
@@ -59,6 +66,11 @@ server completion prints completions for a shell.`,
 	return root
 }
 
+// isNumber reports whether a text, which a sign has made a flag, begins as a number does.
+func isNumber(text string) bool {
+	return text != "" && strings.ContainsRune("0123456789.", rune(text[0]))
+}
+
 func addCommands(root *cobra.Command, settings *config.Settings, serve func(*cobra.Command, []string) error, version string) {
 	root.AddGroup(
 		&cobra.Group{ID: groupServe, Title: "Serve:"},
@@ -68,8 +80,8 @@ func addCommands(root *cobra.Command, settings *config.Settings, serve func(*cob
 	root.AddCommand(grouped(groupServe,
 		&cobra.Command{Use: "serve", Short: "Serve the API until interrupted (the default)", Args: noArgs, RunE: serve},
 		newFollow(settings),
-		newRelay(settings),
-		newDemo(settings),
+		reading(readsRelay, newRelay(settings))[0],
+		reading(readsDemo, newDemo(settings))[0],
 	)...)
 	root.AddCommand(grouped(groupBooks, reading(readsClient,
 		newAccounts(settings), newDeposit(settings), newWithdraw(settings), newTransfer(settings),

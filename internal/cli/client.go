@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -81,22 +82,39 @@ func explain(ctx context.Context, err error, server string) error {
 	return fmt.Errorf("no response from a server at %s: %w\nRun \"server\" to start one, or name another with --server", server, err)
 }
 
+// inCommands puts what a server says about routes into the words of the command line. Longer routes come first.
+var inCommands = strings.NewReplacer(
+	"open the account with POST /accounts", "open one with server accounts open",
+	"GET /accounts/{id}/holds", "server holds ACCOUNT",
+	"GET /accounts/{id}/transactions", "server statement ACCOUNT",
+	"GET /projections/{id}/replays", "server status",
+	"GET /projections/{id}/failures", "server status",
+	"GET /projections", "server status",
+	"GET /webhooks", "server webhooks list",
+	"one POST /commands can carry many commands", "see PASSBOOK_RATE_LIMIT",
+	"leave account_id out", "leave --id out",
+	"the same Idempotency-Key", "the same --idempotency-key",
+	"its Idempotency-Key", "the same --idempotency-key",
+	"Idempotency-Key", "--idempotency-key",
+	"which If-Match does not name", "which --if-version does not name",
+)
+
 // advice returns what a server says about a request that it refuses, and what to do next.
 func advice(p *client.Problem) string {
-	said := cmp.Or(p.Detail, p.Title)
+	said := inCommands.Replace(cmp.Or(p.Detail, p.Title))
 	if p.Code != "" {
 		said += " (" + p.Code + ")"
 	}
 	if len(p.Errors) > 1 { // a single one is the detail
 		for i := range p.Errors {
-			said += "\n  " + p.Errors[i].Detail
+			said += "\n  " + inCommands.Replace(p.Errors[i].Detail)
 		}
 	}
 	switch {
 	case p.Status == http.StatusUnauthorized:
 		said += "\nName a key with PASSBOOK_KEY, PASSBOOK_KEY_FILE or --key; server keys create makes one"
 	case p.Status == http.StatusForbidden:
-		said += "\nUse a key that has it; server keys create makes one"
+		said += "\nserver keys create makes a key with it"
 	case p.Code == "account-not-found":
 		said += "\nserver accounts finds accounts by the owner's name"
 	case p.Code == "":

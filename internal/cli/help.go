@@ -25,6 +25,8 @@ const reads = "settings"
 const (
 	readsClient   = "client"   // where the server is, and the key
 	readsDatabase = "database" // the database itself
+	readsDemo     = "demo"
+	readsRelay    = "relay"
 	readsNone     = "none"
 )
 
@@ -49,7 +51,10 @@ func grouped(group string, commands ...*cobra.Command) []*cobra.Command {
 
 // focusHelp makes the help of each command show only the settings that it reads.
 func focusHelp(root *cobra.Command, settings *config.Settings) {
-	shown := map[string][]string{readsClient: settings.ClientFlags(), readsDatabase: settings.DatabaseFlags(), readsNone: nil}
+	shown := map[string][]string{
+		readsClient: settings.ClientFlags(), readsDatabase: settings.DatabaseFlags(), readsDemo: settings.DemoFlags(),
+		readsRelay: settings.RelayFlags(), readsNone: nil,
+	}
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		what, known := "", false

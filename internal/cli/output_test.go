@@ -2,6 +2,8 @@ package cli
 
 import (
 	"bytes"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -24,6 +26,35 @@ func TestBarOnATerminal(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in %q", want, out.String())
 		}
+	}
+}
+
+// TestAdviceSpeaksOfCommands takes what the server may say about routes from its source, and expects the command line to say it in
+// commands.
+func TestAdviceSpeaksOfCommands(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("../httpapi/problem.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	route := regexp.MustCompile(`(GET|POST|PUT|PATCH|DELETE) /|Idempotency-Key|If-Match`)
+	details := 0
+	for _, text := range regexp.MustCompile(`"[^"]*"`).FindAllString(string(source), -1) {
+		if !route.MatchString(text) {
+			continue
+		}
+		details++
+		if said := advice(&client.Problem{Detail: text, Code: "x"}); route.MatchString(said) || !strings.Contains(said, "server ") && !strings.Contains(said, " --") {
+			t.Errorf("%s becomes %s", text, said)
+		}
+	}
+	if details < 10 {
+		t.Errorf("only %d texts about routes were found", details)
+	}
+	const want = "No account has this id; check it, or open one with server accounts open. (account-not-found)\nserver accounts finds accounts by the owner's name"
+	got := advice(&client.Problem{Status: 404, Code: "account-not-found", Detail: "No account has this id; check it, or open the account with POST /accounts."})
+	if got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

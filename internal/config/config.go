@@ -177,6 +177,18 @@ func (s *Settings) DatabaseFlags() []string {
 	return flagsOf(s.databaseURL, s.databaseURLFile, s.directDatabaseURL, s.directDatabaseURLFile, s.dataDir, s.pgBin, s.signingKeyFile, s.logLevel, s.logFormat)
 }
 
+// DemoFlags returns the flags that server demo reads, which takes nothing from the settings of a server but where to find PostgreSQL; its
+// playground is served, too.
+func (s *Settings) DemoFlags() []string {
+	return flagsOf(s.dataDir, s.pgBin, s.addr, s.logLevel, s.logFormat)
+}
+
+// RelayFlags returns the flags that server relay reads.
+func (s *Settings) RelayFlags() []string {
+	return append(s.DatabaseFlags(), flagsOf(s.addr, s.auth, s.insecure, s.eventSource, s.eventTypePrefix, s.eventSchemaURL, s.relayURL, s.relayStream,
+		s.relayReplicas, s.natsCredentials, s.natsCA, s.natsCert, s.natsKey)...)
+}
+
 func flagsOf(settings ...*setting) []string {
 	flags := make([]string, len(settings))
 	for i, one := range settings {
