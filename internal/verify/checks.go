@@ -11,7 +11,7 @@ var checks = []struct{ name, projection, about, sql string }{
 	{"event ids", "", "no event is in the log twice (I2)", eventIDsSQL},
 	{"schemas", "", "each event has a known schema version, and the fields of that version", schemasSQL},
 	{"versions", "", "the versions of each account run from 1 without a gap (I3)", versionsSQL},
-	{"decisions", "", "each event is allowed by those before it: no overdraft, no movement on a closed account (I3)", decisionsSQL},
+	{"decisions", "", "each event is allowed by those before it: no overdraft, no movement on a closed account; and each snapshot is the state after its event (I3)", decisionsSQL},
 	{"transfers", "", "each transfer was sent and received, the same amount, side by side (I8)", transfersSQL},
 	{"holds in the log", "", "each hold was placed once and ended at most once, as a whole, and each capture is followed by its movement (I3)", logHoldsSQL},
 	{"reversals", "", "each reversal is of an earlier movement of the account, and the reversals of a movement are together at most its amount (I8)", reversalsSQL},
@@ -68,7 +68,7 @@ const decisionsSQL = `
 with moved as (
     select position, stream_id, version, type, payload ? 'forced' as forced, payload->>'currency' as currency,
         (payload->>'amount')::numeric as amount, (payload->>'overdraft_limit')::numeric as overdraft_limit,
-        ` + direction + ` as direction, ` + heldBy + ` as held_by
+        ` + direction + ` as direction, ` + heldBy + ` as held_by, metadata->'state' as snapshot
     from events
 ), folded as (
     select m.*, sum(direction * coalesce(amount, 0)) over w as balance, sum(held_by) over w as held,
@@ -83,7 +83,9 @@ with moved as (
     select f.*, coalesce(first_value(overdraft_limit) over (partition by stream_id, limits order by version), 0) as allowed
     from folded f
 ), states as (
-    select l.*, balance + allowed - held as available, lag(allowed) over (partition by stream_id order by version) as allowed_before
+    select l.*, balance + allowed - held as available, lag(allowed) over (partition by stream_id order by version) as allowed_before,
+        case when type = 'AccountClosed' or closed is not null then 'closed'
+             when type = 'AccountSuspended' or type <> 'AccountReactivated' and suspended > activated then 'suspended' else 'active' end as status
     from limited l
 )
 select s.position, 'account ' || s.stream_id || ' at position ' || s.position, d.field, d.has, d.want
@@ -106,7 +108,12 @@ cross join lateral (values
     (s.overdraft_limit < 0, 'overdraft_limit', s.overdraft_limit::text, 'at least 0'),
     (s.direction > 0 and s.balance > 9223372036854775807, 'balance', s.balance::text, 'at most 9223372036854775807'),
     (s.type = 'AccountClosed' and s.balance <> 0, 'balance', s.balance::text, '0'),
-    (s.type = 'AccountClosed' and s.held <> 0, 'held', s.held::text, '0')
+    (s.type = 'AccountClosed' and s.held <> 0, 'held', s.held::text, '0'),
+    ((s.snapshot->>'balance')::numeric <> s.balance, 'balance in the snapshot', s.snapshot->>'balance', s.balance::text),
+    ((s.snapshot->>'held')::numeric <> s.held, 'held in the snapshot', s.snapshot->>'held', s.held::text),
+    ((s.snapshot->>'overdraft_limit')::numeric <> s.allowed, 'overdraft_limit in the snapshot', s.snapshot->>'overdraft_limit', s.allowed::text),
+    (s.snapshot->>'currency' <> s.of_currency, 'currency in the snapshot', s.snapshot->>'currency', s.of_currency),
+    (s.snapshot->>'status' <> s.status, 'status in the snapshot', s.snapshot->>'status', s.status)
 ) as d(differs, field, has, want)
 where d.differs`
 

@@ -102,6 +102,14 @@ func TestDamageIsReported(t *testing.T) {
 		"what is held": {
 			`update balances set held = 0 where held <> 0`, []string{"balances: " + accountD + " held: 0, not 1"},
 		},
+		"a snapshot": { // the second is right
+			`update events set metadata = jsonb_build_object('state', jsonb_build_object('state_version', 2, 'owner', 'Bob', 'currency', 'EUR',
+'balance', 508 - position, 'overdraft_limit', 0, 'held', 8 - position, 'status', 'suspended')) where position in (7, 8)`,
+			[]string{
+				"decisions: " + accountB + " at position 7 balance in the snapshot: 501, not 500", "decisions: " + accountB + " at position 7 held in the snapshot: 1, not 0",
+				"decisions: " + accountB + " at position 7 status in the snapshot: suspended, not active",
+			},
+		},
 		"a folded name": {
 			`update balances set owner_folded = 'dorte x' where owner = 'Dörte'`,
 			[]string{"balances: " + accountD + " owner_folded: dorte x, not dorte"},
