@@ -14,10 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
+	"passbook/internal/auth"
 	"passbook/internal/config"
 	"passbook/internal/eventstore"
+	"passbook/internal/httpapi"
 	"passbook/internal/httpapi/feed"
-	"passbook/internal/postgres"
 	"passbook/internal/relay"
 	"passbook/internal/stream"
 )
@@ -83,7 +84,7 @@ func CloudEvent(naming feed.Naming) func(*eventstore.Event) ([]byte, error) {
 	}
 }
 
-// Relay publishes the log without serving the API, until ctx ends. It listens for /livez and, without authentication, /metrics.
+// Relay publishes the log without serving the API, until ctx ends. It listens for /livez and /metrics.
 func Relay(ctx context.Context, cfg config.Config) (err error) {
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", cfg.Addr)
@@ -96,12 +97,17 @@ func Relay(ctx context.Context, cfg config.Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, database.Stop()) }()
-	pool, err := postgres.NewPool(ctx, database.url, postgres.WithApplicationName("passbook relay"), postgres.WithMaxConns(relayConns),
-		postgres.WithStatementTimeout(queryTimeout), postgres.WithGenericPlans())
+	a := &app{}
+	a.started.Store(true) // it does not migrate
+	defer a.closePools()
+	pool, err := a.pool(ctx, database.url, "passbook relay", relayConns, queryTimeout)
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	authenticator, err := a.authenticator(ctx, &cfg, database)
+	if err != nil {
+		return err
+	}
 	registry := newRegistry(map[string]*pgxpool.Pool{"relay": pool}, cfg.Version)
 	r, err := newRelay(cfg, pool, registry)
 	if err != nil {
@@ -109,9 +115,8 @@ func Relay(ctx context.Context, cfg config.Config) (err error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	if cfg.Auth == config.AuthNone {
-		mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
-	}
+	mux.Handle("GET /metrics", httpapi.RequireScope(authenticator, auth.MetricsRead, cfg.Log,
+		promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true})))
 	server := newHTTPServer(mux, cfg.Log)
 	cfg.Log.InfoContext(ctx, "listening", "addr", listener.Addr().String())
 	group, work := errgroup.WithContext(ctx)
@@ -125,6 +130,9 @@ func Relay(ctx context.Context, cfg config.Config) (err error) {
 		defer func() { _ = server.Close() }()
 		return runRelay(r)(work)
 	})
+	for _, worker := range a.workers {
+		group.Go(func() error { return worker(work) })
+	}
 	return group.Wait()
 }
 

@@ -18,7 +18,8 @@ once: the sequence of a message is the position of its event. It creates the str
 may run, also within servers; one publishes, and another takes over when it stops.
 
 A server with PASSBOOK_RELAY_NATS_URL relays by itself. This command does it in a process of its own, for the database of
-DATABASE_URL or for the private PostgreSQL of a server that runs on it. It listens on PASSBOOK_ADDR for /livez and /metrics.`,
+DATABASE_URL or for the private PostgreSQL of a server that runs on it. It listens on PASSBOOK_ADDR for /livez and
+/metrics, which needs the scope metrics:read when PASSBOOK_AUTH is set.`,
 		Example: `  server relay --relay-nats-url nats://127.0.0.1:4222 --addr 127.0.0.1:8081`,
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -133,6 +134,38 @@ func bearer(h http.Header) (credential string, given, ok bool) {
 	return credential, true, len(values) == 1 && found && strings.EqualFold(scheme, "Bearer") && credential != ""
 }
 
+func missingScope(scopes auth.Scopes) *problem {
+	names := scopes.String()
+	p := newProblem(kindScope, "The credential does not have the scope "+strings.ReplaceAll(names, " ", " and ")+"; use one that has it.")
+	p.challenge = realm + `, error="insufficient_scope", scope="` + names + `"`
+	return p
+}
+
+// RequireScope serves next to callers whose credential has a scope, as the API does, in a process that does not serve the API. Without
+// an authenticator it returns next.
+func RequireScope(authenticator Authenticator, scope auth.Scopes, log *slog.Logger, next http.Handler) http.Handler {
+	if authenticator == nil {
+		return next
+	}
+	g := &guard{authenticator: authenticator}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		caller, err := g.authenticate(r)
+		if err == nil && caller.Scopes.Has(scope) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		p := missingScope(scope)
+		if err != nil {
+			if p = problemOf(err); p == nil {
+				log.WarnContext(r.Context(), "the credential cannot be checked", "error", err)
+				p = newProblem(kindUnavailable, unavailableDetail)
+				p.retryAfter = 1
+			}
+		}
+		p.respond(w, requestID(r))
+	})
+}
+
 // authorize runs after routing: it checks that the caller's scopes include the one that the operation requires.
 func (s *server) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -155,10 +188,7 @@ func (s *server) permit(w http.ResponseWriter, r *http.Request, op *request.Oper
 		return
 	}
 	if !caller.Scopes.Has(op.Scope) {
-		scope := op.Scope.String()
-		p := newProblem(kindScope, "The credential does not have the scope "+strings.ReplaceAll(scope, " ", " and ")+"; use one that has it.")
-		p.challenge = realm + `, error="insufficient_scope", scope="` + scope + `"`
-		s.fail(w, r, p)
+		s.fail(w, r, missingScope(op.Scope))
 		return
 	}
 	streams := op.PreferredType(r.Header) == request.EventStream

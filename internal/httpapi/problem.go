@@ -405,7 +405,13 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		retryStream(w, p)
 		return
 	}
-	status, text := problemText(p, exchangeOf(r.Context()).requestID)
+	p.respond(w, exchangeOf(r.Context()).requestID)
+}
+
+// respond responds with the problem.
+func (p *problem) respond(w http.ResponseWriter, requestID string) {
+	h := w.Header()
+	status, text := problemText(p, requestID)
 	if p.location != "" {
 		h.Set("Location", p.location)
 	}

@@ -146,6 +146,7 @@ func operated(t *testing.T, node *nodes.Node) func(name string) (file string) {
 // contain when it does not.
 var secured = map[string]func(*testing.T, *nodes.Node) (stream.Options, map[string]stream.Options){
 	"TLS with client certificates": func(t *testing.T, node *nodes.Node) (stream.Options, map[string]stream.Options) {
+		t.Helper()
 		ours, theirs := newAuthority(t, "ours"), newAuthority(t, "theirs")
 		cert, key := ours.leaf("server")
 		ours.check(node.Configure(fmt.Sprintf("tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }\n", cert, key, ours.file)))
@@ -162,6 +163,7 @@ var secured = map[string]func(*testing.T, *nodes.Node) (stream.Options, map[stri
 		}
 	},
 	"user and password": func(t *testing.T, node *nodes.Node) (stream.Options, map[string]stream.Options) {
+		t.Helper()
 		if err := node.Configure(users("ledger", "s3cret-0f-ours", "")); err != nil {
 			t.Fatal(err)
 		}
@@ -171,6 +173,7 @@ var secured = map[string]func(*testing.T, *nodes.Node) (stream.Options, map[stri
 		}
 	},
 	"credentials": func(t *testing.T, node *nodes.Node) (stream.Options, map[string]stream.Options) {
+		t.Helper()
 		issue := operated(t, node)
 		return stream.Options{URL: node.URL, Credentials: issue("ledger")}, map[string]stream.Options{
 			"authorization violation|PASSBOOK_NATS_CREDS": {URL: node.URL, Credentials: issue("stranger")},
