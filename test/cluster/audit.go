@@ -128,26 +128,26 @@ type reader struct {
 	silent   []string // the consumers that sent nothing for a while: where, and why
 }
 
-// read reads the messages after those it has read, and reports whether it has come to the end. NATS may place a consumer on a server
-// that is slow to answer after it was stopped or cut off; then read returns false.
+// read reads the messages after those it has read, and reports whether it has come to the end. It returns false if
+// a consumer sends nothing for a while.
 func (r *reader) read(ctx context.Context, s jetstream.Stream) (bool, error) {
 	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: uint64(r.next) + 1,
 	})
 	if err != nil {
-		r.fellSilent(nil, err)
+		r.fellSilent(ctx, nil, err)
 		return false, nil
 	}
 	messages, err := consumer.Messages()
 	if err != nil {
-		r.fellSilent(consumer, err)
+		r.fellSilent(ctx, consumer, err)
 		return false, nil
 	}
 	defer messages.Stop()
 	for ; r.next < len(r.log); r.next++ {
-		msg, err := messages.Next(jetstream.NextMaxWait(5 * time.Second))
+		msg, err := messages.Next(jetstream.NextMaxWait(2 * time.Second))
 		if err != nil {
-			r.fellSilent(consumer, err)
+			r.fellSilent(ctx, consumer, err)
 			return false, nil
 		}
 		if err := r.compare(msg); err != nil {
@@ -157,12 +157,16 @@ func (r *reader) read(ctx context.Context, s jetstream.Stream) (bool, error) {
 	return true, nil
 }
 
-func (r *reader) fellSilent(c jetstream.Consumer, err error) {
+// fellSilent notes what the server says about a consumer that sent nothing. Without a request, the client's was lost: sent right after
+// the consumer was made, it can arrive at a server that has not heard of the consumer yet, and NATS drops it. The client would
+// notice only after 30 s, by missing heartbeats.
+func (r *reader) fellSilent(ctx context.Context, c jetstream.Consumer, err error) {
 	where := "that was not made"
 	if c != nil {
-		where = "on an unknown server"
-		if info := c.CachedInfo(); info != nil && info.Cluster != nil {
-			where = "on " + info.Cluster.Leader
+		where = "that no server knows"
+		if info, err := c.Info(ctx); err == nil && info.Cluster != nil {
+			where = fmt.Sprintf("on %s, which had %d requests for messages and had sent up to sequence %d",
+				info.Cluster.Leader, info.NumWaiting, info.Delivered.Stream)
 		}
 	}
 	r.silent = append(r.silent, fmt.Sprintf("%s, after sequence %d: %v", where, r.next, err))
