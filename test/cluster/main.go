@@ -5,6 +5,7 @@
 // once, every event of the log in the stream exactly once and at its position, and the followers equal to the primary.
 //
 //	cluster -server bin/server -nats bin/nats-server [-clients N] [-rate N] [-settle 500ms] [-rounds N] [-figures 20s] [-doc FILE]
+//	        [-only TEXT] [-keep]
 //
 // It exits 1 if anything was lost, is there twice, or differs.
 package main
@@ -17,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -48,7 +50,7 @@ type options struct {
 	rate            int
 	settle          time.Duration
 	figures         time.Duration
-	doc             string
+	doc, only       string
 	keep            bool
 }
 
@@ -63,6 +65,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 1, "how often to go through the faults")
 	flags.DurationVar(&o.figures, "figures", 0, "how long to measure each of the figures in docs/scaling.md; 0 for not at all")
 	flags.StringVar(&o.doc, "doc", "", "document to write the tables to")
+	flags.StringVar(&o.only, "only", "", "inject only the faults whose names contain this text")
 	flags.BoolVar(&o.keep, "keep", false, "keep the logs and the data")
 	return o, flags.Parse(args)
 }
@@ -142,6 +145,9 @@ func (w *world) attack(ctx context.Context, o options, l *load, out, tables io.W
 	defer func() { printResults(tables, results) }()
 	for range o.rounds {
 		for _, f := range w.faults(l) {
+			if !strings.Contains(f.name, o.only) {
+				continue
+			}
 			began := time.Now()
 			r, err := w.suffer(ctx, f, o.settle)
 			if err != nil {
