@@ -60,7 +60,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.server, "server", "bin/server", "the server's binary")
 	flags.StringVar(&o.nats, "nats", "bin/nats-server", "the nats-server's binary")
 	flags.IntVar(&o.clients, "clients", 8, "how many clients deposit at once")
-	flags.IntVar(&o.rate, "rate", 500, "how many deposits a second they send at most; -1 for as many as they can")
+	flags.IntVar(&o.rate, "rate", 200, "how many deposits a second they send at most; -1 for as many as they can")
 	flags.DurationVar(&o.settle, "settle", 500*time.Millisecond, "how long to load between faults")
 	flags.IntVar(&o.rounds, "rounds", 1, "how often to go through the faults")
 	flags.DurationVar(&o.figures, "figures", 0, "how long to measure each of the figures in docs/scaling.md; 0 for not at all")

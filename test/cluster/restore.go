@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"passbook/internal/localpg"
 	"passbook/test/internal/nodes"
@@ -104,28 +105,36 @@ func (w *world) beginEpoch(ctx context.Context) error {
 	if err := w.awaitReady(ctx, w.primaries); err != nil {
 		return err
 	}
+	var group errgroup.Group
 	for i, p := range w.followers {
-		p.stop()
-		p.set("PASSBOOK_RELAY_STREAM", w.stream)
-		if i == 0 {
-			if err := p.haltsOnAnotherHistory(ctx); err != nil {
-				return err
-			}
-		}
-		data := filepath.Join(w.dir, p.name)
-		if err := os.RemoveAll(data); err != nil {
-			return err
-		}
-		if i == 1 {
-			if _, err := w.runServer(ctx, data, "restore", w.backup); err != nil {
-				return err
-			}
-		}
-		if err := p.start(); err != nil {
+		group.Go(func() error { return w.makeAnew(ctx, p, i == 0) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return w.awaitReady(ctx, w.followers)
+}
+
+// makeAnew has a follower follow the new stream: with its old log, on which it must halt, and then on an empty database; or from
+// the backup.
+func (w *world) makeAnew(ctx context.Context, p *process, empty bool) error {
+	p.stop()
+	p.set("PASSBOOK_RELAY_STREAM", w.stream)
+	if empty {
+		if err := p.haltsOnAnotherHistory(ctx); err != nil {
 			return err
 		}
 	}
-	return w.awaitReady(ctx, w.followers)
+	data := filepath.Join(w.dir, p.name)
+	if err := os.RemoveAll(data); err != nil {
+		return err
+	}
+	if !empty {
+		if _, err := w.runServer(ctx, data, "restore", w.backup); err != nil {
+			return err
+		}
+	}
+	return p.start()
 }
 
 // setAside gives a stream a subject that no relay publishes to.

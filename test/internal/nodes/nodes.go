@@ -161,11 +161,11 @@ func FreePorts(ctx context.Context, n int) ([]int, error) {
 	return ports, nil
 }
 
-// Await calls ready every 20 ms until it returns true, for a limit.
+// Await calls ready every 50 ms until it returns true, for a limit.
 func Await(ctx context.Context, limit time.Duration, what string, ready func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !ready() {
 		select {
