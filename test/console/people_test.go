@@ -289,6 +289,21 @@ func TestPagesAreLive(t *testing.T) {
 	b.rows(2)
 	b.until(`document.activeElement.innerText === 'Reverse'`) // the focus has stayed, though its row is another
 
+	// The history is drawn even if the account is read again meanwhile.
+	s.gate.instead(func(_ http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case r.URL.Path == "/events": // the log goes on before it is followed
+			_, _, _ = s.send("POST", "/deposits", fmt.Sprintf(`{"account_id":%q,"amount":"1"}`, grace))
+			time.Sleep(300 * time.Millisecond)
+		case strings.Contains(r.URL.RawQuery, "limit=500"):
+			time.Sleep(2 * time.Second) // longer than the account waits before it is read again
+		}
+		return false
+	})
+	b.run(chromedp.Reload())
+	b.until(`document.querySelector('.chart .line')`)
+	s.gate.instead(nil)
+
 	// A form that is open while the page changes leads back to its button.
 	b.button("Hold")
 	s.call("POST", "/transfers", fmt.Sprintf(`{"from_account_id":%q,"to_account_id":%q,"amount":"50"}`, ada, grace))

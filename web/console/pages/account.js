@@ -50,6 +50,7 @@ export function show({ root, parts: [id, tab], query, signal: left }) {
   const [, , make] = TABS.find(([name]) => name === (tab ?? ''));
   const below = make(view, query);
   const next = latest(signal);
+  const nextPast = latest(signal); // a later read that finds the account unchanged leaves its history to be read
   let known = null; // what is shown of the account
   let readAt = 0; // the position of the read model that it was read at
   const refresh = (wait) => {
@@ -70,7 +71,8 @@ export function show({ root, parts: [id, tab], query, signal: left }) {
       document.title = `${account.owner} · Passbook`;
       fill(state, badge(account.status));
       fill(actions, buttons(account, done));
-      load(past.body, now, () => history(account, line, view, now));
+      const drawing = nextPast();
+      load(past.body, drawing, () => history(account, line, view, drawing));
       return facts(account, done);
     });
     below.read();
