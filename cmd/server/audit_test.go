@@ -15,9 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/parquet-go/parquet-go"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"passbook/internal/archive"
 	"passbook/internal/httpapi/apitest"
 	"passbook/internal/pgtest"
 )
@@ -209,6 +212,11 @@ func TestTheLogProvesItself(t *testing.T) {
 	audited("X=", 0, "checkpoints compared: 2", "--key", public, "--dump", dump, "--checkpoint", files[0])
 	audited("X=", 1, "positions 21 to 21 are missing", "--key", public, "--dump", dump, "--checkpoint", lastOf(t, files[1]))
 	audited("DATABASE_URL="+url, 0, "events 1 to 21", "--key", public, "--checkpoint", files[0], "--checkpoint", files[1])
+	exported := exportParquet(t, url, 1, 20)
+	audited("X=", 0, "1 checkpoints have more events", "--key", public, "--parquet", exported, "--checkpoint", files[0], "--checkpoint", lastOf(t, files[1]))
+	audited("X=", 0, "events 1 to 20 are those", "--key", public, "--parquet", exported, "--dump", dump)
+	audited("DATABASE_URL="+url, 0, "events 1 to 21 are those", "--key", public, "--parquet", exported)
+	audited("DATABASE_URL="+url, 1, "position 1 is missing", "--key", public, "--parquet", exportParquet(t, url, 2, 20))
 	otherKey, _ := keygen(t, bin)
 	audited("X=", 1, "is not accepted", "--key", otherKey+".pub", "--dump", dump)
 	audited("X=", 2, "--key", "--dump", dump)
@@ -268,4 +276,27 @@ func TestDocumentedAudit(t *testing.T) {
 			t.Fatalf("%v: %s; want %q", err, out, want)
 		}
 	}
+}
+
+// exportParquet writes events to a file as a partition is exported, and returns its directory.
+func exportParquet(t *testing.T, url string, first, last int64) string {
+	t.Helper()
+	rows, err := connect(t, url).Query(t.Context(), `select position, stream_id, version, event_id, type, schema_version, payload::text, metadata::text,
+		(extract(epoch from recorded_at) * 1000000)::bigint from events where position between $1 and $2 order by position`, first, last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[archive.Row])
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, name := t.TempDir(), fmt.Sprintf("events-%019d-%019d", first, last)
+	if err := parquet.WriteFile(filepath.Join(dir, name+".parquet"), all); err != nil {
+		t.Fatal(err)
+	}
+	manifest := fmt.Sprintf(`{"file":%q,"first_position":%d,"last_position":%d,"count":%d}`, name+".parquet", first, last, len(all))
+	if err := os.WriteFile(filepath.Join(dir, name+".json"), []byte(manifest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }

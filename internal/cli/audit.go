@@ -8,13 +8,17 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
 
 	"passbook/internal/app"
+	"passbook/internal/archive"
 	"passbook/internal/config"
+	"passbook/internal/eventstore"
 	"passbook/internal/localpg"
 	"passbook/internal/merkle"
 	"passbook/internal/postgres"
@@ -23,18 +27,19 @@ import (
 // auditFlags are the flags of server audit.
 type auditFlags struct {
 	keys, checkpoints []string
-	dump              string
+	dump, parquet     string
 	asJSON            bool
 }
 
 func newAudit(settings *config.Settings) *cobra.Command {
 	var flags auditFlags
 	cmd := &cobra.Command{
-		Use:   "audit --key KEY [--dump FILE] [--checkpoint FILE ...]",
+		Use:   "audit --key KEY [--dump FILE] [--parquet DIR] [--checkpoint FILE ...]",
 		Short: "Check with a public key that a copy of the log is the one that was signed",
 		Long: `Audit computes the hash of every event and the Merkle tree over them, and compares it with signed checkpoints. It needs a copy
 of the log and the public key, and no server: a dump (of server backup or pg_dump), or the database itself (DATABASE_URL, or the
-private PostgreSQL in PASSBOOK_DATA_DIR). It prints the first positions whose events were changed, moved, removed or cut off.
+private PostgreSQL in PASSBOOK_DATA_DIR). With --parquet it reads the partitions that were exported to a directory, and only what follows
+them from the dump or from a database that is named; without one of these, it compares the checkpoints that the partitions reach. It prints the first positions whose events were changed, moved, removed or cut off.
 
 The copy's own checkpoint cannot show that the end of the log was cut off together with it. Give checkpoints that were kept
 elsewhere with --checkpoint: the file of PASSBOOK_CHECKPOINT_FILE, or responses of GET /log/checkpoint. docs/audit.md says what an
@@ -49,6 +54,7 @@ It exits 0 if the events are those that were signed, and 1 if not or if it could
 	cmd.Flags().StringArrayVar(&flags.keys, "key", nil, "public key, or a file that has it; several if the key was changed")
 	cmd.Flags().StringArrayVar(&flags.checkpoints, "checkpoint", nil, "file of signed checkpoints that were kept elsewhere")
 	cmd.Flags().StringVar(&flags.dump, "dump", "", "dump of the database to audit")
+	cmd.Flags().StringVar(&flags.parquet, "parquet", "", "directory of exported partitions to audit")
 	cmd.Flags().BoolVar(&flags.asJSON, "json", false, "print one JSON object")
 	complete(cmd, "key")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -56,7 +62,8 @@ It exits 0 if the events are those that were signed, and 1 if not or if it could
 		if err != nil {
 			return err
 		}
-		return audit(cmd.Context(), cfg, &flags, cmd.OutOrStdout())
+		named := cfg.DatabaseURL != "" || settings.DataDirGiven()
+		return audit(cmd.Context(), cfg, &flags, named, cmd.OutOrStdout())
 	}
 	cmd.AddCommand(newKeygen())
 	return cmd
@@ -143,7 +150,8 @@ func readCheckpoints(paths []string) (all []merkle.Signed, err error) {
 	return all, nil
 }
 
-func audit(ctx context.Context, cfg config.Config, flags *auditFlags, out io.Writer) (err error) {
+// audit audits what the flags name, or the database. named says that the settings name one, which an archive needs not have.
+func audit(ctx context.Context, cfg config.Config, flags *auditFlags, named bool, out io.Writer) (err error) {
 	keys, err := publicKeys(flags.keys)
 	if err != nil {
 		return err
@@ -152,26 +160,11 @@ func audit(ctx context.Context, cfg config.Config, flags *auditFlags, out io.Wri
 	if err != nil {
 		return err
 	}
-	var copied merkle.Source
-	if flags.dump != "" {
-		tables, err := localpg.DumpTables(ctx, cfg.PGBin, flags.dump)
-		if err != nil {
-			return err
-		}
-		copied = merkle.Dump{Tables: tables, Open: func(table string) (io.ReadCloser, error) { return localpg.ReadDump(ctx, cfg.PGBin, flags.dump, table) }}
-	} else {
-		d, err := app.AttachDatabase(ctx, cfg)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, d.Stop()) }()
-		pool, err := postgres.NewPool(ctx, d.OwnerURL, postgres.WithApplicationName("passbook audit"), postgres.WithMaxConns(1))
-		if err != nil {
-			return err
-		}
-		defer pool.Close()
-		copied = merkle.Database{Pool: pool}
+	copied, closeCopy, err := sourceOf(ctx, cfg, flags, named)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, closeCopy()) }()
 	report, err := merkle.Check(ctx, copied, keys.Open, outside)
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
@@ -189,6 +182,75 @@ func audit(ctx context.Context, cfg config.Config, flags *auditFlags, out io.Wri
 	return err
 }
 
+// sourceOf returns the copy of the log to audit, which the caller closes.
+func sourceOf(ctx context.Context, cfg config.Config, flags *auditFlags, named bool) (_ merkle.Source, closeCopy func() error, err error) {
+	nothing := func() error { return nil }
+	if flags.parquet != "" {
+		exported, err := exportedRows(flags.parquet)
+		if err != nil {
+			return nil, nil, err
+		}
+		if flags.dump == "" && !named {
+			return merkle.Joined{Beginning: exported}, nothing, nil
+		}
+		rest := *flags
+		rest.parquet = ""
+		source, closeCopy, err := sourceOf(ctx, cfg, &rest, named)
+		return merkle.Joined{Beginning: exported, Rest: source}, closeCopy, err
+	}
+	if flags.dump != "" {
+		tables, err := localpg.DumpTables(ctx, cfg.PGBin, flags.dump)
+		return merkle.Dump{Tables: tables, Open: func(table string) (io.ReadCloser, error) {
+			return localpg.ReadDump(ctx, cfg.PGBin, flags.dump, table)
+		}}, nothing, err
+	}
+	d, err := app.AttachDatabase(ctx, cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	pool, err := postgres.NewPool(ctx, d.OwnerURL, postgres.WithApplicationName("passbook audit"), postgres.WithMaxConns(1))
+	if err != nil {
+		return nil, nil, errors.Join(err, d.Stop())
+	}
+	return merkle.Database{Pool: pool}, func() error { pool.Close(); return d.Stop() }, nil
+}
+
+// exportedRows returns the events of exported partitions.
+func exportedRows(dir string) (merkle.Rows, error) {
+	manifests, err := archive.Manifests(dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(manifests) == 0 {
+		return nil, config.Usage(fmt.Errorf("--parquet: %s has no exported partition", dir))
+	}
+	return func(yield func(*eventstore.Event, error) bool) {
+		for i := range manifests {
+			err := archive.Read(filepath.Join(dir, manifests[i].File), func(r archive.Row) error {
+				e := eventstore.Event{
+					Position: r.Position, StreamID: r.StreamID, Version: r.Version, EventID: r.EventID, Type: r.Type,
+					SchemaVersion: int(r.SchemaVersion), Payload: []byte(r.Payload), Metadata: []byte(r.Metadata),
+					RecordedAt: time.UnixMicro(r.RecordedAt),
+				}
+				if !yield(&e, nil) {
+					return errEnough
+				}
+				return nil
+			})
+			if errors.Is(err, errEnough) {
+				return
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+		}
+	}, nil
+}
+
+// errEnough ends the reading of a file.
+var errEnough = errors.New("enough")
+
 func printAudit(r *merkle.Report, name string, outside bool, out io.Writer) error {
 	w := &errWriter{w: out}
 	for _, f := range r.Findings {
@@ -201,6 +263,9 @@ func printAudit(r *merkle.Report, name string, outside bool, out io.Writer) erro
 		fmt.Fprintf(w, "events 1 to %d are those that %s signed; checkpoints compared: %d\n", r.Signed, name, r.Checkpoints)
 		if later := r.Events - r.Signed; later > 0 {
 			fmt.Fprintf(w, "%d later events are not signed\n", later)
+		}
+		if r.Later > 0 {
+			fmt.Fprintf(w, "%d checkpoints have more events than this copy and were not compared\n", r.Later)
 		}
 		if !outside {
 			fmt.Fprintln(w, "no checkpoint was given with --checkpoint, so events that were cut off at the end together with their checkpoint are not missed")

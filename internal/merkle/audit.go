@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -43,9 +44,11 @@ type Report struct {
 	Events int64 `json:"events"`
 	Signed int64 `json:"signed"`
 	// Checkpoints is how many were compared.
-	Checkpoints int       `json:"checkpoints"`
-	Wrong       int64     `json:"wrong"` // all findings; Findings has the first of them
-	Findings    []Finding `json:"findings"`
+	Checkpoints int `json:"checkpoints"`
+	// Later is how many were not, because the copy is only of the beginning of the log and they have more events.
+	Later    int       `json:"later_checkpoints"`
+	Wrong    int64     `json:"wrong"` // all findings; Findings has the first of them
+	Findings []Finding `json:"findings"`
 }
 
 func (r *Report) add(position int64, problem, format string, args ...any) {
@@ -316,6 +319,12 @@ func Check(ctx context.Context, copied Source, open func(signed []byte) (Checkpo
 	if own != "" {
 		others = append(slices.Clone(others), Signed{"the checkpoint of the copy", []byte(own)})
 	}
+	end := int64(math.MaxInt64)
+	if j, ok := copied.(Joined); ok {
+		if end, err = j.end(); err != nil {
+			return Report{}, err
+		}
+	}
 	var checkpoints []Named
 	var refused Report
 	for _, signed := range others {
@@ -324,13 +333,20 @@ func Check(ctx context.Context, copied Source, open func(signed []byte) (Checkpo
 			refused.add(0, "checkpoint", "%s is not accepted: %v", signed.From, err)
 			continue
 		}
+		if c.Size > end {
+			refused.Later++
+			continue
+		}
 		checkpoints = append(checkpoints, Named{signed.From, c})
 	}
 	if len(others) == 0 {
 		refused.add(0, "checkpoint", "the copy has no checkpoint, and none was given: there is nothing to compare it with")
+	} else if len(checkpoints) == 0 && refused.Wrong == 0 {
+		refused.add(0, "checkpoint", "the copy ends at position %d, before all checkpoints: there is nothing to compare it with", end)
 	}
 	report, err := Audit(copied.Rows(ctx, 0), leaves, checkpoints)
 	report.Wrong += refused.Wrong
+	report.Later = refused.Later
 	report.Findings = append(refused.Findings, report.Findings...)
 	report.OK = report.Wrong == 0
 	return report, err

@@ -33,6 +33,59 @@ type Source interface {
 	Stored(ctx context.Context) (signed string, leaves Leaves, err error)
 }
 
+// Joined is a copy of the beginning of the log, and one of the rest. Without Rest, later checkpoints cannot be compared.
+type Joined struct {
+	Beginning Rows
+	Rest      Source
+}
+
+// Rows implements Source.
+func (j Joined) Rows(ctx context.Context, after int64) Rows {
+	return func(yield func(*eventstore.Event, error) bool) {
+		last := after
+		for e, err := range j.Beginning {
+			if err == nil && e.Position <= after {
+				continue
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+			last = max(last, e.Position)
+		}
+		if j.Rest == nil {
+			return
+		}
+		for e, err := range j.Rest.Rows(ctx, last) {
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Stored implements Source.
+func (j Joined) Stored(ctx context.Context) (string, Leaves, error) {
+	if j.Rest == nil {
+		return "", nil, nil
+	}
+	return j.Rest.Stored(ctx)
+}
+
+// end returns the position where a copy ends that may lack the end of the log, or math.MaxInt64 for a whole one.
+func (j Joined) end() (int64, error) {
+	if j.Rest != nil {
+		return math.MaxInt64, nil
+	}
+	last := int64(0)
+	for e, err := range j.Beginning {
+		if err != nil {
+			return 0, err
+		}
+		last = max(last, e.Position)
+	}
+	return last, nil
+}
+
 // Database is the log in a database.
 type Database struct{ Pool *pgxpool.Pool }
 
