@@ -79,6 +79,11 @@ func requestFor(path, method string, op *openapi3.Operation) (string, string, []
 	path = strings.NewReplacer("{account_id}", accountID.String(), "{projection_id}", "balances",
 		"{replay_id}", replayID.String(), "{position}", "7", "{hold_id}", replayID.String(), "{transfer_id}", replayID.String(),
 		"{webhook_id}", replayID.String(), "{subject_id}", replayID.String(), "{event_type}", "MoneyDeposited", "{schema_version}", "1").Replace(path)
+	for _, p := range op.Parameters {
+		if p.Value.In == openapi3.ParameterInQuery && p.Value.Required { // no operation has two, and all are positions
+			path += "?" + p.Value.Name + "=1"
+		}
+	}
 	if op.RequestBody == nil {
 		return path, "", nil
 	}

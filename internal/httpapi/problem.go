@@ -210,7 +210,7 @@ var known = []struct {
 	{merkle.ErrNoCheckpoint, kindNoCheckpoint, "Nothing has been signed: the server has no PASSBOOK_SIGNING_KEY_FILE, or the log is empty.", 0},
 	{
 		merkle.ErrNotSigned, kindNotSigned,
-		"The tree has fewer events than this position or size, or the first size is above the second; GET /log/checkpoint has the latest size.", 1,
+		"The tree has fewer events than this position or size, or the first size is above the second; GET /log/checkpoint has the latest size.", 0,
 	},
 	{feed.ErrTooManyStreams, kindTooManyStreams, "The limit of open event streams is reached; retry shortly, or read pages.", 5},
 	{
