@@ -35,7 +35,7 @@ type auditor struct {
 // get returns a response of a server.
 func (a *auditor) get(base, path string) []byte {
 	a.Helper()
-	response, err := http.Get(base + path) //nolint:noctx // a server of this test
+	response, err := http.Get(base + path)
 	if err != nil {
 		a.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func (a *auditor) await(base string, size int64) tlog.Tree {
 	a.Helper()
 	var tree tlog.Tree
 	eventuallyTrue(a.T, time.Minute, fmt.Sprintf("a checkpoint has %d events", size), func() bool {
-		response, err := http.Get(base + "/log/checkpoint") //nolint:noctx // a server of this test
+		response, err := http.Get(base + "/log/checkpoint")
 		if err != nil {
 			a.Fatal(err)
 		}

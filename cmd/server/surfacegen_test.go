@@ -171,7 +171,7 @@ func (m maker) headers(op *operation) []string {
 	known := []string{"Accept", "X-Request-Id", "X-Correlation-Id", "X-Causation-Id", "Traceparent", "Last-Event-Id", "Range", "If-Modified-Since"}
 	for _, ref := range op.parameters {
 		if ref.Value.In == openapi3.ParameterInHeader && ref.Value.Name != "Prefer" {
-			known = append(known, ref.Value.Name, ref.Value.Name)
+			known = append(known, slices.Repeat([]string{ref.Value.Name}, 5)...)
 		}
 	}
 	for m.oneIn(2) {
