@@ -190,7 +190,9 @@ func TestBehindSaysWhereTheLogEnds(t *testing.T) {
 	t.Parallel()
 	s := &service{
 		account: func(uuid.UUID, query.Wait) (query.Account, int64, error) { return query.Account{}, 42, query.ErrBehind },
-		past:    func(query.AsOf, query.Wait) (query.BalanceAt, int64, error) { return query.BalanceAt{}, 42, query.ErrBehind },
+		past: func(query.AsOf, query.Wait) (query.BalanceAt, int64, error) {
+			return query.BalanceAt{}, 42, query.ErrBehind
+		},
 	}
 	a := serve(t, s)
 	for query, want := range map[string]string{
