@@ -15,7 +15,7 @@ import (
 
 	"passbook/internal/localpg"
 	"passbook/internal/stream"
-	"passbook/test/cluster/internal/nodes"
+	"passbook/test/internal/nodes"
 )
 
 // paced is the rate at which lag, bytes and reads beside writes are measured: one at which no processor is short.

@@ -81,8 +81,8 @@ func (a *authority) check(err error) {
 	}
 }
 
-// users is a configuration with a user, and perhaps what it may do.
-func users(user, password, permissions string) string {
+// withUsers is a configuration with a user, and perhaps what it may do.
+func withUsers(user, password, permissions string) string {
 	return fmt.Sprintf("accounts { BANK { jetstream: enabled, users: [{ user: %q, password: %q%s }] } }\n", user, password, permissions)
 }
 
@@ -164,7 +164,7 @@ var secured = map[string]func(*testing.T, *nodes.Node) (stream.Options, map[stri
 	},
 	"user and password": func(t *testing.T, node *nodes.Node) (stream.Options, map[string]stream.Options) {
 		t.Helper()
-		if err := node.Configure(users("ledger", "s3cret-0f-ours", "")); err != nil {
+		if err := node.Configure(withUsers("ledger", "s3cret-0f-ours", "")); err != nil {
 			t.Fatal(err)
 		}
 		return stream.Options{URL: as(node, "ledger", "s3cret-0f-ours")}, map[string]stream.Options{
@@ -244,7 +244,7 @@ func TestNoNATSThere(t *testing.T) {
 func TestPasswordThatBecomesValid(t *testing.T) {
 	t.Parallel()
 	b := newBedWith(t, func(node *nodes.Node) stream.Options {
-		if err := node.Configure(users("ledger", "old", "")); err != nil {
+		if err := node.Configure(withUsers("ledger", "old", "")); err != nil {
 			t.Fatal(err)
 		}
 		return stream.Options{URL: as(node, "ledger", "old")}
@@ -255,7 +255,7 @@ func TestPasswordThatBecomesValid(t *testing.T) {
 	r, _ := late.relay()
 	b.await("the relay is refused some times", func() bool { return strings.Count(b.node.Log(), "authentication error") >= 4 })
 	b.node.Kill()
-	b.check(b.node.Configure(users("ledger", "new", "")))
+	b.check(b.node.Configure(withUsers("ledger", "new", "")))
 	b.check(b.node.Start())
 	b.await("the relay publishes", func() bool { s := r.Status(); return s.State == relay.Publishing && s.Published == 3 })
 }
@@ -264,14 +264,14 @@ func TestPasswordThatBecomesValid(t *testing.T) {
 func TestMissingPermission(t *testing.T) {
 	t.Parallel()
 	b := newBedWith(t, func(node *nodes.Node) stream.Options {
-		if err := node.Configure(users("ledger", "one", "") + "no_auth_user: ledger\n"); err != nil {
+		if err := node.Configure(withUsers("ledger", "one", "") + "no_auth_user: ledger\n"); err != nil {
 			t.Fatal(err)
 		}
 		return stream.Options{URL: node.URL}
 	})
 	b.append(1)
 	b.node.Kill()
-	b.check(b.node.Configure(users("ledger", "one", `, permissions: { publish: { deny: ["$JS.API.STREAM.INFO.>"] } }`) + "no_auth_user: ledger\n"))
+	b.check(b.node.Configure(withUsers("ledger", "one", `, permissions: { publish: { deny: ["$JS.API.STREAM.INFO.>"] } }`) + "no_auth_user: ledger\n"))
 	b.check(b.node.Start())
 	b.await("NATS is up again", b.nc.IsConnected)
 	b.awaitReasons("permissions violation", "$JS.API.STREAM.INFO.PASSBOOK", "docs/streams.md")
@@ -281,7 +281,7 @@ func TestMissingPermission(t *testing.T) {
 func TestFollowerStopsAtOnce(t *testing.T) {
 	t.Parallel()
 	b := newBedWith(t, func(node *nodes.Node) stream.Options {
-		if err := node.Configure(users("ledger", "one", "") + "no_auth_user: ledger\n"); err != nil {
+		if err := node.Configure(withUsers("ledger", "one", "") + "no_auth_user: ledger\n"); err != nil {
 			t.Fatal(err)
 		}
 		return stream.Options{URL: node.URL}
@@ -298,7 +298,7 @@ func TestFollowerStopsAtOnce(t *testing.T) {
 	b.awaitCopy(copied)
 	stopRelay()
 	b.node.Kill()
-	b.check(b.node.Configure(users("ledger", "one", `, permissions: { publish: { deny: ["$JS.API.CONSUMER.>"] } }`) + "no_auth_user: ledger\n"))
+	b.check(b.node.Configure(withUsers("ledger", "one", `, permissions: { publish: { deny: ["$JS.API.CONSUMER.>"] } }`) + "no_auth_user: ledger\n"))
 	b.check(b.node.Start())
 	b.await("the follower tries", func() bool { return strings.Contains(b.node.Log(), `"$JS.API.CONSUMER.`) })
 	began := time.Now()
