@@ -246,9 +246,7 @@ func (s *Settings) Load(stderr io.Writer) (Config, error) {
 		wrong(s.addr, "%v", err)
 	}
 	c.Access, c.Naming, c.WebhooksAllowPrivate, c.Stream = s.loadAccess(wrong), s.loadNaming(wrong), s.loadWebhooks(wrong), s.loadStream(wrong)
-	c.Signing = s.loadSigning(wrong)
-	c.Subjects = s.loadSubjects(wrong)
-	c.Audit = s.loadAudit(wrong)
+	c.Signing, c.Subjects, c.Audit = s.loadSigning(wrong), s.loadSubjects(wrong), s.loadAudit(wrong)
 	if c.IdempotencyTTL, err = time.ParseDuration(s.get(s.idempotencyTTL)); err != nil || c.IdempotencyTTL < time.Minute {
 		wrong(s.idempotencyTTL, "%q is not a duration of at least 1m, such as 24h", s.get(s.idempotencyTTL))
 	}

@@ -230,7 +230,7 @@ func (w *world) consume(ctx context.Context, received, size *atomic.Int64) error
 		return err
 	}
 	defer nc.Close()
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(10*time.Second))
+	js, err := jetstream.New(nc.Conn, jetstream.WithDefaultTimeout(10*time.Second))
 	if err != nil {
 		return err
 	}
