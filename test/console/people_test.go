@@ -276,7 +276,7 @@ func TestLinksMeanTheSame(t *testing.T) {
 func TestPagesAreLive(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
-	ada, grace := s.open("Ada Lovelace", "EUR"), s.open("Grace Hopper", "EUR")
+	ada, grace, other := s.open("Ada Lovelace", "EUR"), s.open("Grace Hopper", "EUR"), s.open("Mary Somerville", "USD")
 	s.deposit(ada, "100.00")
 	b := browse(t, s.gate.URL, "/accounts/"+ada, "ERR_", "status of 502")
 	b.shows("100.00")
@@ -293,7 +293,7 @@ func TestPagesAreLive(t *testing.T) {
 	s.gate.instead(func(_ http.ResponseWriter, r *http.Request) bool {
 		switch {
 		case r.URL.Path == "/events": // the log goes on before it is followed
-			_, _, _ = s.send("POST", "/deposits", fmt.Sprintf(`{"account_id":%q,"amount":"1"}`, grace))
+			_, _, _ = s.send("POST", "/deposits", fmt.Sprintf(`{"account_id":%q,"amount":"1"}`, other))
 			time.Sleep(300 * time.Millisecond)
 		case strings.Contains(r.URL.RawQuery, "limit=500"):
 			time.Sleep(2 * time.Second) // longer than the account waits before it is read again
