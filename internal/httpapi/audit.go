@@ -64,7 +64,7 @@ func (s *server) recordAccess(next http.Handler) http.Handler {
 		x := exchangeOf(r.Context())
 		reads := op.Scope&recordedScopes != 0
 		recorded, err := s.recorder.Begin()
-		if err != nil && (reads || strings.Contains(r.URL.RawQuery, "dry_run=true")) {
+		if err != nil && (reads || r.URL.Query().Get("dry_run") == "true") {
 			p := newProblem(kindAuditUnavailable, "Every read is recorded, and the record of this one could not be stored. Nothing was read; retry shortly.")
 			p.retryAfter = 1
 			s.fail(w, r, p)
