@@ -28,7 +28,6 @@ import (
 	"passbook/internal/merkle"
 	"passbook/internal/projector"
 	"passbook/internal/query"
-	"passbook/internal/subject"
 	"passbook/internal/webhook"
 )
 
@@ -135,11 +134,6 @@ type Proofs interface {
 	Consistency(ctx context.Context, from, to int64) (hashes tlog.TreeProof, size int64, err error)
 }
 
-// Subjects erases people. Its errors are those of package subject.
-type Subjects interface {
-	Erase(ctx context.Context, id uuid.UUID, m command.Metadata) (subject.Erasure, error)
-}
-
 // Check is the result of one readiness check. Detail is public unless Private is set: with authentication it then requires the
 // scope projections:read.
 type Check struct {
@@ -226,10 +220,8 @@ func (c *Config) validate() error {
 		return errors.New("httpapi: a service of the projections is missing")
 	case c.Webhooks == nil, c.WebhookControl == nil, c.WebhookRules == nil:
 		return errors.New("httpapi: a service of the webhooks is missing")
-	case c.Proofs == nil:
-		return errors.New("httpapi: Proofs is required")
-	case c.AccessRecords == nil:
-		return errors.New("httpapi: AccessRecords is missing")
+	case c.Proofs == nil, c.AccessRecords == nil:
+		return errors.New("httpapi: Proofs and AccessRecords are required")
 	case c.Ready == nil, c.Started == nil, c.Unavailable == nil, c.Logger == nil, c.Registry == nil:
 		return errors.New("httpapi: Ready, Started, Unavailable, Logger and Registry are required")
 	}

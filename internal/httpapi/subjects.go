@@ -1,12 +1,20 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/google/uuid"
 
+	"passbook/internal/command"
 	"passbook/internal/httpapi/genapi"
+	"passbook/internal/subject"
 )
+
+// Subjects erases people. Its errors are those of package subject.
+type Subjects interface {
+	Erase(ctx context.Context, id uuid.UUID, m command.Metadata) (subject.Erasure, error)
+}
 
 // EraseSubject serves POST /subjects/{subject_id}/erase.
 func (s *server) EraseSubject(w http.ResponseWriter, r *http.Request, id uuid.UUID) {
