@@ -1,4 +1,4 @@
--- The log in partitions by ranges of positions. DESIGN: docs/adr/0020-partitions-and-archive.md.
+-- The log in partitions by ranges of positions. DESIGN: docs/adr/0020-partitions.md.
 
 -- Each statement is a transaction of its own, and has no effect if it is run again after an interruption. Appends go on while the
 -- second one reads the whole table; the third takes its exclusive lock only for changes of the catalog.

@@ -91,6 +91,7 @@ var inCommands = strings.NewReplacer(
 	"GET /projections/{id}/failures", "server status",
 	"GET /projections", "server status",
 	"GET /webhooks", "server webhooks list",
+	"GET /log/checkpoint has", "the checkpoint that server audit --checkpoint takes has",
 	"one POST /commands can carry many commands", "see PASSBOOK_RATE_LIMIT",
 	"leave account_id out", "leave --id out",
 	"the same Idempotency-Key", "the same --idempotency-key",

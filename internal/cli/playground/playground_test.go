@@ -47,7 +47,8 @@ func TestHistory(t *testing.T) {
 		}
 	}
 	for _, want := range eventjson.EventTypes() {
-		if types[want] == 0 {
+		// The history has no erasure, because its personal text is not sealed.
+		if types[want] == 0 && want != "SubjectErased" {
 			t.Errorf("there is no %s: %v", want, types)
 		}
 	}
