@@ -122,6 +122,11 @@ export async function batch(query, signal) {
   return { events: parse(await answer.text()), position: Number(answer.headers.get('Passbook-Position')), more: answer.headers.has('Link') };
 }
 
+// checkpoint reads the latest signed checkpoint of the log, as text.
+export async function checkpoint(signal) {
+  return (await exchange('GET', '/log/checkpoint', { signal, headers: { Accept: 'text/plain, application/problem+json' } })).text();
+}
+
 // raw reads one event of the log as the text that the server sent, or null when the log does not reach that far.
 export async function raw(position, signal) {
   try {

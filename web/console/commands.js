@@ -2,10 +2,10 @@
 import { exact } from './amounts.js';
 import { decimalsOf } from './currencies.js';
 import { h, newID, toast } from './dom.js';
-import { Problem, get, send } from './api.js';
+import { Problem, batch, get, send } from './api.js';
 import { openForm } from './form.js';
 import { ownerOf } from './find.js';
-import { amount, count, figure, isZero, less, short, words } from './format.js';
+import { amount, count, figure, isZero, less, named, short, words } from './format.js';
 import { lacking } from './scopes.js';
 import { patch, write } from './metadata.js';
 
@@ -16,7 +16,7 @@ const sum = (currency) => ({ name: 'amount', label: `Amount in ${currency}`, typ
 const money = (currency) => [sum(currency), { name: 'reference', label: 'Reference' }, metadata];
 
 // who links to an account by its owner's name, which is read if it is not given.
-const who = async (id, owner) => h('a', { href: `#/accounts/${id}` }, owner ?? await ownerOf(id) ?? short(id));
+const who = async (id, owner) => h('a', { href: `#/accounts/${id}` }, owner || await ownerOf(id) || short(id));
 const exactly = (decimal, currency) => figure(exact(decimal, decimalsOf(currency)), currency);
 
 // telling is a done that also says what happened, with a link to it. say makes the sentence, without its end.
@@ -28,7 +28,7 @@ export const telling = (done, say) => async (receipt, values) => {
 // deposit and withdraw move money in and out.
 export function deposit(account, done) {
   openForm({
-    title: `Deposit to ${account.owner}`, label: 'Deposit', dryRun: 'offered', list: money(account.currency),
+    title: `Deposit to ${named(account.owner)}`, label: 'Deposit', dryRun: 'offered', list: money(account.currency),
     done: telling(done, async (_, { amount: sum }) => ['Deposited ', exactly(sum, account.currency), ' to ', await who(account.account_id, account.owner)]),
     submit: (values, how) => send('POST', '/deposits', { body: { account_id: account.account_id, ...values }, ...how }),
   });
@@ -36,7 +36,7 @@ export function deposit(account, done) {
 
 export function withdraw(account, done) {
   openForm({
-    title: `Withdraw from ${account.owner}`, label: 'Withdraw', dryRun: 'offered', list: money(account.currency),
+    title: `Withdraw from ${named(account.owner)}`, label: 'Withdraw', dryRun: 'offered', list: money(account.currency),
     done: telling(done, async (_, { amount: sum }) => ['Withdrew ', exactly(sum, account.currency), ' from ', await who(account.account_id, account.owner)]),
     submit: (values, how) => send('POST', '/withdrawals', { body: { account_id: account.account_id, ...values }, ...how }),
   });
@@ -48,7 +48,7 @@ const other = (account) => ({ name: 'to_account_id', label: 'To account', type: 
 // transfer moves money to another account.
 export function transfer(account, done) {
   openForm({
-    title: `Transfer from ${account.owner}`, label: 'Transfer', dryRun: 'offered',
+    title: `Transfer from ${named(account.owner)}`, label: 'Transfer', dryRun: 'offered',
     done: telling(done, async (_, { amount: sum, to_account_id: to }) => ['Transferred ', exactly(sum, account.currency), ' from ', await who(account.account_id, account.owner), ' to ', await who(to)]),
     list: [{ ...other(account), required: true }, ...money(account.currency)],
     submit: (values, how) => send('POST', '/transfers', { body: { from_account_id: account.account_id, ...values }, ...how }),
@@ -58,7 +58,7 @@ export function transfer(account, done) {
 // hold keeps money of an account back, capture takes it, and release makes it available again.
 export function hold(account, done) {
   openForm({
-    title: `Hold money of ${account.owner}`, label: 'Place the hold', dryRun: 'offered',
+    title: `Hold money of ${named(account.owner)}`, label: 'Place the hold', dryRun: 'offered',
     done: telling(done, async (_, { amount: sum }) => ['Held ', exactly(sum, account.currency), ' of ', await who(account.account_id, account.owner)]),
     about: `It is no longer available, and stays in the balance until it is captured or released. ${amount(account.available)} ${account.currency} is available now.`,
     list: [sum(account.currency), { name: 'expires_at', label: 'Expires', type: 'moment', hint: 'When it is released by itself.' }, { name: 'reference', label: 'Reference' }, metadata],
@@ -123,13 +123,13 @@ export function edit(account, done, first) {
   const path = `/accounts/${account.account_id}`;
   let known = account;
   const dialog = openForm({
-    title: `Edit the account of ${account.owner}`, label: 'Save', dryRun: 'offered',
+    title: `Edit the account of ${named(account.owner)}`, label: 'Save', dryRun: 'offered',
     done: telling(done, async (_, { owner }) => ['Changed the account of ', await who(account.account_id, owner)]),
     list: [
-      { name: 'owner', label: 'Owner', required: true, value: account.owner },
+      !account.erased && { name: 'owner', label: 'Owner', required: true, value: account.owner },
       { name: 'overdraft_limit', label: `Overdraft limit in ${account.currency}`, type: 'amount', currency: account.currency, required: true, value: account.overdraft_limit },
-      { ...metadata, plain: true, whole: true, value: account.metadata },
-    ],
+      !account.erased && { ...metadata, plain: true, whole: true, value: account.metadata },
+    ].filter(Boolean),
     async submit(values, how) {
       const body = difference(account, values);
       for (let tries = 1; ; tries += 1) {
@@ -152,9 +152,9 @@ export function edit(account, done, first) {
 // difference is the merge patch that makes of one account what is said of another.
 function difference(from, to) {
   const body = {};
-  if (to.owner !== from.owner) body.owner = to.owner;
+  if ((to.owner ?? from.owner) !== from.owner) body.owner = to.owner;
   if (to.overdraft_limit !== from.overdraft_limit) body.overdraft_limit = to.overdraft_limit;
-  const labels = patch(from.metadata, to.metadata);
+  const labels = patch(from.metadata, to.metadata ?? from.metadata);
   if (Object.keys(labels).length > 0) body.metadata = labels;
   return body;
 }
@@ -181,9 +181,29 @@ const changes = {
 export function change(name, account, done) {
   const { past, title, label, danger, about } = changes[name];
   openForm({
-    title: `${title} ${account.owner}`, about, label, danger, dryRun: 'offered', list: [{ name: 'reason', label: 'Reason' }],
+    title: `${title} ${named(account.owner)}`, about, label, danger, dryRun: 'offered', list: [{ name: 'reason', label: 'Reason' }],
     done: telling(done, async () => [`${past} the account of `, await who(account.account_id, account.owner)]),
     submit: (values, how) => send('POST', `/accounts/${account.account_id}/${name}`, { body: values, ...how }),
+  });
+}
+
+// erase erases the person whose account it is. The name has to be typed, because nothing brings it back.
+function erase(account, done) {
+  openForm({
+    title: `Erase ${account.owner}`, label: 'Erase the person', danger: true,
+    about: 'The names, references, reasons and metadata of all accounts of this person are gone for ever, also from the past. The accounts go on without a name: balances, holds and movements stay.',
+    list: [{ name: 'name', label: 'Name of the owner', required: true, hint: `Type “${account.owner}” to confirm.` }],
+    async submit({ name }) {
+      if (name !== account.owner) {
+        throw new Problem({ title: 'The name is another', status: 422, errors: [{ pointer: '/name', detail: `This is not the owner’s name, ${account.owner}.` }] });
+      }
+      const { events: [opened] } = await batch({ subject: account.account_id, limit: 1 });
+      return send('POST', `/subjects/${opened.data.subject_id ?? account.account_id}/erase`);
+    },
+    done: telling(done, ({ accounts, plain_text_remains: plain }) => [
+      `Erased the person of ${accounts.length === 1 ? 'this account' : `${count(accounts.length)} accounts`}`,
+      plain && '; the log still has text from before personal text was sealed',
+    ]),
   });
 }
 
@@ -198,7 +218,12 @@ export function guarded(text, run, why, properties) {
 
 // changing is a small button that opens the form of changes at one field.
 export const changing = (text, first, account, done) => guarded(text, () => edit(account, done, first),
-  lacking('accounts:write') || (account.status === 'closed' && 'A closed account accepts no commands.') || null, { class: 'small' });
+  lacking('accounts:write') || (account.status === 'closed' && 'A closed account accepts no commands.')
+    || (account.erased && first !== 'overdraft_limit' && 'The person was erased.') || null, { class: 'small' });
+
+// erasing is a small button that opens the form of an erasure.
+export const erasing = (account, done) => guarded('Erase the person', () => erase(account, done),
+  lacking('accounts:write', 'events:read') || (account.erased && 'The person was erased.') || null, { class: 'small' });
 
 // buttons are those of the commands on an account. Those that its status or the key rule out are disabled, and say why; the server
 // has the last word.

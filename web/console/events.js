@@ -1,11 +1,11 @@
 // What an event says, in a line, and what a dry run would record.
 import { h } from './dom.js';
-import { amount, count, moment, short } from './format.js';
+import { amount, count, moment, named, short } from './format.js';
 import { write } from './metadata.js';
 
 export const TYPES = [
   'AccountCreated', 'MoneyDeposited', 'MoneyWithdrawn', 'TransferSent', 'TransferReceived', 'HoldPlaced', 'HoldCaptured', 'HoldReleased', 'HoldExpired',
-  'CreditReversed', 'DebitReversed', 'OwnerChanged', 'OverdraftLimitChanged', 'MetadataChanged', 'AccountSuspended', 'AccountReactivated', 'AccountClosed',
+  'CreditReversed', 'DebitReversed', 'OwnerChanged', 'OverdraftLimitChanged', 'MetadataChanged', 'AccountSuspended', 'AccountReactivated', 'AccountClosed', 'SubjectErased',
 ];
 
 const link = (id) => h('a', { href: `#/accounts/${id}` }, h('code', { title: id }, short(id)));
@@ -19,7 +19,7 @@ export function describe(event) {
   const why = data.reason ? ` · ${data.reason}` : '';
   const reversal = (sign) => [sign, sum(), ' of the movement at ', at(data.reversed_position), data.forced && ' · forced', why];
   switch (event.type) {
-    case 'AccountCreated': return `${data.owner}, in ${data.currency}`;
+    case 'AccountCreated': return `${named(data.owner)}, in ${data.currency}`;
     case 'MoneyDeposited': return ['+', sum(), said];
     case 'MoneyWithdrawn': return ['−', sum(), said];
     case 'TransferSent': return ['−', sum(), ' to ', link(data.to_account_id), said];
@@ -30,9 +30,10 @@ export function describe(event) {
     case 'HoldExpired': return sum();
     case 'CreditReversed': return reversal('−');
     case 'DebitReversed': return reversal('+');
-    case 'OwnerChanged': return data.owner;
+    case 'OwnerChanged': return named(data.owner);
     case 'OverdraftLimitChanged': return h('span', { class: 'figure' }, `${amount(data.overdraft_limit)} ${data.currency}`);
     case 'MetadataChanged': return write(data.metadata).replaceAll('\n', ', ') || 'none';
+    case 'SubjectErased': return 'Names, references, reasons and metadata were erased';
     default: return data.reason || '–';
   }
 }

@@ -103,3 +103,6 @@ export function indent(json) {
     }
   });
 }
+
+// named is an owner's name, or what stands for it when the person was erased.
+export const named = (owner) => owner || 'Erased person';

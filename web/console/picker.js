@@ -1,7 +1,7 @@
 // A field in which an account is picked: it is searched for as one types, and who it belongs to is shown before anything is sent.
 import { h, fill, newID } from './dom.js';
 import { UUID, findAccounts, readOrNull } from './find.js';
-import { amount, short } from './format.js';
+import { amount, named, short } from './format.js';
 
 const PAUSE = 200; // milliseconds without a key before a search
 
@@ -39,8 +39,8 @@ export function picker(field, common) {
   };
   const choose = (account, keep) => {
     chosen = account;
-    if (!keep) input.value = account.owner;
-    fill(chosenLine, h('b', null, account.owner), account.status !== 'active' && ` · ${account.status}`, ` · ${account.currency} · `, h('code', { title: account.account_id }, short(account.account_id)));
+    if (!keep) input.value = named(account.owner);
+    fill(chosenLine, h('b', null, named(account.owner)), account.status !== 'active' && ` · ${account.status}`, ` · ${account.currency} · `, h('code', { title: account.account_id }, short(account.account_id)));
     open(false);
   };
   const pick = (account) => {
@@ -69,7 +69,7 @@ export function picker(field, common) {
     fill(list, found.map((one) => h('li', {
       id: newID('option'), role: 'option', 'aria-selected': 'false',
       on: { mousedown: (event) => event.preventDefault(), click: () => pick(one) }, // the focus stays in the input
-    }, h('b', null, one.owner), h('span', { class: 'meta' }, `${one.status === 'active' ? '' : `${one.status} · `}${amount(one.balance)} ${one.currency} · `, short(one.account_id)))));
+    }, h('b', null, named(one.owner)), h('span', { class: 'meta' }, `${one.status === 'active' ? '' : `${one.status} · `}${amount(one.balance)} ${one.currency} · `, short(one.account_id)))));
     if (found.length === 0) fill(chosenLine, 'No account matches.');
     open(found.length > 0 && document.activeElement === input);
   };

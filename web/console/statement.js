@@ -1,7 +1,7 @@
 // The statement of an account for a period, which never changes once it is made: to be read, printed, or taken away as CSV.
 import { h, fill } from './dom.js';
 import { get } from './api.js';
-import { amount, count, moment, time } from './format.js';
+import { amount, count, moment, named, time } from './format.js';
 import { ofStatement } from './movements.js';
 import { download, filters, latest, load, note, pairs, panel, period, table } from './parts.js';
 
@@ -52,7 +52,7 @@ function sheet(statement, where, signal) {
     h('div', { class: 'actions' }, save(where, statement.account_id, { from, to }, signal),
       h('button', { type: 'button', on: { click: () => window.print() } }, 'Print')),
     pairs([
-      ['Owner', statement.owner], ['Account', h('code', null, statement.account_id)],
+      ['Owner', named(statement.owner)], ['Account', h('code', null, statement.account_id)],
       ['From', from ? time(from, true) : 'the opening of the account'], ['To, exclusive', time(to, true)], ['Movements', count(statement.transactions.length)],
     ]),
     h('div', { class: 'figures' },

@@ -2,9 +2,9 @@
 import { h, fill, put } from '../dom.js';
 import { batch, get } from '../api.js';
 import { chart } from '../chart.js';
-import { buttons, changing } from '../commands.js';
+import { buttons, changing, erasing } from '../commands.js';
 import { describe } from '../events.js';
-import { amount, count, drawn, figure, time } from '../format.js';
+import { amount, count, drawn, figure, named, time } from '../format.js';
 import { holdsOf } from '../holds.js';
 import { counted, kinds, ofAccount } from '../movements.js';
 import { badge, download, filters, found as total, latest, load, note, pager, pairs, panel, period, table } from '../parts.js';
@@ -67,8 +67,8 @@ export function show({ root, parts: [id, tab], query, signal: left }) {
       await learn(now);
       if (JSON.stringify(account) === JSON.stringify(known)) return [...head.childNodes];
       known = account;
-      fill(heading, account.owner);
-      document.title = `${account.owner} · Passbook`;
+      fill(heading, named(account.owner));
+      document.title = `${named(account.owner)} · Passbook`;
       fill(state, badge(account.status));
       fill(actions, buttons(account, done));
       const drawing = nextPast();
@@ -119,7 +119,7 @@ function facts(account, done) {
       h('p', null, h('span', { class: 'meta' }, 'Available'), h('b', { class: 'value second', id: 'available' }, amount(account.available))),
       h('p', null, h('span', { class: 'meta' }, 'Came in'), h('b', { class: 'value second' }, amount(account.deposited))),
       h('p', null, h('span', { class: 'meta' }, 'Went out'), h('b', { class: 'value second' }, amount(account.withdrawn)))),
-    h('p', null, h('span', { class: 'meta' }, 'Account id '), h('code', { id: 'account-id' }, account.account_id)),
+    h('p', null, h('span', { class: 'meta' }, 'Account id '), h('code', { id: 'account-id' }, account.account_id), ' ', erasing(account, done)),
     pairs([
       ['Overdraft limit', [figure(account.overdraft_limit), ' ', changing('Change limit', 'overdraft_limit', account, done)]],
       ['Opened', time(account.opened_at)],

@@ -5,7 +5,7 @@ import { guarded, metadata, telling } from '../commands.js';
 import { CURRENCIES, decimalsOf, nameOf } from '../currencies.js';
 import { exact } from '../amounts.js';
 import { lacking, learn } from '../scopes.js';
-import { amount, count, figure, short, time, words } from '../format.js';
+import { amount, count, figure, named, short, time, words } from '../format.js';
 import { UUID } from '../find.js';
 import { openForm } from '../form.js';
 import { badge, download, filters, found, inCurrencies, latest, load, pager, panel, table } from '../parts.js';
@@ -21,7 +21,7 @@ export function show({ root, query, signal }) {
     { name: 'sort', label: 'Order', options: [['', 'Oldest first'], ['-opened_at', 'Newest first'], ['owner', 'Owner, A to Z'], ['-owner', 'Owner, Z to A']] },
   ], query);
   const rows = table('Accounts', [
-    { head: 'Owner', class: 'lead', cell: (one) => h('a', { href: `#/accounts/${one.account_id}` }, one.owner) },
+    { head: 'Owner', class: 'lead', cell: (one) => h('a', { href: `#/accounts/${one.account_id}` }, named(one.owner)) },
     { head: 'Id', cell: (one) => h('code', { title: one.account_id }, short(one.account_id)) },
     { head: 'Status', cell: (one) => badge(one.status) },
     { head: 'Opened', cell: (one) => time(one.opened_at) },

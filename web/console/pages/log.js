@@ -1,6 +1,6 @@
 // The log: its live end, and any event in full.
 import { h, fill, put } from '../dom.js';
-import { batch, get, parse, raw } from '../api.js';
+import { batch, checkpoint, get, parse, raw } from '../api.js';
 import { TYPES, describe } from '../events.js';
 import { count, indent, short, time } from '../format.js';
 import { badge, filters, load, note, pairs, panel, table, trouble } from '../parts.js';
@@ -133,6 +133,29 @@ function one(root, position, signal) {
     ]));
     const whole = panel('In full', { about: 'The CloudEvent as the server sends it.' });
     fill(whole.body, h('pre', { tabindex: '0', role: 'region', 'aria-label': 'The event as JSON' }, indent(text)));
-    return [facts.element, whole.element];
+    const proof = panel('Proof', { about: 'That the event is in the log that the server has signed.' });
+    fill(proof.body, h('button', { type: 'button', on: { click: () => load(proof.body, signal, () => proofOf(position, signal)) } }, 'Show the proof'));
+    return [facts.element, proof.element, whole.element];
   });
+}
+
+// proofOf shows how an event is proved to be in the tree of the latest checkpoint.
+async function proofOf(position, signal) {
+  let found;
+  try {
+    ({ body: found } = await get('/log/proofs/inclusion', { query: { position }, signal }));
+  } catch (problem) {
+    if (problem.code !== 'no-checkpoint' && problem.code !== 'not-signed-yet') throw problem;
+    return note(problem.message);
+  }
+  const signed = await checkpoint(signal);
+  return [
+    pairs([
+      ['Events in the tree', count(found.size)],
+      ['Hash of the event', h('code', null, found.leaf_hash)],
+      ['Hashes of the proof', count(found.hashes.length)],
+    ]),
+    h('p', { class: 'meta' }, 'The checkpoint, for server audit or any program that reads signed notes:'),
+    h('pre', { tabindex: '0', role: 'region', 'aria-label': 'The checkpoint' }, signed),
+  ];
 }

@@ -136,7 +136,7 @@ async function ownersOf(rows) {
 function followHolds(body, signal) {
   const rows = table('Holds about to expire', [
     { head: 'Expires', cell: (one) => time(one.expires_at) },
-    { head: 'Account', class: 'lead', cell: (one) => h('a', { href: `#/accounts/${one.account_id}/holds` }, one.owner ?? short(one.account_id)) },
+    { head: 'Account', class: 'lead', cell: (one) => h('a', { href: `#/accounts/${one.account_id}/holds` }, one.owner || short(one.account_id)) },
     { head: 'Reference', class: 'text', cell: (one) => one.reference ?? '–' },
     { head: 'Amount', money: true, cell: (one) => [h('b', null, amount(one.amount)), ` ${one.currency}`] },
   ]);

@@ -3,7 +3,7 @@ import { h, fill } from '../dom.js';
 import { batch, get } from '../api.js';
 import { TYPES, describe } from '../events.js';
 import { UUID, ownerOf, readOrNull } from '../find.js';
-import { amount, count, figure, short, time } from '../format.js';
+import { amount, count, figure, named, short, time } from '../format.js';
 import { ofAny } from '../movements.js';
 import { badge, found, latest, load, note, panel, table } from '../parts.js';
 
@@ -41,7 +41,7 @@ export function show({ root, query, signal }) {
 
 async function accounts(q, signal) {
   const rows = table('Accounts found', [
-    { head: 'Owner', class: 'lead', cell: (one) => h('a', { href: `#/accounts/${one.account_id}` }, one.owner) },
+    { head: 'Owner', class: 'lead', cell: (one) => h('a', { href: `#/accounts/${one.account_id}` }, named(one.owner)) },
     { head: 'Id', cell: (one) => h('code', { title: one.account_id }, short(one.account_id)) },
     { head: 'Status', cell: (one) => badge(one.status) },
     { head: 'Balance', money: true, cell: (one) => [h('b', null, amount(one.balance)), ` ${one.currency}`] },

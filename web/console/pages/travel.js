@@ -3,7 +3,7 @@ import { h, fill } from '../dom.js';
 import { get } from '../api.js';
 import { chart } from '../chart.js';
 import { UUID, readOrNull } from '../find.js';
-import { amount, count, figure, moment, time } from '../format.js';
+import { amount, count, figure, moment, named, time } from '../format.js';
 import { accountIn, badge, latest, note, pairs, panel } from '../parts.js';
 import { clear, fields, place } from '../form.js';
 import { readMoment, writeMoment } from '../moments.js';
@@ -73,7 +73,7 @@ export function show({ root, query, signal }) {
     } catch (problem) {
       const account = problem.status === 404 && UUID.test(id) ? await readOrNull(`/accounts/${id}`, now).catch(() => null) : null;
       if (now.aborted) return;
-      refuse(account ? { title: 'It was not open yet', message: `The account of ${account.owner} was not open yet.` } : problem);
+      refuse(account ? { title: 'It was not open yet', message: `The account of ${named(account.owner)} was not open yet.` } : problem);
     }
   }
 
@@ -98,7 +98,7 @@ function side(was, is, asked) {
       ['Last event', h('a', { href: `#/log/${of.position}` }, `position ${count(of.position)}`)], ['Recorded', time(of.updated_at)],
       ...Object.entries(of.metadata),
     ]));
-  return [h('p', null, h('a', { href: `#/accounts/${is.account_id}` }, is.owner)),
+  return [h('p', null, h('a', { href: `#/accounts/${is.account_id}` }, named(is.owner))),
     h('div', { class: 'moments' }, column(`As of ${when}`, was, 'then'), column('Now', is))];
 }
 
