@@ -10,6 +10,7 @@ do $$
 declare
     head bigint;
 begin
+    set local lock_timeout = '5s'; -- what waits for a lock on the log holds up all appends
     if (select relkind = 'p' from pg_class where oid = 'events'::regclass)
        or exists (select from pg_constraint where conrelid = 'events'::regclass and conname = 'events_bounds') then
         return;
@@ -38,6 +39,7 @@ do $$
 declare
     bound text;
 begin
+    set local lock_timeout = '5s';
     if (select relkind = 'p' from pg_class where oid = 'events'::regclass) then
         return;
     end if;
@@ -82,9 +84,9 @@ where i.inhparent = 'events'::regclass;
 
 -- +goose StatementBegin
 -- extend_log makes partitions of the given size until there is one that begins after the head of the log, and returns how many
--- positions are left in those that are there. A partition is filled as a table of its own and then attached, which waits for
--- neither readers nor appends. Each has an index of its own for (stream_id, version), because a unique index of the whole table
--- would have to include the position.
+-- positions after the head have a partition. It creates each partition as a separate empty table and attaches it, which blocks
+-- neither reads nor appends. Each has an index of its own for (stream_id, version), because a unique index of the whole table would
+-- have to include the position.
 create or replace function extend_log(size bigint) returns bigint
 language plpgsql
 volatile
@@ -96,6 +98,7 @@ declare
     head    bigint;
     newest  bigint; -- the first position of the last partition
     last    bigint; -- its last position
+    other   text;
 begin
     if size < 1 then
         raise exception 'the size of a partition must be at least 1' using errcode = 'invalid_parameter_value';
@@ -114,6 +117,14 @@ begin
         select c.relnamespace::regnamespace::text, 'events_' || last + 1 into place, name from pg_class c where c.oid = 'events'::regclass;
         execute format('create table %s.%I (like %1$s.events including all)', place, name);
         execute format('alter table %s.%I add constraint %I unique (stream_id, version)', place, name, name || '_stream_version');
+        -- Default privileges may have granted others to write to it. Rights on the log are those on the whole table.
+        for other in
+            select distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end
+              from pg_class c cross join aclexplode(c.relacl) as a
+             where c.oid = format('%s.%I', place, name)::regclass and a.grantee <> c.relowner
+        loop
+            execute format('revoke all on %s.%I from %s', place, name, other);
+        end loop;
         execute format('alter table %s.events attach partition %1$s.%I for values from (%s) to (%s)', place, name, last + 1, last + 1 + size);
     end loop;
     return last - head;

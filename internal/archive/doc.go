@@ -1,5 +1,5 @@
-// Package archive keeps closed partitions of the log in Parquet files: it exports them, detaches them from the table once they
-// are safe to remove, and attaches them again. Its SQL is here and in migrations/00006_partitions.sql.
+// Package archive exports closed partitions of the log to Parquet files and reads them back. Its SQL is here and in
+// migrations/00006_partitions.sql.
 //
 // # What a directory holds
 //

@@ -28,7 +28,7 @@ func IsUnavailable(err error) bool {
 		return true
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return unavailableState(pgErr.Code) || isWithoutPartition(pgErr)
+		return unavailableState(pgErr.Code) || isMissingPartition(pgErr)
 	}
 	for _, target := range []error{
 		context.DeadlineExceeded, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed,
@@ -66,9 +66,9 @@ func IsReadOnly(err error) bool {
 // readOnlyTransaction is the SQLSTATE of a write on a standby, before or after a failover.
 const readOnlyTransaction = "25006"
 
-// isWithoutPartition reports whether the log has no partition for a row (check_violation of no constraint), because nobody has made
-// partitions for long. The next instance that can makes it.
-func isWithoutPartition(err *pgconn.PgError) bool {
+// isMissingPartition reports whether the log has no partition for a row (check_violation of no constraint), because no
+// instance could create one in time. Appends succeed again once one does.
+func isMissingPartition(err *pgconn.PgError) bool {
 	return err.Code == "23514" && err.ConstraintName == "" && err.TableName == "events"
 }
 

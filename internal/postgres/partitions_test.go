@@ -166,6 +166,21 @@ func TestPartitionsAreMadeAhead(t *testing.T) {
 	}
 }
 
+// TestPartitionsGrantNothing makes a partition in a schema whose default privileges grant everything on new tables.
+func TestPartitionsGrantNothing(t *testing.T) {
+	t.Parallel()
+	owners := pgtest.URL(t)
+	owner, service := open(t, owners), open(t, pgtest.ServiceURL(t, owners))
+	run(t, owner, "alter default privileges grant all on tables to passbook_service, public", appendOne)
+	run(t, service, "select extend_log(3)")
+	if role, err := postgres.RoleOf(t.Context(), service); err != nil || !role.Separate {
+		t.Errorf("the service may change a partition: %+v, %v", role, err)
+	}
+	if _, err := service.Exec(t.Context(), "update events_10000001 set version = 1"); err == nil {
+		t.Error("the service has changed a partition")
+	}
+}
+
 // TestWithoutAPartitionTheDatabaseIsUnavailable fills the last partition: the position after it has no place.
 func TestWithoutAPartitionTheDatabaseIsUnavailable(t *testing.T) {
 	t.Parallel()
