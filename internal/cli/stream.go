@@ -44,7 +44,7 @@ PASSBOOK_DATA_DIR, or DATABASE_URL as the role that owns the tables. Its log is 
 PASSBOOK_RELAY_STREAM on the NATS servers at URL, which a relay publishes. Commands get 421; set PASSBOOK_PRIMARY_URL so that the
 response says where to send them.
 
-It is ready once it has what was in the stream when it started. A follower that is lost is made anew by starting it on an empty
+It is ready once it has what was in the stream when it started. A lost follower is rebuilt by starting it on an empty
 database. It halts, and says what to do, when the stream is not the one that it has followed.`,
 		Example: `  server follow nats://127.0.0.1:4222 --data-dir /var/lib/passbook-follower --addr 127.0.0.1:8081
   PASSBOOK_PRIMARY_URL=https://bank.example server follow nats://a:4222,nats://b:4222,nats://c:4222`,

@@ -147,7 +147,7 @@ func (w *world) measureSizes(ctx context.Context, f *figures) error {
 	return nil
 }
 
-// measureCopies measures how fast the relay publishes the log to a new stream, and how fast a follower is made anew, nothing else
+// measureCopies measures how fast the relay publishes the log to a new stream, and how fast a follower is rebuilt, nothing else
 // running.
 func (w *world) measureCopies(ctx context.Context, f *figures) error {
 	end := func() int64 {
@@ -197,7 +197,7 @@ func (w *world) measureCopies(ctx context.Context, f *figures) error {
 	if err := w.catchUp(ctx, w.followers); err != nil {
 		return err
 	}
-	f.add("a follower made anew", "%.0f events/s into its log; %.0f events/s until its totals had them all", (float64(log)-first)/stored,
+	f.add("a rebuilt follower", "%.0f events/s into its log; %.0f events/s until its totals had them all", (float64(log)-first)/stored,
 		(float64(log)-first)/time.Since(began).Seconds())
 	return nil
 }
