@@ -45,10 +45,23 @@ func (s *Settings) loadSigning(wrong func(one *setting, format string, args ...a
 		wrong(s.signingKeyFile, "%v", err)
 		return signing
 	}
+	if same(path, signing.CheckpointFile) {
+		wrong(s.checkpointFile, "%s is the file of the signing key; name another", path)
+	}
 	if signing.Keys, err = merkle.ParseKeys(string(text)); err != nil {
 		wrong(s.signingKeyFile, "%s: %v", path, err)
 	} else if !signing.Keys.Private() {
 		wrong(s.signingKeyFile, "%s has no private key, which begins with PRIVATE+KEY+", path)
 	}
 	return signing
+}
+
+// same reports whether two paths lead to one file.
+func same(one, other string) bool {
+	a, err := os.Stat(one)
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(other)
+	return err == nil && os.SameFile(a, b)
 }

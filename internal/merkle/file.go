@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -17,17 +19,9 @@ func (s *Signer) compareFile(ctx context.Context, at position) error {
 	if s.File == "" {
 		return nil
 	}
-	last, err := lastOf(s.File)
-	if errors.Is(err, os.ErrNotExist) || (err == nil && last == nil) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("merkle: %w", err)
-	}
-	c, err := ParseCheckpoint(string(last))
-	if err != nil || c.Origin != s.Keys.Name {
-		return &HaltedError{fmt.Sprintf("%s has checkpoints of something else than the log %q; name another file with PASSBOOK_CHECKPOINT_FILE",
-			s.File, s.Keys.Name)}
+	c, found, err := s.last()
+	if err != nil || !found {
+		return err
 	}
 	const advice = "the log has gone back, as after a restore of a backup, or was changed. Run server audit with --checkpoint; docs/audit.md " +
 		"says how to begin again"
@@ -47,13 +41,48 @@ func (s *Signer) compareFile(ctx context.Context, at position) error {
 // fileTail is how much of the end of a file is read: far more than a checkpoint.
 const fileTail = 64 << 10
 
-// lastOf returns the last checkpoint of a file, or nil, and removes what a crash left after it.
-func lastOf(path string) ([]byte, error) {
-	file, err := os.OpenFile(path, os.O_RDWR, 0) //nolint:gosec // named by the operator
+// last returns the last checkpoint of the file, if it has one, and removes what a crash left after it. It changes only a file of
+// checkpoints of this log: the setting may name any other by mistake.
+func (s *Signer) last() (c Checkpoint, found bool, err error) {
+	file, err := os.OpenFile(s.File, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return c, false, nil
+	}
 	if err != nil {
-		return nil, err
+		return c, false, fmt.Errorf("merkle: %w", err)
 	}
 	defer func() { _ = file.Close() }()
+	if err := lock(file); err != nil {
+		return c, false, err
+	}
+	tail, err := tailOf(file)
+	if err != nil {
+		return c, false, fmt.Errorf("merkle: %w", err)
+	}
+	signed, end := SplitCheckpoints(tail)
+	if found = len(signed) > 0; found {
+		c, err = ParseCheckpoint(string(signed[len(signed)-1]))
+	}
+	if whole := s.Keys.Name + "\n"; err != nil || found && c.Origin != s.Keys.Name ||
+		!found && !strings.HasPrefix(whole, string(tail)) && !strings.HasPrefix(string(tail), whole) {
+		return c, false, &HaltedError{fmt.Sprintf("%s has something else than checkpoints of the log %q; name another file with "+
+			"PASSBOOK_CHECKPOINT_FILE", s.File, s.Keys.Name)}
+	}
+	if end == len(tail) {
+		return c, found, nil
+	}
+	info, err := file.Stat()
+	if err == nil {
+		err = file.Truncate(info.Size() - int64(len(tail)-end))
+	}
+	if err != nil {
+		return c, false, fmt.Errorf("merkle: %w", err)
+	}
+	return c, found, nil
+}
+
+// tailOf returns the end of a file, from the beginning of a checkpoint on if it has one there.
+func tailOf(file *os.File) ([]byte, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return nil, err
@@ -63,21 +92,23 @@ func lastOf(path string) ([]byte, error) {
 	if _, err := file.ReadAt(tail, from); err != nil && len(tail) > 0 {
 		return nil, err
 	}
-	if from > 0 { // begin with a whole checkpoint
-		_, after, _ := bytes.Cut(tail, []byte("\n— "))
-		_, after, _ = bytes.Cut(after, []byte("\n\n"))
-		from, tail = info.Size()-int64(len(after)), after
+	if from == 0 {
+		return tail, nil
 	}
-	signed, end := SplitCheckpoints(tail)
-	if end < len(tail) {
-		if err := file.Truncate(from + int64(end)); err != nil {
-			return nil, err
-		}
+	_, after, _ := bytes.Cut(tail, []byte("\n— "))
+	if _, after, _ = bytes.Cut(after, []byte("\n\n")); len(after) > 0 {
+		return after, nil
 	}
-	if len(signed) == 0 {
-		return nil, nil
+	return tail, nil
+}
+
+// lock takes the file until it is closed, so that instances that share one by mistake do not cut off what the other writes.
+func lock(file *os.File) error {
+	err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return fmt.Errorf("merkle: lock %s, of which each instance needs its own: %w", file.Name(), err)
 	}
-	return signed[len(signed)-1], nil
+	return nil
 }
 
 // write appends a checkpoint to the file, durably, unless it is the last one there.
@@ -95,6 +126,9 @@ func (s *Signer) write(at position) (err error) {
 			err = fmt.Errorf("merkle: write a checkpoint: %w", err)
 		}
 	}()
+	if err := lock(file); err != nil {
+		return err
+	}
 	text := []byte(at.signed + "\n")
 	info, err := file.Stat()
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -190,5 +191,65 @@ func TestTheFileSurvivesACrash(t *testing.T) {
 	signed, end := merkle.SplitCheckpoints(before)
 	if len(signed) != 2 || end != len(before) {
 		t.Errorf("the file has %d checkpoints, want 2", len(signed))
+	}
+}
+
+// TestOtherFilesAreLeftAlone names files that are not of checkpoints of the log as the file to write them to.
+func TestOtherFilesAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	l := newLog(t, 1)
+	l.sign()
+	own, err := os.ReadFile(l.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := strings.ReplaceAll(string(own), origin, "shop.example/passbook")
+	for name, content := range map[string]string{
+		"the signing key":              l.private + "\n",
+		"text":                         "PASSBOOK_LOG_LEVEL=debug\n",
+		"much text":                    strings.Repeat("a line of a log\n", 8192),
+		"another log":                  foreign,
+		"another log, cut off":         foreign + "shop.example/pass",
+		"another log that only begins": "shop.example/passbook\n1\n",
+		"a checkpoint's three lines":   "a\nb\nc\n\n— d\nthe rest\n",
+	} {
+		if err := os.WriteFile(l.file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := merkle.NewSigner(l.config()).RunOnce(t.Context())
+		if _, halted := errors.AsType[*merkle.HaltedError](err); !halted {
+			t.Errorf("%s: the signer returned %v, want that it halts", name, err)
+		}
+		if after, err := os.ReadFile(l.file); err != nil || string(after) != content {
+			t.Errorf("%s: the file has %d bytes, %v, want the %d from before", name, len(after), err, len(content))
+		}
+	}
+}
+
+// TestTheFileIsOfOneInstance locks the file as another instance does while it writes.
+func TestTheFileIsOfOneInstance(t *testing.T) {
+	t.Parallel()
+	l := newLog(t, 1)
+	l.sign()
+	file, err := os.OpenFile(l.file, os.O_RDWR|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.WriteString(origin + "\n2"); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(l.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := merkle.NewSigner(l.config()).RunOnce(t.Context()); err == nil {
+		t.Error("the signer used a file that another instance writes to")
+	}
+	if after, err := os.ReadFile(l.file); err != nil || string(after) != string(before) {
+		t.Errorf("the file is\n%s, %v, want\n%s", after, err, before)
 	}
 }
