@@ -35,8 +35,12 @@ type AccessRecords interface {
 // recordedScopes are those of operations that return something about accounts, or who read it.
 const recordedScopes = auth.AccountsRead | auth.EventsRead | auth.AuditRead
 
-// namesNobody are the operations of these scopes that return nothing about accounts.
-var namesNobody = map[string]bool{"/schemas/{event_type}/{schema_version}": true}
+var (
+	// withoutAccounts are the operations of these scopes that return nothing about accounts.
+	withoutAccounts = map[string]bool{"/schemas/{event_type}/{schema_version}": true, "/log/checkpoint": true, "/log/proofs/consistency": true}
+	// withAccounts are the reads of other scopes that do.
+	withAccounts = map[string]bool{"/projections/{projection_id}/failures": true}
+)
 
 // reading is what a recorded request has read so far. A request that is not recorded has none: the methods of nil do nothing.
 type reading struct {
@@ -44,8 +48,8 @@ type reading struct {
 	w        *exchange
 	r        *http.Request
 	accounts []uuid.UUID
-	// any says that the response may be about any account.
-	any bool
+	// any says that the response may be about any account, and complete that it is about no other than those noted.
+	any, complete bool
 	// command says that the request is a command, which has read something only if read is set.
 	command, read bool
 	// position is the last one that a stream has sent; otherwise the header of the response has it.
@@ -57,12 +61,13 @@ type reading struct {
 func (s *server) recordAccess(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		op := s.operation(r)
-		if op == nil || op.Scope&(recordedScopes|auth.AccountsWrite) == 0 || namesNobody[routeOf(r)] {
+		route := routeOf(r)
+		if op == nil || withoutAccounts[route] || op.Scope&(recordedScopes|auth.AccountsWrite) == 0 && !withAccounts[route] {
 			next.ServeHTTP(w, r)
 			return
 		}
 		x := exchangeOf(r.Context())
-		reads := op.Scope&recordedScopes != 0
+		reads := op.Scope&recordedScopes != 0 || withAccounts[route]
 		recorded, err := s.recorder.Begin()
 		if err != nil && (reads || r.URL.Query().Get("dry_run") == "true") {
 			p := newProblem(kindAuditUnavailable, "Every read is recorded, and the record of this one could not be stored. Nothing was read; retry shortly.")
@@ -99,6 +104,13 @@ func (g *reading) account(id uuid.UUID) {
 	g.accounts = append(g.accounts, id)
 }
 
+// completed notes that all accounts of the response have been noted, even if there are none, as in an empty page.
+func (g *reading) completed() {
+	if g != nil {
+		g.complete = true
+	}
+}
+
 // decided notes that a command was decided and not applied: a dry run, or a refusal, which may tell a balance.
 func (g *reading) decided(of *command.Request, events []command.Recorded) {
 	if g == nil {
@@ -124,8 +136,11 @@ func (g *reading) opened() {
 	}
 }
 
-// end records what was read, when the response is complete or cut off.
+// end records what was read, when the response is complete or cut off. A successful response that noted no account may be about any.
 func (g *reading) end() {
+	if len(g.accounts) == 0 && !g.complete && g.w.status < http.StatusBadRequest {
+		g.any = true
+	}
 	if g.w.status < http.StatusInternalServerError && (!g.command || g.read) {
 		g.add(access.Read)
 	}

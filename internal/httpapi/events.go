@@ -54,6 +54,7 @@ func (s *server) ListEvents(w http.ResponseWriter, r *http.Request, p genapi.Lis
 	for i := range page.Items {
 		readingOf(r).account(page.Items[i].Subject)
 	}
+	readingOf(r).completed()
 	upTo := strconv.FormatInt(page.UpTo, 10)
 	w.Header().Set("Passbook-Position", upTo)
 	if page.UpTo < page.Head {

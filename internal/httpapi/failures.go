@@ -19,7 +19,9 @@ func (s *server) ListFailures(w http.ResponseWriter, r *http.Request, id genapi.
 	list := genapi.FailureList{Failures: make([]genapi.Failure, len(all))}
 	for i := range all {
 		list.Failures[i] = failureOf(&all[i])
+		readingOf(r).account(all[i].StreamID)
 	}
+	readingOf(r).completed()
 	if err == nil && len(all) == limit {
 		next := r.URL.Query()
 		next.Set("after", strconv.FormatInt(all[limit-1].Position, 10))

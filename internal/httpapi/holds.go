@@ -34,6 +34,10 @@ func (s *server) ListExpiringHolds(w http.ResponseWriter, r *http.Request, p gen
 	if !s.applied(w, r, applied, err) {
 		return
 	}
+	for i := range page.Holds {
+		readingOf(r).account(page.Holds[i].AccountID)
+	}
+	readingOf(r).completed()
 	body := genapi.ExpiringHoldPage{Holds: holdsOf(page.Holds), NextCursor: nullable(page.Next)}
 	body.Total, body.TotalExceeds = total(page.Total)
 	linkNext(w, r, page.Next)

@@ -37,6 +37,7 @@ func (s *server) SearchTransactions(w http.ResponseWriter, r *http.Request, p ge
 		body.Transactions[i] = transactionOf(&page.Transactions[i])
 		readingOf(r).account(page.Transactions[i].AccountID)
 	}
+	readingOf(r).completed()
 	linkNext(w, r, page.Next)
 	s.respondMovements(w, r, &body, body.Transactions)
 }

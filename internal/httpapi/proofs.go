@@ -23,6 +23,7 @@ func (s *server) GetCheckpoint(w http.ResponseWriter, r *http.Request) {
 // GetInclusionProof serves GET /log/proofs/inclusion.
 func (s *server) GetInclusionProof(w http.ResponseWriter, r *http.Request, p genapi.GetInclusionProofParams) {
 	in, err := s.proofs.Inclusion(r.Context(), p.Position, p.Size)
+	readingOf(r).account(in.StreamID)
 	s.reply(w, r, http.StatusOK, &genapi.InclusionProof{
 		Position: p.Position, Size: in.Size, Record: in.Record, LeafHash: in.Leaf.String(), PreviousLeafHash: in.Previous.String(),
 		Hashes: hashesOf(in.Hashes),

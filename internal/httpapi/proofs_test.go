@@ -21,7 +21,7 @@ func (s *service) Inclusion(_ context.Context, position, size int64) (merkle.Inc
 	if position > 7 || size > 7 {
 		return merkle.Inclusion{}, merkle.ErrNotSigned
 	}
-	return merkle.Inclusion{Size: 7, Record: []byte("record"), Leaf: tlog.Hash{1}, Hashes: tlog.RecordProof{{2}, {3}}}, s.proofErr
+	return merkle.Inclusion{Size: 7, StreamID: accountID, Record: []byte("record"), Leaf: tlog.Hash{1}, Hashes: tlog.RecordProof{{2}, {3}}}, s.proofErr
 }
 
 func (s *service) Consistency(_ context.Context, from, _ int64) (tlog.TreeProof, int64, error) {

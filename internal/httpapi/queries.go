@@ -61,6 +61,7 @@ func (s *server) ListAccounts(w http.ResponseWriter, r *http.Request, p genapi.L
 		body.Accounts[i] = accountOf(&page.Accounts[i])
 		readingOf(r).account(page.Accounts[i].ID)
 	}
+	readingOf(r).completed()
 	linkNext(w, r, page.Next)
 	if !s.wantsCSV(w, r) {
 		s.respondContent(w, r, &body)

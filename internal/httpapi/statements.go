@@ -57,6 +57,7 @@ func (s *server) GetTotals(w http.ResponseWriter, r *http.Request, p genapi.GetT
 	if !s.applied(w, r, applied, err) {
 		return
 	}
+	readingOf(r).completed()
 	body := genapi.TotalList{Totals: make([]genapi.Total, len(totals))}
 	for i, t := range totals {
 		body.Totals[i] = genapi.Total{

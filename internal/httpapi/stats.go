@@ -12,6 +12,7 @@ func (s *server) GetStats(w http.ResponseWriter, r *http.Request, p genapi.GetSt
 	if !s.applied(w, r, applied, err) {
 		return
 	}
+	readingOf(r).completed()
 	body := genapi.Stats{
 		Position:        applied,
 		AsOf:            timeText(stats.AsOf),

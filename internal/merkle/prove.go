@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -49,7 +50,8 @@ func (p *Prover) latest(ctx context.Context) (signed string, c Checkpoint, err e
 
 // Inclusion proves that an event is in the tree of a size.
 type Inclusion struct {
-	Size int64
+	Size     int64
+	StreamID uuid.UUID // of the event
 	// Record is what is hashed for the event: tlog.RecordHash(Record) is Leaf. Previous is the leaf hash of the event before it.
 	Record         []byte
 	Leaf, Previous tlog.Hash
@@ -87,7 +89,7 @@ func (p *Prover) Inclusion(ctx context.Context, position, size int64) (in Inclus
 	if len(events) == 0 {
 		return in, &DamagedError{fmt.Sprintf("position %d was signed and is not in the log", position)}
 	}
-	in.Size, in.Record = size, AppendRecord(nil, &events[0], in.Previous)
+	in.Size, in.StreamID, in.Record = size, events[0].StreamID, AppendRecord(nil, &events[0], in.Previous)
 	in.Leaf = tlog.RecordHash(in.Record)
 	return in, nil
 }
