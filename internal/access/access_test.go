@@ -318,3 +318,13 @@ select now() - n * interval '1 minute', gen_random_uuid(), 1, 'read' from genera
 		t.Error(err)
 	}
 }
+
+// TestReadsStopWithTheAudit expects that no read begins whose record could not be written any more.
+func TestReadsStopWithTheAudit(t *testing.T) {
+	t.Parallel()
+	r := newRecorder(service(t, pgtest.URL(t)), 1, 0)
+	start(t, r)()
+	if _, err := r.Begin(); !errors.Is(err, access.ErrFull) {
+		t.Errorf("after the end of the audit a read got %v, want ErrFull", err)
+	}
+}

@@ -95,14 +95,14 @@ func (r *Recorder) rate() string {
 }
 
 // Begin reports whether a request is recorded. Nothing of the request decides that, so that no caller can. If every request is, it
-// returns ErrFull when there is no room for another record.
+// returns ErrFull when there is no room for another record, or when Run has ended.
 func (r *Recorder) Begin() (recorded bool, err error) {
 	if !r.all() {
 		return rand.Float64() < r.config.Rate, nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.size >= r.config.Buffer {
+	if r.ended || r.size >= r.config.Buffer {
 		r.counts.Refused++
 		return true, ErrFull
 	}
