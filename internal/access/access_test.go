@@ -328,3 +328,29 @@ func TestReadsStopWithTheAudit(t *testing.T) {
 		t.Errorf("after the end of the audit a read got %v, want ErrFull", err)
 	}
 }
+
+// TestARejectedRecordIsDropped writes a record that the table never takes, between others.
+func TestARejectedRecordIsDropped(t *testing.T) {
+	t.Parallel()
+	owners := pgtest.URL(t)
+	if _, err := open(t, owners).Exec(t.Context(), "alter table access_records add check (request_id <> 'bad')"); err != nil {
+		t.Fatal(err)
+	}
+	pool := service(t, owners)
+	r := newRecorder(pool, 1, 0)
+	bad := read("eve")
+	bad.RequestID = "bad"
+	for _, record := range []access.Record{read("ada"), bad, read("bob")} {
+		r.Add(record)
+	}
+	stop := start(t, r)
+	until(t, "the others are written", func() bool { return r.Counts().Written >= 4 })
+	stop()
+	all := list(t, pool, access.Filter{})
+	if got := told(all); got != "started  all 0, read ada  0, read bob  0, dropped  1 0, stopped  all 0" || all[0].Number != 5 {
+		t.Errorf("%s, the last with the number %d", got, all[0].Number)
+	}
+	if c := r.Counts(); c.Dropped != 1 || c.Written != 5 || c.Waiting != 0 {
+		t.Errorf("%+v", c)
+	}
+}

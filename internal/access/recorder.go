@@ -58,6 +58,7 @@ type Recorder struct {
 	// Owned by Run.
 	batch    []Record // being written, perhaps not for the first time
 	number   int64    // of the first record of batch
+	rejected bool     // batch as a whole, so that its records are written one by one
 	warnedAt time.Time
 }
 
@@ -189,12 +190,37 @@ func (r *Recorder) flush(ctx context.Context) {
 		if len(r.batch) == 0 && !r.take() {
 			return
 		}
-		if err := write(ctx, r.config.Pool, r.run, r.number, r.batch); err != nil {
+		dropped, err := r.write(ctx)
+		if err != nil {
 			r.warn(ctx, err)
 			return
 		}
-		r.written()
+		r.written(dropped)
 	}
+}
+
+// write writes the batch. If PostgreSQL rejects it, it writes the records one by one, and returns how many were rejected. Then a retry
+// does that too: the numbers of the others must stay the same.
+func (r *Recorder) write(ctx context.Context) (dropped int, err error) {
+	if !r.rejected {
+		err = write(ctx, r.config.Pool, r.run, r.number, r.batch)
+		if !isRejected(err) {
+			return 0, err
+		}
+		r.rejected = true
+	}
+	for i := range r.batch {
+		err := write(ctx, r.config.Pool, r.run, r.number+int64(i-dropped), r.batch[i:i+1])
+		switch {
+		case isRejected(err):
+			r.config.Logger.ErrorContext(ctx, "a record of the access audit was rejected and is dropped", "route", r.batch[i].Route,
+				"request_id", r.batch[i].RequestID, "error", err)
+			dropped++
+		case err != nil:
+			return 0, err
+		}
+	}
+	return dropped, nil
 }
 
 // take makes the buffer the batch, and reports whether it holds anything.
@@ -210,9 +236,11 @@ func (r *Recorder) take() bool {
 	return len(r.batch) > 0
 }
 
-// written forgets the batch.
-func (r *Recorder) written() {
-	r.number += int64(len(r.batch))
+// written forgets the batch, of which some records were dropped.
+func (r *Recorder) written(dropped int) {
+	written := int64(len(r.batch) - dropped)
+	r.number += written
+	r.rejected = false
 	var size int64
 	for i := range r.batch {
 		if !r.batch[i].ofRun() {
@@ -222,7 +250,9 @@ func (r *Recorder) written() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.size -= size
-	r.counts.Written += int64(len(r.batch))
+	r.counts.Written += written
+	r.counts.Dropped += int64(dropped)
+	r.missing += int64(dropped)
 	r.counts.Waiting = 0
 	if clear(r.batch); cap(r.batch) > maxKept {
 		r.batch = nil

@@ -59,6 +59,12 @@ func write(ctx context.Context, pool *pgxpool.Pool, run uuid.UUID, number int64,
 	return nil
 }
 
+// isRejected reports whether PostgreSQL would reject the same records again: for their data, or a constraint.
+func isRejected(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23"))
+}
+
 // storable removes what PostgreSQL does not take as text: one caller's name must not keep the records of others waiting.
 func storable(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
