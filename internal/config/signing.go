@@ -45,6 +45,9 @@ func (s *Settings) loadSigning(wrong func(one *setting, format string, args ...a
 		wrong(s.signingKeyFile, "%v", err)
 		return signing
 	}
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
+		wrong(s.signingKeyFile, "%s has mode %04o; only its owner may read it, so make it 0600", path, info.Mode().Perm())
+	}
 	if same(path, signing.CheckpointFile) {
 		wrong(s.checkpointFile, "%s is the file of the signing key; name another", path)
 	}

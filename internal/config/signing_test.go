@@ -21,20 +21,23 @@ func TestSigningFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	key, link := filepath.Join(dir, "key"), filepath.Join(dir, "link")
-	if err := os.WriteFile(key, []byte(private+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+	key, link, open := filepath.Join(dir, "key"), filepath.Join(dir, "link"), filepath.Join(dir, "open")
+	for path, mode := range map[string]os.FileMode{key: 0o600, open: 0o640} {
+		if err := os.WriteFile(path, []byte(private+"\n"), mode); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := os.Symlink(key, link); err != nil {
 		t.Fatal(err)
 	}
-	for _, test := range []struct{ name, checkpoints, want string }{
-		{"without checkpoints", "", ""},
-		{"with a file that does not exist", filepath.Join(dir, "checkpoints"), ""},
-		{"with the key's own file", key, "is the file of the signing key"},
-		{"with a link to it", link, "is the file of the signing key"},
+	for _, test := range []struct{ name, key, checkpoints, want string }{
+		{"without checkpoints", key, "", ""},
+		{"with a file that does not exist", key, filepath.Join(dir, "checkpoints"), ""},
+		{"with the key's own file", key, key, "is the file of the signing key"},
+		{"with a link to it", key, link, "is the file of the signing key"},
+		{"with a key that others may read", open, "", "mode 0640"},
 	} {
-		s := config.New([]string{"HOME=/", "PASSBOOK_SIGNING_KEY_FILE=" + key, "PASSBOOK_CHECKPOINT_FILE=" + test.checkpoints}, "dev")
+		s := config.New([]string{"HOME=/", "PASSBOOK_SIGNING_KEY_FILE=" + test.key, "PASSBOOK_CHECKPOINT_FILE=" + test.checkpoints}, "dev")
 		s.Register(pflag.NewFlagSet("", pflag.ContinueOnError))
 		_, err := s.Load(io.Discard)
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
