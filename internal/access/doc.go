@@ -6,7 +6,7 @@
 //	Begin ──► the request runs ──► Add ──► buffer ──every FlushEvery──► access_records
 //	  └► ErrFull, if every request is recorded and the buffer is full
 //
-// What is lost is bounded, and the table tells of it. Each run of an instance numbers its records without gaps, begins with a record
+// Losses are bounded, and the table records them. Each run of an instance numbers its records without gaps, begins with a record
 // started and ends with one stopped: a run without it was killed, and lost the records of at most its last flush, or of an outage of
 // the table that it did not outlive. While the table cannot be written, the buffer fills. If every request is recorded, reads are then
 // refused; with sampling, records are dropped. A record dropped tells how many, in either case.

@@ -111,8 +111,8 @@ func (k Keys) sign(c Checkpoint) ([]byte, error) {
 	return note.Sign(&note.Note{Text: c.Text()}, k.signers...)
 }
 
-// Open returns the checkpoint of a signed note. It fails without a valid signature of one of the keys, with an invalid one, and if
-// the checkpoint is of another log.
+// Open returns the checkpoint of a signed note. Open fails if no known key has signed, if a known key's signature is invalid, or if the
+// checkpoint is of another log.
 func (k Keys) Open(signed []byte) (Checkpoint, error) {
 	n, err := note.Open(signed, note.VerifierList(k.verifiers...))
 	if err != nil {
