@@ -76,12 +76,12 @@ func New(c Config) *Recorder {
 		c.Buffer = defaultBuffer
 	}
 	r := &Recorder{config: c, run: uuid.New(), number: 1}
-	r.tell(Started, r.rate())
+	r.addRunRecord(Started, r.rate())
 	return r
 }
 
-// tell adds a record about the run itself.
-func (r *Recorder) tell(kind Kind, detail string) {
+// addRunRecord adds a record about the run itself.
+func (r *Recorder) addRunRecord(kind Kind, detail string) {
 	r.buffer = append(r.buffer, Record{At: time.Now(), Kind: kind, AnyAccount: true, Detail: detail})
 }
 
@@ -168,7 +168,7 @@ func (r *Recorder) stop(ctx context.Context) {
 	}
 	r.mu.Lock()
 	r.ended = true
-	r.tell(Stopped, r.rate())
+	r.addRunRecord(Stopped, r.rate())
 	r.mu.Unlock()
 	if r.flush(ctx); len(r.batch) > 0 {
 		r.config.Logger.ErrorContext(ctx, "the last records of the access audit could not be written and are lost", "records", r.Counts().Waiting)
@@ -228,7 +228,7 @@ func (r *Recorder) take() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.missing > 0 {
-		r.tell(Dropped, strconv.FormatInt(r.missing, 10))
+		r.addRunRecord(Dropped, strconv.FormatInt(r.missing, 10))
 		r.missing = 0
 	}
 	r.batch, r.buffer = r.buffer, r.batch[:0]

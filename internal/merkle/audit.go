@@ -73,7 +73,7 @@ func Audit(rows Rows, leaves Leaves, checkpoints []Named) (Report, error) {
 		}
 		a = &auditor{checkpoints: checkpoints}
 	}
-	err := a.alone(rows)
+	err := a.auditWithoutLeaves(rows)
 	if leaves != nil {
 		a.report.add(0, "hashes", "the stored hashes are not those of the checkpoints; the log itself was checked without them")
 	}
@@ -141,9 +141,9 @@ func (a *auditor) follows(e *eventstore.Event) bool {
 	return true
 }
 
-// alone computes every leaf from the events, each from the one before. So it can tell nothing about the events after the first
+// auditWithoutLeaves computes every leaf from the events, each from the one before. So it can tell nothing about the events after the first
 // that is wrong.
-func (a *auditor) alone(rows Rows) error {
+func (a *auditor) auditWithoutLeaves(rows Rows) error {
 	var buffer []byte
 	var previous tlog.Hash
 	broken := false
@@ -184,8 +184,8 @@ type stored struct {
 	before, signed tlog.Hash // the leaf hashes at positions size - 1 and size
 }
 
-// to reads leaf hashes up to a position. ok is false if there are not so many.
-func (s *stored) to(position int64) (ok bool, err error) {
+// readTo reads leaf hashes up to a position. ok is false if there are not so many.
+func (s *stored) readTo(position int64) (ok bool, err error) {
 	for s.tree.size < position {
 		if s.tree.size == s.most {
 			return false, nil
@@ -222,7 +222,7 @@ func (a *auditor) withLeaves(rows Rows, leaves Leaves) error {
 		if !a.follows(e) {
 			continue
 		}
-		ok, err := s.to(e.Position)
+		ok, err := s.readTo(e.Position)
 		if err != nil {
 			return err
 		}
@@ -230,7 +230,7 @@ func (a *auditor) withLeaves(rows Rows, leaves Leaves) error {
 			a.differs(e, s.before, s.signed)
 		}
 	}
-	if _, err := s.to(s.most); err != nil { // the hashes of events that are no longer there
+	if _, err := s.readTo(s.most); err != nil { // the hashes of events that are no longer there
 		return err
 	}
 	if a.report.Signed != a.tree.size || (len(a.checkpoints) > 0 && a.checkpoints[0].Size <= a.report.Events) {

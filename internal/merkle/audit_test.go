@@ -61,10 +61,10 @@ func (l *testLog) audit(s merkle.Source) merkle.Report {
 
 // tampering is what the owner of the tables may do to a log of 600 events, signed at 300 and at 600.
 var tampering = map[string]struct {
-	change   string
-	position int64
-	problem  string
-	alone    int64 // the position without stored hashes: the first after the last checkpoint that is right
+	change        string
+	position      int64
+	problem       string
+	withoutLeaves int64 // the position without stored hashes: the first after the last checkpoint that is right
 }{
 	"position":       {`update events set position = 1005 where position = 5`, 5, "missing", 5},
 	"stream id":      {`update events set stream_id = overlay(stream_id::text placing 'f' from 1)::uuid where position = 450`, 450, "changed", 301},
@@ -118,8 +118,8 @@ func TestTamperingIsFound(t *testing.T) {
 			}
 		}
 		first(l.database(), "database", test.position, test.problem)
-		if test.alone >= 0 {
-			first(bare{l.database()}, "without stored hashes", test.alone, "")
+		if test.withoutLeaves >= 0 {
+			first(bare{l.database()}, "without stored hashes", test.withoutLeaves, "")
 		}
 		if dumps[name] {
 			first(l.dump(), "dump", test.position, test.problem)
