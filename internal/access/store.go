@@ -116,7 +116,7 @@ func (c *cursor) String() string {
 
 func parseCursor(text string) (*cursor, error) {
 	if text == "" {
-		return nil, nil //nolint:nilnil // the first page has none
+		return nil, nil
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	c := new(cursor)
