@@ -52,7 +52,7 @@ func (a *app) addEraser(cfg config.Config, primary *pgxpool.Pool, commands subje
 	if a.subjects == nil || cfg.FollowURL != "" {
 		return nil
 	}
-	a.subjects.eraser = subject.NewEraser(a.subjects.keys, primary, commands, cfg.Log)
+	a.subjects.eraser = subject.NewEraser(a.subjects.keys, primary, commands, postgres.IsUnavailable, cfg.Log)
 	a.workers = append(a.workers, a.subjects.eraser.Run)
 	return a.subjects.eraser
 }

@@ -57,12 +57,14 @@ type Eraser struct {
 	keys     *Keys
 	log      *pgxpool.Pool
 	commands Commands
-	logger   *slog.Logger
+	// transient reports whether an error is that of an unavailable database.
+	transient func(error) bool
+	logger    *slog.Logger
 }
 
 // NewEraser returns an Eraser for the log in the pool's database, which must be the primary.
-func NewEraser(keys *Keys, log *pgxpool.Pool, commands Commands, logger *slog.Logger) *Eraser {
-	return &Eraser{keys: keys, log: log, commands: commands, logger: logger}
+func NewEraser(keys *Keys, log *pgxpool.Pool, commands Commands, transient func(error) bool, logger *slog.Logger) *Eraser {
+	return &Eraser{keys: keys, log: log, commands: commands, transient: transient, logger: logger}
 }
 
 // Erasure is the outcome of an erasure.
@@ -194,34 +196,46 @@ func (e *Eraser) Run(ctx context.Context) error {
 	}
 }
 
-// RunOnce finishes the erasures that have begun, as far as it can.
+// RunOnce finishes the erasures that have begun, as far as it can. One that fails does not hold up the others, unless a database is
+// unavailable.
 func (e *Eraser) RunOnce(ctx context.Context) error {
-	type begun struct {
-		id    uuid.UUID
-		since time.Duration
-	}
 	rows, _ := e.keys.pool.Query(ctx, unfinishedSQL, page) // CollectRows returns the error
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b begun, err error) { return b, row.Scan(&b.id, &b.since) })
 	if err != nil {
 		return fmt.Errorf("subject: read the unfinished erasures: %w", err)
 	}
+	var failed []error
 	for _, b := range all {
 		if b.since < keyLease {
 			continue // the call that began it is waiting
 		}
-		appended, err := e.append(ctx, b.id, command.Metadata{Actor: "passbook"})
-		if err != nil {
-			return err
-		}
-		if appended > 0 {
-			e.logger.InfoContext(ctx, "finished an erasure", "subject_id", b.id.String(), "accounts", appended)
-		}
-		if b.since < finalAfter {
-			continue
-		}
-		if _, err := e.keys.pool.Exec(ctx, finishedSQL, b.id); err != nil {
-			return fmt.Errorf("subject: mark an erasure as finished: %w", err)
+		if err := e.finish(ctx, b); err != nil {
+			failed = append(failed, fmt.Errorf("finish the erasure of subject %s: %w", b.id, err))
+			if e.transient(err) || ctx.Err() != nil {
+				break
+			}
 		}
 	}
-	return nil
+	return errors.Join(failed...)
+}
+
+// begun is an erasure that has begun.
+type begun struct {
+	id    uuid.UUID
+	since time.Duration
+}
+
+func (e *Eraser) finish(ctx context.Context, b begun) error {
+	appended, err := e.append(ctx, b.id, command.Metadata{Actor: "passbook"})
+	if err != nil {
+		return err
+	}
+	if appended > 0 {
+		e.logger.InfoContext(ctx, "finished an erasure", "subject_id", b.id.String(), "accounts", appended)
+	}
+	if b.since < finalAfter {
+		return nil
+	}
+	_, err = e.keys.pool.Exec(ctx, finishedSQL, b.id)
+	return wrapError("mark an erasure as finished", err)
 }

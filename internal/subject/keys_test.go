@@ -1,8 +1,10 @@
 package subject_test
 
 import (
+	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 	"passbook/internal/account"
 	"passbook/internal/command"
 	"passbook/internal/eventstore"
+	"passbook/internal/postgres"
 	"passbook/internal/subject"
 )
 
@@ -35,7 +38,7 @@ func TestErasureElsewhere(t *testing.T) {
 	if !opens(t, one, e) || !opens(t, two, e) {
 		t.Fatal("the event does not open")
 	}
-	eraser := subject.NewEraser(one, b.log, nil, slog.New(slog.DiscardHandler))
+	eraser := subject.NewEraser(one, b.log, nil, postgres.IsUnavailable, slog.New(slog.DiscardHandler))
 	erased, err := eraser.Erase(t.Context(), person, command.Metadata{})
 	if err != nil || len(erased.Accounts) > 0 {
 		t.Fatalf("%+v, %v", erased, err)
@@ -66,7 +69,7 @@ func TestReconcile(t *testing.T) {
 	if !opens(t, two, e) {
 		t.Fatal("the event does not open")
 	}
-	if err := subject.NewEraser(two, b.log, nil, slog.New(slog.DiscardHandler)).Reconcile(t.Context()); err != nil {
+	if err := subject.NewEraser(two, b.log, nil, postgres.IsUnavailable, slog.New(slog.DiscardHandler)).Reconcile(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	three, _ := b.instance(t)
@@ -101,5 +104,51 @@ func TestPrepare(t *testing.T) {
 	_ = sealed(t, subject.NewCodec(one), pool, uuid.New(), uuid.Nil, account.OwnerChanged{Owner: "Zoë"})
 	if err := subject.NewKeys(pool, master(t, 2), false).Prepare(t.Context()); !errors.Is(err, subject.ErrMasterKey) {
 		t.Errorf("another master key: %v", err)
+	}
+}
+
+// failing is Commands that fail for one account.
+type failing struct {
+	account uuid.UUID
+	erased  []uuid.UUID
+}
+
+func (f *failing) DoEach(_ context.Context, requests []command.Request) []command.Outcome {
+	outcomes := make([]command.Outcome, len(requests))
+	for i, r := range requests {
+		if r.AccountID == f.account {
+			outcomes[i].Err = errors.New("the account is damaged")
+		} else {
+			f.erased = append(f.erased, r.AccountID)
+		}
+	}
+	return outcomes
+}
+
+// TestRunOncePastFailures expects a subject that cannot be finished not to hold up those that were erased after it.
+func TestRunOncePastFailures(t *testing.T) {
+	t.Parallel()
+	b := newTestbed(t)
+	keys, pool := b.instance(t)
+	damaged, intact := uuid.New(), uuid.New()
+	for i, id := range []uuid.UUID{damaged, intact} {
+		if _, err := b.log.Exec(t.Context(), `insert into events select $1, $2::uuid, 1, gen_random_uuid(), 'AccountCreated', 1, '{}', '{}', now()`,
+			i+1, id); err != nil {
+			t.Fatal(err)
+		}
+		if err := keys.Destroy(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := pool.Exec(t.Context(), "update subject_keys set erased_at = erased_at - interval '2 seconds'"); err != nil {
+		t.Fatal(err)
+	}
+	commands := &failing{account: damaged}
+	err := subject.NewEraser(keys, b.log, commands, postgres.IsUnavailable, slog.New(slog.DiscardHandler)).RunOnce(t.Context())
+	if err == nil || !strings.Contains(err.Error(), damaged.String()) {
+		t.Errorf("got error %v, want one that names %s", err, damaged)
+	}
+	if !slices.Equal(commands.erased, []uuid.UUID{intact}) {
+		t.Errorf("finished %v, want %s", commands.erased, intact)
 	}
 }
