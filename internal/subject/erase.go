@@ -206,7 +206,7 @@ func (e *Eraser) RunOnce(ctx context.Context) error {
 	}
 	var failed []error
 	for _, b := range all {
-		if b.since < keyLease {
+		if b.since < 2*cacheWait {
 			continue // the call that began it is waiting
 		}
 		if err := e.finish(ctx, b); err != nil {

@@ -25,8 +25,10 @@ const (
 	// that an erasure that takes long to commit is not overlooked.
 	forgetAfter = 20 * time.Second
 	recent      = "1 minute"
-	// slowCommit is more than the time limit of a statement.
-	slowCommit = 10 * time.Second
+	// cacheWait is how long a key may still be used elsewhere after its erasure: a get that began within keyLease may take keysTimeout.
+	cacheWait = keyLease + keysTimeout + keyLease/10
+	// readAgain is the age at which a key in memory is read again, in case its erasure took longer than recent to commit.
+	readAgain = 30 * time.Second
 	// keysTimeout limits one query of the keys' database: a batch of commands waits for it.
 	keysTimeout = time.Second
 	// maxKeys is how many keys are kept in memory.
@@ -58,7 +60,7 @@ const (
 	againSQL      = `update subject_keys set finished_at = null where finished_at is not null`
 	destroySQL    = `insert into subject_keys (subject_id, erased_at) select id, clock_timestamp() from unnest($1::uuid[]) as id
 on conflict (subject_id) do update set wrapped = null, erased_at = excluded.erased_at, finished_at = null where subject_keys.erased_at is null`
-	sinceErasedSQL = `select clock_timestamp() - erased_at from subject_keys where subject_id = $1`
+	announceSQL = `update subject_keys set erased_at = clock_timestamp() where subject_id = $1 and erased_at < clock_timestamp() - interval '10 seconds'`
 )
 
 // MissingKeyError means that the database of keys has never had, or has lost, the key of a subject.
@@ -79,13 +81,18 @@ type Keys struct {
 	readOnly bool
 
 	mu     sync.Mutex
-	cache  *simplelru.LRU[uuid.UUID, cipher.AEAD] // nil for a destroyed key
-	looked time.Time                              // when the last look at the erasures began
+	cache  *simplelru.LRU[uuid.UUID, cachedKey]
+	looked time.Time // when the last look at the erasures began
+}
+
+type cachedKey struct {
+	aead cipher.AEAD // nil for a destroyed key
+	read time.Time   // when reading it began
 }
 
 // NewKeys returns the keys in a database. The caller closes the pool, and calls Prepare before the first use.
 func NewKeys(pool *pgxpool.Pool, w Wrapper, readOnly bool) *Keys {
-	cache, err := simplelru.NewLRU[uuid.UUID, cipher.AEAD](maxKeys, nil)
+	cache, err := simplelru.NewLRU[uuid.UUID, cachedKey](maxKeys, nil)
 	if err != nil {
 		panic(err) // only for a size below 1
 	}
@@ -141,8 +148,8 @@ func (k *Keys) get(ctx context.Context, ids []uuid.UUID, create bool) (map[uuid.
 	var missing []uuid.UUID
 	slices.SortFunc(ids, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 	for _, id := range slices.Compact(ids) {
-		if key, ok := k.cache.Get(id); ok {
-			found[id] = key
+		if key, ok := k.cache.Get(id); ok && (key.aead == nil || time.Since(key.read) < readAgain) {
+			found[id] = key.aead
 		} else {
 			missing = append(missing, id)
 		}
@@ -178,7 +185,7 @@ func (k *Keys) look(ctx context.Context) error {
 		k.cache.Purge()
 	}
 	for _, id := range erased {
-		k.cache.Add(id, nil)
+		k.cache.Add(id, cachedKey{})
 	}
 	k.looked = now
 	return nil
@@ -189,6 +196,7 @@ func (k *Keys) read(ctx context.Context, ids []uuid.UUID, found map[uuid.UUID]ci
 	if len(ids) == 0 {
 		return nil, nil
 	}
+	now := time.Now()
 	rows, _ := k.pool.Query(ctx, selectKeysSQL, ids) // CollectRows returns the error
 	stored, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s storedKey, err error) { return s, row.Scan(&s.id, &s.wrapped) })
 	if err != nil {
@@ -206,7 +214,7 @@ func (k *Keys) read(ctx context.Context, ids []uuid.UUID, found map[uuid.UUID]ci
 			}
 		}
 		found[s.id] = aead
-		k.cache.Add(s.id, aead)
+		k.cache.Add(s.id, cachedKey{aead, now})
 	}
 	for _, id := range ids {
 		if _, ok := found[id]; !ok {
@@ -246,7 +254,7 @@ func (k *Keys) Destroy(ctx context.Context, ids ...uuid.UUID) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, id := range ids {
-		k.cache.Add(id, nil)
+		k.cache.Add(id, cachedKey{})
 	}
 	return nil
 }
@@ -257,17 +265,17 @@ func (k *Keys) exists(ctx context.Context, id uuid.UUID) (exists bool, err error
 	return exists, wrapError("look for the key", err)
 }
 
-// settle waits until no instance uses the destroyed key of a subject any more. erased_at is from before the commit, which may take
-// as long as slowCommit.
+// settle waits until no instance uses the destroyed key of a subject any more. An erasure that has become visible only long after
+// its time, because its commit was slow, gets a new time, so that looks at the recent erasures find it.
 func (k *Keys) settle(ctx context.Context, id uuid.UUID) error {
-	var since time.Duration
-	if err := k.pool.QueryRow(ctx, sinceErasedSQL, id).Scan(&since); err != nil {
-		return fmt.Errorf("subject: read the time of the erasure: %w", err)
+	for announced := true; announced; {
+		tag, err := k.pool.Exec(ctx, announceSQL, id)
+		if err != nil {
+			return fmt.Errorf("subject: announce the erasure: %w", err)
+		}
+		announced = tag.RowsAffected() > 0
 	}
-	if since > slowCommit {
-		return nil
-	}
-	timer := time.NewTimer(keyLease + keyLease/10)
+	timer := time.NewTimer(cacheWait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
