@@ -20,6 +20,8 @@ const (
 	finishEvery = 5 * time.Second
 	// finalAfter is when an erasure is looked at for the last time: no command that was decided before it is in flight then.
 	finalAfter = time.Minute
+	// plainTimeout limits the search for plain text.
+	plainTimeout = 5 * time.Second
 	// page is how many subjects one step reads at most.
 	page = 1000
 )
@@ -74,7 +76,8 @@ type Erasure struct {
 	Accounts []uuid.UUID
 	// Position is the last of their SubjectErased events, 0 if the subject has no account.
 	Position int64
-	// PlainText reports that the log has text of the accounts from a time when sealing was off. It cannot be erased.
+	// PlainText reports that the log has text of the accounts from a time when sealing was off, or that looking for it failed. It
+	// cannot be erased.
 	PlainText bool
 }
 
@@ -109,8 +112,20 @@ func (e *Eraser) Erase(ctx context.Context, id uuid.UUID, m command.Metadata) (E
 			result.Position = max(result.Position, *a.erased)
 		}
 	}
-	err = e.log.QueryRow(ctx, plainSQL, result.Accounts).Scan(&result.PlainText)
-	return result, wrapError("look for plain text", err)
+	result.PlainText = e.plainText(ctx, result.Accounts)
+	return result, nil
+}
+
+// plainText reports whether the log has plain text of accounts. It reads all their events if there is none, so that it gives up after
+// plainTimeout, and then returns true.
+func (e *Eraser) plainText(ctx context.Context, accounts []uuid.UUID) (exists bool) {
+	ctx, cancel := context.WithTimeout(ctx, plainTimeout)
+	defer cancel()
+	if err := e.log.QueryRow(ctx, plainSQL, accounts).Scan(&exists); err != nil {
+		e.logger.WarnContext(ctx, "looking for plain text of an erased subject failed; reporting that there may be some", "error", err)
+		return true
+	}
+	return exists
 }
 
 // subjectAccount is an account of a subject, with the position of its SubjectErased, nil if it has none.

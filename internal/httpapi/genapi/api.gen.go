@@ -999,7 +999,7 @@ type Erasure struct {
 	// Accounts The accounts of the person.
 	Accounts []uuid.UUID `json:"accounts"`
 
-	// PlainTextRemains True if the log has text of the accounts in plain form, from before personal text was sealed. It cannot be erased; the read models no longer have it.
+	// PlainTextRemains True if the log has text of the accounts in plain form, from before personal text was sealed. It cannot be erased; the read models no longer have it. Also true if the search for it failed or took too long, as for accounts with very many events.
 	PlainTextRemains bool `json:"plain_text_remains"`
 
 	// Position Where the last of their `SubjectErased` is in the log; 0 if there is no account.
