@@ -38,6 +38,8 @@ from accounts a left join lateral (select position from events
     where type = 'SubjectErased' and payload ->> 'subject_id' = $1::uuid::text and stream_id = a.stream_id) as e on true
 order by 1`
 
+	headSQL = `select coalesce(max(position), 0) from events`
+
 	// Text that was written while sealing was off.
 	plainSQL = `select exists (select from events where stream_id = any ($1)
     and (payload ?| '{reference,reason}' or payload -> 'metadata' <> '{}' or payload ->> 'owner' <> '' or metadata -> 'state' ->> 'owner' <> ''))`
@@ -170,11 +172,15 @@ func (e *Eraser) append(ctx context.Context, id uuid.UUID, m command.Metadata) (
 	return appended, wrapError("append SubjectErased", err)
 }
 
-// Reconcile destroys the keys of all subjects that the log says are erased: a backup of the keys has them again. And it has Run look at
-// all erasures once more: a backup of the log lacks their SubjectErased.
+// Reconcile destroys the keys of all subjects that the log says are erased: a backup of the keys has them again. And it has Run finish
+// again the erasures that were finished at a later head than the log has now: a backup of the log lacks their SubjectErased.
 func (e *Eraser) Reconcile(ctx context.Context) error {
-	if _, err := e.keys.pool.Exec(ctx, againSQL); err != nil {
-		return fmt.Errorf("subject: look at all erasures again: %w", err)
+	head, err := e.head(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := e.keys.pool.Exec(ctx, againSQL, head); err != nil {
+		return fmt.Errorf("subject: have erasures finished again: %w", err)
 	}
 	for after := ""; ; {
 		rows, _ := e.log.Query(ctx, erasedSubjectsSQL, after, page) // CollectRows returns the error
@@ -193,6 +199,12 @@ func (e *Eraser) Reconcile(ctx context.Context) error {
 		}
 		after = texts[len(texts)-1]
 	}
+}
+
+// head returns the last position of the log.
+func (e *Eraser) head(ctx context.Context) (head int64, err error) {
+	err = e.log.QueryRow(ctx, headSQL).Scan(&head)
+	return head, wrapError("read the head of the log", err)
 }
 
 // Run finishes erasures that were interrupted, until ctx ends, and returns nil.
@@ -251,6 +263,10 @@ func (e *Eraser) finish(ctx context.Context, b begun) error {
 	if b.since < finalAfter {
 		return nil
 	}
-	_, err = e.keys.pool.Exec(ctx, finishedSQL, b.id)
+	head, err := e.head(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = e.keys.pool.Exec(ctx, finishedSQL, b.id, head)
 	return wrapError("mark an erasure as finished", err)
 }

@@ -176,3 +176,31 @@ func TestErasureAfterSlowCommit(t *testing.T) {
 		t.Error("the other instance still opens it")
 	}
 }
+
+// TestReconcileRestoredLog expects only erasures that the log has lost to be finished again.
+func TestReconcileRestoredLog(t *testing.T) {
+	t.Parallel()
+	b := newTestbed(t)
+	keys, pool := b.instance(t)
+	kept, lost := uuid.New(), uuid.New()
+	if err := keys.Destroy(t.Context(), kept, lost); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.log.Exec(t.Context(), `insert into events select 1, $1::uuid, 1, gen_random_uuid(), 'SubjectErased', 1,
+		jsonb_build_object('subject_id', $1::uuid), '{}', now()`, kept); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Exec(t.Context(), `update subject_keys set finished_position = case when subject_id = $1 then 1 else 2 end`, kept); err != nil {
+		t.Fatal(err)
+	}
+	if err := subject.NewEraser(keys, b.log, nil, postgres.IsUnavailable, slog.New(slog.DiscardHandler)).Reconcile(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var again []uuid.UUID
+	if err := pool.QueryRow(t.Context(), "select array_agg(subject_id) from subject_keys where finished_position is null").Scan(&again); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(again, []uuid.UUID{lost}) {
+		t.Errorf("%v are finished again, want %s", again, lost)
+	}
+}
