@@ -29,7 +29,7 @@ const (
 	cacheWait = keyLease + keysTimeout + keyLease/10
 	// readAgain is the age at which a key in memory is read again, in case its erasure took longer than recent to commit.
 	readAgain = 30 * time.Second
-	// keysTimeout limits one query of the keys' database: a batch of commands waits for it.
+	// keysTimeout limits a get, which a batch of commands waits for.
 	keysTimeout = time.Second
 	// maxKeys is how many keys are kept in memory.
 	maxKeys = 50_000
