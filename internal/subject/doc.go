@@ -11,7 +11,7 @@
 //
 //   - A key is durable before the first event that is sealed under it.
 //   - Once Erase has returned, no instance opens a text of the subject: an instance uses a cached key for at most cacheWait after
-//     a look at the recent erasures, and Erase waits for that long after others can see that the key is gone.
+//     reading the recent erasures, and Erase waits for that long after others can see that the key is gone.
 //   - A destroyed key is distinguished from a missing one: the former opens to a marker ("erased": true and empty text), the latter
 //     is an error, because a lost database of keys must not look like an erasure of everybody.
 //   - Erase may be interrupted anywhere. The tombstone in the keys' database says that it has begun, and Run finishes it.

@@ -98,7 +98,7 @@ func (e *Eraser) Erase(ctx context.Context, id uuid.UUID, m command.Metadata) (E
 	if err := e.keys.Destroy(ctx, id); err != nil {
 		return Erasure{}, err
 	}
-	if err := e.keys.settle(ctx, id); err != nil {
+	if err := e.keys.waitForCaches(ctx, id); err != nil {
 		return Erasure{}, err
 	}
 	if _, err := e.append(ctx, id, m); err != nil {

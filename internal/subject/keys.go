@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	// keyLease is how long keys in memory may be used after a look at the recent erasures.
+	// keyLease is how long keys in memory may be used after refreshErasures has read the recent erasures.
 	keyLease = time.Second
-	// forgetAfter is how long after the last look the keys in memory are forgotten. recent is how far back a look goes: further, so
+	// forgetAfter is how long after the last refreshErasures the keys in memory are forgotten. recent is how far back it goes: further, so
 	// that an erasure that takes long to commit is not overlooked.
 	forgetAfter = 20 * time.Second
 	recent      = "1 minute"
@@ -82,9 +82,9 @@ type Keys struct {
 	// readOnly is set on a follower, which makes no keys and needs only select on the table.
 	readOnly bool
 
-	mu     sync.Mutex
-	cache  *simplelru.LRU[uuid.UUID, cachedKey]
-	looked time.Time // when the last look at the erasures began
+	mu          sync.Mutex
+	cache       *simplelru.LRU[uuid.UUID, cachedKey]
+	refreshedAt time.Time // when the last refreshErasures began
 }
 
 type cachedKey struct {
@@ -143,7 +143,7 @@ func (k *Keys) get(ctx context.Context, ids []uuid.UUID, create bool) (map[uuid.
 	defer cancel()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := k.look(ctx); err != nil {
+	if err := k.refreshErasures(ctx); err != nil {
 		return nil, err
 	}
 	found := make(map[uuid.UUID]cipher.AEAD, len(ids))
@@ -172,10 +172,10 @@ func (k *Keys) get(ctx context.Context, ids []uuid.UUID, create bool) (map[uuid.
 	return found, err
 }
 
-// look marks the recently erased subjects in memory, unless it has done so within keyLease.
-func (k *Keys) look(ctx context.Context) error {
+// refreshErasures marks the recently erased subjects in memory, unless it has done so within keyLease.
+func (k *Keys) refreshErasures(ctx context.Context) error {
 	now := time.Now()
-	if now.Sub(k.looked) < keyLease {
+	if now.Sub(k.refreshedAt) < keyLease {
 		return nil
 	}
 	rows, _ := k.pool.Query(ctx, erasuresSQL) // CollectRows returns the error
@@ -183,13 +183,13 @@ func (k *Keys) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("subject: read the recent erasures: %w", err)
 	}
-	if now.Sub(k.looked) > forgetAfter {
+	if now.Sub(k.refreshedAt) > forgetAfter {
 		k.cache.Purge()
 	}
 	for _, id := range erased {
 		k.cache.Add(id, cachedKey{})
 	}
-	k.looked = now
+	k.refreshedAt = now
 	return nil
 }
 
@@ -267,9 +267,9 @@ func (k *Keys) exists(ctx context.Context, id uuid.UUID) (exists bool, err error
 	return exists, wrapError("look for the key", err)
 }
 
-// settle waits until no instance uses the destroyed key of a subject any more. An erasure that has become visible only long after
-// its time, because its commit was slow, gets a new time, so that looks at the recent erasures find it.
-func (k *Keys) settle(ctx context.Context, id uuid.UUID) error {
+// waitForCaches waits until no instance uses the destroyed key of a subject any more. An erasure that has become visible only long after
+// its time, because its commit was slow, gets a new time, so that refreshErasures finds it.
+func (k *Keys) waitForCaches(ctx context.Context, id uuid.UUID) error {
 	for announced := true; announced; {
 		tag, err := k.pool.Exec(ctx, announceSQL, id)
 		if err != nil {
