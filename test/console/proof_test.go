@@ -73,6 +73,7 @@ func TestErasureIsOff(t *testing.T) {
 	b.fill("name", "Ada Lovelace")
 	b.submit()
 	b.sees("PASSBOOK_SUBJECT_MASTER_KEY_FILE")
+	b.button("Cancel")
 	b.visit("/log/1")
 	b.button("Show the proof")
 	b.sees("PASSBOOK_SIGNING_KEY_FILE")
