@@ -22,8 +22,8 @@ const (
 	// consumer on a server that is stopped.
 	request = 10 * time.Second
 	ask     = 2 * time.Second
-	// forgotten is when NATS deletes a consumer that nobody reads any more.
-	forgotten = time.Minute
+	// consumerTTL is when NATS deletes a consumer that is no longer read.
+	consumerTTL = time.Minute
 	// haltedCheck is how long a halted follower waits before it tries again.
 	haltedCheck = 5 * time.Second
 	// retryFirst and retryMost limit the pauses between attempts while NATS or the database is unavailable.
@@ -192,7 +192,7 @@ func (f *Follower) follow(ctx context.Context, began func()) error {
 	// Not an ordered consumer: that replaces itself when it is lost, and cannot be stopped while it tries, for up to 20 s.
 	consumer, err := s.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: uint64(head.Position) + 1, //nolint:gosec // not negative
-		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: forgotten,
+		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: consumerTTL,
 	})
 	if err != nil {
 		return fmt.Errorf("follow: read the stream %s: %w", f.Stream, err)

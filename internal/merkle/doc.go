@@ -5,8 +5,8 @@
 //
 // The leaf of an event is a hash of everything that the log stores of it and of the leaf before ([AppendRecord]), so the leaves are a
 // chain too. The tree is that of RFC 6962, as golang.org/x/mod/sumdb/tlog has it. A checkpoint is the name of the log, the number of
-// events, and the hash of their tree, signed with Ed25519 (C2SP tlog-checkpoint). The tree depends on nothing but the events: whoever
-// has the same log computes the same hash.
+// events, and the hash of their tree, signed with Ed25519 (C2SP tlog-checkpoint). The tree depends on nothing but the events: the same
+// log gives the same hash anywhere.
 //
 // # What is stored
 //
