@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"passbook/internal/pgarray"
@@ -114,7 +116,7 @@ func (l *Locked) Append(ctx context.Context, head Head, b *Batch) (result Append
 // Release returns the connection to the pool, which closes it if the transaction is still open.
 func (l *Locked) Release() { l.conn.Release() }
 
-// wrap adds the operation to an error; for nil it returns nil. On a timeout it also replaces all connections: connections to a
+// wrap adds the operation to an error; for nil it returns nil. It names events that are in the archive by an *ArchivedError. On a timeout it also replaces all connections: connections to a
 // machine that is lost stay open, and each would cost another timeout.
 func (r reader) wrap(operation string, err error) error {
 	if err == nil {
@@ -122,6 +124,10 @@ func (r reader) wrap(operation string, err error) error {
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		r.pool.Reset()
+	}
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok && refused.Code == "PB001" {
+		first, _ := strconv.ParseInt(refused.Detail, 10, 64) // as whole_after raises it
+		err = &ArchivedError{first}
 	}
 	return fmt.Errorf("eventstore: %s: %w", operation, err)
 }

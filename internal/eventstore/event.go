@@ -2,6 +2,7 @@ package eventstore
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,6 +25,13 @@ type Event struct {
 	RecordedAt time.Time
 	// Decoded is the decoded payload, for a reader that decodes it once for several others. The Store leaves it nil.
 	Decoded any
+}
+
+// ArchivedError means that events of a range are only in the archive. First is the first position from which on the log has every event.
+type ArchivedError struct{ First int64 }
+
+func (e *ArchivedError) Error() string {
+	return fmt.Sprintf("the events up to position %d are in the archive; attach it with server archive attach", e.First-1)
 }
 
 // Head identifies the last event of the log. The zero Head is that of an empty log.

@@ -14,12 +14,15 @@ const (
 
 	// Metadata is left out because reading it takes as long as reading the payload.
 	readAfterSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
-from events where position > $1 order by position limit $2`
+from events where (select whole_after($1)) and position > $1 order by position limit $2`
 
-	// Reads index ranges of each stream, so that the cost depends only on the events read.
+	// Reads index ranges of each stream, so that the cost depends only on the events read. Only a stream that has been in the archive may
+	// lack a recent snapshot.
 	readStreamsSQL = `with streams as materialized (
-    select id, last, coalesce((select max(e.version) from events e
-                               where e.stream_id = id and e.version > last - $4 and e.version <= last and e.metadata @> $3), 1) as first
+    select id, last, coalesce(
+        (select max(e.version) from events e where e.stream_id = id and e.version > last - $4 and e.version <= last and e.metadata @> $3),
+        case when last > $4 then (select max(e.version) from events e where e.stream_id = id and e.version <= last and e.metadata @> $3) end,
+        1) as first
     from unnest($1::uuid[]) as id
     cross join lateral (
         select e.version as last from events e where e.stream_id = id and e.position <= $2 order by e.version desc limit 1) as l
@@ -31,10 +34,13 @@ cross join lateral (
     select * from events e where e.stream_id = s.id and e.version >= s.first and e.version <= s.last order by e.version) as e`
 
 	selectSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at, metadata
-from events where position > $1 and position <= $2 and (type = any ($3) or $3 is null) order by position limit $4`
+from events where (select whole_after($1)) and position > $1 and position <= $2 and (type = any ($3) or $3 is null)
+order by position limit $4`
+
+	beginSQL = `select first_position from log_begin`
 
 	// The versions of a stream grow with its positions, so a binary search finds where to begin, however long the stream is:
-	// the greatest low is the last version that is not after the position. Adding 0 keeps PostgreSQL from using the primary key
+	// the greatest low is the last version that is not after the position. A version that is only in the archive is not. Adding 0 keeps PostgreSQL from using the primary key
 	// for the bounds on the position: a generic plan would read half of it.
 	selectStreamSQL = `with recursive search (low, high) as (
     select 0::bigint, 1 + coalesce((select version from events where stream_id = $1 order by version desc limit 1), 0)
@@ -42,11 +48,11 @@ from events where position > $1 and position <= $2 and (type = any ($3) or $3 is
     select case when m.past then s.low else s.middle end, case when m.past then s.middle else s.high end
     from (select low, high, low + (high - low) / 2 as middle from search where high - low > 1) as s
     cross join lateral (
-        select e.position > $2 as past from events e where e.stream_id = $1 and e.version = s.middle) as m
+        select coalesce((select e.position > $2 from events e where e.stream_id = $1 and e.version = s.middle), false) as past) as m
 )
 select position, stream_id, version, event_id, type, schema_version, payload, recorded_at, metadata
 from events
-where stream_id = $1 and version > (select max(low) from search) and position + 0 > $2 and position + 0 <= $3
+where (select whole_after($2)) and stream_id = $1 and version > (select max(low) from search) and position + 0 > $2 and position + 0 <= $3
   and (type = any ($4) or $4 is null)
 order by version limit $5`
 
@@ -89,6 +95,12 @@ func (r reader) Last(ctx context.Context) (Head, error) {
 	return head, r.wrap("head", err)
 }
 
+// Begin returns the first position from which on the log has every event: more than 1 if earlier ones are only in the archive.
+func (r reader) Begin(ctx context.Context) (first int64, err error) {
+	err = r.db.QueryRow(ctx, beginSQL).Scan(&first)
+	return first, r.wrap("begin", err)
+}
+
 // Head returns the position of the head of the log, or 0 if it is empty.
 func (r reader) Head(ctx context.Context) (int64, error) {
 	head, err := r.Last(ctx)
@@ -114,7 +126,7 @@ func (s *Store) Status(ctx context.Context, position int64, event uuid.UUID) (St
 	return status, s.wrap("status", err)
 }
 
-// ReadAfter returns at most limit events after a position, in order and without metadata.
+// ReadAfter returns at most limit events after a position, in order and without metadata, or an *ArchivedError.
 func (r reader) ReadAfter(ctx context.Context, after int64, limit int) ([]Event, error) {
 	return r.events(ctx, limit, readAfterSQL, after, limit)
 }
@@ -128,7 +140,7 @@ type Selection struct {
 }
 
 // Select returns, in order and with their metadata, at most limit of the selected events after position after and up to
-// position upTo. A selection by type reads every event of the range, one by stream only the stream's.
+// position upTo, or an *ArchivedError. A selection by type reads every event of the range, one by stream only the stream's.
 func (r reader) Select(ctx context.Context, after, upTo int64, sel Selection, limit int) ([]Event, error) {
 	if sel.StreamID != uuid.Nil {
 		return r.events(ctx, limit, selectStreamSQL, sel.StreamID, after, upTo, sel.Types, limit)
@@ -156,7 +168,7 @@ func (r reader) ReadNamed(ctx context.Context, n Named, upTo int64, each func(*E
 const SnapshotEvery = 100
 
 // ReadStreams calls each with the events of the streams up to position upTo. A stream is read from its last event whose metadata
-// contains the JSON object snapshot, if that is among the last SnapshotEvery, or from its first. Only the first event read of a
+// contains the JSON object snapshot, or from its first if none does. Only the first event read of a
 // stream has its metadata. Each stream's events come in version order, the streams in the given order; one that does not exist
 // is skipped. The event is valid until each returns: only one is in memory at a time, so a stream may be of any length.
 // ReadStreams stops at the first error that each returns.

@@ -20,6 +20,7 @@ var tableRights = []struct{ table, rights string }{
 	// Written only by append, which has its owner's privileges. A privilege on the table is one on its partitions.
 	{"events", "select"},
 	{"log_partitions", "select"},
+	{"log_begin", "select"},
 	{"idempotency_keys", "select, delete"}, // they expire
 	{versionTable, "select"},
 	{"api_keys", allRights},
