@@ -28,7 +28,7 @@ const (
 	haltedCheck = 5 * time.Second
 	// retryFirst and retryMost limit the pauses between attempts while NATS or the database is unavailable.
 	retryFirst = 100 * time.Millisecond
-	retryMost  = 5 * time.Second
+	retryMost  = time.Second
 )
 
 // makeAnew says what to do with a log that is not a copy of the stream.

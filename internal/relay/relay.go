@@ -32,7 +32,7 @@ const (
 	haltedCheck = 5 * time.Second
 	// retryFirst and retryMost limit the pauses between attempts while NATS or the database is unavailable.
 	retryFirst = 100 * time.Millisecond
-	retryMost  = 5 * time.Second
+	retryMost  = time.Second
 )
 
 // Log is the log that is published.
