@@ -73,13 +73,13 @@ func (s *site) another(ctx context.Context) error {
 	return err
 }
 
-// open makes a database, starts a server on it, and opens the accounts through the API.
-func (b *bench) open(ctx context.Context, name string, accounts int) (*site, error) {
+// open makes a database, starts a server on it with the settings, and opens the accounts through the API.
+func (b *bench) open(ctx context.Context, name string, accounts int, settings ...string) (*site, error) {
 	db, err := b.testbed.CreateDatabase(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	s, err := b.serve(ctx, db)
+	s, err := b.serve(ctx, db, settings...)
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +97,8 @@ func (b *bench) open(ctx context.Context, name string, accounts int) (*site, err
 }
 
 // serve starts a server on an existing database.
-func (b *bench) serve(ctx context.Context, db testbed.Database) (*site, error) {
-	server, err := b.testbed.StartServer(ctx, db)
+func (b *bench) serve(ctx context.Context, db testbed.Database, settings ...string) (*site, error) {
+	server, err := b.testbed.StartServer(ctx, db, settings...)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ var plan = []measurement{
 	{id: "P1", run: (*bench).deposits},
 	{id: "P1-TWO", run: (*bench).twoInstances},
 	{id: "P1-BULK", run: (*bench).besideBulk},
+	{id: "P1-AUDITED", run: (*bench).audited},
 	{id: "P2", run: (*bench).bulk},
 	{id: "P10", run: (*bench).relay, needs: []string{"P2"}},
 	{id: "P3", run: (*bench).balances},

@@ -29,7 +29,7 @@ func TestChoose(t *testing.T) {
 			t.Errorf("%s chooses %v, want %s", only, got, want)
 		}
 	}
-	if _, err := choose([]string{"P11"}); err == nil || !strings.Contains(err.Error(), "P1, P1-BULK") {
+	if _, err := choose([]string{"P11"}); err == nil || !strings.Contains(err.Error(), "P1, P1-AUDITED") {
 		t.Errorf("an unknown measurement: %v", err)
 	}
 }

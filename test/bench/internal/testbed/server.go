@@ -38,9 +38,9 @@ type Process struct {
 	started time.Time
 }
 
-// StartServer starts the server on a database and returns when it is ready. The caller stops it.
-func (s *Testbed) StartServer(ctx context.Context, d Database) (*Process, error) {
-	p, err := s.launch(ctx, nil, "DATABASE_URL="+d.URL)
+// StartServer starts the server on a database, with settings of the form NAME=value, and returns when it is ready. The caller stops it.
+func (s *Testbed) StartServer(ctx context.Context, d Database, settings ...string) (*Process, error) {
+	p, err := s.launch(ctx, nil, append(settings, "DATABASE_URL="+d.URL)...)
 	if err != nil {
 		return nil, err
 	}
