@@ -111,7 +111,7 @@ func (a *accounts) load(ctx context.Context, l log, groups []*group) (_ known, e
 	if len(missing) == 0 {
 		return k, nil
 	}
-	err = l.ReadStreams(ctx, missing, a.head.Position, snapshotPattern, func(e *eventstore.Event) error {
+	err = l.ReadStreams(ctx, missing, a.head.Position, eventjson.SnapshotPattern, func(e *eventstore.Event) error {
 		k.accounts[e.StreamID].evolve(e)
 		return nil
 	})
@@ -154,23 +154,17 @@ func (a *accounts) keep(ids map[uuid.UUID]*held, head eventstore.Head) {
 	a.head = head
 }
 
-// evolve applies a stored event, or sets err. If the first event read is not the stream's first, it carries a snapshot.
+// evolve applies a stored event, or sets err.
 func (h *held) evolve(e *eventstore.Event) {
 	if h.err != nil {
 		return
 	}
 	var err error
-	switch {
-	case h.version == 0 && e.Version > 1:
-		h.state, err = snapshotOf(e)
+	h.state, err = eventjson.Fold(h.state, h.version, eventjson.Stored{
+		Version: e.Version, Type: e.Type, SchemaVersion: e.SchemaVersion, Payload: e.Payload, Metadata: e.Metadata,
+	})
+	if h.version == 0 && e.Version > 1 {
 		h.snapshot = e.Version
-	case e.Version != h.version+1:
-		err = fmt.Errorf("stream %s goes from version %d to %d", e.StreamID, h.version, e.Version)
-	default:
-		var decoded account.Event
-		if decoded, err = eventjson.Decode(e.Type, e.SchemaVersion, e.Payload); err == nil {
-			h.state, err = account.Evolve(h.state, decoded)
-		}
 	}
 	if err != nil {
 		h.err = fmt.Errorf("command: event at position %d: %w", e.Position, err)

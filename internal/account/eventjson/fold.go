@@ -1,0 +1,53 @@
+package eventjson
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"passbook/internal/account"
+)
+
+// SnapshotPattern is a jsonb value that the metadata of an event contains if this code can read the snapshot in it.
+var SnapshotPattern = `{"state":{"state_version":` + strconv.Itoa(StateVersion) + `}}`
+
+// MarshalSnapshot returns metadata that is only a snapshot of a state.
+func MarshalSnapshot(s account.State) ([]byte, error) {
+	state, err := MarshalState(s)
+	if err != nil {
+		return nil, err
+	}
+	return append(append([]byte(`{"state":`), state...), '}'), nil
+}
+
+// Stored is an event of an account as the log has it.
+type Stored struct {
+	Version           int64
+	Type              string
+	SchemaVersion     int
+	Payload, Metadata []byte
+}
+
+// Fold returns the state of an account after an event, given the state after version before. If before is 0, the event is the first that
+// is read: the account's first, or one that has a snapshot.
+func Fold(s account.State, before int64, e Stored) (account.State, error) {
+	switch {
+	case before == 0 && e.Version > 1:
+		var metadata struct {
+			State jsontext.Value `json:"state"`
+		}
+		if err := json.Unmarshal(e.Metadata, &metadata); err != nil {
+			return s, fmt.Errorf("eventjson: decode metadata: %w", err)
+		}
+		return UnmarshalState(metadata.State)
+	case e.Version != before+1:
+		return s, fmt.Errorf("its stream goes from version %d to %d", before, e.Version)
+	}
+	decoded, err := Decode(e.Type, e.SchemaVersion, e.Payload)
+	if err != nil {
+		return s, err
+	}
+	return account.Evolve(s, decoded)
+}
