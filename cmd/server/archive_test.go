@@ -74,7 +74,7 @@ func TestPartitionsUnderLoad(t *testing.T) {
 				t.Fatal(err)
 			}
 		case batches - 2:
-			if written, err := archive.Export(t.Context(), pool, dir, func(archive.Partition, int64) {}); err != nil {
+			if written, err := archive.Export(t.Context(), pool, dir, func(string, archive.Partition, int64) {}); err != nil {
 				t.Errorf("%v, %v", written, err)
 			}
 		}
@@ -112,7 +112,7 @@ func checkPartitions(t *testing.T, pool *pgxpool.Pool, dir string) {
 from log_partitions`).Scan(&applied, &bounds)
 		return err == nil && applied && slices.Equal(bounds, []int64{1, 1001, 2001, 3001})
 	})
-	if _, err := archive.Export(t.Context(), pool, dir, func(archive.Partition, int64) {}); err != nil {
+	if _, err := archive.Export(t.Context(), pool, dir, func(string, archive.Partition, int64) {}); err != nil {
 		t.Error(err)
 	}
 	all, err := archive.Manifests(dir)

@@ -15,14 +15,16 @@ import (
 )
 
 const (
-	// A partition is closed once all its positions are taken and every projection has applied them.
+	// A partition is closed once all its positions are taken and every projection has applied them. Those before the log's begin are
+	// in an archive already, and what the log has of them is not all.
 	closedSQL = `select name, first_position, last_position from log_partitions
 where last_position < (select position from events order by position desc limit 1)
   and last_position <= (select min(position) from projections)
+  and first_position >= (select first_position from log_begin)
 order by first_position`
 
 	rowsSQL = `select position, stream_id, version, event_id, type, schema_version, payload::text, metadata::text, recorded_at
-from events where position between $1 and $2 order by position`
+from %s where position between $1 and $2 order by position`
 
 	idsSQL = `select (select event_id from events where position = $1), (select event_id from events where position = $2)`
 )
@@ -36,8 +38,8 @@ type Partition struct {
 	First, Last int64
 }
 
-// Progress is told about work on a partition, and how many of its events are done.
-type Progress func(p Partition, done int64)
+// Progress is told about a step of the work on a partition, and how many of its events are done.
+type Progress func(step string, p Partition, done int64)
 
 // Export writes each closed partition that is not yet in dir, oldest first, and returns the manifests of those it wrote. A caller may
 // run it again after an interruption; one process at a time works in a directory. It holds only a few thousand rows in memory.
@@ -66,8 +68,8 @@ func Export(ctx context.Context, pool *pgxpool.Pool, dir string, progress Progre
 			continue
 		}
 		m, err := writeRows(dir, p.First, p.Last, func(emit func(*Row) error) error {
-			return eachRow(ctx, pool, p.First, p.Last, func(r *Row) error {
-				progress(p, r.Position-p.First+1)
+			return eachRow(ctx, pool, "events", p, func(r *Row) error {
+				progress("export", p, r.Position-p.First+1)
 				return emit(r)
 			})
 		})
@@ -112,9 +114,14 @@ func (m Manifest) checkLog(ctx context.Context, pool *pgxpool.Pool) error {
 	return nil
 }
 
-// eachRow calls each with the rows of the log from one position to another. The row is valid until each returns.
-func eachRow(ctx context.Context, pool *pgxpool.Pool, first, last int64, each func(*Row) error) error {
-	rows, _ := pool.Query(ctx, rowsSQL, first, last) // an error is in rows too
+// querier is a pool, a connection or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// eachRow calls each with the rows that a table has of a partition, in order of position. The row is valid until each returns.
+func eachRow(ctx context.Context, db querier, table string, p Partition, each func(*Row) error) error {
+	rows, _ := db.Query(ctx, fmt.Sprintf(rowsSQL, quote(table)), p.First, p.Last) // an error is in rows too
 	defer rows.Close()
 	var r Row
 	var recordedAt time.Time
@@ -161,3 +168,5 @@ func removeLeftovers(dir string) error {
 	}
 	return nil
 }
+
+func quote(name string) string { return pgx.Identifier{name}.Sanitize() }

@@ -53,7 +53,7 @@ func exec(t *testing.T, pool *pgxpool.Pool, statements ...string) {
 	}
 }
 
-func quiet(archive.Partition, int64) {}
+func quiet(string, archive.Partition, int64) {}
 
 func positions(written []archive.Manifest) (all [][2]int64) {
 	for _, m := range written {
@@ -68,7 +68,7 @@ func TestExportWritesClosedPartitions(t *testing.T) {
 	pool, dir := logOf(t, 450), t.TempDir()
 	exec(t, pool, "update projections set position = 399 where id = 'totals'")
 	ctx, cancel := context.WithCancel(t.Context())
-	written, err := archive.Export(ctx, pool, dir, func(p archive.Partition, done int64) {
+	written, err := archive.Export(ctx, pool, dir, func(_ string, p archive.Partition, done int64) {
 		if p.First == 201 && done == 50 {
 			cancel()
 		}
@@ -128,7 +128,7 @@ func sameRow(t *testing.T, pool *pgxpool.Pool, next *int64, r archive.Row) error
 func TestExportRefusesAnotherLog(t *testing.T) {
 	t.Parallel()
 	pool, dir := logOf(t, 150), t.TempDir()
-	_, err := archive.Export(t.Context(), pool, dir, func(_ archive.Partition, done int64) {
+	_, err := archive.Export(t.Context(), pool, dir, func(_ string, _ archive.Partition, done int64) {
 		if done == 1 {
 			if _, err := archive.Export(t.Context(), pool, dir, quiet); err == nil {
 				t.Error("two exports at once")

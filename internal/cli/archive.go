@@ -78,14 +78,14 @@ func withLog(cmd *cobra.Command, settings *config.Settings, do func(context.Cont
 	return do(ctx, pool)
 }
 
-// archiveProgress returns a Progress that shows a bar for each partition, and what ends the last one.
-func archiveProgress(shown io.Writer, what string) (archive.Progress, func()) {
+// archiveProgress returns a Progress that shows a bar for each step, and what ends the last one.
+func archiveProgress(shown io.Writer) (archive.Progress, func()) {
 	bar := workBar(nil, "", 1)
-	var now archive.Partition
-	progress := func(p archive.Partition, done int64) {
-		if p != now {
+	var title string
+	progress := func(step string, p archive.Partition, done int64) {
+		if now := step + " " + p.Name; now != title {
 			_ = bar.Finish() // the bar is only for show
-			now, bar = p, workBar(shown, what+" "+p.Name, p.Last-p.First+1)
+			title, bar = now, workBar(shown, now, p.Last-p.First+1)
 		}
 		if done%1000 == 0 || done == p.Last-p.First+1 {
 			_ = bar.Set64(done)
@@ -95,7 +95,7 @@ func archiveProgress(shown io.Writer, what string) (archive.Progress, func()) {
 }
 
 func exportLog(ctx context.Context, pool *pgxpool.Pool, dir string, out, shown io.Writer) error {
-	progress, stop := archiveProgress(shown, "export")
+	progress, stop := archiveProgress(shown)
 	written, err := archive.Export(ctx, pool, dir, progress)
 	stop()
 	for _, m := range written {
