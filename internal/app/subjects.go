@@ -60,24 +60,37 @@ func (a *app) addEraser(cfg config.Config, primary *pgxpool.Pool, commands subje
 // ReadLog returns the log in a pool's database for a command that reads it: in plain text if the settings have the keys. The
 // caller calls done.
 func ReadLog(ctx context.Context, cfg config.Config, pool *pgxpool.Pool) (log *eventstore.Store, done func(), err error) {
+	codec, done, err := LogCodec(ctx, cfg, true)
+	if err != nil {
+		return nil, nil, err
+	}
 	log = eventstore.New(pool)
+	if codec != nil {
+		log = log.Coded(codec)
+	}
+	return log, done, nil
+}
+
+// LogCodec returns what seals and opens personal text of the log, nil if the settings have no keys. With readOnly it makes no keys. The
+// caller calls done.
+func LogCodec(ctx context.Context, cfg config.Config, readOnly bool) (codec eventstore.Codec, done func(), err error) {
 	if cfg.MasterKey == nil {
-		return log, func() {}, nil
+		return nil, func() {}, nil
 	}
 	master, err := subject.NewMasterKey(cfg.MasterKey)
 	if err != nil {
 		return nil, nil, err
 	}
-	keysPool, err := postgres.NewPool(ctx, cfg.KeysDatabaseURL, postgres.WithApplicationName("passbook keys"), postgres.WithMaxConns(1))
+	pool, err := postgres.NewPool(ctx, cfg.KeysDatabaseURL, postgres.WithApplicationName("passbook keys"), postgres.WithMaxConns(1))
 	if err != nil {
 		return nil, nil, err
 	}
-	keys := subject.NewKeys(keysPool, master, true)
+	keys := subject.NewKeys(pool, master, readOnly)
 	if err := keys.Prepare(ctx); err != nil {
-		keysPool.Close()
+		pool.Close()
 		return nil, nil, err
 	}
-	return log.Coded(subject.NewCodec(keys)), keysPool.Close, nil
+	return subject.NewCodec(keys), pool.Close, nil
 }
 
 // prepare makes the keys ready for use, and destroys those that the log says are erased. Nothing may read the log before.

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ func Attach(ctx context.Context, pool *pgxpool.Pool, dir string, o Options) (don
 }
 
 func (s *session) attach(ctx context.Context, e *Entry) (a Attached, err error) {
-	table := e.table()
+	table := e.Table()
 	a = Attached{Partition{table, e.First, e.Last}, !e.Detached}
 	m, exported := manifestOf(s.manifests, e.Partition)
 	if !exported {
@@ -82,20 +83,20 @@ func (s *session) attach(ctx context.Context, e *Entry) (a Attached, err error) 
 // load makes the table of a partition from its file, all of it or nothing.
 func (s *session) load(ctx context.Context, m Manifest, e *Entry) error {
 	err := pgx.BeginFunc(ctx, s.conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, newTable(e.table(), e.table()+"_stream_version", e.Partition), pgx.QueryExecModeSimpleProtocol); err != nil {
+		if _, err := tx.Exec(ctx, newTable(e.Table(), e.Table()+"_stream_version", e.Partition), pgx.QueryExecModeSimpleProtocol); err != nil {
 			return err
 		}
 		rows := s.rows(ctx, m, e)
 		defer rows.stop()
-		if _, err := tx.CopyFrom(ctx, pgx.Identifier{e.table()}, columns, rows); err != nil {
-			return err
+		if _, err := tx.CopyFrom(ctx, pgx.Identifier{e.Table()}, columns, rows); err != nil {
+			return cmp.Or(rows.err, err)
 		}
 		return s.compareTable(ctx, tx, m, e)
 	})
 	if err != nil {
 		return fmt.Errorf("archive: load %s: %w", m.File, err)
 	}
-	return s.exec(ctx, "vacuum (freeze, analyze) "+quote(e.table()))
+	return s.exec(ctx, "vacuum (freeze, analyze) "+quote(e.Table()))
 }
 
 // fileRows are the rows of a file for COPY, which fails at the end if they are not those of the manifest.

@@ -37,7 +37,7 @@ func Detach(ctx context.Context, pool *pgxpool.Pool, dir string, o Options) (don
 	for i := range all {
 		e := &all[i]
 		switch {
-		case o.To > 0 && e.Last > o.To, o.To == 0 && e.Last >= e.head:
+		case o.To > 0 && e.Last > o.To, o.To == 0 && !e.Closed:
 			return done, nil
 		case e.Stub && !(o.Drop && e.Detached):
 			continue
@@ -53,7 +53,7 @@ func Detach(ctx context.Context, pool *pgxpool.Pool, dir string, o Options) (don
 
 // detach detaches a partition unless that was done before, and drops its table if it should.
 func (s *session) detach(ctx context.Context, pool *pgxpool.Pool, e *Entry) (d Detached, err error) {
-	d = Detached{Partition: Partition{e.table(), e.First, e.Last}, Size: e.Size}
+	d = Detached{Partition: Partition{e.Table(), e.First, e.Last}, Size: e.Size}
 	m, exported := manifestOf(s.manifests, e.Partition)
 	if !exported {
 		return d, &NeededError{d.Partition, []string{fmt.Sprintf("%s does not have it: run server archive export", s.dir)}}

@@ -90,15 +90,26 @@ func serve(t *testing.T, log *eventstore.Store) (_ *command.Service, stop func()
 	return s, stop
 }
 
-// live has so many random commands decided; some are refused.
+// live has so many random commands decided, twenty at a time; some are refused.
 func (b *books) live(t *testing.T, commands int) {
 	t.Helper()
 	s, stop := serve(t, b.log)
 	defer stop()
-	for range commands {
-		b.command(t, s)
+	for done := 0; done < commands; done += 20 {
+		requests := make([]command.Request, 20)
+		for i := range requests {
+			requests[i] = b.command()
+		}
+		for i, o := range s.DoEach(t.Context(), requests) {
+			if _, refused := errors.AsType[*account.Refusal](o.Err); o.Err != nil && !refused {
+				t.Fatal(o.Err)
+			}
+			if o.Err == nil {
+				b.remember(requests[i])
+			}
+		}
+		exec(t, b.pool, "select extend_log(100)")
 	}
-	exec(t, b.pool, "select extend_log(100)")
 	b.applied(t)
 }
 
@@ -108,44 +119,34 @@ func (b *books) applied(t *testing.T) {
 	exec(t, b.pool, "update projections set position = (select max(position) from events)")
 }
 
-func (b *books) command(t *testing.T, s *command.Service) {
-	t.Helper()
+// command returns a random command.
+func (b *books) command() command.Request {
 	eur, _ := money.LookupCurrency("EUR")
+	n := rand.IntN(20)
+	if n == 0 || len(b.accounts) < 3 {
+		return command.Request{AccountID: uuid.New(), Command: account.Open{Owner: "Åse Lind", Currency: eur, Metadata: account.NewMetadata(map[string]string{"a": "b"})}}
+	}
 	pick := func() uuid.UUID { return b.accounts[rand.IntN(len(b.accounts))] }
-	r := command.Request{}
-	switch n := rand.IntN(20); {
-	case n == 0 || len(b.accounts) < 3:
-		r.AccountID, r.Command = uuid.New(), account.Open{Owner: "Åse Lind", Currency: eur, Metadata: account.NewMetadata(map[string]string{"a": "b"})}
+	r := command.Request{AccountID: pick()}
+	switch {
 	case n < 10:
-		r.AccountID, r.Command = pick(), account.Deposit{Amount: amount(rand.Int64N(1000) + 1), Reference: "rent"}
+		r.Command = account.Deposit{Amount: amount(rand.Int64N(1000) + 1), Reference: "rent"}
 	case n < 12:
-		r.AccountID, r.Command = pick(), account.Withdraw{Amount: amount(rand.Int64N(500) + 1)}
+		r.Command = account.Withdraw{Amount: amount(rand.Int64N(500) + 1)}
 	case n < 15:
-		r.AccountID, r.Command = pick(), account.Transfer{TransferID: uuid.New(), To: pick(), Amount: amount(rand.Int64N(300) + 1)}
-	case n < 18:
-		r.AccountID, r.Command = pick(), account.PlaceHold{HoldID: uuid.New(), Amount: amount(rand.Int64N(200) + 1)}
+		r.Command = account.Transfer{TransferID: uuid.New(), To: pick(), Amount: amount(rand.Int64N(300) + 1)}
+	case n < 18 || len(b.holds) == 0:
+		r.Command = account.PlaceHold{HoldID: uuid.New(), Amount: amount(rand.Int64N(200) + 1)}
 	default:
-		for hold, id := range b.holds {
+		for hold, id := range b.holds { // any one
 			r.AccountID, r.Command = id, account.ReleaseHold{HoldID: hold}
 			if n == 18 {
 				r.Command = account.CaptureHold{HoldID: hold}
 			}
 			break
 		}
-		if r.Command == nil {
-			return
-		}
 	}
-	result, err := s.Do(t.Context(), r)
-	if _, refused := errors.AsType[*account.Refusal](err); err != nil && !refused {
-		t.Fatal(err)
-	}
-	if err == nil {
-		b.remember(r)
-		if result.Events[0].Position%20 == 0 {
-			exec(t, b.pool, "select extend_log(100)")
-		}
-	}
+	return r
 }
 
 func (b *books) remember(r command.Request) {
@@ -175,30 +176,34 @@ func (b *books) answers(t *testing.T) map[string]string {
 	t.Helper()
 	s, stop := serve(t, b.log)
 	defer stop()
-	all := make(map[string]string)
-	ask := func(id uuid.UUID, what any, c account.Command, ifVersions ...int64) {
-		result, err := s.Do(t.Context(), command.Request{AccountID: id, Command: c, DryRun: true, IfVersions: ifVersions})
-		version := int64(0)
-		if len(result.Events) > 0 {
-			version = result.Events[0].Version
-		}
-		all[fmt.Sprintf("%s %s %v", id, c.Name(), what)] = fmt.Sprintf("version %d, %+v, %v", version, result.After, err)
+	var requests []command.Request
+	ask := func(id uuid.UUID, c account.Command, ifVersions ...int64) {
+		requests = append(requests, command.Request{AccountID: id, Command: c, DryRun: true, IfVersions: ifVersions})
 	}
 	for i, id := range b.accounts {
-		ask(id, "1", account.Deposit{Amount: amount(1)})
-		ask(id, "too much", account.Withdraw{Amount: amount(1_000_000_00)})
-		ask(id, "if at version 7", account.Deposit{Amount: amount(1)}, 7)
-		ask(id, "", account.Close{})
-		ask(id, "again", account.Open{Owner: "Ada"})
-		ask(id, "new", account.Transfer{TransferID: uuid.NewSHA1(id, nil), To: b.accounts[(i+1)%len(b.accounts)], Amount: amount(1)})
+		ask(id, account.Deposit{Amount: amount(1)})
+		ask(id, account.Withdraw{Amount: amount(1_000_000_00)})
+		ask(id, account.Deposit{Amount: amount(1)}, 7)
+		ask(id, account.Close{})
+		ask(id, account.Open{Owner: "Ada"})
+		ask(id, account.Transfer{TransferID: uuid.NewSHA1(id, nil), To: b.accounts[(i+1)%len(b.accounts)], Amount: amount(1)})
 	}
 	for transfer, id := range b.transfers {
-		ask(id, transfer, account.Transfer{TransferID: transfer, To: b.accounts[0], Amount: amount(1)})
+		ask(id, account.Transfer{TransferID: transfer, To: b.accounts[0], Amount: amount(1)})
 	}
 	for hold, id := range b.holds {
-		ask(id, hold, account.CaptureHold{HoldID: hold})
-		ask(id, hold, account.ReleaseHold{HoldID: hold})
-		ask(id, hold, account.PlaceHold{HoldID: hold, Amount: amount(1)})
+		ask(id, account.CaptureHold{HoldID: hold})
+		ask(id, account.ReleaseHold{HoldID: hold})
+		ask(id, account.PlaceHold{HoldID: hold, Amount: amount(1)})
+	}
+	all := make(map[string]string, len(requests))
+	for i, o := range s.DoEach(t.Context(), requests) {
+		version := int64(0)
+		if len(o.Result.Events) > 0 {
+			version = o.Result.Events[0].Version
+		}
+		r := &requests[i]
+		all[fmt.Sprintf("%s %T %+v if %v", r.AccountID, r.Command, r.Command, r.IfVersions)] = fmt.Sprintf("version %d, %+v, %v", version, o.Result.After, o.Err)
 	}
 	return all
 }

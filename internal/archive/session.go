@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,13 +19,14 @@ import (
 )
 
 const (
-	// One process at a time detaches or attaches partitions of a log. The number is arbitrary.
-	onlySQL = `select pg_try_advisory_lock(7018230151)`
-
 	// Batches of streams are found in the order of an index, never by grouping the whole table.
-	plansSQL = `set enable_hashagg = off`
+	settingsSQL = `set enable_hashagg = off; set lock_timeout = '5s'`
 
-	partitionsSQL = `select p.name, p.first_position, p.last_position, p.last_position < b.first_position as stub, e.head,
+	// One process at a time detaches or attaches partitions of a log. PostgreSQL may notice only after a moment that one has ended. The
+	// number is arbitrary.
+	onlySQL = `select pg_advisory_lock(7018230151)`
+
+	partitionsSQL = `select p.name, p.first_position, p.last_position, p.last_position < b.first_position as stub, p.last_position < e.head,
        pg_total_relation_size(quote_ident(p.name)::regclass), to_regclass(archived) is not null, coalesce(pg_total_relation_size(to_regclass(archived)), 0)
 from log_partitions p
 cross join log_begin b
@@ -69,24 +73,55 @@ type Entry struct {
 	Partition
 	// Stub is set if the log has only the stub. The rest is in the archive, and in the detached table until that is dropped.
 	Stub bool
-	head int64
+	// Closed is set if the log has grown beyond it.
+	Closed bool
 	// Size is that of the partition or the stub.
 	Size int64
 	// Detached is set if the detached table is there.
 	Detached     bool
 	DetachedSize int64
+	// File is the name of the file if List has found it and its manifest.
+	File     string
+	FileSize int64
 }
 
-// table is the name that the whole partition has, or had.
-func (e *Entry) table() string { return strings.TrimSuffix(e.Name, stubSuffix) }
+// Table is the name that the whole partition has, or had.
+func (e *Entry) Table() string { return strings.TrimSuffix(e.Name, stubSuffix) }
 
 func entries(ctx context.Context, db querier) ([]Entry, error) {
 	rows, _ := db.Query(ctx, partitionsSQL) // an error is in rows too
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e Entry, err error) {
-		return e, row.Scan(&e.Name, &e.First, &e.Last, &e.Stub, &e.head, &e.Size, &e.Detached, &e.DetachedSize)
+		return e, row.Scan(&e.Name, &e.First, &e.Last, &e.Stub, &e.Closed, &e.Size, &e.Detached, &e.DetachedSize)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("archive: list the partitions: %w", err)
+	}
+	return all, nil
+}
+
+// List returns all partitions of the log, with what there is of each, also in a directory.
+func List(ctx context.Context, pool *pgxpool.Pool, dir string) ([]Entry, error) {
+	manifests, err := Manifests(dir)
+	if err != nil {
+		return nil, err
+	}
+	all, err := entries(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		m, ok := manifestOf(manifests, all[i].Partition)
+		if !ok {
+			continue
+		}
+		info, err := os.Stat(filepath.Join(dir, m.File))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("archive: %w", err)
+		}
+		all[i].File, all[i].FileSize = m.File, info.Size()
 	}
 	return all, nil
 }
@@ -118,14 +153,16 @@ func begin(ctx context.Context, pool *pgxpool.Pool, dir string, o Options) (_ *s
 		return nil, fmt.Errorf("archive: %w", err)
 	}
 	s.conn = c.Hijack()
-	var only bool
-	if err := s.conn.QueryRow(ctx, onlySQL).Scan(&only); err != nil {
+	if _, err := s.conn.Exec(ctx, settingsSQL, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
 	}
-	if !only {
-		return nil, errors.New("archive: another process detaches or attaches partitions of this log")
+	if _, err := s.conn.Exec(ctx, onlySQL); err != nil {
+		if busy(err) {
+			return nil, errors.New("archive: another process detaches or attaches partitions of this log")
+		}
+		return nil, fmt.Errorf("archive: %w", err)
 	}
-	return s, s.exec(ctx, plansSQL)
+	return s, nil
 }
 
 func (s *session) end(ctx context.Context) {
@@ -158,13 +195,13 @@ func (s *session) compare(ctx context.Context, m Manifest, e *Entry) error {
 // compareTable fails unless the table has the rows that the manifest says.
 func (s *session) compareTable(ctx context.Context, db querier, m Manifest, e *Entry) error {
 	hash := NewHash()
-	err := eachRow(ctx, db, e.table(), e.Partition, func(r *Row) error {
+	err := eachRow(ctx, db, e.Table(), e.Partition, func(r *Row) error {
 		hash.Add(r)
 		s.Progress("compare", e.Partition, r.Position-e.First+1)
 		return nil
 	})
 	if err == nil && hash.Sum() != m.RowsSHA256 {
-		err = fmt.Errorf("archive: the rows of the table %s are not those of %s", e.table(), m.File)
+		err = fmt.Errorf("archive: the rows of the table %s are not those of %s", e.Table(), m.File)
 	}
 	return err
 }

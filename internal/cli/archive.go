@@ -18,13 +18,14 @@ import (
 func newArchive(settings *config.Settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "archive",
-		Short: "Write old partitions of the log to Parquet files",
+		Short: "Move old partitions of the log to Parquet files, and back",
 		Long: `The log is partitioned by ranges of positions. A partition is closed when the log has grown beyond it and every projection
-has applied it. Closed partitions never change, and can be exported to files.`,
+has applied it. Closed partitions never change. They can be exported to files; then they can be detached, which leaves in the log
+only what commands still need of them; and attached again, which makes the log whole.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newArchiveExport(settings))
+	cmd.AddCommand(newArchiveExport(settings), newArchiveDetach(settings), newArchiveAttach(settings), newArchiveList(settings))
 	return cmd
 }
 
@@ -41,7 +42,7 @@ It may run while servers do, and again after an interruption. It needs a role th
   DATABASE_URL=postgres://standby/passbook server archive export /archive`,
 		Args: oneDir,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withLog(cmd, settings, func(ctx context.Context, pool *pgxpool.Pool) error {
+			return withLog(cmd, settings, func(ctx context.Context, _ config.Config, pool *pgxpool.Pool) error {
 				return exportLog(ctx, pool, args[0], cmd.OutOrStdout(), progressOut(cmd))
 			})
 		},
@@ -56,7 +57,7 @@ func oneDir(_ *cobra.Command, args []string) error {
 }
 
 // withLog calls do with a pool of the owner on a database that has this version's schema.
-func withLog(cmd *cobra.Command, settings *config.Settings, do func(context.Context, *pgxpool.Pool) error) (err error) {
+func withLog(cmd *cobra.Command, settings *config.Settings, do func(context.Context, config.Config, *pgxpool.Pool) error) (err error) {
 	cfg, err := settings.Load(cmd.ErrOrStderr())
 	if err != nil {
 		return err
@@ -67,7 +68,8 @@ func withLog(cmd *cobra.Command, settings *config.Settings, do func(context.Cont
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Stop()) }()
-	pool, err := postgres.NewPool(ctx, d.OwnerURL, postgres.WithApplicationName("passbook archive"), postgres.WithMaxConns(3))
+	pool, err := postgres.NewPool(ctx, d.OwnerURL, postgres.WithApplicationName("passbook archive"),
+		postgres.WithMaxConns(3), postgres.WithIndexLookups())
 	if err != nil {
 		return err
 	}
@@ -75,7 +77,7 @@ func withLog(cmd *cobra.Command, settings *config.Settings, do func(context.Cont
 	if err := postgres.CheckSchema(ctx, pool); err != nil {
 		return err
 	}
-	return do(ctx, pool)
+	return do(ctx, cfg, pool)
 }
 
 // archiveProgress returns a Progress that shows a bar for each step, and what ends the last one.
