@@ -67,6 +67,7 @@ const (
 	CodeNotReversible       = "not-reversible"
 	CodeAlreadyReversed     = "already-reversed"
 	CodeAmountAboveMovement = "amount-above-movement"
+	CodeMovementArchived    = "movement-archived"
 	CodeAccountErased       = "account-erased"
 )
 

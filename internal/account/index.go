@@ -6,6 +6,9 @@ import "github.com/google/uuid"
 // ids are taken, how holds ended, and how much of which movement has been reversed. Its caller passes it the commands (Want), the
 // events in the log that concern them (Add), and the events decided since (Apply).
 type Index struct {
+	// Head is the position of the log's head, and First the first one from which on the log has all events. Only a Reverse needs them.
+	Head, First int64
+
 	wanted    Wanted
 	transfers map[uuid.UUID]bool
 	holds     map[uuid.UUID]heldBy
@@ -154,7 +157,7 @@ func (x *Index) Accounts(id uuid.UUID, c Command) (own uuid.UUID, other *uuid.UU
 }
 
 // Complete returns a command on account id with what Decide needs: ids from newID where they are missing, and the movement of a
-// Reverse. The error is ErrTransferExists, ErrHoldExists, or a *Refusal if the account's hold has ended.
+// Reverse. The error is ErrTransferExists, ErrHoldExists, or a *Refusal if the account's hold has ended or the movement is in the archive.
 func (x *Index) Complete(id uuid.UUID, c Command, newID func() uuid.UUID) (Command, error) {
 	transfer, hold, _ := named(c)
 	if x.transfers[transfer] {
@@ -186,6 +189,10 @@ func (x *Index) Complete(id uuid.UUID, c Command, newID func() uuid.UUID) (Comma
 	case Reverse:
 		c.ReversalID = made(c.ReversalID)
 		c.Movement = x.movements[c.Position]
+		if c.Movement.Event == nil && c.Position <= x.Head { // a log has no gap
+			return nil, refuse(CodeMovementArchived, FieldPosition,
+				"the movement at position %d is in the archive; movements from position %d on can be reversed", c.Position, x.First)
+		}
 		c.Movement.Reversed = x.reversed[c.Position]
 		return c, nil
 	}

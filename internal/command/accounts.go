@@ -1,7 +1,9 @@
 package command
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -119,8 +121,13 @@ func (a *accounts) load(ctx context.Context, l log, groups []*group) (_ known, e
 		return k, err
 	}
 	for _, id := range missing {
-		if h := *k.accounts[id]; h.err == nil && h.version > 0 {
+		h := *k.accounts[id]
+		if h.err == nil && h.version > 0 {
 			a.cache.Add(id, &h)
+		} else if errors.Is(h.err, eventjson.ErrGap) {
+			if first, err := l.Begin(ctx); err != nil || h.position < first {
+				k.accounts[id].err = cmp.Or(err, fmt.Errorf("%w: account %s", ErrArchived, uuid.UUID(id)))
+			}
 		}
 	}
 	return k, nil
@@ -133,7 +140,8 @@ func (a *accounts) readNamed(ctx context.Context, l log, groups []*group, k *kno
 			k.index.Want(g.requests[i].Command)
 		}
 	}
-	return l.ReadNamed(ctx, eventstore.Named(k.index.Wanted()), a.head.Position, func(e *eventstore.Event) error {
+	named := eventstore.Named(k.index.Wanted())
+	err := l.ReadNamed(ctx, named, a.head.Position, func(e *eventstore.Event) error {
 		decoded, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
 		if err != nil {
 			k.unread = fmt.Errorf("command: event at position %d: %w", e.Position, err)
@@ -142,6 +150,11 @@ func (a *accounts) readNamed(ctx context.Context, l log, groups []*group, k *kno
 		k.index.Add(e.Position, e.StreamID, decoded)
 		return nil
 	})
+	if err == nil && len(named.Positions) > 0 {
+		k.index.Head = a.head.Position
+		k.index.First, err = l.Begin(ctx)
+	}
+	return err
 }
 
 // keep caches the accounts that an appended batch has changed, and sets the new head.
@@ -159,15 +172,15 @@ func (h *held) evolve(e *eventstore.Event) {
 	if h.err != nil {
 		return
 	}
-	var err error
-	h.state, err = eventjson.Fold(h.state, h.version, eventjson.Stored{
+	state, err := eventjson.Fold(h.state, h.version, eventjson.Stored{
 		Version: e.Version, Type: e.Type, SchemaVersion: e.SchemaVersion, Payload: e.Payload, Metadata: e.Metadata,
 	})
+	if err != nil {
+		h.err = fmt.Errorf("command: event at position %d: %w", e.Position, err)
+		return
+	}
 	if h.version == 0 && e.Version > 1 {
 		h.snapshot = e.Version
 	}
-	if err != nil {
-		h.err = fmt.Errorf("command: event at position %d: %w", e.Position, err)
-	}
-	h.version, h.position = e.Version, e.Position
+	h.state, h.version, h.position = state, e.Version, e.Position
 }

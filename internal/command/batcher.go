@@ -24,6 +24,7 @@ var errMoved = errors.New("the log has moved")
 // log is the part of *eventstore.Store and *eventstore.Locked that the batcher needs.
 type log interface {
 	Last(ctx context.Context) (eventstore.Head, error)
+	Begin(ctx context.Context) (int64, error)
 	ReadStreams(ctx context.Context, streams [][16]byte, upTo int64, snapshot string, each func(*eventstore.Event) error) error
 	ReadNamed(ctx context.Context, n eventstore.Named, upTo int64, each func(*eventstore.Event) error) error
 	Append(ctx context.Context, head eventstore.Head, b *eventstore.Batch) (eventstore.Appended, error)
@@ -69,12 +70,16 @@ func (s *Service) write(ctx context.Context, open []*group) {
 	defer s.began.Store(0)
 	for moved := 0; len(open) > 0; {
 		try := s.writeOptimistic
-		if moved == maxMoved || s.contended > 0 {
+		if moved >= maxMoved || s.contended > 0 {
 			try = s.writeLocked
 		}
 		rest, err := try(ctx, open)
+		_, archived := errors.AsType[*eventstore.ArchivedError](err)
+		if archived { // since this instance was active last, its head has moved to the archive
+			s.accounts.forget()
+		}
 		switch {
-		case errors.Is(err, errMoved):
+		case archived, errors.Is(err, errMoved):
 			moved++
 		case err != nil:
 			s.accounts.forget() // the outcome is unknown

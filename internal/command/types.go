@@ -22,6 +22,8 @@ var (
 	// error wraps the database's own, and the outcome is unknown. A command retried with its idempotency key is applied at most
 	// once.
 	ErrUnavailable = errors.New("the service is stopping")
+	// ErrArchived means that the account's events are in the archive, and that another release wrote its snapshot; nothing was done.
+	ErrArchived = errors.New("attach the archive: this release cannot read the account's snapshot, and its events are archived")
 )
 
 // VersionError means that the account is at none of the versions in the caller's If-Match. Nothing was done.

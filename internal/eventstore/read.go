@@ -66,14 +66,15 @@ order by version limit $5`
     select position from events where type in ('CreditReversed', 'DebitReversed')
        and payload ->> 'reversed_position' = any ($3::bigint[]::text[])
     union
-    select unnest($3)
+    select p from unnest($3) as p where p >= (select first_position from log_begin)
 )
 select e.position, e.stream_id, e.version, e.event_id, e.type, e.schema_version, e.payload, e.recorded_at
 from named cross join lateral (select * from events e where e.position = named.position and e.position <= $4) as e
 order by e.position`
 
 	statusSQL = `select coalesce(e.position, 0), coalesce(e.event_id, '00000000-0000-0000-0000-000000000000'),
-       $1::bigint = 0 or exists (select from events where position = $1 and (event_id = $2 or $2 is null)), pg_is_in_recovery()
+       $1::bigint < (select first_position from log_begin) or exists (select from events where position = $1 and (event_id = $2 or $2 is null)),
+       pg_is_in_recovery()
 from (select) as one left join lateral (select position, event_id from events order by position desc limit 1) as e on true`
 )
 
@@ -110,8 +111,8 @@ func (r reader) Head(ctx context.Context) (int64, error) {
 // Status is the state of the log at one moment.
 type Status struct {
 	Head Head
-	// Contains is set if the log contains the event that was asked for. If a log that contained it no longer does, it has lost
-	// its tail; if it still does, nothing up to the event has changed.
+	// Contains is set if the log contains the event that was asked for, or may have it in the archive. If a log that contained it no
+	// longer does, it has lost its tail; if it still does, nothing up to the event has changed.
 	Contains bool
 	// Standby is set if the database is a standby, which may be behind its primary.
 	Standby bool
@@ -155,7 +156,8 @@ type Named struct {
 }
 
 // ReadNamed calls each, in order, with the events up to position upTo that are at the positions or reverse those, belong to the
-// holds, or sent the transfers. The event, without metadata, is valid until each returns. If n is empty it reads nothing.
+// holds, or sent the transfers. It finds no event at a position before Begin, where the log may lack what reversed it. The event,
+// without metadata, is valid until each returns. If n is empty it reads nothing.
 func (r reader) ReadNamed(ctx context.Context, n Named, upTo int64, each func(*Event) error) error {
 	if len(n.Transfers)+len(n.Holds)+len(n.Positions) == 0 {
 		return nil

@@ -1,6 +1,7 @@
 package eventjson
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -21,6 +22,9 @@ func MarshalSnapshot(s account.State) ([]byte, error) {
 	}
 	return append(append([]byte(`{"state":`), state...), '}'), nil
 }
+
+// ErrGap means that a stream lacks an event.
+var ErrGap = errors.New("events are missing")
 
 // Stored is an event of an account as the log has it.
 type Stored struct {
@@ -43,7 +47,7 @@ func Fold(s account.State, before int64, e Stored) (account.State, error) {
 		}
 		return UnmarshalState(metadata.State)
 	case e.Version != before+1:
-		return s, fmt.Errorf("its stream goes from version %d to %d", before, e.Version)
+		return s, fmt.Errorf("%w: the stream goes from version %d to %d", ErrGap, before, e.Version)
 	}
 	decoded, err := Decode(e.Type, e.SchemaVersion, e.Payload)
 	if err != nil {
