@@ -1470,6 +1470,9 @@ type Problem struct {
 	// Errors One entry for each bad field, parameter or header.
 	Errors []FieldError `json:"errors,omitempty,omitzero"`
 
+	// FirstPosition Of `events-archived`, the first position from which on the log has every event.
+	FirstPosition int64 `json:"first_position,omitempty,omitzero"`
+
 	// PrimaryURL Of `not-primary`, the URL of the server that takes commands.
 	PrimaryURL string `json:"primary_url,omitempty,omitzero"`
 
@@ -2246,7 +2249,7 @@ type changeAccountParams struct {
 
 // getBalanceParams are the parameters of GetBalance.
 type getBalanceParams struct {
-	// At The time to look back to, RFC 3339, inclusive. It must not be in the future by the database's clock, and cannot be combined with `at_position`.
+	// At The time to look back to, RFC 3339, inclusive. It must not be in the future by the database's clock, nor before the first event that is not in an archive (410 `events-archived`), and cannot be combined with `at_position`.
 	At time.Time `form:"at,omitempty" json:"at,omitempty,omitzero"`
 
 	// AtPosition The position of the log to look back to.

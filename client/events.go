@@ -64,7 +64,8 @@ func (c *Client) Events(ctx context.Context, after int64, filter EventFilter) it
 // ends or the caller stops. It resumes a broken connection at its position, so that no event is missed or repeated. It ends
 // with an error: the context's, a [Problem] if the server refuses, or the last failure once the server has been unavailable
 // for longer than [WithRetryFor]. A [Problem] with code "log-went-back" means that the log has lost its tail, and with it
-// events that were read.
+// events that were read. One with code "events-archived" means that events after the position are in an archive; its FirstPosition is
+// the first from which on the log has all.
 func (c *Client) Follow(ctx context.Context, after int64, filter EventFilter) iter.Seq2[CloudEvent, error] {
 	return func(yield func(CloudEvent, error) bool) {
 		for {
@@ -101,8 +102,11 @@ func (c *Client) follow(ctx context.Context, after *int64, filter EventFilter, t
 		return false, err
 	}
 	for m := range messages(got.stream, cancel) {
-		if m.event == "log-went-back" {
+		switch m.event {
+		case "log-went-back":
 			return false, problemOf(http.StatusConflict, m.data)
+		case "events-archived":
+			return false, problemOf(http.StatusGone, m.data)
 		}
 		if len(m.data) > 0 {
 			var e CloudEvent

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/go-json-experiment/json"
@@ -49,6 +50,9 @@ func (l feedLog) Read(ctx context.Context, after, upTo int64, f feed.Filter, lim
 		selection.Types = []string{f.Type}
 	}
 	recorded, err := l.store.Select(ctx, after, upTo, selection, limit)
+	if archived, ok := errors.AsType[*eventstore.ArchivedError](err); ok {
+		return nil, &feed.ArchivedError{First: archived.First}
+	}
 	if err != nil {
 		return nil, err
 	}

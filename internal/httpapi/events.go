@@ -129,16 +129,23 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, filter fee
 	switch {
 	case err == nil:
 		return
-	case errors.Is(err, feed.ErrWentBack): // its last event is the problem that a page would get
-		p := s.explain(r, err)
-		_, text := problemText(p, exchangeOf(r.Context()).requestID)
-		err = out.WentBack(p.body.Code, text)
+	case errors.Is(err, feed.ErrWentBack):
+		err = out.WentBack(s.lastEvent(r, err))
+	case isArchived(err):
+		err = out.Archived(s.lastEvent(r, err))
 	case !errors.Is(err, feed.ErrReaderGone):
 		_ = s.explain(r, err) // logs it; the response has begun, so it can only end
 	}
 	if errors.Is(err, feed.ErrReaderGone) {
 		s.cutOff.Inc()
 	}
+}
+
+// lastEvent returns the name and the data of the event that ends a stream: the problem that a page would get.
+func (s *server) lastEvent(r *http.Request, err error) (name string, data []byte) {
+	p := s.explain(r, err)
+	_, data = problemText(p, exchangeOf(r.Context()).requestID)
+	return p.body.Code, data
 }
 
 // beginStream begins a response of server-sent events. The writer is nil for a HEAD request. The caller calls end after the last

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -79,6 +80,7 @@ var (
 	kindFailureNotFound = kind{http.StatusNotFound, "failure-not-found", "No such failure"}
 	kindNoPrevious      = kind{http.StatusConflict, "no-previous-generation", "There is nothing to roll back to"}
 	kindRollbackFailed  = kind{http.StatusConflict, "rollback-failed", "The rollback has failed"}
+	kindEventsArchived  = kind{http.StatusGone, "events-archived", "The events are in the archive"}
 	kindLogWentBack     = kind{http.StatusConflict, "log-went-back", "The log does not reach this position"}
 	kindShareUsed       = kind{http.StatusTooManyRequests, "caller-share-used", "The caller has reached its limit"}
 	kindTooManyStreams  = kind{http.StatusServiceUnavailable, "too-many-streams", "Too many streams are open"}
@@ -95,6 +97,8 @@ var (
 	kindNotPrimary        = kind{http.StatusMisdirectedRequest, "not-primary", "A follower takes no commands"}
 	kindCrossOrigin       = kind{http.StatusForbidden, "cross-origin-request", "A page of another origin sent the request"}
 	kindRateLimited       = kind{http.StatusTooManyRequests, "rate-limited", "Too many requests"}
+
+	kindAccountArchived = kind{http.StatusServiceUnavailable, "account-archived", "The account is in the archive"}
 
 	kindInternal = kind{http.StatusInternalServerError, "internal-error", "Unexpected error"}
 )
@@ -185,6 +189,11 @@ var known = []struct {
 		command.ErrKeyInFlight, kindKeyInFlight,
 		"The first request with this Idempotency-Key is still running; retry shortly.", 1,
 	},
+	{
+		command.ErrArchived, kindAccountArchived,
+		"Nothing was done. The events of the account are in the archive, and this release cannot read the snapshot that another has left of it: " +
+			"attach the archive with server archive attach; docs/operations.md says how.", 60,
+	},
 	{command.ErrOverloaded, kindOverloaded, "Nothing was done; retry shortly.", 1},
 	{command.ErrUnavailable, kindUnavailable, "The service is stopping; nothing was done. Retry shortly.", 1},
 	{query.ErrNotOpenThen, kindAccountNotFound, "The account had not been opened at that moment; ask for a later one.", 0},
@@ -244,6 +253,12 @@ func problemWithoutField(err error) *problem {
 		running  *projector.ReplayRunningError
 		future   *query.FutureError
 	)
+	if first, ok := archivedBefore(err); ok {
+		p = newProblem(kindEventsArchived, fmt.Sprintf("The log has the events from position %d on; earlier ones are in the archive. "+
+			"Begin there or later, or have the archive attached with server archive attach.", first))
+		p.body.FirstPosition = first
+		return p
+	}
 	switch {
 	case errors.As(err, &p):
 		return p
@@ -285,6 +300,25 @@ func problemWithoutField(err error) *problem {
 		}
 	}
 	return nil
+}
+
+// archivedBefore returns the first position from which on the log has all events, if err says that earlier ones were needed.
+func archivedBefore(err error) (first int64, ok bool) {
+	if e, ok := errors.AsType[*feed.ArchivedError](err); ok {
+		return e.First, true
+	}
+	if e, ok := errors.AsType[*projector.ArchivedError](err); ok {
+		return e.First, true
+	}
+	if e, ok := errors.AsType[*query.ArchivedError](err); ok {
+		return e.First, true
+	}
+	return 0, false
+}
+
+func isArchived(err error) bool {
+	_, ok := archivedBefore(err)
+	return ok
 }
 
 // refusalProblem returns the problem for a command that the domain's rules refuse. Its code is the refusal's own.

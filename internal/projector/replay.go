@@ -17,7 +17,8 @@ import (
 // checkpoint, and flips. The generation that was live is then the previous one, so a second rollback undoes the first.
 
 // runReplays runs the projection's replays, one after the other, until ctx ends. If newVersion is set, older code has built the live
-// generation: runReplays then starts a replay first, during which that generation serves.
+// generation: runReplays then starts a replay first, during which that generation serves. If the replay fails, as it does while events
+// are in the archive, that generation goes on serving, and an operator starts the next replay.
 func (w *worker) runReplays(ctx context.Context, epoch int64, newVersion bool) {
 	for ctx.Err() == nil {
 		if newVersion {
@@ -60,8 +61,19 @@ func (w *worker) failReplay(ctx context.Context, r runningReplay, cause error) {
 	}
 }
 
+// wholeLog returns an *ArchivedError if the log does not begin at position 1, so that nothing can be rebuilt from it.
+func (w *worker) wholeLog(ctx context.Context) error {
+	_, err := w.cfg.Log.ReadAfter(ctx, 0, 1)
+	return err
+}
+
 // runReplay takes a replay from its checkpoint to the flip.
 func (w *worker) runReplay(ctx context.Context, epoch int64, r runningReplay) error {
+	if r.kind != KindRollback {
+		if err := w.wholeLog(ctx); err != nil { // before the rows of the previous generation are deleted
+			return err
+		}
+	}
 	if r.version < w.def.Version && r.kind != KindRollback {
 		if err := w.state.restartReplay(ctx, epoch, &r); err != nil {
 			return err

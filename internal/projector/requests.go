@@ -2,6 +2,7 @@ package projector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -66,6 +67,9 @@ func (st *Status) setLag(ctx context.Context, log Log, head int64) error {
 		return nil
 	}
 	next, err := log.ReadAfter(ctx, st.Position, 1)
+	if _, archived := errors.AsType[*ArchivedError](err); archived { // a new projection, which cannot be built: see Error
+		return nil
+	}
 	if len(next) > 0 {
 		st.LagSeconds = max(0, st.now.Sub(next[0].RecordedAt).Seconds())
 	}
@@ -73,12 +77,15 @@ func (st *Status) setLag(ctx context.Context, log Log, head int64) error {
 }
 
 // StartReplay requests a rebuild of the projection from the whole log. The instance that owns the projection begins at once if
-// it is this one, otherwise within Config.Poll or half a second, whichever is longer. The errors are ErrUnknownProjection and
-// *ReplayRunningError.
+// it is this one, otherwise within Config.Poll or half a second, whichever is longer. The errors are ErrUnknownProjection,
+// *ReplayRunningError, and *ArchivedError if the log no longer begins at position 1.
 func (e *Engine) StartReplay(ctx context.Context, id string) (Replay, error) {
 	w, ok := e.workers[id]
 	if !ok {
 		return Replay{}, ErrUnknownProjection
+	}
+	if err := w.wholeLog(ctx); err != nil {
+		return Replay{}, err
 	}
 	r, err := w.state.startReplay(ctx)
 	w.wakeReplay.set()

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"passbook/internal/eventstore"
 )
 
 var (
@@ -55,6 +57,9 @@ const (
 	ReplayFailed    ReplayState = "failed"
 	ReplayCancelled ReplayState = "cancelled"
 )
+
+// ArchivedError is the error of a replay of a log whose first events are in the archive.
+type ArchivedError = eventstore.ArchivedError
 
 // ReplayKind says which generation a replay builds.
 type ReplayKind string

@@ -39,6 +39,7 @@ const (
     where f.projection = p.projection and f.generation = p.generation and f.stream_id = $1 and f.position <= $2)`
 
 	lockNotAvailable = "55P03"
+	inArchive        = "PB001" // raised by position_at, with the first position that the log has
 )
 
 // appendTimeout bounds the wait for an append in progress, below the timeouts of a statement.
@@ -61,7 +62,7 @@ type resolution struct {
 func (r *resolution) targets() []any { return []any{&r.positions, &r.overtaken, &r.past, &r.recovery} }
 
 // positionsAt returns for each bound the position of the last event recorded at or before it, which is final. It
-// deducts the time it takes from w.Timeout. The errors are *FutureError, and ErrBehind when the position is not final yet.
+// deducts the time it takes from w.Timeout. The errors are *FutureError, *ArchivedError, and ErrBehind when the position is not final yet.
 func (s *Service) positionsAt(ctx context.Context, w *Wait, bounds ...bound) ([]int64, error) {
 	began := time.Now()
 	defer func() { w.Timeout = max(0, w.Timeout-time.Since(began)) }()
@@ -89,6 +90,9 @@ func (s *Service) positionsAt(ctx context.Context, w *Wait, bounds ...bound) ([]
 	switch {
 	case refused != nil && refused.Code == lockNotAvailable:
 		return nil, ErrBehind
+	case refused != nil && refused.Code == inArchive:
+		first, _ := strconv.ParseInt(refused.Detail, 10, 64)
+		return nil, &ArchivedError{first}
 	case err != nil:
 		return nil, fmt.Errorf("query: positions at a time: %w", err)
 	case r.overtaken:

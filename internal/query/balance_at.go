@@ -34,7 +34,8 @@ where p.projection = '` + column.Transactions + `'`
 
 // BalanceAt returns an account as of a point in the past, and the position the read model had applied, which is valid with
 // ErrNotFound too. If the read model has not reached that point, it waits as for the MinPosition of a Wait, and returns
-// ErrBehind when the wait ended first. The error is *FutureError for a time in the future. A result never changes later.
+// ErrBehind when the wait ended first. The error is *FutureError for a time in the future, and *ArchivedError for one
+// whose events are in the archive. A result never changes later.
 //
 // A time stands for the position of the last event recorded at or before it.
 func (s *Service) BalanceAt(ctx context.Context, id uuid.UUID, at AsOf, w Wait) (BalanceAt, int64, error) {

@@ -36,6 +36,16 @@ type FutureError struct {
 
 func (e *FutureError) Error() string { return e.Parameter + " is in the future" }
 
+// ArchivedError says that a time asked about is before the first event that the log has; earlier ones are in the archive.
+type ArchivedError struct {
+	// First is the position of that event.
+	First int64
+}
+
+func (e *ArchivedError) Error() string {
+	return fmt.Sprintf("the time is before the event at position %d, the first that is not in the archive", e.First)
+}
+
 // Account is one row of the balances read model.
 type Account struct {
 	ID       uuid.UUID

@@ -165,7 +165,7 @@ async function* messages(body) {
         message = {};
       } else if (line.startsWith('id: ')) {
         message.id = Number(line.slice(4));
-      } else if (line === 'event: log-went-back') {
+      } else if (line === 'event: log-went-back' || line === 'event: events-archived') {
         message.last = true;
       } else if (line.startsWith('data: ')) {
         message.text = line.slice(6);

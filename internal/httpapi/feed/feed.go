@@ -36,6 +36,13 @@ var (
 	ErrWentBack = errors.New("the log has gone back")
 )
 
+// ArchivedError says that events after a position are only in an archive. First is the first position from which on the log has all.
+type ArchivedError struct{ First int64 }
+
+func (e *ArchivedError) Error() string {
+	return fmt.Sprintf("the events before position %d are in the archive", e.First)
+}
+
 // Filter selects events. Its zero value selects all.
 type Filter struct {
 	// Type is an event type; empty means all.
@@ -54,13 +61,14 @@ type Point struct {
 	ID       uuid.UUID
 }
 
-// Log is a log whose positions run from 1 without a gap, and which loses nothing but its latest events.
+// Log is a log whose positions run from 1 without a gap, and which loses nothing but its latest events. The first ones may be in an
+// archive.
 type Log interface {
 	// Look returns the last event, and whether the log holds the event seen, both as of one moment. It always holds the zero
-	// Point.
+	// Point, and what is in the archive.
 	Look(ctx context.Context, seen Point) (head Point, held bool, err error)
 	// Read returns in order the events that the filter selects, at most limit of them, after one position and up to another that
-	// is not beyond the head.
+	// is not beyond the head. The error is *ArchivedError if some of them are only in the archive.
 	Read(ctx context.Context, after, upTo int64, f Filter, limit int) ([]Event, error)
 }
 
@@ -173,7 +181,8 @@ func (p *Page) JSON() []byte {
 }
 
 // Page returns at most limit events after a position that the filter selects. With a filter by type it searches a bounded number
-// of positions, so that it may be empty although there is more. The error is ErrWentBack if the log does not reach the position.
+// of positions, so that it may be empty although there is more. The error is ErrWentBack if the log does not reach the position, and *ArchivedError if
+// it begins later.
 func (f *Feed) Page(ctx context.Context, after int64, filter Filter, limit int) (Page, error) {
 	head, held, err := f.log.Look(ctx, Point{Position: after})
 	switch {

@@ -90,6 +90,13 @@ func (w *Writer) Follow(ctx context.Context, s *Stream, heartbeat time.Duration,
 	}
 }
 
+// Archived ends a stream that begins in the archive. A reader that reconnects by itself begins at the same position, since any other
+// would leave events out.
+func (w *Writer) Archived(name string, data []byte) error {
+	w.Event(name, data)
+	return w.Flush()
+}
+
 // WentBack ends a stream whose log has gone back. It clears the reader's Last-Event-ID, so that a reader that reconnects by
 // itself begins where its URL says.
 func (w *Writer) WentBack(name string, data []byte) error {

@@ -76,7 +76,7 @@ func (s *Stream) Close() {
 
 // Next waits for events and returns them. It may return none if it has only read on in the log. If nothing arrives within the
 // given time it returns ErrQuiet, and should be called again: a read in progress is not lost. It ends with ErrStopping, with
-// ErrWentBack, with the error of ctx, or with a permanent error of the log.
+// ErrWentBack, with *ArchivedError, with the error of ctx, or with another permanent error of the log.
 func (s *Stream) Next(ctx context.Context, wait time.Duration) ([]Item, error) {
 	quiet := time.NewTimer(wait)
 	defer quiet.Stop()
