@@ -155,7 +155,7 @@ func (a *app) addCommands(cfg config.Config, pools map[string]*pgxpool.Pool, reg
 func (a *app) newCommands(
 	pool *pgxpool.Pool, settled func(account.Command, bool, error), appended func(int, time.Duration),
 ) (*command.Service, error) {
-	c := command.Config{Store: a.subjects.log(pool), Settled: settled, Appended: appended}
+	c := command.Config{Store: a.subjects.writeLog(pool), Settled: settled, Appended: appended}
 	if a.tracing != nil {
 		c.Appending = a.tracing.appending
 	}

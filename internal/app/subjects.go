@@ -47,6 +47,14 @@ func (s *subjects) log(pool *pgxpool.Pool) *eventstore.Store {
 	return store.Coded(subject.NewCodec(s.keys))
 }
 
+// writeLog is log for the write side: events whose text does not open fail only the commands that concern their account.
+func (s *subjects) writeLog(pool *pgxpool.Pool) *eventstore.Store {
+	if s == nil {
+		return eventstore.New(pool)
+	}
+	return eventstore.New(pool).Coded(subject.NewCodec(s.keys).PerEvent())
+}
+
 // addEraser adds what erases subjects, and returns it; nil if sealing is off, and on a follower.
 func (a *app) addEraser(cfg config.Config, primary *pgxpool.Pool, commands subject.Commands) httpapi.Subjects {
 	if a.subjects == nil || cfg.FollowURL != "" {

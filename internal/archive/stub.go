@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -135,7 +136,7 @@ func (s *session) snapshots(ctx context.Context, log *eventstore.Store, p Partit
 			Version: e.Version, Type: e.Type, SchemaVersion: e.SchemaVersion, Payload: e.Payload, Metadata: e.Metadata,
 		})
 		sealed[i] = eventstore.NewEvent{StreamID: e.StreamID, Version: e.Version, Type: e.Type}
-		if err != nil {
+		if err = cmp.Or(e.Err, err); err != nil {
 			err = fmt.Errorf("the event at position %d: %w", e.Position, err)
 		}
 		return err

@@ -23,6 +23,8 @@ type accounts struct {
 	// headKnown is false until the first load, and after forget: the cache is then empty.
 	headKnown bool
 	cache     *simplelru.LRU[uuid.UUID, *held]
+	// unsealed are the accounts that the batch cannot change, because their events cannot be encoded.
+	unsealed eventstore.UnsealedError
 }
 
 // held is an account as of the head. Its zero value is an account without events.
@@ -30,8 +32,8 @@ type held struct {
 	state account.State
 	// version and position are those of the last event, snapshot is the version of the last one with a snapshot.
 	version, position, snapshot int64
-	// err, if not nil, says why the account's events cannot be folded: a newer release wrote them, or the log is damaged. Only
-	// commands on this account fail with it. Such an account is never cached.
+	// err, if not nil, says why the account's events cannot be folded: a newer release wrote them, the log is damaged, or the key of
+	// their text is missing. Only commands on this account fail with it. Such an account is never cached.
 	err error
 }
 
@@ -100,6 +102,7 @@ func (a *accounts) load(ctx context.Context, l log, groups []*group) (_ known, e
 		} else {
 			missing = append(missing, id)
 		}
+		k.accounts[id].err = a.unsealed[id]
 	}
 	for _, g := range groups {
 		for i := range g.requests {
@@ -142,6 +145,7 @@ func (a *accounts) readNamed(ctx context.Context, l log, groups []*group, k *kno
 	}
 	named := eventstore.Named(k.index.Wanted())
 	err := l.ReadNamed(ctx, named, a.head.Position, func(e *eventstore.Event) error {
+		// Its text does not matter here, so neither does e.Err.
 		decoded, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
 		if err != nil {
 			k.unread = fmt.Errorf("command: event at position %d: %w", e.Position, err)
@@ -175,7 +179,7 @@ func (h *held) evolve(e *eventstore.Event) {
 	state, err := eventjson.Fold(h.state, h.version, eventjson.Stored{
 		Version: e.Version, Type: e.Type, SchemaVersion: e.SchemaVersion, Payload: e.Payload, Metadata: e.Metadata,
 	})
-	if err != nil {
+	if err = cmp.Or(e.Err, err); err != nil {
 		h.err = fmt.Errorf("command: event at position %d: %w", e.Position, err)
 		return
 	}

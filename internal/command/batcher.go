@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -68,17 +69,21 @@ func (s *Service) dropAbandoned(groups []*group) []*group {
 func (s *Service) write(ctx context.Context, open []*group) {
 	s.began.Store(time.Now().UnixNano())
 	defer s.began.Store(0)
+	clear(s.accounts.unsealed)
 	for moved := 0; len(open) > 0; {
 		try := s.writeOptimistic
 		if moved >= maxMoved || s.contended > 0 {
 			try = s.writeLocked
 		}
 		rest, err := try(ctx, open)
+		unsealed, _ := errors.AsType[eventstore.UnsealedError](err)
 		_, archived := errors.AsType[*eventstore.ArchivedError](err)
 		if archived { // since this instance was active last, its head has moved to the archive
 			s.accounts.forget()
 		}
 		switch {
+		case unsealed != nil:
+			maps.Copy(s.accounts.unsealed, unsealed) // and decide again
 		case archived, errors.Is(err, errMoved):
 			moved++
 		case err != nil:
@@ -111,11 +116,15 @@ func (s *Service) writeOptimistic(ctx context.Context, open []*group) ([]*group,
 func (s *Service) writeLocked(ctx context.Context, open []*group) ([]*group, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	// Fill the account cache before taking the lock, so as not to hold it while reading.
-	if _, err := s.accounts.load(ctx, s.store, open); err != nil {
+	// Fill the account cache and the codec's before taking the lock, so as not to hold it while reading.
+	known, err := s.accounts.load(ctx, s.store, open)
+	if err != nil {
 		return nil, err
 	}
 	before := s.accounts.head
+	if err := s.store.Prepare(ctx, func() *eventstore.Batch { return &decide(time.Now(), before, known, open).Batch }); err != nil {
+		return nil, err
+	}
 	locked, events, err := s.store.Lock(ctx, before.Position-1, maxFollowed)
 	if err != nil {
 		return nil, err

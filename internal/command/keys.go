@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,7 +86,7 @@ func firstResult(key *eventstore.StoredKey) (Result, error) {
 	for i := range key.Events {
 		e := &key.Events[i]
 		decoded, err := eventjson.Decode(e.Type, e.SchemaVersion, e.Payload)
-		if err != nil {
+		if err = cmp.Or(e.Err, err); err != nil {
 			return Result{}, fmt.Errorf("command: event at position %d: %w", e.Position, err)
 		}
 		result.Events[i] = Recorded{

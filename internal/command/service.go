@@ -64,7 +64,7 @@ func New(c Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("command: cache: %w", err)
 	}
-	return &Service{config: c, store: c.Store, queue: newQueue(c.QueueSize), accounts: accounts{cache: cache}}, nil
+	return &Service{config: c, store: c.Store, queue: newQueue(c.QueueSize), accounts: accounts{cache: cache, unsealed: make(eventstore.UnsealedError)}}, nil
 }
 
 // stalledAfter is how long a batch may take before the write side counts as stalled: a batch makes several calls to the log, each

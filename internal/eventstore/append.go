@@ -91,7 +91,7 @@ func (s *Store) Lock(ctx context.Context, after int64, limit int) (_ *Locked, ev
 		return nil, nil, s.wrap("lock", err)
 	}
 	locked := &Locked{reader: reader{conn, s.pool, s.codec}, conn: conn}
-	if err := s.decode(ctx, events); err != nil {
+	if err := s.decode(ctx, events, false); err != nil {
 		locked.Release()
 		return nil, nil, err
 	}
@@ -132,12 +132,21 @@ func (r reader) wrap(operation string, err error) error {
 	return fmt.Errorf("eventstore: %s: %w", operation, err)
 }
 
+// Prepare fetches what encoding a batch needs, so that Locked.Append does not wait for it while others wait for the lock. It calls
+// batch only if there is a codec.
+func (s *Store) Prepare(ctx context.Context, batch func() *Batch) error {
+	if s.codec == nil {
+		return nil
+	}
+	return s.encode(ctx, batch())
+}
+
 // encode checks a batch and passes it through the codec.
 func (r reader) encode(ctx context.Context, b *Batch) error {
 	if err := b.check(); err != nil || r.codec == nil {
 		return err
 	}
-	return r.wrap("encode", r.codec.Seal(ctx, b.Events))
+	return r.codec.Seal(ctx, b.Events)
 }
 
 // check returns an error if the versions of a stream have a gap within the batch. Whether they continue those in the log is up to

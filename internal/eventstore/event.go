@@ -25,6 +25,8 @@ type Event struct {
 	RecordedAt time.Time
 	// Decoded is the decoded payload, for a reader that decodes it once for several others. The Store leaves it nil.
 	Decoded any
+	// Err, if not nil, is why the Codec could not restore the personal text, which the event then lacks.
+	Err error
 }
 
 // ArchivedError means that events of a range are only in the archive. First is the first position from which on the log has every event.
@@ -57,8 +59,20 @@ type NewEvent struct {
 
 // Codec turns events into what the log stores of them, and back. It changes payload and metadata, and replaces the slices.
 type Codec interface {
+	// Seal returns an UnsealedError if it fails for the events of some streams only.
 	Seal(ctx context.Context, events []NewEvent) error
-	Open(ctx context.Context, events []Event) error
+	// Without fetch, Open does not wait: it fails for what it needs and does not have in memory.
+	Open(ctx context.Context, events []Event, fetch bool) error
+	// OpenEach returns add, which takes events one by one, and flush, which is called after the last. They call each with the events,
+	// in order, once they are open, and return its first error. The events need not stay valid after add.
+	OpenEach(ctx context.Context, each func(*Event) error) (add func(*Event) error, flush func() error)
+}
+
+// UnsealedError says of which streams the Codec cannot encode events now, and why. Nothing was appended.
+type UnsealedError map[uuid.UUID]error
+
+func (e UnsealedError) Error() string {
+	return fmt.Sprintf("eventstore: events of %d streams cannot be encoded", len(e))
 }
 
 // Key is an idempotency key to store with a batch, for events of the batch or for a refusal.

@@ -163,7 +163,7 @@ func (r reader) ReadNamed(ctx context.Context, n Named, upTo int64, each func(*E
 		return nil
 	}
 	rows, _ := r.db.Query(ctx, readNamedSQL, n.Transfers, n.Holds, n.Positions, upTo) // an error is in rows too
-	return r.wrap("read named events", eachEvent(rows, new(arena), r.decoded(ctx, each)))
+	return r.wrap("read named events", r.eachDecoded(ctx, rows, each))
 }
 
 // SnapshotEvery is the maximum number of events from one with a snapshot in its metadata to the stream's next such event.
@@ -172,13 +172,9 @@ const SnapshotEvery = 100
 // ReadStreams calls each with the events of the streams up to position upTo. A stream is read from its last event whose metadata
 // contains the JSON object snapshot, or from its first if none does. Only the first event read of a
 // stream has its metadata. Each stream's events come in version order, the streams in the given order; one that does not exist
-// is skipped. The event is valid until each returns: only one is in memory at a time, so a stream may be of any length.
+// is skipped. The event is valid until each returns: only a few are in memory at a time, so a stream may be of any length.
 // ReadStreams stops at the first error that each returns.
 func (r reader) ReadStreams(ctx context.Context, streams [][16]byte, upTo int64, snapshot string, each func(*Event) error) error {
 	rows, _ := r.db.Query(ctx, readStreamsSQL, streams, upTo, snapshot, SnapshotEvery) // an error is in rows too
-	var texts arena
-	return r.wrap("read streams", eachEvent(rows, &texts, r.decoded(ctx, func(e *Event) error {
-		texts.free = texts.free[:0] // for the next event
-		return each(e)
-	})))
+	return r.wrap("read streams", r.eachDecoded(ctx, rows, each))
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"passbook/internal/arena"
 )
 
 // fewEvents is how many events a result has at most if its reader is not far behind.
@@ -16,37 +18,42 @@ const fewEvents = 512
 func (r reader) events(ctx context.Context, limit int, sql string, args ...any) ([]Event, error) {
 	rows, _ := r.db.Query(ctx, sql, args...) // an error is in rows too
 	events, err := scan(rows, limit)
-	if err == nil {
-		err = r.decode(ctx, events)
+	if err != nil {
+		return events, r.wrap("read events", err)
 	}
-	return events, r.wrap("read events", err)
+	return events, r.decode(ctx, events, true)
 }
 
 // decode passes events through the codec.
-func (r reader) decode(ctx context.Context, events []Event) error {
+func (r reader) decode(ctx context.Context, events []Event, fetch bool) error {
 	if r.codec == nil || len(events) == 0 {
 		return nil
 	}
-	return r.codec.Open(ctx, events)
+	return r.codec.Open(ctx, events, fetch)
 }
 
-// decoded returns a function that decodes an event and calls each with it.
-func (r reader) decoded(ctx context.Context, each func(*Event) error) func(*Event) error {
-	if r.codec == nil {
-		return each
+// eachDecoded reads and closes rows of events, passes them through the codec and calls each with them. An event is valid until each
+// returns. It stops at the first error that each returns.
+func (r reader) eachDecoded(ctx context.Context, rows pgx.Rows, each func(*Event) error) error {
+	add, flush := each, func() error { return nil }
+	if r.codec != nil {
+		add, flush = r.codec.OpenEach(ctx, each)
 	}
-	return func(e *Event) error {
-		one := [1]Event{*e}
-		if err := r.decode(ctx, one[:]); err != nil {
-			return err
-		}
-		return each(&one[0])
+	var texts arena.Arena
+	err := eachEvent(rows, &texts, func(e *Event) error {
+		err := add(e)
+		texts.Reset()
+		return err
+	})
+	if err == nil {
+		err = flush()
 	}
+	return err
 }
 
 // scan reads and closes rows of events, whose payloads share their memory.
 func scan(rows pgx.Rows, limit int) (events []Event, err error) {
-	var texts arena
+	var texts arena.Arena
 	err = eachEvent(rows, &texts, func(e *Event) error {
 		if len(events) == fewEvents {
 			// There are many: allocate for all of them, rather than grow repeatedly.
@@ -60,7 +67,7 @@ func scan(rows pgx.Rows, limit int) (events []Event, err error) {
 
 // eachEvent reads and closes rows of events, with their texts in the arena, and stops at the first error that each returns. The
 // event is valid until each returns.
-func eachEvent(rows pgx.Rows, texts *arena, each func(*Event) error) error {
+func eachEvent(rows pgx.Rows, texts *arena.Arena, each func(*Event) error) error {
 	defer rows.Close()
 	var e Event
 	types := make(map[string]string)
@@ -83,7 +90,7 @@ var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 // read decodes a row by hand: scanning it with pgx costs more than applying the event. The columns are position, stream_id,
 // version, event_id, type, schema_version, payload, recorded_at and, optionally, metadata. pgx asks for all of them in binary
 // except text and JSON.
-func (e *Event) read(raw [][]byte, texts *arena, types map[string]string) error {
+func (e *Event) read(raw [][]byte, texts *arena.Arena, types map[string]string) error {
 	if len(raw) < 8 || len(raw[0]) != 8 || len(raw[1]) != 16 || len(raw[2]) != 8 || len(raw[3]) != 16 ||
 		len(raw[5]) != 4 || len(raw[7]) != 8 {
 		return errRow
@@ -99,32 +106,10 @@ func (e *Event) read(raw [][]byte, texts *arena, types map[string]string) error 
 	}
 	e.Type = name
 	e.SchemaVersion = int(int32(binary.BigEndian.Uint32(raw[5])))
-	e.Payload = texts.hold(raw[6])
+	e.Payload = texts.Hold(raw[6])
 	e.RecordedAt = time.UnixMicro(postgresEpoch + int64(binary.BigEndian.Uint64(raw[7]))).UTC()
 	if len(raw) > 8 {
-		e.Metadata = texts.hold(raw[8])
+		e.Metadata = texts.Hold(raw[8])
 	}
 	return nil
-}
-
-// arena holds many small texts in few allocations, which grow in size: if there are only a few texts, which callers may keep
-// for long, they take little memory.
-type arena struct {
-	free []byte
-	size int
-}
-
-const (
-	firstArena = 1 << 10
-	lastArena  = 64 << 10
-)
-
-func (a *arena) hold(text []byte) []byte {
-	if len(text) > cap(a.free)-len(a.free) {
-		a.size = min(max(firstArena, 2*a.size), lastArena)
-		a.free = make([]byte, 0, max(a.size, len(text)))
-	}
-	start := len(a.free)
-	a.free = append(a.free, text...)
-	return a.free[start:len(a.free):len(a.free)]
 }

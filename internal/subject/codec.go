@@ -2,6 +2,7 @@ package subject
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/cipher"
 	"encoding/base64"
@@ -13,14 +14,21 @@ import (
 	"github.com/google/uuid"
 
 	"passbook/internal/account"
+	"passbook/internal/arena"
 	"passbook/internal/eventstore"
 )
 
 // Codec is an eventstore.Codec that keeps personal text in sealed boxes.
-type Codec struct{ keys *Keys }
+type Codec struct {
+	keys     *Keys
+	perEvent bool
+}
 
 // NewCodec returns a Codec.
-func NewCodec(keys *Keys) *Codec { return &Codec{keys} }
+func NewCodec(keys *Keys) *Codec { return &Codec{keys: keys} }
+
+// PerEvent returns a Codec whose Open reports why an event does not open in the event's Err, and opens the others.
+func (c *Codec) PerEvent() *Codec { return &Codec{keys: c.keys, perEvent: true} }
 
 // personal are the members of payloads and of snapshots that are sealed, as they are written. In a text a quote is escaped, so that
 // they occur only as names.
@@ -62,27 +70,38 @@ func associated(stream uuid.UUID, version int64, eventType string, p place) []by
 	return append(b, eventType...)
 }
 
-// Seal implements eventstore.Codec.
+// Seal implements eventstore.Codec. It waits for at most keysTimeout.
 func (c *Codec) Seal(ctx context.Context, events []eventstore.NewEvent) error {
 	var ids []uuid.UUID
 	for i := range events {
-		if e := &events[i]; isPersonal(e.Payload) || bytes.Contains(e.Metadata, []byte(stateBegin)) {
-			ids = append(ids, subjectOf(e))
+		if hasText(&events[i]) {
+			ids = append(ids, subjectOf(&events[i]))
 		}
 	}
 	if len(ids) == 0 {
 		return nil
 	}
-	keys, err := c.keys.get(ctx, ids, true)
-	if err != nil {
-		return err
+	keys := c.keys.get(ctx, ids, true)
+	if len(keys.failed) > 0 {
+		unsealed := make(eventstore.UnsealedError)
+		for i := range events {
+			if e := &events[i]; hasText(e) && keys.failed[subjectOf(e)] != nil {
+				unsealed[e.StreamID] = keys.failed[subjectOf(e)]
+			}
+		}
+		return unsealed
 	}
 	for i := range events {
-		if err := sealEvent(&events[i], keys); err != nil {
+		if err := sealEvent(&events[i], keys.found); err != nil {
 			return fmt.Errorf("subject: seal %s: %w", events[i].Type, err)
 		}
 	}
 	return nil
+}
+
+// hasText reports whether an event has something to seal.
+func hasText(e *eventstore.NewEvent) bool {
+	return isPersonal(e.Payload) || bytes.Contains(e.Metadata, []byte(stateBegin))
 }
 
 func subjectOf(e *eventstore.NewEvent) uuid.UUID {
@@ -167,37 +186,60 @@ func erased(eventType string) string {
 // erasedState stands in a snapshot. There, "erased" means that the log has SubjectErased.
 const erasedState = `"owner": ""`
 
-// Open implements eventstore.Codec.
-func (c *Codec) Open(ctx context.Context, events []eventstore.Event) error {
+// Open implements eventstore.Codec. It waits for at most keysTimeout, and without fetch not at all.
+func (c *Codec) Open(ctx context.Context, events []eventstore.Event, fetch bool) error {
 	var ids []uuid.UUID
 	for i := range events {
 		for _, text := range [][]byte{events[i].Payload, events[i].Metadata} {
-			b, found, err := findBox(text)
-			if err != nil {
-				return fmt.Errorf("subject: event at position %d: %w", events[i].Position, err)
-			}
-			if found {
+			if b, found, err := findBox(text); found && err == nil {
 				ids = append(ids, b.subject)
 			}
 		}
 	}
-	if len(ids) == 0 {
-		return nil
-	}
-	keys, err := c.keys.get(ctx, ids, false)
-	if err != nil {
-		return err
+	var keys keys
+	if len(ids) > 0 {
+		keys = c.keys.lookUp(ctx, ids, fetch)
 	}
 	for i := range events {
 		e := &events[i]
-		if e.Payload, err = openText(e.Payload, keys, associated(e.StreamID, e.Version, e.Type, inPayload), erased(e.Type)); err == nil {
-			e.Metadata, err = openText(e.Metadata, keys, associated(e.StreamID, e.Version, e.Type, inSnapshot), erasedState)
+		err := cmp.Or(
+			openText(&e.Payload, keys, associated(e.StreamID, e.Version, e.Type, inPayload), erased(e.Type)),
+			openText(&e.Metadata, keys, associated(e.StreamID, e.Version, e.Type, inSnapshot), erasedState))
+		if err == nil {
+			continue
 		}
-		if err != nil {
-			return fmt.Errorf("subject: event at position %d: %w", e.Position, err)
+		e.Err = fmt.Errorf("subject: event at position %d: %w", e.Position, err)
+		if !c.perEvent {
+			return e.Err
 		}
 	}
 	return nil
+}
+
+// chunk is how many events OpenEach opens at once, so that their keys are fetched together.
+const chunk = 256
+
+// OpenEach implements eventstore.Codec.
+func (c *Codec) OpenEach(ctx context.Context, each func(*eventstore.Event) error) (add func(*eventstore.Event) error, flush func() error) {
+	var texts arena.Arena
+	var events []eventstore.Event
+	flush = func() error {
+		err := c.Open(ctx, events, true)
+		for i := 0; err == nil && i < len(events); i++ {
+			err = each(&events[i])
+		}
+		events = events[:0]
+		return err
+	}
+	add = func(e *eventstore.Event) error {
+		kept := *e
+		kept.Payload, kept.Metadata = texts.Hold(e.Payload), texts.Hold(e.Metadata)
+		if events = append(events, kept); len(events) < chunk {
+			return nil
+		}
+		return flush()
+	}
+	return add, flush
 }
 
 // box is a box in a text, which it and its tags take from begin to end.
@@ -224,22 +266,25 @@ func findBox(text []byte) (b box, found bool, err error) {
 	return box{begin: begin, end: end, subject: id, base64: inside}, true, nil
 }
 
-// openText replaces the box in a JSON text, if there is one, by what is in it, or by marker if the key is gone.
-func openText(text []byte, keys map[uuid.UUID]cipher.AEAD, associated []byte, marker string) ([]byte, error) {
-	b, found, err := findBox(text)
+// openText replaces the box in a JSON text, if there is one, by what is in it. If the key is gone, or it does not open, it replaces it by
+// marker.
+func openText(text *[]byte, keys keys, associated []byte, marker string) error {
+	b, found, err := findBox(*text)
 	if err != nil || !found {
-		return text, err
+		return err
 	}
 	inside := []byte(marker)
-	if key := keys[b.subject]; key != nil {
+	if key := keys.found[b.subject]; key != nil {
 		sealed := make([]byte, base64.RawStdEncoding.DecodedLen(len(b.base64)))
-		if _, err := base64.RawStdEncoding.Decode(sealed, b.base64); err != nil {
-			return nil, errBox
-		}
-		if inside, err = open(key, sealed, associated); err != nil {
-			return nil, err
+		if _, err = base64.RawStdEncoding.Decode(sealed, b.base64); err != nil {
+			err = errBox
+		} else if opened, failed := open(key, sealed, associated); failed != nil {
+			err = failed
+		} else {
+			inside = opened
 		}
 	}
-	opened := append(make([]byte, 0, len(text)), text[:b.begin]...)
-	return append(append(opened, inside...), text[b.end:]...), nil
+	opened := append(make([]byte, 0, len(*text)), (*text)[:b.begin]...)
+	*text = append(append(opened, inside...), (*text)[b.end:]...)
+	return cmp.Or(err, keys.failed[b.subject])
 }

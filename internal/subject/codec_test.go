@@ -2,6 +2,7 @@ package subject_test
 
 import (
 	"bytes"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -108,7 +109,7 @@ func TestCodec(t *testing.T) {
 		for _, person := range []uuid.UUID{uuid.Nil, shared} {
 			stored := sealed(t, codec, pool, stream, person, e)
 			opened := []eventstore.Event{stored}
-			if err := codec.Open(t.Context(), opened); err != nil {
+			if err := codec.Open(t.Context(), opened, true); err != nil {
 				t.Fatalf("%T: %v", e, err)
 			}
 			if got, s := decoded(t, &opened[0]); got != e || !reflect.DeepEqual(s, want) {
@@ -116,20 +117,54 @@ func TestCodec(t *testing.T) {
 			}
 			moved := []eventstore.Event{stored}
 			moved[0].Version++
-			if err := codec.Open(t.Context(), moved); err == nil {
+			if err := codec.Open(t.Context(), moved, true); err == nil {
 				t.Errorf("%T opens as another event", e)
 			}
 			moved = []eventstore.Event{stored}
 			moved[0].StreamID = uuid.New()
-			if err := codec.Open(t.Context(), moved); err == nil {
+			if err := codec.Open(t.Context(), moved, true); err == nil {
 				t.Errorf("%T opens in another stream", e)
 			}
 			cut := []eventstore.Event{stored}
 			cut[0].Metadata = bytes.Replace(stored.Metadata, []byte(`"box": "`), []byte(`"box": "A`), 1)
-			if err := codec.Open(t.Context(), cut); err == nil {
+			if err := codec.Open(t.Context(), cut, true); err == nil {
 				t.Errorf("%T opens although it is damaged", e)
 			}
 		}
+	}
+}
+
+// TestOpenEach reads more events than one chunk has: all come, in order and open, though the caller's memory is used again for each.
+func TestOpenEach(t *testing.T) {
+	t.Parallel()
+	keys, pool := newTestbed(t).instance(t)
+	codec := subject.NewCodec(keys)
+	one := sealed(t, codec, pool, uuid.New(), uuid.Nil, account.OwnerChanged{Owner: "Zoë"})
+	var got int64
+	stop := errors.New("enough")
+	add, flush := codec.OpenEach(t.Context(), func(e *eventstore.Event) error {
+		if got++; e.Position != got || !bytes.Contains(e.Payload, []byte("Zoë")) || !bytes.Contains(e.Metadata, []byte("Zoë")) {
+			t.Fatalf("event %d is %+v", got, e)
+		}
+		if got == 601 {
+			return stop
+		}
+		return nil
+	})
+	for i := range int64(600) {
+		e := one
+		e.Position, e.Payload = i+1, bytes.Clone(one.Payload)
+		if err := add(&e); err != nil {
+			t.Fatal(err)
+		}
+		clear(e.Payload)
+	}
+	if err := flush(); err != nil || got != 600 {
+		t.Fatalf("%d events, %v", got, err)
+	}
+	one.Position = 601
+	if err := errors.Join(add(&one), flush()); !errors.Is(err, stop) {
+		t.Errorf("got %v, want the error of each", err)
 	}
 }
 
@@ -149,7 +184,7 @@ func TestErasedText(t *testing.T) {
 	for _, e := range texts() {
 		stored = append(stored, sealed(t, codec, pool, uuid.New(), person, e))
 	}
-	if err := codec.Open(t.Context(), stored); err != nil {
+	if err := codec.Open(t.Context(), stored, true); err != nil {
 		t.Fatal(err)
 	}
 	for i := range stored {
@@ -199,7 +234,7 @@ func BenchmarkOpen(b *testing.B) {
 		for i := range batch {
 			batch[i] = stored
 		}
-		if err := codec.Open(b.Context(), batch); err != nil {
+		if err := codec.Open(b.Context(), batch, true); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -180,7 +180,7 @@ func (e *Eraser) Reconcile(ctx context.Context) error {
 		return err
 	}
 	if _, err := e.keys.pool.Exec(ctx, againSQL, head); err != nil {
-		return fmt.Errorf("subject: have erasures finished again: %w", err)
+		return databaseError("have erasures finished again", err)
 	}
 	for after := ""; ; {
 		rows, _ := e.log.Query(ctx, erasedSubjectsSQL, after, page) // CollectRows returns the error
@@ -229,7 +229,7 @@ func (e *Eraser) RunOnce(ctx context.Context) error {
 	rows, _ := e.keys.pool.Query(ctx, unfinishedSQL, page) // CollectRows returns the error
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b begun, err error) { return b, row.Scan(&b.id, &b.since) })
 	if err != nil {
-		return fmt.Errorf("subject: read the unfinished erasures: %w", err)
+		return databaseError("read the unfinished erasures", err)
 	}
 	var failed []error
 	for _, b := range all {
@@ -268,5 +268,5 @@ func (e *Eraser) finish(ctx context.Context, b begun) error {
 		return err
 	}
 	_, err = e.keys.pool.Exec(ctx, finishedSQL, b.id, head)
-	return wrapError("mark an erasure as finished", err)
+	return databaseError("mark an erasure as finished", err)
 }

@@ -16,21 +16,26 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/crypto/chacha20poly1305"
+	"golang.org/x/sync/singleflight"
 )
 
 const (
-	// keyLease is how long keys in memory may be used after refreshErasures has read the recent erasures.
+	// keyLease is how old the last look at the recent erasures (refreshErasures) may be when a get begins that reads the database.
 	keyLease = time.Second
+	// keysTimeout limits a get, which a batch of commands waits for.
+	keysTimeout = time.Second
+	// maxAge is how old it may be when keys in memory are returned. refreshEarly is the age at which the next look begins in the
+	// background, so that nothing waits for it.
+	maxAge       = keyLease + keysTimeout
+	refreshEarly = keyLease / 2
 	// forgetAfter is how long after the last refreshErasures the keys in memory are forgotten. recent is how far back it goes: further, so
 	// that an erasure that takes long to commit is not overlooked.
 	forgetAfter = 20 * time.Second
 	recent      = "1 minute"
-	// cacheWait is how long a key may still be used elsewhere after its erasure: a get that began within keyLease may take keysTimeout.
-	cacheWait = keyLease + keysTimeout + keyLease/10
+	// cacheWait is how long a key may still be used elsewhere after its erasure.
+	cacheWait = maxAge + keyLease/10
 	// readAgain is the age at which a key in memory is read again, in case its erasure took longer than recent to commit.
 	readAgain = 30 * time.Second
-	// keysTimeout limits a get, which a batch of commands waits for.
-	keysTimeout = time.Second
 	// maxKeys is how many keys are kept in memory.
 	maxKeys = 50_000
 )
@@ -72,6 +77,16 @@ func (e *MissingKeyError) Error() string {
 	return fmt.Sprintf("subject: the key of subject %s is missing: restore the latest backup of the subjects' keys", e.SubjectID)
 }
 
+// ErrDatabase is wrapped by the errors of the database of keys, together with their cause.
+var ErrDatabase = errors.New("the database of the subjects' keys")
+
+func databaseError(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("subject: %s: %w: %w", what, ErrDatabase, err)
+}
+
 // ErrLogDatabase means that the keys would be in the database of the log.
 var ErrLogDatabase = errors.New("PASSBOOK_SUBJECT_KEYS_DATABASE_URL names the database of the log, whose backups would then have the keys; name another one")
 
@@ -82,9 +97,14 @@ type Keys struct {
 	// readOnly is set on a follower, which makes no keys and needs only select on the table.
 	readOnly bool
 
+	refreshes singleflight.Group
+
+	// mu is not held while the database is read.
 	mu          sync.Mutex
 	cache       *simplelru.LRU[uuid.UUID, cachedKey]
-	refreshedAt time.Time // when the last refreshErasures began
+	refreshedAt time.Time // when the last successful refreshErasures began
+	failedAt    time.Time // when the last failed one ended
+	failure     error
 }
 
 type cachedKey struct {
@@ -136,94 +156,175 @@ func (k *Keys) Prepare(ctx context.Context) error {
 	return nil
 }
 
-// get returns the keys of subjects, nil for a destroyed one. If one was never made it makes it or, without create, returns a
-// *MissingKeyError.
-func (k *Keys) get(ctx context.Context, ids []uuid.UUID, create bool) (map[uuid.UUID]cipher.AEAD, error) {
+// keys are keys of subjects. A destroyed one is found, and nil.
+type keys struct {
+	found map[uuid.UUID]cipher.AEAD
+	// failed has the subjects whose keys cannot be had, with a *MissingKeyError or another reason.
+	failed map[uuid.UUID]error
+}
+
+// errNotFetched means that a key is not in memory.
+var errNotFetched = errors.New("subject: the key is not in memory")
+
+// get returns the keys of subjects, within keysTimeout. If one was never made, get makes it, or fails for it if create is not set. While
+// the database is unavailable, it returns the keys in memory until maxAge has passed.
+func (k *Keys) get(ctx context.Context, ids []uuid.UUID, create bool) keys {
+	all, missing := k.fromMemory(ids)
+	if len(missing) == 0 {
+		_, _, _ = k.refreshSoon()
+		return all
+	}
 	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
 	defer cancel()
+	err := k.refresh(ctx)
+	if err == nil {
+		missing, err = k.read(ctx, missing, all)
+	}
+	if err == nil && len(missing) > 0 && create && !k.readOnly {
+		if err = k.make(ctx, missing); err == nil {
+			missing, err = k.read(ctx, missing, all)
+		}
+	}
+	for _, id := range missing {
+		if all.failed[id] = err; err == nil {
+			all.failed[id] = &MissingKeyError{id}
+		}
+	}
+	return all
+}
+
+// lookUp is get for keys that exist. Without fetch it does not wait, and fails for those that are not in memory.
+func (k *Keys) lookUp(ctx context.Context, ids []uuid.UUID, fetch bool) keys {
+	if fetch {
+		return k.get(ctx, ids, false)
+	}
+	all, missing := k.fromMemory(ids)
+	for _, id := range missing {
+		all.failed[id] = errNotFetched
+	}
+	return all
+}
+
+// fromMemory returns the keys in memory, and the ids of the others. It does not wait.
+func (k *Keys) fromMemory(ids []uuid.UUID) (all keys, missing []uuid.UUID) {
+	all = keys{make(map[uuid.UUID]cipher.AEAD, len(ids)), make(map[uuid.UUID]error)}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := k.refreshErasures(ctx); err != nil {
-		return nil, err
-	}
-	found := make(map[uuid.UUID]cipher.AEAD, len(ids))
-	var missing []uuid.UUID
-	slices.SortFunc(ids, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
-	for _, id := range slices.Compact(ids) {
-		if key, ok := k.cache.Get(id); ok && (key.aead == nil || time.Since(key.read) < readAgain) {
-			found[id] = key.aead
+	valid := time.Since(k.refreshedAt) < maxAge
+	for _, id := range ids {
+		if _, ok := all.found[id]; ok {
+			continue
+		}
+		if key, ok := k.cache.Get(id); ok && valid && (key.aead == nil || time.Since(key.read) < readAgain) {
+			all.found[id] = key.aead
 		} else {
 			missing = append(missing, id)
 		}
 	}
-	missing, err := k.read(ctx, missing, found)
-	if err != nil || len(missing) == 0 {
-		return found, err
-	}
-	if !create || k.readOnly {
-		return nil, &MissingKeyError{missing[0]}
-	}
-	if err := k.make(ctx, missing); err != nil {
-		return nil, err
-	}
-	if missing, err = k.read(ctx, missing, found); err == nil && len(missing) > 0 {
-		err = &MissingKeyError{missing[0]}
-	}
-	return found, err
+	slices.SortFunc(missing, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	return all, slices.Compact(missing)
 }
 
-// refreshErasures marks the recently erased subjects in memory, unless it has done so within keyLease.
-func (k *Keys) refreshErasures(ctx context.Context) error {
-	now := time.Now()
-	if now.Sub(k.refreshedAt) < keyLease {
+// refresh returns once a refreshErasures that began within keyLease has succeeded.
+func (k *Keys) refresh(ctx context.Context) error {
+	done, age, failure := k.refreshSoon()
+	if age < keyLease {
 		return nil
 	}
+	if failure != nil {
+		return failure
+	}
+	select {
+	case result := <-done:
+		return result.Err
+	case <-ctx.Done():
+		return databaseError("read the recent erasures", ctx.Err())
+	}
+}
+
+// refreshSoon begins a refreshErasures in the background if one is due and none is running, and returns what reports its outcome. It
+// returns the age of the last one and, for some time after one has failed, why: so not every batch waits for a database that does not
+// respond.
+func (k *Keys) refreshSoon() (done <-chan singleflight.Result, age time.Duration, failure error) {
+	k.mu.Lock()
+	age = time.Since(k.refreshedAt)
+	if time.Since(k.failedAt) < keyLease {
+		failure = k.failure
+	}
+	k.mu.Unlock()
+	if age < refreshEarly || failure != nil {
+		return nil, age, failure
+	}
+	return k.refreshes.DoChan("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
+		defer cancel()
+		return nil, k.refreshErasures(ctx)
+	}), age, nil
+}
+
+// refreshErasures marks the recently erased subjects in memory.
+func (k *Keys) refreshErasures(ctx context.Context) error {
+	began := time.Now()
 	rows, _ := k.pool.Query(ctx, erasuresSQL) // CollectRows returns the error
 	erased, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if err != nil {
-		return fmt.Errorf("subject: read the recent erasures: %w", err)
+		k.failedAt, k.failure = time.Now(), databaseError("read the recent erasures", err)
+		return k.failure
 	}
-	if now.Sub(k.refreshedAt) > forgetAfter {
+	if began.Sub(k.refreshedAt) > forgetAfter {
 		k.cache.Purge()
 	}
 	for _, id := range erased {
 		k.cache.Add(id, cachedKey{})
 	}
-	k.refreshedAt = now
+	k.refreshedAt, k.failedAt = began, time.Time{}
 	return nil
 }
 
-// read adds keys in the database to found, and returns the ids of the others.
-func (k *Keys) read(ctx context.Context, ids []uuid.UUID, found map[uuid.UUID]cipher.AEAD) (missing []uuid.UUID, err error) {
+// read adds keys in the database to all, and returns the ids of the others.
+func (k *Keys) read(ctx context.Context, ids []uuid.UUID, all keys) (missing []uuid.UUID, err error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	now := time.Now()
+	began := time.Now()
 	rows, _ := k.pool.Query(ctx, selectKeysSQL, ids) // CollectRows returns the error
 	stored, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s storedKey, err error) { return s, row.Scan(&s.id, &s.wrapped) })
 	if err != nil {
-		return nil, fmt.Errorf("subject: read keys: %w", err)
+		return ids, databaseError("read keys", err)
 	}
 	for _, s := range stored {
-		var aead cipher.AEAD
-		if s.wrapped != nil {
-			key, err := k.wrapper.Unwrap(ctx, s.id, s.wrapped)
-			if err != nil {
-				return nil, fmt.Errorf("subject: the key of subject %s: %w", s.id, err)
-			}
-			if aead, err = chacha20poly1305.NewX(key); err != nil {
-				return nil, fmt.Errorf("subject: the key of subject %s: %w", s.id, err)
-			}
+		if all.found[s.id], err = k.unwrap(ctx, s); err != nil {
+			delete(all.found, s.id)
+			all.failed[s.id] = fmt.Errorf("subject: the key of subject %s: %w", s.id, err)
 		}
-		found[s.id] = aead
-		k.cache.Add(s.id, cachedKey{aead, now})
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	for _, id := range ids {
-		if _, ok := found[id]; !ok {
+		aead, ok := all.found[id]
+		// A refresh that began later may have marked the key, which the rows have as it was before. Then it is read again next time.
+		if ok && !began.Before(k.refreshedAt) {
+			k.cache.Add(id, cachedKey{aead, began})
+		}
+		if !ok && all.failed[id] == nil {
 			missing = append(missing, id)
 		}
 	}
 	return missing, nil
+}
+
+// unwrap returns a stored key, nil for a destroyed one.
+func (k *Keys) unwrap(ctx context.Context, s storedKey) (cipher.AEAD, error) {
+	if s.wrapped == nil {
+		return nil, nil
+	}
+	key, err := k.wrapper.Unwrap(ctx, s.id, s.wrapped)
+	if err != nil {
+		return nil, err
+	}
+	return chacha20poly1305.NewX(key)
 }
 
 type storedKey struct {
@@ -242,16 +343,14 @@ func (k *Keys) make(ctx context.Context, ids []uuid.UUID) error {
 			return fmt.Errorf("subject: wrap the key of subject %s: %w", id, err)
 		}
 	}
-	if _, err := k.pool.Exec(ctx, insertKeysSQL, ids, boxes); err != nil {
-		return fmt.Errorf("subject: store keys: %w", err)
-	}
-	return nil
+	_, err := k.pool.Exec(ctx, insertKeysSQL, ids, boxes)
+	return databaseError("store keys", err)
 }
 
 // Destroy destroys the keys of subjects, durably, and marks the subjects so that they never get another one.
 func (k *Keys) Destroy(ctx context.Context, ids ...uuid.UUID) error {
 	if _, err := k.pool.Exec(ctx, destroySQL, ids); err != nil {
-		return fmt.Errorf("subject: destroy keys: %w", err)
+		return databaseError("destroy keys", err)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -264,7 +363,7 @@ func (k *Keys) Destroy(ctx context.Context, ids ...uuid.UUID) error {
 // exists reports whether a subject has, or had, a key.
 func (k *Keys) exists(ctx context.Context, id uuid.UUID) (exists bool, err error) {
 	err = k.pool.QueryRow(ctx, existsSQL, id).Scan(&exists)
-	return exists, wrapError("look for the key", err)
+	return exists, databaseError("look for the key", err)
 }
 
 // waitForCaches waits until no instance uses the destroyed key of a subject any more. An erasure that has become visible only long after
@@ -273,7 +372,7 @@ func (k *Keys) waitForCaches(ctx context.Context, id uuid.UUID) error {
 	for announced := true; announced; {
 		tag, err := k.pool.Exec(ctx, announceSQL, id)
 		if err != nil {
-			return fmt.Errorf("subject: announce the erasure: %w", err)
+			return databaseError("announce the erasure", err)
 		}
 		announced = tag.RowsAffected() > 0
 	}

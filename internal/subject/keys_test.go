@@ -21,7 +21,7 @@ import (
 func opens(t *testing.T, keys *subject.Keys, e eventstore.Event) bool {
 	t.Helper()
 	one := []eventstore.Event{e}
-	if err := subject.NewCodec(keys).Open(t.Context(), one); err != nil {
+	if err := subject.NewCodec(keys).Open(t.Context(), one, true); err != nil {
 		t.Fatal(err)
 	}
 	return !strings.Contains(string(one[0].Payload), `"erased": true`)
@@ -88,7 +88,7 @@ func TestMissingKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	two, _ := b.instance(t)
-	err := subject.NewCodec(two).Open(t.Context(), e)
+	err := subject.NewCodec(two).Open(t.Context(), e, true)
 	if missing, ok := errors.AsType[*subject.MissingKeyError](err); !ok || missing.SubjectID != person {
 		t.Errorf("got %v", err)
 	}

@@ -3,16 +3,9 @@ package eventjson
 import (
 	"errors"
 	"fmt"
-	"strconv"
-
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"passbook/internal/account"
 )
-
-// SnapshotPattern is a jsonb value that the metadata of an event contains if this code can read the snapshot in it.
-var SnapshotPattern = `{"state":{"state_version":` + strconv.Itoa(StateVersion) + `}}`
 
 // MarshalSnapshot returns metadata that is only a snapshot of a state.
 func MarshalSnapshot(s account.State) ([]byte, error) {
@@ -39,13 +32,7 @@ type Stored struct {
 func Fold(s account.State, before int64, e Stored) (account.State, error) {
 	switch {
 	case before == 0 && e.Version > 1:
-		var metadata struct {
-			State jsontext.Value `json:"state"`
-		}
-		if err := json.Unmarshal(e.Metadata, &metadata); err != nil {
-			return s, fmt.Errorf("eventjson: decode metadata: %w", err)
-		}
-		return UnmarshalState(metadata.State)
+		return Snapshot(e.Metadata)
 	case e.Version != before+1:
 		return s, fmt.Errorf("%w: the stream goes from version %d to %d", ErrGap, before, e.Version)
 	}
