@@ -108,6 +108,8 @@ const internalDetail = "The server's log has the cause under the request id. Ret
 const unavailableDetail = "The database is unavailable or too slow; retry shortly. Whether a command was applied is not known: " +
 	"retry it with the same Idempotency-Key, and it is applied once."
 
+const keysUnavailableDetail = "The database of the subjects' keys is unavailable or too slow, and the request needs a key that is not in memory; retry shortly."
+
 // unreadable maps the reasons of package request to kinds of problem.
 var unreadable = map[request.Reason]kind{
 	request.InvalidJSON:      kindInvalidJSON,
@@ -383,10 +385,14 @@ func (s *server) explain(r *http.Request, err error) *problem {
 			slog.String("request_id", exchangeOf(r.Context()).requestID), slog.Any("error", err))
 	}
 	if s.unavailable(err) {
-		if exchangeOf(r.Context()).logsOutage(time.Now()) {
-			log(slog.LevelWarn, "the database is unavailable; commands and queries get 503 until it recovers")
+		detail, text := unavailableDetail, "the database is unavailable; commands and queries get 503 until it recovers"
+		if errors.Is(err, subject.ErrDatabase) {
+			detail, text = keysUnavailableDetail, "the database of the subjects' keys is unavailable; what needs a key gets 503 until it recovers"
 		}
-		p := newProblem(kindUnavailable, unavailableDetail)
+		if exchangeOf(r.Context()).logsOutage(time.Now()) {
+			log(slog.LevelWarn, text)
+		}
+		p := newProblem(kindUnavailable, detail)
 		p.retryAfter = 1
 		return p
 	}
