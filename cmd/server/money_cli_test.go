@@ -59,12 +59,12 @@ func TestMoneyOnTheCommandLine(t *testing.T) {
 	ada := l.find(`opened account ([0-9a-f-]{36}), position 2`, "accounts", "open", "Ada Lovelace", "EUR", "--deposit", "100", "--metadata", "branch=Bonn")
 	grace := l.find(`"account_id":"([0-9a-f-]{36})"`, "accounts", "open", "グレース", "EUR", "--json")
 	deposit := []string{"deposit", ada, "12.34", "--reference", "invoice 17", "--idempotency-key", "17"}
-	if first, second := l.find(`deposited 12\.34, position (\d+)`, deposit...), l.find(`position (\d+)`, deposit...); first != second {
+	if first, second := l.find(`deposited 12\.34 EUR to Ada Lovelace, position (\d+), balance 112\.34 EUR\n`, deposit...), l.find(`position (\d+)`, deposit...); first != second {
 		t.Errorf("a deposit with one key is at %s and at %s", first, second)
 	}
 	l.find(`would have a balance of 107\.34 EUR`, "withdraw", ada, "5", "--dry-run")
-	l.find(`withdrew 5, position`, "withdraw", ada, "5")
-	position := l.find(`transferred 7\.34, transfer [0-9a-f-]{36}, position (\d+)`, "transfer", ada, grace, "7.34")
+	l.find(`withdrew 5\.00 EUR from Ada Lovelace, position \d+, balance 107\.34 EUR`, "withdraw", ada, "5")
+	position := l.find(`transferred 7\.34 EUR from Ada Lovelace to グレース, transfer [0-9a-f-]{36}, position (\d+), balance 100\.00 EUR`, "transfer", ada, grace, "7.34")
 	l.find(`(?s)Owner +Ada Lovelace.*Balance +100\.00 EUR.*Metadata branch +Bonn`, "accounts", "show", ada, "--min-position", position)
 	if list, _ := l.run(exitOK, "accounts"); !strings.Contains(list, "グレース         7.34  0.00       7.34") || !strings.Contains(list, "Ada Lovelace   100.00") {
 		t.Errorf("the columns are not aligned:\n%s", list)

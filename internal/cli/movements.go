@@ -47,19 +47,19 @@ func newDeposit(settings *config.Settings) *cobra.Command {
 		Use: "deposit ACCOUNT AMOUNT", Short: "Put money into an account",
 		Example: `  server deposit 0198c1f0-0000-7000-8000-000000000001 12.34 --reference "invoice 17"
   server deposit 0198c1f0-0000-7000-8000-000000000001 12.34 --idempotency-key invoice-17   # once, however often it is sent`,
-	}, "deposited", (*client.Client).Deposit)
+	}, "deposited", "to", (*client.Client).Deposit)
 }
 
 func newWithdraw(settings *config.Settings) *cobra.Command {
 	return newMove(settings, &cobra.Command{
 		Use: "withdraw ACCOUNT AMOUNT", Short: "Take money out of an account",
 		Example: `  server withdraw 0198c1f0-0000-7000-8000-000000000001 5 --dry-run`,
-	}, "withdrew", (*client.Client).Withdraw)
+	}, "withdrew", "from", (*client.Client).Withdraw)
 }
 
-// newMove completes the command deposit or withdraw, which send does; verb says what was done.
+// newMove completes the command deposit or withdraw, which send does; verb says what was done, and word stands before the owner.
 func newMove(
-	settings *config.Settings, cmd *cobra.Command, verb string,
+	settings *config.Settings, cmd *cobra.Command, verb, word string,
 	send func(*client.Client, context.Context, client.MoneyMovement, ...client.CommandOption) (*client.Receipt, error),
 ) *cobra.Command {
 	cmd.Args = exactly(2, "ACCOUNT and AMOUNT")
@@ -76,7 +76,8 @@ func newMove(
 			return err
 		}
 		return flags.print(out, asJSON, receipt, lineOf(receipt, func() string {
-			return fmt.Sprintf("%s %s, position %d", verb, args[1], receipt.Position)
+			account := tell(ctx, c, id, receipt.Position)
+			return fmt.Sprintf("%s %s%s, position %d%s", verb, account.sum(args[1]), account.of(word), receipt.Position, account.now())
 		}), &would)
 	})
 }
@@ -107,7 +108,9 @@ func newTransfer(settings *config.Settings) *cobra.Command {
 			return err
 		}
 		return flags.print(out, asJSON, receipt, lineOf(receipt, func() string {
-			return fmt.Sprintf("transferred %s, transfer %s, position %d", args[2], receipt.TransferID, receipt.Position)
+			sender, recipient := tell(ctx, c, from, receipt.Position), tell(ctx, c, to, receipt.Position)
+			return fmt.Sprintf("transferred %s%s%s, transfer %s, position %d%s",
+				sender.sum(args[2]), sender.of("from"), recipient.of("to"), receipt.TransferID, receipt.Position, sender.now())
 		}), &would)
 	})
 }
