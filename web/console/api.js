@@ -78,10 +78,10 @@ async function refusal(answer) {
   }
 }
 
-// get reads a path. wait is a position: the read waits until it has been applied.
-export async function get(path, { query, wait, signal } = {}) {
+// get reads a path. wait is a position: the read waits until it has been applied, for so many seconds of patience.
+export async function get(path, { query, wait, patience = 20, signal } = {}) {
   const answer = await exchange('GET', path, {
-    query: { ...query, min_position: wait }, signal, headers: wait ? { Prefer: 'wait=20' } : undefined,
+    query: { ...query, min_position: wait }, signal, headers: wait ? { Prefer: `wait=${patience}` } : undefined,
   });
   return { body: parse(await answer.text()), position: Number(answer.headers.get('Passbook-Position')), more: answer.headers.has('Link') };
 }

@@ -4,8 +4,8 @@ import { decimalsOf } from './currencies.js';
 import { h, newID, toast } from './dom.js';
 import { Problem, batch, get, send } from './api.js';
 import { openForm } from './form.js';
-import { ownerOf } from './find.js';
-import { amount, count, figure, isZero, less, named, short, words } from './format.js';
+import { amount, count, figure, isZero, less, named, short } from './format.js';
+import { accountName, forget, ownerOf } from './owners.js';
 import { lacking } from './scopes.js';
 import { patch, write } from './metadata.js';
 
@@ -95,14 +95,26 @@ export function release(one, done) {
 // left is how much of a movement can still be reversed, or null if it is a reversal itself.
 export const left = (one) => (one.reverses || !one.reversed_amount ? null : less(one.amount, one.reversed_amount));
 
+// moved says what a movement was, and between whom: a deposit to Ada, a transfer of 5.00 EUR from Ada to Grace. name shows an account.
+function moved(one, name, sum) {
+  const kind = one.transfer_id ? 'transfer' : one.kind;
+  const accounts = one.counterparty_account_id ? [one.account_id, one.counterparty_account_id] : [one.account_id];
+  const [first, second] = accounts.map((id) => name(id, one.position));
+  const of = sum ? [kind, ' of ', sum] : [kind];
+  if (!second) return [of, one.kind === 'deposit' ? ' to ' : ' from ', first];
+  return one.kind === 'transfer_in' ? [of, ' from ', second, ' to ', first] : [of, ' from ', first, ' to ', second];
+}
+
 // reverse moves the money of a movement back. What it does is shown before it can be done.
 export function reverse(one, done) {
   const most = left(one);
   const takes = one.kind !== 'withdrawal'; // from an account that may have spent it
   openForm({
-    title: `Reverse the ${words(one.kind).toLowerCase()} of ${amount(one.amount)} ${one.currency}`, label: 'Reverse it', danger: true, dryRun: 'first',
-    done: telling(done, async (receipt) => ['Reversed ', figure(receipt.amount, one.currency), ` of the ${words(one.kind).toLowerCase()} of `, await who(one.account_id),
-      one.counterparty_account_id ? [one.kind === 'transfer_in' ? ' from ' : ' to ', await who(one.counterparty_account_id)] : '']),
+    title: ['Reverse the ', ...moved(one, accountName, figure(one.amount, one.currency))], label: 'Reverse it', danger: true, dryRun: 'first',
+    done: telling(done, async (receipt) => {
+      const [account, other] = await Promise.all([one.account_id, one.counterparty_account_id].map((id) => id && who(id)));
+      return ['Reversed ', figure(receipt.amount, one.currency), ' of the ', moved(one, (id) => (id === one.account_id ? account : other))];
+    }),
     about: one.transfer_id ? 'Both sides of the transfer are reversed together.' : null,
     list: [
       { ...sum(one.currency), required: false, placeholder: most, hint: `At most ${amount(most)}. Leave it empty to reverse all of that.` },
@@ -124,7 +136,10 @@ export function edit(account, done, first) {
   let known = account;
   const dialog = openForm({
     title: `Edit the account of ${named(account.owner)}`, label: 'Save', dryRun: 'offered',
-    done: telling(done, async (_, { owner }) => ['Changed the account of ', await who(account.account_id, owner)]),
+    done: telling(done, async (_, { owner }) => {
+      forget();
+      return ['Changed the account of ', await who(account.account_id, owner)];
+    }),
     list: [
       !account.erased && { name: 'owner', label: 'Owner', required: true, value: account.owner },
       { name: 'overdraft_limit', label: `Overdraft limit in ${account.currency}`, type: 'amount', currency: account.currency, required: true, value: account.overdraft_limit },
@@ -200,10 +215,13 @@ function erase(account, done) {
       const { events: [opened] } = await batch({ subject: account.account_id, limit: 1 });
       return send('POST', `/subjects/${opened.data.subject_id ?? account.account_id}/erase`);
     },
-    done: telling(done, ({ accounts, plain_text_remains: plain }) => [
-      `Erased the person of ${accounts.length === 1 ? 'this account' : `${count(accounts.length)} accounts`}`,
-      plain && '; the log still has text from before personal text was sealed',
-    ]),
+    done: telling(done, ({ accounts, plain_text_remains: plain }) => {
+      forget();
+      return [
+        `Erased the person of ${accounts.length === 1 ? 'this account' : `${count(accounts.length)} accounts`}`,
+        plain && '; the log still has text from before personal text was sealed',
+      ];
+    }),
   });
 }
 

@@ -1,6 +1,5 @@
 // Finding accounts by what people know of them: a part of the owner's name, an id, or the reference of a movement.
 import { Problem, get } from './api.js';
-import { named } from './format.js';
 
 export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
@@ -25,14 +24,4 @@ export async function findAccounts(text, { currency, limit = 8, signal } = {}) {
   const others = [...new Set(moved.body.transactions.map((one) => one.account_id))].filter((id) => !found.some((one) => one.account_id === id));
   const more = await Promise.all(others.slice(0, Math.max(0, limit - found.length)).map((id) => readOrNull(`/accounts/${id}`, signal)));
   return [...found, ...more.filter(Boolean)];
-}
-
-// ownerOf is the name of an account's owner, or null if it cannot be read.
-export async function ownerOf(id) {
-  try {
-    return named((await get(`/accounts/${id}`)).body.owner);
-  } catch (error) {
-    if (error instanceof Problem) return null;
-    throw error;
-  }
 }

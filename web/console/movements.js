@@ -2,7 +2,8 @@
 import { h } from './dom.js';
 import { get } from './api.js';
 import { guarded, left, reverse } from './commands.js';
-import { amount, count, isZero, short, time, words } from './format.js';
+import { amount, count, figure, isZero, time, words } from './format.js';
+import { accountLink } from './owners.js';
 import { lacking } from './scopes.js';
 
 export const KINDS = ['deposit', 'withdrawal', 'transfer_in', 'transfer_out', 'reversal_in', 'reversal_out'];
@@ -17,7 +18,6 @@ export const kinds = { name: 'kind', label: 'Kind', options: [['', 'Any'], ...KI
 
 const OUTWARD = ['withdrawal', 'transfer_out', 'reversal_out'];
 
-export const link = (id) => h('a', { href: `#/accounts/${id}` }, h('code', { title: id }, short(id)));
 const at = (position) => h('a', { href: `#/log/${position}` }, count(position));
 const under = (...content) => h('span', { class: 'under' }, content);
 
@@ -34,7 +34,7 @@ const signed = (one) => {
 function linked(one) {
   if (one.reverses) return under('reverses the movement at ', at(one.reverses));
   if (!one.reversed_by?.length) return null;
-  return under('reversed by ', one.reversed_by.map((position, i) => [i > 0 && ', ', at(position)]), `: ${amount(one.reversed_amount)} ${one.currency}`);
+  return under('reversed by ', one.reversed_by.map((position, i) => [i > 0 && ', ', at(position)]), ': ', figure(one.reversed_amount, one.currency));
 }
 
 // reversing is the button that reverses a movement, as long as something of it is left.
@@ -46,10 +46,10 @@ function reversing(one, done) {
 
 const parts = {
   recorded: { head: 'Recorded', cell: (one) => time(one.recorded_at) },
-  account: { head: 'Account', cell: (one) => (one.owner ? h('a', { href: `#/accounts/${one.account_id}` }, one.owner) : link(one.account_id)) },
+  account: { head: 'Account', class: 'name', cell: (one) => accountLink(one.account_id, one.position) },
   kind: { head: 'Kind', class: 'lead', cell: (one) => [words(one.kind), linked(one)] },
-  reference: { head: 'Reference', class: 'text', cell: (one) => [one.reference ?? (Object.keys(one.metadata ?? {}).length > 0 ? '' : '–'), labels(one.metadata)] },
-  other: { head: 'Other account', cell: (one) => (one.counterparty_account_id ? link(one.counterparty_account_id) : '–') },
+  reference: { head: 'Reference', class: 'text', cell: (one) => (one.reference || Object.keys(one.metadata ?? {}).length > 0 ? [one.reference, labels(one.metadata)] : '–') },
+  other: { head: 'Other account', class: 'name', cell: (one) => (one.counterparty_account_id ? accountLink(one.counterparty_account_id, one.position) : '–') },
   position: { head: 'Position', num: true, cell: (one) => at(one.position) },
   amount: { head: 'Amount', money: true, cell: signed },
   amountIn: { head: 'Amount', money: true, cell: (one) => [signed(one), ` ${one.currency}`] },

@@ -2,12 +2,16 @@
 import { h, fill, put } from '../dom.js';
 import { batch, checkpoint, get, parse, raw } from '../api.js';
 import { TYPES, describe } from '../events.js';
-import { count, indent, short, time } from '../format.js';
+import { count, indent, time } from '../format.js';
+import { accountLink } from '../owners.js';
 import { badge, filters, load, note, pairs, panel, table, trouble } from '../parts.js';
 import { Tail } from '../tail.js';
 
 const MOST = 300; // rows on the page
 const WINDOW = 1000; // positions that are looked at in one go, backwards
+
+// subject is the account of an event; the one of an erasure is a person.
+const subject = (event) => (event.type === 'SubjectErased' ? '–' : accountLink(event.subject, event.position));
 
 export function show({ root, parts: [position], query, signal }) {
   return position ? one(root, Number(position), signal) : all(root, query, signal);
@@ -21,7 +25,7 @@ function all(root, query, signal) {
   const rows = table('Events, newest first', [
     { head: 'Position', cell: (event) => h('a', { href: `#/log/${event.position}` }, count(event.position)) },
     { head: 'Type', class: 'lead', cell: (event) => event.type },
-    { head: 'Account', cell: (event) => h('a', { href: `#/accounts/${event.subject}` }, h('code', { title: event.subject }, short(event.subject))) },
+    { head: 'Account', class: 'name', cell: (event) => subject(event) },
     { head: 'What', cell: (event) => describe(event) },
     { head: 'Recorded', cell: (event) => time(event.time) },
   ], { empty: 'No events yet. New events appear here.', key: (event) => event.position });
@@ -123,7 +127,7 @@ function one(root, position, signal) {
     const event = parse(text);
     const facts = panel(event.type, { about: h('span', null, describe(event)) });
     fill(facts.body, pairs([
-      ['Account', h('a', { href: `#/accounts/${event.subject}` }, h('code', null, event.subject))],
+      ['Account', [subject(event), ' ', h('code', null, event.subject)]],
       ['Version of the account', count(event.version)],
       ['Recorded', h('time', { datetime: event.time }, event.time)],
       ['Event id', h('code', null, event.id)],

@@ -2,9 +2,9 @@
 import { h, fill, put } from '../dom.js';
 import { get, health } from '../api.js';
 import { chart } from '../chart.js';
-import { ownerOf } from '../find.js';
-import { amount, balances, count, figure, rate, short, span, sum, time } from '../format.js';
+import { amount, balances, count, figure, rate, span, sum, time } from '../format.js';
 import { ofAny } from '../movements.js';
+import { accountLink } from '../owners.js';
 import { badge, every, note, pairs, panel, table, trouble } from '../parts.js';
 import { week } from '../week.js';
 
@@ -112,31 +112,24 @@ function followWeek(body, below, asOf, currency, signal) {
     put(asOf, found.days ? `Days of UTC, as of position ${count(found.position)}.` : 'Days of UTC.');
     if (JSON.stringify(found) === shown) return;
     shown = JSON.stringify(found);
-    const owners = await ownersOf(found.largest ?? []);
     if (!found.days) {
       fill(body, note(`${count(found.many)} movements in ${currency.value} are too many to add up here: the API has no sums by day.`));
       fill(below, note('They are too many to compare.'));
       return;
     }
     rows.rows(found.days);
-    movements.rows(found.largest.map((one) => ({ ...one, owner: owners.get(one.account_id) })));
+    movements.rows(found.largest);
     fill(body, rows.element);
     fill(below, movements.element);
   }, (problem) => { fill(body, trouble(problem)); fill(below); });
   currency.addEventListener('change', now);
 }
 
-// ownersOf reads the names of the owners of the accounts of some rows.
-async function ownersOf(rows) {
-  const ids = [...new Set(rows.map((one) => one.account_id))];
-  return new Map(await Promise.all(ids.map(async (id) => [id, await ownerOf(id)])));
-}
-
 // followHolds shows how much is held in each currency by holds that expire soon, and the next of them.
 function followHolds(body, signal) {
   const rows = table('Holds about to expire', [
     { head: 'Expires', cell: (one) => time(one.expires_at) },
-    { head: 'Account', class: 'lead', cell: (one) => h('a', { href: `#/accounts/${one.account_id}/holds` }, one.owner || short(one.account_id)) },
+    { head: 'Account', class: 'lead', cell: (one) => accountLink(one.account_id, one.position, '/holds') },
     { head: 'Reference', class: 'text', cell: (one) => one.reference ?? '–' },
     { head: 'Amount', money: true, cell: (one) => [h('b', null, amount(one.amount)), ` ${one.currency}`] },
   ]);
@@ -151,8 +144,7 @@ function followHolds(body, signal) {
       fill(body, note(`No open hold expires within ${SOON} days.`));
       return;
     }
-    const owners = await ownersOf(next);
-    rows.rows(next.map((one) => ({ ...one, owner: owners.get(one.account_id) })));
+    rows.rows(next);
     const rest = page.total - next.length;
     fill(body, h('div', { class: 'sums' }, pairs([...Map.groupBy(page.holds, (one) => one.currency)].map(([code, list]) => [
       `${count(list.length)} in ${code}`, figure(sum(list.map((one) => one.amount)), code),

@@ -2,7 +2,8 @@
 import { h, fill, toast } from '../dom.js';
 import { get, send } from '../api.js';
 import { guarded } from '../commands.js';
-import { count, short, time } from '../format.js';
+import { count, time } from '../format.js';
+import { accountLink } from '../owners.js';
 import { every, note, panel, table, trouble } from '../parts.js';
 import { card, past } from '../projection.js';
 import { lacking, learn } from '../scopes.js';
@@ -14,7 +15,7 @@ export function show({ root, parts: [id], signal }) {
   const failed = table('Failures', [
     { head: 'Position', cell: (f) => h('a', { href: `#/log/${f.position}` }, count(f.position)) },
     { head: 'Event', class: 'lead', cell: (f) => f.type },
-    { head: 'Account', cell: (f) => h('a', { href: `#/accounts/${f.account_id}` }, h('code', { title: f.account_id }, short(f.account_id))) },
+    { head: 'Account', class: 'name', cell: (f) => accountLink(f.account_id) },
     { head: 'Error', class: 'wrap', cell: (f) => f.error ?? '–' },
     { head: 'Tries', num: true, cell: (f) => count(f.attempts) },
     { head: 'Waiting', num: true, cell: (f) => count(f.waiting) },

@@ -2,9 +2,10 @@
 import { h, fill } from '../dom.js';
 import { batch, get } from '../api.js';
 import { TYPES, describe } from '../events.js';
-import { UUID, ownerOf, readOrNull } from '../find.js';
+import { UUID, readOrNull } from '../find.js';
 import { amount, count, figure, named, short, time } from '../format.js';
 import { ofAny } from '../movements.js';
+import { accountLink } from '../owners.js';
 import { badge, found, latest, load, note, panel, table } from '../parts.js';
 
 const MOST = 10; // of each kind; a link leads to the rest
@@ -82,15 +83,12 @@ async function movements(q, signal) {
       all: body.next_cursor && `#/movements?${new URLSearchParams(query)}`,
     };
   }));
-  return [...pages, await transfers(pages.flatMap((page) => page.list))];
+  return [...pages, transfers(pages.flatMap((page) => page.list), pages.some((page) => page.all))];
 }
 
-async function transfers(list) {
+function transfers(list, more) {
   const sent = [...new Map(list.filter((one) => one.transfer_id && ['transfer_out', 'transfer_in'].includes(one.kind)).map((one) => [one.transfer_id, one])).values()];
-  const ids = [...new Set(sent.flatMap((one) => [one.account_id, one.counterparty_account_id]))];
-  const owners = new Map(await Promise.all(ids.map(async (id) => [id, await ownerOf(id)])));
-  const account = (id) => h('a', { href: `#/accounts/${id}` }, owners.get(id) ?? short(id));
-  const side = (one, out) => account((one.kind === 'transfer_out') === out ? one.account_id : one.counterparty_account_id);
+  const side = (one, out) => accountLink((one.kind === 'transfer_out') === out ? one.account_id : one.counterparty_account_id, one.position);
   const rows = table('Transfers found', [
     { head: 'From', class: 'lead', cell: (one) => side(one, true) },
     { head: 'To', cell: (one) => side(one, false) },
@@ -99,7 +97,17 @@ async function transfers(list) {
     { head: 'Amount', money: true, cell: (one) => figure(one.amount, one.currency) },
   ]);
   rows.rows(sent);
-  return { title: 'Transfers', total: sent.length, said: found({ total: sent.length }, 'transfer', 'transfers'), element: rows.element };
+  return { title: 'Transfers', total: sent.length, said: found({ total: sent.length, total_exceeds: more }, 'transfer', 'transfers'), element: rows.element };
+}
+
+// eventAt is the event at a position as a list, which is empty if the log does not reach that far.
+async function eventAt(position, signal) {
+  try {
+    return (await batch({ after: position - 1, limit: 1 }, signal)).events;
+  } catch (problem) {
+    if (problem.code === 'log-went-back') return [];
+    throw problem;
+  }
 }
 
 // events are the one at a position, and the types whose name has the text in it.
