@@ -75,6 +75,9 @@ func (g *gate) requests(method, path string) []seen {
 	return slices.DeleteFunc(slices.Clone(g.seen), func(s seen) bool { return s.method != method || s.path != path })
 }
 
+// cut drops a request without a response.
+func cut(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }
+
 func problem(w http.ResponseWriter, status int, body string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)

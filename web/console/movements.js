@@ -7,14 +7,18 @@ import { accountLink } from './owners.js';
 import { lacking } from './scopes.js';
 
 export const KINDS = ['deposit', 'withdrawal', 'transfer_in', 'transfer_out', 'reversal_in', 'reversal_out'];
-// counted are the choices of a kind, with how many movements of each the other filters of a path leave. The server counts among the first
-// 10,000 of them.
-export async function counted(path, query, options) {
-  const pages = await Promise.all(KINDS.map((kind) => get(path, { query: { ...query, kind, limit: 1, count: true }, ...options })));
-  return [['', 'Any'], ...KINDS.map((kind, i) => [kind, `${words(kind)} (${count(pages[i].body.total)}${pages[i].body.total_exceeds ? '+' : ''})`])];
+// counted counts the rows of a path for each value of a filter, as texts. The server counts among the first 10,000 of them.
+export async function counted(path, filter, values, query, options) {
+  const pages = await Promise.all(values.map((value) => get(path, { query: { ...query, [filter]: value, limit: 1, count: true }, ...options })));
+  return Object.fromEntries(values.map((value, i) => [value, `${count(pages[i].body.total)}${pages[i].body.total_exceeds ? '+' : ''}`]));
 }
 
-export const kinds = { name: 'kind', label: 'Kind', options: [['', 'Any'], ...KINDS.map((kind) => [kind, words(kind)])] };
+const ofKind = (counts) => [['', 'Any'], ...KINDS.map((kind) => [kind, `${words(kind)}${counts ? ` (${counts[kind]})` : ''}`])];
+
+export const kinds = { name: 'kind', label: 'Kind', options: ofKind() };
+
+// countedKinds are the choices of a kind, with how many movements of each the other filters of a path leave.
+export const countedKinds = async (path, query, options) => ofKind(await counted(path, 'kind', KINDS, query, options));
 
 const OUTWARD = ['withdrawal', 'transfer_out', 'reversal_out'];
 

@@ -47,30 +47,46 @@ export function allow(button, why, reason) {
 // note is the text shown where there is nothing else to show.
 export const note = (text, ...more) => h('p', { class: 'state' }, text, more);
 
-// trouble shows a problem in place of what could not be read.
+// trouble shows a problem in place of what could not be read. A key that is too narrow stays so: it is not tried again.
 export function trouble(problem, again) {
   const scope = problem.status === 403 && problem.scope;
+  if (scope) return h('p', { class: 'state', role: 'alert' }, 'The key lacks the scope ', h('code', null, scope), '.');
   return h('div', { class: 'state bad', role: 'alert' },
     h('p', null, h('strong', null, problem.title ?? 'Something went wrong')),
-    !problem.code?.endsWith('-not-found') && h('p', null, scope ? ['The key lacks the scope ', h('code', null, problem.scope), '.'] : problem.message),
+    !problem.code?.endsWith('-not-found') && h('p', null, problem.code === BEHIND ? behind() : problem.message),
     problem.requestID && h('p', { class: 'meta' }, `Request ${problem.requestID}`),
     again && h('button', { type: 'button', on: { click: again } }, 'Try again'));
 }
+
+// BEHIND is the code of a read that has waited in vain for what was recorded last, and behind says so to people.
+export const BEHIND = 'projection-behind';
+export const behind = () => ['What was recorded last is not in it yet. It appears here as soon as it is. ', h('a', { href: '#/projections' }, 'See the projections')];
 
 // report logs an error that is not a response of the server to the browser's console: it is a bug of the page.
 function report(error, signal) {
   if (!(error instanceof Problem) && !signal.aborted) console.error(error);
 }
 
-// load fills a region with what make returns, and shows a problem there instead if it throws one.
-export async function load(region, signal, make) {
+const AGAIN = 2000; // milliseconds until what could not be read is read again
+const loads = new WeakMap(); // the last load of each region
+
+// load fills a region with what make returns, and shows a problem there instead if it throws one. While the server is unavailable it
+// tries again. shown is the problem that is on the page already.
+export async function load(region, signal, make, shown) {
+  const turn = Symbol('load');
+  loads.set(region, turn);
   region.setAttribute('aria-busy', 'true');
   try {
     const made = await make();
     if (!signal.aborted) fill(region, made);
   } catch (error) {
     report(error, signal);
-    if (!signal.aborted) fill(region, trouble(error, () => load(region, signal, make)));
+    if (!signal.aborted) {
+      if (error.message !== shown) fill(region, trouble(error, () => load(region, signal, make)));
+      if ([0, 502, 503, 504].includes(error.status)) {
+        setTimeout(() => { if (!signal.aborted && loads.get(region) === turn) load(region, signal, make, error.message); }, AGAIN);
+      }
+    }
   }
   if (!signal.aborted) region.removeAttribute('aria-busy');
 }

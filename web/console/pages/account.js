@@ -6,8 +6,9 @@ import { buttons, changing, erasing } from '../commands.js';
 import { describe } from '../events.js';
 import { amount, count, drawn, figure, named, time } from '../format.js';
 import { holdsOf } from '../holds.js';
-import { counted, kinds, ofAccount } from '../movements.js';
-import { badge, download, filters, found as total, latest, load, note, pager, pairs, panel, period, table } from '../parts.js';
+import { countedKinds, kinds, ofAccount } from '../movements.js';
+import { know } from '../owners.js';
+import { BEHIND, badge, behind, download, filters, found as total, latest, load, note, pager, pairs, panel, period, table } from '../parts.js';
 import { learn } from '../scopes.js';
 import { Tail } from '../tail.js';
 import { statementOf } from '../statement.js';
@@ -31,7 +32,8 @@ export function show({ root, parts: [id, tab], query, signal: left }) {
     }, text)),
     h('a', { href: `#/time-travel?account=${id}` }, 'Time travel'));
   const body = h('div');
-  fill(root, h('div', { class: 'title' }, h('div', { class: 'named' }, heading, state, live), actions), head, past.element, pages, body);
+  const lateness = h('p', { class: 'late', role: 'status', hidden: true });
+  fill(root, h('div', { class: 'title' }, h('div', { class: 'named' }, heading, state, live), actions), lateness, head, past.element, pages, body);
 
   // missing takes the place of everything when there is no such account.
   const missing = () => {
@@ -54,17 +56,26 @@ export function show({ root, parts: [id, tab], query, signal: left }) {
   let known = null; // what is shown of the account
   let readAt = 0; // the position of the read model that it was read at
   const refresh = (wait) => {
+    readHead(wait);
+    below.read();
+  };
+  const readHead = (wait) => {
     const now = next();
     view.wait = wait;
     load(head, now, async () => {
       let account;
+      let late = null;
       try {
-        ({ body: account, position: readAt } = await get(`/accounts/${id}`, { wait, signal: now }));
+        ({ account, late, position: readAt } = await accountAt(id, wait, now));
       } catch (problem) {
         if (problem.status === 404 || problem.errors?.some((one) => one.parameter === 'account_id')) missing();
         throw problem;
       }
       await learn(now);
+      if (late) setTimeout(() => { if (!now.aborted) readHead(wait); }, 1000);
+      fill(lateness, late && ['The account is shown as of position ', count(readAt), '. ', ...behind()]);
+      lateness.hidden = !late;
+      know(id, account.owner);
       if (JSON.stringify(account) === JSON.stringify(known)) return [...head.childNodes];
       known = account;
       fill(heading, named(account.owner));
@@ -75,11 +86,22 @@ export function show({ root, parts: [id, tab], query, signal: left }) {
       load(past.body, drawing, () => history(account, line, view, drawing));
       return facts(account, done);
     });
-    below.read();
   };
   refresh(query.get('wait'));
   follow(id, signal, live, () => readAt, refresh);
   return { update(asked) { below.update?.(asked); } };
+}
+
+// accountAt reads the account as of a position. If the read model does not reach it soon, it is late, and the account is as it is there.
+async function accountAt(id, wait, signal) {
+  try {
+    const { body: account, position } = await get(`/accounts/${id}`, { wait, patience: 5, signal });
+    return { account, position };
+  } catch (problem) {
+    if (problem.code !== BEHIND) throw problem;
+    const { body: account, position } = await get(`/accounts/${id}`, { signal }).catch((other) => { throw other.status === 404 ? problem : other; });
+    return { account, position, late: true };
+  }
 }
 
 // follow reads the account again when something has happened to it, once a second at most.
@@ -191,7 +213,7 @@ function movementsOf(view, query) {
     put(sum, total(page, 'movement', 'movements'));
     fill(turn, pager(path, asked, page.next_cursor));
     const { from, to } = wanted();
-    counted(`/accounts/${id}/transactions`, { from, to }, { wait: view.wait, signal: now }).then((options) => search.offer('kind', options)).catch(() => {}); // the list says what is wrong
+    countedKinds(`/accounts/${id}/transactions`, { from, to }, { wait: view.wait, signal: now }).then((options) => search.offer('kind', options)).catch(() => {}); // the list says what is wrong
     return rows.element;
   }));
   return { read, update(now) { asked = now; search.set(now); read(); } };

@@ -1,7 +1,7 @@
 // Movements of all accounts, found by what is known of them.
 import { h, fill, put } from '../dom.js';
 import { Problem, get } from '../api.js';
-import { counted, kinds, ofAll } from '../movements.js';
+import { countedKinds, kinds, ofAll } from '../movements.js';
 import { learn } from '../scopes.js';
 import { download, filters, found, inCurrencies, latest, load, pager, panel, period, table } from '../parts.js';
 
@@ -44,7 +44,7 @@ export function show({ root, query, signal }) {
       put(sum, found(body, 'movement', 'movements'));
       fill(turn, pager('/movements', asked, body.next_cursor));
       const { cursor, sort, ...others } = asFilters(asked);
-      counted('/transactions', others, { wait, signal: now }).then((options) => search.offer('kind', options)).catch(() => {}); // the list says what is wrong
+      countedKinds('/transactions', others, { wait, signal: now }).then((options) => search.offer('kind', options)).catch(() => {}); // the list says what is wrong
       return rows.element;
     }));
   };
