@@ -10,7 +10,7 @@ import { picker } from './picker.js';
 
 // fields makes labelled inputs. A field has a name and a label, and may have a hint, a type, a value and more of what
 // inputs have. The type metadata is a text of pairs, which is read also when it is empty if the field is whole; amount is one in the
-// field's currency, which may be a function, and says how it is read; account is picked; moment and day are typed. One that is neither required nor plain is
+// field's currency, which may be a function, and says how it is read unless it is plain; account is picked; moment and day are typed. One that is neither required nor plain is
 // said to be optional.
 export function fields(list) {
   const inputs = new Map();
@@ -19,7 +19,7 @@ export function fields(list) {
   const elements = list.map((field) => {
     const id = newID('field');
     const error = h('p', { class: 'field-error', id: `${id}-error`, hidden: true });
-    const about = [field.hint && `${id}-hint`, field.type === 'amount' && `${id}-reading`, `${id}-error`].filter(Boolean).join(' ');
+    const about = [field.hint && `${id}-hint`, field.type === 'amount' && !field.plain && `${id}-reading`, `${id}-error`].filter(Boolean).join(' ');
     const common = { id, name: field.name, 'aria-describedby': about, 'aria-required': field.required ? 'true' : null };
     const picked = field.type === 'account' ? picker(field, common) : null;
     const input = picked ? picked.input : control(field, common);
@@ -31,7 +31,7 @@ export function fields(list) {
     return h('div', { class: ['field', field.width, field.type === 'moment' && 'date', check && 'check'] },
       h('label', { for: id }, field.label, field.type === 'moment' && ` (${zone(new Date())})`, field.type === 'day' && ' (UTC)', optional && h('span', { class: 'optional' }, ' optional')),
       picked ? picked.element : input,
-      field.type === 'amount' && reading(field, input, `${id}-reading`),
+      field.type === 'amount' && !field.plain && reading(field, input, `${id}-reading`),
       field.hint && h('p', { class: ['hint', field.warning && 'warning'], id: `${id}-hint` }, field.hint),
       error);
   });

@@ -4,7 +4,7 @@ import { h, fill, newID, put, toast } from './dom.js';
 import { UUID } from './find.js';
 import { clear, fields, mark, value } from './form.js';
 import { count } from './format.js';
-import { before, periods, today, writeMoment } from './moments.js';
+import { before, periods, readMoment, today, writeMoment } from './moments.js';
 
 // panel is a section with a heading. What it shows goes into body; a tall one keeps room for a chart.
 export function panel(title, { about, actions, wide, tall } = {}) {
@@ -158,7 +158,10 @@ export function table(label, columns, { empty = 'Nothing here yet.', key } = {})
   const element = h('div', { class: 'scroll', role: 'region', 'aria-label': label, tabindex: '0' },
     h('table', { role: 'table', 'aria-label': label },
       h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, columns.map((column) => h('th', { role: 'columnheader', scope: 'col', class: (column.num || column.money) && 'num' }, column.head)))), body), nothing);
-  const row = (item) => h('tr', { role: 'row', 'data-key': key?.(item) }, columns.map((column) => h('td', { role: 'cell', 'data-label': column.head, class: [column.num && 'num', column.money && 'num money', column.class] }, h('span', null, column.cell(item)))));
+  const cell = (column, content) => h('td', {
+    role: 'cell', 'data-label': column.head, class: [column.num && 'num', column.money && 'num money', column.class, content === '–' && 'nothing'],
+  }, h('span', null, content));
+  const row = (item) => h('tr', { role: 'row', 'data-key': key?.(item) }, columns.map((column) => cell(column, column.cell(item))));
   const rows = (items) => {
     fill(body, items.map(row));
     nothing.hidden = items.length > 0;
@@ -173,13 +176,20 @@ export function pairs(list) {
 }
 
 // period is the field that fills in from and to, which are moments, or days of UTC.
-export const period = { name: 'period', label: 'Period', type: 'period', options: [['', 'Custom'], ...periods().map(([name]) => [name, name])] };
+export const period = { name: 'period', label: 'Period', type: 'period', options: [['', 'Any time'], ...periods().map(([name]) => [name, name]), ['custom', 'Custom']] };
 
-// within fills in the fields from and to. The end of a period is left open if it is still to come.
-function within(name, inputs, utc) {
+// ends are what the fields from and to have in a period. Its end is left open if it is still to come.
+function ends(name, utc) {
   const [, from, to] = periods(utc).find(([known]) => known === name) ?? [name, '', ''];
-  inputs.get('from').value = from;
-  inputs.get('to').value = to > today(utc) ? '' : utc && to ? before(to) : to;
+  return { from, to: to > today(utc) ? '' : utc && to ? before(to) : to };
+}
+
+// periodOf is the period that the query of an address has; the one that is chosen, if it is that one.
+function periodOf(chosen, now, utc) {
+  const [from, to] = [now.get('from') ?? '', now.get('to') ?? ''];
+  const read = (text) => (utc ? text : readMoment(text, 'from') ?? '');
+  const same = (name) => name !== 'custom' && read(ends(name, utc).from) === from && read(ends(name, utc).to) === to;
+  return [chosen, '', ...periods(utc).map(([name]) => name)].find(same) ?? 'custom';
 }
 
 // accountIn is the id of the account that is picked, or ''.
@@ -190,11 +200,18 @@ export function accountIn(field, pickers) {
   throw new Problem({ title: 'No account is chosen', status: 400, detail: `“${id}” ${detail}.`, errors: [{ pointer: `/${field.name}`, detail }] });
 }
 
+const FEW = 4; // filters that are never folded
+
 // filters is a form of filters which is applied as it is changed, by a new query of the address. checked is for what reads
 // by them: a problem that it throws is shown beside the filter concerned too.
 export function filters(path, list, query) {
   const made = fields(list.map((one) => ({ ...one, plain: true, picked: () => apply() })));
   const { inputs, pickers } = made;
+  const utc = list.some((one) => one.type === 'day');
+  const refused = (problem) => {
+    mark(problem, made);
+    if (element.querySelector('[aria-invalid]')) unfold(true);
+  };
   const apply = async () => {
     const asked = new URLSearchParams();
     await Promise.all([...pickers.values()].map((one) => one.settled()));
@@ -205,20 +222,33 @@ export function filters(path, list, query) {
         if (found) asked.set(field.name, found);
       }
     } catch (problem) {
-      mark(problem, made);
+      refused(problem);
       return;
     }
     const text = asked.toString();
     location.hash = text ? `${path}?${text}` : path;
   };
   function change({ target }) {
-    if (target.name === 'period') within(target.value, inputs, list.some((one) => one.type === 'day'));
-    else if (['from', 'to'].includes(target.name) && inputs.has('period')) inputs.get('period').value = '';
+    if (target.name === 'period' && target.value === 'custom') {
+      inputs.get('from').focus();
+      return;
+    }
+    if (target.name === 'period') for (const [name, text] of Object.entries(ends(target.value, utc))) inputs.get(name).value = text;
     apply();
   }
-  const element = h('form', { class: 'filters', role: 'search', 'aria-label': 'Filters', on: { submit(event) { event.preventDefault(); apply(); }, change } },
-    made.elements, h('button', { type: 'submit', class: 'visually-hidden' }, 'Apply'));
+  // Many filters are folded behind a button where they would take the whole screen.
+  const many = list.length > FEW;
+  const fold = h('button', { type: 'button', class: 'fold', 'aria-expanded': 'false', on: { click: () => unfold(fold.getAttribute('aria-expanded') === 'false') } }, 'Filters');
+  const unfold = (open) => {
+    element.classList.toggle('folded', many && !open);
+    fold.setAttribute('aria-expanded', String(open));
+  };
+  const element = h('form', { class: ['filters', many && 'folded'], role: 'search', 'aria-label': 'Filters', on: { submit(event) { event.preventDefault(); apply(); }, change } },
+    many && fold, made.elements, h('button', { type: 'submit', class: 'visually-hidden' }, 'Apply'));
   const set = (now) => {
+    const active = list.filter(({ name, type }) => type !== 'period' && name !== 'sort' && now.get(name)).length;
+    put(fold, active > 0 ? `Filters (${active})` : 'Filters');
+    if (inputs.has('period')) inputs.get('period').value = periodOf(inputs.get('period').value, now, utc);
     for (const { name, type } of list.filter((one) => one.type !== 'period')) {
       const input = inputs.get(name);
       const asked = now.get(name) ?? '';
@@ -235,7 +265,7 @@ export function filters(path, list, query) {
     try {
       return await read();
     } catch (error) {
-      mark(error, made);
+      refused(error);
       throw error;
     }
   };

@@ -6,13 +6,15 @@ import { learn } from '../scopes.js';
 import { download, filters, found, inCurrencies, latest, load, pager, panel, period, table } from '../parts.js';
 
 export function show({ root, query, signal }) {
+  let asked = query;
+  const currency = () => asked.get('currency') ?? '';
   const search = filters('/movements', [
     { name: 'reference', label: 'Reference', placeholder: 'exact match' },
     { name: 'transfer_id', label: 'Transfer id' },
     { name: 'metadata_key', label: 'Metadata key' },
     { name: 'metadata', label: 'Metadata value', placeholder: 'exact match' },
-    { name: 'min_amount', label: 'At least', width: 'narrow' },
-    { name: 'max_amount', label: 'At most', width: 'narrow' },
+    { name: 'min_amount', label: 'At least', width: 'narrow', type: 'amount', currency },
+    { name: 'max_amount', label: 'At most', width: 'narrow', type: 'amount', currency },
     { name: 'currency', label: 'Currency', options: inCurrencies([]) },
     kinds,
     period,
@@ -24,7 +26,6 @@ export function show({ root, query, signal }) {
   const sum = h('span', { class: 'about', role: 'status' });
   const list = panel('Movements found', { wide: true, actions: h('div', { class: 'choice' }, sum, download('/transactions', () => ({ ...asFilters(asked), cursor: undefined, limit: 500, count: undefined }), () => 'movements.csv', signal)) });
   const turn = h('div', { class: 'turn' });
-  let asked = query;
   let wait = query.get('wait');
   const rows = table('Movements', ofAll((receipt) => {
     wait = receipt.position;
