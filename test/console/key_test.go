@@ -39,7 +39,7 @@ func TestConsoleAsksForAKey(t *testing.T) {
 	s.key = s.createKey("accounts:write", "projections:admin")
 	ada := s.open("Ada Lovelace", "EUR")
 	narrow := s.createKey("accounts:read", "events:read")
-	b := browse(t, s.gate.URL, "/accounts/"+ada, "status of 401", "status of 403")
+	b := browse(t, s.gate.URL, "/accounts/"+ada, "status of 401", "status of 403", "status of 409")
 	b.sees("A key is needed")
 	b.until(`document.querySelectorAll('dialog').length === 1`)
 	b.fill("key", "a wrong one")
@@ -60,7 +60,18 @@ func TestConsoleAsksForAKey(t *testing.T) {
 		t.Errorf("the console found out about the key with %d commands and %d reads of /me", len(sent), len(asked))
 	}
 
-	b.button("Forget it")
+	b.visit("/webhooks")
+	b.until(`document.querySelector('main').innerText.endsWith('at least once.\n\nThe key lacks the scope projections:read.')`) // says so once
+
+	// The search finds what the key may read, also where the log does not reach the position that the text could be.
+	s.deposit(ada, "900")
+	b.visit("/search?q=900")
+	b.sees("Movements of this amount", "+900.00 EUR")
+	b.button("Forget the key")
+	b.fill("key", s.createKey("accounts:read"))
+	b.submit()
+	b.sees("Movements of this amount", "+900.00 EUR", "Events are not searched: the key lacks the scope events:read.")
+	b.button("Forget the key")
 	b.sees("A key is needed")
 	b.until(`sessionStorage.getItem('passbook-key') === null`)
 	b.button("Not now")

@@ -1,12 +1,14 @@
 // Search: whatever is known of an account, a movement, a transfer or an event, typed into one box.
 import { h, fill } from '../dom.js';
 import { batch, get } from '../api.js';
+import { read } from '../amounts.js';
 import { TYPES, describe } from '../events.js';
 import { UUID, readOrNull } from '../find.js';
 import { amount, count, figure, named, short, time } from '../format.js';
 import { ofAny } from '../movements.js';
 import { accountLink } from '../owners.js';
 import { badge, found, latest, load, note, panel, table } from '../parts.js';
+import { lacking, learn } from '../scopes.js';
 
 const MOST = 10; // of each kind; a link leads to the rest
 
@@ -26,8 +28,10 @@ export function show({ root, query, signal }) {
       const parts = (await Promise.all([accounts(q, now), movements(q, now), events(q, now)])).flat();
       const hits = parts.filter((part) => part.total > 0);
       const sum = hits.map((part) => part.said).join(', ');
+      const left = parts.filter((part) => part.why).map(({ title, why }) => h('p', { class: 'meta' }, `${title} are not searched: ${why.replace(/^T/, 't')}`));
       return [
         h('p', { class: 'lede', role: 'status' }, hits.length > 0 ? `For “${q}”: ${sum}.` : `Nothing is known of “${q}”. A reference, an amount and metadata must match exactly; of an owner’s name any part.`),
+        left,
         hits.map(({ title, said, element, all }) => {
           const list = panel(title, { wide: true, about: said });
           fill(list.body, element, all && h('p', { class: 'rest' }, h('a', { href: all }, 'Show all')));
@@ -58,13 +62,23 @@ async function accounts(q, signal) {
   return { title: 'Accounts', total: page.total, said: found(page, 'account', 'accounts'), element: rows.element, all: page.next_cursor && `#/accounts?${new URLSearchParams({ owner_contains: q })}` };
 }
 
+// asAmount is the decimal that a text is, as amounts are typed. What could be two is searched for as it is.
+function asAmount(q) {
+  try {
+    return read(q, 2);
+  } catch {
+    return q;
+  }
+}
+
 // asked are the searches for movements that a text can mean, as queries of the page of movements.
 function asked(q) {
   if (UUID.test(q)) return [{ transfer_id: q.toLowerCase() }];
+  const sum = asAmount(q);
   const [, key, value] = /^([^:]{1,40}):\s*(.+)$/.exec(q) ?? [];
   return [
     { reference: q },
-    /^\d{1,30}(\.\d{1,9})?$/.test(q) && { min_amount: q, max_amount: q },
+    /^\d{1,30}(\.\d{1,9})?$/.test(sum) && { min_amount: sum, max_amount: sum },
     key && { metadata_key: key.trim(), metadata: value },
   ].filter(Boolean);
 }
@@ -112,7 +126,10 @@ async function eventAt(position, signal) {
 
 // events are the one at a position, and the types whose name has the text in it.
 async function events(q, signal) {
-  const list = /^[1-9]\d{0,14}$/.test(q) ? (await batch({ after: Number(q) - 1, limit: 1 }, signal)).events : [];
+  await learn(signal);
+  const why = lacking('events:read');
+  if (why) return { title: 'Events', total: 0, why };
+  const list = /^[1-9]\d{0,14}$/.test(q) ? await eventAt(Number(q), signal) : [];
   const types = q.length > 2 ? TYPES.filter((type) => type.toLowerCase().includes(q.toLowerCase().replaceAll(' ', ''))) : [];
   const lines = [
     ...list.map((event) => h('li', null, h('a', { href: `#/log/${event.position}` }, `Position ${count(event.position)}`), ` ${event.type} `, describe(event))),
