@@ -7,6 +7,7 @@ import { ofAny } from '../movements.js';
 import { accountLink } from '../owners.js';
 import { badge, every, note, pairs, panel, table, trouble } from '../parts.js';
 import { week } from '../week.js';
+import { standing as standingOf } from './webhooks.js';
 
 const KEEP = 120; // seconds that the charts show
 const SOON = 7; // days within which a hold is about to expire
@@ -157,7 +158,7 @@ function followHolds(body, signal) {
 function followWebhooks(body, signal) {
   const rows = table('Webhooks that fail', [
     { head: 'URL', class: 'lead', cell: (one) => h('a', { href: '#/webhooks' }, one.url) },
-    { head: 'State', cell: (one) => badge(one.state === 'active' ? 'failing' : one.state) },
+    { head: 'State', cell: (one) => badge(standingOf(one)) },
     { head: 'Failing since', cell: (one) => (one.failing_since ? time(one.failing_since) : '–') },
     { head: 'Last error', class: 'wrap', cell: (one) => one.last_error ?? '–' },
     { head: 'Behind', num: true, cell: (one) => count(one.lag) },

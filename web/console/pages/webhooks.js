@@ -7,6 +7,9 @@ import { count, time } from '../format.js';
 import { badge, every, note, pairs, panel, table, trouble } from '../parts.js';
 import { lacking, learn } from '../scopes.js';
 
+// standing is the state of a webhook in a word: an active one that cannot deliver is failing.
+export const standing = (one) => (one.state === 'active' && one.failing_since !== null ? 'failing' : one.state);
+
 // ruledOut says why a webhook cannot be made or changed, or is null.
 const ruledOut = () => lacking('events:read', 'projections:admin');
 
@@ -81,7 +84,7 @@ function card({ id, url }, signal, changed) {
         shown = one.state;
       }
       fill(state, pairs([
-        ['State', badge(one.state)],
+        ['State', badge(standing(one))],
         ['Position', `${count(one.position)} (${count(one.lag)} behind)`],
         ['Events', one.types.length === 0 ? 'of all types' : one.types.join(', ')],
         one.accounts.length > 0 && ['Accounts', count(one.accounts.length)],
