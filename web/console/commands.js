@@ -231,7 +231,7 @@ export function guarded(text, run, why, properties) {
   const button = h('button', {
     type: 'button', ...properties, 'aria-disabled': why ? 'true' : null, 'aria-describedby': why ? describedBy : null, title: why, on: { click: why ? null : run },
   }, text);
-  return why ? [button, h('span', { class: 'visually-hidden', id: describedBy }, why)] : button;
+  return why ? [button, h('span', { hidden: true, id: describedBy }, why)] : button;
 }
 
 // changing is a small button that opens the form of changes at one field.
