@@ -51,7 +51,7 @@ the subjects' keys if personal text is sealed.`,
 }
 
 func detach(ctx context.Context, cfg config.Config, pool *pgxpool.Pool, dir string, o archive.Options, out, shown io.Writer) error {
-	codec, closeKeys, err := app.LogCodec(ctx, cfg, cfg.FollowURL != "")
+	codec, closeKeys, err := app.LogCodec(ctx, cfg, false)
 	if err != nil {
 		return err
 	}

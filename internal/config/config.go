@@ -174,7 +174,8 @@ func (s *Settings) ClientFlags() []string { return flagsOf(s.addr, s.tlsCert, s.
 
 // DatabaseFlags returns the flags that commands read which work on the database itself.
 func (s *Settings) DatabaseFlags() []string {
-	return flagsOf(s.databaseURL, s.databaseURLFile, s.directDatabaseURL, s.directDatabaseURLFile, s.dataDir, s.pgBin, s.signingKeyFile, s.logLevel, s.logFormat)
+	return flagsOf(s.databaseURL, s.databaseURLFile, s.directDatabaseURL, s.directDatabaseURLFile, s.dataDir, s.pgBin, s.signingKeyFile, s.masterKeyFile,
+		s.keysDatabaseURL, s.keysDatabaseURLFile, s.logLevel, s.logFormat)
 }
 
 // DemoFlags returns the flags that server demo reads, which takes nothing from the settings of a server but where to find PostgreSQL; its
