@@ -63,7 +63,7 @@ func TestDetachUnderLoad(t *testing.T) {
 		}
 	}
 	detached, loaded := 0, 0
-	for round := range 6 {
+	for round := range 3 {
 		for range 20 {
 			turns <- struct{}{}
 		}
