@@ -23,7 +23,8 @@ import (
 // comparePage is how many events are read from the log at a time.
 const comparePage = 1000
 
-// compareLogs compares the log in the database with that of a running server, event by event, up to the end of the shorter one.
+// compareLogs compares the log in the database with that of a running server, event by event, up to the end of the shorter one. It begins
+// where both have all events.
 func compareLogs(ctx context.Context, cfg config.Config, server string, out io.Writer) (err error) {
 	d, err := app.AttachDatabase(ctx, cfg)
 	if err != nil {
@@ -43,9 +44,18 @@ func compareLogs(ctx context.Context, cfg config.Config, server string, out io.W
 	if err != nil {
 		return err
 	}
-	next, stop := iter.Pull2(c.Events(ctx, 0, client.EventFilter{}))
+	position, err := beforeBoth(ctx, store, c)
+	if err != nil {
+		return explain(ctx, err, server)
+	}
+	if position > 0 {
+		if _, err := fmt.Fprintf(out, "events up to position %d are in an archive, and are not compared\n", position); err != nil {
+			return err
+		}
+	}
+	next, stop := iter.Pull2(c.Events(ctx, position, client.EventFilter{}))
 	defer stop()
-	render, hash, position := app.CloudEvent(cfg.Naming), sha256.New(), int64(0)
+	render, hash := app.CloudEvent(cfg.Naming), sha256.New()
 	for {
 		events, err := store.Select(ctx, position, math.MaxInt64, eventstore.Selection{}, comparePage)
 		if err != nil {
@@ -82,6 +92,21 @@ func compareLogs(ctx context.Context, cfg config.Config, server string, out io.W
 			return reportEqual(out, server, position, hash.Sum(nil), position, end)
 		}
 	}
+}
+
+// beforeBoth returns the position after which both logs have all events.
+func beforeBoth(ctx context.Context, here *eventstore.Store, there *client.Client) (int64, error) {
+	first, err := here.Begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, err := range there.Events(ctx, 0, client.EventFilter{}) {
+		if refused, ok := errors.AsType[*client.Problem](err); ok && refused.Code == "events-archived" {
+			return max(first, refused.FirstPosition) - 1, nil
+		}
+		return first - 1, err
+	}
+	return first - 1, nil
 }
 
 // openLog opens the log in the database. The caller calls done.

@@ -39,7 +39,8 @@ func newAudit(settings *config.Settings) *cobra.Command {
 		Long: `Audit computes the hash of every event and the Merkle tree over them, and compares it with signed checkpoints. It needs a copy
 of the log and the public key, and no server: a dump (of server backup or pg_dump), or the database itself (DATABASE_URL, or the
 private PostgreSQL in PASSBOOK_DATA_DIR). With --parquet it reads the partitions that were exported to a directory, and only what follows
-them from the dump or from a database that is named; without one of these, it compares the checkpoints that the partitions reach. It prints the first positions whose events were changed, moved, removed or cut off.
+them from the dump or from a database that is named; without one of these, it compares the checkpoints that the partitions reach. A log whose
+first events are in an archive needs --parquet with its directory. It prints the first positions whose events were changed, moved, removed or cut off.
 
 The copy's own checkpoint cannot show that the end of the log was cut off together with it. Give checkpoints that were kept
 elsewhere with --checkpoint: the file of PASSBOOK_CHECKPOINT_FILE, or responses of GET /log/checkpoint. docs/audit.md says what an
@@ -166,6 +167,9 @@ func audit(ctx context.Context, cfg config.Config, flags *auditFlags, named bool
 	}
 	defer func() { err = errors.Join(err, closeCopy()) }()
 	report, err := merkle.Check(ctx, copied, keys.Open, outside)
+	if archived, ok := errors.AsType[*eventstore.ArchivedError](err); ok {
+		return fmt.Errorf("audit: positions 1 to %d are not in this copy of the log; they are in the archive: name its directory with --parquet", archived.First-1)
+	}
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}

@@ -30,13 +30,14 @@ or not), in one snapshot, and writes nothing: it may run while the service is li
 a few times, which takes minutes for tens of millions of events.
 
 If the log is signed, it checks its hashes and its checkpoint too, and with PASSBOOK_SIGNING_KEY_FILE the signature; server audit
-does that without a server.
+does that without a server, and with the directory of an archive.
 
 It reports as "not checked" what it does not know: the rows of a projection of your own, until internal/verify has a
-check for it.
+check for it. If the first events are in an archive, it checks those that the log has, and names the checks that need all of
+them.
 
 With --against, it compares the log instead with that of another running Passbook, such as a follower's with its primary's: every
-event, up to the end of the shorter log. It prints the position and a hash of all events up to it, or the first event that
+event that neither has in an archive, up to the end of the shorter log. It prints the position and a hash of all events up to it, or the first event that
 differs. PASSBOOK_KEY is the key for the other server (scope events:read).
 
 It exits 0 if nothing differs, and 1 if something does or if it could not check.`,
@@ -123,6 +124,10 @@ func verifySigned(ctx context.Context, pool *pgxpool.Pool, keys merkle.Keys, lim
 		open = func(signed []byte) (merkle.Checkpoint, error) { return merkle.ParseCheckpoint(string(signed)) }
 		about = "events, stored hashes and checkpoint agree (I9); not its signature, without PASSBOOK_SIGNING_KEY_FILE"
 	}
+	if report.First > 1 {
+		report.NeedArchive = append(report.NeedArchive, "signed log")
+		return nil
+	}
 	found, err := merkle.Check(ctx, merkle.Database{Pool: pool}, open, nil)
 	if err != nil {
 		return fmt.Errorf("verify: signed log: %w", err)
@@ -137,7 +142,11 @@ func verifySigned(ctx context.Context, pool *pgxpool.Pool, keys merkle.Keys, lim
 
 func printReport(r *verify.Report, out io.Writer) error {
 	w := &errWriter{w: out}
-	fmt.Fprintf(w, "%d events in the log\n", r.Head)
+	if r.First == 1 {
+		fmt.Fprintf(w, "%d events in the log\n", r.Head)
+	} else {
+		fmt.Fprintf(w, "the log has the events from position %d to %d; those up to %d are in the archive\n", r.First, r.Head, r.First-1)
+	}
 	for i := range r.Projections {
 		p := &r.Projections[i]
 		parked := ""
@@ -163,6 +172,9 @@ func printReport(r *verify.Report, out io.Writer) error {
 	}
 	for _, id := range r.NotChecked {
 		fmt.Fprintf(w, "----  %-21s not checked: no check knows the rows of this projection\n", id)
+	}
+	for _, name := range r.NeedArchive {
+		fmt.Fprintf(w, "----  %-21s not checked: it needs the events up to position %d; attach them with server archive attach\n", name, r.First-1)
 	}
 	if r.Sealed > 0 {
 		fmt.Fprintf(w, "----  the text of %d events is sealed: not compared with the read models\n", r.Sealed)

@@ -251,6 +251,10 @@ func (s *Signer) hash(ctx context.Context, at position) (base tlog.HashReader, l
 	}
 	from := min(at.Size, 1)
 	events, err := s.Log.Select(ctx, at.Size-from, math.MaxInt64, eventstore.Selection{}, batchSize+int(from))
+	if archived, ok := errors.AsType[*eventstore.ArchivedError](err); ok {
+		return nil, nil, &HaltedError{fmt.Sprintf("%d events are signed, and those up to position %d are in the archive; attach it with "+
+			"server archive attach until they are signed", at.Size, archived.First-1)}
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("merkle: read the log: %w", err)
 	}

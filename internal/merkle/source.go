@@ -200,14 +200,23 @@ var eventColumns = []string{"position", "stream_id", "version", "event_id", "typ
 func (d Dump) Rows(_ context.Context, after int64) Rows {
 	return func(yield func(*eventstore.Event, error) bool) {
 		var late []eventstore.Event
-		highest := after
-		err := d.events(func(e *eventstore.Event) error {
-			if e.Position <= highest && e.Position > after {
-				late = append(late, *e)
-			}
-			highest = max(highest, e.Position)
-			return nil
+		highest, first := after, int64(0)
+		err := d.table("log_begin", []string{"first_position"}, func(f []string) (err error) { // older dumps have none
+			first, err = strconv.ParseInt(f[0], 10, 64)
+			return err
 		})
+		if err == nil && after < first-1 {
+			err = &eventstore.ArchivedError{First: first}
+		}
+		if err == nil {
+			err = d.events(func(e *eventstore.Event) error {
+				if e.Position <= highest && e.Position > after {
+					late = append(late, *e)
+				}
+				highest = max(highest, e.Position)
+				return nil
+			})
+		}
 		if err != nil {
 			yield(nil, err)
 			return

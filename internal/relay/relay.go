@@ -285,6 +285,10 @@ func (r *Relay) read(ctx context.Context, last eventstore.Head) ([]eventstore.Ev
 	defer cancel()
 	from := min(last.Position, 1)
 	events, err := r.Log.Select(ctx, last.Position-from, math.MaxInt64, eventstore.Selection{}, batchSize+int(from))
+	if archived, ok := errors.AsType[*eventstore.ArchivedError](err); ok {
+		return nil, &HaltedError{fmt.Sprintf("the stream %s ends at position %d, and the events up to position %d are in the archive; attach "+
+			"it with server archive attach until the stream has them", r.Stream, last.Position, archived.First-1)}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("relay: read the log: %w", err)
 	}

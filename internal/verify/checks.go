@@ -1,36 +1,48 @@
 package verify
 
+type check struct {
+	name, projection, about, sql string
+	whole                        bool
+}
+
 // checks are in the order in which they run: the log first, since the others rely on it. Each statement returns a row for
 // each difference: its sort key, the item, the field, the actual and the expected value.
 //
 // They read only fields that all schema versions of an event have, except for the decimals of AccountCreated, which version 2 added. A
 // check of a read model compares the live generation with the events that its projection claims to have applied: those up to
 // its checkpoint and, of a parked account, those before the one that could not be applied. projection is empty for a check of the log.
-var checks = []struct{ name, projection, about, sql string }{
-	{"positions", "", "positions run from 1 without a gap, and times never go back (I1)", positionsSQL},
-	{"event ids", "", "no event is in the log twice (I2)", eventIDsSQL},
-	{"schemas", "", "each event has a known schema version, and the fields of that version", schemasSQL},
-	{"versions", "", "the versions of each account run from 1 without a gap (I3)", versionsSQL},
-	{"decisions", "", "each event is allowed by those before it: no overdraft, no movement on a closed account; and each snapshot is the state after its event (I3)", decisionsSQL},
-	{"transfers", "", "each transfer was sent and received, the same amount, side by side (I8)", transfersSQL},
-	{"holds in the log", "", "each hold was placed once and ended at most once, as a whole, and each capture is followed by its movement (I3)", logHoldsSQL},
-	{"reversals", "", "each reversal is of an earlier movement of the account, and the reversals of a movement are together at most its amount (I8)", reversalsSQL},
-	{"checkpoints", "", "each projection is at an event that the log has (I4)", checkpointsSQL},
-	{"balances", "balances", "balances are the fold of the events up to the checkpoint (I4)", balancesSQL},
-	{"transactions", "transactions", "statements are the events up to the checkpoint, with the balance after each (I4)", transactionsSQL},
-	{"account details", "transactions", "statements know the owner, limit and metadata of each account at each position (I4)", detailsSQL},
-	{"holds", "holds", "holds are those of the events up to the checkpoint (I4)", holdsSQL},
-	{"totals", "totals", "totals are the sums of the events up to the checkpoint (I4)", totalsSQL},
-	{"recent seconds", "stats", "statistics of recent seconds are those of the events up to the checkpoint (I4)", statsSecondsSQL},
-	{"account counts", "stats", "accounts by status are counted from the events up to the checkpoint (I4)", statsAccountsSQL},
-	{"suspended accounts", "stats", "the suspended accounts are those of the events up to the checkpoint (I4)", statsSuspendedSQL},
-	{"money", "balances", "balances add up to what was deposited less what was withdrawn, by currency (I8)", moneySQL},
+//
+// The log may begin later than at position 1, and has then only some of the events before (docs/adr/0024). whole is set for a check that
+// needs all of them; the others check the events that there are.
+var checks = []check{
+	{"positions", "", "positions run from 1 without a gap, and times never go back (I1)", positionsSQL, false},
+	{"event ids", "", "no event is in the log twice (I2)", eventIDsSQL, false},
+	{"schemas", "", "each event has a known schema version, and the fields of that version", schemasSQL, false},
+	{"versions", "", "the versions of each account run from 1 without a gap (I3)", versionsSQL, false},
+	{"decisions", "", "each event is allowed by those before it: no overdraft, no movement on a closed account; and each snapshot is the state after its event (I3)", decisionsSQL, true},
+	{"transfers", "", "each transfer was sent and received, the same amount, side by side (I8)", transfersSQL, false},
+	{"holds in the log", "", "each hold was placed once and ended at most once, as a whole, and each capture is followed by its movement (I3)", logHoldsSQL, false},
+	{"reversals", "", "each reversal is of an earlier movement of the account, and the reversals of a movement are together at most its amount (I8)", reversalsSQL, false},
+	{"checkpoints", "", "each projection is at an event that the log has (I4)", checkpointsSQL, false},
+	{"snapshots", "transactions", "of each account with events in the archive, the log has the state after the last of them, as statements have it", snapshotsSQL, false},
+	{"balances", "balances", "balances are the fold of the events up to the checkpoint (I4)", balancesSQL, true},
+	{"transactions", "transactions", "statements are the events up to the checkpoint, with the balance after each (I4)", transactionsSQL, true},
+	{"account details", "transactions", "statements know the owner, limit and metadata of each account at each position (I4)", detailsSQL, true},
+	{"holds", "holds", "holds are those of the events up to the checkpoint (I4)", holdsSQL, false},
+	{"totals", "totals", "totals are the sums of the events up to the checkpoint (I4)", totalsSQL, true},
+	{"recent seconds", "stats", "statistics of recent seconds are those of the events up to the checkpoint (I4)", statsSecondsSQL, true},
+	{"account counts", "stats", "accounts by status are counted from the events up to the checkpoint (I4)", statsAccountsSQL, true},
+	{"suspended accounts", "stats", "the suspended accounts are those of the events up to the checkpoint (I4)", statsSuspendedSQL, true},
+	{"money", "balances", "balances add up to what was deposited less what was withdrawn, by currency (I8)", moneySQL, true},
 }
+
+// begin is the first position from which on the log has every event.
+const begin = `(select first_position from log_begin)`
 
 const positionsSQL = `
 select l.position, d.item, d.field, d.has, d.want
-from (select position, recorded_at, lag(position, 1, 0::bigint) over w as before, lag(recorded_at) over w as earlier
-      from events window w as (order by position)) as l
+from (select position, recorded_at, lag(position, 1, ` + begin + ` - 1) over w as before, lag(recorded_at) over w as earlier
+      from events where position >= ` + begin + ` window w as (order by position)) as l
 cross join lateral (values
     (l.position <> l.before + 1,
      case when l.position <= l.before then 'position ' || l.position
@@ -60,7 +72,7 @@ const versionsSQL = `
 select position, 'account ' || stream_id || ' at position ' || position, 'version', version::text, (before + 1)::text
 from (select position, stream_id, version, lag(version, 1, 0::bigint) over (partition by stream_id order by position) as before
       from events) as l
-where version <> before + 1`
+where version <> before + 1 and position >= ` + begin
 
 // decisionsSQL allows an account to be below its limit after a forced reversal. It then also allows captures of its holds, since they
 // do not change what is available.
@@ -137,7 +149,7 @@ cross join lateral (values
     (h.stream_id <> h.placed_on, 'account', h.stream_id::text, h.placed_on::text),
     (h.n = 2 and h.type <> 'HoldPlaced' and h.whole is distinct from h.placed, 'amount', h.whole::text, h.placed::text),
     (h.n = 2 and h.type = 'HoldExpired' and h.expires is null, 'type', h.type, 'no expiry, since the hold has no expiry time'),
-    (h.type = 'HoldCaptured' and (m.stream_id is distinct from h.stream_id or m.type not in ('MoneyWithdrawn', 'TransferSent')),
+    (h.type = 'HoldCaptured' and h.position + 1 >= ` + begin + ` and (m.stream_id is distinct from h.stream_id or m.type not in ('MoneyWithdrawn', 'TransferSent')),
      'event after HoldCaptured', m.type, 'its movement'),
     (h.type = 'HoldCaptured' and m.stream_id = h.stream_id and (m.payload->>'amount')::numeric is distinct from h.amount,
      'amount moved', m.payload->>'amount', h.amount::text)
@@ -177,7 +189,7 @@ cross join lateral (values
         or o.stream_id::text <> r.payload->>'counterparty_account_id' or o.payload->>'transfer_id' is distinct from r.payload->>'transfer_id'),
      'event beside it', o.type, 'the other side, of the same amount')
 ) as d(differs, field, has, want)
-where d.differs`
+where d.differs and r.at >= ` + begin
 
 const transfersSQL = `
 select coalesce(s.position, r.position), 'transfer ' || coalesce(s.payload->>'transfer_id', r.payload->>'transfer_id', '?')
@@ -198,7 +210,7 @@ cross join lateral (values
     (r.position is not null and s.position is not null and r.payload->>'from_account_id' is distinct from s.stream_id::text,
      'sending account', s.stream_id::text, r.payload->>'from_account_id')
 ) as d(differs, field, has, want)
-where d.differs`
+where d.differs and coalesce(r.position, s.position + 1) >= ` + begin
 
 const checkpointsSQL = `
 select p.position, 'projection ' || p.id, d.field, d.has, d.want
@@ -211,3 +223,16 @@ cross join lateral (values
      'last_event_id', p.last_event_id::text, e.event_id::text)
 ) as d(differs, field, has, want)
 where d.differs`
+
+const snapshotsSQL = `
+select e.position, 'account ' || e.stream_id || ' at position ' || e.position, d.field, d.has, d.want
+from (select distinct on (stream_id) * from events where position < ` + begin + ` order by stream_id, version desc) as e
+left join transactions t on t.account_id = e.stream_id and t.position = e.position
+    and t.generation = (select generation from projections where id = 'transactions')
+cross join lateral (values
+    ('snapshot', case when e.metadata ? 'state' then 'present' else 'missing' end, 'present'),
+    ('balance in the snapshot', coalesce(e.metadata->'state'->>'balance', t.balance::text), t.balance::text),
+    ('held in the snapshot', coalesce(e.metadata->'state'->>'held', t.held::text), t.held::text),
+    ('version', e.version::text, t.version::text)
+) as d(field, has, want)
+where d.has is distinct from d.want`

@@ -21,12 +21,16 @@ var ErrNoSchema = errors.New("the database does not have the schema of this vers
 type Report struct {
 	// OK is true when no check found a difference.
 	OK bool `json:"ok"`
-	// Head is the position of the last event in the snapshot, which is also the number of events that were checked.
+	// First is the first position from which on the log has every event, and Head that of the last event in the snapshot: the events
+	// from First to Head were checked.
+	First       int64        `json:"first"`
 	Head        int64        `json:"head"`
 	Projections []Projection `json:"projections"`
 	Checks      []Check      `json:"checks"`
 	// NotChecked are the projections without a check; OK says nothing about them.
 	NotChecked []string `json:"not_checked"`
+	// NeedArchive are the checks that were not made because they need the events before First.
+	NeedArchive []string `json:"need_archive,omitempty"`
 	// Sealed counts the events whose text is sealed. It was not compared with the read models, everything else was.
 	Sealed  int64   `json:"sealed,omitzero"`
 	Seconds float64 `json:"seconds"`
@@ -67,7 +71,7 @@ type DB interface {
 }
 
 const (
-	headSQL = `select coalesce((select position from events order by position desc limit 1), 0)`
+	boundsSQL = `select first_position, coalesce((select position from events order by position desc limit 1), 0) from log_begin`
 
 	sealedSQL = `select count(*) from events where payload ? 'sealed'`
 
@@ -111,8 +115,8 @@ func within(ctx context.Context, tx pgx.Tx, limit int, before func(Check)) (Repo
 	if _, err := tx.Exec(ctx, memorySQL); err != nil {
 		return report, fmt.Errorf("set work_mem: %w", err)
 	}
-	if err := tx.QueryRow(ctx, headSQL).Scan(&report.Head); err != nil {
-		return report, fmt.Errorf("head: %w", err)
+	if err := tx.QueryRow(ctx, boundsSQL).Scan(&report.First, &report.Head); err != nil {
+		return report, fmt.Errorf("bounds of the log: %w", err)
 	}
 	if err := tx.QueryRow(ctx, sealedSQL).Scan(&report.Sealed); err != nil {
 		return report, fmt.Errorf("sealed events: %w", err)
@@ -132,6 +136,10 @@ func within(ctx context.Context, tx pgx.Tx, limit int, before func(Check)) (Repo
 		}
 	}
 	for _, c := range checks {
+		if c.whole && report.First > 1 {
+			report.NeedArchive = append(report.NeedArchive, c.name)
+			continue
+		}
 		check := Check{Name: c.name, About: c.about}
 		if before != nil {
 			before(check)

@@ -15,24 +15,31 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// check returns the differences, each as "check: item field: has, not want".
+// check returns the differences.
 func check(t *testing.T, db verify.DB) []string {
 	t.Helper()
 	report, err := verify.Run(t.Context(), db, 100, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []string
+	all := differences(report)
 	for _, c := range report.Checks {
 		if int(c.Differences) != len(c.Told) {
 			t.Errorf("%s: %d differences, but %d are listed", c.Name, c.Differences, len(c.Told))
 		}
-		for _, d := range c.Told {
-			all = append(all, fmt.Sprintf("%s: %s %s: %s, not %s", c.Name, d.Item, d.Field, d.Has, d.Want))
-		}
 	}
 	if report.OK != (len(all) == 0) {
 		t.Errorf("ok is %v, with %d differences", report.OK, len(all))
+	}
+	return all
+}
+
+// differences returns the listed differences, each as "check: item field: has, not want".
+func differences(report verify.Report) (all []string) {
+	for _, c := range report.Checks {
+		for _, d := range c.Told {
+			all = append(all, fmt.Sprintf("%s: %s %s: %s, not %s", c.Name, d.Item, d.Field, d.Has, d.Want))
+		}
 	}
 	return all
 }
@@ -368,12 +375,7 @@ func TestDamageIsReported(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var got []string
-			for _, c := range report.Checks {
-				for _, d := range c.Told {
-					got = append(got, fmt.Sprintf("%s: %s %s: %s, not %s", c.Name, d.Item, d.Field, d.Has, d.Want))
-				}
-			}
+			got := differences(report)
 			for i := range max(len(got), len(test.want)) {
 				if i >= len(got) || i < len(test.want) && !strings.HasPrefix(got[i], test.want[i]) {
 					t.Fatalf("difference %d is not %q; all are\n%s", i, test.want[min(i, len(test.want)-1)], strings.Join(got, "\n"))

@@ -42,9 +42,10 @@ func (s streams) Open(ctx context.Context, after int64) (Stream, error) {
 	return s.feed.Open(ctx, after, feed.Filter{})
 }
 
-// Log returns the head of the log, and whether the log holds an event. A feed.Log implements it.
+// Log is the part of a feed.Log that a Service reads.
 type Log interface {
 	Look(ctx context.Context, seen feed.Point) (head feed.Point, held bool, err error)
+	Read(ctx context.Context, after, upTo int64, f feed.Filter, limit int) ([]feed.Event, error)
 }
 
 // Config configures a Service. Pool, Feed, Log, Instance and Logger are required.
@@ -120,7 +121,7 @@ func setDefault[T comparable](value *T, to T) {
 func (s *Service) CheckURL(text string) error { return checkURL(text, s.cfg.AllowPrivate) }
 
 // CreateWebhook makes a subscription whose URL has been checked, and returns the secret that its messages are signed with. It fails
-// with ErrTooMany or ErrBeyondLog.
+// with ErrTooMany, ErrBeyondLog or *feed.ArchivedError.
 func (s *Service) CreateWebhook(ctx context.Context, n New) (w Webhook, secret string, err error) {
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -144,6 +145,9 @@ func (s *Service) point(ctx context.Context, after *int64) (feed.Point, error) {
 	_, held, err := s.cfg.Log.Look(ctx, feed.Point{Position: *after})
 	if err == nil && !held {
 		err = ErrBeyondLog
+	}
+	if err == nil {
+		_, err = s.cfg.Log.Read(ctx, *after, *after+1, feed.Filter{}, 1) // fails if the event is in the archive
 	}
 	return feed.Point{Position: *after}, err
 }
@@ -196,7 +200,8 @@ func (s *Service) withLag(ctx context.Context, read func() (Webhook, error)) (We
 }
 
 // ChangeWebhook changes a subscription: its URL, which has been checked, its filter, its state or its cursor. Once it returns, at most
-// the event that is next is still sent as before the change. It fails with ErrNotFound or ErrBeyondLog.
+// the event that is next is still sent as before the change. It fails with ErrNotFound,
+// ErrBeyondLog or *feed.ArchivedError.
 func (s *Service) ChangeWebhook(ctx context.Context, id uuid.UUID, c Change) (w Webhook, err error) {
 	var at feed.Point
 	if c.After != nil {

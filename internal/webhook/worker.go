@@ -72,6 +72,10 @@ func (w *worker) follow(ctx context.Context) error {
 	defer stream.Close()
 	for {
 		items, err := stream.Next(ctx, skipEvery)
+		if archived, ok := errors.AsType[*feed.ArchivedError](err); ok {
+			w.cfg.Logger.WarnContext(ctx, "webhook parked: its next events are in the archive", "webhook", w.hook.id, "position", w.hook.cursor.Position)
+			return w.store.park(ctx, &w.hook, archived.Error()+"; attach it with server archive attach, and resume, or resume after a later position")
+		}
 		if err != nil && !errors.Is(err, feed.ErrQuiet) {
 			return err
 		}
