@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/mod/sumdb/note"
 
 	"passbook/internal/httpapi/apitest"
 	"passbook/internal/pgtest"
@@ -105,6 +106,10 @@ func TestServerOnAnArchivedLog(t *testing.T) {
 func TestCommandsOnAnArchivedLog(t *testing.T) {
 	t.Parallel()
 	s := newArchivedServer(t)
+	_, publicKey, err := note.GenerateKey(nil, "bank.example")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		args []string
 		code int
@@ -112,6 +117,11 @@ func TestCommandsOnAnArchivedLog(t *testing.T) {
 	}{
 		{[]string{"tail", "--server", s.base, "--after", "3"}, 1, "from position 21 on"},
 		{[]string{"replay", "balances", "--server", s.base, "--follow"}, 1, "from position 21 on"},
+		{[]string{"verify"}, 0, "balances              not checked: it needs the events up to position 20"},
+		{[]string{"verify"}, 0, "ok    snapshots"},
+		{[]string{"verify", "--against", s.base}, 0, "events up to position 20 are in an archive, and are not compared"},
+		{[]string{"verify", "--against", s.base}, 0, "up to position 31 (sha256 "},
+		{[]string{"audit", "--key", publicKey}, 1, "positions 1 to 20 are not in this copy of the log; they are in the archive"},
 		{[]string{"reverse", "5", "--server", s.base}, 1, "movements from position 21 on can be reversed"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

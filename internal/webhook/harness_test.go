@@ -2,6 +2,7 @@ package webhook_test
 
 import (
 	"context"
+	"errors"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -41,6 +42,9 @@ func (l logOf) Look(ctx context.Context, seen feed.Point) (feed.Point, bool, err
 
 func (l logOf) Read(ctx context.Context, after, upTo int64, _ feed.Filter, limit int) ([]feed.Event, error) {
 	recorded, err := l.Select(ctx, after, upTo, eventstore.Selection{}, limit)
+	if archived, ok := errors.AsType[*eventstore.ArchivedError](err); ok {
+		err = &feed.ArchivedError{First: archived.First}
+	}
 	events := make([]feed.Event, len(recorded))
 	for i := range recorded {
 		e := &recorded[i]
