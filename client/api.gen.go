@@ -1506,6 +1506,9 @@ type Projection struct {
 	// Failures How often an event could not be applied, ever, tries included.
 	Failures int64 `json:"failures"`
 
+	// FirstPosition The first position from which on the log has every event. It is more than 1 if earlier ones are in an archive.
+	FirstPosition int64 `json:"first_position"`
+
 	// Generation The live generation, which queries read.
 	Generation int64 `json:"generation"`
 

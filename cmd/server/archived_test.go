@@ -92,6 +92,9 @@ func TestServerOnAnArchivedLog(t *testing.T) {
 			}
 		}
 		a.call("GET", s.transfers, "", 200)
+		if ready := fmt.Sprint(a.call("GET", "/readyz", "", 200)); !strings.Contains(ready, "events 1 to 20 are in the archive") {
+			t.Errorf("readyz: %v", ready)
+		}
 		if got := a.call("GET", "/accounts/"+s.ada+"/statement", "", 200); len(got["transactions"].([]any)) != 16 {
 			t.Errorf("statement: %v", got)
 		}
@@ -118,6 +121,7 @@ func TestCommandsOnAnArchivedLog(t *testing.T) {
 		{[]string{"tail", "--server", s.base, "--after", "3"}, 1, "from position 21 on"},
 		{[]string{"replay", "balances", "--server", s.base, "--follow"}, 1, "from position 21 on"},
 		{[]string{"verify"}, 0, "balances              not checked: it needs the events up to position 20"},
+		{[]string{"status", "--server", s.base}, 0, "events 1 to 20 are in the archive"},
 		{[]string{"verify"}, 0, "ok    snapshots"},
 		{[]string{"verify", "--against", s.base}, 0, "events up to position 20 are in an archive, and are not compared"},
 		{[]string{"verify", "--against", s.base}, 0, "up to position 31 (sha256 "},

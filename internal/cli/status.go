@@ -143,6 +143,9 @@ func printStatus(now *standing, out io.Writer) error {
 		return err
 	}
 	told := &errWriter{w: out}
+	if len(now.Projections) > 0 && now.Projections[0].FirstPosition > 1 {
+		fmt.Fprintf(told, "\nevents 1 to %d are in the archive\n", now.Projections[0].FirstPosition-1)
+	}
 	for i := range now.Projections {
 		printFailures(told, &now.Projections[i], now.Failures[now.Projections[i].ID])
 	}

@@ -241,7 +241,7 @@ func (s *service) Projection(_ context.Context, id string) (projector.Status, er
 	}
 	r := sampleReplay(id)
 	return projector.Status{
-		ID: id, Version: 1, State: "running", Position: 42, Head: 43, Lag: 1, LagSeconds: .01, Rate: 100, Generation: 1,
+		ID: id, Version: 1, State: "running", Position: 42, Head: 43, First: 1, Lag: 1, LagSeconds: .01, Rate: 100, Generation: 1,
 		Owner: "here", UpdatedAt: moment, Replay: &r,
 	}, nil
 }

@@ -106,6 +106,7 @@ func projectionOf(s *projector.Status) genapi.Projection {
 		State:         genapi.ProjectionState(s.State),
 		Position:      s.Position,
 		Head:          s.Head,
+		FirstPosition: s.First,
 		Lag:           s.Lag,
 		LagSeconds:    finite(s.LagSeconds),
 		Rate:          finite(s.Rate),

@@ -17,7 +17,10 @@ var ErrGap = errors.New("the log has a gap")
 type Log interface {
 	// Head returns the position of the last event, 0 for an empty log.
 	Head(ctx context.Context) (int64, error)
-	// ReadAfter returns at most limit events after a position, in order and without a gap.
+	// Begin returns the first position from which on the log has every event; earlier ones are in the archive.
+	Begin(ctx context.Context) (int64, error)
+	// ReadAfter returns at most limit events after a position, in order and without a gap. The error is an
+	// *ArchivedError if some of them are in the archive.
 	ReadAfter(ctx context.Context, after int64, limit int) ([]eventstore.Event, error)
 	// Select returns, in order, at most limit of the selected events after a position and up to another.
 	Select(ctx context.Context, after, upTo int64, sel eventstore.Selection, limit int) ([]eventstore.Event, error)

@@ -63,7 +63,10 @@ func (w *worker) failReplay(ctx context.Context, r runningReplay, cause error) {
 
 // wholeLog returns an *ArchivedError if the log does not begin at position 1, so that nothing can be rebuilt from it.
 func (w *worker) wholeLog(ctx context.Context) error {
-	_, err := w.cfg.Log.ReadAfter(ctx, 0, 1)
+	first, err := w.cfg.Log.Begin(ctx)
+	if err == nil && first > 1 {
+		err = &ArchivedError{First: first}
+	}
 	return err
 }
 

@@ -11,13 +11,13 @@ import (
 
 // Projections returns the status of every projection, in the order of registration.
 func (e *Engine) Projections(ctx context.Context) ([]Status, error) {
-	head, err := e.cfg.Log.Head(ctx)
+	first, head, err := e.bounds(ctx)
 	if err != nil {
 		return nil, err
 	}
 	all := make([]Status, 0, len(e.order))
 	for _, id := range e.order {
-		st, err := e.workers[id].status(ctx, head)
+		st, err := e.workers[id].status(ctx, first, head)
 		if err != nil {
 			return nil, err
 		}
@@ -32,18 +32,27 @@ func (e *Engine) Projection(ctx context.Context, id string) (Status, error) {
 	if !ok {
 		return Status{}, ErrUnknownProjection
 	}
-	head, err := e.cfg.Log.Head(ctx)
+	first, head, err := e.bounds(ctx)
 	if err != nil {
 		return Status{}, err
 	}
-	return w.status(ctx, head)
+	return w.status(ctx, first, head)
 }
 
-func (w *worker) status(ctx context.Context, head int64) (Status, error) {
+// bounds returns the first position from which on the log has every event, and its head.
+func (e *Engine) bounds(ctx context.Context) (first, head int64, err error) {
+	if first, err = e.cfg.Log.Begin(ctx); err == nil {
+		head, err = e.cfg.Log.Head(ctx)
+	}
+	return first, head, err
+}
+
+func (w *worker) status(ctx context.Context, first, head int64) (Status, error) {
 	st, err := w.state.readStatus(ctx)
 	if err != nil {
 		return Status{}, err
 	}
+	st.First = first
 	if st.Owner == w.cfg.Instance {
 		st.Rate = w.rate.perSecond()
 	}

@@ -78,8 +78,9 @@ type Status struct {
 	// Version is the Projection.Version that built the live generation. An owner with a higher one rebuilds it.
 	Version int
 	State   State
-	// Position is the last applied, Head the last in the log, Lag their difference in events.
-	Position, Head, Lag int64
+	// Position is the last applied, Head the last in the log, Lag their difference in events. First is the first position from which on
+	// the log has every event.
+	Position, Head, Lag, First int64
 	// LagSeconds is the age of the oldest event not applied yet, 0 when there is none.
 	LagSeconds float64
 	now        time.Time // by the clock of the database, which the times of events are by
