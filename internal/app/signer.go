@@ -19,6 +19,28 @@ func (a *app) addSigner(cfg config.Config, pool *pgxpool.Pool, registry promethe
 	})
 	registry.MustRegister(newSignerMetrics(signer))
 	a.workers = append(a.workers, signer.Run)
+	if cfg.CheckpointURL != "" {
+		a.addSender(registry, &merkle.Sender{
+			Pool: pool, To: "url", Send: merkle.PostTo(cfg.CheckpointURL), Logger: cfg.Log,
+			Active: func() bool { return signer.Status().State == merkle.Signing },
+		})
+	}
+}
+
+// addSender adds what sends checkpoints to a place to the workers.
+func (a *app) addSender(registry prometheus.Registerer, s *merkle.Sender) {
+	labels := prometheus.Labels{"to": s.To}
+	registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "passbook_checkpoint_sent_position", ConstLabels: labels,
+			Help: "Position of the last event that a checkpoint covers which this instance has sent.",
+		}, func() float64 { return float64(s.Status().Size) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "passbook_checkpoint_send_failing", ConstLabels: labels,
+			Help: "1 if this instance's last attempt to send a checkpoint failed.",
+		}, func() float64 { return oneIf(s.Status().Error != "") }),
+	)
+	a.workers = append(a.workers, s.Run)
 }
 
 // signerMetrics reads the state of a signer when it is scraped.

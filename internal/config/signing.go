@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
 
@@ -13,16 +14,22 @@ type Signing struct {
 	Keys merkle.Keys
 	// CheckpointFile is where checkpoints are written too; it may be empty.
 	CheckpointFile string
+	// CheckpointURL is where checkpoints are posted to; it may be empty, and may contain a password.
+	CheckpointURL string
 }
 
 // signingSettings are the settings that Signing is made from.
-type signingSettings struct{ signingKeyFile, checkpointFile *setting }
+type signingSettings struct{ signingKeyFile, checkpointFile, checkpointURL, checkpointURLFile *setting }
 
 func (s *Settings) addSigning(add func(env, flag, fallback, shown, usage string) *setting) {
 	s.signingKeyFile = add("PASSBOOK_SIGNING_KEY_FILE", "signing-key-file", "", "the log is not signed",
 		"file of the key that signs checkpoints of the log, as server audit keygen makes it")
 	s.checkpointFile = add("PASSBOOK_CHECKPOINT_FILE", "checkpoint-file", "", "none",
 		"file that each signed checkpoint is appended to, best on another machine's disk")
+	s.checkpointURL = add("PASSBOOK_CHECKPOINT_URL", "checkpoint-url", "", "none",
+		"URL that signed checkpoints are posted to as text, the latest one every 10 s")
+	s.checkpointURLFile = add("PASSBOOK_CHECKPOINT_URL_FILE", "checkpoint-url-file", "", "none",
+		"file to read PASSBOOK_CHECKPOINT_URL from")
 }
 
 // loadSigning parses the settings about signing, and calls wrong for each that is invalid.
@@ -35,6 +42,14 @@ func (s *Settings) loadSigning(wrong func(one *setting, format string, args ...a
 		}
 		if path == "" {
 			wrong(s.checkpointFile, "checkpoints are signed only with a PASSBOOK_SIGNING_KEY_FILE, and there is none")
+		}
+	}
+	if signing.CheckpointURL = s.secret(s.checkpointURL, s.checkpointURLFile, wrong); signing.CheckpointURL != "" {
+		u, err := url.Parse(signing.CheckpointURL)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			wrong(s.checkpointURL, "not an http:// or https:// URL")
+		} else if path == "" {
+			wrong(s.checkpointURL, "checkpoints are signed only with a PASSBOOK_SIGNING_KEY_FILE, and there is none")
 		}
 	}
 	if path == "" {

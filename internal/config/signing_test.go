@@ -45,3 +45,32 @@ func TestSigningFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckpointURL expects only URLs that can be posted to, and only with a key. No error has the URL, which may contain a password.
+func TestCheckpointURL(t *testing.T) {
+	t.Parallel()
+	private, _, err := note.GenerateKey(nil, "bank.example/passbook")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte(private), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ url, key, want string }{
+		{"https://passbook:secret@auditor.example/checkpoints", key, ""},
+		{"http://127.0.0.1:9/", key, ""},
+		{"https://passbook:secret@auditor.example/", "", "only with a PASSBOOK_SIGNING_KEY_FILE"},
+		{"ftp://passbook:secret@auditor.example/", key, "not an http:// or https:// URL"},
+		{"auditor.example?secret", key, "not an http:// or https:// URL"},
+		{"https://:secret\x7f@", key, "not an http:// or https:// URL"},
+	} {
+		s := config.New([]string{"HOME=/", "PASSBOOK_SIGNING_KEY_FILE=" + test.key, "PASSBOOK_CHECKPOINT_URL=" + test.url}, "dev")
+		s.Register(pflag.NewFlagSet("", pflag.ContinueOnError))
+		c, err := s.Load(io.Discard)
+		if test.want == "" && (err != nil || c.CheckpointURL != test.url) ||
+			test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret")) {
+			t.Errorf("%s: %v, want %q", test.url, err, test.want)
+		}
+	}
+}
