@@ -19,6 +19,7 @@ import (
 	"passbook/internal/eventstore"
 	"passbook/internal/httpapi"
 	"passbook/internal/httpapi/feed"
+	"passbook/internal/merkle"
 	"passbook/internal/relay"
 	"passbook/internal/stream"
 )
@@ -62,7 +63,16 @@ func (a *app) addRelay(cfg config.Config, pool *pgxpool.Pool, registry prometheu
 		return nil, err
 	}
 	a.workers = append(a.workers, runRelay(r))
+	a.addSender(registry, checkpointsOf(r, pool, cfg))
 	return r.Wake, nil
+}
+
+// checkpointsOf returns what publishes the log's checkpoints, if it is signed, where a relay publishes the log.
+func checkpointsOf(r *relay.Relay, pool *pgxpool.Pool, cfg config.Config) *merkle.Sender {
+	return &merkle.Sender{
+		Pool: pool, To: "stream", Send: r.PublishCheckpoint, Logger: cfg.Log,
+		Active: func() bool { return r.Status().State == relay.Publishing },
+	}
 }
 
 // runRelay runs a relay and closes its connection in the end.
@@ -113,6 +123,7 @@ func Relay(ctx context.Context, cfg config.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	a.addSender(registry, checkpointsOf(r, pool, cfg))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.Handle("GET /metrics", httpapi.RequireScope(authenticator, auth.MetricsRead, cfg.Log,
