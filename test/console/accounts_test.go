@@ -180,6 +180,44 @@ func readsOwnWrites(t *testing.T, s *fixture, account string) {
 	}
 }
 
+// TestWhatIsMissing sends forms in which something is missing, or is not what the field asks for.
+func TestWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	s := serve(t, nil)
+	ada := s.open("Ada Lovelace", "JPY")
+	s.balance(ada, s.deposit(ada, "100"))
+	b := browse(t, s.gate.URL, "/accounts/"+ada)
+	says := func(field, text string) {
+		t.Helper()
+		b.until(fmt.Sprintf(`document.querySelector('dialog [name=%s]').closest('.field').querySelector('.field-error').innerText === %q`, field, text))
+	}
+	b.button("Transfer")
+	b.submit()
+	says("to_account_id", "Is needed.")
+	says("amount", "Is needed.")
+	b.fill("to_account_id", "nobody")
+	b.fill("amount", "5")
+	b.submit()
+	says("to_account_id", "Is not an account; choose one of those found.")
+	b.button("Cancel")
+	b.visit("/accounts")
+	b.button("Open an account")
+	b.submit()
+	says("owner", "Is needed.")
+	says("currency", "Is needed.")
+	b.choose("dialog [name=currency]", "EUR")
+	for text, said := range map[string]string{"1.000": "write 1000 or 1.00.", "1.234": "write 1234, or at most 2 decimals."} {
+		b.fill("initial_deposit", text)
+		b.submit()
+		says("initial_deposit", "“"+text+"” can be read as a thousand or as a fraction: "+said)
+	}
+	for _, path := range []string{"/transfers", "/accounts"} {
+		if sent := s.gate.requests("POST", path); len(sent) > 0 {
+			t.Errorf("what is missing was sent to %s", path)
+		}
+	}
+}
+
 // TestFindAccounts filters the list and walks its pages.
 func TestFindAccounts(t *testing.T) {
 	t.Parallel()

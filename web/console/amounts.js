@@ -6,8 +6,8 @@ const CONTINENTAL = /^\d{1,3}(?:[.'’\s]\d{3})+(?:,\d+)?$/;
 // read returns the decimal that the API takes. It throws a problem of the field if the text can be read in two ways; any other
 // text is returned as it is, and the server says what is wrong with it.
 export function read(text, decimals, field) {
-  const [, whole, sign] = /^\d{1,3}([.,])\d{3}$/.test(text) ? /^(\d{1,3})([.,])/.exec(text) : [];
-  if ((sign === '.' && decimals < 3) || (sign === ',' && decimals >= 3)) throw ambiguous(text, whole, decimals, field);
+  const [, whole, sign, rest] = /^(\d{1,3})([.,])(\d{3})$/.exec(text) ?? [];
+  if ((sign === '.' && decimals < 3) || (sign === ',' && decimals >= 3)) throw ambiguous(text, whole, rest, decimals, field);
   if (/^\d+(?:\.\d+)?$/.test(text)) return text;
   if (ENGLISH.test(text)) return text.replace(/[,'’\s]/g, '');
   if (CONTINENTAL.test(text)) return text.replace(/[.'’\s]/g, '').replace(',', '.');
@@ -15,9 +15,9 @@ export function read(text, decimals, field) {
   return text;
 }
 
-function ambiguous(text, whole, decimals, field) {
-  const small = exact(whole, decimals);
-  const detail = `“${text}” can be read as a thousand or as a fraction: write ${text.replace(/[.,]/, '')} or ${small}`;
+function ambiguous(text, whole, rest, decimals, field) {
+  const other = /^0*$/.test(rest.slice(decimals)) ? ` or ${exact(`${whole}.${rest.slice(0, decimals)}`, decimals)}` : `, or at most ${decimals} decimals`;
+  const detail = `“${text}” can be read as a thousand or as a fraction: write ${whole}${rest}${other}`;
   return { title: 'The amount is not clear', message: detail, errors: [{ pointer: `/${field}`, detail }] };
 }
 

@@ -1,6 +1,8 @@
 // Forms in dialogs, and the place of the server's words in them: beside the field they name, or else at the top.
 import { h, fill, newID, refocus } from './dom.js';
+import { Problem } from './api.js';
 import { outcome } from './events.js';
+import { UUID } from './find.js';
 import * as amounts from './amounts.js';
 import { decimalsOf } from './currencies.js';
 import { amount, zone } from './format.js';
@@ -71,10 +73,31 @@ function control(field, common) {
   return h('input', { ...input, type: ['amount', 'moment', 'day'].includes(field.type) ? 'text' : field.type, value: field.value, inputmode: field.type === 'amount' ? 'decimal' : field.inputmode });
 }
 
-// values reads what is in the fields, as the API takes it. Empty ones are left out unless they are required.
+// values reads what is in the fields, as the API takes it. Empty ones are left out, and refused if they are required. All that is wrong is
+// said together.
 function values(list, { inputs, pickers }) {
-  const pairs = list.map((field) => [field, pickers.get(field.name)?.value() ?? value(field, inputs.get(field.name))]);
-  return Object.fromEntries(pairs.filter(([field, found]) => found !== undefined && (found !== '' || field.required)).map(([field, found]) => [field.name, found]));
+  const found = {};
+  const errors = [];
+  for (const field of list) {
+    try {
+      const read = pickers.has(field.name) ? accountIn(field, pickers) : value(field, inputs.get(field.name));
+      if (read !== undefined && read !== '') found[field.name] = read;
+      else if (field.required) errors.push({ pointer: `/${field.name}`, detail: 'is needed' });
+    } catch (problem) {
+      if (!problem.errors) throw problem;
+      errors.push(...problem.errors);
+    }
+  }
+  if (errors.length > 0) throw new Problem({ title: 'The form is not complete', status: 422, errors });
+  return found;
+}
+
+// accountIn is the id of the account that is picked, or ''.
+export function accountIn(field, pickers) {
+  const id = pickers.get(field.name).value();
+  if (id === '' || UUID.test(id)) return id.toLowerCase();
+  const detail = 'is not an account; choose one of those found';
+  throw new Problem({ title: 'No account is chosen', status: 400, detail: `“${id}” ${detail}.`, errors: [{ pointer: `/${field.name}`, detail }] });
 }
 
 // value reads one field.

@@ -1,8 +1,7 @@
 // Parts that pages have in common: panels, tables, badges, states, and reading again and again.
 import { Problem, csv } from './api.js';
 import { h, fill, newID, put, toast } from './dom.js';
-import { UUID } from './find.js';
-import { clear, fields, mark, value } from './form.js';
+import { accountIn, clear, fields, mark, value } from './form.js';
 import { count } from './format.js';
 import { before, periods, readMoment, today, writeMoment } from './moments.js';
 
@@ -190,14 +189,6 @@ function periodOf(chosen, now, utc) {
   const read = (text) => (utc ? text : readMoment(text, 'from') ?? '');
   const same = (name) => name !== 'custom' && read(ends(name, utc).from) === from && read(ends(name, utc).to) === to;
   return [chosen, '', ...periods(utc).map(([name]) => name)].find(same) ?? 'custom';
-}
-
-// accountIn is the id of the account that is picked, or ''.
-export function accountIn(field, pickers) {
-  const id = pickers.get(field.name).value();
-  if (id === '' || UUID.test(id)) return id.toLowerCase();
-  const detail = 'is not an account; choose one of those found';
-  throw new Problem({ title: 'No account is chosen', status: 400, detail: `“${id}” ${detail}.`, errors: [{ pointer: `/${field.name}`, detail }] });
 }
 
 const FEW = 4; // filters that are never folded

@@ -4,8 +4,8 @@ import { get } from '../api.js';
 import { chart } from '../chart.js';
 import { UUID, readOrNull } from '../find.js';
 import { amount, count, figure, moment, named, time } from '../format.js';
-import { accountIn, badge, latest, note, pairs, panel } from '../parts.js';
-import { clear, fields, place } from '../form.js';
+import { badge, latest, note, pairs, panel } from '../parts.js';
+import { accountIn, clear, fields, place } from '../form.js';
 import { readMoment, writeMoment } from '../moments.js';
 import { movements, points } from './account.js';
 
