@@ -71,6 +71,8 @@ func TestConsoleAsksForAKey(t *testing.T) {
 	b.fill("key", s.createKey("accounts:read"))
 	b.submit()
 	b.sees("Movements of this amount", "+900.00 EUR", "Events are not searched: the key lacks the scope events:read.")
+	b.visit("/log")
+	b.until(`document.querySelector('.title [role=status]').innerText === 'failed' && !document.querySelector('.title button').checkVisibility()`)
 	b.button("Forget the key")
 	b.sees("A key is needed")
 	b.until(`sessionStorage.getItem('passbook-key') === null`)

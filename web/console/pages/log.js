@@ -75,6 +75,7 @@ function following({ asked, rows, list, older, state, toggle, signal }) {
       if (ended.signal.aborted) return;
       if (now instanceof Error) {
         fill(state, badge('failed'));
+        toggle.hidden = true;
         fill(list.body, trouble(now));
         return;
       }
@@ -101,6 +102,7 @@ function following({ asked, rows, list, older, state, toggle, signal }) {
   });
   fill(list.body, note('Reading the log …'));
   put(toggle, 'Pause');
+  toggle.hidden = false;
   tail.begin();
   return {
     toggle() {
