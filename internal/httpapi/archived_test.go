@@ -49,9 +49,13 @@ func TestArchivedEvents(t *testing.T) {
 	})
 	account := "/accounts/" + accountID.String()
 	for _, request := range [][2]string{
-		{"GET", "/events"}, {"GET", "/events?after=98"}, {"GET", "/events?after=5&type=MoneyDeposited"},
-		{"GET", "/events?after=5&subject=" + uuid.New().String()}, {"GET", account + "/balance?at=2026-01-01T00:00:00Z"},
-		{"GET", account + "/statement?from=2026-01-01T00:00:00Z"}, {"GET", "/log/proofs/inclusion?position=5"},
+		{"GET", "/events"},
+		{"GET", "/events?after=98"},
+		{"GET", "/events?after=5&type=MoneyDeposited"},
+		{"GET", "/events?after=5&subject=" + uuid.New().String()},
+		{"GET", account + "/balance?at=2026-01-01T00:00:00Z"},
+		{"GET", account + "/statement?from=2026-01-01T00:00:00Z"},
+		{"GET", "/log/proofs/inclusion?position=5"},
 		{"POST", "/projections/balances/replay"},
 	} {
 		got := a.send(request[0], request[1], "")
