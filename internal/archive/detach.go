@@ -8,8 +8,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-const forgetSQL = `update projections set previous_generation = null, previous_version = null, previous_position = null
-where previous_generation is not null and previous_position < $1`
+const forgetSQL = `update projections set previous_generation = null, previous_version = null, previous_position = null,
+    previous_event_id = null
+where previous_generation is not null and previous_position <= $1`
 
 // Detached is what became of a partition.
 type Detached struct {
@@ -76,12 +77,7 @@ func (s *session) detach(ctx context.Context, pool *pgxpool.Pool, e *Entry) (d D
 
 // replace replaces a partition by its stub, and returns how many rows that has.
 func (s *session) replace(ctx context.Context, pool *pgxpool.Pool, m Manifest, e *Entry) (kept int64, err error) {
-	if s.ForgetPrevious {
-		if _, err := s.conn.Exec(ctx, forgetSQL, e.Last); err != nil {
-			return 0, fmt.Errorf("archive: forget previous generations: %w", err)
-		}
-	}
-	if err := needed(ctx, s.conn, e.Partition); err != nil {
+	if err := needed(ctx, s.conn, e.Partition, s.ForgetPrevious); err != nil {
 		return 0, err
 	}
 	if err := s.compare(ctx, m, e); err != nil {
@@ -93,6 +89,13 @@ func (s *session) replace(ctx context.Context, pool *pgxpool.Pool, m Manifest, e
 	}
 	return kept, s.swap(ctx, swap{
 		Partition: e.Partition, out: e.Name, in: stub, from: e.First, to: e.Last + 1,
-		check: func(ctx context.Context, tx pgx.Tx) error { return needed(ctx, tx, e.Partition) },
+		check: func(ctx context.Context, tx pgx.Tx) error {
+			if s.ForgetPrevious {
+				if _, err := tx.Exec(ctx, forgetSQL, e.Last); err != nil {
+					return fmt.Errorf("archive: forget previous generations: %w", err)
+				}
+			}
+			return needed(ctx, tx, e.Partition, false)
+		},
 	})
 }

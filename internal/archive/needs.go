@@ -8,25 +8,25 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Who needs events up to position $1, and the position up to which it has them. Keys are stored in order of time, for which there is an
+// Who needs events up to position $1, and the position up to which it has them. To go on, it reads the event there once more. Keys are stored in order of time, for which there is an
 // index; those of refusals point to no event.
 const needsSQL = `select 'head', '', coalesce(max(position), 0) from events having coalesce(max(position), 0) <= $1
 union all
-select 'projection', id, position from projections where position < $1
+select 'projection', id, position from projections where position <= $1
 union all
-select 'previous', id, previous_position from projections where previous_generation is not null and previous_position < $1
+select 'previous', id, previous_position from projections where previous_generation is not null and previous_position <= $1
 union all
 select 'replay', projection, position from projection_replays where state = 'running'
 union all
 select 'failure', f.projection, min(f.position) from projection_failures f join projections p on p.id = f.projection
  where f.position <= $1 and f.generation in (p.generation, p.previous_generation) group by f.projection
 union all
-select 'webhook', id::text, position from webhooks where position < $1
+select 'webhook', id::text, position from webhooks where position <= $1
 union all
 select 'key', to_char(max(stored_at) at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS'), max(first_position) from idempotency_keys
  where refusal is null and first_position <= $1 and stored_at <= (select recorded_at from events where position = $1) having count(*) > 0
 union all
-select 'signed', '', split_part(checkpoint, E'\n', 2)::bigint from log_checkpoint where split_part(checkpoint, E'\n', 2)::bigint < $1`
+select 'signed', '', split_part(checkpoint, E'\n', 2)::bigint from log_checkpoint where split_part(checkpoint, E'\n', 2)::bigint <= $1`
 
 // NeededError means that a partition stays in the log, because something needs it.
 type NeededError struct {
@@ -39,14 +39,17 @@ func (e *NeededError) Error() string {
 	return fmt.Sprintf("%s (positions %d to %d) stays in the log: %s", e.Partition.Name, e.Partition.First, e.Partition.Last, strings.Join(e.Reasons, "; "))
 }
 
-// needed returns a *NeededError if something still needs the partition in the log.
-func needed(ctx context.Context, db querier, p Partition) error {
+// needed returns a *NeededError if something still needs the partition in the log; with forgetPrevious, previous generations do not count.
+func needed(ctx context.Context, db querier, p Partition, forgetPrevious bool) error {
 	rows, _ := db.Query(ctx, needsSQL, p.Last) // an error is in rows too
-	reasons, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
-		var kind, name string
-		var position int64
-		err := row.Scan(&kind, &name, &position)
-		return reason(kind, name, position), err
+	var kind, name string
+	var position int64
+	var reasons []string
+	_, err := pgx.ForEachRow(rows, []any{&kind, &name, &position}, func() error {
+		if kind != "previous" || !forgetPrevious {
+			reasons = append(reasons, reason(kind, name, position))
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("archive: look for what needs %s: %w", p.Name, err)

@@ -19,7 +19,7 @@ func TestDetachRefusesWhatIsNeeded(t *testing.T) {
 	exec(t, b.pool, `insert into projections (id, version, generation, position, previous_generation, previous_version, previous_position)
 select 'totals', 1, 2, position, 1, 1, position from projections`,
 		`insert into log_checkpoint (checkpoint) select format(E'log\n%s\nhash\n', max(position)) from events`,
-		`insert into webhooks (id, url, position, secret) values ('6f0c8f0e-0000-4000-8000-000000000001', 'https://example.com', 100, '')`)
+		`insert into webhooks (id, url, position, secret) values ('6f0c8f0e-0000-4000-8000-000000000001', 'https://example.com', 101, '')`)
 	refuses := func(what, want string) {
 		t.Helper()
 		o := options
@@ -37,12 +37,12 @@ select 'totals', %, stream_id, position, event_id, type, '', 1, true from events
 	const key = `insert into idempotency_keys select gen_random_uuid(), gen_random_uuid(), 100, recorded_at, 1, null from events where position = `
 	for _, test := range []struct{ hinder, want, undo string }{
 		{
-			"update projections set position = 99 where id = 'totals'", "the projection totals has applied the log up to position 99",
-			"update projections set position = 100 where id = 'totals'",
+			"update projections set position = 100 where id = 'totals'", "the projection totals has applied the log up to position 100",
+			"update projections set position = 101 where id = 'totals'",
 		},
 		{
-			"update projections set previous_position = 99 where id = 'totals'", "the previous generation of the projection totals is at position 99",
-			"update projections set previous_position = 100 where id = 'totals'",
+			"update projections set previous_position = 100 where id = 'totals'", "the previous generation of the projection totals is at position 100",
+			"update projections set previous_position = 101 where id = 'totals'",
 		},
 		{
 			`insert into projection_replays (id, projection, version, generation, total) values (gen_random_uuid(), 'totals', 1, 3, 9)`,
@@ -50,9 +50,9 @@ select 'totals', %, stream_id, position, event_id, type, '', 1, true from events
 		},
 		{strings.Replace(failure, "%", "2", 1) + "77", "could not apply the event at position 77", "delete from projection_failures"},
 		{strings.Replace(failure, "%", "1", 1) + "77", "could not apply the event at position 77", "delete from projection_failures"},
-		{"update webhooks set position = 99", "the webhook 6f0c8f0e-0000-4000-8000-000000000001 has delivered the log up to position 99", "update webhooks set position = 100"},
+		{"update webhooks set position = 100", "the webhook 6f0c8f0e-0000-4000-8000-000000000001 has delivered the log up to position 100", "update webhooks set position = 101"},
 		{key + "100", "idempotency keys stored up to ", "delete from idempotency_keys"},
-		{`update log_checkpoint set checkpoint = E'log\n99\nhash\n'`, "the log is signed up to position 99", `update log_checkpoint set checkpoint = E'log\n100\nhash\n'`},
+		{`update log_checkpoint set checkpoint = E'log\n100\nhash\n'`, "the log is signed up to position 100", `update log_checkpoint set checkpoint = E'log\n101\nhash\n'`},
 		{"update projections set position = 20, previous_position = null, previous_generation = null where id = 'totals'", "up to position 20", "update projections set position = 200"},
 	} {
 		exec(t, b.pool, test.hinder)
@@ -76,11 +76,22 @@ func TestDetachForgetsPreviousGenerations(t *testing.T) {
 	b.live(t, 260)
 	b.export(t, dir)
 	exec(t, b.pool, "update projections set previous_generation = 1, previous_version = 1, previous_position = 50, generation = 2")
-	b.detach(t, dir, archive.Options{To: 100, Progress: quiet, ForgetPrevious: true})
-	var forgotten bool
-	if err := b.pool.QueryRow(t.Context(), "select bool_and(previous_generation is null) from projections").Scan(&forgotten); err != nil || !forgotten {
-		t.Errorf("%v, %v", forgotten, err)
+	o := archive.Options{To: 100, Progress: quiet, ForgetPrevious: true}
+	forgotten := func(want bool) {
+		t.Helper()
+		var got bool
+		if err := b.pool.QueryRow(t.Context(), "select bool_and(previous_generation is null) from projections").Scan(&got); err != nil || got != want {
+			t.Errorf("forgotten: %v, %v", got, err)
+		}
 	}
+	exec(t, b.pool, `insert into webhooks (id, url, position, secret) values (gen_random_uuid(), 'https://example.com', 100, '')`)
+	if _, err := archive.Detach(t.Context(), b.pool, dir, o); err == nil || strings.Contains(err.Error(), "generation") {
+		t.Errorf("detached although a webhook is behind: %v", err)
+	}
+	forgotten(false)
+	exec(t, b.pool, "delete from webhooks")
+	b.detach(t, dir, o)
+	forgotten(true)
 	b.begins(t, 101)
 }
 

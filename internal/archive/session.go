@@ -280,6 +280,10 @@ func (w *swap) run(ctx context.Context, tx pgx.Tx) error {
 			_, err = tx.Exec(ctx, sql)
 		}
 	}
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok && refused.Code == "57014" {
+		err = fmt.Errorf("PostgreSQL had to read the table, because events has had a new index or constraint since it was detached; "+
+			"drop the table %s and attach again, which reads the file: %w", w.in, err)
+	}
 	if err != nil {
 		return fmt.Errorf("archive: swap %s for %s: %w", w.out, w.in, err)
 	}
@@ -289,8 +293,8 @@ func (w *swap) run(ctx context.Context, tx pgx.Tx) error {
 // boundsOf is the name of a constraint thanks to which a table becomes a partition without being read.
 func boundsOf(table string) string { return table + "_bounds" }
 
-// busy reports whether an error says that others use the log: a lock or its use took too long, or there was a deadlock.
+// busy reports whether an error says that others use the log: the wait for a lock took too long, or there was a deadlock.
 func busy(err error) bool {
 	refused, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (refused.Code == "55P03" || refused.Code == "57014" || refused.Code == "40P01")
+	return ok && (refused.Code == "55P03" || refused.Code == "40P01")
 }

@@ -88,8 +88,14 @@ func TestReversalOfAnArchivedMovement(t *testing.T) {
 		must(t, s, reverse(kept, "2"))
 		wantError(t, s, reverse(1000, ""), account.ErrMovementNotFound)
 	}
-	again := keyed(reverse(sent, "1"))
+	again := keyed(reverse(kept-1, "1"))
 	wantRefusal(t, a, again, account.CodeMovementArchived)
+	if _, err := pool.Exec(t.Context(), "update log_begin set first_position = 1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Do(t.Context(), again); err == nil || strings.Contains(err.Error(), "archive") {
+		t.Errorf("once the archive is attached, the key still answers %v", err)
+	}
 }
 
 // TestUnreadableSnapshotOfAnArchivedAccount leaves an account a snapshot of another release: commands on it say so, and others go on.

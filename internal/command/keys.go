@@ -12,12 +12,13 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// isRefusal reports whether err is a refusal that is stored with the command's key and returned to every retry. "The hold has not
-// expired" is not stored, because time changes it.
+// isRefusal reports whether err is a refusal that is stored with the command's key and returned to every retry. Time changes "The hold
+// has not expired", and attaching the archive "The movement is archived", so these are not stored.
 func isRefusal(err error) bool {
 	_, version := errors.AsType[*VersionError](err)
-	refusal, ok := errors.AsType[*account.Refusal](err)
-	return version || account.IsRefusal(err) && !(ok && refusal.Code == account.CodeHoldNotExpired)
+	refusal, _ := errors.AsType[*account.Refusal](err)
+	passes := refusal != nil && (refusal.Code == account.CodeHoldNotExpired || refusal.Code == account.CodeMovementArchived)
+	return version || account.IsRefusal(err) && !passes
 }
 
 // answerStored finishes the groups that have a stored key with their first answers, and returns the others.

@@ -107,16 +107,18 @@ func (e *HaltedError) Error() string { return "follow: " + e.Reason }
 
 // Run fills the log until ctx ends, and returns nil.
 func (f *Follower) Run(ctx context.Context) error {
-	wait := retryFirst
+	wait, restartedAt := retryFirst, int64(-1)
 	for ctx.Err() == nil {
-		err := f.follow(ctx, func() { wait = retryFirst })
+		err := f.follow(ctx, func() { wait = retryFirst; f.set(Following, nil) })
+		position := f.Status().Position
 		_, halted := errors.AsType[*HaltedError](err)
 		switch {
 		case ctx.Err() != nil:
 		case halted:
 			f.set(Halted, err)
 			sleep(ctx, haltedCheck)
-		case errors.Is(err, errRestart):
+		case errors.Is(err, errRestart) && position != restartedAt:
+			restartedAt = position
 			sleep(ctx, retryFirst)
 		default:
 			f.set(Unavailable, err)
@@ -128,7 +130,7 @@ func (f *Follower) Run(ctx context.Context) error {
 }
 
 // errRestart means that the follower needs a new consumer, which begins at the log's head.
-var errRestart = errors.New("the consumer does not continue at the head of the log")
+var errRestart = errors.New("follow: the stream has more events, but they do not arrive")
 
 // set records the state with the error that led to it, and logs a change of it.
 func (f *Follower) set(state State, err error) {
@@ -173,9 +175,9 @@ func (f *Follower) caughtUp() {
 	f.status.CaughtUp = true
 }
 
-// follow stores the events that the stream has after the log's head, and every new one, until it fails. It calls began once it
-// receives messages.
-func (f *Follower) follow(ctx context.Context, began func()) error {
+// follow stores the events that the stream has after the log's head, and every new one, until it fails. It calls works once it
+// has all of them, and whenever it has stored some.
+func (f *Follower) follow(ctx context.Context, works func()) error {
 	head, err := f.log.Last(ctx)
 	if err != nil {
 		return err
@@ -202,9 +204,8 @@ func (f *Follower) follow(ctx context.Context, began func()) error {
 		return fmt.Errorf("follow: read the stream %s: %w", f.Stream, err)
 	}
 	defer stop()
-	began()
-	f.set(Following, nil)
 	if head.Position >= end {
+		works()
 		f.caughtUp()
 	}
 	for {
@@ -222,6 +223,7 @@ func (f *Follower) follow(ctx context.Context, began func()) error {
 			return err
 		}
 		f.seen(head.Position, 0)
+		works()
 		if head.Position >= end {
 			f.caughtUp()
 		}

@@ -16,10 +16,10 @@ import (
 func (f *Follower) insert(ctx context.Context, head eventstore.Head, events []eventstore.Event) (found eventstore.Head, err error) {
 	found, err = copylog.Insert(ctx, f.Pool, head, events)
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch refused.Code {
-		case "23505", "23514": // a unique constraint, a check
+		switch {
+		case refused.Code == "23505", refused.Code == "23514" && refused.ConstraintName != "": // a check; without a name, a missing partition
 			return found, &HaltedError{fmt.Sprintf("the events after position %d contradict this log (%v): %s", head.Position, err, makeAnew)}
-		case "42501": // insufficient privilege
+		case refused.Code == "42501": // insufficient privilege
 			return found, &HaltedError{"the database role may not write to the log: a follower needs the role that owns the tables"}
 		}
 	}

@@ -345,10 +345,10 @@ func (g *growing) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	return hashes, nil
 }
 
-// standBy returns when the log is ahead of a checkpoint that has not changed for Config.Takeover.
+// standBy returns when the log has been ahead of the same checkpoint for Config.Takeover.
 func (s *Signer) standBy(ctx context.Context) {
-	before := ""
-	for first := true; ; first = false {
+	before, since := "", time.Now()
+	for {
 		signed, head, err := s.store.state(ctx)
 		if err != nil {
 			return // Run reports it
@@ -358,11 +358,12 @@ func (s *Signer) standBy(ctx context.Context) {
 			return
 		}
 		s.seen(c.Size, head)
-		if !first && signed == before && head != c.Size {
+		if signed != before || head == c.Size {
+			before, since = signed, time.Now()
+		} else if time.Since(since) >= s.Takeover {
 			return
 		}
-		before = signed
-		if !sleep(ctx, s.Takeover) {
+		if !sleep(ctx, s.Takeover/4) {
 			return
 		}
 	}
