@@ -194,7 +194,9 @@ func (b *books) answers(t *testing.T) map[string]string {
 	for hold, id := range b.holds {
 		ask(id, account.CaptureHold{HoldID: hold})
 		ask(id, account.ReleaseHold{HoldID: hold})
-		ask(id, account.PlaceHold{HoldID: hold, Amount: amount(1)})
+		for _, other := range b.accounts[:3] {
+			ask(other, account.PlaceHold{HoldID: hold, Amount: amount(1)})
+		}
 	}
 	all := make(map[string]string, len(requests))
 	for i, o := range s.DoEach(t.Context(), requests) {

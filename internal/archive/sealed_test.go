@@ -3,18 +3,22 @@ package archive_test
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"passbook/internal/account"
 	"passbook/internal/archive"
 	"passbook/internal/command"
 	"passbook/internal/eventstore"
+	"passbook/internal/money"
 	"passbook/internal/pgtest"
+	"passbook/internal/postgres"
 	"passbook/internal/subject"
 )
 
@@ -59,6 +63,18 @@ func TestStubsAreSealed(t *testing.T) {
 	keys := newKeys(t)
 	codec := subject.NewCodec(keys)
 	b, dir := newBooks(t, 100, codec), t.TempDir()
+	// A person with two accounts.
+	person := uuid.New()
+	eur, _ := money.LookupCurrency("EUR")
+	first, stop := serve(t, b.log)
+	for range 2 {
+		id := uuid.New()
+		b.accounts = append(b.accounts, id)
+		if _, err := first.Do(t.Context(), command.Request{AccountID: id, Command: account.Open{Owner: "Åsa Quillfeather", Currency: eur, SubjectID: person}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
 	b.live(t, 260)
 	b.export(t, dir)
 	before, answered := rows(t, b.pool), b.answers(t)
@@ -73,25 +89,24 @@ func TestStubsAreSealed(t *testing.T) {
 	if diff := cmp.Diff(answered, b.answers(t)); diff != "" {
 		t.Error(diff)
 	}
-	erased := b.accounts[0]
-	if err := keys.Destroy(t.Context(), erased); err != nil {
-		t.Fatal(err)
-	}
 	s, _ := serve(t, b.log)
-	for _, c := range []account.Command{account.EraseSubject{SubjectID: erased}, account.Deposit{Amount: amount(1)}} {
-		if _, err := s.Do(t.Context(), command.Request{AccountID: erased, Command: c}); err != nil {
-			t.Errorf("%s: %v", c.Name(), err)
-		}
+	erasure, err := subject.NewEraser(keys, b.pool, s, postgres.IsUnavailable, slog.New(slog.DiscardHandler)).Erase(t.Context(), person, command.Metadata{})
+	if err != nil || len(erasure.Accounts) != 2 || erasure.PlainText {
+		t.Errorf("erased: %+v, %v", erasure, err)
+	}
+	erased := b.accounts[0]
+	if _, err := s.Do(t.Context(), command.Request{AccountID: erased, Command: account.Deposit{Amount: amount(1)}}); err != nil {
+		t.Error(err)
 	}
 	for _, row := range rows(t, b.pool) {
-		if strings.Contains(row, "Lind") {
+		if strings.Contains(row, "Quillfeather") || strings.Contains(row, "Lind") {
 			t.Fatalf("the name is in %s", row)
 		}
 	}
 	opened := 0
-	err := b.log.ReadStreams(t.Context(), [][16]byte{erased}, 200, `{"state": {}}`, func(e *eventstore.Event) error {
+	err = b.log.ReadStreams(t.Context(), [][16]byte{erased}, 200, `{"state": {}}`, func(e *eventstore.Event) error {
 		opened++
-		if text := string(e.Payload) + string(e.Metadata); strings.Contains(text, "Lind") || strings.Contains(text, "sealed") {
+		if text := string(e.Payload) + string(e.Metadata); strings.Contains(text, "Quillfeather") || strings.Contains(text, "sealed") {
 			t.Errorf("an erased text is opened: %s", text)
 		}
 		return nil
