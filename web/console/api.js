@@ -9,6 +9,7 @@ export class Problem extends Error {
     this.status = body.status ?? 0;
     this.code = body.code ?? '';
     this.errors = body.errors ?? [];
+    this.first = body.first_position ?? 0; // of events-archived
     this.requestID = body.request_id ?? '';
     // RFC 6750: a 403 names the scope that the key lacks.
     this.scope = /scope="([^"]+)"/.exec(answer?.headers.get('WWW-Authenticate') ?? '')?.[1] ?? '';
@@ -120,6 +121,16 @@ export async function csv(path, { query, signal } = {}) {
 export async function batch(query, signal) {
   const answer = await exchange('GET', '/events', { query, signal, headers: { Accept: 'application/cloudevents-batch+json' } });
   return { events: parse(await answer.text()), position: Number(answer.headers.get('Passbook-Position')), more: answer.headers.has('Link') };
+}
+
+// unarchived is batch, but leaves out what is in the archive: first is then the position of the first event that is not, and 0 otherwise.
+export async function unarchived(query, signal) {
+  try {
+    return { ...(await batch(query, signal)), first: 0 };
+  } catch (problem) {
+    if (problem.code !== 'events-archived') throw problem;
+    return { ...(await batch({ ...query, after: problem.first - 1 }, signal)), first: problem.first };
+  }
 }
 
 // checkpoint reads the latest signed checkpoint of the log, as text.

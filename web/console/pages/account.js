@@ -1,6 +1,6 @@
 // An account: what it has, what may be done with it, its balance over time, and its movements, statement, holds or events.
 import { h, fill, put } from '../dom.js';
-import { batch, get } from '../api.js';
+import { get, unarchived } from '../api.js';
 import { chart } from '../chart.js';
 import { buttons, changing, erasing } from '../commands.js';
 import { describe } from '../events.js';
@@ -232,11 +232,14 @@ function eventsOf({ id, signal, body }) {
   const turn = h('div', { class: 'turn' });
   fill(body, list.element, turn);
   let found = [];
+  let first = 0;
   const page = async (after) => {
-    const next = await batch({ subject: id, after, limit: 100 }, signal);
+    const next = await unarchived({ subject: id, after, limit: 100 }, signal);
+    first = next.first || first;
     found = [...found.filter((event) => event.position <= after), ...next.events];
     rows.rows(found);
-    fill(turn, next.more && h('button', { type: 'button', on: { click: () => load(list.body, signal, () => page(next.position)) } }, 'Show more'));
+    fill(turn, next.more && h('button', { type: 'button', on: { click: () => load(list.body, signal, () => page(next.position)) } }, 'Show more'),
+      first > 0 && h('span', { class: 'meta' }, `The account’s events before position ${count(first)} are in the archive.`));
     return rows.element;
   };
   return { read: () => load(list.body, signal, () => page(found.at(-1)?.position ?? 0)) };

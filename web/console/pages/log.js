@@ -1,6 +1,6 @@
 // The log: its live end, and any event in full.
 import { h, fill, put } from '../dom.js';
-import { batch, checkpoint, get, parse, raw } from '../api.js';
+import { checkpoint, get, parse, raw, unarchived } from '../api.js';
 import { TYPES, describe } from '../events.js';
 import { count, indent, time } from '../format.js';
 import { accountLink } from '../owners.js';
@@ -87,17 +87,20 @@ function following({ asked, rows, list, older, state, toggle, signal }) {
   const back = (before) => load(list.body, ended.signal, async () => {
     let upTo = before;
     let found = [];
+    let archived = 0; // the position of the first event that is not in the archive, once it is reached
     for (let tries = 0; upTo > 0 && found.length < 50 && tries < 10; tries += 1) {
       const after = Math.max(0, upTo - (wanted.type || wanted.subject ? WINDOW : 50));
-      const { events } = await batch({ ...wanted, after, limit: upTo - after }, ended.signal);
+      const { events, first } = await unarchived({ ...wanted, after, limit: upTo - after }, ended.signal);
       found = [...events.filter((event) => Number(event.position) <= upTo), ...found];
-      upTo = after;
+      archived = first;
+      upTo = first ? 0 : after;
     }
     shown = [...(shown ?? []), ...found.reverse()].slice(0, MOST);
     rows.rows(shown);
     add(early.splice(0));
     fill(older, upTo > 0 && shown.length < MOST && h('button', { type: 'button', on: { click: () => back(upTo) } }, 'Show older events'),
-      upTo > 0 && h('span', { class: 'meta' }, `Back to position ${count(upTo + 1)}.`));
+      upTo > 0 && h('span', { class: 'meta' }, `Back to position ${count(upTo + 1)}.`),
+      archived > 0 && h('span', { class: 'meta' }, `The events before position ${count(archived)} are in the archive.`));
     return rows.element;
   });
   fill(list.body, note('Reading the log …'));

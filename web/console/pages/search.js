@@ -114,12 +114,12 @@ function transfers(list, more) {
   return { title: 'Transfers', total: sent.length, said: found({ total: sent.length, total_exceeds: more }, 'transfer', 'transfers'), element: rows.element };
 }
 
-// eventAt is the event at a position as a list, which is empty if the log does not reach that far.
+// eventAt is the event at a position as a list, which is empty if the log does not reach that far, or has it in the archive.
 async function eventAt(position, signal) {
   try {
     return (await batch({ after: position - 1, limit: 1 }, signal)).events;
   } catch (problem) {
-    if (problem.code === 'log-went-back') return [];
+    if (problem.code === 'log-went-back' || problem.code === 'events-archived') return [];
     throw problem;
   }
 }
