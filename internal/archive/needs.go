@@ -8,7 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Who needs events up to position $1, and the position up to which it has them. To go on, it reads the event there once more. Keys are stored in order of time, for which there is an
+// Who needs events up to position $1, and the position up to which it has them. Projections and the signer read the last event that
+// they have again, together with the next ones; webhooks do not. Keys are stored in order of time, for which there is an
 // index; those of refusals point to no event.
 const needsSQL = `select 'head', '', coalesce(max(position), 0) from events having coalesce(max(position), 0) <= $1
 union all
@@ -21,7 +22,7 @@ union all
 select 'failure', f.projection, min(f.position) from projection_failures f join projections p on p.id = f.projection
  where f.position <= $1 and f.generation in (p.generation, p.previous_generation) group by f.projection
 union all
-select 'webhook', id::text, position from webhooks where position <= $1
+select 'webhook', id::text, position from webhooks where position < $1
 union all
 select 'key', to_char(max(stored_at) at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS'), max(first_position) from idempotency_keys
  where refusal is null and first_position <= $1 and stored_at <= (select recorded_at from events where position = $1) having count(*) > 0
