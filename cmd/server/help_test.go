@@ -10,18 +10,19 @@ func TestHelpShowsWhatBelongsToTheCommand(t *testing.T) {
 	t.Parallel()
 	server := []string{"--database-url", "--oidc-issuer", "--rate-limit", "--max-streams", "--addr"}
 	for line, test := range map[string]struct{ has, not []string }{
-		"--help":             {has: append([]string{"--key-file", "accounts", "demo"}, server...)},
-		"serve --help":       {has: server},
-		"help accounts":      {has: []string{"--limit", "--json", "--server", "--key", "--addr"}, not: []string{"--database-url", "--oidc-issuer", "--rate-limit", "--pg-bin"}},
-		"accounts --help":    {has: []string{"--limit"}, not: []string{"--database-url"}},
-		"help status":        {has: []string{"--watch", "--key-file"}, not: []string{"--data-dir", "--rate-limit"}},
-		"help verify":        {has: []string{"--database-url", "--data-dir", "--log-level"}, not: []string{"--key-file", "--hosts", "--rate-limit"}},
-		"help keys create":   {has: []string{"--scope", "--database-url-file"}, not: []string{"--key-file", "--oidc-issuer"}},
-		"help relay":         {has: []string{"--relay-nats-url", "--database-url", "--nats-ca", "--addr", "--event-source"}, not: []string{"--rate-limit", "--oidc-issuer", "--query-database-url", "--key-file", "--hosts"}},
-		"demo --help":        {has: []string{"--seed", "--pg-bin", "--data-dir"}, not: []string{"--rate-limit", "--database-url", "--oidc-issuer", "--relay-nats-url", "--key-file"}},
-		"help backup":        {has: []string{"--data-dir"}, not: []string{"--addr", "--oidc-issuer"}},
-		"help version":       {has: []string{"Print the version"}, not: []string{"--database-url", "--addr", "Settings"}},
-		"completion bash -h": {not: []string{"--database-url", "--rate-limit"}},
+		"--help":               {has: append([]string{"--key-file", "accounts", "demo"}, server...)},
+		"serve --help":         {has: server},
+		"help accounts":        {has: []string{"--limit", "--json", "--server", "--key", "--addr"}, not: []string{"--database-url", "--oidc-issuer", "--rate-limit", "--pg-bin"}},
+		"accounts --help":      {has: []string{"--limit"}, not: []string{"--database-url"}},
+		"help status":          {has: []string{"--watch", "--key-file"}, not: []string{"--data-dir", "--rate-limit"}},
+		"help verify":          {has: []string{"--database-url", "--data-dir", "--log-level"}, not: []string{"--key-file", "--hosts", "--rate-limit"}},
+		"help keys create":     {has: []string{"--scope", "--database-url-file"}, not: []string{"--key-file", "--oidc-issuer"}},
+		"help relay":           {has: []string{"--relay-nats-url", "--database-url", "--nats-ca", "--addr", "--event-source"}, not: []string{"--rate-limit", "--oidc-issuer", "--query-database-url", "--key-file", "--hosts"}},
+		"demo --help":          {has: []string{"--seed", "--pg-bin", "--data-dir"}, not: []string{"--rate-limit", "--database-url", "--oidc-issuer", "--relay-nats-url", "--key-file"}},
+		"help subjects rewrap": {has: []string{"--subject-master-key-file", "--subject-keys-database-url"}, not: []string{"--server", "--database-url", "--rate-limit"}},
+		"help backup":          {has: []string{"--data-dir"}, not: []string{"--addr", "--oidc-issuer"}},
+		"help version":         {has: []string{"Print the version"}, not: []string{"--database-url", "--addr", "Settings"}},
+		"completion bash -h":   {not: []string{"--database-url", "--rate-limit"}},
 	} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()

@@ -24,10 +24,10 @@ type subjects struct {
 
 // newSubjects returns nil if sealing is off.
 func (a *app) newSubjects(ctx context.Context, cfg config.Config) (*subjects, error) {
-	if cfg.MasterKey == nil {
+	if len(cfg.MasterKeys) == 0 {
 		return nil, nil
 	}
-	master, err := subject.NewMasterKey(cfg.MasterKey)
+	master, err := subject.NewMasterKey(cfg.MasterKeys...)
 	if err != nil {
 		return nil, err
 	}
@@ -82,10 +82,10 @@ func ReadLog(ctx context.Context, cfg config.Config, pool *pgxpool.Pool) (log *e
 // LogCodec returns what seals and opens personal text of the log, nil if the settings have no keys. With readOnly it makes no keys. The
 // caller calls done.
 func LogCodec(ctx context.Context, cfg config.Config, readOnly bool) (codec eventstore.Codec, done func(), err error) {
-	if cfg.MasterKey == nil {
+	if len(cfg.MasterKeys) == 0 {
 		return nil, func() {}, nil
 	}
-	master, err := subject.NewMasterKey(cfg.MasterKey)
+	master, err := subject.NewMasterKey(cfg.MasterKeys...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -99,6 +99,23 @@ func LogCodec(ctx context.Context, cfg config.Config, readOnly bool) (codec even
 		return nil, nil, err
 	}
 	return subject.NewCodec(keys), pool.Close, nil
+}
+
+// RewrapKeys has the keys of all subjects wrapped by the first master key of the settings.
+func RewrapKeys(ctx context.Context, cfg config.Config, progress func(done, total int64)) (subject.Rewrapped, error) {
+	if len(cfg.MasterKeys) == 0 {
+		return subject.Rewrapped{}, config.Usage(errors.New("there are no keys: set PASSBOOK_SUBJECT_MASTER_KEY_FILE and PASSBOOK_SUBJECT_KEYS_DATABASE_URL"))
+	}
+	master, err := subject.NewMasterKey(cfg.MasterKeys...)
+	if err != nil {
+		return subject.Rewrapped{}, err
+	}
+	pool, err := postgres.NewPool(ctx, cfg.KeysDatabaseURL, postgres.WithApplicationName("passbook rewrap"), postgres.WithMaxConns(1))
+	if err != nil {
+		return subject.Rewrapped{}, err
+	}
+	defer pool.Close()
+	return master.Rewrap(ctx, pool, progress)
 }
 
 // prepare makes the keys ready for use, and destroys those that the log says are erased. Nothing may read the log before.

@@ -25,6 +25,7 @@ const reads = "settings"
 const (
 	readsClient   = "client"   // where the server is, and the key
 	readsDatabase = "database" // the database itself
+	readsKeys     = "keys"     // the database of the subjects' keys
 	readsDemo     = "demo"
 	readsRelay    = "relay"
 	readsNone     = "none"
@@ -53,7 +54,7 @@ func grouped(group string, commands ...*cobra.Command) []*cobra.Command {
 func focusHelp(root *cobra.Command, settings *config.Settings) {
 	shown := map[string][]string{
 		readsClient: settings.ClientFlags(), readsDatabase: settings.DatabaseFlags(), readsDemo: settings.DemoFlags(),
-		readsRelay: settings.RelayFlags(), readsNone: nil,
+		readsRelay: settings.RelayFlags(), readsKeys: settings.KeysFlags(), readsNone: nil,
 	}
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {

@@ -178,6 +178,11 @@ func (s *Settings) DatabaseFlags() []string {
 		s.keysDatabaseURL, s.keysDatabaseURLFile, s.logLevel, s.logFormat)
 }
 
+// KeysFlags returns the flags of commands that work on the database of the subjects' keys.
+func (s *Settings) KeysFlags() []string {
+	return flagsOf(s.masterKeyFile, s.keysDatabaseURL, s.keysDatabaseURLFile, s.logLevel, s.logFormat)
+}
+
 // DemoFlags returns the flags that server demo reads, which takes nothing from the settings of a server but where to find PostgreSQL; its
 // playground is served, too.
 func (s *Settings) DemoFlags() []string {

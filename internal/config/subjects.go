@@ -1,19 +1,19 @@
 package config
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Subjects are the settings about the keys that personal text is sealed under.
 type Subjects struct {
-	// MasterKey, 32 bytes, is nil if personal text is not sealed.
-	MasterKey []byte
+	// MasterKeys, of 32 bytes each, are none if personal text is not sealed. The first wraps the subjects' keys, all unwrap.
+	MasterKeys [][]byte
 	// KeysDatabaseURL is where the subjects' keys are.
 	KeysDatabaseURL string
 }
@@ -23,7 +23,7 @@ type subjectSettings struct{ masterKeyFile, keysDatabaseURL, keysDatabaseURLFile
 
 func (s *Settings) addSubjects(add func(env, flag, fallback, shown, usage string) *setting) {
 	s.masterKeyFile = add("PASSBOOK_SUBJECT_MASTER_KEY_FILE", "subject-master-key-file", "", "personal text is not sealed",
-		"file of the master key, 32 random bytes in hex or base64, under whose keys personal text in events is sealed")
+		"file of the master key, 32 random bytes in hex or base64, under whose keys personal text in events is sealed; to change it, one a line")
 	s.keysDatabaseURL = add("PASSBOOK_SUBJECT_KEYS_DATABASE_URL", "subject-keys-database-url", "", "none",
 		"PostgreSQL database of the subjects' keys, which must not be that of the log")
 	s.keysDatabaseURLFile = add("PASSBOOK_SUBJECT_KEYS_DATABASE_URL_FILE", "subject-keys-database-url-file", "", "none",
@@ -45,15 +45,16 @@ func (s *Settings) loadSubjects(wrong func(one *setting, format string, args ...
 	}
 	if path != "" {
 		var err error
-		if c.MasterKey, err = readMasterKey(path); err != nil {
+		if c.MasterKeys, err = readMasterKeys(path); err != nil {
 			wrong(s.masterKeyFile, "%v", err)
 		}
 	}
 	return c
 }
 
-// readMasterKey reads 32 random bytes, in hex or base64, from a file that only its owner may read.
-func readMasterKey(path string) ([]byte, error) {
+// readMasterKeys reads keys of 32 random bytes, in hex or base64, one a line, from a file that only its owner may read. Empty lines, and
+// lines that begin with #, are ignored. No error contains a key.
+func readMasterKeys(path string) (keys [][]byte, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -65,14 +66,23 @@ func readMasterKey(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text = bytes.TrimSpace(text)
-	key, err := hex.DecodeString(string(text))
-	if err != nil {
-		key, err = base64.StdEncoding.DecodeString(string(text))
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		key, err := hex.DecodeString(line)
+		if err != nil {
+			key, err = base64.StdEncoding.DecodeString(line)
+		}
+		const size = 32
+		if err != nil || len(key) != size {
+			return nil, fmt.Errorf("%s must contain 32 random bytes a line in hex or base64, such as openssl rand -hex 32 makes", path)
+		}
+		keys = append(keys, key)
 	}
-	const size = 32
-	if err != nil || len(key) != size {
-		return nil, fmt.Errorf("%s must contain 32 random bytes in hex or base64, such as openssl rand -hex 32 makes", path)
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%s has no key; it must contain 32 random bytes in hex or base64, such as openssl rand -hex 32 makes", path)
 	}
-	return key, nil
+	return keys, nil
 }

@@ -24,40 +24,51 @@ type Wrapper interface {
 // ErrMasterKey means that a key was wrapped by another master key, or is damaged.
 var ErrMasterKey = errors.New("subject: the master key is not the one that the subjects' keys are wrapped with")
 
-// MasterKey is a Wrapper with a master key in memory.
-type MasterKey struct {
+// MasterKey is a Wrapper with master keys in memory: the first wraps, all unwrap. So several are a change from one to another.
+type MasterKey struct{ keys []masterKey }
+
+type masterKey struct {
 	aead cipher.AEAD
 	id   [4]byte // the first bytes of the master key's hash
 }
 
-// NewMasterKey returns a Wrapper for a key of 32 bytes.
-func NewMasterKey(key []byte) (*MasterKey, error) {
-	aead, err := chacha20poly1305.NewX(key)
-	if err != nil {
-		return nil, fmt.Errorf("subject: master key: %w", err)
+// NewMasterKey returns a Wrapper for keys of 32 bytes, of which there must be one at least.
+func NewMasterKey(keys ...[]byte) (*MasterKey, error) {
+	m := new(MasterKey)
+	for _, key := range keys {
+		aead, err := chacha20poly1305.NewX(key)
+		if err != nil {
+			return nil, fmt.Errorf("subject: master key: %w", err)
+		}
+		sum := sha256.Sum256(append([]byte("passbook master key "), key...))
+		m.keys = append(m.keys, masterKey{aead, [4]byte(sum[:4])})
 	}
-	m := &MasterKey{aead: aead}
-	sum := sha256.Sum256(append([]byte("passbook master key "), key...))
-	copy(m.id[:], sum[:])
+	if len(m.keys) == 0 {
+		return nil, errors.New("subject: there is no master key")
+	}
 	return m, nil
 }
 
 // Wrap implements Wrapper.
 func (m *MasterKey) Wrap(_ context.Context, id uuid.UUID, key []byte) ([]byte, error) {
-	return seal(m.aead, m.id[:], key, wrapped(id)), nil
+	first := &m.keys[0]
+	return seal(first.aead, first.id[:], key, wrapped(id)), nil
 }
 
 // Unwrap implements Wrapper.
 func (m *MasterKey) Unwrap(_ context.Context, id uuid.UUID, box []byte) ([]byte, error) {
-	if !bytes.HasPrefix(box, m.id[:]) {
-		return nil, ErrMasterKey
+	for i := range m.keys {
+		if k := &m.keys[i]; bytes.HasPrefix(box, k.id[:]) {
+			if key, err := open(k.aead, box[len(k.id):], wrapped(id)); err == nil {
+				return key, nil
+			}
+		}
 	}
-	key, err := open(m.aead, box[len(m.id):], wrapped(id))
-	if err != nil {
-		return nil, ErrMasterKey
-	}
-	return key, nil
+	return nil, ErrMasterKey
 }
+
+// byFirst reports whether the first master key has wrapped a box.
+func (m *MasterKey) byFirst(box []byte) bool { return bytes.HasPrefix(box, m.keys[0].id[:]) }
 
 func wrapped(id uuid.UUID) []byte { return append([]byte("passbook subject key v1 "), id[:]...) }
 
