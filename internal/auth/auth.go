@@ -40,6 +40,7 @@ const (
 	ProjectionsAdmin
 	MetricsRead
 	AuditRead
+	SubjectsErase
 )
 
 // names are the names of the scopes, in the order of lists.
@@ -54,6 +55,7 @@ var names = []struct {
 	{"projections:admin", ProjectionsAdmin},
 	{"metrics:read", MetricsRead},
 	{"audit:read", AuditRead},
+	{"subjects:erase", SubjectsErase},
 }
 
 // ParseScope returns the scope with a name, such as accounts:read; ok is false if there is none.

@@ -33,6 +33,7 @@ say what its holder may do:
   projections:admin   replay, pause and so on; includes projections:read
   metrics:read        /metrics
   audit:read          the access audit: who read what
+  subjects:erase      erase people, which cannot be undone
 
 These commands work on the database itself (DATABASE_URL, or the private PostgreSQL in PASSBOOK_DATA_DIR, whether a
 server runs on it or not).`,

@@ -73,7 +73,7 @@ func newSubjectErase(settings *config.Settings) *cobra.Command {
 		Short: "Erase a person, for good",
 		Long: `Erase destroys the key of a subject, and with it the text of all accounts that were opened with this subject_id; for an account
 without one, SUBJECT is the account's own id. The accounts go on without a name, and their money stays. It cannot be undone. It may be
-repeated, also after a failure.`,
+repeated, also after a failure. The key needs the scope subjects:erase.`,
 		Example: `  server subjects erase 0198c1f0-0000-7000-8000-000000000001
   server subjects erase 0198c1f0-0000-7000-8000-000000000001 --json | jq -r .position`,
 		Args: exactly(1, "SUBJECT"),

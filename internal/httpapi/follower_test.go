@@ -17,6 +17,7 @@ func TestFollowerTakesNoCommands(t *testing.T) {
 		"POST /accounts", "PATCH " + account, "POST /deposits", "POST /withdrawals", "POST /transfers", "POST /reversals", "POST /commands",
 		"POST " + account + "/suspend", "POST " + account + "/reactivate", "POST " + account + "/close", "POST " + account + "/holds",
 		"POST " + account + "/holds/" + holdID.String() + "/capture", "POST " + account + "/holds/" + holdID.String() + "/release",
+		"POST /subjects/" + accountID.String() + "/erase",
 	} {
 		method, path, _ := strings.Cut(command, " ")
 		for _, query := range []string{"", "?dry_run=true"} {

@@ -427,7 +427,7 @@ func (s *server) operation(r *http.Request) *request.Operation {
 // refuseCommands refuses what a follower cannot do, before it reads the body.
 func (s *server) refuseCommands(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if op := s.operation(r); op != nil && op.Scope == auth.AccountsWrite {
+		if op := s.operation(r); op != nil && (op.Scope == auth.AccountsWrite || op.Scope == auth.SubjectsErase) {
 			s.fail(w, r, notPrimary(s.primaryURL))
 			return
 		}

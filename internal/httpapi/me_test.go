@@ -10,7 +10,7 @@ import (
 // TestMe asks who the caller is: without authentication, with several keys, and on a follower.
 func TestMe(t *testing.T) {
 	t.Parallel()
-	everything := []any{"accounts:write", "accounts:read", "events:read", "projections:read", "projections:admin", "metrics:read", "audit:read"}
+	everything := []any{"accounts:write", "accounts:read", "events:read", "projections:read", "projections:admin", "metrics:read", "audit:read", "subjects:erase"}
 	type object = map[string]any
 	for name, test := range map[string]struct {
 		service    *service

@@ -12,7 +12,7 @@ import (
 
 // scopes are those of the service; public operations need no credential, and others any.
 var scopes = []string{
-	"public", "any", "accounts:write", "accounts:read", "events:read", "projections:read", "projections:admin", "metrics:read", "audit:read",
+	"public", "any", "accounts:write", "accounts:read", "events:read", "projections:read", "projections:admin", "metrics:read", "audit:read", "subjects:erase",
 }
 
 func loadDocument(t *testing.T) *openapi3.T {

@@ -7,6 +7,21 @@ import (
 	"github.com/google/uuid"
 )
 
+// TestEraseSubjectScope expects a key that may do everything else not to be able to erase anybody.
+func TestEraseSubjectScope(t *testing.T) {
+	t.Parallel()
+	path := "/subjects/" + replayID.String() + "/erase"
+	a := serve(t, &service{auth: &callers{}})
+	for scopes, want := range map[string]int{
+		"accounts:write+accounts:read+events:read+projections:admin+metrics:read+audit:read": http.StatusForbidden,
+		"subjects:erase": http.StatusOK,
+	} {
+		if got := a.send("POST", path, "", "Authorization", "Bearer "+scopes); got.status != want {
+			t.Errorf("with %s: %d %s", scopes, got.status, got.text)
+		}
+	}
+}
+
 func TestEraseSubject(t *testing.T) {
 	t.Parallel()
 	path := "/subjects/" + replayID.String() + "/erase"

@@ -241,7 +241,7 @@ export const changing = (text, first, account, done) => guarded(text, () => edit
 
 // erasing is a small button that opens the form of an erasure.
 export const erasing = (account, done) => guarded('Erase the person', () => erase(account, done),
-  lacking('accounts:write', 'events:read') || (account.erased && 'The person was erased.') || null, { class: 'small' });
+  lacking('subjects:erase', 'events:read') || (account.erased && 'The person was erased.') || null, { class: 'small' });
 
 // buttons are those of the commands on an account. Those that its status or the key rule out are disabled, and say why; the server
 // has the last word.

@@ -17,7 +17,7 @@ export async function learn(signal) {
 export function lacking(...scopes) {
   const { credential, me } = known;
   if (!me || credential !== authorization()) return null;
-  if (me.follower && scopes.includes('accounts:write')) {
+  if (me.follower && scopes.some((scope) => scope === 'accounts:write' || scope === 'subjects:erase')) {
     return `This server follows another and takes no commands.${me.primary_url ? ` Send them to ${me.primary_url}.` : ''}`;
   }
   const missing = scopes.find((scope) => !me.scopes.includes(scope));
