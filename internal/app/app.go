@@ -101,7 +101,7 @@ func newApp(ctx context.Context, cfg config.Config, d *Database) (_ *app, err er
 		Commands: commands, Follower: cfg.FollowURL != "", PrimaryURL: cfg.PrimaryURL, Queries: queries, Statements: queries, Holds: queries, Movements: queries, Projections: engine, Control: engine, Replays: engine, Feed: events,
 		Authenticator: authenticator, Authentication: cfg.Auth, Hosts: cfg.Hosts, CORSOrigins: cfg.CORSOrigins, BasePath: cfg.BasePath, RateLimit: cfg.RateLimit,
 		MaxStreams: cfg.MaxStreams, MaxStreamsPerCaller: cfg.MaxStreamsPerCaller, Recorder: recorder, AccessRecords: access.NewStore(primaryOf(pools)),
-		Webhooks: hooks, WebhookControl: hooks, WebhookRules: hooks, Proofs: merkle.NewProver(pools["feed"]), Subjects: a.addEraser(cfg, pools["projector"], commands), Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, parts, writerCheck),
+		Webhooks: hooks, WebhookControl: hooks, WebhookRules: hooks, Proofs: merkle.NewProver(pools["feed"]), Subjects: a.addEraser(cfg, pools["projector"], commands, registry), Generations: engine, Failures: engine, Statistics: queries, Stopping: stopping, Ready: a.readiness(pools, engine, parts, writerCheck),
 		Started: a.started.Load, Unavailable: unavailable, Logger: cfg.Log, Registry: registry, Version: cfg.Version,
 	})
 	if err != nil {

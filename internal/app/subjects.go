@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"passbook/internal/config"
 	"passbook/internal/eventstore"
@@ -56,12 +57,16 @@ func (s *subjects) writeLog(pool *pgxpool.Pool) *eventstore.Store {
 }
 
 // addEraser adds what erases subjects, and returns it; nil if sealing is off, and on a follower.
-func (a *app) addEraser(cfg config.Config, primary *pgxpool.Pool, commands subject.Commands) httpapi.Subjects {
+func (a *app) addEraser(cfg config.Config, primary *pgxpool.Pool, commands subject.Commands, registry prometheus.Registerer) httpapi.Subjects {
 	if a.subjects == nil || cfg.FollowURL != "" {
 		return nil
 	}
 	a.subjects.eraser = subject.NewEraser(a.subjects.keys, primary, commands, postgres.IsUnavailable, cfg.Log)
 	a.workers = append(a.workers, a.subjects.eraser.Run)
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "passbook_erasures_oldest_unfinished_seconds",
+		Help: "Age of the oldest erasure that is not finished; 0 if all are. Each takes a minute.",
+	}, func() float64 { return a.subjects.eraser.OldestUnfinished().Seconds() }))
 	return a.subjects.eraser
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -64,12 +65,18 @@ type Eraser struct {
 	// transient reports whether an error is that of an unavailable database.
 	transient func(error) bool
 	logger    *slog.Logger
+
+	oldest atomic.Int64 // the age of the oldest unfinished erasure, in nanoseconds
 }
 
 // NewEraser returns an Eraser for the log in the pool's database, which must be the primary.
 func NewEraser(keys *Keys, log *pgxpool.Pool, commands Commands, transient func(error) bool, logger *slog.Logger) *Eraser {
 	return &Eraser{keys: keys, log: log, commands: commands, transient: transient, logger: logger}
 }
+
+// OldestUnfinished returns how long ago the oldest erasure began that had not been finished when RunOnce last looked, 0 if all were.
+// A minute is usual: then an erasure is looked at for the last time.
+func (e *Eraser) OldestUnfinished() time.Duration { return time.Duration(e.oldest.Load()) }
 
 // Erasure is the outcome of an erasure.
 type Erasure struct {
@@ -230,6 +237,10 @@ func (e *Eraser) RunOnce(ctx context.Context) error {
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b begun, err error) { return b, row.Scan(&b.id, &b.since) })
 	if err != nil {
 		return databaseError("read the unfinished erasures", err)
+	}
+	e.oldest.Store(0)
+	if len(all) > 0 {
+		e.oldest.Store(int64(all[0].since))
 	}
 	var failed []error
 	for _, b := range all {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -144,7 +145,11 @@ func TestRunOncePastFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	commands := &failing{account: damaged}
-	err := subject.NewEraser(keys, b.log, commands, postgres.IsUnavailable, slog.New(slog.DiscardHandler)).RunOnce(t.Context())
+	eraser := subject.NewEraser(keys, b.log, commands, postgres.IsUnavailable, slog.New(slog.DiscardHandler))
+	err := eraser.RunOnce(t.Context())
+	if oldest := eraser.OldestUnfinished(); oldest < 2*time.Minute {
+		t.Errorf("the oldest began %v ago, want 2 minutes", oldest)
+	}
 	if err == nil || !strings.Contains(err.Error(), damaged.String()) {
 		t.Errorf("got error %v, want one that names %s", err, damaged)
 	}
