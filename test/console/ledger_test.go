@@ -104,6 +104,10 @@ func TestHolds(t *testing.T) {
 	b.sees("released")
 	b.link("Events")
 	b.sees("HoldPlaced", "HoldReleased", "left early", "HoldCaptured", "15.00 EUR released")
+	b.visit("/accounts")
+	b.size(360)
+	b.visit("/accounts/" + ada + "/events")
+	b.until(`document.querySelector('.tabs [aria-current]').getBoundingClientRect().right < innerWidth && document.querySelector('td[data-label=What] time')`)
 }
 
 // TestEditing changes an account while others change it too.

@@ -1,6 +1,6 @@
 // What an event says, in a line, and what a dry run would record.
 import { h } from './dom.js';
-import { amount, count, moment, named } from './format.js';
+import { amount, count, named, time } from './format.js';
 import { write } from './metadata.js';
 import { accountLink } from './owners.js';
 
@@ -24,7 +24,7 @@ export function describe(event) {
     case 'MoneyWithdrawn': return ['−', sum(), said];
     case 'TransferSent': return ['−', sum(), ' to ', accountLink(data.to_account_id, event.position), said];
     case 'TransferReceived': return ['+', sum(), ' from ', accountLink(data.from_account_id, event.position), said];
-    case 'HoldPlaced': return [sum(), data.expires_at && ` until ${moment(data.expires_at)}`, said];
+    case 'HoldPlaced': return [sum(), data.expires_at && [' until ', time(data.expires_at)], said];
     case 'HoldCaptured': return [sum(), `, ${amount(data.released)} ${data.currency} released`];
     case 'HoldReleased': return [sum(), why];
     case 'HoldExpired': return sum();

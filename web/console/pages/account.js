@@ -35,6 +35,12 @@ export function show({ root, parts: [id, tab], query, signal: left }) {
   const lateness = h('p', { class: 'late', role: 'status', hidden: true });
   fill(root, h('div', { class: 'title' }, h('div', { class: 'named' }, heading, state, live), actions), lateness, head, past.element, pages, body);
 
+  // On a phone the tab that is open may be out of view.
+  requestAnimationFrame(() => {
+    const open = pages.querySelector('[aria-current]');
+    pages.scrollLeft = open.offsetLeft - pages.offsetLeft - (pages.clientWidth - open.offsetWidth) / 2;
+  });
+
   // missing takes the place of everything when there is no such account.
   const missing = () => {
     heading.replaceChildren('No such account');
