@@ -3,6 +3,7 @@
 package console
 
 import (
+	"net/http"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -22,8 +23,21 @@ func TestProjectionsAreOperated(t *testing.T) {
 	s.exec(barrier)
 	b := browse(t, s.gate.URL, "/projections")
 	b.until(`document.querySelectorAll('.projection').length === 5`)
+	// No button is where another one will be once the state is known.
+	known := make(chan struct{})
+	s.gate.instead(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/projections/balances" {
+			<-known
+		}
+		return false
+	})
 	b.link("balances")
 	b.until(`document.querySelector('h1').innerText === 'balances'`)
+	if shown, err := eval[bool](b, `[...document.querySelectorAll('.panel-head button')].some((e) => e.checkVisibility())`); err != nil || shown {
+		t.Errorf("buttons are offered before it is known which there are (%v)", err)
+	}
+	close(known)
+	s.gate.instead(nil)
 
 	b.button("Pause")
 	b.until(`document.querySelector('.projection .badge').innerText === 'paused'`)

@@ -18,6 +18,7 @@ export function card(id, { changed, level = 'h2' }) {
   const again = action('Replay', () => startReplay(id, changed));
   const trouble = h('p', { class: 'problem', role: 'alert', hidden: true });
   const ruledOut = h('p', { class: 'meta why', id: newID('why'), hidden: true });
+  const actions = h('div', { class: 'actions', hidden: true }, toggle, again, back); // until it is known which there are
   let now = null;
 
   async function pause() {
@@ -36,7 +37,7 @@ export function card(id, { changed, level = 'h2' }) {
   const element = h('section', { class: 'panel projection', 'aria-label': `Projection ${id}`, 'data-id': id },
     h('div', { class: 'panel-head' },
       h('div', { class: 'named' }, h(level, null, level === 'h2' ? h('a', { href: `#/projections/${id}` }, id) : id), state),
-      h('div', { class: 'actions' }, toggle, again, back)),
+      actions),
     ruledOut, trouble, alarm, bar.element, replay.element, facts);
 
   const shown = { state: '', facts: '' };
@@ -47,6 +48,7 @@ export function card(id, { changed, level = 'h2' }) {
     bar.set(p.position, p.head, `${count(p.position)} of ${count(p.head)}${p.lag > 0 ? `, ${count(p.lag)} behind` : ''}`);
     put(toggle, p.state === 'paused' ? 'Resume' : 'Pause');
     back.hidden = p.previous_generation === null;
+    actions.hidden = false;
     replay.set(p.replay);
     again.hidden = p.replay?.state === 'running';
     if (shown.state !== p.state) fill(state, badge(p.state));
