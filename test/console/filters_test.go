@@ -4,6 +4,7 @@ package console
 
 import (
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 )
@@ -47,6 +48,9 @@ func TestFiltersAreFolded(t *testing.T) {
 	b.until(`document.querySelector('[name=period]').value === 'custom'`)
 	b.choose("[name=period]", "")
 	b.until(`!location.hash.includes('from=') && document.querySelector('[name=from]').value === ''`)
+	first := time.Date(time.Now().UTC().Year(), 1, 1, 0, 0, 0, 0, time.UTC)
+	b.visit("/accounts/" + ada + "/statement?from=" + first.Format(time.DateOnly) + "&to=" + first.AddDate(1, 0, -1).Format(time.DateOnly))
+	b.until(`document.querySelector('[name=period]').value === 'This year'`)
 	b.visit("/accounts/" + ada + "/holds")
 	b.until(`[...document.querySelectorAll('[name=status] option')].map((e) => e.innerText).join() === 'Open (0),Captured (0),Released (0),Expired (0),Any'`)
 }

@@ -177,17 +177,17 @@ export function pairs(list) {
 // period is the field that fills in from and to, which are moments, or days of UTC.
 export const period = { name: 'period', label: 'Period', type: 'period', options: [['', 'Any time'], ...periods().map(([name]) => [name, name]), ['custom', 'Custom']] };
 
-// ends are what the fields from and to have in a period. Its end is left open if it is still to come.
-function ends(name, utc) {
+// ends are what the fields from and to have in a period. Its end is left open if it is still to come, unless all of it is asked for.
+function ends(name, utc, all) {
   const [, from, to] = periods(utc).find(([known]) => known === name) ?? [name, '', ''];
-  return { from, to: to > today(utc) ? '' : utc && to ? before(to) : to };
+  return { from, to: to > today(utc) && !all ? '' : utc && to ? before(to) : to };
 }
 
 // periodOf is the period that the query of an address has; the one that is chosen, if it is that one.
 function periodOf(chosen, now, utc) {
   const [from, to] = [now.get('from') ?? '', now.get('to') ?? ''];
   const read = (text) => (utc ? text : readMoment(text, 'from') ?? '');
-  const same = (name) => name !== 'custom' && read(ends(name, utc).from) === from && read(ends(name, utc).to) === to;
+  const same = (name) => name !== 'custom' && [false, true].some((all) => read(ends(name, utc, all).from) === from && read(ends(name, utc, all).to) === to);
   return [chosen, '', ...periods(utc).map(([name]) => name)].find(same) ?? 'custom';
 }
 
