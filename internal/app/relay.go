@@ -181,7 +181,8 @@ func (m *relayMetrics) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. While the database is unavailable the lag is left out.
+// Collect implements prometheus.Collector. The lag is left out while the database is unavailable, and its age while the next event is
+// in the archive.
 func (m *relayMetrics) Collect(out chan<- prometheus.Metric) {
 	s := m.relay.Status()
 	for _, state := range []relay.State{relay.Starting, relay.Publishing, relay.StandingBy, relay.Unavailable, relay.Halted} {
@@ -198,6 +199,7 @@ func (m *relayMetrics) Collect(out chan<- prometheus.Metric) {
 		return
 	}
 	lag, age := max(0, status.Head.Position-s.Position), 0.0
+	out <- prometheus.MustNewConstMetric(m.lag, prometheus.GaugeValue, float64(lag))
 	if lag > 0 {
 		next, err := m.log.ReadAfter(ctx, s.Position, 1)
 		if err != nil {
@@ -207,6 +209,5 @@ func (m *relayMetrics) Collect(out chan<- prometheus.Metric) {
 			age = max(0, time.Since(next[0].RecordedAt).Seconds())
 		}
 	}
-	out <- prometheus.MustNewConstMetric(m.lag, prometheus.GaugeValue, float64(lag))
 	out <- prometheus.MustNewConstMetric(m.seconds, prometheus.GaugeValue, age)
 }

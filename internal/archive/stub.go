@@ -149,7 +149,7 @@ func (s *session) snapshots(ctx context.Context, log *eventstore.Store, p Partit
 			return nil, fmt.Errorf("the stream %s ends with version %d, not %d", uuid.UUID(l.ids[i]), sealed[i].Version, l.versions[i])
 		}
 		sealed[i].SubjectID = states[i].SubjectID
-		if sealed[i].Metadata, err = eventjson.MarshalSnapshot(states[i]); err != nil {
+		if sealed[i].Metadata, err = (eventjson.Metadata{}).EncodeSnapshot(states[i]); err != nil {
 			return nil, fmt.Errorf("the stream %s: %w", uuid.UUID(l.ids[i]), err)
 		}
 	}

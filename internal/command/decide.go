@@ -209,15 +209,11 @@ func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 // metadataOf returns the metadata of an account's event: m, and a snapshot if one is due.
 func (b *batch) metadataOf(a *held, m Metadata) (_ []byte, err error) {
 	if a.version-a.snapshot >= eventstore.SnapshotEvery {
-		state, err := eventjson.MarshalState(a.state)
-		if err != nil {
-			return nil, err
-		}
 		a.snapshot = a.version
-		return storedMetadata{m, state}.encode()
+		return m.EncodeSnapshot(a.state)
 	}
 	if m != b.metadata {
-		if b.encoded, err = (storedMetadata{Metadata: m}).encode(); err != nil {
+		if b.encoded, err = m.Encode(); err != nil {
 			return nil, err
 		}
 		b.metadata = m

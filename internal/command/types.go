@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"passbook/internal/account"
+	"passbook/internal/account/eventjson"
 )
 
 // Errors of a command, in addition to those of account.Decide and account.Index. Match them with errors.Is and errors.As.
@@ -89,13 +90,8 @@ type Key struct {
 	Refusal func(error) []byte
 }
 
-// Metadata says where a command came from. Empty fields are left out of the log.
-type Metadata struct {
-	CorrelationID string `json:"correlation_id,omitempty"`
-	CausationID   string `json:"causation_id,omitempty"`
-	Actor         string `json:"actor,omitempty"`
-	Traceparent   string `json:"traceparent,omitempty"`
-}
+// Metadata says where a command came from.
+type Metadata = eventjson.Metadata
 
 // Outcome is the outcome of one command of DoEach: its Result, or the error that Do would have returned.
 type Outcome struct {

@@ -7,15 +7,6 @@ import (
 	"passbook/internal/account"
 )
 
-// MarshalSnapshot returns metadata that is only a snapshot of a state.
-func MarshalSnapshot(s account.State) ([]byte, error) {
-	state, err := MarshalState(s)
-	if err != nil {
-		return nil, err
-	}
-	return append(append([]byte(`{"state":`), state...), '}'), nil
-}
-
 // ErrGap means that a stream lacks an event.
 var ErrGap = errors.New("events are missing")
 

@@ -89,20 +89,6 @@ func appendHolds(dst []byte, holds []account.Hold) (_ []byte, err error) {
 	return append(dst, ']'), nil
 }
 
-// SnapshotPattern is a jsonb value that the metadata of an event contains if this code can read its snapshot.
-var SnapshotPattern = `{"state":{"state_version":` + strconv.Itoa(StateVersion) + `}}`
-
-// Snapshot returns the state in the metadata of an event.
-func Snapshot(metadata []byte) (account.State, error) {
-	var stored struct {
-		State jsontext.Value `json:"state"`
-	}
-	if err := json.Unmarshal(metadata, &stored); err != nil {
-		return account.State{}, fmt.Errorf("eventjson: decode metadata: %w", err)
-	}
-	return UnmarshalState(stored.State)
-}
-
 // UnmarshalState is the inverse of MarshalState, and accepts any spacing and order of keys. For a snapshot of another
 // StateVersion it returns ErrUnknownSchema: ignore the snapshot and fold the events.
 func UnmarshalState(data []byte) (account.State, error) {
