@@ -49,6 +49,7 @@ func (l *ledger) do(r command.Request) (command.Result, error) {
 		return command.Result{}, command.ErrKeyReused
 	}
 	index := account.NewIndex()
+	index.Head, index.First = 9999, 10000 // what is not in l.log, up to there, is in the archive
 	index.Want(r.Command)
 	for i, e := range l.log {
 		index.Add(int64(i+1), e.AccountID, e.Event)
@@ -187,6 +188,7 @@ func TestRefusalsNameTheField(t *testing.T) {
 		{"release", "POST", ofHold(ada, released, "/release"), both(ada, released), ``, "hold-not-open", "hold_id"},
 
 		{"reverse", "POST", "/reversals", "", `"position":100000`, "movement-not-found", "position"},
+		{"reverse", "POST", "/reversals", "", `"position":9999`, "movement-archived", "position"},
 		{"reverse", "POST", "/reversals", "", `"position":1`, "not-reversible", "position"},
 		{"reverse", "POST", "/reversals", "", fmt.Sprintf(`"position":%d`, reversed), "already-reversed", "position"},
 		{"reverse", "POST", "/reversals", "", fmt.Sprintf(`"position":%d`, sentToClosed), "account-closed", "position"},
