@@ -164,7 +164,7 @@ func (a *app) newCommands(
 
 func newExpiry(cfg config.Config, pool *pgxpool.Pool, commands *command.Service) *expiry.Worker {
 	return expiry.New(expiry.Config{
-		Pool: pool, Commands: commands, Keys: eventstore.New(pool), KeepKeys: cfg.IdempotencyTTL, Logger: cfg.Log,
+		Pool: pool, Commands: commands, KeepKeys: cfg.IdempotencyTTL, Logger: cfg.Log,
 	})
 }
 

@@ -15,13 +15,7 @@ import (
 	"passbook/internal/eventstore"
 )
 
-// Defaults of Config. They limit memory and latency, and do not affect correctness.
-const (
-	defaultQueue = 4096
-	defaultCache = 100_000
-)
-
-// Config configures a Service. Zero numbers mean the defaults.
+// Config configures a Service. Its numbers limit memory and latency, and do not affect correctness.
 type Config struct {
 	Store *eventstore.Store
 	// Settled, if set, is called once for every command that is not a dry run, with its error if it was not applied. Commands wait
@@ -33,8 +27,8 @@ type Config struct {
 	// Appending, if set, is called before each append, for tracing. It returns the context for the append, and a function that is
 	// called with the append's error afterwards.
 	Appending func(ctx context.Context, b *eventstore.Batch) (context.Context, func(error))
-	// QueueSize is how many calls of Do may wait before the next one fails with ErrOverloaded; CacheSize is the capacity of the
-	// account cache.
+	// QueueSize is how many calls of Do may wait before the next one fails with ErrOverloaded, 0 for 4,096; CacheSize is the capacity of
+	// the account cache, 0 for 100,000.
 	QueueSize, CacheSize int
 }
 
@@ -54,7 +48,7 @@ type Service struct {
 
 // New returns a Service, which does nothing until Run.
 func New(c Config) (*Service, error) {
-	c.QueueSize, c.CacheSize = cmp.Or(max(c.QueueSize, 0), defaultQueue), cmp.Or(max(c.CacheSize, 0), defaultCache)
+	c.QueueSize, c.CacheSize = cmp.Or(max(c.QueueSize, 0), 4096), cmp.Or(max(c.CacheSize, 0), 100_000)
 	if c.Appending == nil {
 		c.Appending = func(ctx context.Context, _ *eventstore.Batch) (context.Context, func(error)) {
 			return ctx, func(error) {}

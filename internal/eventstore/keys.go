@@ -2,7 +2,6 @@ package eventstore
 
 import (
 	"context"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -15,10 +14,6 @@ from idempotency_keys where key = any ($1)`
 
 	readAtSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at
 from events where position = any ($1) order by position`
-
-	// The subquery reads the clock once for all rows.
-	expireKeysSQL = `delete from idempotency_keys where ctid = any (array(
-select ctid from idempotency_keys where stored_at <= (select clock_timestamp() - $1::interval) limit $2))`
 )
 
 // LookupKeys returns those of the idempotency keys that are stored, with their events as far as the log has them, once they are
@@ -48,19 +43,4 @@ func (s *Store) LookupKeys(ctx context.Context, hashes [][16]byte) ([]StoredKey,
 		}
 	}
 	return keys, err
-}
-
-// expireStep is how many keys one statement deletes at most, so that it does not hold its locks for long.
-const expireStep = 5_000
-
-// ExpireKeys deletes the idempotency keys that were stored longer than age ago, by the database's clock, and returns how many it
-// deleted. It works in small steps, so it can be cancelled at any time.
-func (s *Store) ExpireKeys(ctx context.Context, age time.Duration) (deleted int64, err error) {
-	for {
-		tag, err := s.pool.Exec(ctx, expireKeysSQL, age, expireStep)
-		deleted += tag.RowsAffected()
-		if err != nil || tag.RowsAffected() < expireStep {
-			return deleted, s.wrap("expire keys", err)
-		}
-	}
 }

@@ -4,9 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
-	"passbook/internal/eventstore"
 	"passbook/internal/pgtest"
 )
 
@@ -42,35 +39,5 @@ func TestPositionAt(t *testing.T) {
 		if got := at(minute); got != want {
 			t.Errorf("minute %d: position %d, want %d", minute, got, want)
 		}
-	}
-}
-
-// TestExpireKeys deletes the old keys, in more than one step, and no others: neither a fresh key of an old event nor a fresh
-// refusal when the log's last event is old.
-func TestExpireKeys(t *testing.T) {
-	t.Parallel()
-	pool := pgtest.New(t)
-	store := eventstore.New(pool)
-	_, err := pool.Exec(t.Context(), `insert into idempotency_keys
-select gen_random_uuid(), gen_random_uuid(), n, now() - interval '30 hours', 1, null from generate_series(1, 12000) n`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fresh := batch(happened(uuid.New(), 0, 1))
-	fresh.Keys = []eventstore.Key{
-		{Hash: key(1), Fingerprint: key(2), Count: 1},
-		{Hash: key(2), Fingerprint: key(2), Refusal: []byte("no")},
-	}
-	if _, err := store.Append(t.Context(), eventstore.Head{}, fresh); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := store.ExpireKeys(t.Context(), 31*time.Hour); err != nil || n != 0 {
-		t.Errorf("%d keys of the last 31 hours were expired (%v)", n, err)
-	}
-	if n, err := store.ExpireKeys(t.Context(), 24*time.Hour); err != nil || n != 12000 {
-		t.Errorf("%d keys were expired, want 12000 (%v)", n, err)
-	}
-	if kept, err := store.LookupKeys(t.Context(), [][16]byte{key(1), key(2)}); err != nil || len(kept) != 2 {
-		t.Errorf("the fresh keys: %v, %v", kept, err)
 	}
 }

@@ -23,19 +23,16 @@ from events where (select whole_after($1)) and position > $1 order by position l
         (select max(e.version) from events e where e.stream_id = id and e.version > last - $4 and e.version <= last and e.metadata @> $3),
         case when last > $4 then (select max(e.version) from events e where e.stream_id = id and e.version <= last and e.metadata @> $3) end,
         1) as first
-    from unnest($1::uuid[]) as id
-    cross join lateral (
+    from unnest($1::uuid[]) as id cross join lateral (
         select e.version as last from events e where e.stream_id = id and e.position <= $2 order by e.version desc limit 1) as l
 )
 select e.position, e.stream_id, e.version, e.event_id, e.type, e.schema_version, e.payload, e.recorded_at,
        case when e.version = s.first then e.metadata end
-from streams s
-cross join lateral (
+from streams s cross join lateral (
     select * from events e where e.stream_id = s.id and e.version >= s.first and e.version <= s.last order by e.version) as e`
 
 	selectSQL = `select position, stream_id, version, event_id, type, schema_version, payload, recorded_at, metadata
-from events where (select whole_after($1)) and position > $1 and position <= $2 and (type = any ($3) or $3 is null)
-order by position limit $4`
+from events where (select whole_after($1)) and position > $1 and position <= $2 and (type = any ($3) or $3 is null) order by position limit $4`
 
 	beginSQL = `select first_position from log_begin`
 
@@ -73,8 +70,7 @@ from named cross join lateral (select * from events e where e.position = named.p
 order by e.position`
 
 	statusSQL = `select coalesce(e.position, 0), coalesce(e.event_id, '00000000-0000-0000-0000-000000000000'),
-       $1::bigint < (select first_position from log_begin) or exists (select from events where position = $1 and (event_id = $2 or $2 is null)),
-       pg_is_in_recovery()
+       $1::bigint < (select first_position from log_begin) or exists (select from events where position = $1 and (event_id = $2 or $2 is null)), pg_is_in_recovery()
 from (select) as one left join lateral (select position, event_id from events order by position desc limit 1) as e on true`
 )
 

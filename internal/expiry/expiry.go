@@ -36,6 +36,8 @@ const (
 	page = 500
 	// keysEvery is how often old idempotency keys are deleted.
 	keysEvery = time.Minute
+	// keysStep is how many keys one statement deletes at most, so that it does not hold its locks for long.
+	keysStep = 5_000
 )
 
 const (
@@ -46,6 +48,10 @@ const (
 from live_generations p join holds h on h.generation = p.generation
 where p.projection = '` + column.Holds + `' and h.status = 'o' and h.expires_at <= $1 and (h.expires_at, h.hold_id) > ($2, $3)
 order by h.expires_at, h.hold_id limit $4`
+
+	// The subquery reads the clock once for all rows.
+	expireKeysSQL = `delete from idempotency_keys where ctid = any (array(
+select ctid from idempotency_keys where stored_at <= (select clock_timestamp() - $1::interval) limit $2))`
 )
 
 // Commands takes commands; a *command.Service does.
@@ -53,17 +59,11 @@ type Commands interface {
 	DoEach(ctx context.Context, requests []command.Request) []command.Outcome
 }
 
-// Keys deletes the idempotency keys that are older than age, and returns how many; an *eventstore.Store does.
-type Keys interface {
-	ExpireKeys(ctx context.Context, age time.Duration) (int64, error)
-}
-
 // Config is what a Worker needs. All fields are required.
 type Config struct {
 	// Pool is a pool of the primary, since the read models of a replica are behind.
 	Pool     *pgxpool.Pool
 	Commands Commands
-	Keys     Keys
 	// KeepKeys is how long idempotency keys are kept, to within a minute or so.
 	KeepKeys time.Duration
 	Logger   *slog.Logger
@@ -116,12 +116,27 @@ func (w *Worker) expireHolds(ctx context.Context) {
 
 func (w *Worker) expireKeys(ctx context.Context) {
 	for wait(ctx, keysEvery) {
-		deleted, err := w.config.Keys.ExpireKeys(ctx, w.config.KeepKeys)
+		deleted, err := w.ExpireKeys(ctx)
 		if err != nil && ctx.Err() == nil {
 			w.config.Logger.WarnContext(ctx, "deleting expired idempotency keys failed; retrying in a minute", "error", err)
 		}
 		if deleted > 0 {
 			w.config.Logger.DebugContext(ctx, "deleted expired idempotency keys", "keys", deleted)
+		}
+	}
+}
+
+// ExpireKeys deletes the idempotency keys that were stored longer ago than they are kept, by the database's clock, and returns how many
+// it deleted. It works in small steps, so it can be cancelled at any time.
+func (w *Worker) ExpireKeys(ctx context.Context) (deleted int64, err error) {
+	for {
+		tag, err := w.config.Pool.Exec(ctx, expireKeysSQL, w.config.KeepKeys, keysStep)
+		if err != nil {
+			return deleted, fmt.Errorf("expiry: idempotency keys: %w", err)
+		}
+		deleted += tag.RowsAffected()
+		if tag.RowsAffected() < keysStep {
+			return deleted, nil
 		}
 	}
 }

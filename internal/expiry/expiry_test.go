@@ -46,7 +46,7 @@ func newInstance(t *testing.T, url, name string) instance {
 	})
 	return instance{
 		expiry.New(expiry.Config{
-			Pool: pool, Commands: commands, Keys: store, KeepKeys: time.Hour, Logger: slog.New(slog.DiscardHandler),
+			Pool: pool, Commands: commands, KeepKeys: time.Hour, Logger: slog.New(slog.DiscardHandler),
 		}), commands,
 	}
 }
