@@ -45,5 +45,6 @@
 // # Failures
 //
 // If the event at an instance's head is no longer in the log (a failover lost the tail), the instance empties its cache and
-// starts again at the log's new head. A panic in the batcher ends the process, because commands would wait forever otherwise.
+// starts again at the log's new head. If an account's events cannot be read, or those decided for it cannot be encoded, only the
+// commands on it fail. A panic in the batcher ends the process, because commands would wait forever otherwise.
 package command
