@@ -2252,7 +2252,7 @@ type changeAccountParams struct {
 
 // getBalanceParams are the parameters of GetBalance.
 type getBalanceParams struct {
-	// At The time to look back to, RFC 3339, inclusive. It must not be in the future by the database's clock, nor before the first event that is not in an archive (410 `events-archived`), and cannot be combined with `at_position`.
+	// At The time to look back to, RFC 3339, inclusive. It must not be in the future by the database's clock, and cannot be combined with `at_position`.
 	At time.Time `form:"at,omitempty" json:"at,omitempty,omitzero"`
 
 	// AtPosition The position of the log to look back to.

@@ -28,9 +28,41 @@ $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- position_in_archive is position_at for a moment before the first event that the log has. The movements have a row for every event,
+-- so they are searched instead; if they do not reach back that far, as after a restore without read models, it raises PB001.
+create function position_in_archive(moment timestamptz, first bigint) returns bigint
+language plpgsql
+stable
+as $$
+declare
+    live   bigint := (select g.generation from live_generations g where g.projection = 'transactions' and g.position >= first - 1);
+    low    bigint := 0; -- recorded at or before the moment, or before all events
+    high   bigint := first; -- recorded after it
+    middle bigint;
+    found  record;
+begin
+    if live is null then
+        return whole_after(0)::int; -- raises the error
+    end if;
+    while high - low > 1 loop
+        middle := low + (high - low) / 2;
+        select t.position, t.recorded_at into found from transactions t
+         where t.generation = live and t.position <= middle order by t.position desc limit 1;
+        if found.position > low and found.recorded_at > moment then
+            high := found.position;
+        else
+            low := middle;
+        end if;
+    end loop;
+    return coalesce((select t.position from transactions t
+                      where t.generation = live and t.position <= low order by t.position desc limit 1), 0);
+end
+$$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- position_at is the position of the last event recorded at or before a moment, 0 when there is none. recorded_at never
--- decreases as positions grow, so that a binary search over the primary key finds it without an index of its own. It raises PB001
--- for a moment before the first event of a log that does not begin at position 1.
+-- decreases as positions grow, so that a binary search over the primary key finds it without an index of its own.
 create or replace function position_at(moment timestamptz) returns bigint
 language plpgsql
 stable
@@ -41,7 +73,7 @@ declare
     middle bigint;
 begin
     if low > 0 and moment < (select recorded_at from events where position = low + 1) then
-        return whole_after(0)::int; -- raises the error
+        return position_in_archive(moment, low + 1);
     end if;
     while high - low > 1 loop
         middle := low + (high - low) / 2;
@@ -86,5 +118,6 @@ begin
 end
 $$;
 -- +goose StatementEnd
+drop function position_in_archive;
 drop function whole_after;
 drop table log_begin;

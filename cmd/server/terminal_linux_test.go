@@ -50,7 +50,7 @@ func TestProgressOfLongWork(t *testing.T) {
 	}{
 		{[]string{"verify"}, data, "verify ", "nothing differs"},
 		{[]string{"backup", dump}, data, "backup (", "server restore reads it"},
-		{[]string{"restore", dump}, other, "restore ", "0 events are in"},
+		{[]string{"restore", dump}, other, "restore ", "the log up to position 0 is in"},
 	} {
 		if work.args[0] != "restore" { // the terminal's turn needs an empty directory
 			code, stdout, stderr := invoke(t.Context(), work.args, work.data, "HOME=/", "PASSBOOK_LOG_LEVEL=error")

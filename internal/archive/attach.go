@@ -16,6 +16,9 @@ import (
 // %[1]s is a table that was detached, %[2]s the name of the constraint.
 const boundSQL = `alter table %[1]s drop constraint if exists %[2]s, add constraint %[2]s check (position between %[3]d and %[4]d)`
 
+// Whether the log has kept an event that the table does not have. %[1]s is the stub, %[2]s the table.
+const otherSQL = `select exists (select from %[1]s s left join %[2]s t using (position) where t.event_id is distinct from s.event_id)`
+
 // columns are the columns of the table events, in the order of the fields of Row.
 var columns = []string{"position", "stream_id", "version", "event_id", "type", "schema_version", "payload", "metadata", "recorded_at"}
 
@@ -67,6 +70,9 @@ func (s *session) attach(ctx context.Context, e *Entry) (a Attached, err error) 
 		err = s.compare(ctx, m, e)
 	}
 	if err == nil {
+		err = s.compareStub(ctx, e)
+	}
+	if err == nil {
 		err = s.restrict(ctx, table)
 	}
 	if err == nil && !a.Loaded {
@@ -78,6 +84,22 @@ func (s *session) attach(ctx context.Context, e *Entry) (a Attached, err error) 
 		})
 	}
 	return a, err
+}
+
+// compareStub fails with ErrOtherLog if the table has other events than the stub. Then it drops the table, unless that was detached here.
+func (s *session) compareStub(ctx context.Context, e *Entry) error {
+	var other bool
+	if err := s.conn.QueryRow(ctx, fmt.Sprintf(otherSQL, quote(e.Name), quote(e.Table()))).Scan(&other); err != nil {
+		return fmt.Errorf("archive: compare %s with its stub: %w", e.Table(), err)
+	}
+	if !other {
+		return nil
+	}
+	err := fmt.Errorf("archive: positions %d to %d: %w", e.First, e.Last, ErrOtherLog)
+	if !e.Detached {
+		err = errors.Join(err, s.exec(ctx, "drop table "+quote(e.Table())))
+	}
+	return err
 }
 
 // load makes the table of a partition from its file, all of it or nothing.

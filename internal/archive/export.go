@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -25,6 +26,9 @@ order by first_position`
 
 	rowsSQL = `select position, stream_id, version, event_id, type, schema_version, payload::text, metadata::text, recorded_at
 from %s where position between $1 and $2 order by position`
+
+	// Every stub has the event at position 1, because it opens an account.
+	logSQL = `select event_id from events where position = 1`
 
 	idsSQL = `select (select event_id from events where position = $1), (select event_id from events where position = $2)`
 )
@@ -52,7 +56,7 @@ func Export(ctx context.Context, pool *pgxpool.Pool, dir string, progress Progre
 	if err := removeLeftovers(dir); err != nil {
 		return nil, err
 	}
-	there, err := Manifests(dir)
+	id, there, err := manifestsOf(ctx, pool, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +77,7 @@ func Export(ctx context.Context, pool *pgxpool.Pool, dir string, progress Progre
 				return emit(r)
 			})
 		})
-		if err == nil {
+		if m.LogID = id; err == nil {
 			err = m.write(dir)
 		}
 		if err != nil {
@@ -91,6 +95,22 @@ func closedPartitions(ctx context.Context, pool *pgxpool.Pool) ([]Partition, err
 		return nil, fmt.Errorf("archive: list the partitions: %w", err)
 	}
 	return closed, nil
+}
+
+// manifestsOf returns the id of the log and the manifests of a directory, or ErrOtherLog if one of them is of another log.
+func manifestsOf(ctx context.Context, db querier, dir string) (id uuid.UUID, all []Manifest, err error) {
+	if all, err = Manifests(dir); err != nil {
+		return id, nil, err
+	}
+	if err := db.QueryRow(ctx, logSQL).Scan((*[16]byte)(&id)); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return id, nil, fmt.Errorf("archive: look which log this is: %w", err)
+	}
+	for i := range all {
+		if all[i].LogID != id {
+			return id, nil, fmt.Errorf("archive: %s: %w", all[i].File, ErrOtherLog)
+		}
+	}
+	return id, all, nil
 }
 
 func manifestOf(all []Manifest, p Partition) (Manifest, bool) {
@@ -117,6 +137,7 @@ func (m Manifest) checkLog(ctx context.Context, pool *pgxpool.Pool) error {
 // querier is a pool, a connection or a transaction.
 type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // eachRow calls each with the rows that a table has of a partition, in order of position. The row is valid until each returns.

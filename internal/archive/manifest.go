@@ -17,6 +17,8 @@ import (
 
 // Manifest describes an exported partition.
 type Manifest struct {
+	// LogID is the id of the log's event at position 1: it identifies the log.
+	LogID uuid.UUID `json:"log_id"`
 	// File is the name of the Parquet file in the manifest's directory.
 	File          string    `json:"file"`
 	FirstPosition int64     `json:"first_position"`

@@ -101,7 +101,7 @@ func entries(ctx context.Context, db querier) ([]Entry, error) {
 
 // List returns all partitions of the log, with what there is of each, also in a directory.
 func List(ctx context.Context, pool *pgxpool.Pool, dir string) ([]Entry, error) {
-	manifests, err := Manifests(dir)
+	_, manifests, err := manifestsOf(ctx, pool, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func begin(ctx context.Context, pool *pgxpool.Pool, dir string, o Options) (_ *s
 			s.end(ctx)
 		}
 	}()
-	if s.manifests, err = Manifests(dir); err != nil {
+	if _, s.manifests, err = manifestsOf(ctx, pool, dir); err != nil {
 		return nil, err
 	}
 	c, err := pool.Acquire(ctx)
@@ -206,7 +206,7 @@ func (s *session) compareTable(ctx context.Context, db querier, m Manifest, e *E
 	return err
 }
 
-// restrict revokes what default privileges, or somebody, may have granted on a table that becomes a part of the log.
+// restrict revokes what default privileges or an administrator may have granted on a table that becomes a part of the log.
 func (s *session) restrict(ctx context.Context, table string) error {
 	rows, _ := s.conn.Query(ctx, othersSQL, quote(table)) // an error is in rows too
 	others, err := pgx.CollectRows(rows, pgx.RowTo[string])

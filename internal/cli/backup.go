@@ -145,10 +145,10 @@ func restore(ctx context.Context, cfg config.Config, path string, out, shown io.
 		return err
 	}
 	var events int64
-	if err := pool.QueryRow(ctx, "select count(*) from events").Scan(&events); err != nil {
-		return fmt.Errorf("count the events: %w", err)
+	if err := pool.QueryRow(ctx, "select coalesce(max(position), 0) from events").Scan(&events); err != nil {
+		return fmt.Errorf("read the head of the log: %w", err)
 	}
-	_, err = fmt.Fprintf(out, "%d events are in %s; server verify compares the read models with them\n", events, cfg.DataDir)
+	_, err = fmt.Fprintf(out, "the log up to position %d is in %s; server verify compares the read models with them\n", events, cfg.DataDir)
 	return err
 }
 

@@ -80,7 +80,7 @@ WHERE p.oid IN (to_regproc('append'), to_regproc('extend_log'), to_regproc('expi
 ALTER FUNCTION append SECURITY DEFINER SET search_path = pg_catalog, %[1]s, pg_temp;
 ALTER FUNCTION extend_log SECURITY DEFINER SET search_path = pg_catalog, %[1]s, pg_temp;
 ALTER FUNCTION expire_access SECURITY DEFINER SET search_path = pg_catalog, %[1]s, pg_temp`
-	grantFunctions = `GRANT EXECUTE ON FUNCTION append, extend_log, position_at, expire_access TO ` + ServiceRole
+	grantFunctions = `GRANT EXECUTE ON FUNCTION append, extend_log, position_at, position_in_archive, whole_after, expire_access TO ` + ServiceRole
 )
 
 // grant grants the service role its privileges, if the connection's role owns the log, and revokes all others on the same

@@ -49,11 +49,14 @@ func (m Metadata) encode(state []byte) ([]byte, error) {
 	return json.Marshal(&storedMetadata{m, state}, jsontext.AllowInvalidUTF8(true))
 }
 
-// Snapshot returns the state in the metadata of an event.
+// Snapshot returns the state in the metadata of an event, or ErrGap if it has none.
 func Snapshot(metadata []byte) (account.State, error) {
 	var stored storedMetadata
 	if err := json.Unmarshal(metadata, &stored); err != nil {
 		return account.State{}, fmt.Errorf("eventjson: decode metadata: %w", err)
+	}
+	if stored.State == nil {
+		return account.State{}, fmt.Errorf("%w: there is no snapshot of the account before them", ErrGap)
 	}
 	return UnmarshalState(stored.State)
 }

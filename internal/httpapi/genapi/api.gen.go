@@ -2329,7 +2329,7 @@ type ChangeAccountParams struct {
 
 // GetBalanceParams defines parameters for GetBalance.
 type GetBalanceParams struct {
-	// At The time to look back to, RFC 3339, inclusive. It must not be in the future by the database's clock, nor before the first event that is not in an archive (410 `events-archived`), and cannot be combined with `at_position`.
+	// At The time to look back to, RFC 3339, inclusive. It must not be in the future by the database's clock, and cannot be combined with `at_position`.
 	At string `form:"at,omitempty" json:"at,omitempty,omitzero"`
 
 	// AtPosition The position of the log to look back to.
