@@ -49,6 +49,7 @@ func (a *archived) exec(t *testing.T, sql string) {
 }
 
 func (a *archived) command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), a.bin, append([]string{"archive"}, args...)...)
 	cmd.Env = append(cmd.Environ(), "DATABASE_URL="+a.url)
 	return cmd

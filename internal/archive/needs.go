@@ -43,17 +43,15 @@ func (e *NeededError) Error() string {
 // needed returns a *NeededError if something still needs the partition in the log; with forgetPrevious, previous generations do not count.
 func needed(ctx context.Context, db querier, p Partition, forgetPrevious bool) error {
 	rows, _ := db.Query(ctx, needsSQL, p.Last) // an error is in rows too
-	var kind, name string
-	var position int64
-	var reasons []string
-	_, err := pgx.ForEachRow(rows, []any{&kind, &name, &position}, func() error {
-		if kind != "previous" || !forgetPrevious {
-			reasons = append(reasons, reason(kind, name, position))
-		}
-		return nil
-	})
+	needs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[need])
 	if err != nil {
 		return fmt.Errorf("archive: look for what needs %s: %w", p.Name, err)
+	}
+	var reasons []string
+	for _, n := range needs {
+		if n.Kind != "previous" || !forgetPrevious {
+			reasons = append(reasons, n.reason())
+		}
 	}
 	if len(reasons) > 0 {
 		return &NeededError{p, reasons}
@@ -61,8 +59,15 @@ func needed(ctx context.Context, db querier, p Partition, forgetPrevious bool) e
 	return nil
 }
 
-func reason(kind, name string, position int64) string {
-	switch kind {
+// need is what needs events of a partition.
+type need struct {
+	Kind, Name string
+	Position   int64
+}
+
+func (n need) reason() string {
+	name, position := n.Name, n.Position
+	switch n.Kind {
 	case "head":
 		return fmt.Sprintf("it is not closed, the log ends at position %d", position)
 	case "projection":

@@ -47,9 +47,9 @@ from pg_class c cross join aclexplode(c.relacl) as a where c.oid = $1::regclass 
 )
 
 const (
-	// swapFor is how long a swap is tried; between two tries it waits for pauseMin to pauseMax.
-	swapFor            = time.Minute
-	pauseMin, pauseMax = 200 * time.Millisecond, 2 * time.Second
+	// swapFor is how long a swap is tried; between two tries it waits for shortPause to longPause.
+	swapFor               = time.Minute
+	shortPause, longPause = 200 * time.Millisecond, 2 * time.Second
 )
 
 // stubSuffix is what the name of a stub has after that of its partition.
@@ -245,7 +245,7 @@ func (s *session) swap(ctx context.Context, w swap) error {
 		if time.Now().After(until) {
 			return fmt.Errorf("archive: the log was in use for %s without a pause; see what holds locks on the table events: %w", swapFor, err)
 		}
-		timer := time.NewTimer(pauseMin + rand.N(pauseMax-pauseMin))
+		timer := time.NewTimer(shortPause + rand.N(longPause-shortPause))
 		select {
 		case <-ctx.Done():
 			timer.Stop()

@@ -113,12 +113,14 @@ type lasts struct {
 // lastOfStreams returns the next streams of a partition, and how many events they have in it.
 func (s *session) lastOfStreams(ctx context.Context, p Partition, after [16]byte) (l lasts, events int64, err error) {
 	rows, _ := s.conn.Query(ctx, fmt.Sprintf(lastOfStreamsSQL, quote(p.Name)), after, streamsAtOnce) // an error is in rows too
-	var id [16]byte
-	var version, count int64
-	_, err = pgx.ForEachRow(rows, []any{&id, &version, &count}, func() error {
-		l.ids, l.versions, events = append(l.ids, id), append(l.versions, version), events+count
-		return nil
-	})
+	type last struct {
+		ID             [16]byte
+		Version, Count int64
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[last])
+	for _, one := range all {
+		l.ids, l.versions, events = append(l.ids, one.ID), append(l.versions, one.Version), events+one.Count
+	}
 	return l, events, err
 }
 
