@@ -44,14 +44,9 @@ func compareLogs(ctx context.Context, cfg config.Config, server string, out io.W
 	if err != nil {
 		return err
 	}
-	position, err := beforeBoth(ctx, store, c)
+	position, err := beforeBoth(ctx, store, c, out)
 	if err != nil {
 		return explain(ctx, err, server)
-	}
-	if position > 0 {
-		if _, err := fmt.Fprintf(out, "events up to position %d are in an archive, and are not compared\n", position); err != nil {
-			return err
-		}
 	}
 	next, stop := iter.Pull2(c.Events(ctx, position, client.EventFilter{}))
 	defer stop()
@@ -94,19 +89,25 @@ func compareLogs(ctx context.Context, cfg config.Config, server string, out io.W
 	}
 }
 
-// beforeBoth returns the position after which both logs have all events.
-func beforeBoth(ctx context.Context, here *eventstore.Store, there *client.Client) (int64, error) {
+// beforeBoth returns the position after which both logs have all events, and prints it if there are earlier ones.
+func beforeBoth(ctx context.Context, here *eventstore.Store, there *client.Client, out io.Writer) (int64, error) {
 	first, err := here.Begin(ctx)
 	if err != nil {
 		return 0, err
 	}
 	for _, err := range there.Events(ctx, 0, client.EventFilter{}) {
-		if refused, ok := errors.AsType[*client.Problem](err); ok && refused.Code == "events-archived" {
-			return max(first, refused.FirstPosition) - 1, nil
+		refused, ok := errors.AsType[*client.Problem](err)
+		if ok && refused.Code == "events-archived" {
+			first = max(first, refused.FirstPosition)
+		} else if err != nil {
+			return 0, err
 		}
-		return first - 1, err
+		break
 	}
-	return first - 1, nil
+	if first > 1 {
+		_, err = fmt.Fprintf(out, "events up to position %d are in an archive, and are not compared\n", first-1)
+	}
+	return first - 1, err
 }
 
 // openLog opens the log in the database. The caller calls done.

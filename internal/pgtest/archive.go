@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/google/uuid"
@@ -27,7 +28,10 @@ and e.version < (select max(l.version) from events l where l.stream_id = e.strea
 func Archive(t testing.TB, pool *pgxpool.Pool, first int64) {
 	t.Helper()
 	ctx := t.Context()
-	rows, _ := pool.Query(ctx, archivedSQL, first) // an error is in rows too
+	rows, err := pool.Query(ctx, archivedSQL, first)
+	if err != nil {
+		t.Fatalf("archive: %v", err)
+	}
 	states := make(map[uuid.UUID]account.State)
 	var (
 		id      uuid.UUID
@@ -35,14 +39,14 @@ func Archive(t testing.TB, pool *pgxpool.Pool, first int64) {
 		schema  int
 		payload []byte
 	)
-	_, err := pgx.ForEachRow(rows, []any{&id, &kind, &schema, &payload}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&id, &kind, &schema, &payload}, func() error {
 		event, err := eventjson.Decode(kind, schema, payload)
 		if err == nil {
 			states[id], err = account.Evolve(states[id], event)
 		}
 		return err
 	})
-	if err != nil {
+	if err = errors.Join(err, rows.Err()); err != nil {
 		t.Fatalf("archive: %v", err)
 	}
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
