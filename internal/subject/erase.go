@@ -14,6 +14,7 @@ import (
 
 	"passbook/internal/account"
 	"passbook/internal/command"
+	"passbook/internal/eventstore"
 )
 
 const (
@@ -38,8 +39,6 @@ select a.stream_id, e.position
 from accounts a left join lateral (select position from events
     where type = 'SubjectErased' and payload ->> 'subject_id' = $1::uuid::text and stream_id = a.stream_id) as e on true
 order by 1`
-
-	headSQL = `select coalesce(max(position), 0) from events`
 
 	// Text that was written while sealing was off.
 	plainSQL = `select exists (select from events where stream_id = any ($1)
@@ -179,16 +178,8 @@ func (e *Eraser) append(ctx context.Context, id uuid.UUID, m command.Metadata) (
 	return appended, wrapError("append SubjectErased", err)
 }
 
-// Reconcile destroys the keys of all subjects that the log says are erased: a backup of the keys has them again. And it has Run finish
-// again the erasures that were finished at a later head than the log has now: a backup of the log lacks their SubjectErased.
+// Reconcile destroys the keys of all subjects that the log says are erased: a backup of the keys has them again.
 func (e *Eraser) Reconcile(ctx context.Context) error {
-	head, err := e.head(ctx)
-	if err != nil {
-		return err
-	}
-	if _, err := e.keys.pool.Exec(ctx, againSQL, head); err != nil {
-		return databaseError("have erasures finished again", err)
-	}
 	for after := ""; ; {
 		rows, _ := e.log.Query(ctx, erasedSubjectsSQL, after, page) // CollectRows returns the error
 		texts, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -208,10 +199,29 @@ func (e *Eraser) Reconcile(ctx context.Context) error {
 	}
 }
 
-// head returns the last position of the log.
-func (e *Eraser) head(ctx context.Context) (head int64, err error) {
-	err = e.log.QueryRow(ctx, headSQL).Scan(&head)
-	return head, wrapError("read the head of the log", err)
+// again has those erasures finished again that the log may have lost: it no longer has the event that was its head when they were
+// finished, after a failover or the restore of a backup.
+func (e *Eraser) again(ctx context.Context) error {
+	log := eventstore.New(e.log)
+	for {
+		var id uuid.UUID
+		var position int64
+		var event uuid.NullUUID
+		err := e.keys.pool.QueryRow(ctx, lastSQL).Scan(&id, &position, &event)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return databaseError("read the last finished erasure", err)
+		}
+		status, err := log.Status(ctx, position, event.UUID)
+		if err != nil || status.Contains {
+			return err // what was finished earlier is in the log too
+		}
+		if _, err := e.keys.pool.Exec(ctx, againSQL, id); err != nil {
+			return databaseError("have an erasure finished again", err)
+		}
+	}
 }
 
 // Run finishes erasures that were interrupted, until ctx ends, and returns nil.
@@ -230,9 +240,12 @@ func (e *Eraser) Run(ctx context.Context) error {
 	}
 }
 
-// RunOnce finishes the erasures that have begun, as far as it can. One that fails does not hold up the others, unless a database is
+// RunOnce finishes the erasures that have begun, or that the log has lost, as far as it can. One that fails does not hold up the others, unless a database is
 // unavailable.
 func (e *Eraser) RunOnce(ctx context.Context) error {
+	if err := e.again(ctx); err != nil {
+		return err
+	}
 	rows, _ := e.keys.pool.Query(ctx, unfinishedSQL, page) // CollectRows returns the error
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b begun, err error) { return b, row.Scan(&b.id, &b.since) })
 	if err != nil {
@@ -274,10 +287,10 @@ func (e *Eraser) finish(ctx context.Context, b begun) error {
 	if b.since < finalAfter {
 		return nil
 	}
-	head, err := e.head(ctx)
+	head, err := eventstore.New(e.log).Last(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = e.keys.pool.Exec(ctx, finishedSQL, b.id, head)
+	_, err = e.keys.pool.Exec(ctx, finishedSQL, b.id, head.Position, head.EventID)
 	return databaseError("mark an erasure as finished", err)
 }

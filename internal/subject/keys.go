@@ -40,7 +40,7 @@ const (
 	maxKeys = 50_000
 )
 
-// wrapped is null once the key is destroyed. finished_position is the head of the log when it was seen to have SubjectErased for every
+// wrapped is null once the key is destroyed. finished_position and finished_event are the head of the log when it was seen to have SubjectErased for every
 // account.
 const createSQL = `create table if not exists subject_keys (
     subject_id        uuid        not null primary key,
@@ -48,23 +48,26 @@ const createSQL = `create table if not exists subject_keys (
     created_at        timestamptz not null default clock_timestamp(),
     erased_at         timestamptz,
     finished_position bigint,
+    finished_event    uuid,
     constraint subject_keys_erased check ((wrapped is null) = (erased_at is not null))
 );
+alter table subject_keys add column if not exists finished_event uuid;
 create index if not exists subject_keys_erasures on subject_keys (erased_at) where erased_at is not null;
 create index if not exists subject_keys_unfinished on subject_keys (erased_at) where erased_at is not null and finished_position is null;
 create index if not exists subject_keys_finished on subject_keys (finished_position) where finished_position is not null`
 
 const (
 	lockTablesSQL = `select pg_advisory_xact_lock(7018230149)`
-	tablesSQL     = `select to_regclass('subject_keys') is not null, to_regclass('events') is not null`
+	tablesSQL     = `select exists (select from pg_attribute where attrelid = to_regclass('subject_keys') and attname = 'finished_event'), to_regclass('events') is not null`
 	sampleSQL     = `select subject_id, wrapped from subject_keys where wrapped is not null limit 1`
 	selectKeysSQL = `select subject_id, wrapped from subject_keys where subject_id = any ($1)`
 	insertKeysSQL = `insert into subject_keys (subject_id, wrapped) select * from unnest($1::uuid[], $2::bytea[]) on conflict do nothing`
 	erasuresSQL   = `select subject_id from subject_keys where erased_at > clock_timestamp() - interval '` + recent + `'`
 	existsSQL     = `select exists (select from subject_keys where subject_id = $1)`
 	unfinishedSQL = `select subject_id, clock_timestamp() - erased_at from subject_keys where erased_at is not null and finished_position is null order by erased_at limit $1`
-	finishedSQL   = `update subject_keys set finished_position = $2 where subject_id = $1 and finished_position is null`
-	againSQL      = `update subject_keys set finished_position = null where finished_position > $1`
+	finishedSQL   = `update subject_keys set finished_position = $2, finished_event = $3 where subject_id = $1 and finished_position is null`
+	lastSQL       = `select subject_id, finished_position, finished_event from subject_keys where finished_position is not null order by finished_position desc limit 1`
+	againSQL      = `update subject_keys set finished_position = null, finished_event = null where subject_id = $1`
 	destroySQL    = `insert into subject_keys (subject_id, erased_at) select id, clock_timestamp() from unnest($1::uuid[]) as id
 on conflict (subject_id) do update set wrapped = null, erased_at = excluded.erased_at, finished_position = null where subject_keys.erased_at is null`
 	announceSQL = `update subject_keys set erased_at = clock_timestamp() where subject_id = $1 and erased_at < clock_timestamp() - interval '10 seconds'`
