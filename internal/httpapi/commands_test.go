@@ -15,6 +15,7 @@ import (
 
 	"passbook/internal/account"
 	"passbook/internal/command"
+	"passbook/internal/subject"
 )
 
 func deposit(amount string) string {
@@ -313,6 +314,7 @@ func TestErrorsOfCommands(t *testing.T) {
 		{command.ErrUnavailable, 503, "unavailable", "", "1"},
 		{fmt.Errorf("append: %w", errUnavailable), 503, "unavailable", "", "1"},
 		{errors.New("secret cause"), 500, "internal-error", "", ""},
+		{fmt.Errorf("read: %w", &subject.MissingKeyError{SubjectID: accountID}), 503, "subject-key-missing", "", "60"},
 	} {
 		t.Run(tt.code, func(t *testing.T) {
 			t.Parallel()

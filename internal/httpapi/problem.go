@@ -69,6 +69,7 @@ var (
 	kindReplayRunning      = kind{http.StatusConflict, "replay-running", "A replay is running"}
 
 	kindSubjectNotFound = kind{http.StatusNotFound, "subject-not-found", "No such subject"}
+	kindKeyMissing      = kind{http.StatusServiceUnavailable, "subject-key-missing", "A subject's key is missing"}
 	kindErasureOff      = kind{http.StatusConflict, "erasure-off", "Personal text is not sealed"}
 
 	kindWebhookNotFound = kind{http.StatusNotFound, "webhook-not-found", "No such webhook"}
@@ -394,6 +395,13 @@ func (s *server) explain(r *http.Request, err error) *problem {
 		}
 		p := newProblem(kindUnavailable, detail)
 		p.retryAfter = 1
+		return p
+	}
+	if missing, ok := errors.AsType[*subject.MissingKeyError](err); ok {
+		log(slog.LevelError, "a subject's key is missing")
+		p := newProblem(kindKeyMissing, fmt.Sprintf("The key of subject %s is missing, so that its text cannot be read, and no new text is written. "+
+			"Restore the latest backup of the subjects' keys; docs/erasure.md says how.", missing.SubjectID))
+		p.retryAfter = 60
 		return p
 	}
 	log(slog.LevelError, "unexpected error")
