@@ -15,6 +15,7 @@ import (
 	"passbook/internal/follow"
 	"passbook/internal/pgtest"
 	"passbook/internal/stream"
+	"passbook/test/internal/nodes"
 )
 
 // follow starts a follower that fills the log of a database; the returned function stops it and waits.
@@ -229,5 +230,43 @@ func TestFollowerWaitsForNATS(t *testing.T) {
 	b.awaitCopy(copied)
 	if s := f.Status(); !s.CaughtUp {
 		t.Errorf("the follower is %+v", s)
+	}
+}
+
+// TestFollowerWithoutAPartition has no partition for the next event, as while the database is too busy to make one. It waits.
+func TestFollowerWithoutAPartition(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.append(20)
+	_, _ = b.relay()
+	copied := pgtest.New(t)
+	_, err := copied.Exec(t.Context(), "drop table events_1")
+	b.check(err)
+	f, _ := b.follow(copied)
+	awaitState(b, f, follow.Unavailable)
+	if s := f.Status(); !strings.Contains(s.Error, "no partition") {
+		t.Errorf("%+v", s)
+	}
+	_, err = copied.Exec(t.Context(), "select extend_log(1000)")
+	b.check(err)
+	b.awaitCopy(copied)
+}
+
+// TestFollowerWithoutMessages may look at the stream, but gets no messages of it.
+func TestFollowerWithoutMessages(t *testing.T) {
+	t.Parallel()
+	b := newBedWith(t, func(node *nodes.Node) stream.Options {
+		if err := node.Configure(withUsers("ledger", "s3cret", `, permissions: { publish: { deny: ["$JS.API.CONSUMER.MSG.NEXT.>"] } }`)); err != nil {
+			t.Fatal(err)
+		}
+		return stream.Options{URL: as(node, "ledger", "s3cret")}
+	})
+	b.append(20)
+	_, _ = b.relay()
+	b.awaitEnd()
+	f, _ := b.follow(pgtest.New(t))
+	awaitState(b, f, follow.Unavailable)
+	if s := f.Status(); s.Position != 0 || !strings.Contains(s.Error, "do not arrive") && !strings.Contains(s.Error, "ermission") {
+		t.Errorf("%+v", s)
 	}
 }
