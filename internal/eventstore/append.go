@@ -116,7 +116,7 @@ func (l *Locked) Append(ctx context.Context, head Head, b *Batch) (result Append
 // Release returns the connection to the pool, which closes it if the transaction is still open.
 func (l *Locked) Release() { l.conn.Release() }
 
-// wrap adds the operation to an error; for nil it returns nil. It names events that are in the archive by an *ArchivedError. On a timeout it also replaces all connections: connections to a
+// wrap adds the operation to an error; for nil it returns nil. It turns PB001 into an *ArchivedError. On a timeout it also replaces all connections: connections to a
 // machine that is lost stay open, and each would cost another timeout.
 func (r reader) wrap(operation string, err error) error {
 	if err == nil {

@@ -1,7 +1,7 @@
 // Package eventstore is the log: one table of events, in partitions, whose positions run from 1 without a gap, in commit order. It appends
-// batches and reads the log and its streams. It does not know what the events mean, except where their payloads have the ids of
+// batches and reads the log and its streams, and refuses to read what is only in an archive. It does not know what the events mean, except where their payloads have the ids of
 // transfers and holds and the positions of reversed movements ([Named]). Its SQL is here and in
-// migrations/00001_log.sql and 00006_partitions.sql.
+// migrations/00001_log.sql, 00006_partitions.sql and 00010_archive.sql.
 //
 // # What it guarantees
 //

@@ -37,7 +37,7 @@ from events where (select whole_after($1)) and position > $1 and position <= $2 
 	beginSQL = `select first_position from log_begin`
 
 	// The versions of a stream grow with its positions, so a binary search finds where to begin, however long the stream is:
-	// the greatest low is the last version that is not after the position. A version that is only in the archive is not. Adding 0 keeps PostgreSQL from using the primary key
+	// the greatest low is the last version that is not after the position. An archived version counts as not after it. Adding 0 keeps PostgreSQL from using the primary key
 	// for the bounds on the position: a generic plan would read half of it.
 	selectStreamSQL = `with recursive search (low, high) as (
     select 0::bigint, 1 + coalesce((select version from events where stream_id = $1 order by version desc limit 1), 0)

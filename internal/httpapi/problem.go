@@ -258,7 +258,7 @@ func problemWithoutField(err error) *problem {
 	)
 	if first, ok := archivedBefore(err); ok {
 		p = newProblem(kindEventsArchived, fmt.Sprintf("The log has the events from position %d on; earlier ones are in the archive. "+
-			"Begin there or later, or have the archive attached with server archive attach.", first))
+			"To read events, begin there; for anything else, have the archive attached with server archive attach.", first))
 		p.body.FirstPosition = first
 		return p
 	}

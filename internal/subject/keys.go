@@ -20,12 +20,12 @@ import (
 )
 
 const (
-	// keyLease is how old the last look at the recent erasures (refreshErasures) may be when a get begins that reads the database.
+	// A get that reads the database first refreshes the recent erasures (refreshErasures) if the last refresh is older than keyLease.
 	keyLease = time.Second
 	// keysTimeout limits a get, which a batch of commands waits for.
 	keysTimeout = time.Second
-	// maxAge is how old it may be when keys in memory are returned. refreshEarly is the age at which the next look begins in the
-	// background, so that nothing waits for it.
+	// Keys in memory are valid until maxAge after a refresh. The next one begins in the background after refreshEarly, so that nothing
+	// waits for it.
 	maxAge       = keyLease + keysTimeout
 	refreshEarly = keyLease / 2
 	// forgetAfter is how long after the last refreshErasures the keys in memory are forgotten. recent is how far back it goes: further, so
