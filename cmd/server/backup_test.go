@@ -40,7 +40,7 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	for _, dump := range []string{beside, after} {
 		elsewhere := private(t)
-		if code, out := runWith(t, bin, elsewhere, "restore", dump); code != 0 || !strings.Contains(out, "6 events") {
+		if code, out := runWith(t, bin, elsewhere, "restore", dump); code != 0 || !strings.Contains(out, "the log up to position 6 is in") {
 			t.Fatalf("restore: exit code %d: %s", code, out)
 		}
 		if code, out := runWith(t, bin, elsewhere, "verify"); code != 0 {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -152,24 +153,31 @@ func TestArchiveSurvivesKills(t *testing.T) {
 func (a *archived) killAt(t *testing.T, sql string, sent bool, args ...string) {
 	t.Helper()
 	cmd := a.command(t, args...)
-	hit := make(chan struct{})
-	var once sync.Once
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	started := make(chan struct{})
+	var killed atomic.Bool
 	cmd.Env = append(cmd.Env, "DATABASE_URL="+watch(t, a.url, func(message []byte, forward func()) {
-		if !bytes.Contains(message, []byte(sql)) {
+		switch hit := bytes.Contains(message, []byte(sql)); {
+		case killed.Load(): // what it has sent since comes too late
+		case !hit:
 			forward()
-			return
+		default:
+			killed.Store(true)
+			if sent {
+				forward()
+			}
+			<-started
+			_ = cmd.Process.Kill() // -9
 		}
-		if sent {
-			forward()
-		}
-		once.Do(func() { close(hit) })
-		_ = cmd.Process.Kill() // -9
 	}))
-	out, err := cmd.CombinedOutput()
-	select {
-	case <-hit:
-	default:
-		t.Errorf("%v was not killed at %s: %v\n%s", args, sql, err, out)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	close(started)
+	err := cmd.Wait()
+	if !killed.Load() {
+		t.Errorf("%v was not killed at %s: %v\n%s", args, sql, err, out.String())
 	}
 }
 

@@ -95,7 +95,8 @@ func TestDashboardAndAlertsNameMetricsThatExist(t *testing.T) {
 	t.Parallel()
 	const noNATS = "nats://127.0.0.1:1" // whose absence the metrics report
 	key, _ := keygen(t, build(t))
-	p := launch(t, build(t), "DATABASE_URL="+pgtest.ServiceURL(t, pgtest.URL(t)), "PASSBOOK_RELAY_NATS_URL="+noNATS, "PASSBOOK_SIGNING_KEY_FILE="+key)
+	b := newErasureTestbed(t)
+	p := launch(t, b.bin, append(b.settings, "DATABASE_URL="+pgtest.ServiceURL(t, b.log), "PASSBOOK_RELAY_NATS_URL="+noNATS, "PASSBOOK_SIGNING_KEY_FILE="+key)...)
 	follower := launchCommand(t, exec.Command(build(t), "follow", noNATS), "DATABASE_URL="+pgtest.URL(t))
 	p.awaitReady(t, time.Minute)
 	follower.awaitPort(t)

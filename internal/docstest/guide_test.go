@@ -36,13 +36,13 @@ func TestGuideAddsAProjection(t *testing.T) {
 			place("internal/verify/daily_deposits.go", source)
 		case d.language(n) == "go":
 			place("internal/readmodel/daily_deposits.go", source)
-		case d.language(n) == "text" && strings.Contains(source, "dailyDepositsSQL}"):
+		case d.language(n) == "text" && strings.Contains(source, "dailyDepositsSQL, "):
 			const list = "internal/verify/checks.go"
 			checks, err := os.ReadFile(filepath.Join(root, list))
 			if err != nil {
 				t.Fatal(err)
 			}
-			place(list, strings.Replace(string(checks), "\n}\n", "\n"+source+"}\n", 1))
+			place(list, strings.Replace(string(checks), "var checks = []check{\n", "var checks = []check{\n"+source, 1))
 		}
 	}
 	if len(replace) != 5 {

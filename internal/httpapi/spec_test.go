@@ -53,7 +53,7 @@ func TestEveryOperationIsComplete(t *testing.T) {
 					t.Errorf("%s %s: x-required-scope is %q", method, path, scope)
 				}
 			}
-			if op.Tags[0] == "commands" && scope != "accounts:write" {
+			if op.Tags[0] == "commands" && scope != "accounts:write" && op.OperationID != "eraseSubject" {
 				t.Errorf("%s %s: a command needs accounts:write", method, path)
 			}
 			checkResponses(t, method+" "+path, op)
