@@ -25,7 +25,7 @@ const (
 )
 
 // Sender sends the latest stored checkpoint to a place outside the database whenever it has changed. Receivers may get one twice, and not
-// every one, but the latest arrives. A checkpoint proves itself, so receivers need to trust nobody who sends it.
+// every one, but the latest arrives. A checkpoint is signed, so receivers need not trust the sender.
 type Sender struct {
 	Pool *pgxpool.Pool
 	// To names the place in metrics and in the log.

@@ -8,7 +8,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 )
 
-// TestBehindAndAway deposits while the projection of balances is paused, and reads pages while the server is away.
+// TestBehindAndAway deposits while the projection of balances is paused, and reads pages while the server is unavailable.
 func TestBehindAndAway(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
